@@ -1,0 +1,66 @@
+"""Every error a user can cause or meet.
+
+One tree, so that the command line maps it to an exit code in one place::
+
+    TrtMpqError                 what, where and what to do, in one sentence
+    ├── ModelError              the ONNX file or its graph
+    ├── DataError               calibration data, evaluation data, recipes
+    ├── SettingsError           an option or a job file
+    ├── MetricError             a task metric, the user's own included
+    ├── CalibrationError        ranges that cannot be used (NaN, inf, nothing observed)
+    ├── RuntimeFailure          the reference runtime refused a graph
+    ├── TargetNotReachable      no evaluated plan meets the accuracy target
+    ├── RunFolderError          the output folder: not writable, damaged or another model's
+    └── MissingDependencyError  an optional package that is not installed
+"""
+
+from __future__ import annotations
+
+
+class TrtMpqError(Exception):
+    """Base of all expected failures; the command line prints it and exits with code 2."""
+
+
+class ModelError(TrtMpqError):
+    """The model cannot be read, is invalid, or holds something this product does not support."""
+
+
+class DataError(TrtMpqError):
+    """Calibration or evaluation data is missing, malformed or does not fit the model."""
+
+
+class SettingsError(TrtMpqError):
+    """An option or a job file holds a value that is unknown or contradictory."""
+
+
+class MetricError(TrtMpqError):
+    """A task metric cannot be loaded, raised, or returned something that is no score."""
+
+
+class CalibrationError(TrtMpqError):
+    """The observed ranges cannot be used to quantize."""
+
+
+class RuntimeFailure(TrtMpqError):
+    """The reference runtime could not load or run a graph."""
+
+
+class TargetNotReachable(TrtMpqError):
+    """No plan that was evaluated meets the accuracy target; the message names the best one."""
+
+
+class RunFolderError(TrtMpqError):
+    """The run folder cannot be written, is damaged, or belongs to another model."""
+
+
+class MissingDependencyError(TrtMpqError):
+    """An optional package is needed and not installed.
+
+    Args:
+        package: The package that could not be imported.
+        needed_for: What the user was doing, as the end of a sentence.
+        install: The command that installs it.
+    """
+
+    def __init__(self, package: str, needed_for: str, install: str) -> None:
+        super().__init__(f"{package} is not installed and {needed_for} needs it: run `{install}`")

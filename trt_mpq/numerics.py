@@ -1,0 +1,107 @@
+"""Quantizer arithmetic in numpy: the definition every other module is checked against.
+
+All formats are symmetric with zero point 0 and saturate. Integers follow
+``q = clamp(round_half_even(x / s), qmin, qmax)`` with ``s = amax / qmax``; FP8 is E4M3FN with
+``s = amax / 448`` (TensorRT developer guide, "Quantized types"). Scales are float16 values stored
+as float32, because in the typed graph they are float16 initializers: one plan then has the same
+scales in every flavour.
+"""
+
+from __future__ import annotations
+
+import ml_dtypes
+import numpy as np
+from numpy.typing import NDArray
+
+from trt_mpq.errors import CalibrationError
+from trt_mpq.types import Precision
+
+FloatArray = NDArray[np.float32]
+
+#: Largest magnitude a code stands for; ``amax`` maps onto it.
+QMAX: dict[Precision, float] = {Precision.INT8: 127.0, Precision.INT4: 7.0, Precision.FP8: 448.0}
+#: Smallest code: two's complement for integers, symmetric for FP8.
+QMIN: dict[Precision, float] = {Precision.INT8: -128.0, Precision.INT4: -8.0, Precision.FP8: -448.0}
+
+FLOAT16_MAX = 65504.0
+_SMALLEST_SCALE = np.float32(2.0**-24)
+"""Smallest positive float16: a scale below it would become zero in the typed graph."""
+
+
+def scale_from_amax(amax: float | FloatArray, precision: Precision) -> FloatArray:
+    """The scale that maps `amax` onto the largest code of `precision`.
+
+    Args:
+        amax: Clipping magnitude, a scalar or one value per channel.
+        precision: A quantized precision.
+
+    Returns:
+        float32 array of the shape of `amax`, positive, exactly representable in float16.
+
+    Raises:
+        CalibrationError: `amax` is negative, NaN or infinite, or its scale leaves the float16 range.
+    """
+    values = np.asarray(amax, dtype=np.float32)
+    if not np.all(np.isfinite(values)) or np.any(values < 0):
+        raise CalibrationError(f"amax must be finite and not negative, got {np.ravel(values)[:4]}")
+    with np.errstate(over="ignore"):
+        scale = (values / np.float32(QMAX[precision])).astype(np.float16).astype(np.float32)
+    if not np.all(np.isfinite(scale)):
+        raise CalibrationError(f"amax {float(values.max()):.4g} is too large for a float16 scale in {precision}")
+    return np.maximum(scale, _SMALLEST_SCALE)
+
+
+def channel_amax(weights: FloatArray, axis: int | None) -> FloatArray:
+    """Largest magnitude of `weights`, per channel of `axis` (shape ``(channels,)``) or overall (shape ``()``)."""
+    magnitude = np.abs(weights)
+    if axis is None:
+        return np.asarray(magnitude.max(), dtype=np.float32)
+    others = tuple(i for i in range(weights.ndim) if i != axis)
+    return np.asarray(magnitude.max(axis=others), dtype=np.float32)
+
+
+def _along(scale: FloatArray, ndim: int, axis: int | None) -> FloatArray:
+    if axis is None:
+        return scale
+    shape = [1] * ndim
+    shape[axis] = -1
+    return scale.reshape(shape)
+
+
+def codes(values: FloatArray, scale: FloatArray, precision: Precision, axis: int | None = None) -> NDArray[np.generic]:
+    """Quantize `values` to stored codes.
+
+    Args:
+        values: float32 array.
+        scale: Scalar, or shape ``(values.shape[axis],)``.
+        precision: A quantized precision.
+        axis: Channel axis of `scale`, None for one scale.
+
+    Returns:
+        int8 for INT8, ml_dtypes.int4 for INT4, ml_dtypes.float8_e4m3fn for FP8; shape of `values`.
+    """
+    ratio = values / _along(scale, values.ndim, axis)
+    clipped = np.clip(ratio, QMIN[precision], QMAX[precision])
+    if precision is Precision.FP8:
+        return clipped.astype(ml_dtypes.float8_e4m3fn)
+    integers = np.clip(np.rint(clipped), QMIN[precision], QMAX[precision]).astype(np.int8)
+    return integers.astype(ml_dtypes.int4) if precision is Precision.INT4 else integers
+
+
+def fake_quantize(
+    values: FloatArray, scale: FloatArray, precision: Precision, axis: int | None = None
+) -> FloatArray:
+    """Quantize and dequantize: what the network computes with, as float32 of the shape of `values`."""
+    stored = codes(values, scale, precision, axis).astype(np.float32)
+    return stored * _along(scale, values.ndim, axis)
+
+
+def fake_quantize_weights(weights: FloatArray, axis: int | None, precision: Precision) -> FloatArray:
+    """Per-channel fake quantization of a constant, with min-max scales per channel of `axis`."""
+    return fake_quantize(weights, scale_from_amax(channel_amax(weights, axis), precision), precision, axis)
+
+
+def round_to_half(values: FloatArray) -> FloatArray:
+    """The float32 values a float16 tensor can hold; magnitudes above 65504 become infinite, as on the GPU."""
+    with np.errstate(over="ignore"):
+        return values.astype(np.float16).astype(np.float32)

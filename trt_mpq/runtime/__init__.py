@@ -1,0 +1,1 @@
+"""Runtimes: the only place that names the libraries which execute a graph."""

@@ -1,0 +1,52 @@
+"""The port through which every stage executes a graph."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+Array = NDArray[Any]
+Arrays = dict[str, Array]
+
+
+class Session(Protocol):
+    """A loaded graph."""
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """Names of the graph outputs, in order."""
+
+    def run(self, feeds: Mapping[str, Array]) -> Arrays:
+        """Compute every output for `feeds` (input name to array); raises RuntimeFailure."""
+
+
+class Runtime(Protocol):
+    """Something that executes ONNX graphs with known numerics."""
+
+    @property
+    def name(self) -> str:
+        """Library name and version, for reports and cache keys."""
+
+    def load(self, graph: ir.Model | Path) -> Session:
+        """Prepare `graph` for running; raises RuntimeFailure naming the cause."""
+
+
+def with_outputs(graph: ir.Model, tensors: Sequence[str]) -> ir.Model:
+    """A copy of `graph` whose outputs are `tensors` (any tensors computed in it), in that order.
+
+    Raises:
+        KeyError: A name is not a tensor of the graph.
+    """
+    clone = graph.clone()
+    values = {value.name: value for value in clone.graph.inputs}
+    for node in clone.graph:
+        values.update((value.name, value) for value in node.outputs)
+    clone.graph.outputs.clear()
+    clone.graph.outputs.extend(values[name] for name in tensors)
+    return clone
