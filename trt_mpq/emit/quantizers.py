@@ -1,0 +1,146 @@
+"""The quantizers a plan needs, and how each flavour writes one.
+
+Placement (TensorRT developer guide, "Q/DQ placement recommendations"): every group that runs in 8 bit
+or less quantizes its anchor's data input, its constant weight, and the residual operand of the skip
+Add it has absorbed; outputs are left alone. One tensor has one quantizer per format, shared by all
+reads that want it, so DQ followed by Q never arises.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from trt_mpq.errors import CalibrationError
+from trt_mpq.graph_edit import add_constant, constant_array, insert_node
+from trt_mpq.numerics import QMAX, QMIN, FloatArray, channel_amax, codes, scale_from_amax
+from trt_mpq.types import Grouping, LayerGroup, Precision, PrecisionPlan, QuantizedInput, Ranges
+
+CODE_TYPES = {
+    Precision.INT8: ir.DataType.INT8,
+    Precision.INT4: ir.DataType.INT4,
+    Precision.FP8: ir.DataType.FLOAT8E4M3FN,
+}
+QuantizerWriter = Callable[[ir.Graph, ir.Value, FloatArray, Precision, str], ir.Value]
+"""Puts a quantizer with a scale behind a tensor; the last argument names the new tensors."""
+
+_E4M3_SPREAD = np.float32(2**20 - 1)
+_E4M3_FLOOR = np.float32(1.5 * 2**14)
+
+
+@dataclass(frozen=True)
+class ActivationRead:
+    """One read of an activation that becomes quantized."""
+
+    site: QuantizedInput
+    precision: Precision
+    scale: FloatArray
+
+
+def quantized_groups(grouping: Grouping, plan: PrecisionPlan) -> Iterator[tuple[LayerGroup, Precision]]:
+    """The groups that carry scales under `plan`, in network order."""
+    precisions = plan.as_dict()
+    for group in grouping.groups:
+        if precisions[group.id].quantized:
+            yield group, precisions[group.id]
+
+
+def activation_reads(grouping: Grouping, plan: PrecisionPlan, ranges: Ranges) -> Iterator[ActivationRead]:
+    """Every activation read to quantize under `plan`.
+
+    Raises:
+        CalibrationError: A tensor has no usable range for the format it needs.
+    """
+    for group, precision in quantized_groups(grouping, plan):
+        for site in group.inputs:
+            observed = ranges.tensors.get(site.tensor)
+            if observed is None or precision not in observed.amax:
+                raise CalibrationError(
+                    f"tensor {site.tensor} (read by {site.node}) was not calibrated for {precision}: calibrate again"
+                )
+            yield ActivationRead(site, precision, scale_from_amax(observed.amax[precision], precision))
+
+
+def insert_qdq(graph: ir.Graph, value: ir.Value, scale: FloatArray, precision: Precision, name: str) -> ir.Value:
+    """QuantizeLinear and DequantizeLinear behind `value`, in the float type of `value`."""
+    scale_value = _scale_constant(graph, f"{name}_{precision}_scale", scale, value.dtype)
+    zero = _zero_point(graph, precision, ())
+    stored = insert_node(
+        graph, "QuantizeLinear", [value, scale_value, zero], f"{name}_{precision}_q",
+        after=value.producer(), dtype=CODE_TYPES[precision],
+    )  # fmt: skip
+    return insert_node(
+        graph, "DequantizeLinear", [stored, scale_value, zero], f"{name}_{precision}_dq",
+        after=stored.producer(), dtype=value.dtype,
+    )  # fmt: skip
+
+
+def insert_fake_quantizer(
+    graph: ir.Graph, value: ir.Value, scale: FloatArray, precision: Precision, name: str
+) -> ir.Value:
+    """The same values as `insert_qdq` gives, in plain float32 arithmetic.
+
+    ONNX Runtime's own Q/DQ is not used to evaluate: its E4M3 casts are scalar code, and from
+    ``ORT_ENABLE_EXTENDED`` up it drops a Relu before an FP8 QuantizeLinear. Plain arithmetic is as fast,
+    and means the same at every optimization level.
+
+    For E4M3 the rounding to four significant bits is an addition that pushes the low bits out:
+    ``c = max((2^20 - 1)|y|, 1.5 * 2^14); (c + y) - c``. It is equal to the E4M3FN cast for every float32
+    magnitude up to 448, ties and subnormals included (tests/emit/test_quantizers.py goes through all of
+    them). Dekker's and Veltkamp's splittings (Dekker 1971) round ties or binade ends differently.
+    """
+    step = _Chain(graph, value, f"{name}_{precision}")
+    scale_value = add_constant(graph, f"{name}_{precision}_scale", scale)
+    low = add_constant(graph, f"{precision}_low", np.float32(QMIN[precision]))
+    high = add_constant(graph, f"{precision}_high", np.float32(QMAX[precision]))
+    ratio = step("Div", value, scale_value)
+    if precision is not Precision.FP8:
+        return step("Mul", step("Clip", step("Round", ratio), low, high), scale_value)
+    bounded = step("Clip", ratio, low, high)
+    spread = step("Mul", step("Abs", bounded), add_constant(graph, "fp8_spread", _E4M3_SPREAD))
+    carrier = step("Max", spread, add_constant(graph, "fp8_floor", _E4M3_FLOOR))
+    return step("Mul", step("Sub", step("Add", carrier, bounded), carrier), scale_value)
+
+
+def insert_stored_weight(graph: ir.Graph, weight: ir.Value, axis: int | None, precision: Precision,
+                         dtype: ir.DataType, before: ir.Node) -> ir.Value:  # fmt: skip
+    """Weight codes as an initializer with a DequantizeLinear to `dtype` in front of node `before`."""
+    content = constant_array(weight)
+    scale = scale_from_amax(channel_amax(content, axis), precision)
+    name = f"{weight.name}_{precision}"
+    stored = add_constant(graph, f"{name}_codes", codes(content, scale, precision, axis))
+    scale_value = _scale_constant(graph, f"{name}_scale", scale, dtype)
+    zero = _zero_point(graph, precision, scale.shape)
+    node = ir.node("DequantizeLinear", [stored, scale_value, zero], {} if axis is None else {"axis": axis}, name=f"{name}_dq")
+    node.outputs[0].name, node.outputs[0].shape, node.outputs[0].type = f"{name}_dq", weight.shape, ir.TensorType(dtype)
+    graph.insert_before(before, node)
+    return node.outputs[0]
+
+
+class _Chain:
+    """Inserts one op behind another, starting behind the producer of `value`."""
+
+    def __init__(self, graph: ir.Graph, value: ir.Value, prefix: str) -> None:
+        self._graph, self._after, self._prefix = graph, value.producer(), prefix
+        self._steps = 0
+
+    def __call__(self, op_type: str, *inputs: ir.Value) -> ir.Value:
+        self._steps += 1
+        name = f"{self._prefix}_{self._steps}_{op_type.lower()}"
+        value = insert_node(self._graph, op_type, list(inputs), name, after=self._after, dtype=ir.DataType.FLOAT)
+        value.shape = inputs[0].shape
+        self._after = value.producer()
+        return value
+
+
+def _scale_constant(graph: ir.Graph, name: str, scale: FloatArray, dtype: ir.DataType | None) -> ir.Value:
+    return add_constant(graph, name, scale.astype(np.float16 if dtype is ir.DataType.FLOAT16 else np.float32))
+
+
+def _zero_point(graph: ir.Graph, precision: Precision, shape: tuple[int, ...]) -> ir.Value:
+    suffix = f"_{shape[0]}" if shape else ""
+    content = codes(np.zeros(shape, np.float32), np.float32(1.0), precision)
+    return add_constant(graph, f"{precision}_zero{suffix}", content)

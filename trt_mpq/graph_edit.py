@@ -1,0 +1,92 @@
+"""The few graph edits that emission and refinement are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from trt_mpq.numerics import FloatArray
+
+
+def constant_array(value: ir.Value) -> FloatArray:
+    """The content of a constant as float32, in its own shape.
+
+    Raises:
+        ValueError: `value` is not a constant.
+    """
+    if value.const_value is None:
+        raise ValueError(f"tensor {value.name} is not a constant")
+    return np.asarray(value.const_value.numpy(), dtype=np.float32)
+
+
+def add_constant(graph: ir.Graph, name: str, content: NDArray[Any]) -> ir.Value:
+    """Register an initializer called `name` (or find it, if the graph has it already)."""
+    if name in graph.initializers:
+        return graph.initializers[name]
+    tensor = ir.tensor(content, name=name)
+    value = ir.Value(name=name, shape=ir.Shape(content.shape), type=ir.TensorType(tensor.dtype), const_value=tensor)
+    graph.register_initializer(value)
+    return value
+
+
+def insert_node(
+    graph: ir.Graph,
+    op_type: str,
+    inputs: list[ir.Value],
+    output: str,
+    *,
+    after: ir.Node | None,
+    dtype: ir.DataType | None = None,
+    attributes: Mapping[str, Any] | None = None,
+) -> ir.Value:
+    """Insert a one-output node named like its `output`.
+
+    Args:
+        graph: The graph to change.
+        op_type: Operator of the default ONNX domain.
+        inputs: Values read; the first gives shape and, unless `dtype` is given, type of the result.
+        output: Name of the new tensor and of the new node.
+        after: The node to stand behind; None puts it at the front of the graph.
+        dtype: Element type of the result.
+        attributes: ONNX attributes.
+
+    Returns:
+        The new node's output.
+    """
+    node = ir.node(op_type, inputs, dict(attributes or {}), name=output)
+    value = node.outputs[0]
+    value.name, value.shape = output, inputs[0].shape
+    value.type = ir.TensorType(dtype) if dtype is not None else inputs[0].type
+    if after is not None:
+        graph.insert_after(after, node)
+    elif len(graph):
+        graph.insert_before(graph[0], node)
+    else:
+        graph.append(node)
+    return value
+
+
+def take_over(graph: ir.Graph, old: ir.Value, new: ir.Value, *, reader: ir.Node, suffix: str) -> None:
+    """Let `new` stand for `old`: under its name, in every read but `reader`'s, and as graph output.
+
+    `old` keeps only `reader` and gets `suffix` behind its name.
+    """
+    for user, index in list(old.uses()):
+        if user is not reader:
+            user.replace_input_with(index, new)
+    for i, output in enumerate(graph.outputs):
+        if output is old:
+            graph.outputs[i] = new
+    old.name, new.name = f"{old.name}{suffix}", old.name
+
+
+def node_by_name(graph: ir.Graph, name: str) -> ir.Node:
+    """The node called `name`; KeyError if there is none."""
+    for node in graph:
+        if node.name == name:
+            return node
+    raise KeyError(name)

@@ -1,0 +1,116 @@
+"""Histograms of magnitudes, and the methods that choose a clipping magnitude (amax) from them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trt_mpq.numerics import fake_quantize, scale_from_amax
+from trt_mpq.types import Precision
+
+BINS = 4096
+PERCENTILE = 99.99
+"""Share of values, in percent, that the `percentile` method keeps unclipped."""
+
+_ENTROPY_LEVELS = {Precision.INT8: 128, Precision.INT4: 8}
+_MSE_CANDIDATES = np.linspace(0.3, 1.0, 71)
+
+
+@dataclass
+class Histogram:
+    """Counts of ``|x|`` in `BINS` equal bins over ``[0, magnitude]``; exact integers, so order does not matter."""
+
+    magnitude: float
+    counts: NDArray[np.int64]
+
+    @classmethod
+    def empty(cls, magnitude: float) -> Histogram:
+        """A histogram without observations."""
+        return cls(magnitude, np.zeros(BINS, dtype=np.int64))
+
+    def add(self, values: NDArray[np.float32]) -> None:
+        """Count the magnitudes of `values`, any shape; what lies above `magnitude` counts as the last bin."""
+        if self.magnitude > 0:
+            bins = np.minimum((np.abs(values).ravel() * np.float32(BINS / self.magnitude)).astype(np.int64), BINS - 1)
+            self.counts += np.bincount(bins, minlength=BINS)
+
+    @property
+    def centers(self) -> NDArray[np.float32]:
+        """Middle of every bin, shape ``(BINS,)``."""
+        return ((np.arange(BINS) + 0.5) * (self.magnitude / BINS)).astype(np.float32)
+
+
+def minmax_amax(histogram: Histogram, precision: Precision) -> float:
+    """The largest magnitude observed: nothing is clipped."""
+    return histogram.magnitude
+
+
+def percentile_amax(histogram: Histogram, precision: Precision) -> float:
+    """The magnitude below which `PERCENTILE` percent of all values lie."""
+    cumulated = np.cumsum(histogram.counts)
+    index = int(np.searchsorted(cumulated, cumulated[-1] * PERCENTILE / 100))
+    return histogram.magnitude * (index + 1) / BINS
+
+
+def mse_amax(histogram: Histogram, precision: Precision) -> float:
+    """The candidate (30 % to 100 % of the largest magnitude) with the least squared error after fake quantization."""
+    if histogram.magnitude == 0:
+        return 0.0
+    centers, counts = histogram.centers, histogram.counts
+    candidates = histogram.magnitude * _MSE_CANDIDATES[::-1]
+
+    def error(amax: float) -> float:
+        difference = fake_quantize(centers, scale_from_amax(amax, precision), precision) - centers
+        return float(np.dot(counts, difference.astype(np.float64) ** 2))
+
+    return float(min(candidates, key=error))
+
+
+def entropy_amax(histogram: Histogram, precision: Precision) -> float:
+    """The clipping point with the least KL divergence (Migacz, "8-bit inference with TensorRT", GTC 2017).
+
+    It assumes equal steps, so for FP8, whose steps grow with the value, it returns the largest magnitude.
+    """
+    if precision not in _ENTROPY_LEVELS or histogram.magnitude == 0:
+        return histogram.magnitude
+    levels = _ENTROPY_LEVELS[precision]
+    counts = histogram.counts.astype(np.float64)
+    ends = np.unique(np.linspace(levels, BINS, 128).astype(int))
+    best = min(ends, key=lambda end: _divergence(counts, int(end), levels))
+    return histogram.magnitude * float(best) / BINS
+
+
+def _divergence(counts: NDArray[np.float64], end: int, levels: int) -> float:
+    reference = counts[:end].copy()
+    reference[-1] += counts[end:].sum()
+    level = np.minimum(np.arange(end) * levels // end, levels - 1)
+    occupied = counts[:end] > 0
+    mass = np.bincount(level, weights=counts[:end], minlength=levels)
+    width = np.bincount(level, weights=occupied, minlength=levels)
+    quantized = np.where(occupied, (mass / np.maximum(width, 1))[level], 0.0)
+    p = reference / reference.sum()
+    q = np.maximum(quantized / max(quantized.sum(), 1.0), 1e-12)
+    inside = p > 0
+    return float(np.sum(p[inside] * np.log(p[inside] / q[inside])))
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to choose amax; `needs_histogram` says whether a second pass over the data is needed."""
+
+    amax: Callable[[Histogram, Precision], float]
+    needs_histogram: bool
+
+
+METHODS: Mapping[str, Method] = {
+    "minmax": Method(minmax_amax, needs_histogram=False),
+    "percentile": Method(percentile_amax, needs_histogram=True),
+    "mse": Method(mse_amax, needs_histogram=True),
+    "entropy": Method(entropy_amax, needs_histogram=True),
+}
+"""Calibration methods by their name on the command line."""
+
+

@@ -1,0 +1,323 @@
+"""Recipes: TOML files that say where data lies and how it becomes model inputs (calib/README.md)."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from trt_mpq.arrays import digest_file, load_npy, load_npz
+from trt_mpq.dataset import Samples, check_lengths, check_names, checked_samples
+from trt_mpq.errors import DataError
+from trt_mpq.images import Decoder, Images, image_paths, read_table, require_pillow
+from trt_mpq.runtime.base import Array
+from trt_mpq.types import TensorSpec
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+DATA_VARIABLE = "TRT_MPQ_DATA"
+"""Environment variable with the folder that recipes without a `root` read from."""
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else (value,)
+
+
+Positive = Annotated[float, Field(gt=0)]
+Size = Annotated[tuple[Annotated[int, Field(gt=0)], ...], BeforeValidator(_as_tuple), Field(min_length=1, max_length=2)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Input(_Strict):
+    """How one model input is computed: decode, resize, crop, normalize, change layout, cast.
+
+    Arithmetic is float32: ``(x / divide - mean) / std``. `mean` and `std` are one number, or one per
+    channel, for which `layout` says where the channels are.
+    """
+
+    array: str | None = None
+    color: Literal["RGB", "BGR", "L"] = "RGB"
+    resize: Size | None = None
+    crop: Size | None = None
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    divide: Positive = 1.0
+    mean: Annotated[tuple[float, ...], BeforeValidator(_as_tuple), Field(min_length=1)] = (0.0,)
+    std: Annotated[tuple[Positive, ...], BeforeValidator(_as_tuple), Field(min_length=1)] = (1.0,)
+    layout: Literal["NHWC", "NCHW", "NHWC->NCHW", "NCHW->NHWC"] | None = None
+    dtype: Literal["float32", "float16", "int64", "int32", "int8", "uint8", "bool"] | None = None
+
+    @model_validator(mode="after")
+    def _channels_are_known(self) -> Input:
+        if self.layout is None and max(len(self.mean), len(self.std)) > 1:
+            raise ValueError('mean and std per channel need `layout`, for example "NHWC->NCHW"')
+        return self
+
+    @property
+    def decoder(self) -> Decoder:
+        """The part that only images have."""
+        return Decoder(self.color, self.resize, self.crop, self.interpolation)
+
+    def prepare(self, values: Array, where: str) -> Array:
+        """Model input [n, ...] from raw `values` [n, ...]; `where` begins error messages."""
+        if self.layout and values.ndim != 4:
+            raise DataError(f"{where} has shape {values.shape} and layout {self.layout} needs 4 dimensions")
+        if self.divide != 1.0 or self.mean != (0.0,) or self.std != (1.0,):
+            values = self._normalize(values, where)
+        if self.layout and "->" in self.layout:
+            source, target = self.layout.split("->")
+            values = values.transpose([source.index(axis) for axis in target])
+        return values if self.dtype is None else _cast(values, np.dtype(self.dtype), where)
+
+    def _normalize(self, values: Array, where: str) -> Array:
+        axis = self.layout.index("C") if self.layout else -1
+        mean, std = (np.asarray(v, dtype=np.float32) for v in (self.mean, self.std))
+        for name, constants in (("mean", mean), ("std", std)):
+            if len(constants) not in (1, values.shape[axis]):
+                raise DataError(f"{where} has {values.shape[axis]} channels but `{name}` has {len(constants)} values")
+        if axis == 1:
+            mean, std = mean.reshape(-1, 1, 1), std.reshape(-1, 1, 1)
+        return (values.astype(np.float32) / np.float32(self.divide) - mean) / std
+
+
+class Split(_Strict):
+    """Where the samples of one split lie, and which of them are used.
+
+    Either `arrays` (an `.npz` or `.npy`) or `images` (a folder), the latter with an optional CSV
+    `table` whose column `files` lists files below that folder and whose rows are filtered by `where`.
+    `count` keeps the first samples, or a random choice if there is a `seed`.
+    """
+
+    arrays: str | None = None
+    images: str | None = None
+    table: str | None = None
+    files: str = "file"
+    where: dict[str, str] = Field(default_factory=dict)
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
+    count: Annotated[int, Field(gt=0)] | None = None
+    seed: Annotated[int, Field(ge=0)] | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Split:
+        if (self.arrays is None) == (self.images is None):
+            raise ValueError("give either `arrays` (an .npz or .npy) or `images` (a folder)")
+        if self.images is None and (self.table or self.where):
+            raise ValueError("`table` and `where` belong to `images`")
+        if self.images and not self.table and (self.where or self.sha256):
+            raise ValueError("`where` and `sha256` of an image folder need `table`")
+        return self
+
+    def rows(self, available: int, where: str) -> NDArray[np.intp]:
+        """Indices of the samples in use, out of `available`; raises DataError if `count` is more."""
+        if self.count is not None and self.count > available:
+            raise DataError(f"{where} asks for {self.count} samples and the data has {available}: lower `count`")
+        order = np.arange(available) if self.seed is None else np.random.default_rng(self.seed).permutation(available)
+        return order[: self.count]
+
+
+class Recipe(_Strict):
+    """A recipe file. `labels` names the array or table column with labels; `root` is the data folder."""
+
+    description: str = ""
+    root: str | None = None
+    labels: str | None = None
+    splits: Annotated[dict[str, Split], Field(min_length=1)]
+    inputs: Annotated[dict[str, Input], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _images_feed_one_input(self) -> Recipe:
+        for name, split in self.splits.items():
+            if split.images and len(self.inputs) != 1:
+                raise ValueError(f"split {name!r} holds images, which feed exactly one input")
+            if split.images and self.labels and not split.table:
+                raise ValueError(f"split {name!r} needs `table`, the CSV file with the labels")
+        return self
+
+    def split_name(self, asked: str | None, source: str) -> str:
+        """`asked`, or the only split; raises DataError listing the splits."""
+        listed = ", ".join(self.splits)
+        if asked is None and len(self.splits) > 1:
+            raise DataError(
+                f"recipe {source} has the splits {listed}: choose one, as in {source}:{next(iter(self.splits))}"
+            )
+        if asked is not None and asked not in self.splits:
+            raise DataError(f"recipe {source} has no split {asked!r}: it has {listed}")
+        return asked or next(iter(self.splits))
+
+
+class _Raw(Protocol):
+    """Unprocessed values, indexed by sample numbers: an array, a memory map or image files."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: NDArray[np.intp], /) -> Array: ...
+
+
+@dataclass(frozen=True)
+class _Source:
+    """An opened split: unprocessed values per model input, labels, the rows in use, and a hash of it all."""
+
+    raw: Mapping[str, _Raw]
+    labels: Array | None
+    rows: NDArray[np.intp]
+    digest: str
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """A column that preprocesses what it reads."""
+
+    raw: _Raw
+    rows: NDArray[np.intp]
+    recipe: Input
+    where: str
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, rows: slice) -> Array:
+        return self.recipe.prepare(self.raw[self.rows[rows]], self.where)
+
+
+def open_recipe(source: str, inputs: tuple[TensorSpec, ...]) -> Samples:
+    """Samples of a recipe split, preprocessed while they stream.
+
+    Args:
+        source: Path of a `.toml` or name of a committed recipe, with an optional `:split`.
+        inputs: The model's inputs.
+
+    Raises:
+        DataError: The recipe is unknown or invalid, or its data is missing or does not fit.
+        MissingDependencyError: The split holds images and Pillow is not installed.
+    """
+    name, asked = _name_and_split(source)
+    path = find_recipe(name)
+    recipe, text = read_recipe(path)
+    split_name = recipe.split_name(asked, name)
+    split, root = recipe.splits[split_name], _data_root(recipe, path)
+    check_names(recipe.inputs, inputs, f"recipe {name}")
+    opened = (_open_images if split.images else _open_arrays)(recipe, split, root)
+    columns = {
+        key: _Prepared(opened.raw[key], opened.rows, settings, f"{source}: input {key!r}")
+        for key, settings in recipe.inputs.items()
+    }
+    labels = None if opened.labels is None else opened.labels[opened.rows]
+    content = hashlib.sha256("\n".join((text, split_name, opened.digest)).encode()).hexdigest()
+    return checked_samples(columns, inputs, labels, source, content)
+
+
+def find_recipe(name: str) -> Path:
+    """The file of a recipe: a path ending in `.toml`, or the name of a committed one.
+
+    Raises:
+        DataError: There is no such file; the message lists the committed recipes.
+    """
+    if name.endswith(".toml"):
+        if not Path(name).is_file():
+            raise DataError(f"recipe {name} does not exist: check the path")
+        return Path(name)
+    known = {path.stem: path for folder in _recipe_folders() for path in sorted(folder.glob("*.toml"))}
+    if name not in known:
+        raise DataError(
+            f"{name} is no .npz, .npy or .toml file and no known recipe: the recipes are {', '.join(known) or 'none'}"
+        )
+    return known[name]
+
+
+def read_recipe(path: Path) -> tuple[Recipe, str]:
+    """The recipe in `path` and its text; raises DataError naming the first bad field."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        return Recipe.model_validate(tomllib.loads(text)), text
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise DataError(f"recipe {path} is no readable TOML file: {error}") from error
+    except ValidationError as error:
+        raise DataError(f"recipe {path}: {_first_complaint(error)} (calib/README.md describes the fields)") from error
+
+
+def _first_complaint(error: ValidationError) -> str:
+    first = error.errors()[0]
+    field = ".".join(str(part) for part in first["loc"]) or "the file"
+    reworded = {"extra_forbidden": "is no known field", "missing": "is missing"}
+    return f"{field}: {reworded.get(first['type'], first['msg'].removeprefix('Value error, '))}"
+
+
+def _recipe_folders() -> list[Path]:
+    """Where committed recipes lie: inside an installed wheel, or in the checkout the package runs from."""
+    package = Path(str(files("trt_mpq")))
+    return [package / "_data" / "recipes", package.parent / "calib" / "recipes"]
+
+
+def _name_and_split(source: str) -> tuple[str, str | None]:
+    # A split is a plain word, so that the colon of a Windows drive is none.
+    match = re.fullmatch(r"(.+?)(?::([\w-]+))?", source)
+    return (match[1], match[2]) if match else (source, None)
+
+
+def _data_root(recipe: Recipe, path: Path) -> Path:
+    if recipe.root is not None:
+        root, advice = path.parent / Path(recipe.root).expanduser(), "check `root` in the recipe"
+    elif DATA_VARIABLE in os.environ:
+        root, advice = Path(os.environ[DATA_VARIABLE]), f"check the environment variable {DATA_VARIABLE}"
+    else:
+        raise DataError(f"recipe {path} has no `root`: set the environment variable {DATA_VARIABLE} to the data folder")
+    if not root.is_dir():
+        raise DataError(f"recipe {path}: the data folder {root} does not exist, {advice}")
+    return root
+
+
+def _open_arrays(recipe: Recipe, split: Split, root: Path) -> _Source:
+    path = root / str(split.arrays)
+    digest = _verified_digest(path, split.sha256)
+    arrays = load_npz(path) if path.suffix == ".npz" else {"": load_npy(path)}
+    raw = {name: _pick(arrays, settings.array or name, path) for name, settings in recipe.inputs.items()}
+    labels = None if recipe.labels is None else _pick(arrays, recipe.labels, path)
+    count = check_lengths(raw if labels is None else {**raw, recipe.labels: labels}, str(path))
+    return _Source(raw, labels, split.rows(count, str(path)), digest)
+
+
+def _pick(arrays: Mapping[str, Array], name: str, path: Path) -> Array:
+    if list(arrays) == [""]:  # an .npy holds one nameless array
+        return arrays[""]
+    if name not in arrays:
+        raise DataError(
+            f"{path} has no array {name!r}: it has {', '.join(arrays)}, set `array` or `labels` in the recipe"
+        )
+    return arrays[name]
+
+
+def _open_images(recipe: Recipe, split: Split, root: Path) -> _Source:
+    require_pillow()
+    folder = root / str(split.images)
+    if split.table is None:
+        paths, labels, table_digest = image_paths(folder), None, ""
+    else:
+        table_digest = _verified_digest(root / split.table, split.sha256)
+        listed, labels = read_table(root / split.table, split.where, split.files, recipe.labels)
+        paths = tuple(folder / file for file in listed)
+    rows = split.rows(len(paths), str(folder))
+    digest = "\n".join([table_digest, *(f"{paths[row].name} {digest_file(paths[row])}" for row in rows)])
+    [(name, settings)] = recipe.inputs.items()
+    return _Source({name: Images(paths, settings.decoder)}, labels, rows, digest)
+
+
+def _verified_digest(path: Path, expected: str | None) -> str:
+    actual = digest_file(path)
+    if expected not in (None, actual):
+        raise DataError(f"{path} has SHA-256 {actual} and the recipe wants {expected}: fetch the right file")
+    return actual

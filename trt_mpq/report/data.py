@@ -1,0 +1,232 @@
+"""The report as a value: what a run found, JSON in and out.
+
+Every number a rendering shows comes from here, so the terminal table, ``report.json`` and the page cannot
+disagree. Times are milliseconds, sizes bytes. A number that does not exist or is not finite is null in JSON.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Literal
+
+from trt_mpq.errors import RunFolderError
+from trt_mpq.types import Comparison, Precision
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
+LatencySource = Literal["modelled", "measured"]
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """The model as the user knows it: file name, SHA-256 of the file, parameter count, opset."""
+
+    name: str
+    sha256: str
+    parameters: int
+    opset: int
+
+
+@dataclass(frozen=True)
+class CalibrationInfo:
+    """How the ranges were found, on how many samples, from where."""
+
+    method: str
+    samples: int
+    source: str
+
+
+@dataclass(frozen=True)
+class AccuracyFigures:
+    """Scores of the whole model, higher is better, on the same `samples`.
+
+    Attributes:
+        metric: Name of the task metric.
+        target: Score the plan had to reach.
+        target_fraction: `target` as a fraction of the FP32 score.
+        samples: Evaluation samples behind every score here.
+        fp32: Score of the model as given.
+        fp16: Score with every group in FP16, or None if it was not evaluated.
+        plan: Score of the chosen plan.
+        fp32_stderr: Standard error of `fp32`, None when the metric has none.
+        plan_stderr: Standard error of `plan`, None when the metric has none.
+        uniform: Score of each uniform plan that was evaluated.
+    """
+
+    metric: str
+    target: float | None
+    target_fraction: float
+    samples: int
+    fp32: float | None
+    fp16: float | None
+    plan: float | None
+    fp32_stderr: float | None
+    plan_stderr: float | None
+    uniform: Mapping[Precision, float | None]
+
+
+@dataclass(frozen=True)
+class LatencyFigures:
+    """Milliseconds for one batch on `device`; `source` holds for every latency of the report."""
+
+    source: LatencySource
+    device: str
+    batch: int
+    fp32: float | None
+    fp16: float | None
+    plan: float
+    uniform: Mapping[Precision, float]
+
+
+@dataclass(frozen=True)
+class SizeFigures:
+    """Bytes of the weights as deployed."""
+
+    fp32: int
+    fp16: int | None
+    plan: int
+    uniform: Mapping[Precision, int]
+
+
+@dataclass(frozen=True)
+class SearchStep:
+    """One plan the search evaluated, in the order it did.
+
+    `samples` is smaller than the whole evaluation set when the step was decided early; `plan` is the digest.
+    """
+
+    note: str
+    score: float | None
+    stderr: float | None
+    samples: int
+    latency_ms: float
+    feasible: bool
+    counts: Mapping[Precision, int]
+    plan: str
+
+
+@dataclass(frozen=True)
+class SearchRecord:
+    """How the plan was found and what that cost.
+
+    `evaluations` counts plans tried, `full_equivalents` the same cost in passes over the whole evaluation set.
+    """
+
+    algorithm: str
+    sensitivity: str
+    evaluations: int
+    full_equivalents: float
+    seconds: float
+    ladder: tuple[Precision, ...]
+    path: tuple[SearchStep, ...]
+
+
+@dataclass(frozen=True)
+class PlanRecord:
+    """The chosen plan. `deployable` is False when TensorRT has no kernels for one of its precisions."""
+
+    counts: Mapping[Precision, int]
+    assignments: Mapping[str, Precision]
+    digest: str
+    deployable: bool
+
+
+@dataclass(frozen=True)
+class GroupRow:
+    """One group as the report shows it.
+
+    Attributes:
+        id: Name of the anchor node.
+        index: Position in network order, from 0.
+        op_type: Operator of the anchor.
+        followers: Operators fused behind the anchor, in order.
+        weight_shape: Shape of the anchor's weight.
+        precision: What the plan chose.
+        reason: Why, in a few words.
+        sensitivity: Candidate precision to sensitivity; None where it was not computed or is not finite.
+        flops: For one sample.
+        weight_bytes: Bytes of the weight in the chosen precision.
+        latency_ms: Latency of the group in the chosen precision.
+        fp16_latency_ms: Latency of the group in FP16.
+    """
+
+    id: str
+    index: int
+    op_type: str
+    followers: tuple[str, ...]
+    weight_shape: tuple[int, ...]
+    precision: Precision
+    reason: str
+    sensitivity: Mapping[Precision, float | None]
+    flops: int
+    weight_bytes: int
+    latency_ms: float | None
+    fp16_latency_ms: float | None
+
+
+@dataclass(frozen=True)
+class RefinementRecord:
+    """What one refinement recovered: score of the uniform `precision` plan without and with it, if measured."""
+
+    name: str
+    precision: Precision
+    before: float | None
+    after: float | None
+    detail: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything a run has to say. `groups` counts `group_rows`; `created` is an ISO 8601 time."""
+
+    model: ModelInfo
+    calibration: CalibrationInfo
+    accuracy: AccuracyFigures
+    latency_ms: LatencyFigures
+    size_bytes: SizeFigures
+    search: SearchRecord
+    plan: PlanRecord
+    groups: int
+    group_rows: tuple[GroupRow, ...]
+    refinement: tuple[RefinementRecord, ...]
+    comparison: Comparison | None
+    warnings: tuple[str, ...]
+    not_done: tuple[str, ...]
+    seed: int
+    environment: Mapping[str, str]
+    command: str
+    created: str
+    version: str
+
+
+@cache
+def _adapter() -> TypeAdapter[Report]:
+    # pydantic is imported late, because it would be half of the start-up time of `trt-mpq --help`.
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(Report)
+
+
+def report_to_json(report: Report) -> str:
+    """The report as indented JSON text ending in a newline."""
+    return _adapter().dump_json(report, indent=2).decode() + "\n"
+
+
+def report_from_json(text: str) -> Report:
+    """The report that `report_to_json` wrote.
+
+    Raises:
+        RunFolderError: `text` is no JSON, or a field is missing or of the wrong type.
+    """
+    from pydantic import ValidationError
+
+    try:
+        return _adapter().validate_json(text)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the file"
+        message = f"report.json cannot be read ({where}: {first['msg']}): run the build again to write it anew"
+        raise RunFolderError(message) from error

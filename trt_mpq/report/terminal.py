@@ -1,0 +1,145 @@
+"""The report on a terminal: verdict, one comparison table, and what the reader must not miss."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from trt_mpq.report import wording
+from trt_mpq.report.data import GroupRow, Report
+from trt_mpq.types import Precision
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+_STYLES = {
+    Precision.FP32: "bright_black",
+    Precision.FP16: "blue",
+    Precision.FP8: "magenta",
+    Precision.INT8: "green",
+    Precision.INT4: "yellow",
+}
+
+
+def render_terminal(report: Report, console: Console, details: bool = False) -> None:
+    """Print the report to `console`.
+
+    Args:
+        report: What to show.
+        console: Where; 80 columns without colour are enough.
+        details: Also print one line per group.
+    """
+    _print_verdict(report, console)
+    console.print(_comparison_table(report))
+    console.print(wording.search_cost(report), style="dim", markup=False, highlight=False)
+    if report.refinement:
+        console.print(_refinement_table(report))
+    if details:
+        console.print(_group_table(report))
+    _print_list(console, "Warnings", report.warnings, "yellow")
+    _print_list(console, "Not done", report.not_done, "cyan")
+
+
+def _print_verdict(report: Report, console: Console) -> None:
+    model, latency = wording.printable(report.model.name), report.latency_ms
+    parts = (wording.printable(part) for part in wording.headline(report))
+    console.print(f"{model} on {latency.device}, batch {latency.batch}", style="bold", markup=False, highlight=False)
+    for line in _filled(parts, console.width):
+        console.print(line, markup=False, highlight=False)
+    for remark in wording.remarks(report):
+        console.print(remark, style="bold", markup=False, highlight=False)
+
+
+def _filled(parts: Iterable[str], width: int) -> list[str]:
+    """`parts` joined by middle dots, broken only between parts."""
+    lines: list[str] = []
+    for part in parts:
+        if lines and len(lines[-1]) + len(part) + 3 <= width:
+            lines[-1] += f" · {part}"
+        else:
+            lines.append(part)
+    return lines
+
+
+def _table(title: str | None = None) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    return Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), title_justify="left")
+
+
+def _comparison_table(report: Report) -> Table:
+    accuracy, latency = report.accuracy, report.latency_ms
+    table = _table()
+    table.add_column("")
+    for heading in (accuracy.metric, "of FP32", "target", f"{latency.source}", "vs FP16", "size"):
+        table.add_column(wording.printable(heading), justify="right")
+    for v in wording.variants(report):
+        table.add_row(
+            v.name,
+            wording.score_text(v.score, accuracy),
+            wording.share_text(v.score, accuracy.fp32),
+            wording.MISSING if v.score is None else "met" if v.meets else "missed",
+            wording.latency_text(v.latency_ms),
+            wording.change_text(v.latency_ms, latency.fp16),
+            wording.size_text(v.size_bytes, report.size_bytes.fp32),
+            style="bold" if v.precision is None else None,
+        )
+    return table
+
+
+def _refinement_table(report: Report) -> Table:
+    from rich.text import Text
+
+    table = _table("Refinement before the search")
+    for heading in ("", "uniform", "without", "with", "detail"):
+        table.add_column(heading, justify="right" if heading.startswith("with") else "left", overflow="fold")
+    for r in report.refinement:
+        before, after = (wording.score_text(s, report.accuracy) for s in (r.before, r.after))
+        table.add_row(r.name, wording.label(r.precision), before, after, Text(wording.printable(r.detail)))
+    return table
+
+
+def _group_table(report: Report) -> Table:
+    from rich.text import Text
+
+    candidates = sensitivity_columns(report.group_rows)
+    table = _table("Groups in network order")
+    table.add_column("#", justify="right")
+    table.add_column("group", overflow="fold", ratio=3, min_width=12)
+    table.add_column("runs in")
+    for p in candidates:
+        table.add_column(f"sens. {wording.label(p)}", justify="right")
+    table.add_column(f"µs, {report.latency_ms.source}", justify="right")
+    table.add_column("reason", overflow="fold", ratio=3, min_width=12)
+    for row in report.group_rows:
+        table.add_row(
+            str(row.index + 1),
+            Text(wording.printable(row.id)),
+            Text(wording.label(row.precision), style=_STYLES[row.precision]),
+            *(wording.sensitivity_text(row.sensitivity.get(p)) for p in candidates),
+            wording.microseconds_text(row.latency_ms),
+            Text(wording.printable(row.reason)),
+        )
+    return table
+
+
+def sensitivity_columns(rows: Iterable[GroupRow]) -> list[Precision]:
+    """The precisions any group has a sensitivity for, widest first."""
+    known = {p for row in rows for p, value in row.sensitivity.items() if value is not None}
+    return [p for p in Precision if p in known]
+
+
+def _print_list(console: Console, title: str, items: Iterable[str], style: str) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    items = tuple(items)
+    if not items:
+        return
+    console.print(f"\n{title}", style=f"bold {style}")
+    grid = Table.grid(padding=(0, 1))
+    for item in items:
+        grid.add_row("-", Text(wording.printable(item), overflow="fold"))
+    console.print(grid)

@@ -1,0 +1,218 @@
+"""Numbers and sentences shared by the terminal and the page: units, rounding and the verdict."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from trt_mpq.report.data import AccuracyFigures, Report
+from trt_mpq.types import Precision
+
+MISSING = "–"
+_SIZE_UNITS = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1.0, "B"))
+_COUNT_UNITS = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
+
+
+def printable(text: str) -> str:
+    """`text` without control, escape and bidirectional characters: names come from files nobody vetted."""
+    return "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in text)
+
+
+def label(precision: Precision) -> str:
+    """The precision as people write it."""
+    return precision.value.upper()
+
+
+def significant(value: float, digits: int = 3) -> str:
+    """`value` with `digits` significant digits, never in exponent notation and never with fewer whole digits."""
+    if not math.isfinite(value) or value == 0:
+        return "0" if value == 0 else MISSING
+    decimals = digits - 1 - math.floor(math.log10(abs(value)))
+    return f"{value:.{min(max(decimals, 0), 9)}f}"
+
+
+def score_text(value: float | None, accuracy: AccuracyFigures, signed: bool = False) -> str:
+    """A score in percent when the metric's scores are fractions, else as a plain number."""
+    if value is None or not math.isfinite(value):
+        return MISSING
+    sign = "+" if signed else ""
+    text = f"{100 * value:{sign}.2f} %" if is_fraction(accuracy) else f"{value:{sign}.4g}"
+    return text.replace("-", "−")
+
+
+def is_fraction(accuracy: AccuracyFigures) -> bool:
+    """Whether every score lies in 0..1, as top-1 or agreement do and SQNR in dB does not."""
+    scores = (accuracy.fp32, accuracy.fp16, accuracy.plan, accuracy.target, *accuracy.uniform.values())
+    return all(0 <= s <= 1 for s in scores if s is not None)
+
+
+def share_text(value: float | None, reference: float | None) -> str:
+    """`value` in percent of `reference`; nothing to say unless both are positive."""
+    if value is None or reference is None or value <= 0 or reference <= 0:
+        return MISSING
+    return f"{100 * value / reference:.2f} %"
+
+
+def change_text(value: float | None, reference: float | None) -> str:
+    """Relative change in whole percent, signed: −27 %."""
+    if value is None or not reference:
+        return MISSING
+    percent = round(100 * (value / reference - 1))
+    return "0 %" if percent == 0 else f"{percent:+d} %".replace("-", "−")
+
+
+def below_text(value: float, reference: float, name: str) -> str:
+    """Relative change in words: 27 % below FP16."""
+    percent = round(100 * (1 - value / reference)) if reference else 0
+    return f"same as {name}" if percent == 0 else f"{abs(percent)} % {'below' if percent > 0 else 'above'} {name}"
+
+
+def latency_text(milliseconds: float | None) -> str:
+    """A latency in ms, three significant digits."""
+    return MISSING if milliseconds is None else f"{significant(milliseconds)} ms"
+
+
+def microseconds_text(milliseconds: float | None) -> str:
+    """A latency in microseconds, without the unit."""
+    return MISSING if milliseconds is None else significant(1000 * milliseconds)
+
+
+def size_text(size: float | None, reference: float) -> str:
+    """Bytes in the decimal unit that fits `reference`, so that sizes side by side share one unit."""
+    if size is None:
+        return MISSING
+    factor, unit = _unit_for(reference / 10, _SIZE_UNITS)
+    return f"{significant(size / factor)} {unit}"
+
+
+def count_text(count: float) -> str:
+    """A large count with a decimal prefix: 41.2 M."""
+    factor, unit = _unit_for(count, _COUNT_UNITS)
+    return f"{significant(count / factor)} {unit}".rstrip() if factor > 1 else str(round(count))
+
+
+def _unit_for(value: float, units: tuple[tuple[float, str], ...]) -> tuple[float, str]:
+    return next((u for u in units if abs(value) >= u[0]), units[-1])
+
+
+def sensitivity_text(value: float | None) -> str:
+    """A sensitivity: its scale is arbitrary, so three digits and an exponent where needed."""
+    return MISSING if value is None or not math.isfinite(value) else f"{value:.3g}".replace("-", "−")
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to run the whole model: FP32, FP16, a uniform plan or the chosen plan (`precision` None)."""
+
+    name: str
+    precision: Precision | None
+    score: float | None
+    latency_ms: float | None
+    size_bytes: int | None
+    meets: bool
+
+
+def variants(report: Report) -> tuple[Variant, ...]:
+    """What the plan is compared with, widest first, and the plan itself last."""
+    accuracy, latency, size = report.accuracy, report.latency_ms, report.size_bytes
+    rows: list[tuple[str, Precision | None, float | None, float | None, int | None]] = [
+        ("FP32", Precision.FP32, accuracy.fp32, latency.fp32, size.fp32),
+        ("FP16", Precision.FP16, accuracy.fp16, latency.fp16, size.fp16),
+    ]
+    for p in _uniform_precisions(report):
+        name = f"uniform {label(p)}"
+        rows.append((name, p, accuracy.uniform.get(p), latency.uniform.get(p), size.uniform.get(p)))
+    rows.append(("plan", None, accuracy.plan, latency.plan, size.plan))
+    return tuple(Variant(*row, meets=meets_target(row[2], report)) for row in rows)
+
+
+def _uniform_precisions(report: Report) -> list[Precision]:
+    known = {*report.accuracy.uniform, *report.latency_ms.uniform, *report.size_bytes.uniform}
+    return [p for p in Precision if p.quantized and p in known]
+
+
+def meets_target(score: float | None, report: Report) -> bool:
+    """Whether `score` reaches the required score."""
+    target = report.accuracy.target
+    return score is not None and target is not None and score >= target
+
+
+def uniform_equivalent(report: Report) -> Precision | None:
+    """The precision whose uniform plan is the chosen plan, groups that cannot run in it aside; else None."""
+    if len(report.plan.counts) == 1:
+        return next(iter(report.plan.counts))
+    plan = variants(report)[-1]
+    for other in variants(report)[2:-1]:
+        same = (other.score, other.latency_ms, other.size_bytes) == (plan.score, plan.latency_ms, plan.size_bytes)
+        if same and other.precision in report.plan.counts:
+            return other.precision
+    return None
+
+
+def placement(report: Report) -> str:
+    """How many groups the plan puts in which narrow precision."""
+    counts = report.plan.counts
+    if len(counts) == 1:
+        (only,) = counts
+        groups = "the only group runs" if report.groups == 1 else f"all {report.groups} groups run"
+        return f"{groups} in {label(only)}"
+    narrow = [p for p in Precision if p.quantized and counts.get(p)]
+    if not narrow:
+        return "no group left FP16"
+    first, *others = (f"{counts[p]} of {report.groups} groups in {label(p)}" for p in narrow)
+    return ", ".join([first, *(text.replace(f" of {report.groups} groups", "") for text in others)])
+
+
+def headline(report: Report) -> tuple[str, ...]:
+    """The verdict in four parts: placement, score, latency, size."""
+    accuracy, latency, size = report.accuracy, report.latency_ms, report.size_bytes
+    scores = [score_text(s, accuracy) for s in (accuracy.plan, accuracy.fp32, accuracy.target)]
+    against = "" if not latency.fp16 else f", {below_text(latency.plan, latency.fp16, 'FP16')}"
+    sizes = [size_text(b, size.fp32) for b in (size.plan, size.fp32)]
+    return (
+        placement(report),
+        f"{accuracy.metric} {scores[0]} (FP32 {scores[1]}, required {scores[2]})",
+        f"{latency.source} latency {latency_text(latency.plan)}{against}",
+        f"size {sizes[0]} (FP32 {sizes[1]})",
+    )
+
+
+def remarks(report: Report) -> tuple[str, ...]:
+    """What the headline must not leave unsaid: a trivial result, a missed target, a plan for study only."""
+    said = []
+    if not meets_target(report.accuracy.plan, report):
+        said.append("The plan does not reach the required score.")
+    elif trivial := _trivial(report):
+        said.append(trivial)
+    if not report.plan.deployable:
+        said.append("For study only: TensorRT has no kernels for this plan, so no engine can be built from it.")
+    return tuple(said)
+
+
+def _trivial(report: Report) -> str | None:
+    precision = uniform_equivalent(report)
+    if precision is None:
+        return None
+    if not precision.quantized:
+        return f"Nothing narrower than {label(precision)} was found to meet the target."
+    out = report.groups - report.plan.counts[precision]
+    if out == 0:
+        return f"Every group runs in {label(precision)}: uniform {label(precision)} already meets the target."
+    which = "the one group" if out == 1 else f"the {out} groups"
+    return f"Uniform {label(precision)} already meets the target; {which} outside it cannot run in it."
+
+
+def search_cost(report: Report) -> str:
+    """Algorithm, sensitivity metric and what the search cost."""
+    s = report.search
+    plans = "1 plan" if s.evaluations == 1 else f"{s.evaluations} plans"
+    cost = f"{significant(s.full_equivalents)} passes over the {report.accuracy.samples:,} evaluation samples"
+    return f"{s.algorithm} search on {s.sensitivity} sensitivity: {plans} tried, {cost}, {duration_text(s.seconds)}"
+
+
+def duration_text(seconds: float) -> str:
+    """A duration as people say it: 8.4 s, 38 s, 2 min 10 s."""
+    if seconds < 60:
+        return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s"

@@ -1,0 +1,162 @@
+"""Second derivatives of a network's loss: ONNX graphs interpreted in torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from trt_mpq.errors import MissingDependencyError
+from trt_mpq.runtime.base import Array, Arrays
+from trt_mpq.runtime.torch_operators import OPERATORS, Call, Tensor, UnsupportedByTorch
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+_OLDEST_OPSET = 13
+"""Before it, Softmax flattened its input and axes were attributes."""
+
+
+class TorchGraph:
+    """A graph as a differentiable torch function.
+
+    Args:
+        graph: An ONNX graph in the default domain, opset 13 or later.
+
+    Raises:
+        MissingDependencyError: torch is not installed.
+        UnsupportedByTorch: The graph has an operator without a torch formula.
+    """
+
+    def __init__(self, graph: ir.Model) -> None:
+        self._torch = _import_torch()
+        _check_support(graph)
+        self._nodes = tuple(graph.graph)
+        self._outputs = tuple(value.name or "" for value in graph.graph.outputs)
+        self._constants = {
+            name: self._torch.tensor(np.array(value.const_value.numpy()))
+            for name, value in graph.graph.initializers.items()
+            if value.const_value is not None
+        }
+
+    def run(self, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Compute every graph output from torch tensors, recording what autograd needs."""
+        tensors = {**self._constants, **feeds}
+        for node in self._nodes:
+            arguments = [None if value is None else tensors[value.name] for value in node.inputs]
+            result = OPERATORS[node.op_type](self._call(node), *arguments)
+            results = result if isinstance(result, tuple) else (result,)
+            tensors.update((value.name, tensor) for value, tensor in zip(node.outputs, results, strict=False))
+        return {name: tensors[name] for name in self._outputs}
+
+    def _call(self, node: ir.Node) -> Call:
+        attributes = {name: attribute.value for name, attribute in node.attributes.items()}
+        used = sum(bool(value.name) for value in node.outputs)
+        return Call(self._torch, node.op_type, attributes, used)
+
+
+class TorchLoss:
+    """The summed loss of a batch as a function of some graph inputs, twice differentiable.
+
+    Args:
+        graph: The graph to run.
+        loss: Name of a loss of `losses.py`.
+
+    Raises:
+        MissingDependencyError: torch is not installed.
+        UnsupportedByTorch: The graph or the loss has no torch formula.
+    """
+
+    def __init__(self, graph: ir.Model, loss: str) -> None:
+        self._graph = TorchGraph(graph)
+        self._torch = _import_torch()
+        if loss not in TORCH_LOSSES:
+            raise UnsupportedByTorch(f"torch autograd has no formula for the loss {loss!r}")
+        self._loss = TORCH_LOSSES[loss]
+
+    def quadratic_forms(
+        self, feeds: Arrays, labels: Array | None, variables: Arrays, directions: Sequence[Arrays]
+    ) -> list[dict[str, float]]:
+        """Per direction v and variable i: ``v_i . (H v)_i``, with H the Hessian in all variables together.
+
+        Args:
+            feeds: Values of the other graph inputs, ``[n, ...]``.
+            labels: Integer labels ``[n]`` or None.
+            variables: Graph inputs to differentiate in, by name.
+            directions: Arrays of the shapes of `variables`.
+
+        Returns:
+            One mapping per direction, from variable name to the value for the loss summed over the
+            batch. The reference of losses that need one is the network's own output.
+        """
+        leaves = {name: self._tensor(value).requires_grad_() for name, value in variables.items()}
+        outputs = self._graph.run({name: self._tensor(value) for name, value in feeds.items()} | leaves)
+        targets = None if labels is None else self._tensor(labels.astype(np.int64))
+        total = self._loss(self._torch, outputs, targets, _detached(outputs)).sum()
+        gradients = self._torch.autograd.grad(total, tuple(leaves.values()), create_graph=True, materialize_grads=True)
+        return [self._forms(leaves, gradients, direction) for direction in directions]
+
+    def _forms(self, leaves: dict[str, Tensor], gradients: Sequence[Tensor], direction: Arrays) -> dict[str, float]:
+        vectors = [self._tensor(direction[name]) for name in leaves]
+        slope = sum((gradient * vector).sum() for gradient, vector in zip(gradients, vectors, strict=True))
+        products = self._torch.autograd.grad(slope, tuple(leaves.values()), retain_graph=True, materialize_grads=True)
+        forms = ((product.double() * vector).sum().item() for product, vector in zip(products, vectors, strict=True))
+        return dict(zip(leaves, forms, strict=True))
+
+    def _tensor(self, value: Array) -> Tensor:
+        return self._torch.tensor(value)
+
+
+def _cross_entropy(torch: Any, outputs: dict[str, Tensor], labels: Tensor, reference: dict[str, Tensor]) -> Tensor:
+    return torch.nn.functional.cross_entropy(_first(outputs), labels, reduction="none")
+
+
+def _kl(torch: Any, outputs: dict[str, Tensor], labels: Tensor, reference: dict[str, Tensor]) -> Tensor:
+    ours, theirs = _first(outputs).log_softmax(1), _first(reference).log_softmax(1)
+    return (theirs.exp() * (theirs - ours)).sum(1)
+
+
+def _normalized_mean_square(
+    torch: Any, outputs: dict[str, Tensor], labels: Tensor, reference: dict[str, Tensor]
+) -> Tensor:
+    errors = []
+    for name, value in outputs.items():
+        theirs = reference[name].flatten(1)
+        power = (theirs * theirs).mean(1)
+        error = ((value.flatten(1) - theirs) ** 2).mean(1)
+        errors.append(error / torch.where(power > 0, power, 1.0))
+    return torch.stack(errors).mean(0)
+
+
+#: Torch twins of the losses of `losses.py`: (torch, outputs, labels, reference) to losses ``[n]``.
+TORCH_LOSSES: dict[str, Callable[[Any, dict[str, Tensor], Tensor, dict[str, Tensor]], Tensor]] = {
+    "cross-entropy": _cross_entropy,
+    "kl": _kl,
+    "mse": _normalized_mean_square,
+}
+
+
+def _first(outputs: dict[str, Tensor]) -> Tensor:
+    return next(iter(outputs.values()))
+
+
+def _detached(outputs: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.detach() for name, value in outputs.items()}
+
+
+def _check_support(graph: ir.Model) -> None:
+    opset = graph.opset_imports.get("", 0)
+    if opset < _OLDEST_OPSET:
+        raise UnsupportedByTorch(f"torch autograd needs opset {_OLDEST_OPSET} or later, the graph has {opset}")
+    for node in graph.graph:
+        if node.domain not in ("", "ai.onnx") or node.op_type not in OPERATORS:
+            raise UnsupportedByTorch(f"torch autograd cannot run operator {node.op_type} (node {node.name!r})")
+
+
+def _import_torch() -> Any:
+    try:
+        import torch
+    except ImportError as error:
+        raise MissingDependencyError("torch", "the autograd Hessian estimator", "pip install 'trt-mpq[torch]'") from error
+    return torch

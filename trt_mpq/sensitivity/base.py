@@ -1,0 +1,77 @@
+"""What a sensitivity metric is given and what it must return."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from trt_mpq.types import Grouping, LayerGroup, Precision, Ranges, Ranking
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from trt_mpq.dataset import Batch, Samples
+    from trt_mpq.losses import Loss
+    from trt_mpq.runtime.base import Runtime
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class SensitivityInputs:
+    """Everything a metric may look at.
+
+    Attributes:
+        graph: The prepared FP32 network.
+        grouping: Its groups.
+        ranges: Calibrated ranges of every activation the groups quantize.
+        candidates: Quantized precisions to score.
+        samples: Calibration data; labels only if `loss` needs them.
+        sample_limit: How many samples to use, from the first on.
+        loss: What a perturbation is judged by.
+        runtime: Runs FP32 graphs.
+        batch: Samples per run. It changes speed and memory, not results.
+        seed: Source of all randomness.
+    """
+
+    graph: ir.Model
+    grouping: Grouping
+    ranges: Ranges
+    candidates: tuple[Precision, ...]
+    samples: Samples
+    sample_limit: int
+    loss: Loss
+    runtime: Runtime
+    batch: int
+    seed: int
+
+    def batches(self) -> Iterator[Batch]:
+        """The samples to use, in order."""
+        return self.samples.batches(self.batch, self.sample_limit)
+
+    def ranking(
+        self, metric: str, score: Callable[[LayerGroup, Precision], float], forward_passes: float = 0.0
+    ) -> Ranking:
+        """A ranking that asks `score` for every group in every candidate precision it may run in."""
+        scores = {
+            precision: {group.id: score(group, precision) for group in self.grouping.groups if group.allows(precision)}
+            for precision in self.candidates
+        }
+        order = tuple(group.id for group in self.grouping.groups)
+        return Ranking(metric, self.seed, order, scores, forward_passes)
+
+
+class SensitivityMetric(Protocol):
+    """Says how much each group suffers from each precision, relative to the other groups."""
+
+    @property
+    def name(self) -> str:
+        """Spelling on the command line."""
+
+    def rank(self, inputs: SensitivityInputs, progress: Progress | None = None) -> Ranking:
+        """Score every group in every candidate precision it allows; larger is more sensitive.
+
+        The result depends on `inputs` only (through `seed` where it is random), and on `batch` only
+        up to float rounding. `progress` is called with steps done and steps in total.
+        """

@@ -1,0 +1,118 @@
+"""Quantization error: how far a group's quantized tensors are from their originals.
+
+Schaefer et al., "Mixed Precision Post Training Quantization of Neural Networks with Sensitivity
+Guided Search" (2023), name the metric; the formula below is our reading of it.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from trt_mpq.errors import CalibrationError
+from trt_mpq.graph_edit import constant_array
+from trt_mpq.numerics import FloatArray, fake_quantize, fake_quantize_weights, scale_from_amax
+from trt_mpq.runtime.base import with_outputs
+from trt_mpq.sensitivity.base import Progress, SensitivityInputs
+from trt_mpq.types import Grouping, LayerGroup, Precision, Ranges, Ranking, Weight
+
+Key = tuple[str, Precision]
+
+
+@dataclass(frozen=True)
+class QuantizationError:
+    """Score = sum over the weight and the quantized inputs of ``RMSE(quantized, original) / max |original|``.
+
+    The weight counts with the scales it is deployed with (one per output channel), an activation
+    with its calibrated scale; its maximum is the magnitude seen in calibration. A tensor that is all
+    zero adds nothing. Looking at tensors only, the metric cannot tell whether the network minds.
+
+    Args:
+        weights: Whether the weight's term counts.
+        activations: Whether the inputs' terms count; without them nothing is run.
+    """
+
+    weights: bool = True
+    activations: bool = True
+
+    name: ClassVar[str] = "quantization-error"
+
+    def rank(self, inputs: SensitivityInputs, progress: Progress | None = None) -> Ranking:
+        """Quantize every weight once and every activation on the samples, one batch in memory at a time."""
+        activations = _ActivationErrors(inputs) if self.activations else None
+        if activations is not None:
+            activations.observe(inputs, progress)
+
+        def score(group: LayerGroup, precision: Precision) -> float:
+            total = _weight_error(inputs, group.weight, precision) if self.weights else 0.0
+            if activations is not None:
+                total += sum(activations.relative(read.tensor, precision) for read in group.inputs)
+            return total
+
+        return inputs.ranking(self.name, score, forward_passes=activations.samples if activations else 0)
+
+
+class _ActivationErrors:
+    """Running sums of squared errors, per tensor and precision, in float64."""
+
+    def __init__(self, inputs: SensitivityInputs) -> None:
+        self.samples = 0
+        self._ranges = inputs.ranges
+        self._amax = _needed_amax(inputs.grouping, inputs.ranges, inputs.candidates)
+        self._squares: dict[Key, float] = defaultdict(float)
+        self._elements: dict[str, int] = defaultdict(int)
+
+    def observe(self, inputs: SensitivityInputs, progress: Progress | None) -> None:
+        """Run the samples and add up the errors of every needed tensor."""
+        tensors = tuple(dict.fromkeys(tensor for tensor, _ in self._amax))
+        if not tensors:
+            return
+        session = inputs.runtime.load(with_outputs(inputs.graph, tensors))
+        for batch in inputs.batches():
+            self._add(session.run(batch.feeds))
+            self.samples += batch.size
+            if progress:
+                progress(self.samples, min(inputs.sample_limit, inputs.samples.count))
+
+    def relative(self, tensor: str, precision: Precision) -> float:
+        """RMSE over the largest magnitude of `tensor`."""
+        magnitude = self._ranges.tensors[tensor].magnitude
+        if magnitude == 0.0:
+            return 0.0
+        mean_square = self._squares[tensor, precision] / self._elements[tensor]
+        return float(np.sqrt(mean_square)) / magnitude
+
+    def _add(self, activations: dict[str, FloatArray]) -> None:
+        for (tensor, precision), amax in self._amax.items():
+            values = activations[tensor]
+            self._squares[tensor, precision] += _squared_error(values, fake_quantize(values, scale_from_amax(amax, precision), precision))
+        for tensor, values in activations.items():
+            self._elements[tensor] += values.size
+
+
+def _needed_amax(grouping: Grouping, ranges: Ranges, candidates: tuple[Precision, ...]) -> dict[Key, float]:
+    reads = ((r.tensor, p) for g in grouping.groups for r in g.inputs for p in candidates if g.allows(p))
+    return {key: _amax(ranges, *key) for key in reads}
+
+
+def _amax(ranges: Ranges, tensor: str, precision: Precision) -> float:
+    observed = ranges.tensors.get(tensor)
+    if observed is None or precision not in observed.amax:
+        raise CalibrationError(f"tensor {tensor!r} has no {precision} range: calibrate again with {precision}")
+    return observed.amax[precision]
+
+
+def _weight_error(inputs: SensitivityInputs, weight: Weight, precision: Precision) -> float:
+    values = constant_array(inputs.graph.graph.initializers[weight.name])
+    magnitude = float(np.abs(values).max())
+    if magnitude == 0.0:
+        return 0.0
+    squares = _squared_error(values, fake_quantize_weights(values, weight.axis, precision))
+    return float(np.sqrt(squares / values.size)) / magnitude
+
+
+def _squared_error(values: FloatArray, quantized: FloatArray) -> float:
+    return float(np.sum((quantized - values) ** 2, dtype=np.float64))

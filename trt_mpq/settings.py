@@ -1,0 +1,112 @@
+"""What a user asks for: one validated value, from the command line, a job file, or a run folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from trt_mpq.errors import SettingsError
+from trt_mpq.resources import load_toml
+from trt_mpq.types import Precision
+
+Count = Annotated[int, Field(gt=0)]
+
+
+class Settings(BaseModel):
+    """Everything that decides the outcome of a run.
+
+    Job files (`engines/jobs/*.toml`) spell the fields exactly like this; the command line uses dashes.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: Path
+    """ONNX file to quantize."""
+    calib: str | None = None
+    """Calibration data: `.npz`, `.npy`, a recipe file, or the name of a recipe with an optional `:split`."""
+    eval: str | None = None
+    """Evaluation data, in the same forms."""
+    metric: str = "auto"
+    """Task metric, or `module:function`."""
+    target_accuracy: Annotated[float, Field(gt=0, le=1)] = 0.99
+    """Least share of the FP32 score that the plan must keep."""
+    precisions: tuple[Precision, ...] = (Precision.FP16, Precision.INT8)
+    """Ladder of precisions to search, in any order; FP16 is always its top."""
+    sensitivity: str = "noise"
+    """Sensitivity metric that ranks the groups."""
+    search: str = "bisection"
+    """Search algorithm."""
+    device: str = "h200"
+    """Device model for latency: a name in `engines/targets/` or a path."""
+    batch: Count = 32
+    """Samples per inference: what the latency is for, and how many the reference runtime takes at a time."""
+    calibration: str = "minmax"
+    """Calibration method."""
+    bias_correction: bool = True
+    """Correct the mean output of every quantized group before the search."""
+    equalize: bool = False
+    """Equalize weight ranges across layers before calibration."""
+    exclusions: Literal["modelopt", "none"] = "modelopt"
+    """Shapes that stay out of 8 bit beforehand: Model Optimizer's list, or none."""
+    calib_samples: Count | None = None
+    """Use the first so many calibration samples."""
+    eval_samples: Count | None = None
+    """Use the first so many evaluation samples."""
+    sensitivity_samples: Count = 256
+    """Calibration samples that sensitivity metrics run."""
+    trials: Count | None = None
+    """Random draws of the noise and Hessian metrics; None is the metric's own default."""
+    noise_amplitude: Annotated[float, Field(gt=0)] = 1.0
+    """Standard deviation of the injected noise in quantization steps."""
+    threads: Annotated[int, Field(ge=0)] = 0
+    """Threads of the reference runtime; 0 takes every core."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Seed of every random draw."""
+
+    @field_validator("precisions")
+    @classmethod
+    def _order_ladder(cls, value: tuple[Precision, ...]) -> tuple[Precision, ...]:
+        if Precision.FP32 in value:
+            raise ValueError("fp32 is not a rung of the ladder: groups that overflow FP16 stay FP32 by themselves")
+        chosen = {*value, Precision.FP16}
+        if len(chosen) == 1:
+            raise ValueError("name at least one of fp8, int8, int4 beside fp16")
+        return tuple(p for p in Precision if p in chosen)
+
+
+def settings_from(fields: dict[str, Any], origin: str) -> Settings:
+    """Validate `fields`; `origin` says in an error where they came from.
+
+    Raises:
+        SettingsError: A field is unknown or its value is not allowed.
+    """
+    try:
+        return Settings(**fields)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"][:1])
+        raise SettingsError(f"{origin}: {where}: {_reason(first)}") from error
+
+
+def fields_from_job(path: Path) -> dict[str, Any]:
+    """The fields a job file sets; a relative `model` and data paths are taken relative to the job file's folder.
+
+    Raises:
+        SettingsError: The file is missing or is no TOML.
+    """
+    fields = dict(load_toml(path))
+    for name in ("model", "calib", "eval"):
+        value = fields.get(name)
+        if isinstance(value, str) and (path.parent / value).exists():
+            fields[name] = str(path.parent / value)
+    return fields
+
+
+def _reason(error: Any) -> str:
+    if error["type"] == "enum":
+        return f"got {error['input']!r}, choose from {', '.join(p.value for p in Precision if p is not Precision.FP32)}"
+    if error["type"] == "extra_forbidden":
+        return f"unknown setting; known are {', '.join(Settings.model_fields)}"
+    return f"{error['msg'].removeprefix('Value error, ')} (got {error['input']!r})"
