@@ -68,9 +68,7 @@ def calibrate(inputs: CalibrationInputs, progress: Progress | None = None) -> Ra
     histograms = {name: Histogram.empty(extremes[name].magnitude) for name in quantized}
     if choose.needs_histogram:
         _fill(inputs, histograms, lambda done: report(inputs.samples.count + done))
-    amax = {
-        name: {p: choose.amax(histograms[name], p) for p in inputs.formats} for name in quantized
-    }
+    amax = {name: {p: choose.amax(histograms[name], p) for p in inputs.formats} for name in quantized}
     shared = _share(amax, inputs.grouping.shared_scales)
     tensors = {name: replace(observed, amax=shared.get(name, {})) for name, observed in extremes.items()}
     return Ranges(inputs.method, inputs.samples.count, tensors)
@@ -96,7 +94,9 @@ def _restrict(group: LayerGroup, ranges: Ranges) -> LayerGroup:
             reasons = dict.fromkeys((Precision.FP16, Precision.FP8, Precision.INT8, Precision.INT4), text)
             break
     else:
-        dead = [s.tensor for s in group.inputs if s.tensor in ranges.tensors and ranges.tensors[s.tensor].magnitude == 0]
+        dead = [
+            s.tensor for s in group.inputs if s.tensor in ranges.tensors and ranges.tensors[s.tensor].magnitude == 0
+        ]
         if dead:
             text = f"tensor {dead[0]} is zero in all calibration data, so it has no scale"
             reasons = dict.fromkeys((Precision.FP8, Precision.INT8, Precision.INT4), text)

@@ -247,8 +247,11 @@ def fit(array: Array, spec: TensorSpec, source: str, start: int = 0) -> Array:
     if len(spec.shape) != array.ndim or any(
         isinstance(want, int) and want != got for want, got in zip(spec.shape[1:], array.shape[1:], strict=True)
     ):
-        wanted = ", ".join(str(d) for d in ("samples", *spec.shape[1:]))
-        raise DataError(f"{source}: array {spec.name!r} has shape {array.shape} but the model wants ({wanted})")
+        given, wanted = (f"[{', '.join(map(str, shape[1:]))}]" for shape in (array.shape, spec.shape))
+        raise DataError(
+            f"{source}: one sample of array {spec.name!r} has shape {given} but the model wants {wanted} "
+            "(dimension 0 of the array counts samples)"
+        )
     wanted_dtype = np.dtype(spec.dtype)
     if not _widens(array.dtype, wanted_dtype):
         raise DataError(

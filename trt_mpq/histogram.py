@@ -112,5 +112,3 @@ METHODS: Mapping[str, Method] = {
     "entropy": Method(entropy_amax, needs_histogram=True),
 }
 """Calibration methods by their name on the command line."""
-
-

@@ -26,7 +26,9 @@ class Loss(Protocol):
     def name(self) -> str:
         """Spelling in reports, and the key under which an autograd runtime finds its own formula."""
 
-    def per_sample(self, outputs: Mapping[str, Array], labels: Array | None, reference: Mapping[str, Array] | None) -> Losses:
+    def per_sample(
+        self, outputs: Mapping[str, Array], labels: Array | None, reference: Mapping[str, Array] | None
+    ) -> Losses:
         """Losses of a batch.
 
         Args:
@@ -48,11 +50,14 @@ class CrossEntropy:
 
     name: ClassVar[str] = "cross-entropy"
 
-    def per_sample(self, outputs: Mapping[str, Array], labels: Array | None, reference: Mapping[str, Array] | None) -> Losses:
+    def per_sample(
+        self, outputs: Mapping[str, Array], labels: Array | None, reference: Mapping[str, Array] | None
+    ) -> Losses:
         """Losses of a batch; `reference` is not used."""
         log_probabilities = log_softmax(_class_scores(outputs))
         classes = _class_labels(labels, log_probabilities.shape)
-        return -log_probabilities[np.arange(len(classes)), classes]
+        losses: Losses = -log_probabilities[np.arange(len(classes)), classes]
+        return losses
 
 
 @dataclass(frozen=True)
@@ -64,11 +69,14 @@ class KullbackLeibler:
 
     name: ClassVar[str] = "kl"
 
-    def per_sample(self, outputs: Mapping[str, Array], labels: Array | None, reference: Mapping[str, Array] | None) -> Losses:
+    def per_sample(
+        self, outputs: Mapping[str, Array], labels: Array | None, reference: Mapping[str, Array] | None
+    ) -> Losses:
         """Losses of a batch; `labels` are not used."""
         ours = log_softmax(_class_scores(outputs))
         theirs = log_softmax(_class_scores(_required(reference, self.name)))
-        return np.sum(np.exp(theirs) * (theirs - ours), axis=1)
+        losses: Losses = np.sum(np.exp(theirs) * (theirs - ours), axis=1)
+        return losses
 
 
 @dataclass(frozen=True)
@@ -81,10 +89,14 @@ class NormalizedMeanSquare:
 
     name: ClassVar[str] = "mse"
 
-    def per_sample(self, outputs: Mapping[str, Array], labels: Array | None, reference: Mapping[str, Array] | None) -> Losses:
+    def per_sample(
+        self, outputs: Mapping[str, Array], labels: Array | None, reference: Mapping[str, Array] | None
+    ) -> Losses:
         """Losses of a batch; `labels` are not used."""
         theirs = _required(reference, self.name)
-        return np.mean([_normalized_error(value, theirs[name]) for name, value in outputs.items()], axis=0)
+        errors = [_normalized_error(value, theirs[name]) for name, value in outputs.items()]
+        losses: Losses = np.mean(errors, axis=0)
+        return losses
 
 
 def loss_for(*, has_labels: bool, classification: bool) -> Loss:
@@ -97,7 +109,8 @@ def loss_for(*, has_labels: bool, classification: bool) -> Loss:
 def log_softmax(scores: Losses) -> Losses:
     """Logarithm of softmax over axis 1, without overflow: float64 ``[n, classes]`` in and out."""
     shifted = scores - scores.max(axis=1, keepdims=True)
-    return shifted - np.log(np.sum(np.exp(shifted), axis=1, keepdims=True))
+    logarithms: Losses = shifted - np.log(np.sum(np.exp(shifted), axis=1, keepdims=True))
+    return logarithms
 
 
 def _class_scores(outputs: Mapping[str, Array]) -> Losses:
@@ -128,4 +141,5 @@ def _normalized_error(value: Array, reference: Array) -> Losses:
     theirs = reference.astype(np.float64).reshape(len(reference), -1)
     error = np.mean((value.reshape(theirs.shape) - theirs) ** 2, axis=1)
     power = np.mean(theirs**2, axis=1)
-    return error / np.where(power > 0, power, 1.0)
+    relative: Losses = error / np.where(power > 0, power, 1.0)
+    return relative

@@ -88,9 +88,7 @@ def codes(values: FloatArray, scale: FloatArray, precision: Precision, axis: int
     return integers.astype(ml_dtypes.int4) if precision is Precision.INT4 else integers
 
 
-def fake_quantize(
-    values: FloatArray, scale: FloatArray, precision: Precision, axis: int | None = None
-) -> FloatArray:
+def fake_quantize(values: FloatArray, scale: FloatArray, precision: Precision, axis: int | None = None) -> FloatArray:
     """Quantize and dequantize: what the network computes with, as float32 of the shape of `values`."""
     stored = codes(values, scale, precision, axis).astype(np.float32)
     return stored * _along(scale, values.ndim, axis)

@@ -10,16 +10,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from trt_mpq.arrays import digest_file, load_npy, load_npz
 from trt_mpq.dataset import Samples, check_lengths, check_names, checked_samples
 from trt_mpq.errors import DataError
-from trt_mpq.images import Decoder, Images, image_paths, read_table, require_pillow
+from trt_mpq.images import Images, image_paths, read_table, require_pillow
+from trt_mpq.preprocess import Input, Strict
 from trt_mpq.runtime.base import Array
 from trt_mpq.types import TensorSpec
 
@@ -32,70 +33,7 @@ DATA_VARIABLE = "TRT_MPQ_DATA"
 """Environment variable with the folder that recipes without a `root` read from."""
 
 
-def _as_tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else (value,)
-
-
-Positive = Annotated[float, Field(gt=0)]
-Size = Annotated[tuple[Annotated[int, Field(gt=0)], ...], BeforeValidator(_as_tuple), Field(min_length=1, max_length=2)]
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class Input(_Strict):
-    """How one model input is computed: decode, resize, crop, normalize, change layout, cast.
-
-    Arithmetic is float32: ``(x / divide - mean) / std``. `mean` and `std` are one number, or one per
-    channel, for which `layout` says where the channels are.
-    """
-
-    array: str | None = None
-    color: Literal["RGB", "BGR", "L"] = "RGB"
-    resize: Size | None = None
-    crop: Size | None = None
-    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
-    divide: Positive = 1.0
-    mean: Annotated[tuple[float, ...], BeforeValidator(_as_tuple), Field(min_length=1)] = (0.0,)
-    std: Annotated[tuple[Positive, ...], BeforeValidator(_as_tuple), Field(min_length=1)] = (1.0,)
-    layout: Literal["NHWC", "NCHW", "NHWC->NCHW", "NCHW->NHWC"] | None = None
-    dtype: Literal["float32", "float16", "int64", "int32", "int8", "uint8", "bool"] | None = None
-
-    @model_validator(mode="after")
-    def _channels_are_known(self) -> Input:
-        if self.layout is None and max(len(self.mean), len(self.std)) > 1:
-            raise ValueError('mean and std per channel need `layout`, for example "NHWC->NCHW"')
-        return self
-
-    @property
-    def decoder(self) -> Decoder:
-        """The part that only images have."""
-        return Decoder(self.color, self.resize, self.crop, self.interpolation)
-
-    def prepare(self, values: Array, where: str) -> Array:
-        """Model input [n, ...] from raw `values` [n, ...]; `where` begins error messages."""
-        if self.layout and values.ndim != 4:
-            raise DataError(f"{where} has shape {values.shape} and layout {self.layout} needs 4 dimensions")
-        if self.divide != 1.0 or self.mean != (0.0,) or self.std != (1.0,):
-            values = self._normalize(values, where)
-        if self.layout and "->" in self.layout:
-            source, target = self.layout.split("->")
-            values = values.transpose([source.index(axis) for axis in target])
-        return values if self.dtype is None else _cast(values, np.dtype(self.dtype), where)
-
-    def _normalize(self, values: Array, where: str) -> Array:
-        axis = self.layout.index("C") if self.layout else -1
-        mean, std = (np.asarray(v, dtype=np.float32) for v in (self.mean, self.std))
-        for name, constants in (("mean", mean), ("std", std)):
-            if len(constants) not in (1, values.shape[axis]):
-                raise DataError(f"{where} has {values.shape[axis]} channels but `{name}` has {len(constants)} values")
-        if axis == 1:
-            mean, std = mean.reshape(-1, 1, 1), std.reshape(-1, 1, 1)
-        return (values.astype(np.float32) / np.float32(self.divide) - mean) / std
-
-
-class Split(_Strict):
+class Split(Strict):
     """Where the samples of one split lie, and which of them are used.
 
     Either `arrays` (an `.npz` or `.npy`) or `images` (a folder), the latter with an optional CSV
@@ -130,7 +68,7 @@ class Split(_Strict):
         return order[: self.count]
 
 
-class Recipe(_Strict):
+class Recipe(Strict):
     """A recipe file. `labels` names the array or table column with labels; `root` is the data folder."""
 
     description: str = ""
@@ -258,9 +196,9 @@ def _first_complaint(error: ValidationError) -> str:
 
 
 def _recipe_folders() -> list[Path]:
-    """Where committed recipes lie: inside an installed wheel, or in the checkout the package runs from."""
+    """Where committed recipes lie: the checkout the package runs from, then (it wins) an installed wheel."""
     package = Path(str(files("trt_mpq")))
-    return [package / "_data" / "recipes", package.parent / "calib" / "recipes"]
+    return [package.parent / "calib" / "recipes", package / "_data" / "recipes"]
 
 
 def _name_and_split(source: str) -> tuple[str, str | None]:
@@ -287,7 +225,7 @@ def _open_arrays(recipe: Recipe, split: Split, root: Path) -> _Source:
     arrays = load_npz(path) if path.suffix == ".npz" else {"": load_npy(path)}
     raw = {name: _pick(arrays, settings.array or name, path) for name, settings in recipe.inputs.items()}
     labels = None if recipe.labels is None else _pick(arrays, recipe.labels, path)
-    count = check_lengths(raw if labels is None else {**raw, recipe.labels: labels}, str(path))
+    count = check_lengths(raw | ({} if labels is None else {"labels": labels}), str(path))
     return _Source(raw, labels, split.rows(count, str(path)), digest)
 
 

@@ -34,6 +34,8 @@ class Settings(BaseModel):
     """Least share of the FP32 score that the plan must keep."""
     precisions: tuple[Precision, ...] = (Precision.FP16, Precision.INT8)
     """Ladder of precisions to search, in any order; FP16 is always its top."""
+    mix_formats: bool = False
+    """Let one plan hold FP8 and INT8; otherwise each is searched alone and the faster plan wins."""
     sensitivity: str = "noise"
     """Sensitivity metric that ranks the groups."""
     search: str = "bisection"

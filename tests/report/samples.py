@@ -94,7 +94,7 @@ def _rows(rng: random.Random, count: int, ladder: Sequence[Precision], wide_shar
         wide = sensitivity > cut
         precision = ladder[0] if wide else narrow[rng.randrange(len(narrow))]
         flops = int(10 ** rng.uniform(5.5, 7.6))
-        fp16 = 0.0004 + flops * 2e-11 * rng.uniform(0.7, 1.3)
+        fp16 = 0.0012 + flops * 6e-11 * rng.uniform(0.7, 1.3)
         rows.append(
             GroupRow(
                 id=f"/layer{i // 6 + 1}/layer{i // 6 + 1}.{i % 6 // 2}/conv{i % 2 + 1}/Conv",

@@ -78,7 +78,9 @@ class Emitter:
         """
         unsupported = [p for p in plan.counts() if p in (Precision.FP8, Precision.INT4)]
         if unsupported:
-            raise ModelError(f"the weakly typed flavour (TensorRT 8.6) cannot hold {unsupported[0]}: it imports INT8 only")
+            raise ModelError(
+                f"the weakly typed flavour (TensorRT 8.6) cannot hold {unsupported[0]}: it imports INT8 only"
+            )
         model = self._start(self._at_opset(min(WEAK_OPSET, self._opset)), plan, "weak")
         self._replace_weights(model.graph, plan, self._stored_weight)
         self._quantize_reads(model.graph, plan, quantizers.insert_qdq)

@@ -156,7 +156,13 @@ def _half_constant(graph: ir.Graph, value: ir.Value) -> ir.Value:
 def _cast(dtype: ir.DataType, suffix: str) -> Converter:
     def convert(graph: ir.Graph, value: ir.Value) -> ir.Value:
         return insert_node(
-            graph, "Cast", [value], f"{value.name}{suffix}", after=value.producer(), dtype=dtype, attributes={"to": dtype}
+            graph,
+            "Cast",
+            [value],
+            f"{value.name}{suffix}",
+            after=value.producer(),
+            dtype=dtype,
+            attributes={"to": dtype},
         )
 
     return convert

@@ -114,7 +114,9 @@ def insert_stored_weight(graph: ir.Graph, weight: ir.Value, axis: int | None, pr
     stored = add_constant(graph, f"{name}_codes", codes(content, scale, precision, axis))
     scale_value = _scale_constant(graph, f"{name}_scale", scale, dtype)
     zero = _zero_point(graph, precision, scale.shape)
-    node = ir.node("DequantizeLinear", [stored, scale_value, zero], {} if axis is None else {"axis": axis}, name=f"{name}_dq")
+    node = ir.node(
+        "DequantizeLinear", [stored, scale_value, zero], {} if axis is None else {"axis": axis}, name=f"{name}_dq"
+    )
     node.outputs[0].name, node.outputs[0].shape, node.outputs[0].type = f"{name}_dq", weight.shape, ir.TensorType(dtype)
     graph.insert_before(before, node)
     return node.outputs[0]

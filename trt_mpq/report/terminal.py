@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from trt_mpq.report import wording
-from trt_mpq.report.data import GroupRow, Report
+from trt_mpq.report.data import Report
 from trt_mpq.types import Precision
 
 if TYPE_CHECKING:
@@ -31,12 +31,13 @@ def render_terminal(report: Report, console: Console, details: bool = False) -> 
         details: Also print one line per group.
     """
     _print_verdict(report, console)
-    console.print(_comparison_table(report))
-    console.print(wording.search_cost(report), style="dim", markup=False, highlight=False)
+    console.print("", _comparison_table(report), sep="\n")
+    console.print("", wording.search_cost(report), style="dim", sep="\n", markup=False, highlight=False)
     if report.refinement:
-        console.print(_refinement_table(report))
+        _print_section(console, "Refinement before the search", _refinement_table(report))
     if details:
-        console.print(_group_table(report))
+        title = f"Groups in network order (latency {report.latency_ms.source})"
+        _print_section(console, title, _group_table(report))
     _print_list(console, "Warnings", report.warnings, "yellow")
     _print_list(console, "Not done", report.not_done, "cyan")
 
@@ -62,11 +63,11 @@ def _filled(parts: Iterable[str], width: int) -> list[str]:
     return lines
 
 
-def _table(title: str | None = None) -> Table:
+def _table() -> Table:
     from rich import box
     from rich.table import Table
 
-    return Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), title_justify="left")
+    return Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1))
 
 
 def _comparison_table(report: Report) -> Table:
@@ -92,7 +93,7 @@ def _comparison_table(report: Report) -> Table:
 def _refinement_table(report: Report) -> Table:
     from rich.text import Text
 
-    table = _table("Refinement before the search")
+    table = _table()
     for heading in ("", "uniform", "without", "with", "detail"):
         table.add_column(heading, justify="right" if heading.startswith("with") else "left", overflow="fold")
     for r in report.refinement:
@@ -104,42 +105,37 @@ def _refinement_table(report: Report) -> Table:
 def _group_table(report: Report) -> Table:
     from rich.text import Text
 
-    candidates = sensitivity_columns(report.group_rows)
-    table = _table("Groups in network order")
+    candidates = wording.sensitivity_columns(report)
+    table = _table()
     table.add_column("#", justify="right")
-    table.add_column("group", overflow="fold", ratio=3, min_width=12)
+    table.add_column("group", overflow="fold", ratio=1)
     table.add_column("runs in")
     for p in candidates:
-        table.add_column(f"sens. {wording.label(p)}", justify="right")
-    table.add_column(f"µs, {report.latency_ms.source}", justify="right")
-    table.add_column("reason", overflow="fold", ratio=3, min_width=12)
+        table.add_column(f"at {wording.label(p)}", justify="right")
+    table.add_column("µs", justify="right")
     for row in report.group_rows:
         table.add_row(
             str(row.index + 1),
-            Text(wording.printable(row.id)),
+            Text.assemble(wording.printable(row.id), "\n", (wording.printable(row.reason), "dim")),
             Text(wording.label(row.precision), style=_STYLES[row.precision]),
             *(wording.sensitivity_text(row.sensitivity.get(p)) for p in candidates),
             wording.microseconds_text(row.latency_ms),
-            Text(wording.printable(row.reason)),
         )
     return table
 
 
-def sensitivity_columns(rows: Iterable[GroupRow]) -> list[Precision]:
-    """The precisions any group has a sensitivity for, widest first."""
-    known = {p for row in rows for p, value in row.sensitivity.items() if value is not None}
-    return [p for p in Precision if p in known]
-
-
-def _print_list(console: Console, title: str, items: Iterable[str], style: str) -> None:
+def _print_list(console: Console, title: str, items: Sequence[str], style: str) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    items = tuple(items)
     if not items:
         return
-    console.print(f"\n{title}", style=f"bold {style}")
     grid = Table.grid(padding=(0, 1))
     for item in items:
         grid.add_row("-", Text(wording.printable(item), overflow="fold"))
-    console.print(grid)
+    _print_section(console, title, grid, style)
+
+
+def _print_section(console: Console, title: str, body: Table, style: str = "") -> None:
+    console.print(f"\n{title}", style=f"bold {style}", highlight=False)
+    console.print(body)

@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from unicodedata import category
 
 from trt_mpq.report.data import AccuracyFigures, Report
 from trt_mpq.types import Precision
 
-MISSING = "–"
+MISSING = "\u2013"
+TIMES = "\u00d7"
+_MINUS = "\u2212"
 _SIZE_UNITS = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1.0, "B"))
 _COUNT_UNITS = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
 
 
 def printable(text: str) -> str:
     """`text` without control, escape and bidirectional characters: names come from files nobody vetted."""
-    return "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in text)
+    return "".join(c if c.isprintable() or c == "\n" or category(c) == "Zs" else "\ufffd" for c in text)
+
+
+def minus(text: str) -> str:
+    """`text` with typographic minus signs, which are as wide as digits."""
+    return text.replace("-", _MINUS)
 
 
 def label(precision: Precision) -> str:
@@ -36,8 +44,7 @@ def score_text(value: float | None, accuracy: AccuracyFigures, signed: bool = Fa
     if value is None or not math.isfinite(value):
         return MISSING
     sign = "+" if signed else ""
-    text = f"{100 * value:{sign}.2f} %" if is_fraction(accuracy) else f"{value:{sign}.4g}"
-    return text.replace("-", "−")
+    return minus(f"{100 * value:{sign}.2f} %" if is_fraction(accuracy) else f"{value:{sign}.4g}")
 
 
 def is_fraction(accuracy: AccuracyFigures) -> bool:
@@ -54,11 +61,11 @@ def share_text(value: float | None, reference: float | None) -> str:
 
 
 def change_text(value: float | None, reference: float | None) -> str:
-    """Relative change in whole percent, signed: −27 %."""
+    """Relative change in whole percent, with its sign: +27 %."""
     if value is None or not reference:
         return MISSING
     percent = round(100 * (value / reference - 1))
-    return "0 %" if percent == 0 else f"{percent:+d} %".replace("-", "−")
+    return "0 %" if percent == 0 else minus(f"{percent:+d} %")
 
 
 def below_text(value: float, reference: float, name: str) -> str:
@@ -68,8 +75,10 @@ def below_text(value: float, reference: float, name: str) -> str:
 
 
 def latency_text(milliseconds: float | None) -> str:
-    """A latency in ms, three significant digits."""
-    return MISSING if milliseconds is None else f"{significant(milliseconds)} ms"
+    """A latency in ms, or in µs below one of those, three significant digits."""
+    if milliseconds is None:
+        return MISSING
+    return f"{significant(milliseconds)} ms" if milliseconds >= 1e-3 else f"{significant(1000 * milliseconds)} µs"
 
 
 def microseconds_text(milliseconds: float | None) -> str:
@@ -78,10 +87,10 @@ def microseconds_text(milliseconds: float | None) -> str:
 
 
 def size_text(size: float | None, reference: float) -> str:
-    """Bytes in the decimal unit that fits `reference`, so that sizes side by side share one unit."""
+    """Bytes in the decimal unit of `reference`, so that sizes side by side share one unit."""
     if size is None:
         return MISSING
-    factor, unit = _unit_for(reference / 10, _SIZE_UNITS)
+    factor, unit = _unit_for(reference, _SIZE_UNITS)
     return f"{significant(size / factor)} {unit}"
 
 
@@ -97,7 +106,7 @@ def _unit_for(value: float, units: tuple[tuple[float, str], ...]) -> tuple[float
 
 def sensitivity_text(value: float | None) -> str:
     """A sensitivity: its scale is arbitrary, so three digits and an exponent where needed."""
-    return MISSING if value is None or not math.isfinite(value) else f"{value:.3g}".replace("-", "−")
+    return MISSING if value is None or not math.isfinite(value) else minus(f"{value:.3g}")
 
 
 @dataclass(frozen=True)
@@ -129,6 +138,12 @@ def variants(report: Report) -> tuple[Variant, ...]:
 def _uniform_precisions(report: Report) -> list[Precision]:
     known = {*report.accuracy.uniform, *report.latency_ms.uniform, *report.size_bytes.uniform}
     return [p for p in Precision if p.quantized and p in known]
+
+
+def sensitivity_columns(report: Report) -> list[Precision]:
+    """The precisions any group has a sensitivity for, widest first."""
+    known = {p for row in report.group_rows for p, value in row.sensitivity.items() if value is not None}
+    return [p for p in Precision if p in known]
 
 
 def meets_target(score: float | None, report: Report) -> bool:
@@ -177,6 +192,19 @@ def headline(report: Report) -> tuple[str, ...]:
     )
 
 
+def sentence(report: Report) -> str:
+    """The verdict as one sentence without absolute numbers, for a page that shows those beside it."""
+    accuracy, latency = report.accuracy, report.latency_ms
+    parts = [placement(report)]
+    if latency.fp16:
+        parts.append(f"{latency.source} latency {below_text(latency.plan, latency.fp16, 'FP16')}")
+    share = share_text(accuracy.plan, accuracy.fp32)
+    if share != MISSING:
+        parts.append(f"{share} of the FP32 {accuracy.metric}")
+    text = ", ".join(parts) + "."
+    return text[0].upper() + text[1:]
+
+
 def remarks(report: Report) -> tuple[str, ...]:
     """What the headline must not leave unsaid: a trivial result, a missed target, a plan for study only."""
     said = []
@@ -196,10 +224,8 @@ def _trivial(report: Report) -> str | None:
     if not precision.quantized:
         return f"Nothing narrower than {label(precision)} was found to meet the target."
     out = report.groups - report.plan.counts[precision]
-    if out == 0:
-        return f"Every group runs in {label(precision)}: uniform {label(precision)} already meets the target."
-    which = "the one group" if out == 1 else f"the {out} groups"
-    return f"Uniform {label(precision)} already meets the target; {which} outside it cannot run in it."
+    rest = "" if out == 0 else f" ({out} {'group' if out == 1 else 'groups'} cannot run in it)"
+    return f"Uniform {label(precision)} already meets the target{rest}, so the search had nothing to give back."
 
 
 def search_cost(report: Report) -> str:

@@ -44,16 +44,18 @@ class TorchGraph:
         """Compute every graph output from torch tensors, recording what autograd needs."""
         tensors = {**self._constants, **feeds}
         for node in self._nodes:
-            arguments = [None if value is None else tensors[value.name] for value in node.inputs]
-            result = OPERATORS[node.op_type](self._call(node), *arguments)
-            results = result if isinstance(result, tuple) else (result,)
-            tensors.update((value.name, tensor) for value, tensor in zip(node.outputs, results, strict=False))
+            arguments = [None if value is None else tensors[str(value.name)] for value in node.inputs]
+            names = [value.name for value in node.outputs if value.name]
+            tensors.update(zip(names, self._compute(node, arguments, len(names)), strict=True))
         return {name: tensors[name] for name in self._outputs}
 
-    def _call(self, node: ir.Node) -> Call:
+    def _compute(self, node: ir.Node, arguments: Sequence[Tensor | None], outputs: int) -> Sequence[Tensor]:
         attributes = {name: attribute.value for name, attribute in node.attributes.items()}
-        used = sum(bool(value.name) for value in node.outputs)
-        return Call(self._torch, node.op_type, attributes, used)
+        call = Call(self._torch, node.op_type, attributes, outputs)
+        result = OPERATORS[node.op_type](call, *arguments)
+        results = result if isinstance(result, tuple) else (result,)
+        call.require(len(results) == outputs, f"{outputs} outputs")
+        return results
 
 
 class TorchLoss:
@@ -76,13 +78,14 @@ class TorchLoss:
         self._loss = TORCH_LOSSES[loss]
 
     def quadratic_forms(
-        self, feeds: Arrays, labels: Array | None, variables: Arrays, directions: Sequence[Arrays]
+        self, feeds: Arrays, labels: Array | None, samples: int, variables: Arrays, directions: Sequence[Arrays]
     ) -> list[dict[str, float]]:
         """Per direction v and variable i: ``v_i . (H v)_i``, with H the Hessian in all variables together.
 
         Args:
-            feeds: Values of the other graph inputs, ``[n, ...]``.
-            labels: Integer labels ``[n]`` or None.
+            feeds: Values of the other graph inputs.
+            labels: Integer labels ``[samples]`` or None.
+            samples: How many rows of the outputs count, from the first on.
             variables: Graph inputs to differentiate in, by name.
             directions: Arrays of the shapes of `variables`.
 
@@ -91,7 +94,8 @@ class TorchLoss:
             batch. The reference of losses that need one is the network's own output.
         """
         leaves = {name: self._tensor(value).requires_grad_() for name, value in variables.items()}
-        outputs = self._graph.run({name: self._tensor(value) for name, value in feeds.items()} | leaves)
+        results = self._graph.run({name: self._tensor(value) for name, value in feeds.items()} | leaves)
+        outputs = {name: value[:samples] for name, value in results.items()}
         targets = None if labels is None else self._tensor(labels.astype(np.int64))
         total = self._loss(self._torch, outputs, targets, _detached(outputs)).sum()
         gradients = self._torch.autograd.grad(total, tuple(leaves.values()), create_graph=True, materialize_grads=True)
@@ -158,5 +162,7 @@ def _import_torch() -> Any:
     try:
         import torch
     except ImportError as error:
-        raise MissingDependencyError("torch", "the autograd Hessian estimator", "pip install 'trt-mpq[torch]'") from error
+        raise MissingDependencyError(
+            "torch", "the autograd Hessian estimator", "pip install 'trt-mpq[torch]'"
+        ) from error
     return torch

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import onnx_ir as ir
@@ -63,7 +64,7 @@ OPERATORS: dict[str, Operator] = {
     "Equal": lambda call, a, b: a == b,
     "Erf": lambda call, x: x.erf(),
     "Exp": lambda call, x: x.exp(),
-    "Expand": lambda call, x, shape: x * call.torch.ones(shape.tolist(), dtype=x.dtype),
+    "Expand": lambda call, x, shape: x.expand(call.torch.broadcast_shapes(x.shape, shape.tolist())),
     "Flatten": lambda call, x: x.reshape(x.shape[: call.get("axis", 1)].numel(), -1),
     "Gelu": lambda call, x: call.functional.gelu(x, approximate=call.get("approximate", "none")),
     "HardSigmoid": lambda call, x: (call.get("alpha", 0.2) * x + call.get("beta", 0.5)).clamp(0.0, 1.0),
@@ -73,6 +74,8 @@ OPERATORS: dict[str, Operator] = {
     "Log": lambda call, x: x.log(),
     "LogSoftmax": lambda call, x: x.log_softmax(call.get("axis", -1)),
     "MatMul": lambda call, a, b: a @ b,
+    "Max": lambda call, *values: reduce(call.torch.maximum, values),
+    "Min": lambda call, *values: reduce(call.torch.minimum, values),
     "Mul": lambda call, a, b: a * b,
     "Neg": lambda call, x: -x,
     "PRelu": lambda call, x, slope: call.torch.where(x < 0, slope * x, x),
@@ -110,20 +113,6 @@ def _clip(call: Call, x: Tensor, minimum: Tensor = None, maximum: Tensor = None)
     # Numbers instead of tensors: torch's clamp by tensors propagates gradients to the bounds too.
     low, high = (None if bound is None else bound.item() for bound in (minimum, maximum))
     return x if low is None and high is None else x.clamp(low, high)
-
-
-@_operator("Max")
-def _max(call: Call, first: Tensor, *others: Tensor) -> Tensor:
-    for other in others:
-        first = call.torch.maximum(first, other)
-    return first
-
-
-@_operator("Min")
-def _min(call: Call, first: Tensor, *others: Tensor) -> Tensor:
-    for other in others:
-        first = call.torch.minimum(first, other)
-    return first
 
 
 @_operator("Gemm")
@@ -166,7 +155,6 @@ def _conv_transpose(call: Call, x: Tensor, weight: Tensor, bias: Tensor = None) 
 
 @_operator("MaxPool")
 def _max_pool(call: Call, x: Tensor) -> Tensor:
-    call.require(call.outputs == 1, "an index output")
     kernel = call.get("kernel_shape")
     padded = _pad_spatially(call, x, _window_pads(call, x, kernel), float("-inf"))
     pool = getattr(call.functional, f"max_pool{len(kernel)}d")
@@ -200,10 +188,7 @@ def _global_max_pool(call: Call, x: Tensor) -> Tensor:
 
 
 @_operator("BatchNormalization")
-def _batch_normalization(
-    call: Call, x: Tensor, scale: Tensor, bias: Tensor, mean: Tensor, variance: Tensor
-) -> Tensor:
-    call.require(call.outputs == 1, "training outputs")
+def _batch_normalization(call: Call, x: Tensor, scale: Tensor, bias: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
     factor = scale / (variance + call.get("epsilon", 1e-5)).sqrt()
     shape = (-1, *[1] * (x.dim() - 2))
     return x * factor.reshape(shape) + (bias - mean * factor).reshape(shape)
@@ -211,7 +196,6 @@ def _batch_normalization(
 
 @_operator("LayerNormalization")
 def _layer_normalization(call: Call, x: Tensor, scale: Tensor, bias: Tensor = None) -> Tensor:
-    call.require(call.outputs == 1, "statistics as outputs")
     axes = tuple(range(call.get("axis", -1) % x.dim(), x.dim()))
     centred = x - x.mean(dim=axes, keepdim=True)
     variance = (centred * centred).mean(dim=axes, keepdim=True)
@@ -246,12 +230,12 @@ def _pad_spatially(call: Call, x: Tensor, pads: Sequence[int], fill: float) -> T
 # Reductions
 
 
-def _reduction(reduce: Callable[[Tensor, tuple[int, ...], bool], Tensor]) -> Operator:
+def _reduction(function: Callable[[Tensor, tuple[int, ...], bool], Tensor]) -> Operator:
     def run(call: Call, x: Tensor, axes: Tensor = None) -> Tensor:
         chosen = call.get("axes") if axes is None else axes.tolist()
         if not chosen and call.get("noop_with_empty_axes", 0):
             return x
-        return reduce(x, tuple(chosen or range(x.dim())), bool(call.get("keepdims", 1)))
+        return function(x, tuple(chosen or range(x.dim())), bool(call.get("keepdims", 1)))
 
     return run
 
@@ -321,9 +305,7 @@ def _shape(call: Call, x: Tensor) -> Tensor:
 
 
 @_operator("Slice")
-def _slice(
-    call: Call, x: Tensor, starts: Tensor, ends: Tensor, axes: Tensor = None, steps: Tensor = None
-) -> Tensor:
+def _slice(call: Call, x: Tensor, starts: Tensor, ends: Tensor, axes: Tensor = None, steps: Tensor = None) -> Tensor:
     chosen = range(len(starts)) if axes is None else axes.tolist()
     strides = [1] * len(starts) if steps is None else steps.tolist()
     for axis, start, end, step in zip(chosen, starts.tolist(), ends.tolist(), strides, strict=True):

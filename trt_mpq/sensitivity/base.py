@@ -6,16 +6,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from trt_mpq.dataset import Batch, Samples, pad_batch
 from trt_mpq.types import Grouping, LayerGroup, Precision, Ranges, Ranking
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-    from trt_mpq.dataset import Batch, Samples
     from trt_mpq.losses import Loss
-    from trt_mpq.runtime.base import Runtime
+    from trt_mpq.runtime.base import Arrays, Runtime, Session
 
 Progress = Callable[[int, int], None]
+Feeds = Callable[[Batch], "Arrays"]
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,8 @@ class SensitivityInputs:
         sample_limit: How many samples to use, from the first on.
         loss: What a perturbation is judged by.
         runtime: Runs FP32 graphs.
-        batch: Samples per run. It changes speed and memory, not results.
+        batch: Samples per run. It changes speed and memory, not results. A network with a fixed batch
+            dimension overrules it.
         seed: Source of all randomness.
     """
 
@@ -48,7 +50,24 @@ class SensitivityInputs:
 
     def batches(self) -> Iterator[Batch]:
         """The samples to use, in order."""
-        return self.samples.batches(self.batch, self.sample_limit)
+        return self.samples.batches(self._fixed_batch or self.batch, self.sample_limit)
+
+    def fill(self, batch: Batch) -> Batch:
+        """`batch`, grown to the size the network insists on, if it does."""
+        size = self._fixed_batch or batch.size
+        return batch if batch.size == size else pad_batch(batch, size)
+
+    def run(self, session: Session, batch: Batch, feeds: Feeds | None = None) -> Arrays:
+        """Outputs ``[n, ...]`` for a batch; `feeds` gives further inputs for the filled batch."""
+        full = self.fill(batch)
+        outputs = session.run(full.feeds | (feeds(full) if feeds else {}))
+        return {name: value[: len(value) * batch.size // full.size] for name, value in outputs.items()}
+
+    @property
+    def _fixed_batch(self) -> int | None:
+        shape = self.graph.graph.inputs[0].shape
+        size = shape[0] if shape else None
+        return size if isinstance(size, int) else None
 
     def ranking(
         self, metric: str, score: Callable[[LayerGroup, Precision], float], forward_passes: float = 0.0

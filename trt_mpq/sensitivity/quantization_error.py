@@ -63,16 +63,17 @@ class _ActivationErrors:
         self._ranges = inputs.ranges
         self._amax = _needed_amax(inputs.grouping, inputs.ranges, inputs.candidates)
         self._squares: dict[Key, float] = defaultdict(float)
-        self._elements: dict[str, int] = defaultdict(int)
+        self._elements = dict.fromkeys((tensor for tensor, _ in self._amax), 0)
 
     def observe(self, inputs: SensitivityInputs, progress: Progress | None) -> None:
         """Run the samples and add up the errors of every needed tensor."""
-        tensors = tuple(dict.fromkeys(tensor for tensor, _ in self._amax))
-        if not tensors:
+        if not self._amax:
             return
-        session = inputs.runtime.load(with_outputs(inputs.graph, tensors))
+        given = {value.name for value in inputs.graph.graph.inputs}
+        computed = [tensor for tensor in self._elements if tensor not in given]
+        session = inputs.runtime.load(with_outputs(inputs.graph, computed))
         for batch in inputs.batches():
-            self._add(session.run(batch.feeds))
+            self._add(batch.feeds | inputs.run(session, batch))
             self.samples += batch.size
             if progress:
                 progress(self.samples, min(inputs.sample_limit, inputs.samples.count))
@@ -88,9 +89,11 @@ class _ActivationErrors:
     def _add(self, activations: dict[str, FloatArray]) -> None:
         for (tensor, precision), amax in self._amax.items():
             values = activations[tensor]
-            self._squares[tensor, precision] += _squared_error(values, fake_quantize(values, scale_from_amax(amax, precision), precision))
-        for tensor, values in activations.items():
-            self._elements[tensor] += values.size
+            self._squares[tensor, precision] += _squared_error(
+                values, fake_quantize(values, scale_from_amax(amax, precision), precision)
+            )
+        for tensor in self._elements:
+            self._elements[tensor] += activations[tensor].size
 
 
 def _needed_amax(grouping: Grouping, ranges: Ranges, candidates: tuple[Precision, ...]) -> dict[Key, float]:

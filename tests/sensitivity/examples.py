@@ -1,0 +1,87 @@
+"""Hand-made inputs for sensitivity metrics: groups without fusion, min-max ranges, samples from arrays."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+
+from trt_mpq.dataset import samples_from_arrays
+from trt_mpq.losses import KullbackLeibler
+from trt_mpq.runtime.base import with_outputs
+from trt_mpq.runtime.onnxruntime import OnnxRuntime
+from trt_mpq.sensitivity import SensitivityInputs
+from trt_mpq.types import (
+    Grouping,
+    LayerGroup,
+    Precision,
+    QuantizedInput,
+    Ranges,
+    TensorRange,
+    TensorSpec,
+    Weight,
+)
+
+QUANTIZED = (Precision.INT8, Precision.FP8, Precision.INT4)
+_CHANNEL_AXIS = {"Conv": 0, "ConvTranspose": 1, "MatMul": 1}
+
+
+def one_group_per_layer(model: ir.Model) -> Grouping:
+    layers = [node for node in model.graph if node.op_type in ("Conv", "ConvTranspose", "Gemm", "MatMul")]
+    layers = [node for node in layers if node.inputs[1] is not None and node.inputs[1].is_initializer()]
+    return Grouping(tuple(_group(node, index) for index, node in enumerate(layers)), (), ())
+
+
+def _group(node: ir.Node, index: int) -> LayerGroup:
+    data, weight = node.inputs[0], node.inputs[1]
+    gemm_axis = 1 - node.attributes.get_int("transB", 0)
+    axis = _CHANNEL_AXIS.get(node.op_type, gemm_axis)
+    return LayerGroup(
+        id=node.name,
+        index=index,
+        op_type=node.op_type,
+        nodes=(node.name,),
+        weight=Weight(weight.name, tuple(weight.shape), axis),
+        bias=None,
+        anchor_output=node.outputs[0].name,
+        output=node.outputs[0].name,
+        channel_axis=1,
+        inputs=(QuantizedInput(data.name, node.name, 0, "input"),),
+        flops=1,
+        input_elements=1,
+        output_elements=1,
+    )
+
+
+def observed_ranges(model: ir.Model, grouping: Grouping, feeds: dict[str, np.ndarray]) -> Ranges:
+    names = dict.fromkeys(read.tensor for group in grouping.groups for read in group.inputs)
+    values = feeds | OnnxRuntime(1).load(with_outputs(model, [n for n in names if n not in feeds])).run(feeds)
+    ranges = {name: (float(values[name].min()), float(values[name].max())) for name in names}
+    amax = {name: max(-low, high) for name, (low, high) in ranges.items()}
+    tensors = {n: TensorRange(*ranges[n], dict.fromkeys(QUANTIZED, amax[n])) for n in names}
+    return Ranges("minmax", len(next(iter(feeds.values()))), tensors)
+
+
+def inputs_for(
+    proto: onnx.ModelProto, feeds: dict[str, np.ndarray], labels: np.ndarray | None = None, **changes: object
+) -> SensitivityInputs:
+    model = ir.from_proto(proto)
+    grouping = one_group_per_layer(model)
+    specs = tuple(
+        TensorSpec(v.name, v.dtype.numpy().name, tuple(d if isinstance(d, int) else "batch" for d in v.shape))
+        for v in model.graph.inputs
+    )
+    samples = samples_from_arrays(feeds, specs, labels)
+    settings: dict[str, object] = {
+        "graph": model,
+        "grouping": grouping,
+        "ranges": observed_ranges(model, grouping, feeds),
+        "candidates": QUANTIZED,
+        "samples": samples,
+        "sample_limit": samples.count,
+        "loss": KullbackLeibler(),
+        "runtime": OnnxRuntime(1),
+        "batch": 8,
+        "seed": 0,
+    }
+    return SensitivityInputs(**(settings | changes))

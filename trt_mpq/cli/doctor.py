@@ -1,0 +1,70 @@
+"""`trt-mpq doctor`: what this machine has and what it lacks.
+
+Beyond Typer and Rich it imports nothing that could be missing itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from json import dumps
+from typing import TYPE_CHECKING
+
+import typer
+
+from trt_mpq.cli import options
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from trt_mpq.doctor import Diagnosis
+
+
+def doctor(json: options.Json = False) -> None:
+    """Show what this machine has: runtimes, versions, GPU, what is missing and how to install it.
+
+    Ends with exit code 1 if a required package is missing.
+    """
+    from trt_mpq.cli.output import Output
+    from trt_mpq.doctor import diagnose
+
+    diagnosis = diagnose()
+    Output(json=json).show(lambda: diagnosis_table(diagnosis), lambda: dumps(asdict(diagnosis), indent=2) + "\n")
+    if not diagnosis.usable:
+        raise typer.Exit(1)
+
+
+def diagnosis_table(diagnosis: Diagnosis) -> RenderableType:
+    """What there is, and below it what there is not."""
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table.grid(padding=(0, 2))
+    for row in facts(diagnosis):
+        table.add_row(*map(Text, row))
+    return Group(table, "", *map(Text, [*advice(diagnosis)] or ["nothing is missing"]))
+
+
+def facts(diagnosis: Diagnosis) -> Iterator[tuple[str, str]]:
+    """What there is, as names and values."""
+    yield "trt-mpq", diagnosis.product
+    yield "Python", diagnosis.python
+    yield "system", diagnosis.system
+    if diagnosis.jetson:
+        yield "Jetson Linux", diagnosis.jetson
+    for gpu in diagnosis.gpus:
+        memory = "" if gpu.memory_mib is None else f", {gpu.memory_mib / 1024:.0f} GiB"
+        yield "GPU", f"{gpu.name}{memory}, driver {gpu.driver}"
+    for package in diagnosis.packages:
+        if package.version:
+            yield package.name, package.version
+
+
+def advice(diagnosis: Diagnosis) -> Iterator[str]:
+    """What there is not: one line each with what that prevents and what to do."""
+    for package in diagnosis.missing:
+        word = "REQUIRED, missing" if package.required else "missing"
+        yield f"{word}: {package.name}, for {package.needed_for}: {package.install}"
+    if diagnosis.gpu_problem:
+        yield f"no GPU ({diagnosis.gpu_problem}): latency is modelled, engines are built elsewhere"

@@ -1,0 +1,85 @@
+"""From arguments to a `Run`: the job file or the run folder gives settings, the command line overrides them."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from os.path import expandvars
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trt_mpq.errors import SettingsError
+
+if TYPE_CHECKING:
+    from trt_mpq.observer import Observer
+    from trt_mpq.pipeline import Run
+
+
+def open_build(source: Path, given: dict[str, Any], folder: Path, observer: Observer) -> Run:
+    """A run that does what `source` (a model or a job file) and the options `given` say.
+
+    Raises:
+        SettingsError: A setting is unknown or not allowed.
+        RunFolderError: The folder cannot be used.
+    """
+    return open_run({**fields_from_source(source, given), **given}, str(source), folder, observer)
+
+
+def open_inspection(source: Path, given: dict[str, Any], folder: Path, observer: Observer) -> Run:
+    """The same for a folder that may already hold a run, whose other settings then stay."""
+    from trt_mpq.pipeline import settings_of_run
+    from trt_mpq.storage import RunFolder
+
+    stored = settings_of_run(folder) if (folder / RunFolder.MANIFEST).exists() else {}
+    fields = {**stored, **fields_from_source(source, given), **given}
+    return open_run(fields, str(source), folder, observer)
+
+
+def open_stage(folder: Path, given: dict[str, Any], observer: Observer) -> Run:
+    """The run in `folder`, with its stored settings changed by the options `given`.
+
+    Raises:
+        SettingsError: A setting is not allowed.
+        RunFolderError: `folder` holds no run.
+    """
+    from trt_mpq.pipeline import settings_of_run
+
+    return open_run({**settings_of_run(folder), **given}, str(folder), folder, observer)
+
+
+def open_run(fields: dict[str, Any], origin: str, folder: Path, observer: Observer, command: str | None = None) -> Run:
+    """A run with the settings `fields`, recorded as the work of `command` (default: what the user typed).
+
+    `origin` is where an error says the settings came from.
+    """
+    from trt_mpq.pipeline import Run
+    from trt_mpq.settings import settings_from
+
+    typed = shlex.join(["trt-mpq", *sys.argv[1:]])
+    return Run(settings_from(fields, origin), folder, observer, command or typed)
+
+
+def fields_from_source(source: Path, given: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a job file, or just the model; a job's model path may hold `$VARIABLES`.
+
+    Raises:
+        SettingsError: The job file cannot be read, or says no model and none is `given`.
+    """
+    from trt_mpq.settings import fields_from_job
+
+    if source.suffix != ".toml":
+        return {"model": str(source)}
+    fields = fields_from_job(source)
+    if "model" not in given:
+        fields["model"] = _filled_in(str(fields.get("model", "")), source)
+    return fields
+
+
+def _filled_in(model: str, job: Path) -> str:
+    if not model:
+        raise SettingsError(f"{job} names no model: add `model` to it or give --model")
+    path = expandvars(model)
+    if unset := re.search(r"\$\{?(\w+)", path):
+        raise SettingsError(f"{job}: model: the environment variable {unset[1]} is not set: set it or give --model")
+    return path

@@ -1,0 +1,30 @@
+"""`trt-mpq sensitivity`: how much each group suffers from each precision."""
+
+from __future__ import annotations
+
+from trt_mpq.cli import options
+from trt_mpq.cli.opening import open_stage
+
+
+def sensitivity(
+    run_dir: options.RunDir,
+    calib: options.Calib = None,
+    precisions: options.Precisions = None,
+    sensitivity: options.Sensitivity = None,
+    sensitivity_samples: options.SensitivitySamples = None,
+    trials: options.Trials = None,
+    noise_amplitude: options.NoiseAmplitude = None,
+    batch: options.Batch = None,
+    threads: options.Threads = None,
+    seed: options.Seed = None,
+    quiet: options.Quiet = False,
+    json: options.Json = False,
+) -> None:
+    """Rank the groups by what a low precision costs them."""
+    given = options.settings_given(locals())
+    from trt_mpq.cli.output import Output
+    from trt_mpq.cli.tables import ranking_table
+    from trt_mpq.types import Ranking
+
+    sink = Output(quiet=quiet, json=json)
+    sink.result(open_stage(run_dir, given, sink).sensitivity(), Ranking, ranking_table)

@@ -1,0 +1,149 @@
+"""What each stage found, as Rich tables for people; scripts take the JSON."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from pathlib import Path
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from trt_mpq.emit.deliver import FLAVOUR_FILES
+from trt_mpq.numerics import FLOAT16_MAX
+from trt_mpq.report.wording import count_text, label, printable, size_text
+from trt_mpq.types import (
+    Comparison,
+    Evaluation,
+    Grouping,
+    LayerGroup,
+    Precision,
+    PrecisionPlan,
+    Ranges,
+    Ranking,
+    SearchResult,
+    TensorRange,
+)
+
+BAR_WIDTH = 24
+
+
+def groups_table(grouping: Grouping) -> RenderableType:
+    """Every group in network order, its work, and the precisions it stays out of, with the reason."""
+    table = _table("#", "group", "op", "weight", "FLOPs", "stays out of")
+    for group in grouping.groups:
+        weight = "x".join(map(str, group.weight.shape))
+        row = (str(group.index + 1), group.id, group.op_type, weight, count_text(group.flops), _exclusions(group))
+        table.add_row(*_cells(row))
+    flops = count_text(sum(group.flops for group in grouping.groups))
+    summary = f"{len(grouping.groups)} groups with {flops} FLOPs for one sample, {len(grouping.loose)} ops outside them"
+    return Group(table, Text(summary))
+
+
+def _exclusions(group: LayerGroup) -> str:
+    by_reason: dict[str, list[str]] = {}
+    for precision, reason in group.excluded.items():
+        by_reason.setdefault(reason, []).append(precision.value)
+    return "; ".join(f"{', '.join(names)}: {reason}" for reason, names in by_reason.items())
+
+
+def ranges_table(ranges: Ranges) -> RenderableType:
+    """Tensors that a plan may quantize or that FP16 cannot hold, with their chosen clipping magnitudes."""
+    formats = _in_order(p for tensor in ranges.tensors.values() for p in tensor.amax)
+    table = _table("tensor", "min", "max", *(f"amax {label(p)}" for p in formats))
+    for name, tensor in ranges.tensors.items():
+        if tensor.amax or _overflows(tensor):
+            amax = (f"{tensor.amax[p]:.4g}" if p in tensor.amax else "" for p in formats)
+            table.add_row(*_cells((name, f"{tensor.minimum:.4g}", f"{tensor.maximum:.4g}", *amax)))
+    overflows = sum(map(_overflows, ranges.tensors.values()))
+    summary = f"{len(ranges.tensors)} tensors observed on {ranges.samples:,} samples, ranges by {ranges.method}"
+    return Group(table, Text(f"{summary}, {overflows} beyond FP16" if overflows else summary))
+
+
+def _overflows(tensor: TensorRange) -> bool:
+    return tensor.magnitude > FLOAT16_MAX
+
+
+def ranking_table(ranking: Ranking) -> RenderableType:
+    """One table per precision, the most sensitive group on top."""
+    parts: list[RenderableType] = []
+    for precision in _in_order(ranking.scores):
+        scores = ranking.scores[precision]
+        table = _table("#", "group", "score", "", title=f"{ranking.metric} sensitivity to {label(precision)}")
+        top = max((s for s in scores.values() if math.isfinite(s)), default=0.0)
+        for place, group in enumerate(reversed(ranking.order(precision)), start=1):
+            table.add_row(*_cells((str(place), group, f"{scores[group]:.3g}", _bar(scores[group], top))))
+        parts += [table, Text("")]
+    summary = f"the search lowers the bottom rows first; seed {ranking.seed}"
+    return Group(*parts, Text(f"{summary}, {ranking.forward_passes:,.0f} samples run forward"))
+
+
+def _bar(value: float, top: float) -> str:
+    if top <= 0 or math.isnan(value):
+        return ""
+    return "█" * max(0, round(BAR_WIDTH * min(value / top, 1.0)))
+
+
+def search_table(result: SearchResult) -> RenderableType:
+    """Every plan tried, in order; the chosen one in bold."""
+    table = _table("plan", "step", "runs in", "score", "samples", "latency", "target")
+    for number, step in enumerate(result.path, start=1):
+        style = "bold" if step.plan == result.chosen.plan else None
+        table.add_row(str(number), *_cells(_evaluation_row(step)), style=style)
+    chosen = ", ".join(_evaluation_row(result.chosen)[1:5])
+    return Group(table, Text(f"{result.algorithm} search chose {chosen.replace(chr(10), ' ')}"))
+
+
+def _evaluation_row(step: Evaluation) -> tuple[str, ...]:
+    counts = ", ".join(f"{n} {p}" for p, n in step.plan.counts().items())
+    error = "" if step.score.stderr is None else f" ± {step.score.stderr:.4f}"
+    verdict = "met" if step.feasible else "missed"
+    return (
+        step.note,
+        counts,
+        f"{step.score.value:.4f}{error}",
+        f"{step.score.samples:,}",
+        f"{step.latency_ms:.3g} ms",
+        verdict,
+    )
+
+
+def comparison_table(comparison: Comparison) -> RenderableType:
+    """Every output of the typed network against FP32."""
+    table = _table("output", "SQNR", "cosine", "max error", "Polygraphy")
+    for output in comparison.outputs:
+        sqnr = "bit-equal" if output.sqnr_db is None else f"{output.sqnr_db:.1f} dB"
+        verdict = "passed" if output.passed else "failed"
+        table.add_row(*_cells((output.output, sqnr, f"{output.cosine:.6f}", f"{output.max_abs_error:.3g}", verdict)))
+    tolerances = f"absolute {comparison.absolute_tolerance:g} or relative {comparison.relative_tolerance:g}"
+    return Group(table, Text(f"{comparison.samples:,} samples against FP32; Polygraphy tolerates {tolerances}"))
+
+
+def files_table(plan: PrecisionPlan, folder: Path) -> RenderableType:
+    """The networks written for `plan`, with sizes."""
+    table = _table("file", "size")
+    for path in (folder / name for name in FLAVOUR_FILES):
+        if path.exists():
+            size = path.stat().st_size
+            table.add_row(*_cells((str(path), size_text(size, size))))
+    counts = ", ".join(f"{n} {p}" for p, n in plan.counts().items())
+    return Group(table, Text(f"{counts}; plan {plan.digest}"))
+
+
+def _table(*headings: str, title: str | None = None) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, title=title, title_justify="left")
+    for heading in headings:
+        table.add_column(heading, overflow="fold")
+    return table
+
+
+def _cells(row: Iterable[str]) -> Iterable[Text]:
+    # Names come from files nobody vetted: neither markup nor control characters in them may act.
+    return (Text(printable(cell)) for cell in row)
+
+
+def _in_order(precisions: Iterable[Precision]) -> list[Precision]:
+    known = set(precisions)
+    return [p for p in Precision if p in known]

@@ -1,0 +1,186 @@
+"""What this machine has, what is missing, what that prevents, and the command that installs it.
+
+Nothing is imported to find out: versions come from the packages' metadata, so a broken or slow library
+cannot break the diagnosis.
+"""
+
+from __future__ import annotations
+
+import csv
+import platform
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+
+NVIDIA_SMI_TIMEOUT_S = 15.0
+_TEGRA_RELEASE = Path("/etc/nv_tegra_release")
+_GPU_FIELDS = "name,driver_version,memory.total"
+
+
+@dataclass(frozen=True)
+class Dependency:
+    """A package the product uses: its module, the distributions that provide it, and what it is for."""
+
+    module: str
+    distributions: tuple[str, ...]
+    needed_for: str
+    install: str
+    required: bool = False
+
+
+DEPENDENCIES = (
+    Dependency("numpy", ("numpy",), "everything", "pip install trt-mpq", required=True),
+    Dependency("ml_dtypes", ("ml-dtypes",), "FP8 and INT4 numerics", "pip install trt-mpq", required=True),
+    Dependency("onnx", ("onnx",), "reading and checking models", "pip install trt-mpq", required=True),
+    Dependency("onnx_ir", ("onnx-ir",), "editing graphs", "pip install trt-mpq", required=True),
+    Dependency("onnxscript", ("onnxscript",), "folding and version conversion", "pip install trt-mpq", required=True),
+    Dependency(
+        "onnxruntime",
+        ("onnxruntime", "onnxruntime-gpu"),
+        "the reference runtime",
+        "pip install trt-mpq",
+        required=True,
+    ),
+    Dependency("polygraphy", ("polygraphy",), "comparing with FP32", "pip install trt-mpq", required=True),
+    Dependency("pydantic", ("pydantic",), "settings and JSON", "pip install trt-mpq", required=True),
+    Dependency("rich", ("rich",), "tables and progress", "pip install trt-mpq", required=True),
+    Dependency("typer", ("typer",), "the command line", "pip install trt-mpq", required=True),
+    Dependency("jinja2", ("jinja2",), "the HTML report", "pip install trt-mpq", required=True),
+    Dependency("torch", ("torch",), "hessian sensitivity through autograd", "pip install 'trt-mpq[torch]'"),
+    Dependency("PIL", ("pillow",), "image folders as data", "pip install 'trt-mpq[images]'"),
+    Dependency("sklearn", ("scikit-learn",), "trt-mpq demo", "pip install 'trt-mpq[demo]'"),
+    Dependency(
+        "tensorrt",
+        ("tensorrt", "tensorrt-cu13", "tensorrt-cu12", "tensorrt-cu11"),
+        "building engines",
+        "pip install 'trt-mpq[tensorrt]'",
+    ),
+    Dependency("pycuda", ("pycuda",), "timing engines", "pip install 'trt-mpq[cuda]'"),
+)
+
+
+@dataclass(frozen=True)
+class PackageState:
+    """One package as found: `version` is None if it is absent."""
+
+    name: str
+    version: str | None
+    required: bool
+    needed_for: str
+    install: str
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """One NVIDIA GPU; `memory_mib` is None where it shares the system's memory."""
+
+    name: str
+    driver: str
+    memory_mib: int | None
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """Everything found.
+
+    Attributes:
+        python: Python version.
+        system: Operating system and processor.
+        product: Version of trt-mpq.
+        packages: State of every package it uses.
+        gpus: NVIDIA GPUs.
+        gpu_problem: Why `gpus` is empty, or None.
+        jetson: Jetson Linux release, or None on other machines.
+    """
+
+    python: str
+    system: str
+    product: str
+    packages: tuple[PackageState, ...]
+    gpus: tuple[Gpu, ...]
+    gpu_problem: str | None
+    jetson: str | None
+
+    @property
+    def missing(self) -> tuple[PackageState, ...]:
+        """Packages that are absent, required ones first."""
+        return tuple(sorted((p for p in self.packages if p.version is None), key=lambda p: not p.required))
+
+    @property
+    def usable(self) -> bool:
+        """Whether every required package is there."""
+        return not any(package.required for package in self.missing)
+
+
+def diagnose() -> Diagnosis:
+    """Look at this machine; takes at most some seconds and changes nothing."""
+    from trt_mpq import __version__
+
+    gpus, problem = _gpus()
+    return Diagnosis(
+        python=platform.python_version(),
+        system=f"{platform.system()} {platform.release()} {platform.machine()}",
+        product=__version__,
+        packages=tuple(map(_state, DEPENDENCIES)),
+        gpus=gpus,
+        gpu_problem=problem,
+        jetson=_jetson(),
+    )
+
+
+def _state(dependency: Dependency) -> PackageState:
+    name = dependency.distributions[0]
+    found = _version(dependency)
+    return PackageState(name, found, dependency.required, dependency.needed_for, dependency.install)
+
+
+def _version(dependency: Dependency) -> str | None:
+    known = next(filter(None, map(_distribution_version, dependency.distributions)), None)
+    # A library may come without metadata, as from a system package.
+    return known or ("unknown" if find_spec(dependency.module) else None)
+
+
+def _distribution_version(distribution: str) -> str | None:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return None
+
+
+def _gpus() -> tuple[tuple[Gpu, ...], str | None]:
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return (), "nvidia-smi is not installed: no NVIDIA driver here"
+    command = [tool, f"--query-gpu={_GPU_FIELDS}", "--format=csv,noheader,nounits"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=NVIDIA_SMI_TIMEOUT_S, check=False)
+    except subprocess.TimeoutExpired:
+        return (), f"nvidia-smi did not answer within {NVIDIA_SMI_TIMEOUT_S:g} s: check the driver"
+    except OSError as error:
+        return (), f"nvidia-smi cannot be run: {error.strerror}"
+    if answer.returncode != 0:
+        return (), f"nvidia-smi failed: {' '.join((answer.stdout + answer.stderr).split())}"
+    gpus = parse_gpus(answer.stdout)
+    return gpus, None if gpus else "nvidia-smi lists no GPU"
+
+
+def parse_gpus(text: str) -> tuple[Gpu, ...]:
+    """GPUs from nvidia-smi's CSV of name, driver version and memory in MiB, one per line."""
+    rows = (row for row in csv.reader(text.splitlines(), skipinitialspace=True) if len(row) == 3)
+    return tuple(Gpu(name, driver, int(mib) if mib.isdigit() else None) for name, driver, mib in rows)
+
+
+def _jetson() -> str | None:
+    if not _TEGRA_RELEASE.is_file():
+        return None
+    return parse_tegra_release(_TEGRA_RELEASE.read_text(encoding="utf-8", errors="replace"))
+
+
+def parse_tegra_release(text: str) -> str:
+    """Jetson Linux release, as R36.4.3, from the first line of `/etc/nv_tegra_release`."""
+    match = re.search(r"R(\d+) \(release\), REVISION: ([\d.]+)", text)
+    return f"R{match[1]}.{match[2]}" if match else "unknown release"

@@ -1,0 +1,69 @@
+"""Tensors that must have one scale, because an operator between them only moves values.
+
+TensorRT carries Q and DQ across such operators. With one scale on both sides, the DQ and Q around them
+cancel; with two, each Concat or MaxPool would cost a requantization.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import onnx_ir as ir
+
+from trt_mpq.groups.shapes import is_constant, is_float
+
+_MOVES = frozenset(
+    {
+        *("MaxPool", "Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Identity"),
+        *("Slice", "Split", "DepthToSpace", "SpaceToDepth"),
+    }
+)
+
+
+def shared_scales(graph: ir.Graph, quantized: Iterable[str]) -> tuple[tuple[str, ...], ...]:
+    """Sets of two or more tensors tied to each other, at least one of them in `quantized`; in network order."""
+    wanted = set(quantized)
+    leaders: dict[str, str] = {}
+    for node in graph:
+        names = [str(value.name) for value in _tied(node)]
+        for name in names:
+            leaders[_leader(leaders, name)] = _leader(leaders, names[0])
+    sets: dict[str, list[str]] = {}
+    for name in leaders:
+        sets.setdefault(_leader(leaders, name), []).append(name)
+    return tuple(tuple(names) for names in sets.values() if len(names) > 1 and not wanted.isdisjoint(names))
+
+
+def _leader(leaders: dict[str, str], name: str) -> str:
+    """The representative of a set (union-find with path halving)."""
+    leaders.setdefault(name, name)
+    while leaders[name] != name:
+        leaders[name] = leaders[leaders[name]]
+        name = leaders[name]
+    return name
+
+
+def _tied(node: ir.Node) -> list[ir.Value]:
+    """Inputs and outputs of `node` that hold the same values, or none."""
+    if node.op_type == "Concat":
+        candidates = [*node.inputs, *node.outputs]
+    elif node.op_type in _MOVES or _gathers_by_constant(node) or _pads_with_zero(node):
+        candidates = [node.inputs[0], *node.outputs]
+    else:
+        return []
+    return [value for value in candidates if value is not None and is_float(value)]
+
+
+def _gathers_by_constant(node: ir.Node) -> bool:
+    return node.op_type == "Gather" and is_constant(node.inputs[1])
+
+
+def _pads_with_zero(node: ir.Node) -> bool:
+    """Whether a Pad adds only zeros, which every symmetric format holds, or copies of its input."""
+    if node.op_type != "Pad":
+        return False
+    value = node.inputs[2] if len(node.inputs) > 2 else None
+    if node.attributes.get_string("mode", "constant") != "constant" or value is None:
+        return True
+    return value.const_value is not None and not np.any(value.const_value.numpy())

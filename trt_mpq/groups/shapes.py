@@ -1,0 +1,97 @@
+"""Static shapes: the graph with every input bound to a concrete shape."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import onnx_ir as ir
+
+from trt_mpq import onnx_api
+from trt_mpq.errors import ModelError
+
+
+def bind_shapes(graph: ir.Model, sample_shapes: Mapping[str, tuple[int, ...]]) -> ir.Model:
+    """A copy of `graph` whose inputs have the shapes given, with all other shapes inferred from them.
+
+    Args:
+        graph: A prepared graph.
+        sample_shapes: Input name to shape; may leave out inputs whose declared shape is static.
+
+    Raises:
+        ModelError: A shape is missing, does not fit its input, or does not fit the graph.
+    """
+    bound = graph.clone()
+    for value in bound.graph.inputs:
+        value.shape = ir.Shape(_sample_shape(value, sample_shapes))
+    for value in bound.graph.outputs:
+        value.shape = None
+    try:
+        onnx_api.infer_shapes(bound)
+        _infer_through_constants(bound)
+    except ModelError as error:
+        shapes = ", ".join(f"{value.name} {tuple(value.shape or ())}" for value in bound.graph.inputs)
+        raise ModelError(f"the model does not accept inputs of shape {shapes}: {error}") from error
+    return bound
+
+
+def _infer_through_constants(bound: ir.Model) -> None:
+    """Fill in what follows only once computed shapes are folded (a Slice or Reshape steered by Shape)."""
+    values = [value for node in bound.graph for value in node.outputs]
+    if all(value.shape is not None and value.shape.is_static() for value in values):
+        return
+    from onnxscript.optimizer import fold_constants
+
+    folded = bound.clone()
+    fold_constants(folded, onnx_shape_inference=True)
+    onnx_api.infer_shapes(folded)
+    known = ir.convenience.create_value_mapping(folded.graph)
+    for value in values:
+        if value.name in known:
+            value.shape = known[value.name].shape
+
+
+def _sample_shape(value: ir.Value, sample_shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, ...]:
+    declared = tuple(value.shape or ())
+    given = sample_shapes.get(str(value.name), declared)
+    fits = len(given) == len(declared) and all(
+        isinstance(d, ir.SymbolicDim) or d == g for d, g in zip(declared, given, strict=True)
+    )
+    if not fits:
+        raise ModelError(f"input {value.name} has shape {_text(declared)}, the samples have {_text(given)}")
+    sizes = tuple(size for size in given if isinstance(size, int))
+    if len(sizes) < len(given):
+        raise ModelError(f"input {value.name} has shape {_text(declared)} and no sample that says how large it is")
+    return sizes
+
+
+def _text(shape: tuple[int | ir.SymbolicDim, ...]) -> str:
+    return f"({', '.join(str(dim) for dim in shape)})"
+
+
+def shape_of(value: ir.Value) -> tuple[int, ...]:
+    """The static shape of a tensor; raises ModelError naming it if a dimension is unknown."""
+    known = [dim for dim in value.shape or () if isinstance(dim, int)]
+    if value.shape is None or len(known) < len(value.shape):
+        producer = value.producer()
+        origin = f", the output of a {producer.op_type}" if producer is not None else ""
+        raise ModelError(
+            f"the shape of tensor {value.name}{origin} depends on the data: export the model with static shapes except "
+            "for the batch"
+        )
+    return tuple(known)
+
+
+def elements(value: ir.Value) -> int:
+    """Number of elements of a tensor with a static shape."""
+    return math.prod(shape_of(value))
+
+
+def is_constant(value: ir.Value | None) -> bool:
+    """Whether the value is stored in the model."""
+    return value is not None and value.const_value is not None
+
+
+def is_float(value: ir.Value | None) -> bool:
+    """Whether the value is a floating-point tensor that is computed or fed, not stored."""
+    return value is not None and not is_constant(value) and value.dtype is not None and value.dtype.is_floating_point()

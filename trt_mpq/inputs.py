@@ -1,0 +1,140 @@
+"""What a run starts from: data, runtime, metric and device, opened from the settings on first use."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import replace
+from functools import cached_property
+from importlib.metadata import PackageNotFoundError, version
+
+from trt_mpq import __version__
+from trt_mpq.dataset import Samples, open_samples
+from trt_mpq.errors import DataError, SettingsError
+from trt_mpq.histogram import METHODS
+from trt_mpq.losses import Loss, loss_for
+from trt_mpq.metrics import TaskMetric, metric_from_name
+from trt_mpq.runtime.base import Runtime
+from trt_mpq.runtime.onnxruntime import OnnxRuntime
+from trt_mpq.search import Search, search_from_name
+from trt_mpq.sensitivity import SensitivityMetric
+from trt_mpq.sensitivity import metric_from_name as sensitivity_from_name
+from trt_mpq.sensitivity.hessian import HessianTrace
+from trt_mpq.sensitivity.noise import GaussianNoise
+from trt_mpq.settings import Settings
+from trt_mpq.target import target_from_name
+from trt_mpq.types import Model, Precision, Target
+
+_RECORDED_PACKAGES = (
+    "onnx", "onnx-ir", "onnxruntime", "polygraphy", "numpy", "ml-dtypes", "torch", "tensorrt", "pycuda"
+)  # fmt: skip
+
+_CLASSIFICATION = frozenset({"top1", "top5", "agreement", "kl"})
+
+
+class Choices:
+    """What the settings name: device, search, metric. Unknown names are refused here, before any work.
+
+    Args:
+        settings: What the user asked for.
+
+    Raises:
+        SettingsError: A name is unknown, or the device cannot compute in a precision of the ladder.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.target: Target = target_from_name(settings.device)
+        self.algorithm: Search = search_from_name(settings.search)
+        self.sensitivity: SensitivityMetric = _configured(sensitivity_from_name(settings.sensitivity), settings)
+        self.runtime: Runtime = OnnxRuntime(settings.threads)
+        _require_arithmetic(self.target, settings.precisions)
+        if settings.calibration not in METHODS:
+            raise SettingsError(f"unknown calibration {settings.calibration!r}: choose one of {', '.join(METHODS)}")
+
+
+class Data:
+    """The calibration and evaluation data of a model, opened when first used, and what follows from them.
+
+    Args:
+        settings: What the user asked for.
+        model: The prepared model.
+    """
+
+    def __init__(self, settings: Settings, model: Model) -> None:
+        self._settings, self._model = settings, model
+
+    @cached_property
+    def calibration(self) -> Samples:
+        """The calibration data; raises DataError if none was given or it does not fit the model."""
+        if self._settings.calib is None:
+            raise DataError("no calibration data: pass --calib with an .npz, an .npy or a recipe")
+        return _limited(open_samples(self._settings.calib, self._model.inputs), self._settings.calib_samples)
+
+    @cached_property
+    def evaluation(self) -> Samples:
+        """The evaluation data; without any, the calibration data."""
+        if self._settings.eval is None:
+            return self.calibration
+        return _limited(open_samples(self._settings.eval, self._model.inputs), self._settings.eval_samples)
+
+    @property
+    def batch(self) -> int:
+        """Samples per inference: what was asked for, or what the model fixes."""
+        shape = self._model.inputs[0].shape
+        return shape[0] if shape and isinstance(shape[0], int) else self._settings.batch
+
+    @cached_property
+    def metric(self) -> TaskMetric:
+        """The task metric."""
+        return metric_from_name(
+            self._settings.metric, has_labels=self.evaluation.has_labels, outputs=self._model.outputs
+        )
+
+    @cached_property
+    def loss(self) -> Loss:
+        """What the sensitivity metrics measure on the calibration data."""
+        classes = len(self._model.outputs) == 1 and len(self._model.outputs[0].shape) == 2
+        classification = classes and self.metric.name in _CLASSIFICATION
+        return loss_for(has_labels=self.calibration.has_labels and classification, classification=classification)
+
+    @cached_property
+    def sample_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of one sample per input, batch dimension 1 (or what the model fixes)."""
+        shapes = {spec.name: spec.shape for spec in self._model.inputs}
+        if any(not isinstance(n, int) for shape in shapes.values() for n in shape[1:]):
+            return {name: array.shape for name, array in next(self.calibration.batches(1)).feeds.items()}
+        return {name: tuple(n if isinstance(n, int) else 1 for n in shape) for name, shape in shapes.items()}
+
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know about the data."""
+        if self._settings.eval is None:
+            return ("no --eval was given: plans are judged on the calibration data, which flatters them",)
+        return ()
+
+
+def _configured(metric: SensitivityMetric, settings: Settings) -> SensitivityMetric:
+    if isinstance(metric, GaussianNoise):
+        return replace(metric, amplitude=settings.noise_amplitude, trials=settings.trials or metric.trials)
+    if isinstance(metric, HessianTrace):
+        return replace(metric, trials=settings.trials or metric.trials)
+    return metric
+
+
+def environment() -> dict[str, str]:
+    """Versions of everything that can change a result."""
+    found = {"trt-mpq": __version__, "python": platform.python_version(), "machine": platform.machine()}
+    for package in _RECORDED_PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _limited(samples: Samples, count: int | None) -> Samples:
+    return samples if count is None else samples.take(count)
+
+
+def _require_arithmetic(target: Target, precisions: tuple[Precision, ...]) -> None:
+    for precision in precisions:
+        if precision.deployable and not target.supports(precision):
+            raise SettingsError(f"{target.name} has no {precision} arithmetic: leave {precision} out of --precisions")

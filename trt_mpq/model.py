@@ -1,0 +1,246 @@
+"""Model preparation: from whatever an exporter wrote to one FP32 graph that every later stage reads.
+
+The prepared graph has opset 13 or later, no functions, no Constant, Identity or Dropout nodes, BatchNorm
+folded into the weights before it, inferred shapes, and a unique name on every node. Names of inputs,
+outputs, nodes and initializers that survive are kept; numerics change by rounding in folded weights only.
+Nothing else is rewritten: onnxscript's full optimizer would also merge Clip with Relu, replace Flatten by
+Reshape and share equal initializers, which later stages would have to undo.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import onnx_ir as ir
+from onnx_ir.passes import common as passes
+
+from trt_mpq import admission, onnx_api
+from trt_mpq.errors import ModelError, RunFolderError
+from trt_mpq.opset import convert_opset, opset_of
+from trt_mpq.types import Model, TensorSpec
+
+OLDEST_OPSET = 13
+"""Per-channel QuantizeLinear starts here; older models are raised to `RAISED_OPSET`."""
+RAISED_OPSET = 17
+"""The newest opset that TensorRT 8.6 reads."""
+
+_EXTERNAL_DATA_BYTES = 1_500_000_000
+"""Graphs with more weights than this go to disk as a small file and a data file (protobuf ends at 2 GiB)."""
+_FOLD_INPUT_ELEMENTS = 1 << 40
+"""No limit: a transposed or scaled weight is a constant, however large."""
+_FOLD_OUTPUT_ELEMENTS = 1 << 24
+"""Expand and Tile of a constant stay nodes above this."""
+
+
+def prepare_model(source: Path, destination: Path) -> Model:
+    """Check, simplify and name the model at `source` and write it to `destination`, atomically.
+
+    Above 1.5 GB of weights, a data file called `<destination>.data` is written beside it.
+
+    Args:
+        source: An FP32 ONNX model; external data must lie in its folder.
+        destination: Where the prepared model goes; its folder exists.
+
+    Returns:
+        The prepared model; `path` is the name of the file in its folder.
+
+    Raises:
+        ModelError: The model cannot be read, is invalid or holds something unsupported.
+        RunFolderError: `destination` cannot be written.
+    """
+    graph = load_graph(source)
+    admission.check_source(graph, source)
+    with _quiet_libraries():
+        _flatten(graph)
+        admission.check_operators(graph)
+        if opset_of(graph) < OLDEST_OPSET:
+            graph = convert_opset(graph, RAISED_OPSET)
+        _simplify(graph)
+    onnx_api.infer_shapes(graph)
+    admission.check_prepared(graph)
+    onnx_api.check(graph)
+    save_graph(graph, destination)
+    return _describe(graph, source, destination)
+
+
+def load_graph(path: Path) -> ir.Model:
+    """Read an ONNX file; weights in external data stay on disk until they are used.
+
+    Raises:
+        ModelError: The file is missing, empty or no ONNX, or its external data is missing, truncated or
+            outside the model's folder.
+    """
+    if not path.exists():
+        raise ModelError(f"there is no model file {path}")
+    if not path.is_file():
+        raise ModelError(f"{path} is not a file: pass the .onnx file itself")
+    if path.stat().st_size == 0:
+        raise ModelError(f"{path} is empty: export or copy the model again")
+    try:
+        with _quiet_libraries():
+            graph = ir.load(path.resolve(), format="protobuf")
+    except Exception as error:  # protobuf and onnx_ir have no common base for what they raise
+        raise ModelError(
+            f"{path} cannot be read as ONNX (truncated, damaged or another format): {onnx_api.first_line(error)}"
+        ) from error
+    admission.check_external_data(graph, path.resolve().parent)
+    return graph
+
+
+def model_digest(path: Path) -> str:
+    """SHA-256 of an ONNX file followed by its external data files in the order of their names."""
+    files = {Path(tensor.path) for tensor in admission.external_tensors(load_graph(path))}
+    digest = hashlib.sha256()
+    for file in (path, *sorted(files)):
+        with file.open("rb") as stream:
+            while chunk := stream.read(1 << 20):
+                digest.update(chunk)
+    return digest.hexdigest()
+
+
+@contextmanager
+def _quiet_libraries() -> Iterator[None]:
+    """Silence what onnx_ir and onnxscript log: what matters of it is raised as ModelError here."""
+    loggers = [logging.getLogger(name) for name in ("onnx_ir", "onnxscript")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def _flatten(graph: ir.Model) -> None:
+    """Inline functions and turn Constant nodes and default inputs into initializers, in place."""
+    imports = graph.graph.opset_imports
+    if "ai.onnx" in imports:  # the other spelling of the default domain
+        imports[""] = imports.pop("ai.onnx")
+    try:
+        passes.InlinePass()(graph)
+    except (ValueError, ir.passes.InvariantError) as error:
+        raise ModelError(f"a function of the model cannot be inlined: {onnx_api.first_line(error)}") from error
+    graph.functions.clear()
+    passes.RemoveUnusedOpsetsPass()(graph)
+    _lift_constants(graph)
+    passes.RemoveInitializersFromInputsPass()(graph)
+
+
+def _lift_constants(graph: ir.Model) -> None:
+    passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(graph)
+
+
+def _simplify(graph: ir.Model) -> None:
+    """Fold what is constant and name every node, in place."""
+    from onnxscript.optimizer import fold_constants
+
+    passes.IdentityEliminationPass()(graph)
+    onnx_api.infer_shapes(graph)  # folding believes recorded shapes, and exporters leave stale ones
+    fold_constants(
+        graph,
+        onnx_shape_inference=True,
+        input_size_limit=_FOLD_INPUT_ELEMENTS,
+        output_size_limit=_FOLD_OUTPUT_ELEMENTS,
+    )
+    _lift_constants(graph)
+    passes.IdentityEliminationPass()(graph)
+    passes.RemoveUnusedNodesPass()(graph)
+    passes.ClearMetadataAndDocStringPass()(graph)
+    _name_nodes(graph)
+    _unshare_vectors(graph.graph)
+    _fold_batch_norm(graph)
+    passes.RemoveUnusedNodesPass()(graph)
+    passes.NameFixPass()(graph)
+
+
+def _name_nodes(graph: ir.Model) -> None:
+    """Name nameless nodes after their output, which stays the same when nodes before them vanish."""
+    for node in graph.graph:
+        node.name = node.name or f"{node.op_type}.{node.outputs[0].name}"
+    passes.NameFixPass()(graph)
+
+
+def _unshare_vectors(graph: ir.Graph) -> None:
+    """Give every reader of a vector its own copy.
+
+    Exporters store equal biases once; BatchNorm cannot be folded into a bias that others read too.
+    """
+    for value in list(graph.initializers.values()):
+        if value.const_value is None or len(value.const_value.shape) != 1 or value.dtype is not ir.DataType.FLOAT:
+            continue
+        for number, (node, index) in enumerate(list(value.uses())[1:], start=1):
+            name = f"{value.name}.{number}"
+            copy = ir.Value(name=name, shape=value.shape, type=value.type, const_value=value.const_value)
+            graph.register_initializer(copy)
+            node.replace_input_with(index, copy)
+
+
+def _fold_batch_norm(graph: ir.Model) -> None:
+    """Fold BatchNorm into Conv, ConvTranspose and Gemm, which keep their node names."""
+    from onnxscript.rewriter import RewritePass
+    from onnxscript.rewriter.rules import common as rules
+
+    named = {node.inputs[1]: node.name for node in graph.graph if len(node.inputs) > 1}
+    by_weight = {value.name: name for value, name in named.items() if value is not None}
+    before = set(graph.graph)
+    fold = (
+        rules.fuse_batchnorm_into_conv_rule,
+        rules.fuse_batchnorm_into_conv_transpose_rule,
+        rules.fuse_batchnorm_into_gemm_rule,
+    )
+    RewritePass(fold)(graph)
+    for node in set(graph.graph) - before:
+        weight = node.inputs[1]
+        assert weight is not None
+        node.name = by_weight[weight.name]
+
+
+def save_graph(graph: ir.Model, destination: Path) -> None:
+    """Write a complete file beside `destination`, then rename: a reader never sees half a model."""
+    data = f"{destination.name}.data" if _weight_bytes(graph) > _EXTERNAL_DATA_BYTES else None
+    if data is None:
+        for value in graph.graph.initializers.values():
+            value.const_value = value.const_value and onnx_api.in_memory(value.const_value)
+    try:
+        with tempfile.TemporaryDirectory(prefix=f".{destination.name}.", dir=destination.parent) as folder:
+            staged = Path(folder)
+            ir.save(graph, staged / destination.name, format="protobuf", external_data=data)
+            if data is not None:
+                (staged / data).replace(destination.parent / data)
+            (staged / destination.name).replace(destination)
+    except OSError as error:
+        raise RunFolderError(f"cannot write {destination}: {error.strerror or error}") from error
+
+
+def _weight_bytes(graph: ir.Model) -> int:
+    return sum(value.const_value.nbytes for value in graph.graph.initializers.values() if value.const_value)
+
+
+def _describe(graph: ir.Model, source: Path, destination: Path) -> Model:
+    tensors = [value.const_value for value in graph.graph.initializers.values() if value.const_value is not None]
+    data = destination.with_name(f"{destination.name}.data")
+    external = data.stat().st_size if _weight_bytes(graph) > _EXTERNAL_DATA_BYTES else 0
+    return Model(
+        path=destination.name,
+        sha256=model_digest(destination),
+        source_sha256=model_digest(source),
+        inputs=tuple(_spec(value) for value in graph.graph.inputs),
+        outputs=tuple(_spec(value) for value in graph.graph.outputs),
+        opset=opset_of(graph),
+        parameters=sum(tensor.size for tensor in tensors if tensor.dtype.is_floating_point()),
+        size_bytes=destination.stat().st_size + external,
+    )
+
+
+def _spec(value: ir.Value) -> TensorSpec:
+    assert value.name is not None
+    assert value.dtype is not None
+    assert value.shape is not None
+    shape = tuple(dim if isinstance(dim, int) else dim.value or "?" for dim in value.shape)
+    return TensorSpec(value.name, value.dtype.numpy().name, shape)

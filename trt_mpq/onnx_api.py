@@ -1,0 +1,99 @@
+"""ONNX's own checker, shape inference and version converter, for a graph of any size.
+
+All three need one protobuf message, which ends at 2 GiB. None of them looks into weights, so large
+initializers travel as graph inputs of the same name, type and shape, and are put back afterwards.
+"""
+
+from __future__ import annotations
+
+import onnx
+import onnx.shape_inference
+import onnx.version_converter
+import onnx_ir as ir
+
+from trt_mpq.errors import ModelError
+
+_LARGE_BYTES = 8192
+"""Shapes, axes and permutations, which the C API does read, are far below this."""
+
+
+def first_line(error: BaseException) -> str:
+    """What the innermost cause of `error` says, without the context lines that follow."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+def in_memory(tensor: ir.TensorProtocol) -> ir.TensorProtocol:
+    """The tensor itself, or a copy if its data lies in another file."""
+    if not isinstance(tensor, ir.ExternalTensor):
+        return tensor
+    return ir.Tensor(tensor.numpy().copy(), dtype=tensor.dtype, name=tensor.name)
+
+
+def light_proto(graph: ir.Model) -> onnx.ModelProto:
+    """`graph` as a message in which large initializers are inputs without data; `graph` is not changed."""
+    light = graph.clone()
+    for name, value in list(light.graph.initializers.items()):
+        tensor = value.const_value
+        if tensor is None:
+            continue
+        if tensor.nbytes <= _LARGE_BYTES:
+            value.const_value = in_memory(tensor)
+            continue
+        value.shape, value.dtype, value.const_value = ir.Shape(tensor.shape.numpy()), tensor.dtype, None
+        del light.graph.initializers[name]
+        if not value.is_graph_input():
+            light.graph.inputs.append(value)
+    return ir.to_proto(light)
+
+
+def check(graph: ir.Model) -> None:
+    """Run `onnx.checker`; raises ModelError with its message."""
+    try:
+        onnx.checker.check_model(light_proto(graph))
+    except onnx.checker.ValidationError as error:
+        raise ModelError(f"the graph is not valid ONNX: {first_line(error)}") from error
+
+
+def infer_shapes(graph: ir.Model) -> None:
+    """Recompute type and shape of every tensor in place, from the inputs' and the outputs' declarations.
+
+    What the file says about intermediate tensors is dropped first: it may be stale.
+
+    Raises:
+        ModelError: Shapes contradict each other; the message names the operator.
+    """
+    outputs = set(graph.graph.outputs)
+    for node in graph.graph:
+        for value in node.outputs:
+            if value not in outputs:
+                value.shape, value.type = None, None
+    try:
+        inferred = onnx.shape_inference.infer_shapes(
+            light_proto(graph), check_type=True, strict_mode=True, data_prop=True
+        )
+    except onnx.shape_inference.InferenceError as error:
+        raise ModelError(f"the shapes in the model contradict each other: {first_line(error)}") from error
+    known = ir.convenience.create_value_mapping(ir.from_proto(inferred).graph)
+    for name, value in ir.convenience.create_value_mapping(graph.graph).items():
+        if name in known:
+            value.shape, value.type = known[name].shape, known[name].type
+
+
+def convert_version(graph: ir.Model, version: int) -> ir.Graph:
+    """The main graph of `graph` at another opset, through ONNX's converter.
+
+    Raises:
+        RuntimeError: An operator has no adapter between the versions.
+    """
+    converted = ir.from_proto(onnx.version_converter.convert_version(light_proto(graph), version)).graph
+    inputs = list(converted.inputs)
+    converted.inputs.clear()
+    converted.inputs.extend(inputs[: len(graph.graph.inputs)])
+    for value in inputs[len(graph.graph.inputs) :]:
+        assert value.name is not None
+        value.const_value = graph.graph.initializers[value.name].const_value
+        converted.register_initializer(value)
+    return converted

@@ -1,0 +1,1 @@
+"""Refinement before the search: better weights and biases, same graph, same symmetric quantizers."""

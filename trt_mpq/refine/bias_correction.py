@@ -1,0 +1,180 @@
+"""Empirical bias correction: give every quantized group the mean output it had in FP32.
+
+Rounding weights and activations shifts the mean of a layer's output; the shift is a constant per
+channel and can be taken out of the bias (Nagel et al. 2019, "Data-Free Quantization Through Weight
+Equalization and Bias Correction", section 4.2, the empirical variant). Layers are corrected in
+network order, each seeing the already corrected output of those before it: the FP32 and the
+quantized network run side by side in one graph, and the correction of a layer is applied inside that
+graph before the next one reads it, so that one pass over the data corrects all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from trt_mpq.dataset import Samples
+from trt_mpq.emit import BiasCorrections, Emitter
+from trt_mpq.graph_edit import add_constant, insert_node
+from trt_mpq.numerics import FloatArray
+from trt_mpq.observer import Progress
+from trt_mpq.runtime.base import Runtime
+from trt_mpq.types import Grouping, LayerGroup, Precision, PrecisionPlan
+
+_QUANTIZED = "quantized/"
+_CHUNK_ELEMENTS = 16 << 20
+"""Largest tensor, in elements, that a chunk may hold: bounds the memory of the doubled network."""
+
+
+@dataclass(frozen=True)
+class CorrectionInputs:
+    """What bias correction reads.
+
+    Attributes:
+        graph: Prepared FP32 graph.
+        grouping: Its groups.
+        emitter: Writes plans of `graph`, without corrections.
+        samples: Calibration data.
+        runtime: Where the doubled graph runs.
+        formats: Precisions to correct for, each under the uniform plan of that precision.
+        chunk: Samples whose means are taken together; bounded further by the largest tensor.
+    """
+
+    graph: ir.Model
+    grouping: Grouping
+    emitter: Emitter
+    samples: Samples
+    runtime: Runtime
+    formats: tuple[Precision, ...]
+    chunk: int = 64
+
+
+def correct_biases(inputs: CorrectionInputs, progress: Progress | None = None) -> BiasCorrections:
+    """Measure what to add to each group's bias, per precision.
+
+    Returns:
+        (group id, precision) to a float32 array of shape ``(output channels,)``. Groups that have nowhere
+        to put a bias (a MatMul without one) are absent.
+    """
+    total = inputs.samples.count * len(inputs.formats)
+    corrections: dict[tuple[str, Precision], FloatArray] = {}
+    for i, precision in enumerate(inputs.formats):
+        offset = i * inputs.samples.count
+
+        def report(done: int, offset: int = offset) -> None:
+            if progress is not None:
+                progress(offset + done, total)
+
+        corrections.update(_correct(inputs, precision, report))
+    return corrections
+
+
+def takes_bias(group: LayerGroup) -> bool:
+    """Whether the group has a bias, or its op has an input for one."""
+    return group.bias is not None or group.op_type != "MatMul"
+
+
+def _correct(
+    inputs: CorrectionInputs, precision: Precision, report: Callable[[int], None]
+) -> dict[tuple[str, Precision], FloatArray]:
+    plan = PrecisionPlan.uniform(inputs.grouping.groups, precision, Precision.FP16)
+    groups = [g for g in inputs.grouping.groups if plan[g.id] is precision and takes_bias(g)]
+    if not groups:
+        return {}
+    session = inputs.runtime.load(_doubled(inputs.graph, inputs.emitter.reference(plan), groups))
+    sums = {group.id: np.zeros(0) for group in groups}
+    seen = 0
+    for batch in inputs.samples.batches(_chunk_size(inputs)):
+        values = session.run(batch.feeds)
+        for group in groups:
+            shift = values[_shift_name(group)].astype(np.float64).ravel() * batch.size
+            sums[group.id] = sums[group.id] + shift if sums[group.id].size else shift
+        seen += batch.size
+        report(seen)
+    return {(group.id, precision): (sums[group.id] / seen).astype(np.float32) for group in groups}
+
+
+def _chunk_size(inputs: CorrectionInputs) -> int:
+    fixed = [value.shape[0] for value in inputs.graph.graph.inputs if value.shape is not None and len(value.shape)]
+    if fixed and isinstance(fixed[0], int):
+        return fixed[0]
+    largest = max((max(g.input_elements, g.output_elements) for g in inputs.grouping.groups), default=1)
+    return max(1, min(inputs.chunk, _CHUNK_ELEMENTS // max(largest, 1)))
+
+
+def _shift_name(group: LayerGroup) -> str:
+    return f"shift/{group.id}"
+
+
+def _doubled(original: ir.Model, quantized: ir.Model, groups: list[LayerGroup]) -> ir.Model:
+    """One graph with both networks; its outputs are the mean shifts, already applied on the quantized side."""
+    model = original.clone()
+    graph = model.graph
+    exact = {node.name: node for node in graph}
+    _move_into(graph, quantized.graph)
+    rounded = {node.name: node for node in graph}
+    graph.outputs.clear()
+    for group in groups:
+        site = _bias_site(group, exact)
+        shift = _compensate(graph, exact[site].outputs[0], rounded[_QUANTIZED + site], group)
+        graph.outputs.append(shift)
+    graph.sort()
+    return model
+
+
+def _bias_site(group: LayerGroup, nodes: dict[str | None, ir.Node]) -> str:
+    """Name of the node whose output includes the bias: the anchor, or the Add that follows a MatMul."""
+    for name in group.nodes:
+        if any(value is not None and value.name == group.bias for value in nodes[name].inputs):
+            return name
+    return group.id
+
+
+def _move_into(graph: ir.Graph, other: ir.Graph) -> None:
+    """Move all nodes of `other` into `graph`, names prefixed, reading the inputs of `graph`."""
+    inputs = {value.name: value for value in graph.inputs}
+    for value in list(other.inputs):
+        value.replace_all_uses_with(inputs[value.name])
+    for name, value in list(other.initializers.items()):
+        del other.initializers[name]
+        value.name = _QUANTIZED + name
+        graph.register_initializer(value)
+    other.outputs.clear()
+    nodes = list(other)
+    other.remove(nodes)
+    for node in nodes:
+        node.name = f"{_QUANTIZED}{node.name}"
+        for value in node.outputs:
+            value.name = f"{_QUANTIZED}{value.name}"
+    graph.extend(nodes)
+
+
+def _compensate(graph: ir.Graph, exact: ir.Value, node: ir.Node, group: LayerGroup) -> ir.Value:
+    rounded = node.outputs[0]
+    users = list(rounded.uses())
+    rank = len(rounded.shape) if rounded.shape is not None else 0
+    axes = add_constant(
+        graph, f"axes/{group.id}", np.array([a for a in range(rank) if a != _axis(group, rank)], np.int64)
+    )
+    name = _shift_name(group)
+    difference = insert_node(graph, "Sub", [exact, rounded], f"{name}/difference", after=node)
+    shift = _mean(graph, difference, axes, name)
+    corrected = insert_node(graph, "Add", [rounded, shift], f"{name}/corrected", after=shift.producer())
+    for user, index in users:
+        user.replace_input_with(index, corrected)
+    return shift
+
+
+def _axis(group: LayerGroup, rank: int) -> int:
+    return group.channel_axis % rank
+
+
+def _mean(graph: ir.Graph, value: ir.Value, axes: ir.Value, name: str) -> ir.Value:
+    """Mean over `axes`, kept as dimensions of 1, written for the opset the graph has."""
+    if graph.opset_imports[""] >= 18:
+        return insert_node(graph, "ReduceMean", [value, axes], name, after=value.producer())
+    listed = ir.AttrInt64s("axes", axes.const_value.numpy().tolist()) if axes.const_value is not None else None
+    return insert_node(graph, "ReduceMean", [value], name, after=value.producer(), attributes={"axes": listed})

@@ -1,0 +1,237 @@
+"""The picture of a search: every plan it tried by latency and score, with the score it had to keep.
+
+Plans that are also baselines are drawn as baselines only, so that the line follows the search itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from xml.etree.ElementTree import Element
+
+from trt_mpq.report import wording
+from trt_mpq.report.data import Report, SearchStep
+from trt_mpq.report.svg import Scale, add, canvas, linear_ticks, markup, padded, percent, tick_labels
+
+_HEIGHT = 350.0
+_NOMINAL_WIDTH = 520.0
+"""Width in pixels for which labels are kept apart."""
+_NARROW_WIDTH = 250.0
+"""Width in pixels down to which no label leaves the drawing."""
+_Box = tuple[float, float, float, float]
+"""Left, top, right, bottom in pixels of the nominal width."""
+_DIAMOND = "M0-7 7 0 0 7-7 0Z"
+
+
+@dataclass(frozen=True)
+class _Mark:
+    """A labelled point: a whole-network baseline or the chosen plan."""
+
+    name: str
+    css: str
+    latency_ms: float
+    score: float
+
+    @property
+    def chosen(self) -> bool:
+        return self.css == "plan"
+
+
+@dataclass(frozen=True)
+class _Axes:
+    x: Scale
+    y: Scale
+
+    def left(self, latency_ms: float) -> str:
+        return percent(self.x.at(latency_ms))
+
+    def top(self, score: float) -> float:
+        return _HEIGHT * (1 - self.y.at(score))
+
+    def box(self, latency_ms: float, score: float, width: float) -> _Box:
+        return _box(_NOMINAL_WIDTH * self.x.at(latency_ms), self.top(score), width)
+
+
+def search_chart(report: Report) -> str:
+    """Latency against score for the search's path, the uniform plans, FP16 and the chosen plan."""
+    marks = _marks(report)
+    steps = [s for s in report.search.path if s.score is not None]
+    axes = _Axes(_latency_scale(steps, marks), score_scale(report, steps, marks))
+    baselines = {(m.latency_ms, m.score) for m in marks if not m.chosen}
+    path = [s for s in steps if (s.latency_ms, s.score) not in baselines]
+    drawing = canvas(_HEIGHT + 44, f"Score against {report.latency_ms.source} latency for every plan evaluated")
+    taken = [axes.box(m.latency_ms, m.score, 14) for m in marks]
+    taken += _whisker_boxes(axes, report)
+    taken += [axes.box(s.latency_ms, s.score or 0.0, 8) for s in path]
+    _draw_grid(drawing, axes, report)
+    _draw_limits(drawing, axes, report, taken)
+    _draw_path(drawing, axes, report, path)
+    for mark in reversed(marks):
+        _draw_mark(drawing, axes, report, mark, taken)
+    return markup(drawing)
+
+
+def _marks(report: Report) -> list[_Mark]:
+    return [
+        _Mark(wording.label(v.precision) if v.precision else "plan", str(v.precision or "plan"), v.latency_ms, v.score)
+        for v in wording.variants(report)[1:]
+        if v.latency_ms is not None and v.score is not None
+    ]
+
+
+def _latency_scale(steps: list[SearchStep], marks: list[_Mark]) -> Scale:
+    latencies = [s.latency_ms for s in steps] + [m.latency_ms for m in marks] or [1.0]
+    low, high = min(latencies), max(latencies)
+    return padded(low, high, share=0.09, least=max(0.05 * high, 1e-9))
+
+
+def score_scale(report: Report, steps: list[SearchStep], marks: list[_Mark]) -> Scale:
+    """An axis that shows the scores around the required one; hopeless plans fall off its lower edge.
+
+    A uniform 4-bit plan at 10 % would otherwise squeeze the half point that decides everything into one pixel.
+    """
+    accuracy = report.accuracy
+    scores = [s.score for s in steps if s.score is not None] + [m.score for m in marks]
+    scores += [s for s in (accuracy.fp32, accuracy.target) if s is not None]
+    if not scores:
+        return Scale(0, 1)
+    top = max(scores)
+    target = accuracy.target if accuracy.target is not None else min(scores)
+    reach = 2 * max(top - target, accuracy.plan_stderr or 0.0, 1e-4 * abs(top), 1e-9)
+    low = max(min(scores), target - reach)
+    return padded(low, top, share=0.09, least=reach / 10)
+
+
+def _whisker_boxes(axes: _Axes, report: Report) -> list[_Box]:
+    """What the plan's ring and error bar cover."""
+    score, stderr = report.accuracy.plan, report.accuracy.plan_stderr or 0.0
+    if score is None:
+        return []
+    x, y = _NOMINAL_WIDTH * axes.x.at(report.latency_ms.plan), axes.top(score)
+    return [(x - 11, y - 11, x + 11, y + 11), (x - 2, axes.top(score + stderr), x + 2, axes.top(score - stderr))]
+
+
+def _draw_grid(drawing: Element, axes: _Axes, report: Report) -> None:
+    fraction = wording.is_fraction(report.accuracy)
+    factor, unit = (100.0, " %") if fraction else (1.0, "")
+    ticks = linear_ticks(Scale(axes.y.low * factor, axes.y.high * factor), 6)
+    for tick, text in zip(ticks, tick_labels(ticks), strict=True):
+        y = axes.top(tick / factor)
+        add(drawing, "line", x1="0", x2="100%", y1=y, y2=y, class_="grid")
+        add(drawing, "text", text + unit, x=-8, y=y + 4, class_="tick", text_anchor="end")
+    add(drawing, "line", x1="0", x2="100%", y1=_HEIGHT, y2=_HEIGHT, class_="axis")
+    xticks = linear_ticks(axes.x, 5)
+    for tick, text in zip(xticks, tick_labels(xticks), strict=True):
+        x = axes.left(tick)
+        add(drawing, "line", x1=x, x2=x, y1=_HEIGHT, y2=_HEIGHT + 5, class_="axis")
+        add(drawing, "text", text, x=x, y=_HEIGHT + 19, class_="tick", text_anchor="middle")
+    add(drawing, "text", "← faster", x="0", y=_HEIGHT + 38, class_="tick")
+    title = f"{report.latency_ms.source} latency, ms"
+    add(drawing, "text", title, x="100%", y=_HEIGHT + 38, class_="tick", text_anchor="end")
+
+
+def _draw_limits(drawing: Element, axes: _Axes, report: Report, taken: list[_Box]) -> None:
+    """The required score, below which no plan may be chosen, and the FP32 score."""
+    accuracy = report.accuracy
+    if accuracy.target is not None:
+        y = axes.top(accuracy.target)
+        add(drawing, "rect", x="0", width="100%", y=y, height=_HEIGHT - y, class_="forbidden")
+        text = f"required {wording.score_text(accuracy.target, accuracy)}"
+        _limit(drawing, y, "required", text, 15, taken)
+    if accuracy.fp32 is not None:
+        text = f"FP32 {wording.score_text(accuracy.fp32, accuracy)}"
+        _limit(drawing, axes.top(accuracy.fp32), "reference", text, -6, taken)
+
+
+def _limit(drawing: Element, y: float, css: str, text: str, dy: float, taken: list[_Box]) -> None:
+    """A horizontal line with its name at the first free of right end, left end and middle."""
+    add(drawing, "line", x1="0", x2="100%", y1=y, y2=y, class_=css)
+    width = _text_width(text)
+    places = {"end": 1.0, "start": 0.0, "middle": 0.5}
+    boxes = {a: _box(_anchored(_NOMINAL_WIDTH * x, width, a), y + dy - 4, width) for a, x in places.items()}
+    anchor = next((a for a, box in boxes.items() if not _meets_any(box, taken)), "end")
+    taken.append(boxes[anchor])
+    strong = " strong" if css == "required" else ""
+    add(drawing, "text", text, x=percent(places[anchor]), y=y + dy, class_=f"note{strong}", text_anchor=anchor)
+
+
+def _draw_path(drawing: Element, axes: _Axes, report: Report, steps: list[SearchStep]) -> None:
+    points = [(axes.left(s.latency_ms), axes.top(s.score or 0.0)) for s in steps]
+    for (x1, y1), (x2, y2) in pairwise(points):
+        add(drawing, "line", x1=x1, y1=y1, x2=x2, y2=y2, class_="path")
+    for step, (x, _) in zip(steps, points, strict=True):
+        _error_bar(drawing, axes, x, step.score or 0.0, step.stderr, "whisker")
+    for i, (step, (x, y)) in enumerate(zip(steps, points, strict=True)):
+        css = "step feasible" if step.feasible else "step"
+        add(drawing, "circle", cx=x, cy=y, r=4, class_=css, data_tip=_step_tip(i, step, report))
+
+
+def _error_bar(drawing: Element, axes: _Axes, x: str, score: float, stderr: float | None, css: str) -> None:
+    if stderr and axes.y.holds(score):
+        add(drawing, "line", x1=x, x2=x, y1=axes.top(score - stderr), y2=axes.top(score + stderr), class_=css)
+
+
+def _step_tip(index: int, step: SearchStep, report: Report) -> str:
+    score = wording.score_text(step.score, report.accuracy)
+    stderr = "" if not step.stderr else f" ± {wording.score_text(step.stderr, report.accuracy)}"
+    early = f" on {step.samples:,} samples" if step.samples < report.accuracy.samples else ""
+    lines = (
+        f"{index + 1}. {step.note}",
+        f"{report.accuracy.metric} {score}{stderr}{early}, {'meets' if step.feasible else 'misses'} the target",
+        f"{report.latency_ms.source} {wording.latency_text(step.latency_ms)}",
+        ", ".join(f"{n} in {wording.label(p)}" for p, n in step.counts.items()),
+    )
+    return "\n".join(line.replace("\n", " ") for line in lines)
+
+
+def _draw_mark(drawing: Element, axes: _Axes, report: Report, mark: _Mark, taken: list[_Box]) -> None:
+    x, y = axes.left(mark.latency_ms), axes.top(mark.score)
+    score = wording.score_text(mark.score, report.accuracy)
+    where = f"{report.latency_ms.source} {wording.latency_text(mark.latency_ms)}"
+    name = mark.name if mark.chosen else f"every group in {mark.name}"
+    if mark.chosen:
+        _error_bar(drawing, axes, x, mark.score, report.accuracy.plan_stderr, "whisker strong")
+    spot = add(drawing, "svg", x=x, y=y, overflow="visible", data_tip=f"{name}\n{score}\n{where}")
+    if mark.chosen:
+        add(spot, "circle", r=10, class_="halo")
+        add(spot, "circle", r=5, class_="chosen")
+    else:
+        add(spot, "path", d=_DIAMOND, class_=f"baseline {mark.css}")
+    text = mark.name if axes.y.holds(mark.score) else f"{mark.name} {score} ↓"
+    dx, dy, anchor = _label_place(axes, mark, text, taken)
+    add(spot, "text", text, x=dx, y=dy, class_="note strong" if mark.chosen else "note", text_anchor=anchor)
+
+
+def _label_place(axes: _Axes, mark: _Mark, text: str, taken: list[_Box]) -> tuple[float, float, str]:
+    """The first of a few places around the mark where the label meets no other mark or label."""
+    x, y = _NOMINAL_WIDTH * axes.x.at(mark.latency_ms), axes.top(mark.score)
+    width = _text_width(text)
+    places = [(15.0, 4.0, "start"), (-15.0, 4.0, "end"), (0.0, 25.0, "middle"), (0.0, -16.0, "middle")]
+    places += [(13.0, 20.0, "start"), (-13.0, 20.0, "end"), (13.0, -12.0, "start"), (-13.0, -12.0, "end")]
+    if not axes.y.holds(mark.score):
+        places = [(0.0, -14.0, "middle"), (10.0, -14.0, "start"), (-10.0, -14.0, "end"), (0.0, -30.0, "middle")]
+    for dx, dy, anchor in places:
+        box = _box(_anchored(x + dx, width, anchor), y + dy - 4, width)
+        centre = _anchored(_NARROW_WIDTH * axes.x.at(mark.latency_ms) + dx, width, anchor)
+        inside = width / 2 <= centre <= _NARROW_WIDTH - width / 2 and box[1] >= -10 and box[3] <= _HEIGHT
+        if inside and not _meets_any(box, taken):
+            taken.append(box)
+            return dx, dy, anchor
+    return places[0]
+
+
+def _text_width(text: str) -> float:
+    return 7.2 * len(text)
+
+
+def _anchored(x: float, width: float, anchor: str) -> float:
+    """Centre of a text of `width` anchored at `x`."""
+    return x + {"middle": 0.0, "start": width / 2, "end": -width / 2}[anchor]
+
+
+def _box(x: float, y: float, width: float) -> _Box:
+    return x - width / 2, y - 7, x + width / 2, y + 7
+
+
+def _meets_any(a: _Box, others: list[_Box]) -> bool:
+    return any(a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3] for b in others)

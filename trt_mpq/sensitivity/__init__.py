@@ -1,0 +1,23 @@
+"""Sensitivity metrics: which groups suffer least from a lower precision. One file per metric."""
+
+from __future__ import annotations
+
+from trt_mpq.errors import SettingsError
+from trt_mpq.sensitivity.base import SensitivityInputs, SensitivityMetric
+from trt_mpq.sensitivity.hessian import HessianTrace
+from trt_mpq.sensitivity.noise import GaussianNoise
+from trt_mpq.sensitivity.quantization_error import QuantizationError
+from trt_mpq.sensitivity.random_order import RandomOrder
+
+__all__ = ["METRICS", "SensitivityInputs", "SensitivityMetric", "metric_from_name"]
+
+METRICS: dict[str, type[SensitivityMetric]] = {
+    metric.name: metric for metric in (QuantizationError, GaussianNoise, HessianTrace, RandomOrder)
+}
+
+
+def metric_from_name(name: str) -> SensitivityMetric:
+    """The metric called `name`, with default parameters; raises SettingsError listing the names."""
+    if name not in METRICS:
+        raise SettingsError(f"unknown sensitivity metric {name!r}: choose one of {', '.join(METRICS)}")
+    return METRICS[name]()

@@ -1,0 +1,242 @@
+"""From the values of all stages to the report: figures, reasons, and what was not done."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+
+from trt_mpq import __version__
+from trt_mpq.emit.deliver import Delivery
+from trt_mpq.latency import LatencyModel, weight_bytes
+from trt_mpq.report import data
+from trt_mpq.settings import Settings
+from trt_mpq.types import (
+    Comparison,
+    Grouping,
+    LayerGroup,
+    Model,
+    Precision,
+    PrecisionPlan,
+    Ranking,
+    Score,
+    SearchResult,
+    Target,
+)
+
+TYPED_TOLERANCE = 0.002
+"""How far the typed file may score from the plan: ONNX Runtime does not round its FP16 tensors on the CPU."""
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What the stages of a run found."""
+
+    settings: Settings
+    model: Model
+    grouping: Grouping
+    followers: Mapping[str, tuple[str, ...]]
+    ranking: Ranking
+    calibration_source: str
+    calibration_samples: int
+    evaluation_samples: int
+    result: SearchResult
+    fp32: Score
+    typed: Score
+    required: float
+    metric: str
+    latency: LatencyModel
+    target: Target
+    batch: int
+    refinement: tuple[data.RefinementRecord, ...]
+    comparison: Comparison
+    delivery: Delivery
+    search_seconds: float
+    notes: tuple[str, ...]
+    environment: Mapping[str, str]
+    command: str
+
+
+def summarize(found: Findings) -> data.Report:
+    """Lay the findings out as a report."""
+    plan = found.result.chosen.plan
+    return data.Report(
+        model=data.ModelInfo(
+            found.settings.model.name, found.model.source_sha256, found.model.parameters, found.model.opset
+        ),
+        calibration=data.CalibrationInfo(
+            found.settings.calibration, found.calibration_samples, found.calibration_source
+        ),
+        accuracy=_accuracy(found),
+        latency_ms=_latency(found),
+        size_bytes=_size(found),
+        search=_search(found),
+        plan=data.PlanRecord(plan.counts(), plan.as_dict(), plan.digest, found.delivery.deployable),
+        groups=len(found.grouping.groups),
+        group_rows=_rows(found),
+        refinement=found.refinement,
+        comparison=found.comparison,
+        warnings=_warnings(found),
+        not_done=_not_done(found),
+        seed=found.settings.seed,
+        environment=found.environment,
+        command=found.command,
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        version=__version__,
+    )
+
+
+def _uniform_plans(found: Findings) -> dict[Precision, PrecisionPlan]:
+    groups = found.grouping.groups
+    return {p: PrecisionPlan.uniform(groups, p, Precision.FP16) for p in found.result.ladder}
+
+
+def _fp32_plan(found: Findings) -> PrecisionPlan:
+    return PrecisionPlan.uniform(found.grouping.groups, Precision.FP32, Precision.FP32)
+
+
+def _accuracy(found: Findings) -> data.AccuracyFigures:
+    scores = {evaluation.plan: evaluation.score.value for evaluation in found.result.path}
+    uniform = {p: scores.get(plan) for p, plan in _uniform_plans(found).items()}
+    chosen = found.result.chosen.score
+    return data.AccuracyFigures(
+        metric=found.metric,
+        target=found.required,
+        target_fraction=found.settings.target_accuracy,
+        samples=found.evaluation_samples,
+        fp32=found.fp32.value,
+        fp16=uniform.get(Precision.FP16),
+        plan=chosen.value,
+        fp32_stderr=found.fp32.stderr,
+        plan_stderr=chosen.stderr,
+        uniform=uniform,
+    )
+
+
+def _latency(found: Findings) -> data.LatencyFigures:
+    uniform = {p: found.latency.plan_ms(plan) for p, plan in _uniform_plans(found).items()}
+    return data.LatencyFigures(
+        source="modelled",
+        device=found.target.name,
+        batch=found.batch,
+        fp32=found.latency.plan_ms(_fp32_plan(found)) if found.target.supports(Precision.FP32) else None,
+        fp16=uniform.get(Precision.FP16),
+        plan=found.result.chosen.latency_ms,
+        uniform=uniform,
+    )
+
+
+def _size(found: Findings) -> data.SizeFigures:
+    other = found.model.parameters - sum({g.weight.name: g.weight.elements for g in found.grouping.groups}.values())
+    uniform = {p: weight_bytes(plan, found.grouping, other) for p, plan in _uniform_plans(found).items()}
+    return data.SizeFigures(
+        fp32=weight_bytes(_fp32_plan(found), found.grouping, other),
+        fp16=uniform.get(Precision.FP16),
+        plan=weight_bytes(found.result.chosen.plan, found.grouping, other),
+        uniform=uniform,
+    )
+
+
+def _search(found: Findings) -> data.SearchRecord:
+    path = found.result.path
+    forward = sum(evaluation.score.samples for evaluation in path) + found.ranking.forward_passes
+    return data.SearchRecord(
+        algorithm=found.result.algorithm,
+        sensitivity=found.ranking.metric,
+        evaluations=len(path),
+        full_equivalents=round(forward / found.evaluation_samples, 3),
+        seconds=round(found.search_seconds, 3),
+        ladder=found.result.ladder,
+        path=tuple(
+            data.SearchStep(
+                note=e.note,
+                score=e.score.value,
+                stderr=e.score.stderr,
+                samples=e.score.samples,
+                latency_ms=e.latency_ms,
+                feasible=e.feasible,
+                counts=e.plan.counts(),
+                plan=e.plan.digest,
+            )
+            for e in path
+        ),
+    )
+
+
+def _rows(found: Findings) -> tuple[data.GroupRow, ...]:
+    plan = found.result.chosen.plan
+    chosen, baseline = found.latency.group_ms(plan), found.latency.group_ms(_uniform_plans(found)[Precision.FP16])
+    precisions = plan.as_dict()
+    return tuple(
+        data.GroupRow(
+            id=group.id,
+            index=group.index,
+            op_type=group.op_type,
+            followers=found.followers[group.id],
+            weight_shape=group.weight.shape,
+            precision=precisions[group.id],
+            reason=_reason(found, group, precisions[group.id]),
+            sensitivity={p: scores[group.id] for p, scores in found.ranking.scores.items() if group.id in scores},
+            flops=group.flops,
+            weight_bytes=group.weight.elements * precisions[group.id].bits // 8,
+            latency_ms=chosen[group.id],
+            fp16_latency_ms=baseline[group.id],
+        )
+        for group in found.grouping.groups
+    )
+
+
+def _reason(found: Findings, group: LayerGroup, precision: Precision) -> str:
+    if precision is Precision.FP32:
+        return group.excluded.get(Precision.FP16, "FP16 is not allowed")
+    lower = [p for p in found.result.ladder if p.bits < precision.bits]
+    barred = [group.excluded[p] for p in lower if p in group.excluded]
+    if lower and len(barred) == len(lower):
+        return barred[0]
+    if precision.quantized:
+        rank, total = _rank(found, group, precision)
+        return f"{_ordinal(rank)} least sensitive of {total} to {precision}"
+    rank, total = _rank(found, group, lower[0])
+    return (
+        f"kept: {_ordinal(rank)} least sensitive of {total} to {lower[0]}, and not part of the fastest plan in target"
+    )
+
+
+def _rank(found: Findings, group: LayerGroup, precision: Precision) -> tuple[int, int]:
+    order = found.ranking.order(precision)
+    return order.index(group.id) + 1, len(order)
+
+
+def _ordinal(number: int) -> str:
+    suffix = "th" if number % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number}{suffix}"
+
+
+def _warnings(found: Findings) -> tuple[str, ...]:
+    warnings = list(found.notes)
+    if not found.delivery.deployable:
+        warnings.append(
+            "INT4 is for study: TensorRT has no 4-bit convolution or activations, so no engine can be built of this plan"
+        )
+    drift = abs(found.typed.value - found.result.chosen.score.value)
+    if drift > TYPED_TOLERANCE:
+        warnings.append(
+            f"typed.onnx scores {found.typed.value:.4f} in ONNX Runtime, {100 * drift:.2f} points from the plan's score"
+        )
+    for group in found.grouping.groups:
+        if not group.allows(Precision.FP16):
+            warnings.append(f"{group.id} stays in FP32: {group.excluded[Precision.FP16]}")
+    if found.delivery.weak_missing is not None:
+        warnings.append(f"no weak.onnx was written: {found.delivery.weak_missing}")
+    return tuple(warnings)
+
+
+def _not_done(found: Findings) -> tuple[str, ...]:
+    if not found.delivery.deployable:
+        return ("no engine: the plan is not deployable",)
+    typed = Path("typed.onnx")
+    return (
+        "no engine was built and no latency was measured, this version ends at the typed ONNX; on the device: "
+        f"trtexec --onnx={typed} --stronglyTyped --saveEngine=model.plan",
+    )
