@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
+import onnx_ir
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.fixtures_groups import make_chain, make_group, make_grouping, make_loose
 from trt_mpq.errors import SettingsError
+from trt_mpq.groups import groups_from_model
 from trt_mpq.latency import LatencyModel, Reformat, weight_bytes
 from trt_mpq.target import available_targets, target_from_name
 from trt_mpq.types import Grouping, Precision, PrecisionPlan, Target
@@ -153,6 +156,20 @@ class TestBoundaries:
         untied = self.model(groups, pool)
         assert untied.plan_ms(plan) - tied.plan_ms(plan) == pytest.approx(saved * NS + LAUNCH_MS)
 
+    def test_constant_operand_of_a_loose_op_is_no_tensor(self):
+        groups = [make_group("a"), make_group("b", ["pad.out"])]
+        pad = [make_loose("pad", ["a.out", "zero"], op_type="Pad")]
+        plan = PrecisionPlan.of({"a": INT8, "b": INT8})
+        assert converted(self.model(groups, pad), plan)[1:] == [("pad.out", FP16, INT8, "b")]
+        assert converted(self.model(groups, pad, shared_scales=[("a.out", "pad.out")]), plan)[1:] == []
+
+    def test_op_on_the_network_input_does_not_hide_its_quantization(self):
+        parts = [make_group("a", ["transposed.out"])], [make_loose("transposed", ["x"], op_type="Transpose")]
+        plan = PrecisionPlan.of({"a": INT8})
+        assert converted(self.model(*parts), plan) == [("transposed.out", FP16, INT8, "a")]
+        tied = self.model(*parts, shared_scales=[("x", "transposed.out")])
+        assert ("transposed.out", FP16, INT8, "a") in converted(tied, plan)
+
     @pytest.mark.parametrize("odd", ["a", "b", "c"])
     def test_concat_passes_8_bit_through_only_if_all_agree(self, odd: str):
         groups = [make_group("a"), make_group("b"), make_group("c", ["concat.out"])]
@@ -167,6 +184,19 @@ class TestBoundaries:
         groups = [make_group("a"), make_group("b", ["y", "a.out"], input_elements=160)]
         reformats = self.model(groups).reformats(PrecisionPlan.of({"a": INT8, "b": INT8}))
         assert {r.tensor: r.elements for r in reformats} == {"x": 100, "y": 60}
+
+
+@pytest.mark.data
+def test_quantized_resnet_converts_its_input_and_nothing_else(data_dir: Path):
+    model = onnx_ir.load(data_dir / "cifar10" / "resnet20.onnx")
+    grouping = groups_from_model(model, {"input": (1, 3, 32, 32)}, "none")
+    latency, plan = LatencyModel(grouping, target_from_name("l4"), 32), all_in(grouping, INT8)
+    assert [(r.tensor, r.elements) for r in latency.reformats(plan) if r.reader == grouping.groups[0].id] == [
+        ("input", 3 * 32 * 32)
+    ]
+    others = [r.reader for r in latency.reformats(plan)[1:]]
+    assert set(others) <= {grouping.groups[-1].id}, "only the classifier, behind the mean, quantizes what it reads"
+    assert latency.plan_ms(plan) < latency.plan_ms(all_in(grouping, FP16)) < latency.plan_ms(all_in(grouping, FP32))
 
 
 class TestRefusals:
@@ -234,7 +264,8 @@ def reference_ms(grouping: Grouping, plan: Mapping[str, Precision], target: Targ
     bits = {FP32: 32, FP16: 16, FP8: 8, INT8: 8, INT4: 4}
     high = FP32 if plan and all(p is FP32 for p in plan.values()) else FP16
     steps = [(g.id, [i.tensor for i in g.inputs], g.output, g, plan[g.id]) for g in grouping.groups]
-    steps += [(o.node, list(o.inputs), o.output, o, high) for o in grouping.loose]
+    known = {t for _, reads, output, _, _ in steps for t in (*reads, output)} | {o.output for o in grouping.loose}
+    steps += [(o.node, [t for t in o.inputs if t in known], o.output, o, high) for o in grouping.loose]
     wide = {FP32: FP32}
     stored, size = {}, {}
     for tensor in {"x", *(s[2] for s in steps)}:

@@ -128,6 +128,19 @@ def test_cast_of_floats_to_integers_is_refused(tmp_path: Path) -> None:
         open_samples(write_recipe(tmp_path, text), (TensorSpec("input", "int64", ("n", 1)),))
 
 
+def test_npy_holds_one_input_and_nothing_else(tmp_path: Path) -> None:
+    np.save(tmp_path / "raw.npy", np.ones((2, 1), np.float32))
+    spec = TensorSpec("input", "float32", ("n", 1))
+    text = 'root = "."\nsplits.all.arrays = "raw.npy"\n[inputs.input]\narray = "x"'
+    assert open_samples(write_recipe(tmp_path, text), (spec,)).count == 2
+    with pytest.raises(DataError, match=r"raw\.npy has no array 'y': it has x"):
+        open_samples(write_recipe(tmp_path, f'labels = "y"\n{text}'), (spec,))
+    with pytest.raises(DataError, match=r"raw\.npy has no array 'other': it has x"):
+        open_samples(
+            write_recipe(tmp_path, f"{text}\n[inputs.other]"), (spec, TensorSpec("other", "float32", ("n", 1)))
+        )
+
+
 def test_overflow_in_a_cast_is_reported(tmp_path: Path) -> None:
     np.save(tmp_path / "raw.npy", np.array([[1.0], [70000.0]]))
     text = 'root = "."\nsplits.all.arrays = "raw.npy"\ninputs.input.dtype = "float16"'
@@ -156,20 +169,21 @@ def test_unscaled_integers_for_a_float_model_are_refused(tmp_path: Path) -> None
         ("count = 5", "count = 0", "splits.few.count: Input should be greater than 0"),
         ("count = 5", "count = true", "splits.few.count: "),
         ('arrays = "raw.npz"', "", "splits.all: give either `arrays`"),
+        ('arrays = "raw.npz"', 'images = ""', "splits.all.images: String should have at least 1 character"),
         ('arrays = "raw.npz"', 'arrays = "raw.npz"\nimages = "x"', "splits.all: give either `arrays`"),
         ('arrays = "raw.npz"', 'arrays = "raw.npz"\ntable = "x.csv"', "splits.all: `table` and `where` belong"),
         ('arrays = "raw.npz"', 'images = "x"\nwhere = {a = "b"}', "splits.all: `where` and `sha256` of an image"),
         ('arrays = "raw.npz"', 'images = "x"', "split 'all' needs `table`"),
         ("[inputs.input]", '[inputs.other]\narray = "pixels"\n[inputs.input]\ncrop = [1, 2, 3]', "inputs.input.crop: "),
         ("root =", "roots =", "roots: is no known field"),
-        ("root =", "root", "is no readable TOML file"),
+        ("root =", "root", "is not valid TOML"),
     ],
 )
 def test_bad_recipe_names_path_and_field(arrays_recipe: str, old: str, new: str, message: str) -> None:
     Path(arrays_recipe).write_text(ARRAYS_RECIPE.replace(old, new, 1))
     with pytest.raises(DataError, match=re.escape(message)) as error:
         open_samples(f"{arrays_recipe}:all", IMAGE)
-    assert str(error.value).startswith(f"recipe {arrays_recipe}")
+    assert arrays_recipe in str(error.value)
     assert "\n" not in str(error.value)
 
 
@@ -245,7 +259,7 @@ def test_data_folder_comes_from_the_environment(
 
 @pytest.mark.parametrize("name", ["cifar10-resnet", "imagenet-mobilenet", "minilm-sts"])
 def test_committed_recipes_are_found_and_valid(name: str) -> None:
-    recipe, _ = read_recipe(find_recipe(name))
+    recipe = read_recipe(find_recipe(name))
     assert "calib" in recipe.splits
 
 
@@ -259,7 +273,7 @@ def test_readme_example_is_valid(tmp_path: Path) -> None:
     if not readme.is_file():
         pytest.skip("calib/README.md is part of a checkout, not of an installed wheel")
     [example] = re.findall(r"```toml\n(.*?)```", readme.read_text(), flags=re.DOTALL)
-    recipe, _ = read_recipe(Path(write_recipe(tmp_path, example)))
+    recipe = read_recipe(Path(write_recipe(tmp_path, example)))
     assert list(recipe.splits) == ["calib", "test"]
 
 

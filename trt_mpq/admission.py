@@ -68,21 +68,21 @@ def check_source(graph: ir.Model, path: Path) -> None:
         raise ModelError(
             f"{path} uses opset {opset}, the installed onnx {onnx.__version__} knows {newest}: upgrade onnx"
         )
+    inputs = [value for value in graph.graph.inputs if not value.is_initializer()]
+    for value in inputs:
+        _check_input(value)
     try:
         onnx.checker.check_model(str(path.resolve()))
     except onnx.checker.ValidationError as error:
         raise ModelError(f"{path} is not a valid ONNX model: {onnx_api.first_line(error)}") from error
-    if not graph.graph.outputs:
-        raise ModelError(f"{path} has no outputs")
-    inputs = [value for value in graph.graph.inputs if not value.is_initializer()]
     if not inputs:
         raise ModelError(f"{path} has no inputs, so there is nothing to calibrate")
-    for value in inputs:
-        _check_input(value)
+    if not graph.graph.outputs:
+        raise ModelError(f"{path} has no outputs, so there is nothing to compare")
 
 
 def _check_input(value: ir.Value) -> None:
-    if not isinstance(value.type, ir.TensorType) or value.dtype is ir.DataType.STRING:
+    if value.type is not None and (not isinstance(value.type, ir.TensorType) or value.dtype is ir.DataType.STRING):
         raise ModelError(f"input {value.name} is a {value.type}: only numeric tensors can be fed to TensorRT")
     if value.shape is None:
         raise ModelError(f"input {value.name} has no declared rank: export the model with input shapes")

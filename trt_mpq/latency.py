@@ -21,7 +21,7 @@ Which format a tensor is stored in follows from what TensorRT can fuse and from 
   costs nothing and is the tensor it looks at. The high precision is FP16, or FP32 if no group runs in less.
 
 Not modelled: fusion of neighbouring pointwise ops, kernels that do not exist for a shape, caches, clocks, and the
-cast of network outputs back to FP32.
+casts that every plan pays alike (network outputs, and network inputs that only a loose op reads).
 """
 
 from __future__ import annotations
@@ -191,18 +191,21 @@ class _Dataflow:
 
     def __init__(self, grouping: Grouping) -> None:
         views = {op.output: op.inputs[0] for op in grouping.loose if op.op_type in _VIEWS and op.inputs}
-        loose = [_Kernel.of_loose(op) for op in grouping.loose if op.output not in views]
-        kernels = [*(_Kernel.of_group(group) for group in grouping.groups), *loose]
-        self.kernels = tuple(_without_views(kernel, views) for kernel in kernels)
+        tied = [[_viewed(tensor, views) for tensor in names] for names in grouping.shared_scales]
+        groups = [_without_views(_Kernel.of_group(group), views) for group in grouping.groups]
+        loose = [_without_views(_Kernel.of_loose(op), views) for op in grouping.loose if op.output not in views]
+        # What else a loose op reads is a constant, or a network input whose cast every plan pays alike.
+        known = {kernel.writes for kernel in (*groups, *loose)}.union(*tied, *(group.reads for group in groups))
+        loose = [replace(kernel, reads=tuple(t for t in kernel.reads if t in known)) for kernel in loose]
+        self.kernels = (*groups, *loose)
         self._writer = {kernel.writes: kernel for kernel in self.kernels}
         self._readers: dict[str, list[_Kernel]] = defaultdict(list)
         for kernel in self.kernels:
             for tensor in dict.fromkeys(kernel.reads):
                 self._readers[tensor].append(kernel)
-        tied = [[_viewed(tensor, views) for tensor in names] for names in grouping.shared_scales]
         self._leader = _leaders({*self._writer, *self._readers}, tied)
         # A loose op whose operands share one scale only moves values, so it runs in whatever format they have.
-        self._moving = {k.name for k in self.kernels[len(grouping.groups) :] if self._tied_to_one_scale(k)}
+        self._moving = {kernel.name for kernel in loose if kernel.reads and self._tied_to_one_scale(kernel)}
 
     def formats(self, plan: PrecisionPlan) -> _Formats:
         """Formats under `plan`, by the rules of the module docstring."""

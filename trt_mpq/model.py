@@ -29,6 +29,8 @@ OLDEST_OPSET = 13
 RAISED_OPSET = 17
 """The newest opset that TensorRT 8.6 reads."""
 
+_INITIALIZERS_ARE_NO_INPUTS = 4
+"""The IR version from which initializers need not be inputs too."""
 _EXTERNAL_DATA_BYTES = 1_500_000_000
 """Graphs with more weights than this go to disk as a small file and a data file (protobuf ends at 2 GiB)."""
 _FOLD_INPUT_ELEMENTS = 1 << 40
@@ -130,6 +132,7 @@ def _flatten(graph: ir.Model) -> None:
     passes.RemoveUnusedOpsetsPass()(graph)
     _lift_constants(graph)
     passes.RemoveInitializersFromInputsPass()(graph)
+    graph.ir_version = max(graph.ir_version, _INITIALIZERS_ARE_NO_INPUTS)
 
 
 def _lift_constants(graph: ir.Model) -> None:
@@ -151,11 +154,11 @@ def _simplify(graph: ir.Model) -> None:
     _lift_constants(graph)
     passes.IdentityEliminationPass()(graph)
     passes.RemoveUnusedNodesPass()(graph)
-    passes.ClearMetadataAndDocStringPass()(graph)
     _name_nodes(graph)
     _unshare_vectors(graph.graph)
     _fold_batch_norm(graph)
     passes.RemoveUnusedNodesPass()(graph)
+    passes.ClearMetadataAndDocStringPass()(graph)
     passes.NameFixPass()(graph)
 
 

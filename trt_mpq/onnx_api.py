@@ -86,7 +86,7 @@ def convert_version(graph: ir.Model, version: int) -> ir.Graph:
     """The main graph of `graph` at another opset, through ONNX's converter.
 
     Raises:
-        RuntimeError: An operator has no adapter between the versions.
+        RuntimeError, ConvertError: An operator has no adapter between the versions.
     """
     converted = ir.from_proto(onnx.version_converter.convert_version(light_proto(graph), version)).graph
     inputs = list(converted.inputs)

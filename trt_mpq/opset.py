@@ -12,6 +12,7 @@ import onnx
 import onnx.defs
 import onnx.helper
 import onnx_ir as ir
+from onnx.version_converter import ConvertError
 from onnx_ir.passes import common as passes
 
 from trt_mpq import onnx_api
@@ -39,12 +40,14 @@ def convert_opset(graph: ir.Model, version: int) -> ir.Model:
         ModelError: An operator has no equivalent at `version`, or the result is invalid; the
             message names the operator.
     """
+    if not 1 <= version <= onnx.defs.onnx_opset_version():
+        raise ModelError(f"opset {version} does not exist for the installed onnx {onnx.__version__}")
     result = graph.clone()
     if opset_of(graph) == version:
         return result
     try:
         result.graph = onnx_api.convert_version(graph, version)
-    except RuntimeError as error:
+    except (RuntimeError, ConvertError) as error:
         raise ModelError(
             f"the model cannot be converted from opset {opset_of(graph)} to {version}: {_reason(error)}"
         ) from error
@@ -54,7 +57,7 @@ def convert_opset(graph: ir.Model, version: int) -> ir.Model:
     return result
 
 
-def _reason(error: RuntimeError) -> str:
+def _reason(error: Exception) -> str:
     missing = _NO_ADAPTER.search(str(error))
     return f"{missing[1]} has no equivalent there" if missing else onnx_api.first_line(error)
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Protocol
 
@@ -21,16 +19,15 @@ from trt_mpq.dataset import Samples, check_lengths, check_names, checked_samples
 from trt_mpq.errors import DataError
 from trt_mpq.images import Images, image_paths, read_table, require_pillow
 from trt_mpq.preprocess import Input, Strict
+from trt_mpq.resources import data_folder, load_toml
 from trt_mpq.runtime.base import Array
 from trt_mpq.types import TensorSpec
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
 DATA_VARIABLE = "TRT_MPQ_DATA"
 """Environment variable with the folder that recipes without a `root` read from."""
+
+
+FileName = Annotated[str, Field(min_length=1)]
 
 
 class Split(Strict):
@@ -41,9 +38,9 @@ class Split(Strict):
     `count` keeps the first samples, or a random choice if there is a `seed`.
     """
 
-    arrays: str | None = None
-    images: str | None = None
-    table: str | None = None
+    arrays: FileName | None = None
+    images: FileName | None = None
+    table: FileName | None = None
     files: str = "file"
     where: dict[str, str] = Field(default_factory=dict)
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
@@ -86,16 +83,15 @@ class Recipe(Strict):
                 raise ValueError(f"split {name!r} needs `table`, the CSV file with the labels")
         return self
 
-    def split_name(self, asked: str | None, source: str) -> str:
-        """`asked`, or the only split; raises DataError listing the splits."""
+    def split(self, asked: str | None, source: str) -> Split:
+        """The split called `asked`, or the only one; raises DataError listing the splits."""
         listed = ", ".join(self.splits)
         if asked is None and len(self.splits) > 1:
-            raise DataError(
-                f"recipe {source} has the splits {listed}: choose one, as in {source}:{next(iter(self.splits))}"
-            )
+            first = next(iter(self.splits))
+            raise DataError(f"recipe {source} has the splits {listed}: choose one, as in {source}:{first}")
         if asked is not None and asked not in self.splits:
             raise DataError(f"recipe {source} has no split {asked!r}: it has {listed}")
-        return asked or next(iter(self.splits))
+        return self.splits[asked or next(iter(self.splits))]
 
 
 class _Raw(Protocol):
@@ -145,17 +141,17 @@ def open_recipe(source: str, inputs: tuple[TensorSpec, ...]) -> Samples:
     """
     name, asked = _name_and_split(source)
     path = find_recipe(name)
-    recipe, text = read_recipe(path)
-    split_name = recipe.split_name(asked, name)
-    split, root = recipe.splits[split_name], _data_root(recipe, path)
+    recipe = read_recipe(path)
+    split, root = recipe.split(asked, name), _data_root(recipe, path)
     check_names(recipe.inputs, inputs, f"recipe {name}")
     opened = (_open_images if split.images else _open_arrays)(recipe, split, root)
     columns = {
-        key: _Prepared(opened.raw[key], opened.rows, settings, f"{source}: input {key!r}")
-        for key, settings in recipe.inputs.items()
+        key: _Prepared(opened.raw[key], opened.rows, recipe.inputs[key], f"{source}: input {key!r}")
+        for key in recipe.inputs
     }
     labels = None if opened.labels is None else opened.labels[opened.rows]
-    content = hashlib.sha256("\n".join((text, split_name, opened.digest)).encode()).hexdigest()
+    settings = recipe.model_dump_json(include={"inputs", "labels"}, exclude_defaults=True)
+    content = hashlib.sha256(f"{settings}\n{split.model_dump_json()}\n{opened.digest}".encode()).hexdigest()
     return checked_samples(columns, inputs, labels, source, content)
 
 
@@ -169,7 +165,7 @@ def find_recipe(name: str) -> Path:
         if not Path(name).is_file():
             raise DataError(f"recipe {name} does not exist: check the path")
         return Path(name)
-    known = {path.stem: path for folder in _recipe_folders() for path in sorted(folder.glob("*.toml"))}
+    known = {path.stem: path for path in sorted(data_folder("recipes").glob("*.toml"))}
     if name not in known:
         raise DataError(
             f"{name} is no .npz, .npy or .toml file and no known recipe: the recipes are {', '.join(known) or 'none'}"
@@ -177,13 +173,10 @@ def find_recipe(name: str) -> Path:
     return known[name]
 
 
-def read_recipe(path: Path) -> tuple[Recipe, str]:
-    """The recipe in `path` and its text; raises DataError naming the first bad field."""
+def read_recipe(path: Path) -> Recipe:
+    """The recipe in `path`; raises DataError naming the first bad field."""
     try:
-        text = path.read_text(encoding="utf-8")
-        return Recipe.model_validate(tomllib.loads(text)), text
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise DataError(f"recipe {path} is no readable TOML file: {error}") from error
+        return Recipe.model_validate(load_toml(path, DataError))
     except ValidationError as error:
         raise DataError(f"recipe {path}: {_first_complaint(error)} (calib/README.md describes the fields)") from error
 
@@ -193,12 +186,6 @@ def _first_complaint(error: ValidationError) -> str:
     field = ".".join(str(part) for part in first["loc"]) or "the file"
     reworded = {"extra_forbidden": "is no known field", "missing": "is missing"}
     return f"{field}: {reworded.get(first['type'], first['msg'].removeprefix('Value error, '))}"
-
-
-def _recipe_folders() -> list[Path]:
-    """Where committed recipes lie: the checkout the package runs from, then (it wins) an installed wheel."""
-    package = Path(str(files("trt_mpq")))
-    return [package.parent / "calib" / "recipes", package / "_data" / "recipes"]
 
 
 def _name_and_split(source: str) -> tuple[str, str | None]:
@@ -222,16 +209,20 @@ def _data_root(recipe: Recipe, path: Path) -> Path:
 def _open_arrays(recipe: Recipe, split: Split, root: Path) -> _Source:
     path = root / str(split.arrays)
     digest = _verified_digest(path, split.sha256)
-    arrays = load_npz(path) if path.suffix == ".npz" else {"": load_npy(path)}
+    arrays = load_npz(path) if path.suffix == ".npz" else {_only_array(recipe): load_npy(path)}
     raw = {name: _pick(arrays, settings.array or name, path) for name, settings in recipe.inputs.items()}
     labels = None if recipe.labels is None else _pick(arrays, recipe.labels, path)
     count = check_lengths(raw | ({} if labels is None else {"labels": labels}), str(path))
     return _Source(raw, labels, split.rows(count, str(path)), digest)
 
 
+def _only_array(recipe: Recipe) -> str:
+    """The name by which the first input asks for its array: an `.npy` holds one, without a name."""
+    name, settings = next(iter(recipe.inputs.items()))
+    return settings.array or name
+
+
 def _pick(arrays: Mapping[str, Array], name: str, path: Path) -> Array:
-    if list(arrays) == [""]:  # an .npy holds one nameless array
-        return arrays[""]
     if name not in arrays:
         raise DataError(
             f"{path} has no array {name!r}: it has {', '.join(arrays)}, set `array` or `labels` in the recipe"

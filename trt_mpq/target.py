@@ -113,4 +113,5 @@ def _target_from_file(path: Path) -> Target:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(key) for key in first["loc"] if key != "[key]") or "the file"
-        raise SettingsError(f"{path}: {where}: {first['msg']}; engines/README.md describes the schema") from error
+        reason = first["msg"].removeprefix("Value error, ")
+        raise SettingsError(f"{path}: {where}: {reason}; engines/README.md describes the schema") from error

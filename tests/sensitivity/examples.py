@@ -6,6 +6,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
+from tests.networks import Builder
 from trt_mpq.dataset import samples_from_arrays
 from trt_mpq.losses import KullbackLeibler
 from trt_mpq.runtime.base import with_outputs
@@ -85,3 +86,14 @@ def inputs_for(
         "seed": 0,
     }
     return SensitivityInputs(**(settings | changes))
+
+
+def smooth_mlp(sizes: tuple[int, ...], seed: int = 0) -> onnx.ModelProto:
+    """MatMuls with tanh between them, no biases: twice differentiable everywhere."""
+    b = Builder(seed)
+    x = "input"
+    for i, (fan_in, fan_out) in enumerate(zip(sizes, sizes[1:], strict=False), start=1):
+        x = b.node("MatMul", f"fc{i}", [x, b.normal(f"fc{i}.weight", (fan_in, fan_out), fan_in**-0.5)])
+        if i < len(sizes) - 1:
+            x = b.node("Tanh", f"fc{i}.tanh", [x])
+    return b.model((sizes[0],), (sizes[-1],))

@@ -19,7 +19,7 @@ def inspect(
 ) -> None:
     """Prepare the model and show its groups: what shares a precision, and what stays out of which.
 
-    Data is needed only if a dimension besides the batch is dynamic. Starts the run folder that the other stages go on with.
+    Data is needed only if a dimension besides the batch is dynamic. The other stages go on in the same run folder.
     """
     given = options.settings_given(locals())
     from trt_mpq.cli.output import Output

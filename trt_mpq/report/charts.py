@@ -61,15 +61,21 @@ def group_tip(row: GroupRow, source: str) -> str:
     return "\n".join(line.replace("\n", " ") for line in lines)
 
 
+def has_group_latencies(report: Report) -> bool:
+    """Whether every group has a latency, and not all of them zero."""
+    latencies = [row.latency_ms for row in report.group_rows]
+    return None not in latencies and any(latencies)
+
+
 def network_ribbon(report: Report) -> str:
     """Groups in network order, as long as they take: all in FP16 above, the plan below, on one time axis.
 
     Falls back to one ribbon proportional to FLOPs when the groups have no latencies.
     """
+    if not has_group_latencies(report):
+        return _flops_ribbon(report)
     rows, latency = report.group_rows, report.latency_ms
     planned = [row.latency_ms or 0.0 for row in rows]
-    if not rows or any(row.latency_ms is None for row in rows) or sum(planned) <= 0:
-        return _flops_ribbon(report)
     ribbons = [_Ribbon("This plan", planned, latency.plan, [str(row.precision) for row in rows])]
     if latency.fp16 and all(row.fp16_latency_ms is not None for row in rows):
         wide = [row.fp16_latency_ms or 0.0 for row in rows]

@@ -37,6 +37,7 @@ def render_html(report: Report) -> str:
         wording=wording,
         variants=wording.variants(report),
         narrow=sum(n for p, n in report.plan.counts.items() if p.quantized),
+        timed=charts.has_group_latencies(report),
         columns=wording.sensitivity_columns(report),
         precisions=[p for p in Precision if _occurs(p, report)],
         pictures=_pictures(report),

@@ -71,11 +71,14 @@ def _table() -> Table:
 
 
 def _comparison_table(report: Report) -> Table:
+    from rich.text import Text
+
     accuracy, latency = report.accuracy, report.latency_ms
     table = _table()
     table.add_column("")
-    for heading in (accuracy.metric, "of FP32", "target", f"{latency.source}", "vs FP16", "size"):
-        table.add_column(wording.printable(heading), justify="right")
+    metric = Text(wording.printable(accuracy.metric))
+    for heading in (metric, "of FP32", "target", f"{latency.source}\nlatency", "vs FP16", "size"):
+        table.add_column(heading, justify="right", vertical="bottom")
     for v in wording.variants(report):
         table.add_row(
             v.name,

@@ -47,6 +47,5 @@ def longest_feasible(feasible: Callable[[int], bool], longest: int) -> int:
     low, high = 0, longest
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (middle, high) if feasible(middle) else (low, middle - 0)
-        break
+        low, high = (middle, high) if feasible(middle) else (low, middle)
     return low

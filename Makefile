@@ -1,0 +1,38 @@
+# Every target sets up what it needs; nothing but Python (3.10 or later) and make has to be there.
+PYTHON ?= python3
+VENV ?= .venv
+PIP = $(VENV)/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: demo test lint bench paper-table clean
+
+demo: $(VENV)/.demo            ## real data, from ONNX to a searched plan and a report, in about a minute
+	$(VENV)/bin/trt-mpq demo
+
+test: $(VENV)/.dev             ## the whole suite; tests that need data, a browser or a GPU say so when they skip
+	$(VENV)/bin/python -m pytest
+
+lint: $(VENV)/.dev
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+bench: $(VENV)/.dev            ## speed: plan evaluation against FP32, start-up, the whole run on ResNet-20
+	$(VENV)/bin/python -m bench.evaluation_cost
+	$(VENV)/bin/python -m bench.end_to_end
+
+paper-table: $(VENV)/.dev      ## the paper's table: metric x search x target x ladder
+	$(VENV)/bin/python -m bench.paper_table
+
+$(VENV)/bin/pip:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo: pyproject.toml | $(VENV)/bin/pip
+	$(PIP) --editable '.[demo]'
+	touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/pip
+	$(PIP) --editable '.[dev]'
+	touch $@ $(VENV)/.demo
+
+clean:
+	rm -rf $(VENV) demo-run .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,56 @@
+"""What one evaluation of a plan costs, as a ratio to the FP32 evaluation on the same runtime, batch and threads."""
+
+import json
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+
+from bench.real import MODELS, RealModel
+from trt_mpq.emit import Emitter
+from trt_mpq.evaluate import Scorer
+from trt_mpq.observer import SilentObserver
+from trt_mpq.pipeline import Run
+from trt_mpq.settings import settings_from
+from trt_mpq.types import Precision, PrecisionPlan
+
+ROUNDS = 5
+SAMPLES = {"resnet20": 1000, "resnet56": 500, "mobilenet": 100}
+
+
+def ratios(real: RealModel) -> dict[str, float]:
+    """Median over rounds of (evaluation of the uniform plan, session start included) / (FP32 evaluation)."""
+    with tempfile.TemporaryDirectory() as folder:
+        settings = settings_from(
+            {
+                "model": real.path, "calib": real.calib, "eval": real.eval, "calib_samples": 64,
+                "eval_samples": SAMPLES[real.name], "precisions": ["fp8", "int8", "int4"], "exclusions": "none",
+            },
+            "evaluation cost",
+        )  # fmt: skip
+        run = Run(settings, Path(folder), SilentObserver(), "bench.evaluation_cost")
+        ranges = run.calibrate()
+        emitter = Emitter(run.graph, run.grouping, ranges)
+        scorer: Scorer = run.scorer
+        times: dict[str, list[float]] = {}
+        for _ in range(ROUNDS):
+            for name in ("fp32", "fp16", "int8", "fp8", "int4"):
+                started = time.perf_counter()
+                if name == "fp32":
+                    scorer.score(run.graph)
+                else:
+                    plan = PrecisionPlan.uniform(run.grouping.groups, Precision(name), Precision.FP16)
+                    scorer.score(emitter.reference(plan))
+                times.setdefault(name, []).append(time.perf_counter() - started)
+    return {
+        name: round(median(t / base for t, base in zip(own, times["fp32"], strict=True)), 3) for name, own in times.items()
+    }
+
+
+def main() -> None:
+    """Print the ratios of every model as JSON."""
+    print(json.dumps({name: ratios(real) for name, real in MODELS.items()}, indent=2))
+
+
+if __name__ == "__main__":
+    main()

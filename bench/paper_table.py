@@ -1,0 +1,197 @@
+"""The paper's table on our models: accuracy, relative size and latency, and cost, per metric x search x target.
+
+Rows are kept in a cache folder as they are done, so the command can be stopped and goes on where it was;
+`--print` writes the table of what is there. Latencies are modelled. Nothing here claims to reproduce the
+paper's numbers: its models and data are others, and only its abstract is public.
+"""
+
+import argparse
+import json
+from collections import defaultdict
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from statistics import mean
+
+from bench.real import MODELS
+from trt_mpq.errors import TargetNotReachable
+from trt_mpq.latency import weight_bytes
+from trt_mpq.observer import SilentObserver
+from trt_mpq.pipeline import Run
+from trt_mpq.settings import settings_from
+from trt_mpq.types import Precision, PrecisionPlan
+
+LADDERS = {"int8": "fp16,int8", "fp8": "fp16,fp8", "16/8/4": "fp16,int8,int4"}
+METRICS = ("quantization-error", "noise", "hessian")
+RANDOM_SEEDS = 5
+TARGETS = (0.99, 0.999)
+CACHE = Path(__file__).parent / "cache" / "paper_table"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One row to measure."""
+
+    model: str
+    ladder: str
+    refined: bool
+    search: str
+    metric: str
+    seed: int
+    target: float
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measured row; ratios are against uniform FP16, accuracy against FP32. `failure` says why there is none."""
+
+    job: Job
+    accuracy: float | None = None
+    size: float | None = None
+    latency: float | None = None
+    lowered: float | None = None
+    equivalents: float | None = None
+    evaluations: int | None = None
+    failure: str | None = None
+
+
+def jobs(models: list[str], searches: list[str], ladders: list[str]) -> Iterator[list[Job]]:
+    """Lists of jobs that share a run folder and therefore run one after the other."""
+    for model in models:
+        for ladder in ladders:
+            for refined in (True, False):
+                yield [
+                    Job(model, ladder, refined, search, metric, seed, target)
+                    for search in (searches if refined else [s for s in searches if s != "greedy"])
+                    for metric, seed in [*((m, 0) for m in METRICS), *_random(search)]
+                    for target in TARGETS
+                    if search != "uniform" or metric == METRICS[0]
+                ]
+
+
+def _random(search: str) -> list[tuple[str, int]]:
+    return [] if search == "uniform" else [("random", seed) for seed in range(RANDOM_SEEDS)]
+
+
+def measure(batch: list[Job], samples: int | None, threads: int) -> None:
+    """Measure the jobs of one list, skipping those already done."""
+    for job in batch:
+        path = CACHE / (_slug(job) + ".json")
+        if not path.exists():
+            row = _measure(job, samples, threads)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(asdict(row)), encoding="utf-8")
+            print(_line(row), flush=True)
+
+
+def _slug(job: Job) -> str:
+    return "-".join(str(getattr(job, f.name)).replace("/", "_") for f in fields(job))
+
+
+def _measure(job: Job, samples: int | None, threads: int) -> Row:
+    real = MODELS[job.model]
+    settings = settings_from(
+        {
+            "model": real.path, "calib": real.calib, "eval": real.eval, "calib_samples": 256,
+            "eval_samples": samples or real.eval_samples, "precisions": LADDERS[job.ladder].split(","),
+            "sensitivity": job.metric, "search": job.search, "seed": job.seed, "target_accuracy": job.target,
+            "bias_correction": job.refined, "exclusions": "none", "threads": threads,
+        },
+        "paper table",
+    )  # fmt: skip
+    folder = CACHE / "runs" / f"{job.model}-{job.ladder.replace('/', '_')}-{job.refined}"
+    run = Run(settings, folder, SilentObserver(), "bench.paper_table")
+    try:
+        result = run.search()
+    except TargetNotReachable as failure:
+        return Row(job, failure=str(failure))
+    plan = result.chosen.plan
+    fp16 = PrecisionPlan.uniform(run.grouping.groups, Precision.FP16, Precision.FP16)
+    other = run.model.parameters - sum(g.weight.elements for g in run.grouping.groups)
+    baseline = next(e.latency_ms for e in result.path if e.plan == fp16)
+    forward = sum(e.score.samples for e in result.path) + run.sensitivity().forward_passes
+    return Row(
+        job,
+        accuracy=result.chosen.score.value / run.fp32.value,
+        size=weight_bytes(plan, run.grouping, other) / weight_bytes(fp16, run.grouping, other),
+        latency=result.chosen.latency_ms / baseline,
+        lowered=1 - plan.counts().get(Precision.FP16, 0) / len(run.grouping.groups),
+        equivalents=forward / run.fp32.samples,
+        evaluations=len(result.path),
+    )
+
+
+def _line(row: Row) -> str:
+    job = row.job
+    head = f"{job.model:<10}{job.ladder:<8}{job.refined!s:<6}{job.search:<10}{job.metric:<20}{job.seed:<3}{job.target:<6}"
+    if row.failure is not None:
+        return f"{head} not reached: {row.failure}"
+    return f"{head} {row.accuracy:8.4f} {row.size:6.3f} {row.latency:6.3f} {row.equivalents:7.1f} {row.evaluations}"
+
+
+def table() -> str:
+    """All measured rows as Markdown, random averaged over its seeds."""
+    merged: dict[tuple[object, ...], list[Row]] = defaultdict(list)
+    for path in sorted(CACHE.glob("*.json")):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        row = Row(**{**content, "job": Job(**content["job"])})
+        job = row.job
+        merged[job.model, job.ladder, not job.refined, job.target, job.search, job.metric].append(row)
+    lines = []
+    heading: tuple[object, ...] = ()
+    for key in sorted(merged, key=str):
+        if key[:4] != heading:
+            heading = key[:4]
+            lines += _heading(*heading)
+        lines.append(_table_line(key[4], key[5], merged[key]))
+    return "\n".join(lines) + "\n"
+
+
+def _heading(model: object, ladder: object, plain: object, target: object) -> list[str]:
+    refined = "without refinement" if plain else "with bias correction"
+    return [
+        "",
+        f"### {model}, ladder {ladder}, {refined}, target {target} of FP32",
+        "",
+        "| search | sensitivity | accuracy / FP32 | size / FP16 | latency / FP16 | lowered groups | equivalents | plans |",
+        "|---|---|---:|---:|---:|---:|---:|---:|",
+    ]
+
+
+def _table_line(search: object, metric: object, rows: list[Row]) -> str:
+    name = f"random (mean of {len(rows)})" if metric == "random" else "-" if search == "uniform" else metric
+    reached = [row for row in rows if row.failure is None]
+    if not reached:
+        return f"| {search} | {name} | not reached | | | | | |"
+    return (
+        f"| {search} | {name} | {_mean(reached, 'accuracy'):.2%} | {_mean(reached, 'size'):.3f} | "
+        f"{_mean(reached, 'latency'):.3f} | {_mean(reached, 'lowered'):.0%} | {_mean(reached, 'equivalents'):.1f} | "
+        f"{_mean(reached, 'evaluations'):.0f} |"
+    )
+
+
+def _mean(rows: list[Row], figure: str) -> float:
+    return mean(getattr(row, figure) for row in rows)
+
+
+def main() -> None:
+    """Measure what is missing, then print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--models", default=",".join(MODELS))
+    parser.add_argument("--searches", default="uniform,bisection,greedy")
+    parser.add_argument("--ladders", default=",".join(LADDERS))
+    parser.add_argument("--eval-samples", type=int, default=None)
+    parser.add_argument("--jobs", type=int, default=2, help="processes; each runs its models on one thread")
+    parser.add_argument("--print", action="store_true", help="print the table of the rows measured so far")
+    options = parser.parse_args()
+    if not options.print:
+        batches = list(jobs(options.models.split(","), options.searches.split(","), options.ladders.split(",")))
+        with ProcessPoolExecutor(options.jobs) as pool:
+            for future in [pool.submit(measure, batch, options.eval_samples, 1) for batch in batches]:
+                future.result()
+    print(table())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,124 @@
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.report.samples import FP8, FP16, INT4, INT8, sample_report, uniform_report
+from trt_mpq.report import wording
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.0, "0"),
+        (0.021, "0.0210"),
+        (1.094, "1.09"),
+        (12.34, "12.3"),
+        (123.4, "123"),
+        (5721.0, "5721"),
+        (-0.5, "-0.500"),
+    ],
+)
+def test_significant(value: float, text: str) -> None:
+    assert wording.significant(value) == text
+
+
+@given(st.floats(1e-6, 1e6))
+def test_significant_is_within_half_a_unit_of_the_third_digit(value: float) -> None:
+    assert float(wording.significant(value)) == pytest.approx(value, rel=0.00501)
+
+
+@pytest.mark.parametrize(
+    ("value", "reference", "change", "words"),
+    [
+        (0.73, 1.0, "\N{MINUS SIGN}27 %", "27 % below FP16"),
+        (1.03, 1.0, "+3 %", "3 % above FP16"),
+        (1.001, 1.0, "0 %", "same as FP16"),
+    ],
+)
+def test_changes(value: float, reference: float, change: str, words: str) -> None:
+    assert wording.change_text(value, reference) == change
+    assert wording.below_text(value, reference, "FP16") == words
+
+
+def test_units() -> None:
+    assert wording.latency_text(0.0209) == "0.0209 ms"
+    assert wording.latency_text(0.00073) == "0.730 µs"
+    assert wording.latency_text(None) == wording.MISSING
+    assert wording.size_text(284_000, 1_090_000) == "0.284 MB"
+    assert wording.size_text(284_000, 284_000) == "284 kB"
+    assert wording.count_text(41_200_000) == "41.2 M"
+    assert wording.count_text(7) == "7"
+    assert wording.duration_text(38.4) == "38 s"
+    assert wording.duration_text(119.7) == "2 min 0 s"
+
+
+def test_scores_are_percent_unless_the_metric_is_no_fraction() -> None:
+    accuracy = sample_report(1).accuracy
+    assert wording.score_text(0.9144, accuracy) == "91.44 %"
+    decibel = replace(accuracy, metric="sqnr", fp32=None, fp16=58.2, plan=31.25, target=30.0, uniform={INT8: 24.0})
+    assert wording.score_text(31.25, decibel) == "31.25"
+    assert wording.share_text(31.25, None) == wording.MISSING
+
+
+def test_headline_of_a_mixed_plan() -> None:
+    report = sample_report(20)
+    report = replace(
+        report,
+        accuracy=replace(report.accuracy, plan=0.914, target=0.907),
+        latency_ms=replace(report.latency_ms, plan=0.021, fp16=0.0288),
+        size_bytes=replace(report.size_bytes, plan=284_000, fp32=1_090_000),
+    )
+    assert wording.headline(report) == (
+        "14 of 20 groups in INT8",
+        "top1 91.40 % (FP32 91.60 %, required 90.70 %)",
+        "modelled latency 0.0210 ms, 27 % below FP16",
+        "size 0.284 MB (FP32 1.09 MB)",
+    )
+    assert wording.remarks(report) == ()
+
+
+def test_placement_names_every_narrow_precision() -> None:
+    report = sample_report(57, (FP16, FP8, INT8))
+    counts = {FP16: 17, FP8: 23, INT8: 17}
+    assert report.plan.counts == counts
+    assert wording.placement(report) == "23 of 57 groups in FP8, 17 in INT8"
+
+
+def test_a_trivial_result_is_said_plainly() -> None:
+    report = uniform_report(20)
+    assert wording.placement(report) == "all 20 groups run in INT8"
+    assert wording.remarks(report)[0].startswith("Uniform INT8 already meets the target")
+
+
+def test_a_uniform_plan_with_groups_that_cannot_is_trivial_too() -> None:
+    report = sample_report(20)
+    accuracy = replace(report.accuracy, plan=0.915, uniform={INT8: 0.915})
+    latency = replace(report.latency_ms, uniform={INT8: report.latency_ms.plan})
+    size = replace(report.size_bytes, uniform={INT8: report.size_bytes.plan})
+    report = replace(report, accuracy=accuracy, latency_ms=latency, size_bytes=size)
+    assert "6 groups cannot run in it" in wording.remarks(report)[0]
+
+
+def test_nothing_narrower_found() -> None:
+    report = sample_report(5)
+    rows = tuple(replace(row, precision=FP16) for row in report.group_rows)
+    report = replace(report, plan=replace(report.plan, counts={FP16: 5}), group_rows=rows)
+    assert wording.remarks(report) == ("Nothing narrower than FP16 was found to meet the target.",)
+
+
+def test_a_missed_target_and_a_study_plan_are_said() -> None:
+    report = sample_report(12, (FP16, INT8, INT4))
+    report = replace(report, accuracy=replace(report.accuracy, plan=0.5))
+    missed, study = wording.remarks(report)
+    assert "does not reach" in missed
+    assert "no engine can be built" in study
+
+
+@given(st.text())
+def test_printable_text_holds_no_control_characters(text: str) -> None:
+    clean = wording.printable(text)
+    assert len(clean) == len(text)
+    assert wording.printable(clean) == clean
+    assert not set(clean) & {"\x1b", "\x00", "\r", "\u202e", "\x9b"}

@@ -1,0 +1,73 @@
+"""Perturbed copies disturb the group they name and nothing else."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from tests.networks import mlp, residual_cnn, sample_input
+from tests.sensitivity.examples import inputs_for, one_group_per_layer
+from trt_mpq.runtime.onnxruntime import OnnxRuntime
+from trt_mpq.sensitivity.perturbation import (
+    NOISE_SCALE,
+    SampleLoss,
+    add_noise,
+    noise_feed,
+    open_weights,
+    weight_feed,
+    weight_of,
+)
+
+RANDOM = np.random.default_rng(5)
+WEIGHT = RANDOM.standard_normal((3, 4)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def twins() -> ir.Model:
+    """Two MatMuls that share both their input and their weight."""
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["left_out"], name="left"),
+        helper.make_node("MatMul", ["x", "w"], ["right_out"], name="right"),
+    ]
+    outputs = [helper.make_tensor_value_info(f"{n}_out", TensorProto.FLOAT, ["n", 4]) for n in ("left", "right")]
+    graph = helper.make_graph(
+        nodes,
+        "twins",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3])],
+        outputs,
+        [numpy_helper.from_array(WEIGHT, "w")],
+    )
+    return ir.from_proto(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8))
+
+
+def test_noise_reaches_one_reader_of_a_shared_tensor_and_weight(twins: ir.Model) -> None:
+    left, _ = one_group_per_layer(twins).groups
+    x, noise = RANDOM.standard_normal((2, 5, 3)).astype(np.float32)
+    weight = WEIGHT + 1
+    feeds = {"x": x, weight_feed(left): weight, noise_feed(left, 0): noise, NOISE_SCALE: np.float32(0.5) * np.ones(())}
+    feeds = {name: np.asarray(value, np.float32) for name, value in feeds.items()}
+    outputs = OnnxRuntime(1).load(add_noise(twins, left)).run(feeds)
+    np.testing.assert_allclose(outputs["left_out"], (x + 0.5 * noise) @ weight, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(outputs["right_out"], x @ WEIGHT, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("build", [mlp, residual_cnn])
+def test_open_weights_fed_with_themselves_change_nothing(build: object) -> None:
+    proto = build()
+    model, feeds = ir.from_proto(proto), sample_input(proto, 3)
+    groups = one_group_per_layer(model).groups
+    before = OnnxRuntime(1).load(model).run(feeds)
+    weights = {weight_feed(group): weight_of(model, group) for group in groups}
+    after = OnnxRuntime(1).load(open_weights(model, groups)).run(feeds | weights)
+    np.testing.assert_allclose(after["output"], before["output"], rtol=1e-5, atol=1e-6)
+    assert [value.name for value in model.graph.inputs] == ["input"]
+
+
+def test_elements_are_counted_per_sample() -> None:
+    proto = residual_cnn()
+    elements = SampleLoss(inputs_for(proto, sample_input(proto, 5), batch=4)).elements()
+    assert elements["input"] == 3 * 16 * 16
+    assert elements["block1.relu2.out"] == 16 * 16 * 16
+    assert elements["pool.out"] == 32
