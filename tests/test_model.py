@@ -178,6 +178,11 @@ def test_old_opset_is_raised_and_default_inputs_become_initializers(
     assert not caplog.records
 
 
+def test_default_domain_spelled_out(tmp_path: Path) -> None:
+    text = '<ir_version: 8, opset_import: ["ai.onnx":12]> g (float[N,4] x) => (float[N,4] y) { y = Relu(x) }'
+    assert prepare_model(write(tmp_path, parser.parse_model(text)), tmp_path / "prepared.onnx").opset == 17
+
+
 def test_newer_opset_is_not_lowered(tmp_path: Path) -> None:
     source = from_text(tmp_path, "g (float[N,4] x) => (float[N,4] y) { y = Gelu(x) }", {}, opset=20, ir_version=9)
     assert prepare_model(source, tmp_path / "prepared.onnx").opset == 20

@@ -3,6 +3,7 @@
 Two streaming passes, so that memory does not grow with the data and the batch size does not change
 the result: the first finds exact extremes of every float tensor (reduced inside the graph), the
 second, for methods that need it, fills one fixed-width histogram of magnitudes per quantized tensor.
+Both keep one number or one histogram per tensor, and the second bounds what one run returns.
 """
 
 from __future__ import annotations
@@ -13,15 +14,20 @@ from dataclasses import dataclass, replace
 import numpy as np
 import onnx_ir as ir
 
-from trt_mpq.dataset import Samples, pad_batch
+from trt_mpq.chunks import chunks
+from trt_mpq.dataset import Samples
 from trt_mpq.errors import CalibrationError
-from trt_mpq.graph_edit import insert_node
+from trt_mpq.graph_edit import constant_array, insert_node
 from trt_mpq.histogram import METHODS, Histogram
 from trt_mpq.numerics import FLOAT16_MAX
 from trt_mpq.runtime.base import Runtime, with_outputs
 from trt_mpq.types import Grouping, LayerGroup, Precision, Ranges, TensorRange
 
 Progress = Callable[[int, int], None]
+
+_CHUNK_ELEMENTS = 64 << 20
+"""Activation elements that the second pass may return from one run: 256 MiB."""
+_QUANTIZED = tuple(precision for precision in Precision if precision.quantized)
 
 
 @dataclass(frozen=True)
@@ -35,7 +41,7 @@ class CalibrationInputs:
         runtime: Where the graph runs.
         method: A key of `histogram.METHODS`.
         formats: Quantized precisions that need an amax.
-        batch: Samples per run.
+        batch: Samples per run, at most. It changes speed and memory, not the result.
     """
 
     graph: ir.Model
@@ -49,6 +55,8 @@ class CalibrationInputs:
 
 def calibrate(inputs: CalibrationInputs, progress: Progress | None = None) -> Ranges:
     """Observe the data and choose an amax per quantized tensor and format.
+
+    Tensors that must share a scale get the largest amax among them.
 
     Raises:
         CalibrationError: Unknown method, no samples, or a tensor that is NaN or infinite.
@@ -79,28 +87,38 @@ def quantized_tensors(grouping: Grouping) -> tuple[str, ...]:
     return tuple(dict.fromkeys(site.tensor for group in grouping.groups for site in group.inputs))
 
 
-def restrict_to_ranges(grouping: Grouping, ranges: Ranges) -> Grouping:
-    """The grouping with what calibration forbids: FP16 overflow keeps a group in FP32, an all-zero input in FP16."""
-    return replace(grouping, groups=tuple(_restrict(group, ranges) for group in grouping.groups))
+def restrict_to_ranges(grouping: Grouping, ranges: Ranges, graph: ir.Graph) -> Grouping:
+    """The grouping with what calibration forbids.
+
+    A group that reads or writes a value beyond the FP16 range, weight and bias included, runs in FP32 as a
+    whole; one whose input is zero in all data has no scale for it and stays in FP16.
+    """
+    nodes = {node.name: node for node in graph}
+    return replace(
+        grouping, groups=tuple(_restrict(group, [nodes[n] for n in group.nodes], ranges) for group in grouping.groups)
+    )
 
 
-def _restrict(group: LayerGroup, ranges: Ranges) -> LayerGroup:
-    names = dict.fromkeys((*(site.tensor for site in group.inputs), group.anchor_output, group.output))
+def _restrict(group: LayerGroup, nodes: list[ir.Node], ranges: Ranges) -> LayerGroup:
     reasons: dict[Precision, str] = {}
-    for name in names:
-        observed = ranges.tensors.get(name)
-        if observed is not None and observed.magnitude > FLOAT16_MAX:
-            text = f"tensor {name} reaches {observed.magnitude:.3g}, beyond the FP16 range of {FLOAT16_MAX:.0f}"
-            reasons = dict.fromkeys((Precision.FP16, Precision.FP8, Precision.INT8, Precision.INT4), text)
-            break
-    else:
-        dead = [
-            s.tensor for s in group.inputs if s.tensor in ranges.tensors and ranges.tensors[s.tensor].magnitude == 0
-        ]
-        if dead:
-            text = f"tensor {dead[0]} is zero in all calibration data, so it has no scale"
-            reasons = dict.fromkeys((Precision.FP8, Precision.INT8, Precision.INT4), text)
+    for site in group.inputs:
+        if site.tensor in ranges.tensors and ranges.tensors[site.tensor].magnitude == 0:
+            text = f"tensor {site.tensor} is zero in all calibration data, so it has no scale"
+            reasons = dict.fromkeys(_QUANTIZED, text)
+    for value in (value for node in nodes for value in (*node.inputs, *node.outputs) if value is not None):
+        magnitude = _magnitude(value, ranges, (group.weight.name, group.bias))
+        if magnitude > FLOAT16_MAX:
+            text = f"tensor {value.name} reaches {magnitude:.4g}, beyond the FP16 range of {FLOAT16_MAX:.0f}"
+            reasons = dict.fromkeys((Precision.FP16, *_QUANTIZED), text)
     return replace(group, excluded={**group.excluded, **reasons})
+
+
+def _magnitude(value: ir.Value, ranges: Ranges, constants: tuple[str | None, ...]) -> float:
+    """Largest magnitude of a tensor, or of one of the `constants`; 0 for others, such as the bounds of a Clip."""
+    if value.const_value is not None:
+        return float(np.abs(constant_array(value)).max(initial=0.0)) if value.name in constants else 0.0
+    observed = ranges.tensors.get(str(value.name))
+    return 0.0 if observed is None else observed.magnitude
 
 
 def _float_tensors(graph: ir.Graph) -> list[ir.Value]:
@@ -113,25 +131,27 @@ def _extremes(inputs: CalibrationInputs, report: Callable[[int], None]) -> dict[
     session = inputs.runtime.load(_with_reductions(inputs.graph, names))
     low = np.full(len(names), np.inf)
     high = np.full(len(names), -np.inf)
-    for batch in inputs.samples.batches(inputs.batch):
-        values = session.run(pad_batch(batch, inputs.batch).feeds)
-        totals = np.array([values[f"{name}/mean"] for name in names], dtype=np.float64)
-        _refuse_non_finite(names, totals, batch.start, batch.start + batch.size)
-        low = np.minimum(low, [values[f"{name}/min"] for name in names])
-        high = np.maximum(high, [values[f"{name}/max"] for name in names])
-        report(batch.start + batch.size)
+    for chunk in chunks(inputs.samples, inputs.batch):
+        values = session.run(chunk.feeds)
+        least, most, mean = (
+            np.array([values[f"{name}/{kind}"] for name in names], dtype=np.float64) for kind in ("min", "max", "mean")
+        )
+        # A reduction to an extreme may skip NaN, a mean never does; but a mean may overflow where no value does.
+        finite = np.isfinite(least) & np.isfinite(most) & ~np.isnan(mean)
+        if not finite.all():
+            raise _not_finite(names[int(np.argmin(finite))], chunk.batch.start, chunk.end)
+        low, high = np.minimum(low, least), np.maximum(high, most)
+        report(chunk.end)
     if not np.all(np.isfinite(high)):
         raise CalibrationError("the calibration set is empty: pass at least one sample")
     return {name: TensorRange(float(a), float(b)) for name, a, b in zip(names, low, high, strict=True)}
 
 
-def _refuse_non_finite(names: list[str], totals: np.ndarray, first: int, end: int) -> None:
-    bad = [name for name, total in zip(names, totals, strict=True) if not np.isfinite(total)]
-    if bad:
-        raise CalibrationError(
-            f"tensor {bad[0]} is NaN or infinite for calibration samples {first} to {end - 1}: check these samples and "
-            "that the model is a sound FP32 network"
-        )
+def _not_finite(name: str, first: int, end: int) -> CalibrationError:
+    return CalibrationError(
+        f"tensor {name} is NaN or infinite for calibration samples {first} to {end - 1}: check these samples and that "
+        "the model is a sound FP32 network"
+    )
 
 
 def _with_reductions(graph: ir.Model, names: Iterable[str]) -> ir.Model:
@@ -153,16 +173,12 @@ def _fill(inputs: CalibrationInputs, histograms: Mapping[str, Histogram], report
     graph_inputs = {str(value.name) for value in inputs.graph.graph.inputs}
     computed = [name for name in histograms if name not in graph_inputs]
     session = inputs.runtime.load(with_outputs(inputs.graph, computed))
-    for batch in inputs.samples.batches(inputs.batch):
-        feeds = pad_batch(batch, inputs.batch).feeds
-        values = {**feeds, **session.run(feeds)}
+    per_sample = sum(group.input_elements for group in inputs.grouping.groups)
+    for chunk in chunks(inputs.samples, max(1, min(inputs.batch, _CHUNK_ELEMENTS // max(per_sample, 1)))):
+        values = {**chunk.batch.feeds, **chunk.run(session)}
         for name, histogram in histograms.items():
-            histogram.add(values[name][: batch.size] if _batched(values[name], inputs.batch) else values[name])
-        report(batch.start + batch.size)
-
-
-def _batched(value: np.ndarray, batch: int) -> bool:
-    return value.ndim > 0 and value.shape[0] == batch
+            histogram.add(values[name])
+        report(chunk.end)
 
 
 def _share(

@@ -22,6 +22,10 @@ TRAIN_SAMPLES = 1000
 CALIB_SAMPLES = 256
 WHITE = 16.0
 """Largest pixel value of the data set."""
+PREMISE = (
+    "by top-1 accuracy these digits let every layer run in INT8, so the demo asks for outputs within 40 dB of FP32"
+)
+"""Why the goal of the demo is an output fidelity: sqnr 0.9999 is a noise power of 1e-4 of the signal."""
 
 
 @dataclass(frozen=True)
@@ -72,9 +76,11 @@ def prepare_demo(folder: Path) -> dict[str, Any]:
         "model": str(MODEL),
         "calib": str(calib),
         "eval": str(evaluate),
-        "metric": "top1",
-        "target_accuracy": 0.999,
-        "precisions": ("fp16", "fp8", "int8"),
+        "metric": "sqnr",
+        "target_accuracy": 0.9999,
+        "precisions": ("fp16", "int8"),
+        "device": "orin-nx",
+        "batch": 256,
     }
 
 

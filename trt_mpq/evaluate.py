@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import json
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
+from typing import IO
 
 import onnx_ir as ir
 
-from trt_mpq.dataset import Batch, Samples, pad_batch
+from trt_mpq.chunks import chunks
+from trt_mpq.dataset import Samples
 from trt_mpq.errors import RunFolderError
 from trt_mpq.metrics import TaskMetric
-from trt_mpq.runtime.base import Arrays, Runtime, Session
-from trt_mpq.types import PrecisionPlan, Score
+from trt_mpq.observer import Progress
+from trt_mpq.runtime.base import Arrays, Runtime
+from trt_mpq.storage import cannot_write
+from trt_mpq.types import Precision, PrecisionPlan, Score
+
+_KEPT_BYTES = 1 << 30
+"""FP32 outputs up to this size stay in memory between the evaluations of a search; larger ones are recomputed."""
 
 
 @dataclass(frozen=True)
@@ -38,34 +47,38 @@ class ScoreCache:
         self._scores = dict(self._read())
 
     def get(self, plan: str) -> CachedScore | None:
-        """The score of the plan with this digest, if it was ever measured in this context."""
+        """The score remembered under `plan`, if it was ever measured in this context."""
         return self._scores.get(plan)
 
     def put(self, plan: str, cached: CachedScore) -> None:
-        """Remember a score, on disk too."""
-        self._scores[plan] = cached
+        """Remember a score, on disk too; raises RunFolderError if that fails."""
         score = cached.score
         line = [self._context, plan, score.value, score.stderr, score.samples, round(cached.seconds, 4)]
         try:
-            with self._path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
+            with self._path.open("a+b") as file:
+                file.write(b"" if _ends_a_line(file) else b"\n")
+                file.write(json.dumps(line).encode() + b"\n")
         except OSError as error:
-            raise RunFolderError(
-                f"cannot write {self._path} ({error.strerror}): free space or choose another -o"
-            ) from error
+            raise RunFolderError(cannot_write(self._path, error)) from error
+        self._scores[plan] = cached
 
-    def _read(self) -> list[tuple[str, CachedScore]]:
+    def _read(self) -> Iterator[tuple[str, CachedScore]]:
         if not self._path.exists():
-            return []
-        found = []
-        for line in self._path.read_text(encoding="utf-8").splitlines():
+            return
+        for line in self._path.read_bytes().splitlines():
             try:
                 context, plan, value, stderr, samples, seconds = json.loads(line)
-            except ValueError:  # the line a kill cut short
+            except (ValueError, TypeError):  # the line a kill cut short
                 continue
             if context == self._context:
-                found.append((plan, CachedScore(Score(value, stderr, samples), seconds)))
-        return found
+                yield plan, CachedScore(Score(value, stderr, samples), seconds)
+
+
+def _ends_a_line(file: IO[bytes]) -> bool:
+    if file.seek(0, os.SEEK_END) == 0:
+        return True
+    file.seek(-1, os.SEEK_END)
+    return file.read(1) == b"\n"
 
 
 class Scorer:
@@ -76,32 +89,42 @@ class Scorer:
         runtime: Where graphs run.
         samples: Evaluation data.
         metric: Task metric.
-        batch: Samples per run; the last batch is padded.
+        batch: Samples per run, at most.
     """
 
     def __init__(self, fp32: ir.Model, runtime: Runtime, samples: Samples, metric: TaskMetric, batch: int) -> None:
         self._fp32, self._runtime = fp32, runtime
         self._samples, self._metric, self._batch = samples, metric, batch
-        self._reference: list[Arrays] = []
+        self._kept: list[Arrays] = []
 
-    def score(self, graph: ir.Model | Path) -> Score:
+    def score(self, graph: ir.Model | Path, progress: Progress | None = None) -> Score:
         """Run every sample through `graph`; raises RuntimeFailure or MetricError."""
         session = self._runtime.load(graph)
-        references = self._references() if self._metric.needs_reference else None
+        references = self._references() if self._metric.needs_reference else repeat(None)
         accumulator = self._metric.accumulator()
-        for i, batch in enumerate(self._samples.batches(self._batch)):
-            accumulator.add(self._run(session, batch), batch.labels, references[i] if references else None)
+        # References first: their generator is then run to its end, where it keeps them.
+        for reference, chunk in zip(references, chunks(self._samples, self._batch), strict=False):
+            accumulator.add(chunk.run(session), chunk.batch.labels, reference)
+            if progress:
+                progress(chunk.end, self._samples.count)
         return accumulator.result()
 
-    def _references(self) -> list[Arrays]:
-        if not self._reference:
-            session = self._runtime.load(self._fp32)
-            self._reference = [self._run(session, batch) for batch in self._samples.batches(self._batch)]
-        return self._reference
-
-    def _run(self, session: Session, batch: Batch) -> Arrays:
-        outputs = session.run(pad_batch(batch, self._batch).feeds)
-        return {name: value[: batch.size] for name, value in outputs.items()}
+    def _references(self) -> Iterator[Arrays]:
+        """FP32 outputs of every chunk, kept from the first time on unless they are large."""
+        if self._kept:
+            yield from self._kept
+            return
+        session = self._runtime.load(self._fp32)
+        kept: list[Arrays] = []
+        size = 0
+        for chunk in chunks(self._samples, self._batch):
+            outputs = chunk.run(session)
+            size += sum(value.nbytes for value in outputs.values())
+            if size <= _KEPT_BYTES:
+                kept.append(outputs)
+            yield outputs
+        if size <= _KEPT_BYTES:
+            self._kept = kept
 
 
 class PlanEvaluator:
@@ -111,25 +134,36 @@ class PlanEvaluator:
         reference: Gives the reference flavour of a plan.
         scorer: Scores graphs.
         cache: Scores already known.
+        refined: Precisions whose groups `reference` refines. A plan without any of them scores the same with
+            and without refinement, and is scored once.
     """
 
-    def __init__(self, reference: Callable[[PrecisionPlan], ir.Model], scorer: Scorer, cache: ScoreCache) -> None:
-        self._reference, self._scorer, self._cache = reference, scorer, cache
+    def __init__(
+        self,
+        reference: Callable[[PrecisionPlan], ir.Model],
+        scorer: Scorer,
+        cache: ScoreCache,
+        refined: frozenset[Precision] = frozenset(),
+    ) -> None:
+        self._reference, self._scorer, self._cache, self._refined = reference, scorer, cache, refined
 
     def __call__(self, plan: PrecisionPlan) -> Score:
         """The score of `plan` on the whole evaluation set."""
         return self.timed(plan).score
 
-    def timed(self, plan: PrecisionPlan) -> CachedScore:
+    def timed(self, plan: PrecisionPlan, progress: Progress | None = None) -> CachedScore:
         """The score of `plan` and the seconds its evaluation took when it was done."""
-        return self.remembered(plan.digest, lambda: self._reference(plan))
+        return self.remembered(self._key(plan), lambda: self._reference(plan), progress)
 
-    def remembered(self, digest: str, graph: Callable[[], ir.Model]) -> CachedScore:
-        """The score of any graph, remembered under `digest`."""
-        cached = self._cache.get(digest)
+    def remembered(self, key: str, graph: Callable[[], ir.Model], progress: Progress | None = None) -> CachedScore:
+        """The score of any graph, remembered under `key`."""
+        cached = self._cache.get(key)
         if cached is None:
             started = time.perf_counter()
-            score = self._scorer.score(graph())
+            score = self._scorer.score(graph(), progress)
             cached = CachedScore(score, time.perf_counter() - started)
-            self._cache.put(digest, cached)
+            self._cache.put(key, cached)
         return cached
+
+    def _key(self, plan: PrecisionPlan) -> str:
+        return " ".join([plan.digest, *(p.value for p in plan.counts() if p in self._refined)])

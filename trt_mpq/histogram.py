@@ -8,15 +8,18 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from trt_mpq.numerics import fake_quantize, scale_from_amax
+from trt_mpq.numerics import FLOAT16_MAX, fake_quantize, scale_from_amax
 from trt_mpq.types import Precision
 
 BINS = 4096
+"""Bins per histogram: 32 for one INT8 step over the full range, so the error within a bin does not matter."""
 PERCENTILE = 99.99
 """Share of values, in percent, that the `percentile` method keeps unclipped."""
 
 _ENTROPY_LEVELS = {Precision.INT8: 128, Precision.INT4: 8}
-_MSE_CANDIDATES = np.linspace(0.3, 1.0, 71)
+"""Magnitudes a format can express, zero included."""
+_CANDIDATES = 128
+"""Clipping points that `mse` and `entropy` compare."""
 
 
 @dataclass
@@ -34,8 +37,10 @@ class Histogram:
     def add(self, values: NDArray[np.float32]) -> None:
         """Count the magnitudes of `values`, any shape; what lies above `magnitude` counts as the last bin."""
         if self.magnitude > 0:
-            bins = np.minimum((np.abs(values).ravel() * np.float32(BINS / self.magnitude)).astype(np.int64), BINS - 1)
-            self.counts += np.bincount(bins, minlength=BINS)
+            position = np.abs(values).ravel()
+            position /= np.float32(self.magnitude)  # first, because BINS / magnitude overflows for subnormal ones
+            position *= np.float32(BINS)
+            self.counts += np.bincount(np.minimum(position.astype(np.int32), BINS - 1), minlength=BINS)
 
     @property
     def centers(self) -> NDArray[np.float32]:
@@ -56,17 +61,19 @@ def percentile_amax(histogram: Histogram, precision: Precision) -> float:
 
 
 def mse_amax(histogram: Histogram, precision: Precision) -> float:
-    """The candidate (30 % to 100 % of the largest magnitude) with the least squared error after fake quantization."""
-    if histogram.magnitude == 0:
-        return 0.0
+    """The clipping point with the least squared error after fake quantization; the widest of equal ones.
+
+    Beyond the FP16 range it returns the largest magnitude: such a tensor is not quantized, it has no FP16 scale.
+    """
+    if not 0 < histogram.magnitude <= FLOAT16_MAX:
+        return histogram.magnitude
     centers, counts = histogram.centers, histogram.counts
-    candidates = histogram.magnitude * _MSE_CANDIDATES[::-1]
 
     def error(amax: float) -> float:
         difference = fake_quantize(centers, scale_from_amax(amax, precision), precision) - centers
         return float(np.dot(counts, difference.astype(np.float64) ** 2))
 
-    return float(min(candidates, key=error))
+    return float(min(histogram.magnitude * np.linspace(1, 1 / _CANDIDATES, _CANDIDATES), key=error))
 
 
 def entropy_amax(histogram: Histogram, precision: Precision) -> float:
@@ -78,7 +85,7 @@ def entropy_amax(histogram: Histogram, precision: Precision) -> float:
         return histogram.magnitude
     levels = _ENTROPY_LEVELS[precision]
     counts = histogram.counts.astype(np.float64)
-    ends = np.unique(np.linspace(levels, BINS, 128).astype(int))
+    ends = np.linspace(BINS, levels, _CANDIDATES).astype(int)
     best = min(ends, key=lambda end: _divergence(counts, int(end), levels))
     return histogram.magnitude * float(best) / BINS
 

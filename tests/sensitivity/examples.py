@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import onnx
 import onnx_ir as ir
@@ -92,8 +94,27 @@ def smooth_mlp(sizes: tuple[int, ...], seed: int = 0) -> onnx.ModelProto:
     """MatMuls with tanh between them, no biases: twice differentiable everywhere."""
     b = Builder(seed)
     x = "input"
-    for i, (fan_in, fan_out) in enumerate(zip(sizes, sizes[1:], strict=False), start=1):
+    for i, (fan_in, fan_out) in enumerate(pairwise(sizes), start=1):
         x = b.node("MatMul", f"fc{i}", [x, b.normal(f"fc{i}.weight", (fan_in, fan_out), fan_in**-0.5)])
         if i < len(sizes) - 1:
             x = b.node("Tanh", f"fc{i}.tanh", [x])
     return b.model((sizes[0],), (sizes[-1],))
+
+
+def smooth_cnn(seed: int = 0) -> onnx.ModelProto:
+    """Two strided convolutions with biases and softplus, global average, Gemm; 2x6x6 to 3 classes."""
+    b = Builder(seed)
+    x = b.node("Softplus", "conv1.act", [b.conv("conv1", "input", (2, 4), stride=2)])
+    x = b.node("Softplus", "conv2.act", [b.conv("conv2", x, (4, 4))])
+    pooled = b.node("ReduceMean", "pool", [x], axes=[2, 3], keepdims=0)
+    b.gemm("head", pooled, (4, 3))
+    return b.model((2, 6, 6), (3,))
+
+
+def fix_batch(proto: onnx.ModelProto, size: int) -> onnx.ModelProto:
+    """The same network for batches of exactly `size` samples."""
+    fixed = onnx.ModelProto()
+    fixed.CopyFrom(proto)
+    for value in (*fixed.graph.input, *fixed.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = size
+    return fixed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -68,8 +69,8 @@ def test_torch_losses_equal_the_numpy_ones(loss: Loss) -> None:
 
 def torch_mlp(weights: torch.Tensor, sizes: tuple[int, ...], x: torch.Tensor) -> torch.Tensor:
     """`smooth_mlp` written out in torch, its weights in one flat vector."""
-    parts = weights.split([a * b for a, b in zip(sizes, sizes[1:], strict=False)])
-    for i, (a, b) in enumerate(zip(sizes, sizes[1:], strict=False)):
+    parts = weights.split([a * b for a, b in pairwise(sizes)])
+    for i, (a, b) in enumerate(pairwise(sizes)):
         x = x @ parts[i].reshape(a, b)
         x = torch.tanh(x) if i < len(sizes) - 2 else x
     return x

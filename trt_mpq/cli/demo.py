@@ -19,11 +19,12 @@ def demo(
 ) -> None:
     """Build a network for the handwritten digits of scikit-learn: real data, nothing to fetch."""
     from trt_mpq.cli.output import Output
-    from trt_mpq.demo import prepare_demo
+    from trt_mpq.demo import PREMISE, prepare_demo
 
     sink = Output(quiet=quiet, json=json)
     fields = prepare_demo(output)
     command = build_command(fields, output)
+    sink.note(PREMISE)
     sink.note(f"this demo is the same as: {command}")
     sink.report(open_run(fields, "demo", output, sink, command).report(), output, details)
 

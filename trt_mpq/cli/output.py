@@ -17,7 +17,7 @@ from trt_mpq.report.wording import duration_text, printable
 
 if TYPE_CHECKING:
     from trt_mpq.report.data import Report
-    from trt_mpq.types import Evaluation
+    from trt_mpq.types import Evaluation, PrecisionPlan
 
 T = TypeVar("T")
 
@@ -57,7 +57,7 @@ class Output:
         self._plans += 1
         line = f"plan {self._plans}: {evaluation_text(evaluation)}"
         if self._bars:
-            self._bars.caption = line
+            self._bars.say(line)
         else:
             self._say(line)
 
@@ -98,7 +98,7 @@ class _Bars(Progress):
     """Progress bars of the stages under way, above a caption."""
 
     def __init__(self, console: Console) -> None:
-        self.caption = ""
+        self._caption = ""
         super().__init__(
             TextColumn("{task.description}", markup=False),
             BarColumn(),
@@ -117,18 +117,27 @@ class _Bars(Progress):
             yield lambda done, total: self.update(task, completed=done, total=total)
         finally:
             self.remove_task(task)
-            self.caption = ""
+            self._caption = ""
             if not self.tasks:
                 self.stop()
+
+    def say(self, caption: str) -> None:
+        """Replace the line below the bars."""
+        self._caption = caption
+        self.refresh()
 
     def get_renderables(self) -> Iterator[RenderableType]:
         """The bars, then the caption."""
         yield from super().get_renderables()
-        yield Text(self.caption, no_wrap=True, overflow="ellipsis")
+        yield Text(self._caption, no_wrap=True, overflow="ellipsis")
+
+
+def counts_text(plan: PrecisionPlan) -> str:
+    """How many groups run in what, narrowest first: 14 int8, 6 fp16."""
+    return ", ".join(f"{count} {precision}" for precision, count in reversed(plan.counts().items()))
 
 
 def evaluation_text(evaluation: Evaluation) -> str:
     """One line about an evaluated plan: 14 int8, 6 fp16 → 0.9142 ✓ 0.031 ms."""
-    counts = ", ".join(f"{n} {p}" for p, n in reversed(evaluation.plan.counts().items()))
     verdict = "✓" if evaluation.feasible else "✗"
-    return f"{counts} → {evaluation.score.value:.4f} {verdict} {evaluation.latency_ms:.3g} ms"
+    return f"{counts_text(evaluation.plan)} → {evaluation.score.value:.5g} {verdict} {evaluation.latency_ms:.3g} ms"

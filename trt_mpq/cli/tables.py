@@ -11,6 +11,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from trt_mpq.cli.output import counts_text
 from trt_mpq.emit.deliver import FLAVOUR_FILES
 from trt_mpq.numerics import FLOAT16_MAX
 from trt_mpq.report.wording import count_text, label, printable, size_text
@@ -88,26 +89,23 @@ def _bar(value: float, top: float) -> str:
 
 def search_table(result: SearchResult) -> RenderableType:
     """Every plan tried, in order; the chosen one in bold."""
-    table = _table("plan", "step", "runs in", "score", "samples", "latency", "target")
+    table = _table("plan", "runs in", "score", "latency", "", "step", wrapped=("step",))
+    most = max((step.score.samples for step in result.path), default=0)
     for number, step in enumerate(result.path, start=1):
         style = "bold" if step.plan == result.chosen.plan else None
-        table.add_row(str(number), *_cells(_evaluation_row(step)), style=style)
-    chosen = ", ".join(_evaluation_row(result.chosen)[1:5])
-    return Group(table, Text(f"{result.algorithm} search chose {chosen.replace(chr(10), ' ')}"))
+        verdict = "✓" if step.feasible else "✗"
+        table.add_row(*_cells((str(number), *_figures(step, most), verdict, step.note)), style=style)
+    chosen = ", ".join(_figures(result.chosen, most)[1:])
+    return Group(table, Text(f"{result.algorithm} search chose {counts_text(result.chosen.plan)}: score {chosen}"))
 
 
-def _evaluation_row(step: Evaluation) -> tuple[str, ...]:
-    counts = ", ".join(f"{n} {p}" for p, n in step.plan.counts().items())
-    error = "" if step.score.stderr is None else f" ± {step.score.stderr:.4f}"
-    verdict = "met" if step.feasible else "missed"
-    return (
-        step.note,
-        counts,
-        f"{step.score.value:.4f}{error}",
-        f"{step.score.samples:,}",
-        f"{step.latency_ms:.3g} ms",
-        verdict,
-    )
+def _figures(step: Evaluation, samples: int) -> tuple[str, str, str]:
+    score = f"{step.score.value:.5g}"
+    if step.score.stderr is not None:
+        score += f" ± {step.score.stderr:.1g}"
+    if step.score.samples < samples:
+        score += f" (first {step.score.samples:,})"
+    return counts_text(step.plan), score, f"{step.latency_ms:.3g} ms"
 
 
 def comparison_table(comparison: Comparison) -> RenderableType:
@@ -128,14 +126,15 @@ def files_table(plan: PrecisionPlan, folder: Path) -> RenderableType:
         if path.exists():
             size = path.stat().st_size
             table.add_row(*_cells((str(path), size_text(size, size))))
-    counts = ", ".join(f"{n} {p}" for p, n in plan.counts().items())
-    return Group(table, Text(f"{counts}; plan {plan.digest}"))
+    return Group(table, Text(f"{counts_text(plan)}; plan {plan.digest}"))
 
 
-def _table(*headings: str, title: str | None = None) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, title=title, title_justify="left")
+def _table(*headings: str, title: str | None = None, wrapped: tuple[str, ...] = ()) -> Table:
+    table = Table(
+        box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True, title=title, title_justify="left"
+    )
     for heading in headings:
-        table.add_column(heading, overflow="fold")
+        table.add_column(heading, overflow="fold", no_wrap=bool(wrapped) and heading not in wrapped)
     return table
 
 

@@ -1,0 +1,101 @@
+"""Options and settings say the same."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+import pytest
+from typer.testing import CliRunner
+
+from trt_mpq.cli import app
+from trt_mpq.cli.build import build
+from trt_mpq.cli.calibrate import calibrate
+from trt_mpq.cli.compare import compare
+from trt_mpq.cli.emit import emit
+from trt_mpq.cli.inspect import inspect as inspect_command
+from trt_mpq.cli.options import settings_given
+from trt_mpq.cli.report import report
+from trt_mpq.cli.search import search
+from trt_mpq.cli.sensitivity import sensitivity
+from trt_mpq.histogram import METHODS
+from trt_mpq.metrics import METRIC_NAMES
+from trt_mpq.search import SEARCHES
+from trt_mpq.sensitivity import METRICS
+from trt_mpq.settings import Settings
+from trt_mpq.types import Precision
+
+COMMANDS = (build, inspect_command, calibrate, sensitivity, search, emit, compare, report)
+LADDER = {str(p) for p in Precision if p is not Precision.FP32}
+WORDED = {
+    "calib": None,
+    "eval": None,
+    "model": None,
+    "calib_samples": "all",
+    "eval_samples": "all",
+    "trials": "the metric's own",
+    "mix_formats": "off",
+    "bias_correction": "on",
+    "equalize": "off",
+    "precisions": "fp16,int8",
+}
+"""Defaults that a person says in other words than Python."""
+
+
+def option(name: str) -> Any:
+    """The Typer option of `build` for a setting."""
+    (_, described) = get_args(get_type_hints(build, include_extras=True)[name])
+    return described
+
+
+def test_every_setting_is_an_option_of_build() -> None:
+    help_text = CliRunner().invoke(app, ["build", "--help"], env={"COLUMNS": "200"}).stdout
+    options = set(re.findall(r"--[\w-]+", help_text))
+    assert {f"--{name.replace('_', '-')}" for name in Settings.model_fields} <= options
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.__name__)
+def test_no_option_overrides_unasked(command: Any) -> None:
+    parameters = inspect.signature(command).parameters
+    assert {parameters[name].default for name in set(parameters) & set(Settings.model_fields)} <= {None}
+
+
+@pytest.mark.parametrize("name", Settings.model_fields)
+def test_help_states_the_default_of_the_settings(name: str) -> None:
+    default = Settings.model_fields[name].default
+    expected = WORDED.get(name, str(default))
+    stated = re.search(r"\(default: ([^)]*)\)", option(name).help)
+    assert (stated and stated[1].split(", ")[0]) == expected
+
+
+def test_defaults_in_words_are_true() -> None:
+    fields = {name: Settings.model_fields[name].default for name in WORDED if name != "model"}
+    assert ",".join(fields.pop("precisions")) == WORDED["precisions"]
+    assert fields.pop("bias_correction") is True
+    assert not any(fields.values())
+
+
+@pytest.mark.parametrize(
+    ("name", "choices"),
+    [
+        ("metric", set(METRIC_NAMES)),
+        ("precisions", LADDER),
+        ("sensitivity", set(METRICS)),
+        ("search", set(SEARCHES)),
+        ("calibration", set(METHODS)),
+        ("exclusions", set(get_args(Settings.model_fields["exclusions"].annotation))),
+    ],
+)
+def test_help_lists_every_choice(name: str, choices: set[str]) -> None:
+    assert choices <= set(re.findall(r"[\w-]+", option(name).help))
+
+
+def test_only_what_was_given_is_a_setting() -> None:
+    arguments = {"model": None, "calib": "c.npz", "equalize": False, "seed": 0, "output": Path("run"), "quiet": True}
+    assert settings_given(arguments) == {"calib": "c.npz", "equalize": False, "seed": 0}
+
+
+def test_precisions_are_a_comma_list() -> None:
+    assert settings_given({"precisions": "fp16, int8"}) == {"precisions": ("fp16", "int8")}

@@ -1,0 +1,84 @@
+"""The command line starts fast and everywhere: what it may import, and when."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+# Pydantic is not listed: Typer itself uses it from 0.29 on.
+HEAVY = {"numpy", "onnx", "onnx_ir", "onnxruntime", "polygraphy", "torch", "jinja2", "sklearn", "PIL"}
+OPTIONAL = {"torch", "tensorrt", "pycuda", "sklearn", "PIL"}
+COMMANDS = (
+    "build", "demo", "doctor", "inspect", "calibrate", "sensitivity", "search", "emit", "compare", "report"
+)  # fmt: skip
+
+
+def python(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+def test_help_and_version_import_nothing_heavy() -> None:
+    code = f"""
+import sys
+from trt_mpq.cli import main
+for arguments in (["--help"], ["--version"], *([name, "--help"] for name in {COMMANDS})):
+    sys.argv = ["trt-mpq", *arguments]
+    try:
+        main()
+    except SystemExit as stop:
+        assert not stop.code, (arguments, stop.code)
+print("LOADED", *sorted({HEAVY} & set(sys.modules)))
+"""
+    done = python(code)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1].split() == ["LOADED"]
+    assert all(f" {name} " in done.stdout for name in COMMANDS)
+
+
+def test_every_module_imports_without_optional_packages() -> None:
+    code = f"""
+import importlib, pkgutil, sys
+
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {OPTIONAL}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+sys.meta_path.insert(0, Blocked())
+import trt_mpq
+for module in pkgutil.walk_packages(trt_mpq.__path__, "trt_mpq."):
+    if module.name != "trt_mpq.__main__":
+        importlib.import_module(module.name)
+from trt_mpq.cli import main
+sys.argv = ["trt-mpq", "--help"]
+main()
+"""
+    done = python(code)
+    assert done.returncode == 0, done.stderr
+    assert "trt-mpq" in done.stdout
+
+
+def test_a_missing_optional_package_is_named_when_needed(tmp_path: Path) -> None:
+    code = """
+import sys
+sys.modules["sklearn"] = None
+from trt_mpq.cli import main
+sys.argv = ["trt-mpq", "demo", "-o", sys.argv[1]]
+main()
+"""
+    done = python(code, str(tmp_path / "run"))
+    assert done.returncode == 2
+    assert done.stderr == (
+        "error: scikit-learn is not installed and the demo needs it: run `pip install 'trt-mpq[demo]'`\n"
+    )
+    assert not (tmp_path / "run").exists()
+
+
+def test_runs_as_a_module() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "trt_mpq", "--version"], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout.startswith("trt-mpq ")
