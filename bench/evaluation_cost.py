@@ -43,7 +43,8 @@ def ratios(real: RealModel) -> dict[str, float]:
                     scorer.score(emitter.reference(plan))
                 times.setdefault(name, []).append(time.perf_counter() - started)
     return {
-        name: round(median(t / base for t, base in zip(own, times["fp32"], strict=True)), 3) for name, own in times.items()
+        name: round(median(t / base for t, base in zip(own, times["fp32"], strict=True)), 3)
+        for name, own in times.items()
     }
 
 

@@ -124,7 +124,9 @@ def _measure(job: Job, samples: int | None, threads: int) -> Row:
 
 def _line(row: Row) -> str:
     job = row.job
-    head = f"{job.model:<10}{job.ladder:<8}{job.refined!s:<6}{job.search:<10}{job.metric:<20}{job.seed:<3}{job.target:<6}"
+    head = (
+        f"{job.model:<10}{job.ladder:<8}{job.refined!s:<6}{job.search:<10}{job.metric:<20}{job.seed:<3}{job.target:<6}"
+    )
     if row.failure is not None:
         return f"{head} not reached: {row.failure}"
     return f"{head} {row.accuracy:8.4f} {row.size:6.3f} {row.latency:6.3f} {row.equivalents:7.1f} {row.evaluations}"

@@ -32,7 +32,11 @@ MODELS = {
         RealModel("resnet20", "cifar10/resnet20.onnx", "cifar10-resnet:calib", "cifar10-resnet:test", 1000),
         RealModel("resnet56", "cifar10/resnet56.onnx", "cifar10-resnet:calib", "cifar10-resnet:test", 1000),
         RealModel(
-            "mobilenet", "imagenet/mobilenet_v1_075_224.onnx", "imagenet-mobilenet:calib", "imagenet-mobilenet:test", 400
+            "mobilenet",
+            "imagenet/mobilenet_v1_075_224.onnx",
+            "imagenet-mobilenet:calib",
+            "imagenet-mobilenet:test",
+            400,
         ),
     )
 }

@@ -4,6 +4,8 @@ A residual network for 8 x 8 digits, trained on the 1,000 training images of `tr
 of one pixel as augmentation. BatchNorm stays in the file, so that the demo also folds it.
 """
 
+# ruff: noqa: TID253 - a training script is about torch
+
 from __future__ import annotations
 
 import argparse

@@ -6,6 +6,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import repeat
 from pathlib import Path
@@ -24,6 +25,9 @@ from trt_mpq.types import Precision, PrecisionPlan, Score
 
 _KEPT_BYTES = 1 << 30
 """FP32 outputs up to this size stay in memory between the evaluations of a search; larger ones are recomputed."""
+
+Stage = AbstractContextManager["Progress | None"]
+"""Entered while a score is measured; may give something that wants to know how far it is."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,14 @@ class ScoreCache:
     def get(self, plan: str) -> CachedScore | None:
         """The score remembered under `plan`, if it was ever measured in this context."""
         return self._scores.get(plan)
+
+    def remember(self, plan: str, measure: Callable[[], Score]) -> CachedScore:
+        """The score of `plan`, measured and timed now unless it is known; raises RunFolderError."""
+        if plan not in self._scores:
+            started = time.perf_counter()
+            score = measure()
+            self.put(plan, CachedScore(score, time.perf_counter() - started))
+        return self._scores[plan]
 
     def put(self, plan: str, cached: CachedScore) -> None:
         """Remember a score, on disk too; raises RunFolderError if that fails."""
@@ -79,6 +91,10 @@ def _ends_a_line(file: IO[bytes]) -> bool:
         return True
     file.seek(-1, os.SEEK_END)
     return file.read(1) == b"\n"
+
+
+def _unobserved() -> Stage:
+    return nullcontext(None)
 
 
 class Scorer:
@@ -134,8 +150,8 @@ class PlanEvaluator:
         reference: Gives the reference flavour of a plan.
         scorer: Scores graphs.
         cache: Scores already known.
-        refined: Precisions whose groups `reference` refines. A plan without any of them scores the same with
-            and without refinement, and is scored once.
+        corrected: Precisions whose groups `reference` corrects. A plan without them scores the same with and
+            without corrections, and is scored once.
     """
 
     def __init__(
@@ -143,27 +159,22 @@ class PlanEvaluator:
         reference: Callable[[PrecisionPlan], ir.Model],
         scorer: Scorer,
         cache: ScoreCache,
-        refined: frozenset[Precision] = frozenset(),
+        corrected: frozenset[Precision] = frozenset(),
     ) -> None:
-        self._reference, self._scorer, self._cache, self._refined = reference, scorer, cache, refined
+        self._reference, self._scorer, self._cache, self._corrected = reference, scorer, cache, corrected
 
     def __call__(self, plan: PrecisionPlan) -> Score:
         """The score of `plan` on the whole evaluation set."""
         return self.timed(plan).score
 
-    def timed(self, plan: PrecisionPlan, progress: Progress | None = None) -> CachedScore:
-        """The score of `plan` and the seconds its evaluation took when it was done."""
-        return self.remembered(self._key(plan), lambda: self._reference(plan), progress)
+    def timed(self, plan: PrecisionPlan, stage: Callable[[], Stage] = _unobserved) -> CachedScore:
+        """The score of `plan` and the seconds its evaluation took when it was done; `stage` is entered to do it."""
 
-    def remembered(self, key: str, graph: Callable[[], ir.Model], progress: Progress | None = None) -> CachedScore:
-        """The score of any graph, remembered under `key`."""
-        cached = self._cache.get(key)
-        if cached is None:
-            started = time.perf_counter()
-            score = self._scorer.score(graph(), progress)
-            cached = CachedScore(score, time.perf_counter() - started)
-            self._cache.put(key, cached)
-        return cached
+        def measure() -> Score:
+            with stage() as progress:
+                return self._scorer.score(self._reference(plan), progress)
+
+        return self._cache.remember(self._key(plan), measure)
 
     def _key(self, plan: PrecisionPlan) -> str:
-        return " ".join([plan.digest, *(p.value for p in plan.counts() if p in self._refined)])
+        return " ".join([plan.digest, *(p.value for p in plan.counts() if p in self._corrected)])

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import platform
+import sys
 from dataclasses import replace
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 from trt_mpq import __version__
 from trt_mpq.dataset import Samples, open_samples
@@ -21,6 +23,7 @@ from trt_mpq.sensitivity import metric_from_name as sensitivity_from_name
 from trt_mpq.sensitivity.hessian import HessianTrace
 from trt_mpq.sensitivity.noise import GaussianNoise
 from trt_mpq.settings import Settings
+from trt_mpq.storage import sha256_of
 from trt_mpq.target import target_from_name
 from trt_mpq.types import Model, Precision, Target
 
@@ -88,6 +91,14 @@ class Data:
         return metric_from_name(
             self._settings.metric, has_labels=self.evaluation.has_labels, outputs=self._model.outputs
         )
+
+    @property
+    def metric_identity(self) -> str:
+        """What tells this metric from others: its name, and for the user's own the content of its module's file."""
+        name = self.metric.name
+        module = sys.modules.get(name.partition(":")[0]) if ":" in name else None
+        file = getattr(module, "__file__", None)
+        return name if file is None else f"{name} {sha256_of(Path(file))}"
 
     @cached_property
     def loss(self) -> Loss:

@@ -13,6 +13,9 @@ from trt_mpq.types import Precision
 
 Count = Annotated[int, Field(gt=0)]
 
+_FILES = ("model", "calib", "eval", "device")
+"""Settings that may name a file."""
+
 
 class Settings(BaseModel):
     """Everything that decides the outcome of a run.
@@ -20,7 +23,7 @@ class Settings(BaseModel):
     Job files (`engines/jobs/*.toml`) spell the fields exactly like this; the command line uses dashes.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     model: Path
     """ONNX file to quantize."""
@@ -77,6 +80,17 @@ class Settings(BaseModel):
             raise ValueError("name at least one of fp8, int8, int4 beside fp16")
         return tuple(p for p in Precision if p in chosen)
 
+    @property
+    def formats(self) -> tuple[Precision, ...]:
+        """The quantized precisions of the ladder."""
+        return tuple(p for p in self.precisions if p.quantized)
+
+    def anchored(self) -> Settings:
+        """The same settings with absolute paths, so that they hold in any working directory."""
+        here = Path.cwd()
+        files = {name: _located(value, here) for name in _FILES if (value := getattr(self, name)) is not None}
+        return Settings(**{**self.model_dump(), **files})
+
 
 def settings_from(fields: dict[str, Any], origin: str) -> Settings:
     """Validate `fields`; `origin` says in an error where they came from.
@@ -99,14 +113,19 @@ def fields_from_job(path: Path) -> dict[str, Any]:
         SettingsError: The file is missing or is no TOML.
     """
     fields = dict(load_toml(path))
-    for name in ("model", "calib", "eval"):
-        value = fields.get(name)
-        if isinstance(value, str) and (path.parent / value).exists():
-            fields[name] = str(path.parent / value)
-    return fields
+    files = {name: _located(value, path.parent) for name in _FILES if isinstance(value := fields.get(name), str)}
+    return {**fields, **files}
+
+
+def _located(value: str | Path, folder: Path) -> str:
+    """`value`, a path with perhaps a `:split` behind it, as a path from `folder` if there is such a file."""
+    name, colon, split = str(value).partition(":")
+    return f"{folder / name}{colon}{split}" if (folder / name).is_file() else str(value)
 
 
 def _reason(error: Any) -> str:
+    if error["type"] == "missing":
+        return "is needed and was not given"
     if error["type"] == "enum":
         return f"got {error['input']!r}, choose from {', '.join(p.value for p in Precision if p is not Precision.FP32)}"
     if error["type"] == "extra_forbidden":

@@ -8,8 +8,9 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -56,15 +57,16 @@ def atomic_path(path: Path) -> Iterator[Path]:
     try:
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
     except OSError as error:
-        raise RunFolderError(_cannot_write(path, error)) from error
+        raise RunFolderError(cannot_write(path, error)) from error
     os.close(handle)
     temporary = Path(name)
     try:
         yield temporary
+        _flush(temporary)
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
     except OSError as error:
-        raise RunFolderError(_cannot_write(path, error)) from error
+        raise RunFolderError(cannot_write(path, error)) from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -73,6 +75,28 @@ def write_text(path: Path, text: str) -> None:
     """Write `text` atomically."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class StageRecord:
+    """A finished stage: the digest of its inputs, its files with their digests, and how long it took."""
+
+    key: str
+    files: Mapping[str, str]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a run folder is about (`source`, a model file), how it was last worked on, and its finished stages."""
+
+    source_sha256: str
+    source: str = "unknown"
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    command: str = ""
+    seed: int = 0
+    environment: Mapping[str, str] = field(default_factory=dict)
+    stages: Mapping[str, StageRecord] = field(default_factory=dict)
 
 
 class RunFolder:
@@ -91,22 +115,20 @@ class RunFolder:
     def __init__(self, path: Path, source_sha256: str) -> None:
         self.path = path
         self._make(path)
-        self._manifest = read_manifest(path)
-        owner = self._manifest.get("source_sha256")
-        if owner is None and any(path.glob("*.onnx")):
+        found = read_manifest(path)
+        if found is None and any(path.glob("*.onnx")):
             raise RunFolderError(
                 f"{path} holds ONNX files but no {self.MANIFEST}: it is no run folder, choose another with -o"
             )
-        if owner not in (None, source_sha256):
-            raise RunFolderError(
-                f"{path} belongs to another model ({self._manifest.get('source', 'unknown')}): choose another folder with -o"
-            )
-        self._manifest["source_sha256"] = source_sha256
+        if found is not None and found.source_sha256 != source_sha256:
+            raise RunFolderError(f"{path} belongs to another model ({found.source}): choose another folder with -o")
+        self._manifest = found or Manifest(source_sha256)
 
-    def describe(self, **facts: Any) -> None:
-        """Record facts about the run (settings, versions, command line) in the manifest."""
-        self._manifest.update(facts)
-        self._write_manifest()
+    def describe(
+        self, *, source: str, settings: Mapping[str, Any], command: str, seed: int, environment: Mapping[str, str]
+    ) -> None:
+        """Record in the manifest how the run is worked on now."""
+        self._update(source=source, settings=settings, command=command, seed=seed, environment=environment)
 
     def stage(self, name: str, key: str, files: tuple[str, ...], compute: Callable[[], None]) -> bool:
         """Make sure the `files` of stage `name` are there for inputs hashed to `key`.
@@ -124,60 +146,70 @@ class RunFolder:
             return False
         started = time.monotonic()
         compute()
-        self._manifest.setdefault("stages", {})[name] = {
-            "key": key,
-            "files": {file: sha256_of(self.path / file) for file in files if (self.path / file).exists()},
-            "seconds": round(time.monotonic() - started, 3),
-        }
-        self._write_manifest()
+        written = {file: sha256_of(self.path / file) for file in files if (self.path / file).exists()}
+        record = StageRecord(key, written, round(time.monotonic() - started, 3))
+        self._update(stages={**self._manifest.stages, name: record})
         return True
 
     def seconds(self, name: str) -> float:
         """How long stage `name` took when it was done; 0 if it never was."""
-        stage = self._manifest.get("stages", {}).get(name, {})
-        return float(stage.get("seconds", 0.0))
+        record = self._manifest.stages.get(name)
+        return 0.0 if record is None else record.seconds
 
     def _finished(self, name: str, key: str, files: tuple[str, ...]) -> bool:
-        stage = self._manifest.get("stages", {}).get(name)
-        if stage is None or stage["key"] != key:
+        record = self._manifest.stages.get(name)
+        if record is None or record.key != key:
             return False
-        recorded: dict[str, str] = stage["files"]
-        return set(recorded) <= set(files) and all(
-            (self.path / file).is_file() and sha256_of(self.path / file) == digest for file, digest in recorded.items()
+        return set(record.files) <= set(files) and all(
+            (self.path / file).is_file() and sha256_of(self.path / file) == digest
+            for file, digest in record.files.items()
         )
 
-    def _write_manifest(self) -> None:
-        write_text(self.path / self.MANIFEST, json.dumps(self._manifest, indent=2, default=str) + "\n")
+    def _update(self, **changes: Any) -> None:
+        self._manifest = replace(self._manifest, **changes)
+        write_text(self.path / self.MANIFEST, to_json(self._manifest, Manifest))
 
     @staticmethod
     def _make(path: Path) -> None:
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise RunFolderError(_cannot_write(path, error)) from error
+            raise RunFolderError(cannot_write(path, error)) from error
         if not os.access(path, os.W_OK):
             raise RunFolderError(f"{path} is not writable: choose another folder with -o")
 
 
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a run folder; empty if there is none.
+def read_manifest(folder: Path) -> Manifest | None:
+    """The manifest of a run folder, or None if there is none.
 
     Raises:
-        RunFolderError: It is damaged.
+        RunFolderError: It is damaged or cannot be read.
     """
     path = folder / RunFolder.MANIFEST
     if not path.exists():
-        return {}
+        return None
     try:
-        return TypeAdapter(dict[str, Any]).validate_json(path.read_bytes())
-    except (ValidationError, OSError) as error:
+        return from_json(path.read_bytes(), Manifest)
+    except ValidationError as error:
         raise RunFolderError(f"{path} is damaged: delete the folder or choose another with -o") from error
+    except OSError as error:
+        raise RunFolderError(f"{path} cannot be read ({error.strerror}): choose another folder with -o") from error
 
 
-def _cannot_write(path: Path, error: OSError) -> str:
+def cannot_write(path: Path, error: OSError) -> str:
+    """The sentence for a write to `path` that failed."""
     if error.errno == errno.ENOSPC:
         return f"the disk is full, {path} was not written: free some space and run the same command again"
-    return f"cannot write {path} ({error.strerror}): choose another folder with -o"
+    return f"cannot write {path} ({error.strerror or error}): choose another folder with -o"
+
+
+def _flush(path: Path) -> None:
+    """Force the content to disk, so that a power cut after the rename does not leave an empty file."""
+    handle = os.open(path, os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _umask() -> int:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from pathlib import Path
 
 from trt_mpq import __version__
 from trt_mpq.emit.deliver import Delivery
 from trt_mpq.latency import LatencyModel, weight_bytes
+from trt_mpq.numerics import FLOAT16_MAX
 from trt_mpq.report import data
 from trt_mpq.settings import Settings
 from trt_mpq.types import (
@@ -19,6 +19,7 @@ from trt_mpq.types import (
     Model,
     Precision,
     PrecisionPlan,
+    Ranges,
     Ranking,
     Score,
     SearchResult,
@@ -26,7 +27,8 @@ from trt_mpq.types import (
 )
 
 TYPED_TOLERANCE = 0.002
-"""How far the typed file may score from the plan: ONNX Runtime does not round its FP16 tensors on the CPU."""
+"""How far the typed file may score from the plan, for scores up to 1 and relative to the FP32 score above: ONNX
+Runtime does not round its FP16 tensors on the CPU."""
 
 
 @dataclass(frozen=True)
@@ -37,9 +39,9 @@ class Findings:
     model: Model
     grouping: Grouping
     followers: Mapping[str, tuple[str, ...]]
+    ranges: Ranges
     ranking: Ranking
     calibration_source: str
-    calibration_samples: int
     evaluation_samples: int
     result: SearchResult
     fp32: Score
@@ -65,9 +67,7 @@ def summarize(found: Findings) -> data.Report:
         model=data.ModelInfo(
             found.settings.model.name, found.model.source_sha256, found.model.parameters, found.model.opset
         ),
-        calibration=data.CalibrationInfo(
-            found.settings.calibration, found.calibration_samples, found.calibration_source
-        ),
+        calibration=data.CalibrationInfo(found.settings.calibration, found.ranges.samples, found.calibration_source),
         accuracy=_accuracy(found),
         latency_ms=_latency(found),
         size_bytes=_size(found),
@@ -139,6 +139,7 @@ def _size(found: Findings) -> data.SizeFigures:
 
 
 def _search(found: Findings) -> data.SearchRecord:
+    """The cost of sensitivity and search; calibration and refinement, which every search shares, are left out."""
     path = found.result.path
     forward = sum(evaluation.score.samples for evaluation in path) + found.ranking.forward_passes
     return data.SearchRecord(
@@ -190,22 +191,24 @@ def _rows(found: Findings) -> tuple[data.GroupRow, ...]:
 def _reason(found: Findings, group: LayerGroup, precision: Precision) -> str:
     if precision is Precision.FP32:
         return group.excluded.get(Precision.FP16, "FP16 is not allowed")
-    lower = [p for p in found.result.ladder if p.bits < precision.bits]
-    barred = [group.excluded[p] for p in lower if p in group.excluded]
-    if lower and len(barred) == len(lower):
-        return barred[0]
     if precision.quantized:
-        rank, total = _rank(found, group, precision)
-        return f"{_ordinal(rank)} least sensitive of {total} to {precision}"
-    rank, total = _rank(found, group, lower[0])
-    return (
-        f"kept: {_ordinal(rank)} least sensitive of {total} to {lower[0]}, and not part of the fastest plan in target"
-    )
+        return f"{_standing(found, group, precision)} to {precision}"
+    lower = _preferred(found, [p for p in found.result.ladder if p.quantized])
+    allowed = [p for p in lower if group.allows(p)]
+    if not allowed:
+        return group.excluded[lower[0]]
+    return f"stays in {precision}: {_standing(found, group, allowed[0])} to {allowed[0]}, left out of the fastest plan"
 
 
-def _rank(found: Findings, group: LayerGroup, precision: Precision) -> tuple[int, int]:
+def _preferred(found: Findings, formats: list[Precision]) -> list[Precision]:
+    """`formats`, those that the plan uses first."""
+    return sorted(formats, key=lambda p: p not in found.result.chosen.plan.counts())
+
+
+def _standing(found: Findings, group: LayerGroup, precision: Precision) -> str:
     order = found.ranking.order(precision)
-    return order.index(group.id) + 1, len(order)
+    rank = order.index(group.id) + 1
+    return f"{'' if rank == 1 else _ordinal(rank) + ' '}least sensitive of {len(order)}"
 
 
 def _ordinal(number: int) -> str:
@@ -214,29 +217,40 @@ def _ordinal(number: int) -> str:
 
 
 def _warnings(found: Findings) -> tuple[str, ...]:
-    warnings = list(found.notes)
+    return (*found.notes, *_plan_warnings(found), *_range_warnings(found))
+
+
+def _plan_warnings(found: Findings) -> Iterator[str]:
     if not found.delivery.deployable:
-        warnings.append(
-            "INT4 is for study: TensorRT has no 4-bit convolution or activations, so no engine can be built of this plan"
+        yield "INT4 is for study: TensorRT has no 4-bit convolution or activations, so no engine can hold this plan"
+    typed, plan = found.typed.value, found.result.chosen.score.value
+    if abs(typed - plan) > TYPED_TOLERANCE * max(1.0, abs(found.fp32.value)):
+        yield (
+            f"typed.onnx scores {typed:.4f} in ONNX Runtime and the plan {plan:.4f}: trust the plan's, ONNX Runtime does "
+            "not round FP16 tensors on the CPU"
         )
-    drift = abs(found.typed.value - found.result.chosen.score.value)
-    if drift > TYPED_TOLERANCE:
-        warnings.append(
-            f"typed.onnx scores {found.typed.value:.4f} in ONNX Runtime, {100 * drift:.2f} points from the plan's score"
-        )
+    if found.delivery.weak_missing is not None:
+        yield f"no weak.onnx was written: {found.delivery.weak_missing}"
+
+
+def _range_warnings(found: Findings) -> Iterator[str]:
     for group in found.grouping.groups:
         if not group.allows(Precision.FP16):
-            warnings.append(f"{group.id} stays in FP32: {group.excluded[Precision.FP16]}")
-    if found.delivery.weak_missing is not None:
-        warnings.append(f"no weak.onnx was written: {found.delivery.weak_missing}")
-    return tuple(warnings)
+            yield f"{group.id} stays in FP32: {group.excluded[Precision.FP16]}"
+    for op in found.grouping.loose:
+        beyond = [name for name in (*op.inputs, op.output) if _beyond_half(found, name)]
+        if beyond:
+            yield f"{op.node} stays in FP32: tensor {beyond[0]} leaves the FP16 range"
+
+
+def _beyond_half(found: Findings, tensor: str) -> bool:
+    return tensor in found.ranges.tensors and found.ranges.tensors[tensor].magnitude > FLOAT16_MAX
 
 
 def _not_done(found: Findings) -> tuple[str, ...]:
     if not found.delivery.deployable:
         return ("no engine: the plan is not deployable",)
-    typed = Path("typed.onnx")
     return (
         "no engine was built and no latency was measured, this version ends at the typed ONNX; on the device: "
-        f"trtexec --onnx={typed} --stronglyTyped --saveEngine=model.plan",
+        "trtexec --onnx=typed.onnx --stronglyTyped --saveEngine=model.plan",
     )

@@ -75,7 +75,7 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_on_a_terminal_a_stage_is_a_bar(capsys: pytest.CaptureFixture[str]) -> None:
     work(Output())
     shown = capsys.readouterr().err
-    assert "1/2" in shown
+    assert "50%" in shown
     assert "plan 2: 2 int8, 1 fp16" in shown
     assert "Searching: 0.0 s" in shown
     assert shown.count("Searching ...") == 0

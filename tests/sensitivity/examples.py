@@ -58,7 +58,7 @@ def _group(node: ir.Node, index: int) -> LayerGroup:
 
 def observed_ranges(model: ir.Model, grouping: Grouping, feeds: dict[str, np.ndarray]) -> Ranges:
     names = dict.fromkeys(read.tensor for group in grouping.groups for read in group.inputs)
-    values = feeds | OnnxRuntime(1).load(with_outputs(model, [n for n in names if n not in feeds])).run(feeds)
+    values = OnnxRuntime(1).load(with_outputs(model, tuple(names))).run(feeds)
     ranges = {name: (float(values[name].min()), float(values[name].max())) for name in names}
     amax = {name: max(-low, high) for name, (low, high) in ranges.items()}
     tensors = {n: TensorRange(*ranges[n], dict.fromkeys(QUANTIZED, amax[n])) for n in names}

@@ -8,6 +8,7 @@ from dataclasses import replace as changed
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
 
 from tests.networks import decoder, depthwise_cnn, inception, residual_cnn, sample_input
@@ -95,9 +96,8 @@ def test_the_sample_limit_is_kept(metric: SensitivityMetric, inputs: Sensitivity
 @pytest.mark.parametrize("metric", EVERY, ids=label)
 def test_a_fixed_batch_dimension_is_served(metric: SensitivityMetric) -> None:
     proto = depthwise_cnn()
-    feeds, ranges = sample_input(proto, 10), {}
-    free = inputs_for(proto, feeds)
-    fixed = changed(free, graph=inputs_for(fix_batch(proto, 4), feeds, ranges=ranges).graph)
+    free = inputs_for(proto, sample_input(proto, 10))
+    fixed = changed(free, graph=ir.from_proto(fix_batch(proto, 4)))
     tolerance = 0.02 if label(metric) == "hessian-forward" else 1e-3
     assert close(usable(metric).rank(free), metric.rank(fixed), rel=tolerance)
 

@@ -23,7 +23,7 @@ def open_build(source: Path, given: dict[str, Any], folder: Path, observer: Obse
         SettingsError: A setting is unknown or not allowed.
         RunFolderError: The folder cannot be used.
     """
-    return open_run({**fields_from_source(source, given), **given}, str(source), folder, observer)
+    return open_run({**fields_from_source(source, given), **given}, _origin(source), folder, observer)
 
 
 def open_inspection(source: Path, given: dict[str, Any], folder: Path, observer: Observer) -> Run:
@@ -33,7 +33,7 @@ def open_inspection(source: Path, given: dict[str, Any], folder: Path, observer:
 
     stored = settings_of_run(folder) if (folder / RunFolder.MANIFEST).exists() else {}
     fields = {**stored, **fields_from_source(source, given), **given}
-    return open_run(fields, str(source), folder, observer)
+    return open_run(fields, _origin(source), folder, observer)
 
 
 def open_stage(folder: Path, given: dict[str, Any], observer: Observer) -> Run:
@@ -74,6 +74,10 @@ def fields_from_source(source: Path, given: dict[str, Any]) -> dict[str, Any]:
     if "model" not in given:
         fields["model"] = _filled_in(str(fields.get("model", "")), source)
     return fields
+
+
+def _origin(source: Path) -> str:
+    return str(source) if source.suffix == ".toml" else "command line"
 
 
 def _filled_in(model: str, job: Path) -> str:

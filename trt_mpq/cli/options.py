@@ -12,158 +12,117 @@ from typing import Annotated, Any
 
 import typer
 
-_DATA, _GOAL, _SEARCH, _QUANTIZERS, _RUN, _OUTPUT = "Data", "Goal", "Search", "Quantizers", "Running", "Output"
+
+def _setting(panel: str, name: str, help_text: str) -> Any:
+    return typer.Option(name, help=help_text, rich_help_panel=panel, show_default=False)
+
 
 Source = Annotated[
     Path, typer.Argument(metavar="MODEL_OR_JOB", show_default=False, help="ONNX model, or job file (.toml).")
 ]
 RunDir = Annotated[Path, typer.Argument(metavar="RUN_DIR", show_default=False, help="Run folder to go on with.")]
 
-Model = Annotated[
-    Path | None, typer.Option("--model", help="ONNX model, in place of the job file's.", rich_help_panel=_DATA)
-]
+Model = Annotated[Path | None, _setting("Data", "--model", "ONNX model, in place of the job file's.")]
 Calib = Annotated[
     str | None,
-    typer.Option(
-        "--calib", help="Calibration data: .npz, .npy, recipe file, or recipe name[:split].", rich_help_panel=_DATA
-    ),
+    _setting("Data", "--calib", "Calibration data: .npz, .npy, recipe file, or recipe name[:split]."),
 ]
-Eval = Annotated[str | None, typer.Option("--eval", help="Evaluation data, in the same forms.", rich_help_panel=_DATA)]
+Eval = Annotated[str | None, _setting("Data", "--eval", "Evaluation data, in the same forms.")]
 CalibSamples = Annotated[
-    int | None,
-    typer.Option("--calib-samples", help="Calibrate on the first so many (default: all).", rich_help_panel=_DATA),
+    int | None, _setting("Data", "--calib-samples", "Calibrate on the first so many (default: all).")
 ]
-EvalSamples = Annotated[
-    int | None,
-    typer.Option("--eval-samples", help="Evaluate on the first so many (default: all).", rich_help_panel=_DATA),
-]
+EvalSamples = Annotated[int | None, _setting("Data", "--eval-samples", "Evaluate on the first so many (default: all).")]
 
 Metric = Annotated[
     str | None,
-    typer.Option(
+    _setting(
+        "Goal",
         "--metric",
-        help="Task metric: top1, top5, sqnr, cosine, kl, agreement, or your module:function (default: auto).",
-        rich_help_panel=_GOAL,
+        "Task metric: top1, top5, agreement, cosine, kl, sqnr, or your module:function (default: auto).",
     ),
 ]
 TargetAccuracy = Annotated[
     float | None,
-    typer.Option(
-        "--target-accuracy", help="Share of the FP32 score to keep, up to 1 (default: 0.99).", rich_help_panel=_GOAL
-    ),
+    _setting("Goal", "--target-accuracy", "Share of the FP32 score to keep, up to 1 (default: 0.99)."),
 ]
 Precisions = Annotated[
     str | None,
-    typer.Option(
-        "--precisions",
-        help="Ladder to search, comma list of fp16, fp8, int8, int4 (default: fp16,int8).",
-        rich_help_panel=_GOAL,
-    ),
-]
-MixFormats = Annotated[
-    bool | None,
-    typer.Option(
-        "--mix-formats/--no-mix-formats",
-        help="Let one plan hold FP8 and INT8 (default: off, the better of the two).",
-        rich_help_panel=_SEARCH,
-    ),
+    _setting("Goal", "--precisions", "Ladder to search, comma list of fp16, fp8, int8, int4 (default: fp16,int8)."),
 ]
 Device = Annotated[
     str | None,
-    typer.Option(
-        "--device",
-        help="Device model for latency: a name in engines/targets or a file (default: h200).",
-        rich_help_panel=_GOAL,
+    _setting("Goal", "--device", "Device model for latency: a name in engines/targets or a file (default: h200)."),
+]
+Batch = Annotated[int | None, _setting("Goal", "--batch", "Samples per inference (default: 32).")]
+
+MixFormats = Annotated[
+    bool | None,
+    _setting(
+        "Search",
+        "--mix-formats/--no-mix-formats",
+        "Let one plan hold FP8 and INT8 (default: off, the faster of the two).",
     ),
 ]
-Batch = Annotated[
-    int | None, typer.Option("--batch", help="Samples per inference (default: 32).", rich_help_panel=_GOAL)
-]
-
 Sensitivity = Annotated[
     str | None,
-    typer.Option(
-        "--sensitivity",
-        help="Ranks the groups: quantization-error, noise, hessian, random (default: noise).",
-        rich_help_panel=_SEARCH,
+    _setting(
+        "Search", "--sensitivity", "Ranks the groups: quantization-error, noise, hessian, random (default: noise)."
     ),
 ]
 Search = Annotated[
     str | None,
-    typer.Option(
-        "--search", help="Search algorithm: bisection, greedy, uniform (default: bisection).", rich_help_panel=_SEARCH
-    ),
+    _setting("Search", "--search", "Search algorithm: bisection, greedy, uniform (default: bisection)."),
 ]
+SensitivitySamples = Annotated[
+    int | None, _setting("Search", "--sensitivity-samples", "Calibration samples a metric runs (default: 256).")
+]
+Trials = Annotated[
+    int | None, _setting("Search", "--trials", "Random draws of noise and hessian (default: the metric's own).")
+]
+NoiseAmplitude = Annotated[
+    float | None,
+    _setting("Search", "--noise-amplitude", "Standard deviation of the noise in quantization steps (default: 1.0)."),
+]
+
 Calibration = Annotated[
     str | None,
-    typer.Option(
-        "--calibration",
-        help="Ranges by: minmax, percentile, entropy, mse (default: minmax).",
-        rich_help_panel=_QUANTIZERS,
-    ),
+    _setting("Quantizers", "--calibration", "Ranges by: minmax, percentile, mse, entropy (default: minmax)."),
 ]
 BiasCorrection = Annotated[
     bool | None,
-    typer.Option(
+    _setting(
+        "Quantizers",
         "--bias-correction/--no-bias-correction",
-        help="Correct each group's mean output before the search (default: on).",
-        rich_help_panel=_QUANTIZERS,
+        "Correct each group's mean output before the search (default: on).",
     ),
 ]
 Equalize = Annotated[
     bool | None,
-    typer.Option(
+    _setting(
+        "Quantizers",
         "--equalize/--no-equalize",
-        help="Equalize weight ranges across layers before calibration (default: off).",
-        rich_help_panel=_QUANTIZERS,
+        "Equalize weight ranges across layers before calibration (default: off).",
     ),
 ]
 Exclusions = Annotated[
     str | None,
-    typer.Option(
-        "--exclusions",
-        help="Shapes kept out of 8 bit beforehand: modelopt, none (default: modelopt).",
-        rich_help_panel=_QUANTIZERS,
-    ),
-]
-SensitivitySamples = Annotated[
-    int | None,
-    typer.Option(
-        "--sensitivity-samples", help="Calibration samples a metric runs (default: 256).", rich_help_panel=_SEARCH
-    ),
-]
-Trials = Annotated[
-    int | None,
-    typer.Option(
-        "--trials", help="Random draws of noise and hessian (default: the metric's own).", rich_help_panel=_SEARCH
-    ),
-]
-NoiseAmplitude = Annotated[
-    float | None,
-    typer.Option(
-        "--noise-amplitude",
-        help="Standard deviation of the noise in quantization steps (default: 1.0).",
-        rich_help_panel=_SEARCH,
-    ),
-]
-Threads = Annotated[
-    int | None,
-    typer.Option(
-        "--threads", help="Threads of the reference runtime, 0 for every core (default: 0).", rich_help_panel=_RUN
-    ),
-]
-Seed = Annotated[
-    int | None, typer.Option("--seed", help="Seed of every random draw (default: 0).", rich_help_panel=_RUN)
+    _setting("Quantizers", "--exclusions", "Shapes kept out of 8 bit beforehand: modelopt, none (default: modelopt)."),
 ]
 
+Threads = Annotated[
+    int | None,
+    _setting("Running", "--threads", "Threads of the reference runtime, 0 for every core (default: 0)."),
+]
+Seed = Annotated[int | None, _setting("Running", "--seed", "Seed of every random draw (default: 0).")]
+
 Output = Annotated[
-    Path, typer.Option("--output", "-o", help="Run folder; the same command resumes there.", rich_help_panel=_OUTPUT)
+    Path, typer.Option("--output", "-o", help="Run folder; the same command resumes there.", rich_help_panel="Output")
 ]
 Quiet = Annotated[
-    bool, typer.Option("--quiet", "-q", help="No progress, no tables: errors only.", rich_help_panel=_OUTPUT)
+    bool, typer.Option("--quiet", "-q", help="No progress, no tables: errors only.", rich_help_panel="Output")
 ]
-Json = Annotated[bool, typer.Option("--json", help="Result as JSON on standard output.", rich_help_panel=_OUTPUT)]
-Details = Annotated[bool, typer.Option("--details", help="Also one line per group.", rich_help_panel=_OUTPUT)]
+Json = Annotated[bool, typer.Option("--json", help="Result as JSON on standard output.", rich_help_panel="Output")]
+Details = Annotated[bool, typer.Option("--details", help="Also one line per group.", rich_help_panel="Output")]
 
 
 def settings_given(arguments: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import typer
 from rich.console import Console, RenderableType
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
 from trt_mpq.report.wording import duration_text, printable
@@ -88,7 +88,8 @@ class Output:
             from trt_mpq.report.terminal import render_terminal
 
             render_terminal(report, self._out, details=details)
-            self._out.print(Text(f"\n{folder / 'typed.onnx'} is the network, {folder / 'report.html'} the full report"))
+            files = f"{folder / 'typed.onnx'} is the network, {folder / 'report.html'} the full report"
+            self._out.print("", Text(files), sep="\n", soft_wrap=True)
 
     def _say(self, line: str) -> None:
         self._err.print(Text(printable(line)), soft_wrap=True)
@@ -102,7 +103,7 @@ class _Bars(Progress):
         super().__init__(
             TextColumn("{task.description}", markup=False),
             BarColumn(),
-            MofNCompleteColumn(),
+            TaskProgressColumn(),
             TimeElapsedColumn(),
             console=console,
             transient=True,
@@ -129,7 +130,8 @@ class _Bars(Progress):
     def get_renderables(self) -> Iterator[RenderableType]:
         """The bars, then the caption."""
         yield from super().get_renderables()
-        yield Text(self._caption, no_wrap=True, overflow="ellipsis")
+        if self._caption:
+            yield Text(self._caption, no_wrap=True, overflow="ellipsis")
 
 
 def counts_text(plan: PrecisionPlan) -> str:

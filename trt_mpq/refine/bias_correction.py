@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
+from trt_mpq.chunks import chunks
 from trt_mpq.dataset import Samples
 from trt_mpq.emit import BiasCorrections, Emitter
 from trt_mpq.graph_edit import add_constant, insert_node
@@ -86,21 +87,17 @@ def _correct(
         return {}
     session = inputs.runtime.load(_doubled(inputs.graph, inputs.emitter.reference(plan), groups))
     sums = {group.id: np.zeros(0) for group in groups}
-    seen = 0
-    for batch in inputs.samples.batches(_chunk_size(inputs)):
-        values = session.run(batch.feeds)
+    for chunk in chunks(inputs.samples, _chunk_size(inputs)):
+        values = session.run(chunk.feeds)
         for group in groups:
-            shift = values[_shift_name(group)].astype(np.float64).ravel() * batch.size
+            shift = values[_shift_name(group)].astype(np.float64).ravel() * chunk.batch.size
             sums[group.id] = sums[group.id] + shift if sums[group.id].size else shift
-        seen += batch.size
-        report(seen)
-    return {(group.id, precision): (sums[group.id] / seen).astype(np.float32) for group in groups}
+        report(chunk.end)
+    count = inputs.samples.count
+    return {(group.id, precision): (sums[group.id] / count).astype(np.float32) for group in groups}
 
 
 def _chunk_size(inputs: CorrectionInputs) -> int:
-    fixed = [value.shape[0] for value in inputs.graph.graph.inputs if value.shape is not None and len(value.shape)]
-    if fixed and isinstance(fixed[0], int):
-        return fixed[0]
     largest = max((max(g.input_elements, g.output_elements) for g in inputs.grouping.groups), default=1)
     return max(1, min(inputs.chunk, _CHUNK_ELEMENTS // max(largest, 1)))
 

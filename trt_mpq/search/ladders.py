@@ -7,10 +7,11 @@ they are to be mixed, each 8-bit format is searched alone.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from trt_mpq.errors import TargetNotReachable
 from trt_mpq.search.base import Problem, Search
-from trt_mpq.types import Precision, SearchResult
+from trt_mpq.types import Evaluation, Precision, PrecisionPlan, SearchResult
 
 _EIGHT_BIT = (Precision.FP8, Precision.INT8)
 
@@ -28,17 +29,37 @@ def merged(algorithm: Search, problems: Iterable[Problem]) -> SearchResult:
     """Solve every problem and keep the fastest result; the path holds what all of them tried, each plan once.
 
     Raises:
-        TargetNotReachable: No problem has a feasible plan.
+        TargetNotReachable: No problem has a feasible plan; it says how close the best came.
     """
-    results, failures = [], []
+    tried: dict[PrecisionPlan, Evaluation] = {}
+    solved: list[SearchResult] = []
+    failures: list[tuple[float, TargetNotReachable]] = []
+    rungs: set[Precision] = set()
     for problem in problems:
+        rungs.update(problem.ladder)
+        own = _Record(problem, tried)
         try:
-            results.append(algorithm.run(problem))
+            solved.append(algorithm.run(replace(problem, notify=own)))
         except TargetNotReachable as failure:
-            failures.append(failure)
-    if not results:
-        raise failures[0]
-    best = min((r.chosen for r in results), key=lambda e: (e.latency_ms, -e.score.value))
-    path = {e.plan: e for result in reversed(results) for e in reversed(result.path)}
-    ladder = tuple(p for p in Precision if any(p in result.ladder for result in results))
-    return SearchResult(results[0].algorithm, ladder, best, tuple(reversed(path.values())))
+            failures.append((own.best, failure))
+    if not solved:
+        raise max(failures, key=lambda failure: failure[0])[1]
+    best = min((result.chosen for result in solved), key=lambda e: (e.latency_ms, -e.score.value))
+    ladder = tuple(p for p in Precision if p in rungs)
+    return SearchResult(solved[0].algorithm, ladder, best, tuple(tried.values()))
+
+
+class _Record:
+    """Collects the evaluations of all problems, and tells the listener of its own problem the new ones."""
+
+    def __init__(self, problem: Problem, tried: dict[PrecisionPlan, Evaluation]) -> None:
+        self._notify, self._tried = problem.notify, tried
+        self.best = float("-inf")
+
+    def __call__(self, evaluation: Evaluation) -> None:
+        self.best = max(self.best, evaluation.score.value)
+        if evaluation.plan in self._tried:
+            return
+        self._tried[evaluation.plan] = evaluation
+        if self._notify:
+            self._notify(evaluation)

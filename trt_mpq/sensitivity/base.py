@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from trt_mpq.runtime.base import Arrays, Runtime, Session
 
 Progress = Callable[[int, int], None]
-Feeds = Callable[[Batch], "Arrays"]
 
 
 @dataclass(frozen=True)
@@ -48,19 +47,20 @@ class SensitivityInputs:
     batch: int
     seed: int
 
-    def batches(self) -> Iterator[Batch]:
-        """The samples to use, in order."""
-        return self.samples.batches(self._fixed_batch or self.batch, self.sample_limit)
+    def batches(self, block: int | None = None) -> Iterator[Batch]:
+        """The samples to use, in order, in batches that do not reach across a multiple of `block` samples."""
+        size = self._fixed_batch or (self.batch if block is None else _largest_divisor(block, self.batch))
+        return self.samples.batches(size, self.sample_limit)
 
     def fill(self, batch: Batch) -> Batch:
         """`batch`, grown to the size the network insists on, if it does."""
         size = self._fixed_batch or batch.size
         return batch if batch.size == size else pad_batch(batch, size)
 
-    def run(self, session: Session, batch: Batch, feeds: Feeds | None = None) -> Arrays:
-        """Outputs ``[n, ...]`` for a batch; `feeds` gives further inputs for the filled batch."""
+    def run(self, session: Session, batch: Batch, feeds: Arrays | None = None) -> Arrays:
+        """Outputs ``[n, ...]`` for a batch, given `feeds` for the inputs that are no samples."""
         full = self.fill(batch)
-        outputs = session.run(full.feeds | (feeds(full) if feeds else {}))
+        outputs = session.run(full.feeds | (feeds or {}))
         return {name: value[: len(value) * batch.size // full.size] for name, value in outputs.items()}
 
     @property
@@ -79,6 +79,10 @@ class SensitivityInputs:
         }
         order = tuple(group.id for group in self.grouping.groups)
         return Ranking(metric, self.seed, order, scores, forward_passes)
+
+
+def _largest_divisor(number: int, limit: int) -> int:
+    return max(divisor for divisor in range(1, min(number, limit) + 1) if number % divisor == 0)
 
 
 class SensitivityMetric(Protocol):

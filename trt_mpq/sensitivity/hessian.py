@@ -20,7 +20,7 @@ from trt_mpq.runtime.base import Arrays
 from trt_mpq.runtime.torch_autograd import TorchLoss
 from trt_mpq.runtime.torch_operators import UnsupportedByTorch
 from trt_mpq.sensitivity.base import Progress, SensitivityInputs
-from trt_mpq.sensitivity.perturbation import SampleLoss, open_weights, weight_feed, weight_of
+from trt_mpq.sensitivity.perturbation import Case, SampleLoss, open_weights, weight_feed, weight_of
 from trt_mpq.types import LayerGroup, Precision, Ranking
 
 ESTIMATORS = ("auto", "autograd", "forward")
@@ -38,7 +38,7 @@ class TraceEstimator(Protocol):
     """A way to estimate traces with Hutchinson's vectors."""
 
     def traces(self, inputs: SensitivityInputs, trials: int, progress: Progress | None = None) -> Traces:
-        """Average over `trials` random vectors, the same for all samples."""
+        """Average over `trials` random vectors per block of samples."""
 
 
 @dataclass(frozen=True)
@@ -102,21 +102,26 @@ class AutogradTrace:
     ``v_g . (H v)_g``. The terms that couple groups have mean zero because signs are independent.
 
     Args:
-        hvp_cost: What one Hessian-vector product costs in forward passes: going back (2) through
+        block: Samples that share random vectors.
+        product_cost: What one Hessian-vector product costs in forward passes: going back (2) through
             forward (1) and backward (2).
     """
 
-    hvp_cost: float = 6.0
+    block: int = 16
+    product_cost: float = 6.0
 
     def traces(self, inputs: SensitivityInputs, trials: int, progress: Progress | None = None) -> Traces:
         """One backward pass per batch, then one Hessian-vector product per trial."""
         groups = inputs.grouping.groups
         loss = TorchLoss(open_weights(inputs.graph, groups), inputs.loss.name)
         weights: Arrays = {weight_feed(group): weight_of(inputs.graph, group) for group in groups}
-        directions = [{weight_feed(g): _signs(inputs, g, trial) for g in groups} for trial in range(trials)]
         sums = dict.fromkeys(weights, 0.0)
         samples = 0
-        for batch in inputs.batches():
+        for batch in inputs.batches(self.block):
+            at = batch.start // self.block
+            directions = [
+                {weight_feed(g): _signs(inputs.seed, g, trial, at) for g in groups} for trial in range(trials)
+            ]
             feeds = inputs.fill(batch).feeds
             for forms in loss.quadratic_forms(feeds, batch.labels, batch.size, weights, directions):
                 sums = {name: total + forms[name] for name, total in sums.items()}
@@ -124,7 +129,7 @@ class AutogradTrace:
             if progress:
                 progress(samples, min(inputs.sample_limit, inputs.samples.count))
         traces = {group.id: sums[weight_feed(group)] / samples / trials for group in groups}
-        return Traces(traces, samples * (3.0 + self.hvp_cost * trials))
+        return Traces(traces, samples * (3.0 + self.product_cost * trials))
 
 
 @dataclass(frozen=True)
@@ -137,13 +142,15 @@ class ForwardTrace:
 
     Args:
         step: Perturbation relative to the weight's root mean square.
+        block: Samples that share random vectors.
     """
 
     step: float = 0.01
+    block: int = 16
 
     def traces(self, inputs: SensitivityInputs, trials: int, progress: Progress | None = None) -> Traces:
         """Two passes over the samples per group and trial."""
-        loss = SampleLoss(inputs)
+        loss = SampleLoss(inputs, self.block)
         groups = inputs.grouping.groups
         traces: dict[str, float] = {}
         for done, group in enumerate(groups, start=1):
@@ -155,23 +162,23 @@ class ForwardTrace:
     def _trace(self, inputs: SensitivityInputs, group: LayerGroup, trials: int, loss: SampleLoss) -> float:
         session = inputs.runtime.load(open_weights(inputs.graph, [group]))
         weight = weight_of(inputs.graph, group)
-        epsilon = self.step * float(np.sqrt(np.mean(weight**2, dtype=np.float64)))
+        epsilon = np.float32(self.step * np.sqrt(np.mean(weight**2, dtype=np.float64)))
         if epsilon == 0.0:
             return 0.0
 
-        def moved(by: FloatArray) -> float:
-            feeds: Arrays = {weight_feed(group): weight + by}
-            return loss.mean(session, lambda _: feeds)
+        def bend(case: Case, trial: int) -> float:
+            shift = epsilon * _signs(inputs.seed, group, trial, case.batch.start // self.block)
+            sides = ({weight_feed(group): weight + side} for side in (shift, -shift))
+            return sum(loss.growth(session, case, feeds) for feeds in sides)
 
-        shifts = (np.float32(epsilon) * _signs(inputs, group, trial) for trial in range(trials))
-        bends = sum(moved(shift) - 2.0 * loss.baseline + moved(-shift) for shift in shifts)
-        return bends / epsilon**2 / trials
+        bends = sum(bend(case, trial) for case in loss.cases for trial in range(trials))
+        return bends / float(epsilon) ** 2 / trials / loss.samples
 
 
-def _signs(inputs: SensitivityInputs, group: LayerGroup, trial: int) -> FloatArray:
+def _signs(seed: int, group: LayerGroup, trial: int, block: int) -> FloatArray:
     """A Rademacher vector: -1 or 1 with equal probability, in the weight's shape."""
-    generator = np.random.default_rng((inputs.seed, group.index, trial))
-    return generator.choice(np.array([-1.0, 1.0], np.float32), size=group.weight.shape)
+    bits = np.random.default_rng((seed, group.index, trial, block)).integers(0, 2, group.weight.shape, np.int8)
+    return (2 * bits - 1).astype(np.float32)
 
 
 def _squared_error(inputs: SensitivityInputs, group: LayerGroup, precision: Precision) -> float:

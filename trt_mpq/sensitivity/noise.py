@@ -7,7 +7,7 @@ paper leaves open is a parameter of `GaussianNoise`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from trt_mpq.errors import SettingsError
 from trt_mpq.numerics import FloatArray
-from trt_mpq.sensitivity.base import Feeds, Progress, SensitivityInputs
+from trt_mpq.sensitivity.base import Progress, SensitivityInputs
 from trt_mpq.sensitivity.perturbation import NOISE_SCALE, SampleLoss, add_noise, noise_feed, weight_feed, weight_of
 from trt_mpq.types import LayerGroup, Precision, Ranking
 
@@ -36,9 +36,11 @@ class GaussianNoise:
     """Score = mean loss with noise on one group - mean loss without; signed, it may be negative.
 
     Weight and quantized inputs of the group get noise together, of standard deviation
-    ``amplitude * relative_step[precision] * maximum magnitude``. Trials come in antithetic pairs, the
-    second with the first one's noise negated, which cancels the first-order term of the loss and with
-    it most of the variance. Every precision sees the same noise, scaled.
+    ``amplitude * relative_step[precision] * maximum magnitude``. Every sample has its own activation
+    noise and every block of samples its own weight noise, so that averaging over samples also averages
+    over noise. Trials come in antithetic pairs, the second with the first one's noise negated, which
+    cancels the first-order term of the loss and with it most of the variance. Every precision sees the
+    same noise, scaled.
 
     Args:
         amplitude: Noise per quantization step.
@@ -46,92 +48,104 @@ class GaussianNoise:
         per_channel: Whether a weight's magnitude is taken per output channel, as its scales are, or
             over the whole tensor. Activations have one magnitude, the one seen in calibration.
         relative_step: Quantization step relative to the maximum magnitude, per precision.
-        rows: Distinct noise rows per activation; sample i takes row ``i % rows``.
+        block: Samples that share a draw of weight noise.
     """
 
     amplitude: float = 1.0
     trials: int = 2
     per_channel: bool = True
     relative_step: Mapping[Precision, float] = field(default_factory=lambda: RELATIVE_STEP)
-    rows: int = 16
+    block: int = 16
 
     name: ClassVar[str] = "noise"
 
     def __post_init__(self) -> None:
-        if self.trials < 1 or self.rows < 1 or not self.amplitude > 0:
-            raise SettingsError("noise sensitivity needs amplitude, trials and rows above zero")
+        if self.trials < 1 or self.block < 1 or not self.amplitude > 0:
+            raise SettingsError("noise sensitivity needs amplitude, trials and block above zero")
 
     def rank(self, inputs: SensitivityInputs, progress: Progress | None = None) -> Ranking:
         """Run the samples once per group, allowed precision and trial, and once undisturbed."""
-        loss = SampleLoss(inputs)
+        loss = SampleLoss(inputs, self.block)
         elements = loss.elements()
-        total = self.trials * sum(len(_allowed(inputs, group)) for group in inputs.grouping.groups)
+        groups = inputs.grouping.groups
         growth: dict[tuple[str, Precision], float] = {}
-        done = 0
-        for group in inputs.grouping.groups:
-            for precision, value in self._growth(inputs, group, loss, elements):
-                growth[group.id, precision] = growth.get((group.id, precision), 0.0) + value / self.trials
-                done += 1
-                if progress:
-                    progress(done, total)
-        return inputs.ranking(self.name, lambda group, p: growth[group.id, p], (1 + total) * loss.samples)
+        for done, group in enumerate(groups, start=1):
+            for precision, total in self._growth(inputs, group, loss, elements).items():
+                growth[group.id, precision] = total / self.trials / loss.samples
+            if progress:
+                progress(done, len(groups))
+        return inputs.ranking(
+            self.name,
+            lambda group, precision: growth[group.id, precision],
+            loss.samples * (1 + self.trials * len(growth)),
+        )
 
     def _growth(
         self, inputs: SensitivityInputs, group: LayerGroup, loss: SampleLoss, elements: Mapping[str, int]
-    ) -> Iterator[tuple[Precision, float]]:
-        """Loss growth of every allowed precision and trial."""
-        precisions = _allowed(inputs, group)
-        if not precisions:
-            return
+    ) -> dict[Precision, float]:
+        """Loss growth per allowed precision, summed over samples and trials."""
+        growth = {precision: 0.0 for precision in inputs.candidates if group.allows(precision)}
+        if not growth:
+            return growth
         session = inputs.runtime.load(add_noise(inputs.graph, group))
-        for pair in range(0, self.trials, 2):
-            noise = self._draw(inputs, group, pair, elements)
-            for sign in (1.0, -1.0)[: self.trials - pair]:
-                for precision in precisions:
-                    scale = sign * self.amplitude * self.relative_step[precision]
-                    yield precision, loss.mean(session, noise.feeds(scale)) - loss.baseline
-
-    def _draw(
-        self, inputs: SensitivityInputs, group: LayerGroup, pair: int, elements: Mapping[str, int]
-    ) -> _GroupNoise:
-        generator = np.random.default_rng((inputs.seed, group.index, pair))
-        weight = weight_of(inputs.graph, group)
-        spread = _magnitude(weight, group.weight.axis if self.per_channel else None)
-        rows = {
-            noise_feed(group, number): generator.standard_normal((self.rows, elements[read.tensor]), np.float32)
-            * np.float32(inputs.ranges.tensors[read.tensor].magnitude)
-            for number, read in enumerate(group.inputs)
-        }
-        return _GroupNoise(
-            weight_feed(group), weight, spread * generator.standard_normal(weight.shape, np.float32), rows
-        )
+        source = _NoiseSource(inputs, group, elements, self.block, self.per_channel)
+        for case in loss.cases:
+            for trial in range(0, self.trials, 2):
+                noise = source.draw(inputs.fill(case.batch), trial)
+                for sign in (1.0, -1.0)[: self.trials - trial]:
+                    for precision in growth:
+                        feeds = noise.feeds(sign * self.amplitude * self.relative_step[precision])
+                        growth[precision] += loss.growth(session, case, feeds)
+        return growth
 
 
 @dataclass(frozen=True)
-class _GroupNoise:
-    """Noise of relative size 1 for a group: of its weight, and rows of noise per input."""
+class _Noise:
+    """Noise for one batch, with the tensors' maximum magnitudes as standard deviation."""
 
     weight_name: str
     weight: FloatArray
     weight_noise: FloatArray
-    rows: Mapping[str, FloatArray]
+    inputs: Arrays
 
-    def feeds(self, scale: float) -> Feeds:
-        """The inputs that add the noise times `scale`."""
-        fixed = {
-            self.weight_name: self.weight + np.float32(scale) * self.weight_noise,
-            NOISE_SCALE: np.asarray(scale, np.float32),
+    def feeds(self, scale: float) -> Arrays:
+        """The graph inputs that add the noise times `scale`."""
+        factor = np.asarray(scale, np.float32)
+        return {self.weight_name: self.weight + factor * self.weight_noise, NOISE_SCALE: factor, **self.inputs}
+
+
+class _NoiseSource:
+    """Draws a group's noise; what a sample gets depends on the seed, the group, the trial and the sample."""
+
+    def __init__(
+        self, inputs: SensitivityInputs, group: LayerGroup, elements: Mapping[str, int], block: int, per_channel: bool
+    ) -> None:
+        self._seed = (inputs.seed, group.index)
+        self._group = group
+        self._block = block
+        self._weight = weight_of(inputs.graph, group)
+        self._spread = _magnitude(self._weight, group.weight.axis if per_channel else None)
+        self._reads = [
+            (elements[r.tensor], np.float32(inputs.ranges.tensors[r.tensor].magnitude)) for r in group.inputs
+        ]
+
+    def draw(self, batch: Batch, trial: int) -> _Noise:
+        """Noise for the samples of a batch that lies within one block."""
+        weights = np.random.default_rng((*self._seed, trial, 0, batch.start // self._block))
+        samples = [np.random.default_rng((*self._seed, trial, 1, batch.start + i)) for i in range(batch.size)]
+        inputs = {
+            noise_feed(self._group, number): magnitude * _normal_rows(samples, elements)
+            for number, (elements, magnitude) in enumerate(self._reads)
         }
-
-        def of_batch(batch: Batch) -> Arrays:
-            samples = np.arange(batch.start, batch.start + batch.size)
-            return fixed | {name: rows[samples % len(rows)] for name, rows in self.rows.items()}
-
-        return of_batch
+        weight_noise = self._spread * weights.standard_normal(self._weight.shape, np.float32)
+        return _Noise(weight_feed(self._group), self._weight, weight_noise, inputs)
 
 
-def _allowed(inputs: SensitivityInputs, group: LayerGroup) -> tuple[Precision, ...]:
-    return tuple(precision for precision in inputs.candidates if group.allows(precision))
+def _normal_rows(generators: Sequence[np.random.Generator], elements: int) -> FloatArray:
+    rows = np.empty((len(generators), elements), np.float32)
+    for row, generator in zip(rows, generators, strict=True):
+        generator.standard_normal(dtype=np.float32, out=row)
+    return rows
 
 
 def _magnitude(weight: FloatArray, axis: int | None) -> FloatArray:

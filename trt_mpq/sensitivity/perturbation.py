@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,7 +11,7 @@ import onnx_ir as ir
 
 from trt_mpq.graph_edit import constant_array, node_by_name
 from trt_mpq.numerics import FloatArray
-from trt_mpq.sensitivity.base import Feeds, SensitivityInputs
+from trt_mpq.sensitivity.base import SensitivityInputs
 from trt_mpq.types import LayerGroup
 
 if TYPE_CHECKING:
@@ -73,36 +74,56 @@ def add_noise(graph: ir.Model, group: LayerGroup) -> ir.Model:
     return clone
 
 
+@dataclass(frozen=True)
+class Case:
+    """A batch, the FP32 network's outputs for it and their summed loss."""
+
+    batch: Batch
+    reference: Arrays
+    loss: float
+
+
 class SampleLoss:
-    """Mean loss of a network and of its perturbed copies, always on the same samples.
+    """The loss of a network and of its perturbed copies, always on the same samples.
 
     Holds the samples and the FP32 outputs in memory: every perturbation is judged on all of them.
 
+    Args:
+        inputs: Network, samples and loss.
+        block: No batch reaches across a multiple of so many samples.
+
     Attributes:
-        baseline: Mean loss of the FP32 network.
-        samples: How many samples the means are over.
+        cases: The batches.
+        samples: How many samples they hold.
     """
 
-    def __init__(self, inputs: SensitivityInputs) -> None:
+    def __init__(self, inputs: SensitivityInputs, block: int) -> None:
         self._inputs = inputs
         session = inputs.runtime.load(inputs.graph)
-        self._cases = tuple((batch, inputs.run(session, batch)) for batch in inputs.batches())
-        self.samples = sum(batch.size for batch, _ in self._cases)
-        self.baseline = sum(self._sum(batch, outputs, outputs) for batch, outputs in self._cases) / self.samples
+        self.cases = tuple(self._case(session, batch) for batch in inputs.batches(block))
+        self.samples = sum(case.batch.size for case in self.cases)
 
-    def mean(self, session: Session, feeds: Feeds) -> float:
-        """Mean loss of the copy loaded in `session`; `feeds` gives the additional inputs of a batch."""
-        total = 0.0
-        for batch, reference in self._cases:
-            total += self._sum(batch, self._inputs.run(session, batch, feeds), reference)
-        return total / self.samples
+    def growth(self, session: Session, case: Case, feeds: Arrays) -> float:
+        """Summed loss of the copy loaded in `session`, minus that of the FP32 network.
+
+        Args:
+            session: A perturbed copy.
+            case: The batch to run.
+            feeds: The copy's additional inputs.
+        """
+        outputs = self._inputs.run(session, case.batch, feeds)
+        return self._sum(case.batch, outputs, case.reference) - case.loss
 
     def elements(self) -> dict[str, int]:
         """Elements per sample of every tensor that some group quantizes, seen on the first batch."""
-        batch = self._inputs.fill(self._cases[0][0])
+        batch = self._inputs.fill(self.cases[0].batch)
         tensors = dict.fromkeys(read.tensor for group in self._inputs.grouping.groups for read in group.inputs)
         sizes = self._inputs.runtime.load(_sizes(self._inputs.graph, tensors)).run(batch.feeds)
         return {tensor: int(size) // batch.size for tensor, size in zip(tensors, sizes.values(), strict=True)}
+
+    def _case(self, session: Session, batch: Batch) -> Case:
+        outputs = self._inputs.run(session, batch)
+        return Case(batch, outputs, self._sum(batch, outputs, outputs))
 
     def _sum(self, batch: Batch, outputs: Arrays, reference: Arrays) -> float:
         return float(np.sum(self._inputs.loss.per_sample(outputs, batch.labels, reference)))

@@ -69,11 +69,9 @@ class _ActivationErrors:
         """Run the samples and add up the errors of every needed tensor."""
         if not self._amax:
             return
-        given = {value.name for value in inputs.graph.graph.inputs}
-        computed = [tensor for tensor in self._elements if tensor not in given]
-        session = inputs.runtime.load(with_outputs(inputs.graph, computed))
+        session = inputs.runtime.load(with_outputs(inputs.graph, tuple(self._elements)))
         for batch in inputs.batches():
-            self._add(batch.feeds | inputs.run(session, batch))
+            self._add(inputs.run(session, batch))
             self.samples += batch.size
             if progress:
                 progress(self.samples, min(inputs.sample_limit, inputs.samples.count))

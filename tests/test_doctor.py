@@ -1,0 +1,118 @@
+"""The doctor finds what is there, on this machine and on simulated ones."""
+
+from __future__ import annotations
+
+import re
+import stat
+import subprocess
+import sys
+from dataclasses import replace
+from importlib.metadata import requires, version
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from trt_mpq import doctor
+from trt_mpq.cli import app
+from trt_mpq.cli.doctor import advice, facts
+from trt_mpq.doctor import DEPENDENCIES, Dependency, Gpu, diagnose, parse_gpus, parse_tegra_release
+
+ABSENT = Dependency("no_such_module", ("no-such-dist",), "nothing", "pip install no-such-dist")
+
+
+def test_every_dependency_of_the_package_is_looked_for() -> None:
+    declared = {}
+    for requirement in requires("trt-mpq") or ():
+        name = re.split(r"[<>=!~;\[ ]", requirement)[0]
+        extra = re.search(r'extra == ["\'](\w+)', requirement)
+        if name != "tomli" and not (extra and extra[1] == "dev"):
+            declared[name] = extra
+    assert {d.distributions[0]: d.required for d in DEPENDENCIES} == {n: extra is None for n, extra in declared.items()}
+    for dependency in DEPENDENCIES:
+        if extra := declared[dependency.distributions[0]]:
+            assert f"trt-mpq[{extra[1]}]" in dependency.install
+
+
+def test_versions_are_those_installed() -> None:
+    found = {package.name: package.version for package in diagnose().packages}
+    assert found["onnxruntime"] == version("onnxruntime")
+    assert found["numpy"] == version("numpy")
+
+
+def test_nothing_it_asks_about_is_imported() -> None:
+    code = """
+import sys
+from trt_mpq.doctor import DEPENDENCIES, diagnose
+diagnose()
+print(*({d.module for d in DEPENDENCIES} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.split() == []
+
+
+@pytest.mark.parametrize(("required", "code"), [(True, 1), (False, 0)])
+def test_exit_code_tells_whether_required_packages_are_there(
+    required: bool, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor, "DEPENDENCIES", (*DEPENDENCIES, replace(ABSENT, required=required)))
+    done = CliRunner().invoke(app, ["doctor"], env={"COLUMNS": "200"})
+    assert done.exit_code == code
+    assert "missing: no-such-dist, for nothing: pip install no-such-dist" in done.stdout.replace("REQUIRED, ", "")
+    assert ("REQUIRED" in done.stdout) == required
+
+
+def test_a_module_without_metadata_counts_as_installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "no_such_module.py").write_text("raise ImportError('never imported')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(doctor, "DEPENDENCIES", (ABSENT,))
+    assert diagnose().packages[0].version == "unknown"
+
+
+def test_gpus_are_read_from_csv() -> None:
+    text = "NVIDIA H200, 570.86.15, 143771\nOrin (nvgpu), 540.4.0, [N/A]\n"
+    assert parse_gpus(text) == (Gpu("NVIDIA H200", "570.86.15", 143771), Gpu("Orin (nvgpu)", "540.4.0", None))
+
+
+def test_jetson_release_is_read() -> None:
+    text = "# R36 (release), REVISION: 4.3, GCID: 38968081, BOARD: generic, EABI: aarch64, DATE: Wed Jan 8\n"
+    assert parse_tegra_release(text) == "R36.4.3"
+    assert parse_tegra_release("something else") == "unknown release"
+
+
+def fake_nvidia_smi(folder: Path, script: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    tool = folder / "nvidia-smi"
+    tool.write_text(f"#!/bin/sh\n{script}\n")
+    tool.chmod(tool.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setenv("PATH", str(folder), prepend=":")
+
+
+def test_gpus_of_nvidia_smi_are_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_nvidia_smi(tmp_path, "echo 'NVIDIA L4, 550.54, 23034'; echo 'NVIDIA L4, 550.54, 23034'", monkeypatch)
+    found = diagnose()
+    assert [row for row in facts(found) if row[0] == "GPU"] == [("GPU", "NVIDIA L4, 22 GiB, driver 550.54")] * 2
+    assert not [line for line in advice(found) if "no GPU" in line]
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        ("echo 'driver not loaded' >&2; exit 9", "driver not loaded"),
+        ("true", "lists no GPU"),
+        ("exec sleep 60", "did not answer within 0.2 s"),
+    ],
+)
+def test_a_broken_driver_is_reported_not_raised(
+    script: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_nvidia_smi(tmp_path, script, monkeypatch)
+    monkeypatch.setattr(doctor, "NVIDIA_SMI_TIMEOUT_S", 0.2)
+    found = diagnose()
+    assert found.gpus == ()
+    assert words in str(found.gpu_problem)
+    assert any(words in line for line in advice(found))
+
+
+def test_no_driver_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert "nvidia-smi is not installed" in str(diagnose().gpu_problem)

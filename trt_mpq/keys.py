@@ -1,0 +1,94 @@
+"""What each stage depends on: its key changes whenever something changes that can change its result.
+
+A setting belongs into a key exactly if it can alter the files of that stage. `threads` is in none. `batch` is
+in those that latency or task scores depend on; ranges and rankings are the same for every batch up to float
+rounding. Keys build on each other, so a stage also depends on whatever the stages before it depend on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from trt_mpq import __version__
+from trt_mpq.inputs import Choices, Data
+from trt_mpq.settings import Settings
+from trt_mpq.storage import key_of, to_json
+from trt_mpq.types import Model, PrecisionPlan, Target
+
+
+def preparation_key(source_sha256: str) -> str:
+    """Key of the prepared model: the file it was made from."""
+    return key_of(__version__, source_sha256)
+
+
+@dataclass(frozen=True)
+class Keys:
+    """The keys of every stage after preparation.
+
+    Args:
+        settings: What the user asked for.
+        choices: What the settings name.
+        data: Calibration and evaluation data, and the prepared model they were opened for.
+        prepared: The prepared model, before equalization.
+        model: The model that the stages work on.
+    """
+
+    settings: Settings
+    choices: Choices
+    data: Data
+    prepared: Model
+    model: Model
+
+    def groups(self, model: Model) -> str:
+        """Key of the groups of `model`."""
+        return key_of(__version__, model.sha256, self.settings.exclusions, self.data.sample_shapes)
+
+    def ranges(self, model: Model) -> str:
+        """Key of the ranges of `model`."""
+        formats = self.settings.formats
+        calibration = self.data.calibration.fingerprint
+        return key_of(self.groups(model), calibration, self.settings.calibration, formats, self.choices.runtime.name)
+
+    @property
+    def corrections(self) -> str:
+        """Key of the bias corrections, which the ranges decide."""
+        return key_of("corrections", self.ranges(self.model))
+
+    def scores(self, model: Model) -> str:
+        """Context of the scores of plans of `model`, beside the plan and its refinement."""
+        return key_of(self.ranges(model), self._task)
+
+    @property
+    def fp32_score(self) -> str:
+        """Context of the score of the FP32 model."""
+        return key_of(self.prepared.sha256, self.choices.runtime.name, self._task)
+
+    @property
+    def ranking(self) -> str:
+        """Key of the sensitivity ranking."""
+        s = self.settings
+        return key_of(
+            self.ranges(self.model), s.sensitivity, s.sensitivity_samples, s.trials, s.noise_amplitude, s.seed,
+            self.data.loss.name,
+        )  # fmt: skip
+
+    @property
+    def search(self) -> str:
+        """Key of the search."""
+        s = self.settings
+        return key_of(
+            self.ranking, self.fp32_score, self.scores(self.model), s.bias_correction, s.search, s.precisions,
+            s.mix_formats, s.target_accuracy, to_json(self.choices.target, Target),
+        )  # fmt: skip
+
+    def delivery(self, plan: PrecisionPlan) -> str:
+        """Key of the files of `plan`."""
+        return key_of(self.search, plan.digest)
+
+    def comparison(self, plan: PrecisionPlan, samples: int) -> str:
+        """Key of the comparison of `plan` with FP32 on the first `samples` evaluation samples."""
+        return key_of(self.delivery(plan), self.data.evaluation.fingerprint, samples)
+
+    @property
+    def _task(self) -> str:
+        return key_of(self.data.evaluation.fingerprint, self.data.metric_identity, self.data.batch)

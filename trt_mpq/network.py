@@ -1,0 +1,28 @@
+"""A calibrated network: what every later stage needs to know of a model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from trt_mpq.emit import BiasCorrections, Emitter
+from trt_mpq.types import Grouping, Model, Precision, PrecisionPlan, Ranges
+
+
+@dataclass(frozen=True)
+class Network:
+    """A model with its ranges, and its groups with what calibration forbids."""
+
+    model: Model
+    graph: ir.Model
+    grouping: Grouping
+    ranges: Ranges
+
+    def emitter(self, corrections: BiasCorrections | None = None) -> Emitter:
+        """Writes plans, with `corrections` applied."""
+        return Emitter(self.graph, self.grouping, self.ranges, corrections)
+
+    def uniform(self, precision: Precision) -> PrecisionPlan:
+        """`precision` wherever a group allows it, else FP16, else FP32."""
+        return PrecisionPlan.uniform(self.grouping.groups, precision, Precision.FP16)
