@@ -226,8 +226,8 @@ def _plan_warnings(found: Findings) -> Iterator[str]:
     typed, plan = found.typed.value, found.result.chosen.score.value
     if abs(typed - plan) > TYPED_TOLERANCE * max(1.0, abs(found.fp32.value)):
         yield (
-            f"typed.onnx scores {typed:.4f} in ONNX Runtime and the plan {plan:.4f}: trust the plan's, ONNX Runtime does "
-            "not round FP16 tensors on the CPU"
+            f"typed.onnx scores {typed:.4f} in ONNX Runtime and the plan {plan:.4f}: trust the plan's, ONNX Runtime "
+            "does not round FP16 tensors on the CPU"
         )
     if found.delivery.weak_missing is not None:
         yield f"no weak.onnx was written: {found.delivery.weak_missing}"

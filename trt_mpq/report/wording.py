@@ -44,7 +44,19 @@ def score_text(value: float | None, accuracy: AccuracyFigures, signed: bool = Fa
     if value is None or not math.isfinite(value):
         return MISSING
     sign = "+" if signed else ""
-    return minus(f"{100 * value:{sign}.2f} %" if is_fraction(accuracy) else f"{value:{sign}.4g}")
+    return minus(
+        f"{100 * value:{sign}.{_percent_decimals(accuracy)}f} %" if is_fraction(accuracy) else f"{value:{sign}.4g}"
+    )
+
+
+def _percent_decimals(accuracy: AccuracyFigures) -> int:
+    """Two, or as many more as it takes to tell a score apart from a target it misses or meets."""
+    target = accuracy.target
+    scores = [s for s in (accuracy.fp16, accuracy.plan, *accuracy.uniform.values()) if s is not None]
+    if target is None:
+        return 2
+    enough = (d for d in range(2, 6) if all(s == target or round(100 * (s - target), d) for s in scores))
+    return next(enough, 5)
 
 
 def is_fraction(accuracy: AccuracyFigures) -> bool:

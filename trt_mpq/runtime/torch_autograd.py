@@ -80,7 +80,7 @@ class TorchLoss:
     def quadratic_forms(
         self, feeds: Arrays, labels: Array | None, samples: int, variables: Arrays, directions: Sequence[Arrays]
     ) -> list[dict[str, float]]:
-        """Per direction v and variable i: ``v_i . (H v)_i``, with H the Hessian in all variables together.
+        """Per direction v and variable i: ``v_i . H_ii v_i``, with H_ii the Hessian in variable i alone.
 
         Args:
             feeds: Values of the other graph inputs.
@@ -102,11 +102,15 @@ class TorchLoss:
         return [self._forms(leaves, gradients, direction) for direction in directions]
 
     def _forms(self, leaves: dict[str, Tensor], gradients: Sequence[Tensor], direction: Arrays) -> dict[str, float]:
-        vectors = [self._tensor(direction[name]) for name in leaves]
-        slope = sum((gradient * vector).sum() for gradient, vector in zip(gradients, vectors, strict=True))
-        products = self._torch.autograd.grad(slope, tuple(leaves.values()), retain_graph=True, materialize_grads=True)
-        forms = ((product.double() * vector).sum().item() for product, vector in zip(products, vectors, strict=True))
-        return dict(zip(leaves, forms, strict=True))
+        return {
+            name: self._form(leaf, gradient, self._tensor(direction[name]))
+            for (name, leaf), gradient in zip(leaves.items(), gradients, strict=True)
+        }
+
+    def _form(self, leaf: Tensor, gradient: Tensor, vector: Tensor) -> float:
+        slope = (gradient * vector).sum()
+        (product,) = self._torch.autograd.grad(slope, leaf, retain_graph=True, materialize_grads=True)
+        return float((product.double() * vector).sum())
 
     def _tensor(self, value: Array) -> Tensor:
         return self._torch.tensor(value)

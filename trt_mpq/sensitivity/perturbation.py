@@ -64,7 +64,7 @@ def add_noise(graph: ir.Model, group: LayerGroup) -> ir.Model:
         node = node_by_name(clone.graph, read.node)
         clean = node.inputs[read.index]
         assert clean is not None, f"{read.node} has no input {read.index}"
-        noise = _add_input(clone, noise_feed(group, number), ("samples", "elements"))
+        noise = _add_input(clone, noise_feed(group, number), ("samples", f"elements_{number}"))
         shape = ir.node("Shape", [clean])
         scaled = ir.node("Mul", [noise, scale])
         shaped = ir.node("Reshape", [scaled.outputs[0], shape.outputs[0]])
