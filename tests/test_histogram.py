@@ -108,9 +108,9 @@ def test_mse_clips_far_tails_for_few_levels():
     assert mse_amax(histogram, INT4) < mse_amax(histogram, INT8)
 
 
-def migacz(values: np.ndarray, levels: int, ends: list[int]) -> int:
+def migacz(bins: np.ndarray, levels: int, ends: list[int]) -> int:
     """The pseudo code of the GTC 2017 slides, loop by loop, over the candidate ends given; returns the best end."""
-    counts, _ = np.histogram(np.abs(values), bins=BINS, range=(0, float(np.abs(values).max())))
+    counts = [int(bins[1]), *(int(count) for count in bins[1:])]
     divergences = {}
     for end in ends:
         reference = [float(c) for c in counts[:end]]
@@ -130,15 +130,28 @@ def migacz(values: np.ndarray, levels: int, ends: list[int]) -> int:
     return min(divergences, key=divergences.__getitem__)
 
 
+@pytest.mark.parametrize("relu", [False, True])
 @pytest.mark.parametrize(("precision", "levels"), [(INT8, 128), (INT4, 8)])
-def test_entropy_is_migaczs_algorithm(precision, levels):
-    values = heavy_tailed()
+def test_entropy_is_migaczs_algorithm(precision, levels, relu):
+    values = np.maximum(heavy_tailed(), 0) if relu else heavy_tailed()
+    histogram = filled(values)
     candidates = [int(end) for end in np.linspace(BINS, levels, 128)]
-    chosen = entropy_amax(filled(values), precision)
-    near = [end for end in candidates if abs(end * np.abs(values).max() / BINS - chosen) < 0.2 * chosen][:6]
-    best = migacz(values, levels, [*near, *candidates[:: 128 // 8]])
-    assert chosen == pytest.approx(best * np.abs(values).max() / BINS, rel=1e-6)
-    assert chosen < np.abs(values).max(), "the tail is clipped"
+    position = candidates.index(round(entropy_amax(histogram, precision) / histogram.magnitude * BINS))
+    some = sorted({*range(max(position - 3, 0), min(position + 4, 128)), *range(0, 128, 9)})
+    best = migacz(histogram.counts, levels, [candidates[i] for i in some])
+    assert candidates[position] == best
+
+
+def test_entropy_clips_a_far_outlier():
+    values = np.concatenate([np.random.default_rng(0).standard_normal(200000), [50.0]]).astype(np.float32)
+    assert 3 < entropy_amax(filled(values), INT8) < 10
+
+
+def test_entropy_is_not_misled_by_zeros():
+    """After a Relu most values are zero; they must not make a tiny amax look good."""
+    values = np.maximum(np.random.default_rng(0).standard_normal(100000), 0).astype(np.float32)
+    sparse = np.concatenate([values, np.zeros(900000, np.float32)])
+    assert entropy_amax(filled(sparse), INT8) > 2.5
 
 
 def test_entropy_leaves_fp8_alone():

@@ -79,12 +79,15 @@ def mse_amax(histogram: Histogram, precision: Precision) -> float:
 def entropy_amax(histogram: Histogram, precision: Precision) -> float:
     """The clipping point with the least KL divergence (Migacz, "8-bit inference with TensorRT", GTC 2017).
 
-    It assumes equal steps, so for FP8, whose steps grow with the value, it returns the largest magnitude.
+    As in NVIDIA's pytorch-quantization (`calib/histogram.py`), the first bin counts no more than the second:
+    zeros are exact in every symmetric format, and after a Relu they would outweigh all other values. The method
+    assumes equal steps, so for FP8, whose steps grow with the value, it returns the largest magnitude.
     """
     if precision not in _ENTROPY_LEVELS or histogram.magnitude == 0:
         return histogram.magnitude
     levels = _ENTROPY_LEVELS[precision]
     counts = histogram.counts.astype(np.float64)
+    counts[0] = counts[1]
     ends = np.linspace(BINS, levels, _CANDIDATES).astype(int)
     best = min(ends, key=lambda end: _divergence(counts, int(end), levels))
     return histogram.magnitude * float(best) / BINS

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from trt_mpq.arrays import load_npz
+from trt_mpq.dataset.arrays import load_npz
 from trt_mpq.emit import BiasCorrections
 from trt_mpq.storage import atomic_path
 from trt_mpq.types import Precision

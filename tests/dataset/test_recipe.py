@@ -9,9 +9,9 @@ import onnx_ir as ir
 import pytest
 
 from trt_mpq.dataset import Samples, open_samples
+from trt_mpq.dataset.recipe import DATA_VARIABLE, find_recipe, read_recipe
 from trt_mpq.errors import DataError
 from trt_mpq.metrics import metric_from_name
-from trt_mpq.recipe import DATA_VARIABLE, find_recipe, read_recipe
 from trt_mpq.runtime.onnxruntime import OnnxRuntime
 from trt_mpq.types import Score, TensorSpec
 

@@ -9,17 +9,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
-from trt_mpq.arrays import digest_arrays, load_npy, load_npz
+from trt_mpq.dataset.arrays import digest_arrays
 from trt_mpq.errors import DataError
 from trt_mpq.runtime.base import Array
 from trt_mpq.types import TensorSpec
 
-_LABELS = "labels"
+LABELS = "labels"
 
 
 class Column(Protocol):
@@ -139,35 +138,6 @@ def pad_batch(batch: Batch, size: int) -> Batch:
     return Batch({name: pad(array) for name, array in batch.feeds.items()}, labels, batch.start)
 
 
-def open_samples(source: str | Path, inputs: tuple[TensorSpec, ...]) -> Samples:
-    """Open calibration or evaluation data and check it against the model's inputs.
-
-    Args:
-        source: An `.npz` whose arrays are named after the inputs (plus optional `labels`), an `.npy`
-            for a model with one input, a recipe file `.toml`, or the name of a committed recipe;
-            recipes take a split after a colon, as in `cifar10-resnet:test`.
-        inputs: The model's inputs; dimension 0 of each is the batch.
-
-    Raises:
-        DataError: The data is missing, damaged or does not fit the inputs.
-        MissingDependencyError: A recipe reads images and Pillow is not installed.
-    """
-    path = Path(source)
-    if path.suffix not in (".npz", ".npy"):
-        # Here and not above: recipes are built on this module.
-        from trt_mpq.recipe import open_recipe
-
-        return open_recipe(str(source), inputs)
-    if path.suffix == ".npz":
-        arrays = load_npz(path)
-        labels = None if any(spec.name == _LABELS for spec in inputs) else arrays.pop(_LABELS, None)
-        return samples_from_arrays(arrays, inputs, labels, str(source))
-    if len(inputs) != 1:
-        raise DataError(f"{path}: an .npy file holds one input but the model wants {_names(inputs)}, use an .npz")
-    array = load_npy(path)
-    return checked_samples({inputs[0].name: array}, inputs, None, str(source), digest_arrays([("", array)]))
-
-
 def samples_from_arrays(
     arrays: Mapping[str, Array], inputs: tuple[TensorSpec, ...], labels: Array | None = None, source: str = "arrays"
 ) -> Samples:
@@ -182,7 +152,7 @@ def samples_from_arrays(
     Raises:
         DataError: The arrays do not fit the inputs, hold NaN or inf, or differ in length.
     """
-    named = [*arrays.items()] + ([] if labels is None else [(_LABELS, labels)])
+    named = [*arrays.items()] + ([] if labels is None else [(LABELS, labels)])
     samples = checked_samples(arrays, inputs, labels, source, digest_arrays(named))
     fitted = {spec.name: fit(arrays[spec.name], spec, source) for spec in inputs}
     return replace(samples, columns=fitted)
@@ -197,8 +167,8 @@ def checked_samples(
         if not spec.shape:
             raise DataError(f"input {spec.name!r} of the model is a scalar: it has no batch dimension to fill")
     if labels is not None:
-        _check_finite(labels, _LABELS, source)
-    count = check_lengths(columns if labels is None else {**columns, _LABELS: labels}, source)
+        _check_finite(labels, LABELS, source)
+    count = check_lengths(columns if labels is None else {**columns, LABELS: labels}, source)
     if count == 0:
         raise DataError(f"{source} holds no samples: provide at least one")
     for spec in inputs:
@@ -215,7 +185,7 @@ def check_names(names: Iterable[str], inputs: tuple[TensorSpec, ...], source: st
         if rest
     ]
     if complaints:
-        raise DataError(f"{source} {' and '.join(complaints)}: the model's inputs are {_names(inputs)}")
+        raise DataError(f"{source} {' and '.join(complaints)}: the model's inputs are {names_of(inputs)}")
 
 
 def check_lengths(columns: Mapping[str, Column], source: str) -> int:
@@ -281,5 +251,5 @@ def _check_finite(array: Array, name: str, source: str, start: int = 0) -> None:
     raise DataError(f"{source}: array {name!r} holds NaN or inf, first in sample {start + sample}: remove or repair it")
 
 
-def _names(inputs: tuple[TensorSpec, ...]) -> str:
+def names_of(inputs: tuple[TensorSpec, ...]) -> str:
     return ", ".join(f"{spec.name!r} {spec.dtype}[{', '.join(map(str, spec.shape))}]" for spec in inputs)

@@ -289,7 +289,7 @@ def test_fingerprint_depends_on_content_alone(tmp_path: Path) -> None:
 def test_fingerprint_hashes_every_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
     values = images()
     whole = samples_from_arrays({"input": values}, IMAGE).fingerprint
-    monkeypatch.setattr("trt_mpq.arrays._CHUNK_BYTES", 100)
+    monkeypatch.setattr("trt_mpq.dataset.arrays._CHUNK_BYTES", 100)
     assert samples_from_arrays({"input": values}, IMAGE).fingerprint == whole
 
 

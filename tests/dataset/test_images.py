@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trt_mpq import images
-from trt_mpq.dataset import Samples, open_samples
+from trt_mpq.dataset import Samples, images, open_samples
 from trt_mpq.errors import DataError, MissingDependencyError
 from trt_mpq.types import TensorSpec
 

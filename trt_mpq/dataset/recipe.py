@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, ValidationError, model_validator
 
-from trt_mpq.arrays import digest_file, load_npy, load_npz
-from trt_mpq.dataset import Samples, check_lengths, check_names, checked_samples
+from trt_mpq.dataset.arrays import digest_file, load_npy, load_npz
+from trt_mpq.dataset.images import Images, image_paths, read_table, require_pillow
+from trt_mpq.dataset.preprocess import Input, Strict
+from trt_mpq.dataset.samples import Samples, check_lengths, check_names, checked_samples
 from trt_mpq.errors import DataError
-from trt_mpq.images import Images, image_paths, read_table, require_pillow
-from trt_mpq.preprocess import Input, Strict
 from trt_mpq.resources import data_folder, load_toml
 from trt_mpq.runtime.base import Array
 from trt_mpq.types import TensorSpec

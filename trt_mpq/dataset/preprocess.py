@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from trt_mpq.dataset.images import Decoder
 from trt_mpq.errors import DataError
-from trt_mpq.images import Decoder
 from trt_mpq.runtime.base import Array
 
 
