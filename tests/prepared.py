@@ -57,8 +57,8 @@ def prepare(proto: onnx.ModelProto, exclusions: str = "none") -> Prepared:
 
 
 def sample_shapes(model: Model) -> dict[str, tuple[int, ...]]:
-    """One sample per input."""
-    return {spec.name: (1, *(size for size in spec.shape[1:] if isinstance(size, int))) for spec in model.inputs}
+    """One sample per input, or the batch the model fixes."""
+    return {spec.name: tuple(n if isinstance(n, int) else 1 for n in spec.shape) for spec in model.inputs}
 
 
 def normal(count: int, *shape: int, seed: int = 0) -> np.ndarray:

@@ -108,9 +108,8 @@ def test_mse_clips_far_tails_for_few_levels():
     assert mse_amax(histogram, INT4) < mse_amax(histogram, INT8)
 
 
-def migacz(bins: np.ndarray, levels: int, ends: list[int]) -> int:
+def migacz(counts: list[int], levels: int, ends: list[int]) -> int:
     """The pseudo code of the GTC 2017 slides, loop by loop, over the candidate ends given; returns the best end."""
-    counts = [int(bins[1]), *(int(count) for count in bins[1:])]
     divergences = {}
     for end in ends:
         reference = [float(c) for c in counts[:end]]
@@ -135,16 +134,25 @@ def migacz(bins: np.ndarray, levels: int, ends: list[int]) -> int:
 def test_entropy_is_migaczs_algorithm(precision, levels, relu):
     values = np.maximum(heavy_tailed(), 0) if relu else heavy_tailed()
     histogram = filled(values)
-    candidates = [int(end) for end in np.linspace(BINS, levels, 128)]
+    counts = [int(histogram.counts[1]), *(int(count) for count in histogram.counts[1:])]
+    narrowest = next(end for end in range(1, BINS + 1) if sum(counts[:end]) >= 0.9 * sum(counts))
+    candidates = [int(end) for end in np.linspace(BINS, max(narrowest, levels), 128)]
     position = candidates.index(round(entropy_amax(histogram, precision) / histogram.magnitude * BINS))
     some = sorted({*range(max(position - 3, 0), min(position + 4, 128)), *range(0, 128, 9)})
-    best = migacz(histogram.counts, levels, [candidates[i] for i in some])
+    best = migacz(counts, levels, [candidates[i] for i in some])
     assert candidates[position] == best
 
 
 def test_entropy_clips_a_far_outlier():
     values = np.concatenate([np.random.default_rng(0).standard_normal(200000), [50.0]]).astype(np.float32)
     assert 3 < entropy_amax(filled(values), INT8) < 10
+
+
+@pytest.mark.parametrize("precision", [INT8, INT4])
+def test_entropy_copes_with_few_distinct_values(precision):
+    """Pixels: most bins are empty, and a clipping point right behind the first occupied one would fit perfectly."""
+    pixels = (np.random.default_rng(0).integers(0, 256, 30000) - 123.5).astype(np.float32) / 60
+    assert entropy_amax(filled(pixels), precision) > 0.8 * np.abs(pixels).max()
 
 
 def test_entropy_is_not_misled_by_zeros():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -23,14 +23,32 @@ def constant_array(value: ir.Value) -> FloatArray:
     return np.asarray(value.const_value.numpy(), dtype=np.float32)
 
 
-def add_constant(graph: ir.Graph, name: str, content: NDArray[Any]) -> ir.Value:
-    """Register an initializer called `name` (or find it, if the graph has it already)."""
-    if name in graph.initializers:
-        return graph.initializers[name]
-    tensor = ir.tensor(content, name=name)
-    value = ir.Value(name=name, shape=ir.Shape(content.shape), type=ir.TensorType(tensor.dtype), const_value=tensor)
+def add_constant(graph: ir.Graph, name: str, content: NDArray[Any] | np.generic) -> ir.Value:
+    """Register an initializer called `name`, or find the one of that name, if it holds the same.
+
+    If another initializer has the name, a number is put behind it.
+    """
+    array = np.asarray(content)
+    free, number = name, 0
+    while free in graph.initializers:
+        if _holds(graph.initializers[free], array):
+            return graph.initializers[free]
+        number += 1
+        free = f"{name}_{number}"
+    tensor = ir.tensor(array, name=free)
+    value = ir.Value(name=free, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype), const_value=tensor)
     graph.register_initializer(value)
     return value
+
+
+def _holds(value: ir.Value, content: NDArray[Any]) -> bool:
+    """Whether the constant has exactly this type, shape and content."""
+    if value.const_value is None:
+        return False
+    held = value.const_value.numpy()
+    return held is content or (
+        held.dtype == content.dtype and held.shape == content.shape and held.tobytes() == content.tobytes()
+    )
 
 
 def insert_node(
@@ -70,13 +88,15 @@ def insert_node(
     return value
 
 
-def take_over(graph: ir.Graph, old: ir.Value, new: ir.Value, *, reader: ir.Node, suffix: str) -> None:
-    """Let `new` stand for `old`: under its name, in every read but `reader`'s, and as graph output.
+def take_over(
+    graph: ir.Graph, old: ir.Value, new: ir.Value, *, keeps: Callable[[ir.Node, int], bool], suffix: str
+) -> None:
+    """Let `new` stand for `old`: under its name, as graph output, and in every read that `old` does not keep.
 
-    `old` keeps only `reader` and gets `suffix` behind its name.
+    `keeps(node, index)` says which reads stay with `old`, which gets `suffix` behind its name.
     """
     for user, index in list(old.uses()):
-        if user is not reader:
+        if not keeps(user, index):
             user.replace_input_with(index, new)
     for i, output in enumerate(graph.outputs):
         if output is old:

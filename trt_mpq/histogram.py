@@ -18,6 +18,7 @@ PERCENTILE = 99.99
 
 _ENTROPY_LEVELS = {Precision.INT8: 128, Precision.INT4: 8}
 """Magnitudes a format can express, zero included."""
+_ENTROPY_KEPT = 0.9
 _CANDIDATES = 128
 """Clipping points that `mse` and `entropy` compare."""
 
@@ -80,15 +81,18 @@ def entropy_amax(histogram: Histogram, precision: Precision) -> float:
     """The clipping point with the least KL divergence (Migacz, "8-bit inference with TensorRT", GTC 2017).
 
     As in NVIDIA's pytorch-quantization (`calib/histogram.py`), the first bin counts no more than the second:
-    zeros are exact in every symmetric format, and after a Relu they would outweigh all other values. The method
-    assumes equal steps, so for FP8, whose steps grow with the value, it returns the largest magnitude.
+    zeros are exact in every symmetric format, and after a Relu they would outweigh all other values. At most a
+    tenth of the rest is clipped: where hardly a bin below the clipping point is occupied, as with 8-bit images,
+    everything in the last bin would look like a perfect fit. The method assumes equal steps, so for FP8, whose
+    steps grow with the value, it returns the largest magnitude.
     """
     if precision not in _ENTROPY_LEVELS or histogram.magnitude == 0:
         return histogram.magnitude
     levels = _ENTROPY_LEVELS[precision]
     counts = histogram.counts.astype(np.float64)
     counts[0] = counts[1]
-    ends = np.linspace(BINS, levels, _CANDIDATES).astype(int)
+    narrowest = max(levels, 1 + int(np.searchsorted(np.cumsum(counts), _ENTROPY_KEPT * counts.sum())))
+    ends = np.linspace(BINS, narrowest, _CANDIDATES).astype(int)
     best = min(ends, key=lambda end: _divergence(counts, int(end), levels))
     return histogram.magnitude * float(best) / BINS
 

@@ -82,8 +82,17 @@ class Data:
     @property
     def batch(self) -> int:
         """Samples per inference: what was asked for, or what the model fixes."""
-        shape = self._model.inputs[0].shape
-        return shape[0] if shape and isinstance(shape[0], int) else self._settings.batch
+        return self._fixed_batch or self._settings.batch
+
+    @property
+    def counted_batches(self) -> int:
+        """How many times `batch` holds the samples that group counts hold for: one, or what the model fixes."""
+        return 1 if self._fixed_batch else self.batch
+
+    @property
+    def _fixed_batch(self) -> int | None:
+        size = self._model.inputs[0].shape[0] if self._model.inputs[0].shape else None
+        return size if isinstance(size, int) else None
 
     @cached_property
     def metric(self) -> TaskMetric:
@@ -109,11 +118,15 @@ class Data:
 
     @cached_property
     def sample_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Shape of one sample per input, batch dimension 1 (or what the model fixes)."""
-        shapes = {spec.name: spec.shape for spec in self._model.inputs}
-        if any(not isinstance(n, int) for shape in shapes.values() for n in shape[1:]):
-            return {name: array.shape for name, array in next(self.calibration.batches(1)).feeds.items()}
-        return {name: tuple(n if isinstance(n, int) else 1 for n in shape) for name, shape in shapes.items()}
+        """Shape of one sample per input, batch dimension 1, or what the model fixes."""
+        declared = {spec.name: spec.shape for spec in self._model.inputs}
+        if all(isinstance(size, int) for shape in declared.values() for size in shape[1:]):
+            return {name: tuple(n if isinstance(n, int) else 1 for n in shape) for name, shape in declared.items()}
+        sample = next(self.calibration.batches(1)).feeds
+        return {
+            name: tuple(n if isinstance(n, int) else given for n, given in zip(shape, sample[name].shape, strict=True))
+            for name, shape in declared.items()
+        }
 
     def notes(self) -> tuple[str, ...]:
         """What the user should know about the data."""

@@ -24,12 +24,17 @@ QMAX: dict[Precision, float] = {Precision.INT8: 127.0, Precision.INT4: 7.0, Prec
 QMIN: dict[Precision, float] = {Precision.INT8: -128.0, Precision.INT4: -8.0, Precision.FP8: -448.0}
 
 FLOAT16_MAX = 65504.0
+_SMALLEST_NORMAL = np.float32(2.0**-14)
+"""Smallest float16 with full precision; below it they lie `_SMALLEST_SCALE` apart."""
 _SMALLEST_SCALE = np.float32(2.0**-24)
 """Smallest positive float16: a scale below it would become zero in the typed graph."""
 
 
 def scale_from_amax(amax: float | FloatArray, precision: Precision) -> FloatArray:
     """The scale that maps `amax` onto the largest code of `precision`.
+
+    Where the nearest float16 is subnormal, and so coarse, the next larger one is taken: a scale must never
+    clip what lies within `amax` by more than half a step.
 
     Args:
         amax: Clipping magnitude, a scalar or one value per channel.
@@ -44,11 +49,13 @@ def scale_from_amax(amax: float | FloatArray, precision: Precision) -> FloatArra
     values = np.asarray(amax, dtype=np.float32)
     if not np.all(np.isfinite(values)) or np.any(values < 0):
         raise CalibrationError(f"amax must be finite and not negative, got {np.ravel(values)[:4]}")
+    exact = values / np.float32(QMAX[precision])
     with np.errstate(over="ignore"):
-        scale = (values / np.float32(QMAX[precision])).astype(np.float16).astype(np.float32)
-    if not np.all(np.isfinite(scale)):
+        nearest = exact.astype(np.float16).astype(np.float32)
+    if not np.all(np.isfinite(nearest)):
         raise CalibrationError(f"amax {float(values.max()):.4g} is too large for a float16 scale in {precision}")
-    return np.maximum(scale, _SMALLEST_SCALE)
+    coarse = np.ceil(exact / _SMALLEST_SCALE) * _SMALLEST_SCALE
+    return np.asarray(np.maximum(np.where(exact < _SMALLEST_NORMAL, coarse, nearest), _SMALLEST_SCALE))
 
 
 def channel_amax(weights: FloatArray, axis: int | None) -> FloatArray:
@@ -80,11 +87,12 @@ def codes(values: FloatArray, scale: FloatArray, precision: Precision, axis: int
     Returns:
         int8 for INT8, ml_dtypes.int4 for INT4, ml_dtypes.float8_e4m3fn for FP8; shape of `values`.
     """
-    ratio = values / _along(scale, values.ndim, axis)
-    clipped = np.clip(ratio, QMIN[precision], QMAX[precision])
+    with np.errstate(over="ignore"):  # a quotient beyond float32 saturates like any other
+        ratio = values / _along(scale, values.ndim, axis)
+    clipped: FloatArray = np.clip(ratio, QMIN[precision], QMAX[precision])
     if precision is Precision.FP8:
         return clipped.astype(ml_dtypes.float8_e4m3fn)
-    integers = np.clip(np.rint(clipped), QMIN[precision], QMAX[precision]).astype(np.int8)
+    integers = np.rint(clipped).astype(np.int8)
     return integers.astype(ml_dtypes.int4) if precision is Precision.INT4 else integers
 
 

@@ -276,7 +276,7 @@ class Run:
 
     @property
     def _latency(self) -> LatencyModel:
-        return LatencyModel(self.grouping, self._choices.target, self._data.batch)
+        return LatencyModel(self.grouping, self._choices.target, self._data.counted_batches)
 
     # Ranking, search, delivery.
 

@@ -36,7 +36,7 @@ class Settings(BaseModel):
     target_accuracy: Annotated[float, Field(gt=0, le=1)] = 0.99
     """Least share of the FP32 score that the plan must keep."""
     precisions: tuple[Precision, ...] = (Precision.FP16, Precision.INT8)
-    """Ladder of precisions to search, in any order; FP16 is always its top."""
+    """Ladder of precisions to search, in any order, also as "fp16,int8"; FP16 is always its top."""
     mix_formats: bool = False
     """Let one plan hold FP8 and INT8; otherwise each is searched alone and the faster plan wins."""
     sensitivity: str = "noise"
@@ -69,6 +69,11 @@ class Settings(BaseModel):
     """Threads of the reference runtime; 0 takes every core."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Seed of every random draw."""
+
+    @field_validator("precisions", mode="before")
+    @classmethod
+    def _split_list(cls, value: Any) -> Any:
+        return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
 
     @field_validator("precisions")
     @classmethod

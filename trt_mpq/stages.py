@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from trt_mpq.observer import Observer, Progress
-from trt_mpq.storage import RunFolder, from_json, to_json, write_text
+from trt_mpq.storage import RunFolder, from_json, to_stored_json, write_text
 
 T = TypeVar("T")
 
@@ -50,7 +50,7 @@ class Stages:
         """
 
         def work(progress: Progress) -> None:
-            write_text(self.path(file), to_json(compute(progress), kind))
+            write_text(self.path(file), to_stored_json(compute(progress), kind))
 
         self.files(name, key, (file, *others), work, title)
         return from_json(self.path(file).read_bytes(), kind)

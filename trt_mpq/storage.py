@@ -38,12 +38,17 @@ def key_of(*parts: object) -> str:
 
 
 def to_json(value: Any, kind: Any) -> str:
-    """Indented JSON of a frozen dataclass (or any type pydantic knows) of type `kind`."""
+    """Indented JSON of a frozen dataclass (or any type pydantic knows) of type `kind`; NaN and infinity are null."""
     return TypeAdapter(kind).dump_json(value, indent=2).decode() + "\n"
 
 
+def to_stored_json(value: Any, kind: Any) -> str:
+    """The same for our own files: NaN and infinity, which JSON has no words for, survive `from_json`."""
+    return json.dumps(TypeAdapter(kind).dump_python(value, mode="json"), indent=2) + "\n"
+
+
 def from_json(text: str | bytes, kind: type[T]) -> T:
-    """The value `to_json` wrote; raises pydantic's ValidationError."""
+    """The value that one of the two wrote; raises pydantic's ValidationError."""
     return TypeAdapter(kind).validate_json(text)
 
 

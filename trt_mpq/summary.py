@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from math import isfinite
 
 from trt_mpq import __version__
 from trt_mpq.emit.deliver import Delivery
@@ -178,7 +179,7 @@ def _rows(found: Findings) -> tuple[data.GroupRow, ...]:
             weight_shape=group.weight.shape,
             precision=precisions[group.id],
             reason=_reason(found, group, precisions[group.id]),
-            sensitivity={p: scores[group.id] for p, scores in found.ranking.scores.items() if group.id in scores},
+            sensitivity=_sensitivity(found.ranking, group),
             flops=group.flops,
             weight_bytes=group.weight.elements * precisions[group.id].bits // 8,
             latency_ms=chosen[group.id],
@@ -186,6 +187,11 @@ def _rows(found: Findings) -> tuple[data.GroupRow, ...]:
         )
         for group in found.grouping.groups
     )
+
+
+def _sensitivity(ranking: Ranking, group: LayerGroup) -> dict[Precision, float | None]:
+    scores = {p: own[group.id] for p, own in ranking.scores.items() if group.id in own}
+    return {precision: score if isfinite(score) else None for precision, score in scores.items()}
 
 
 def _reason(found: Findings, group: LayerGroup, precision: Precision) -> str:

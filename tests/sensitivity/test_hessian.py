@@ -21,6 +21,7 @@ from trt_mpq.sensitivity.hessian import HessianTrace
 from trt_mpq.types import Precision
 
 torch = pytest.importorskip("torch")
+torch.set_num_threads(1)
 LABELS = np.random.default_rng(8).integers(0, 3, 24)
 
 
@@ -46,12 +47,9 @@ class Exact:
         return {name: float(np.trace(self.hessian[at, at])) for name, at in self.blocks.items()}
 
     def standard_error(self, group: str, trials: int) -> float:
-        """Of an estimate with Rademacher vectors that span all groups."""
-        at = self.blocks[group]
-        block = self.hessian[at, at]
-        inside = 2 * (np.sum(block**2) - np.sum(np.diag(block) ** 2))
-        across = np.sum(self.hessian[at] ** 2) - np.sum(block**2)
-        return float(np.sqrt((inside + across) / trials))
+        """Of an estimate with `trials` Rademacher vectors for all samples together."""
+        block = self.hessian[self.blocks[group], self.blocks[group]]
+        return float(np.sqrt(2 * (np.sum(block**2) - np.sum(np.diag(block) ** 2)) / trials))
 
 
 @pytest.fixture(scope="module", params=["mlp", "cnn"])
@@ -82,23 +80,22 @@ def average_traces(metric: HessianTrace, inputs: SensitivityInputs) -> dict[str,
 
 @pytest.mark.parametrize("estimator", ["autograd", "forward"])
 def test_estimates_are_within_their_standard_error(exact: Exact, estimator: str) -> None:
-    trials = 100
-    estimates = average_traces(HessianTrace(trials, estimator=estimator), exact.inputs)
+    trials = 60
+    estimates = average_traces(HessianTrace(trials, estimator=estimator, step=0.02), exact.inputs)
     for group, trace in exact.traces().items():
         elements = exact.inputs.grouping.by_id(group).weight.elements
         error = exact.standard_error(group, trials)
-        assert error < 0.35 * trace, "the check would prove nothing"
-        assert abs(estimates[group] * elements - trace) < 4 * error
+        assert error < 0.2 * trace, "the check would prove nothing"
+        # More samples than a block holds means more vectors, which only makes the estimate better.
+        assert abs(estimates[group] * elements - trace) < 3 * error
 
 
-@pytest.mark.parametrize("group", [0, 1])
-def test_both_estimators_agree_on_the_same_vectors(exact: Exact, group: int) -> None:
-    grouping = exact.inputs.grouping
-    alone = changed(exact.inputs, grouping=changed(grouping, groups=grouping.groups[group : group + 1]))
-    autograd = average_traces(HessianTrace(6, estimator="autograd"), alone)
-    forward = average_traces(HessianTrace(6, estimator="forward"), alone)
+@pytest.mark.parametrize(("step", "tolerance"), [(0.01, 0.02), (0.1, 0.1)])
+def test_both_estimators_agree_on_the_same_vectors(exact: Exact, step: float, tolerance: float) -> None:
+    autograd = average_traces(HessianTrace(6, estimator="autograd"), exact.inputs)
+    forward = average_traces(HessianTrace(6, estimator="forward", step=step), exact.inputs)
     for name, value in autograd.items():
-        assert forward[name] == pytest.approx(value, rel=0.03)
+        assert forward[name] == pytest.approx(value, rel=tolerance)
 
 
 def test_the_weighted_score_is_the_average_trace_times_the_squared_perturbation(exact: Exact) -> None:
@@ -149,8 +146,8 @@ def test_a_weight_of_zeros_has_no_forward_trace() -> None:
 def test_cost_is_counted_in_forward_passes(exact: Exact) -> None:
     groups = len(exact.inputs.grouping.groups)
     assert HessianTrace(3, estimator="forward").rank(exact.inputs).forward_passes == 24 * (1 + 2 * 3 * groups)
-    # Forward 1 and backward 2, then each product goes back through both.
-    assert HessianTrace(3, estimator="autograd").rank(exact.inputs).forward_passes == 24 * (3 + 3 * 6)
+    # Forward 1 and backward 2, then a product per trial and group.
+    assert HessianTrace(3, estimator="autograd").rank(exact.inputs).forward_passes == 24 * (3 + 1.25 * 3 * groups)
 
 
 @pytest.mark.parametrize("settings", [{"estimator": "exact"}, {"trials": 0}, {"step": 0.0}])

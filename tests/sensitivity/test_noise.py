@@ -46,7 +46,7 @@ def test_growth_on_a_linear_layer_is_what_theory_says(per_channel: bool) -> None
     proto = b.model((6,), (4,))
     x = sample_input(proto, 40)["input"]
     inputs = inputs_for(proto, {"input": x}, loss=NormalizedMeanSquare(), candidates=(Precision.INT8,))
-    growth = GaussianNoise(trials=300, per_channel=per_channel).rank(inputs).scores[Precision.INT8]["fc"]
+    growth = GaussianNoise(trials=60, per_channel=per_channel, block=2).rank(inputs).scores[Precision.INT8]["fc"]
 
     weight = onnx.numpy_helper.to_array(proto.graph.initializer[0])
     # With y = x w: E |(x + n)(w + e) - x w|^2 = |x e|^2 + |n w|^2 + |n e|^2, all means independent.
@@ -86,13 +86,13 @@ class FirstOutput:
         return outputs["output"][:, 0].astype(np.float64)
 
 
-def test_each_row_of_noise_belongs_to_a_sample_not_to_a_place_in_the_batch() -> None:
+def test_noise_belongs_to_samples_and_blocks_not_to_places_in_a_batch() -> None:
     proto = fragile_middle()
     inputs = inputs_for(proto, sample_input(proto, 21))
-    metric = GaussianNoise(rows=4)
-    by_one, by_many = (metric.rank(changed(inputs, batch=size)).scores for size in (1, 8))
-    for precision, scores in by_one.items():
-        assert by_many[precision] == pytest.approx(scores, rel=1e-3, abs=1e-9)
+    by_one, *others = (GaussianNoise(block=6).rank(changed(inputs, batch=size)).scores for size in (1, 4, 100))
+    for scores in others:
+        for precision, expected in by_one.items():
+            assert scores[precision] == pytest.approx(expected, rel=1e-3, abs=1e-9)
 
 
 def test_cost_counts_baseline_and_every_trial() -> None:
@@ -101,7 +101,7 @@ def test_cost_counts_baseline_and_every_trial() -> None:
     assert GaussianNoise(trials=3).rank(inputs).forward_passes == 10 * (1 + 4 * 2 * 3)
 
 
-@pytest.mark.parametrize("settings", [{"trials": 0}, {"rows": 0}, {"amplitude": 0.0}, {"amplitude": float("nan")}])
+@pytest.mark.parametrize("settings", [{"trials": 0}, {"block": 0}, {"amplitude": 0.0}, {"amplitude": float("nan")}])
 def test_impossible_settings_are_refused(settings: dict[str, float]) -> None:
     with pytest.raises(SettingsError, match="above zero"):
         GaussianNoise(**settings)

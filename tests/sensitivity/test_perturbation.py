@@ -67,7 +67,7 @@ def test_open_weights_fed_with_themselves_change_nothing(build: object) -> None:
 
 def test_elements_are_counted_per_sample() -> None:
     proto = residual_cnn()
-    elements = SampleLoss(inputs_for(proto, sample_input(proto, 5), batch=4)).elements()
+    elements = SampleLoss(inputs_for(proto, sample_input(proto, 5), batch=4), block=16).elements()
     assert elements["input"] == 3 * 16 * 16
     assert elements["block1.relu2.out"] == 16 * 16 * 16
     assert elements["pool.out"] == 32

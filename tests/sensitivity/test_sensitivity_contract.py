@@ -37,7 +37,7 @@ def label(metric: SensitivityMetric) -> str:
 
 def usable(metric: SensitivityMetric) -> SensitivityMetric:
     if label(metric) == "hessian-autograd":
-        pytest.importorskip("torch")
+        pytest.importorskip("torch").set_num_threads(1)
     return metric
 
 

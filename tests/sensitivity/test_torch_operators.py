@@ -14,6 +14,7 @@ from trt_mpq.runtime.torch_autograd import TorchGraph
 from trt_mpq.runtime.torch_operators import OPERATORS, UnsupportedByTorch
 
 torch = pytest.importorskip("torch")
+torch.set_num_threads(1)
 RANDOM = np.random.default_rng(3)
 
 

@@ -252,4 +252,5 @@ def _check_finite(array: Array, name: str, source: str, start: int = 0) -> None:
 
 
 def names_of(inputs: tuple[TensorSpec, ...]) -> str:
+    """The inputs as a message lists them: name, dtype and shape."""
     return ", ".join(f"{spec.name!r} {spec.dtype}[{', '.join(map(str, spec.shape))}]" for spec in inputs)

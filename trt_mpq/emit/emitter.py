@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cached_property
 
-import numpy as np
 import onnx_ir as ir
+from onnx_ir.passes import common as passes
 
 from trt_mpq.emit import float_types, quantizers
+from trt_mpq.emit.bias import add_to_bias
+from trt_mpq.emit.quantizers import QuantizerWriter
 from trt_mpq.errors import ModelError
-from trt_mpq.graph_edit import add_constant, constant_array, node_by_name
+from trt_mpq.graph_edit import add_constant, constant_array
 from trt_mpq.numerics import FloatArray, fake_quantize_weights, round_to_half
 from trt_mpq.opset import convert_opset
 from trt_mpq.types import Grouping, LayerGroup, Precision, PrecisionPlan, Ranges
+
+NodesByName = Mapping[str, ir.Node]
 
 WeightWriter = Callable[[ir.Graph, ir.Node, LayerGroup, Precision], ir.Value]
 """Gives the constant (or dequantized codes) that a node of a quantized group reads as its weight."""
@@ -22,6 +27,13 @@ BiasCorrections = Mapping[tuple[str, Precision], FloatArray]
 
 WEAK_OPSET = 17
 """The newest opset TensorRT 8.6 reads."""
+INT4_OPSET = 21
+"""The first opset whose QuantizeLinear writes INT4."""
+_IR_VERSIONS = {float_types.STRONG_OPSET: 9, INT4_OPSET: 10}
+"""The file format version that has the code types of an opset."""
+
+WEIGHT_INPUT = 1
+"""Where Conv, ConvTranspose, Gemm and MatMul read their weight."""
 
 
 class Emitter:
@@ -51,22 +63,21 @@ class Emitter:
         (`quantizers.insert_fake_quantizer`) and Cast pairs (`float_types.round_to_half`).
         """
         model = self._start(self._graph.clone(), plan, "reference")
-        float_types.round_to_half(model.graph, self._half_nodes(plan), self._rounded)
-        self._replace_weights(model.graph, plan, self._folded_weight)
-        self._quantize_reads(model.graph, plan, quantizers.insert_fake_quantizer)
-        return _without_unused_constants(model)
+        nodes = _nodes_by_name(model.graph)
+        float_types.round_to_half(model, self._half_nodes(plan), self._rounded)
+        return self._quantized(model, nodes, plan, self._folded_weight, quantizers.insert_fake_quantizer)
 
     def strong(self, plan: PrecisionPlan) -> ir.Model:
         """The strongly typed graph (TensorRT 10 and 11): FP16 tensors, Q/DQ, weights stored as codes.
 
         Opset 19 at least, because QuantizeLinear accepts FP16 and FP8 only from there (21 for INT4).
         """
-        opset = 21 if Precision.INT4 in plan.counts() else 19
+        opset = INT4_OPSET if Precision.INT4 in plan.counts() else float_types.STRONG_OPSET
         model = self._start(self._at_opset(max(opset, self._opset)), plan, "strong")
-        float_types.cast_to_half(model.graph, self._half_nodes(plan))
-        self._replace_weights(model.graph, plan, self._stored_weight)
-        self._quantize_reads(model.graph, plan, quantizers.insert_qdq)
-        return _without_unused_constants(model)
+        model.ir_version = max(model.ir_version, _IR_VERSIONS[opset])
+        nodes = _nodes_by_name(model.graph)
+        float_types.cast_to_half(model, self._half_nodes(plan))
+        return self._quantized(model, nodes, plan, self._stored_weight, quantizers.insert_qdq)
 
     def weak(self, plan: PrecisionPlan) -> ir.Model:
         """The weakly typed graph (TensorRT 8.6): FP32 at opset 17 or below with INT8 Q/DQ.
@@ -82,9 +93,8 @@ class Emitter:
                 f"the weakly typed flavour (TensorRT 8.6) cannot hold {unsupported[0]}: it imports INT8 only"
             )
         model = self._start(self._at_opset(min(WEAK_OPSET, self._opset)), plan, "weak")
-        self._replace_weights(model.graph, plan, self._stored_weight)
-        self._quantize_reads(model.graph, plan, quantizers.insert_qdq)
-        return _without_unused_constants(model)
+        nodes = _nodes_by_name(model.graph)
+        return self._quantized(model, nodes, plan, self._stored_weight, quantizers.insert_qdq)
 
     @property
     def _opset(self) -> int:
@@ -93,8 +103,14 @@ class Emitter:
     def _at_opset(self, opset: int) -> ir.Model:
         return self._graph.clone() if opset == self._opset else convert_opset(self._graph, opset)
 
+    @cached_property
+    def _half_capable(self) -> frozenset[str]:
+        return float_types.half_capable(self._graph, self._ranges)
+
     def _half_nodes(self, plan: PrecisionPlan) -> frozenset[str]:
-        return float_types.half_nodes(self._graph.graph, self._grouping, plan, self._ranges)
+        precisions = plan.as_dict()
+        wide = [group.nodes for group in self._grouping.groups if precisions[group.id] is Precision.FP32]
+        return self._half_capable.difference(*wide)
 
     def _start(self, model: ir.Model, plan: PrecisionPlan, flavour: str) -> ir.Model:
         model.metadata_props["trt_mpq.plan"] = plan.digest
@@ -107,9 +123,9 @@ class Emitter:
         return model
 
     def _rounded(self, constant: ir.Value) -> FloatArray:
-        key = (str(constant.name), Precision.FP16)
         if constant.name not in self._graph.graph.initializers:  # made for this plan, such as a corrected bias
             return round_to_half(constant_array(constant))
+        key = (str(constant.name), Precision.FP16)
         if key not in self._folded:
             self._folded[key] = round_to_half(constant_array(constant))
         return self._folded[key]
@@ -124,62 +140,50 @@ class Emitter:
 
     def _stored_weight(self, graph: ir.Graph, node: ir.Node, group: LayerGroup, precision: Precision) -> ir.Value:
         source = self._graph.graph.initializers[group.weight.name]
-        dtype = node.inputs[self._weight_index(group)].dtype
-        return quantizers.insert_stored_weight(graph, source, group.weight.axis, precision, dtype, before=node)
+        return quantizers.insert_stored_weight(
+            graph, source, group.weight.axis, precision, instead_of=_input(node, WEIGHT_INPUT), before=node
+        )
 
-    def _weight_index(self, group: LayerGroup) -> int:
-        anchor = node_by_name(self._graph.graph, group.id)
-        return next(i for i, value in enumerate(anchor.inputs) if value is not None and value.name == group.weight.name)
+    def _quantized(
+        self, model: ir.Model, nodes: NodesByName, plan: PrecisionPlan, weight: WeightWriter, read: QuantizerWriter
+    ) -> ir.Model:
+        self._replace_weights(model.graph, nodes, plan, weight)
+        self._quantize_reads(model.graph, nodes, plan, read)
+        return _tidied(model)
 
-    def _replace_weights(self, graph: ir.Graph, plan: PrecisionPlan, quantized: WeightWriter) -> None:
-        nodes = {node.name: node for node in graph}
+    def _replace_weights(self, graph: ir.Graph, nodes: NodesByName, plan: PrecisionPlan, write: WeightWriter) -> None:
+        made: dict[tuple[ir.Value, Precision], ir.Value] = {}
         for group, precision in quantizers.quantized_groups(self._grouping, plan):
             node = nodes[group.id]
-            node.replace_input_with(self._weight_index(group), quantized(graph, node, group, precision))
+            key = (_input(node, WEIGHT_INPUT), precision)
+            if key not in made:
+                made[key] = write(graph, node, group, precision)
+            node.replace_input_with(WEIGHT_INPUT, made[key])
 
-    def _quantize_reads(self, graph: ir.Graph, plan: PrecisionPlan, insert: quantizers.QuantizerWriter) -> None:
-        nodes = {node.name: node for node in graph}
+    def _quantize_reads(self, graph: ir.Graph, nodes: NodesByName, plan: PrecisionPlan, write: QuantizerWriter) -> None:
         made: dict[tuple[ir.Value, Precision], ir.Value] = {}
         for read in quantizers.activation_reads(self._grouping, plan, self._ranges):
             node, index = nodes[read.site.node], read.site.index
-            value = node.inputs[index]
-            assert value is not None
-            key = (value, read.precision)
+            key = (_input(node, index), read.precision)
             if key not in made:
-                made[key] = insert(graph, value, read.scale, read.precision, read.site.tensor)
+                made[key] = write(graph, key[0], read.scale, read.precision, read.site.tensor)
             node.replace_input_with(index, made[key])
 
 
-def add_to_bias(graph: ir.Graph, group: LayerGroup, delta: FloatArray) -> None:
-    """Add `delta`, shape ``(output channels,)``, to what `group` adds per output channel.
-
-    The group gets a bias of its own, also where several groups shared one. A MatMul without a bias Add
-    cannot take one and must not be given a `delta`.
-    """
-    nodes = {node.name: node for node in graph}
-    name = f"{group.id}_corrected_bias"
-    if group.bias is None:
-        anchor = nodes[group.id]
-        anchor.resize_inputs(3)
-        anchor.replace_input_with(2, add_constant(graph, name, delta))
-        return
-    for node in (nodes[n] for n in group.nodes):
-        for index, value in enumerate(node.inputs):
-            if value is not None and value.name == group.bias:
-                beta = node.attributes.get_float("beta", 1.0) if node.op_type == "Gemm" else 1.0
-                bias = constant_array(value)
-                shifted = bias + (delta / np.float32(beta)).reshape(_broadcast_shape(bias, delta))
-                node.replace_input_with(index, add_constant(graph, name, shifted.astype(np.float32)))
-                return
+def _nodes_by_name(graph: ir.Graph) -> NodesByName:
+    return {str(node.name): node for node in graph}
 
 
-def _broadcast_shape(bias: FloatArray, delta: FloatArray) -> tuple[int, ...]:
-    """The shape in which `delta` lines up with a bias of shape ``(C,)``, ``(1, C)`` or ``(1, C, 1, 1)``."""
-    return bias.shape if bias.size == delta.size else delta.shape
+def _input(node: ir.Node, index: int) -> ir.Value:
+    value = node.inputs[index]
+    assert value is not None
+    return value
 
 
-def _without_unused_constants(model: ir.Model) -> ir.Model:
+def _tidied(model: ir.Model) -> ir.Model:
+    """`model` without unused constants, and with a number behind each name that was made twice."""
     for name, value in list(model.graph.initializers.items()):
         if not value.uses() and not value.is_graph_output():
             del model.graph.initializers[name]
+    passes.NameFixPass()(model)
     return model

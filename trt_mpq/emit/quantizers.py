@@ -61,7 +61,11 @@ def activation_reads(grouping: Grouping, plan: PrecisionPlan, ranges: Ranges) ->
                 raise CalibrationError(
                     f"tensor {site.tensor} (read by {site.node}) was not calibrated for {precision}: calibrate again"
                 )
-            yield ActivationRead(site, precision, scale_from_amax(observed.amax[precision], precision))
+            try:
+                scale = scale_from_amax(observed.amax[precision], precision)
+            except CalibrationError as error:
+                raise CalibrationError(f"tensor {site.tensor} (read by {site.node}): {error}") from error
+            yield ActivationRead(site, precision, scale)
 
 
 def insert_qdq(graph: ir.Graph, value: ir.Value, scale: FloatArray, precision: Precision, name: str) -> ir.Value:
@@ -105,21 +109,25 @@ def insert_fake_quantizer(
     return step("Mul", step("Sub", step("Add", carrier, bounded), carrier), scale_value)
 
 
-def insert_stored_weight(graph: ir.Graph, weight: ir.Value, axis: int | None, precision: Precision,
-                         dtype: ir.DataType, before: ir.Node) -> ir.Value:  # fmt: skip
-    """Weight codes as an initializer with a DequantizeLinear to `dtype` in front of node `before`."""
+def insert_stored_weight(
+    graph: ir.Graph, weight: ir.Value, axis: int | None, precision: Precision, *, instead_of: ir.Value, before: ir.Node
+) -> ir.Value:
+    """The codes of the FP32 constant `weight` as an initializer, dequantized in front of node `before`.
+
+    The result has the float type of `instead_of`, the constant that the node reads now.
+    """
     content = constant_array(weight)
     scale = scale_from_amax(channel_amax(content, axis), precision)
     name = f"{weight.name}_{precision}"
     stored = add_constant(graph, f"{name}_codes", codes(content, scale, precision, axis))
-    scale_value = _scale_constant(graph, f"{name}_scale", scale, dtype)
+    scale_value = _scale_constant(graph, f"{name}_scale", scale, instead_of.dtype)
     zero = _zero_point(graph, precision, scale.shape)
-    node = ir.node(
-        "DequantizeLinear", [stored, scale_value, zero], {} if axis is None else {"axis": axis}, name=f"{name}_dq"
-    )
-    node.outputs[0].name, node.outputs[0].shape, node.outputs[0].type = f"{name}_dq", weight.shape, ir.TensorType(dtype)
+    attributes = {} if axis is None else {"axis": axis}
+    node = ir.node("DequantizeLinear", [stored, scale_value, zero], attributes, name=f"{name}_dq")
+    value = node.outputs[0]
+    value.name, value.shape, value.type = f"{name}_dq", instead_of.shape, instead_of.type
     graph.insert_before(before, node)
-    return node.outputs[0]
+    return value
 
 
 class _Chain:
@@ -133,7 +141,6 @@ class _Chain:
         self._steps += 1
         name = f"{self._prefix}_{self._steps}_{op_type.lower()}"
         value = insert_node(self._graph, op_type, list(inputs), name, after=self._after, dtype=ir.DataType.FLOAT)
-        value.shape = inputs[0].shape
         self._after = value.producer()
         return value
 
@@ -144,5 +151,5 @@ def _scale_constant(graph: ir.Graph, name: str, scale: FloatArray, dtype: ir.Dat
 
 def _zero_point(graph: ir.Graph, precision: Precision, shape: tuple[int, ...]) -> ir.Value:
     suffix = f"_{shape[0]}" if shape else ""
-    content = codes(np.zeros(shape, np.float32), np.float32(1.0), precision)
+    content = codes(np.zeros(shape, np.float32), np.ones((), np.float32), precision)
     return add_constant(graph, f"{precision}_zero{suffix}", content)

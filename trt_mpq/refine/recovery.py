@@ -13,7 +13,7 @@ EQUALIZATION, BIAS_CORRECTION = "equalization", "bias correction"
 
 def equalization_record(precision: Precision, before: float, after: float, pairs: int) -> RefinementRecord:
     """What rescaling `pairs` of layers did to the uniform `precision` plan; it stays, because it was asked for."""
-    detail = f"{pairs} pairs of layers rescaled" if pairs else "no pair of layers can be rescaled"
+    detail = f"{_counted(pairs, 'pair')} of layers rescaled" if pairs else "no pair of layers can be rescaled"
     return RefinementRecord(EQUALIZATION, precision, before, after, detail)
 
 
@@ -23,7 +23,9 @@ def bias_correction_record(
     """What `corrections` did to the uniform `precision` plan, and whether they stay."""
     groups = sum(corrected is precision for _, corrected in corrections)
     verdict = "dropped because the score fell" if after < before else "kept"
-    return RefinementRecord(BIAS_CORRECTION, precision, before, after, f"{groups} groups corrected, {verdict}")
+    return RefinementRecord(
+        BIAS_CORRECTION, precision, before, after, f"{_counted(groups, 'group')} corrected, {verdict}"
+    )
 
 
 def worth_keeping(corrections: BiasCorrections, records: Iterable[RefinementRecord]) -> BiasCorrections:
@@ -34,3 +36,7 @@ def worth_keeping(corrections: BiasCorrections, records: Iterable[RefinementReco
 
 def _fell(record: RefinementRecord) -> bool:
     return record.before is not None and record.after is not None and record.after < record.before
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 
 from trt_mpq.errors import RuntimeFailure
+from trt_mpq.onnx_api import first_line
 from trt_mpq.runtime.base import Array, Arrays
+from trt_mpq.runtime.onnxruntime import inference_session
 
 
 @dataclass(frozen=True)
@@ -38,17 +40,19 @@ def compare_runs(
         RuntimeFailure: A model could not be loaded or run.
     """
     from polygraphy.backend.onnxrt import OnnxrtRunner
-    from polygraphy.comparator import Comparator
-    from polygraphy.exception import PolygraphyException
+    from polygraphy.comparator import Comparator, SimpleCompareFunc
     from polygraphy.logger import G_LOGGER
 
     runners = [OnnxrtRunner(_session(path), name=name) for path, name in ((reference, "fp32"), (tested, "typed"))]
-    with G_LOGGER.verbosity(G_LOGGER.CRITICAL):
+    close = SimpleCompareFunc(atol=absolute, rtol=relative, check_error_stat="median")
+    with G_LOGGER.verbosity(G_LOGGER.CRITICAL + 1):  # critical messages are raised too
         try:
             results = Comparator.run(runners, data_loader=[dict(feed) for feed in feeds])
-            verdicts = Comparator.compare_accuracy(results, compare_func=_compare_function(absolute, relative))
-        except PolygraphyException as error:
-            raise RuntimeFailure(f"Polygraphy could not run {reference.name} and {tested.name}: {error}") from error
+            verdicts = Comparator.compare_accuracy(results, compare_func=close)
+        except Exception as error:  # what Polygraphy and ONNX Runtime raise has no common base
+            raise RuntimeFailure(
+                f"Polygraphy could not compare {reference.name} with {tested.name}: {first_line(error)}"
+            ) from error
     iterations = [iteration for verdict in verdicts for pairs in verdict.values() for iteration in pairs]
     return ComparedRuns(
         reference=_arrays(results["fp32"]),
@@ -57,23 +61,8 @@ def compare_runs(
     )
 
 
-def _compare_function(absolute: float, relative: float) -> Any:
-    """Polygraphy's tolerance check on median errors; the class was renamed in 0.53."""
-    from polygraphy import comparator
-
-    if hasattr(comparator, "SimpleCompareFunc"):
-        return comparator.SimpleCompareFunc(atol=absolute, rtol=relative, check_error_stat="median")
-    return comparator.CompareFunc.simple(atol=absolute, rtol=relative, check_error_stat="median")
-
-
-def _session(path: Path) -> Any:
-    """An ONNX Runtime session at the optimization level that keeps numerics (see runtime/onnxruntime.py)."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    options.log_severity_level = 4
-    return lambda: onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+def _session(path: Path) -> Callable[[], Any]:
+    return lambda: inference_session(str(path))
 
 
 def _arrays(results: Any) -> tuple[Arrays, ...]:

@@ -45,24 +45,25 @@ class TraceEstimator(Protocol):
 class HessianTrace:
     """Score = average trace of the group's Hessian block x squared norm of the weight's quantization error.
 
-    The estimate's relative error falls with the square root of trials x effective rank of the
-    Hessian; 8 trials give 10 to 20 % on convolutional networks, enough to order groups whose scores
-    span decades. Activations are not looked at.
+    Every block of samples has its own random vectors, so that averaging over samples also averages over
+    vectors; the error falls with the square root of samples x trials. On ResNet-20 with 128 samples the
+    rankings of two seeds have Kendall tau 0.65 with 4 trials and 0.8 with 8. The score is signed: where
+    the loss bends down the estimate is negative. Activations are not looked at.
 
     Args:
-        trials: Random vectors to average over.
+        trials: Random vectors per block of samples.
         weighted: Whether to multiply by the quantization error. Without, every precision gets the
             plain average trace.
-        estimator: "autograd" (torch; one Hessian-vector product serves all groups), "forward" (the
-            reference runtime only; two network passes per group and trial), or "auto": autograd
-            where torch is installed and knows the graph's operators, else forward.
+        estimator: "autograd" (torch, exact derivatives), "forward" (the reference runtime only, second
+            differences), or "auto": autograd where torch is installed and knows the graph's
+            operators and the loss, else forward.
         step: Perturbation of the forward estimator, see `ForwardTrace`.
     """
 
-    trials: int = 8
+    trials: int = 4
     weighted: bool = True
     estimator: str = "auto"
-    step: float = 0.01
+    step: float = 0.1
 
     name: ClassVar[str] = "hessian"
 
@@ -138,16 +139,18 @@ class AutogradTrace:
 class ForwardTrace:
     """``v . H v = (L(w + e v) - 2 L(w) + L(w - e v)) / e^2`` with ``e = step * RMS(w)``, up to order e^2.
 
-    A small step drowns the difference in float32 round-off of the losses, a large one leaves the
-    region where the loss is a parabola. Networks with kinks (Relu) curve at the kinks as well, which
-    a finite step sees and derivatives do not.
+    The step balances three errors. Float32 round-off of the losses is divided by e^2, and a large step
+    leaves the region where the loss is a parabola (0.1 costs 3 % on a layer without kinks behind it).
+    What decides is the Relu: a finite step sees the kinks it crosses, derivatives do not, and few
+    crossings mean a large variance, of order 1 / e. On ResNet-20 the ranking's Kendall tau with autograd
+    is 0.44 at a step of 0.01, 0.6 at 0.03, 0.7 at 0.1.
 
     Args:
         step: Perturbation relative to the weight's root mean square.
         block: Samples that share random vectors.
     """
 
-    step: float = 0.01
+    step: float = 0.1
     block: int = 16
 
     def traces(self, inputs: SensitivityInputs, trials: int, progress: Progress | None = None) -> Traces:

@@ -1,0 +1,252 @@
+"""Bias correction against a slow sequential reference: one layer after the other, each on the whole data."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+
+from tests.networks import NETWORKS, Builder, mlp, residual_cnn
+from tests.prepared import RUNTIME, Prepared, normal, prepare
+from tests.sensitivity.examples import fix_batch
+from trt_mpq.emit import Emitter
+from trt_mpq.graph_edit import node_by_name
+from trt_mpq.refine.bias_correction import CorrectionInputs, correct_biases
+from trt_mpq.refine.storage import corrections_from_file, save_corrections
+from trt_mpq.runtime.base import Array, with_outputs
+from trt_mpq.types import LayerGroup, Precision, PrecisionPlan, Ranges
+
+INT8, FP8, INT4 = Precision.INT8, Precision.FP8, Precision.INT4
+Corrections = dict[tuple[str, Precision], np.ndarray]
+
+
+@cache
+def network(name: str) -> Prepared:
+    return prepare(NETWORKS[name]())
+
+
+@cache
+def data(name: str, count: int = 24) -> Array:
+    return normal(count, *(size for size in network(name).model.inputs[0].shape[1:] if isinstance(size, int)))
+
+
+def corrected(prepared: Prepared, values: Array, precision: Precision, chunk: int = 1000) -> Corrections:
+    ranges = prepared.calibrated(prepared.samples(values))
+    emitter = Emitter(prepared.graph, prepared.grouping, ranges)
+    samples = prepared.samples(values)
+    inputs = CorrectionInputs(prepared.graph, prepared.grouping, emitter, samples, RUNTIME, (precision,), chunk)
+    return dict(correct_biases(inputs))
+
+
+def plan_of(prepared: Prepared, precision: Precision) -> PrecisionPlan:
+    return PrecisionPlan.uniform(prepared.grouping.groups, precision, Precision.FP16)
+
+
+def channel_means(group: LayerGroup, values: Array) -> np.ndarray:
+    axis = group.channel_axis % values.ndim
+    return values.mean(axis=tuple(a for a in range(values.ndim) if a != axis), dtype=np.float64)
+
+
+def quantized_output(
+    prepared: Prepared, ranges: Ranges, corrections: Corrections, plan: PrecisionPlan, group: LayerGroup, values: Array
+) -> Array:
+    """What the group's operator computes under `plan`, before FP16 rounds it."""
+    graph = Emitter(prepared.graph, prepared.grouping, ranges, corrections).reference(plan)
+    names = {output.name for node in graph.graph for output in node.outputs}
+    name = next(n for n in (f"{group.anchor_output}_exact", group.anchor_output) if n in names)
+    return RUNTIME.load(with_outputs(graph, [name])).run({prepared.model.inputs[0].name: values})[name]
+
+
+def with_shifts(prepared: Prepared, graph: ir.Model, shifts: Corrections) -> onnx.ModelProto:
+    """`graph` with a constant added to what each shifted group's biased operator writes."""
+    proto = ir.to_proto(graph)
+    for (name, _), shift in shifts.items():
+        group = prepared.grouping.by_id(name)
+        index, node = next((i, n) for i, n in enumerate(proto.graph.node) if n.name == biased_node(prepared, group))
+        rank = 4 if group.op_type.startswith("Conv") else 2
+        content = shift.reshape([-1 if axis == group.channel_axis % rank else 1 for axis in range(rank)])
+        proto.graph.initializer.append(onnx.numpy_helper.from_array(content, f"{name}_shift"))
+        output = node.output[0]
+        node.output[0] = f"{output}_unshifted"
+        proto.graph.node.insert(index + 1, onnx.helper.make_node("Add", [node.output[0], f"{name}_shift"], [output]))
+    return proto
+
+
+def biased_node(prepared: Prepared, group: LayerGroup) -> str:
+    readers = [n.name for n in prepared.graph.graph if group.bias in [v.name for v in n.inputs if v is not None]]
+    return readers[0] if group.op_type == "MatMul" else group.id
+
+
+def sequential_reference(prepared: Prepared, values: Array, precision: Precision) -> Corrections:
+    """Nagel et al. 2019, section 4.2, empirical: correct a layer, then measure the next one behind it."""
+    ranges = prepared.calibrated(prepared.samples(values))
+    plan = plan_of(prepared, precision)
+    plain = Emitter(prepared.graph, prepared.grouping, ranges).reference(plan)
+    done: Corrections = {}
+    for group in prepared.grouping.groups:
+        biased = biased_node(prepared, group)
+        output = node_by_name(prepared.graph.graph, biased).outputs[0].name
+        exact = prepared.tensors(values, output)[output]
+        graph = ir.from_proto(with_shifts(prepared, plain, done))
+        before_rounding = node_by_name(graph.graph, biased).outputs[0].name
+        session = RUNTIME.load(with_outputs(graph, [before_rounding]))
+        rounded = session.run({prepared.model.inputs[0].name: values})[before_rounding]
+        shift = channel_means(group, exact) - channel_means(group, rounded)
+        done[group.id, precision] = shift.astype(np.float32)
+    return done
+
+
+@pytest.mark.parametrize("precision", [INT8, FP8, INT4])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_one_pass_gives_what_the_sequential_reference_gives(name, precision):
+    prepared, values = network(name), data(name)
+    found, expected = corrected(prepared, values, precision), sequential_reference(prepared, values, precision)
+    assert found.keys() == expected.keys()
+    for key, shift in expected.items():
+        np.testing.assert_allclose(found[key], shift, atol=2e-5, err_msg=str(key))
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_after_the_correction_every_channel_has_its_fp32_mean(name):
+    prepared, values = network(name), data(name)
+    ranges, plan = prepared.calibrated(prepared.samples(values)), plan_of(prepared, INT4)
+    corrections = corrected(prepared, values, INT4)
+    improved = []
+    for group in prepared.grouping.groups:
+        exact = channel_means(group, prepared.tensors(values, group.anchor_output)[group.anchor_output])
+        before, after = (
+            np.abs(channel_means(group, quantized_output(prepared, ranges, c, plan, group, values)) - exact)
+            for c in ({}, corrections)
+        )
+        # The bias of a MatMul comes with the Add behind it, so its own output keeps the shift.
+        if group.op_type != "MatMul":
+            assert after.max() <= 0.02 * before.max() + 1e-3, group.id
+            improved.append(before.max() > 0.05)
+    assert any(improved), "int4 shifts the means of this network, so there is something to correct"
+
+
+def test_a_strong_shift_is_taken_out_of_the_outputs():
+    """Weights just above half a step all round up, so the uncorrected output is far off in every sample."""
+    b = Builder(0)
+    weight = np.full((16, 32), 1.55 / 7, np.float32)
+    weight[:, 0] = 1.0
+    b.node("Gemm", "fc", ["input", b.constant("fc.weight", weight), b.normal("fc.bias", (16,), 0.1)], transB=1)
+    prepared = prepare(b.model((32,), (16,)))
+    values = np.abs(normal(200, 32))
+    ranges, plan = prepared.calibrated(prepared.samples(values)), plan_of(prepared, INT4)
+    exact = prepared.tensors(values, "output")["output"]
+    errors = [
+        np.abs(quantized_output(prepared, ranges, c, plan, prepared.grouping.groups[0], values) - exact).mean()
+        for c in ({}, corrected(prepared, values, INT4))
+    ]
+    assert errors[1] < 0.3 * errors[0]
+
+
+@pytest.mark.parametrize("chunk", [1, 5, 7, 24])
+def test_the_first_layer_does_not_depend_on_the_chunk(chunk):
+    prepared, values = network("residual_cnn"), data("residual_cnn")
+    whole, cut = corrected(prepared, values, INT4), corrected(prepared, values, INT4, chunk)
+    first = (prepared.grouping.groups[0].id, INT4)
+    np.testing.assert_allclose(cut[first], whole[first], atol=1e-5)
+    for key, shift in whole.items():
+        assert np.abs(cut[key] - shift).max() < 0.5 * max(np.abs(shift).max(), 0.05), key
+
+
+def test_a_fixed_batch_dimension_is_filled():
+    fixed, free = prepare(fix_batch(residual_cnn(), 8)), network("residual_cnn")
+    values = data("residual_cnn", 20)
+    found, expected = corrected(fixed, values, INT8), corrected(free, values, INT8, 8)
+    assert found.keys() == expected.keys()
+    for key, shift in expected.items():
+        assert np.abs(found[key] - shift).max() < 0.3 * np.abs(shift).max() + 1e-3
+
+
+def test_a_matmul_without_a_bias_is_left_alone():
+    b = Builder(0)
+    x = b.relu("fc1.relu", b.node("MatMul", "fc1", ["input", b.normal("fc1.weight", (32, 32), 0.2)]))
+    b.gemm("fc2", x, (32, 16))
+    prepared = prepare(b.model((32,), (16,)))
+    assert set(corrected(prepared, normal(16, 32), INT4)) == {("fc2", INT4)}
+
+
+def test_beta_of_a_gemm_is_allowed_for():
+    b = Builder(0)
+    weight, bias = b.normal("fc.weight", (32, 16), 0.2), b.normal("fc.bias", (16,), 0.1)
+    b.node("Gemm", "fc", ["input", weight, bias], alpha=0.5, beta=4.0)
+    assert_means_are_restored(prepare(b.model((32,), (16,))))
+
+
+def test_a_bias_that_two_groups_share_is_corrected_for_each():
+    b = Builder(0)
+    weights = [b.normal(f"fc{i}.weight", (32, 32), 0.2) for i in (1, 2)]
+    shared = b.normal("shared.bias", (1, 32), 0.1)
+    x = b.relu("fc1.relu", b.node("Add", "fc1.add", [b.node("MatMul", "fc1", ["input", weights[0]]), shared]))
+    b.node("Add", "fc2.add", [b.node("MatMul", "fc2", [x, weights[1]]), shared])
+    prepared = prepare(b.model((32,), (32,)))
+    assert [group.bias for group in prepared.grouping.groups] == ["shared.bias"] * 2
+    assert_means_are_restored(prepared)
+
+
+def test_a_convolution_without_a_bias_gets_one():
+    b = Builder(0)
+    b.conv("last", b.relu("first.relu", b.conv("first", "input", (3, 16), bias=False)), (16, 16), bias=False)
+    prepared = prepare(b.model((3, 8, 8), (16, 8, 8)))
+    assert all(group.bias is None for group in prepared.grouping.groups)
+    assert_means_are_restored(prepared, normal(16, 3, 8, 8))
+
+
+def assert_means_are_restored(prepared: Prepared, values: Array | None = None) -> None:
+    """The last group writes the output, whose mean per channel must be FP32's after correction."""
+    values = normal(64, 32) if values is None else values
+    ranges, plan = prepared.calibrated(prepared.samples(values)), plan_of(prepared, INT4)
+    exact = prepared.tensors(values, "output")["output"]
+    last = prepared.grouping.groups[-1]
+    shifts = []
+    for corrections in ({}, corrected(prepared, values, INT4)):
+        graph = Emitter(prepared.graph, prepared.grouping, ranges, corrections).reference(plan)
+        output = RUNTIME.load(graph).run({"input": values})["output"]
+        shifts.append(np.abs(channel_means(last, output) - channel_means(last, exact)).max())
+    assert shifts[1] < 0.05 * shifts[0] + 1e-3
+
+
+def test_only_groups_in_the_precision_are_corrected():
+    prepared = prepare(mlp(), "modelopt")
+    excluded = prepare(residual_cnn(), "modelopt")
+    assert {g for g, _ in corrected(prepared, normal(8, 32), FP8)} == {"fc1", "fc2", "fc3"}
+    groups = corrected(excluded, normal(8, 3, 16, 16), INT8)
+    assert {g for g, _ in groups} == {g.id for g in excluded.grouping.groups if g.allows(INT8)}
+    assert len(groups) < len(excluded.grouping.groups)
+
+
+def test_every_format_is_corrected_and_progress_ends_at_the_total():
+    prepared, values = network("mlp"), normal(10, 32)
+    emitter = Emitter(prepared.graph, prepared.grouping, prepared.calibrated(prepared.samples(values)))
+    steps: list[tuple[int, int]] = []
+    inputs = CorrectionInputs(
+        prepared.graph, prepared.grouping, emitter, prepared.samples(values), RUNTIME, (FP8, INT8), 4
+    )
+    found = correct_biases(inputs, lambda done, total: steps.append((done, total)))
+    assert {precision for _, precision in found} == {FP8, INT8}
+    assert steps == sorted(steps)
+    assert steps[-1] == (20, 20)
+
+
+def test_the_given_graph_is_not_changed():
+    prepared = network("residual_cnn")
+    before = [(node.name, [v.name for v in node.outputs]) for node in prepared.graph.graph]
+    corrected(prepared, data("residual_cnn"), INT8)
+    assert [(node.name, [v.name for v in node.outputs]) for node in prepared.graph.graph] == before
+
+
+def test_corrections_survive_the_disk(tmp_path):
+    prepared = network("mlp")
+    found = corrected(prepared, normal(8, 32), INT8) | {("block/with/slashes", FP8): np.ones(3, np.float32)}
+    save_corrections(tmp_path / "c.npz", found)
+    loaded = corrections_from_file(tmp_path / "c.npz")
+    assert loaded.keys() == found.keys()
+    assert all(np.array_equal(loaded[key], found[key]) for key in found)
+    save_corrections(tmp_path / "empty.npz", {})
+    assert corrections_from_file(tmp_path / "empty.npz") == {}

@@ -1,0 +1,43 @@
+"""What refinement recovered, and which corrections stay."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from trt_mpq.refine.recovery import bias_correction_record, equalization_record, worth_keeping
+from trt_mpq.types import Precision
+
+INT8, FP8 = Precision.INT8, Precision.FP8
+CORRECTIONS = {("a", INT8): np.ones(2), ("b", INT8): np.ones(2), ("a", FP8): np.ones(2)}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "detail"),
+    [
+        (0.8, 0.9, "2 groups corrected, kept"),
+        (0.8, 0.8, "2 groups corrected, kept"),
+        (0.8, 0.79, "2 groups corrected, dropped because the score fell"),
+    ],
+)
+def test_a_record_says_what_happens_to_the_corrections(before, after, detail):
+    record = bias_correction_record(INT8, before, after, CORRECTIONS)
+    assert (record.before, record.after, record.detail) == (before, after, detail)
+
+
+def test_only_the_precision_that_is_hurt_loses_its_corrections():
+    records = [bias_correction_record(INT8, 0.8, 0.9, CORRECTIONS), bias_correction_record(FP8, 0.8, 0.7, CORRECTIONS)]
+    assert worth_keeping(CORRECTIONS, records).keys() == {("a", INT8), ("b", INT8)}
+    assert worth_keeping(CORRECTIONS, records[:1]) == CORRECTIONS
+
+
+def test_an_equalization_that_hurts_does_not_touch_the_corrections():
+    assert worth_keeping(CORRECTIONS, [equalization_record(INT8, 0.9, 0.1, 3)]) == CORRECTIONS
+
+
+@pytest.mark.parametrize(
+    ("pairs", "detail"),
+    [(0, "no pair of layers can be rescaled"), (1, "1 pair of layers rescaled"), (9, "9 pairs of layers rescaled")],
+)
+def test_equalization_says_how_much_it_did(pairs, detail):
+    assert equalization_record(INT8, 0.5, 0.6, pairs).detail == detail

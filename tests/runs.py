@@ -1,0 +1,82 @@
+"""Whole runs on a tiny network with synthetic data, and an observer that writes down or interrupts them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from tests.networks import Builder
+from trt_mpq.observer import Progress
+from trt_mpq.pipeline import Run
+from trt_mpq.runtime.onnxruntime import OnnxRuntime
+from trt_mpq.settings import settings_from
+from trt_mpq.types import Evaluation
+
+
+def tiny_cnn(seed: int = 0) -> onnx.ModelProto:
+    """Three convolutions, one of them around a shortcut, and a classifier: 3x8x8 to 10 classes in under 10k weights."""
+    b = Builder(seed)
+    stem = b.relu("stem.relu", b.conv("stem", "input", (3, 16)))
+    x = b.conv("second", b.relu("first.relu", b.conv("first", stem, (16, 16))), (16, 16))
+    b.classifier(b.relu("join.relu", b.node("Add", "join", [x, stem])), 16, 10)
+    return b.model((3, 8, 8), (10,))
+
+
+def write_data(folder: Path, proto: onnx.ModelProto, calib: int = 24, evaluation: int = 100) -> dict[str, str]:
+    """The network as `net.onnx`, `calib.npz` and `eval.npz` with labels: what the network says, one in ten wrong."""
+    onnx.save(proto, folder / "net.onnx")
+    shape = [dim.dim_value for dim in proto.graph.input[0].type.tensor_type.shape.dim[1:]]
+    generator = np.random.default_rng(0)
+    session = OnnxRuntime(1).load(folder / "net.onnx")
+    for name, count in (("calib", calib), ("eval", evaluation)):
+        values = generator.standard_normal((count, *shape)).astype(np.float32)
+        labels = session.run({"input": values})["output"].argmax(axis=1)
+        labels[::10] = (labels[::10] + 1) % 10
+        np.savez(folder / f"{name}.npz", input=values, labels=labels)
+    return {"model": str(folder / "net.onnx"), "calib": str(folder / "calib.npz"), "eval": str(folder / "eval.npz")}
+
+
+QUICK = {"exclusions": "none", "sensitivity_samples": 8, "threads": 1, "target_accuracy": 0.98}
+"""Settings that keep a run short."""
+
+
+class Recorder:
+    """An observer that keeps what it is told.
+
+    Args:
+        interrupt_at: Number of the event, from 0, at which to press Ctrl-C; None lets the run end.
+    """
+
+    def __init__(self, interrupt_at: int | None = None) -> None:
+        self.events: list[str] = []
+        self.stages: list[str] = []
+        self.evaluations: list[Evaluation] = []
+        self._interrupt_at = interrupt_at
+
+    @contextmanager
+    def stage(self, title: str) -> Iterator[Progress]:
+        self.stages.append(title)
+        self._happens(f"begin {title}")
+        yield lambda done, total: self._happens(f"{title} {done}/{total}")
+        self._happens(f"end {title}")
+
+    def evaluated(self, evaluation: Evaluation) -> None:
+        self.evaluations.append(evaluation)
+        self._happens(f"evaluated {evaluation.note}")
+
+    def note(self, text: str) -> None:
+        self._happens(f"note {text}")
+
+    def _happens(self, event: str) -> None:
+        if self._interrupt_at == len(self.events):
+            raise KeyboardInterrupt
+        self.events.append(event)
+
+
+def start(files: dict[str, str], folder: Path, observer: Recorder | None = None, **settings: object) -> Run:
+    """A run that has not done anything yet."""
+    return Run(settings_from({**files, **QUICK, **settings}, "test"), folder, observer or Recorder(), "trt-mpq build")

@@ -1,0 +1,274 @@
+"""Scores, and the file that remembers them."""
+
+from __future__ import annotations
+
+import json
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from tests.networks import mlp, residual_cnn
+from tests.prepared import RUNTIME, normal, prepare
+from tests.sensitivity.examples import fix_batch
+from trt_mpq.errors import RunFolderError
+from trt_mpq.evaluate import CachedScore, PlanEvaluator, ScoreCache, Scorer
+from trt_mpq.metrics import PerSampleAccumulator, TaskMetric, metric_from_name
+from trt_mpq.types import Precision, PrecisionPlan, Score
+
+INT8, FP8, FP16 = Precision.INT8, Precision.FP8, Precision.FP16
+SCORED = CachedScore(Score(0.5, 0.01, 100), 1.25)
+
+
+# The cache.
+
+
+@pytest.fixture
+def path(tmp_path) -> Path:
+    return tmp_path / "evaluations.jsonl"
+
+
+def test_a_score_is_remembered_on_disk(path):
+    ScoreCache(path, "context").put("plan", SCORED)
+    assert ScoreCache(path, "context").get("plan") == SCORED
+    assert ScoreCache(path, "context").get("other plan") is None
+
+
+def test_every_bit_of_a_score_is_kept(path):
+    score = Score(1 / 3, None, 7)
+    ScoreCache(path, "c").put("plan", CachedScore(score, 0.1))
+    assert ScoreCache(path, "c").get("plan").score == score
+
+
+def test_contexts_do_not_see_each_other(path):
+    ScoreCache(path, "a").put("plan", SCORED)
+    other = CachedScore(Score(0.9, None, 5), 2.0)
+    ScoreCache(path, "b").put("plan", other)
+    assert ScoreCache(path, "a").get("plan") == SCORED
+    assert ScoreCache(path, "b").get("plan") == other
+    assert ScoreCache(path, "c").get("plan") is None
+
+
+@pytest.mark.parametrize("kept", range(1, 30, 4))
+def test_a_line_cut_short_loses_that_line_only(path, kept):
+    cache = ScoreCache(path, "c")
+    cache.put("one", SCORED)
+    whole = path.read_bytes()
+    cache.put("two", SCORED)
+    path.write_bytes(path.read_bytes()[: len(whole) + kept])
+
+    resumed = ScoreCache(path, "c")
+    assert resumed.get("one") == SCORED
+    assert resumed.get("two") is None
+    resumed.put("three", SCORED)
+    again = ScoreCache(path, "c")
+    assert [again.get(plan) for plan in ("one", "two", "three")] == [SCORED, None, SCORED]
+
+
+@pytest.mark.parametrize("line", [b"12", b"null", b"{}", b'["c"]', b"\xff\xfe", b'["c", "p", 1, 2, 3, 4, 5]', b""])
+def test_foreign_lines_are_ignored(path, line):
+    path.write_bytes(line + b"\n")
+    cache = ScoreCache(path, "c")
+    cache.put("plan", SCORED)
+    assert ScoreCache(path, "c").get("plan") == SCORED
+
+
+def test_a_file_that_cannot_be_written_is_one_sentence(tmp_path):
+    cache = ScoreCache(tmp_path / "absent" / "evaluations.jsonl", "c")
+    with pytest.raises(RunFolderError, match=r"cannot write .*evaluations.jsonl \(No such file or directory\)"):
+        cache.put("plan", SCORED)
+    assert cache.get("plan") is None, "what is not on disk would be lost on resume"
+
+
+def test_a_known_score_is_not_measured_again(path):
+    calls: list[str] = []
+
+    def measure() -> Score:
+        calls.append("measured")
+        return Score(0.25, None, 4)
+
+    first = ScoreCache(path, "c").remember("plan", measure)
+    second = ScoreCache(path, "c").remember("plan", measure)
+    assert calls == ["measured"]
+    assert first.score == second.score == Score(0.25, None, 4)
+    assert second.seconds >= 0
+
+
+def test_an_interrupted_measurement_is_not_remembered(path):
+    def interrupt() -> Score:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        ScoreCache(path, "c").remember("plan", interrupt)
+    assert not path.exists()
+
+
+# Scoring graphs.
+
+
+def scorer_of(prepared, samples, metric: str | TaskMetric, batch: int) -> Scorer:
+    if isinstance(metric, str):
+        metric = metric_from_name(metric, has_labels=samples.has_labels, outputs=prepared.model.outputs)
+    return Scorer(prepared.graph, RUNTIME, samples, metric, batch)
+
+
+@pytest.mark.parametrize("batch", [1, 3, 7, 20, 64])
+def test_top1_is_that_of_all_outputs_at_once(batch):
+    prepared = prepare(residual_cnn())
+    values = normal(20, 3, 16, 16)
+    logits = RUNTIME.load(prepared.graph).run({"input": values})["output"]
+    labels = np.where(np.arange(20) % 3 == 0, 0, logits.argmax(axis=1))
+    score = scorer_of(prepared, prepared.samples(values, labels), "top1", batch).score(prepared.graph)
+    assert score.value == pytest.approx(np.mean(logits.argmax(axis=1) == labels))
+    assert score.samples == 20
+
+
+@pytest.mark.parametrize("metric", ["sqnr", "cosine", "kl", "agreement"])
+@pytest.mark.parametrize("batch", [3, 20])
+def test_the_fp32_network_agrees_with_itself(metric, batch):
+    prepared = prepare(mlp())
+    samples = prepared.samples(normal(20, 32))
+    assert scorer_of(prepared, samples, metric, batch).score(prepared.graph).value == 1.0
+
+
+def test_a_fixed_batch_dimension_is_filled_and_the_filling_not_scored():
+    free, fixed = prepare(residual_cnn()), prepare(fix_batch(residual_cnn(), 8))
+    values = normal(21, 3, 16, 16)
+    labels = np.arange(21) % 10
+    scores = [
+        scorer_of(prepared, prepared.samples(values, labels), "top1", 5).score(prepared.graph)
+        for prepared in (free, fixed)
+    ]
+    assert scores[0] == scores[1]
+    assert scores[1].samples == 21
+
+
+class Counting:
+    """A runtime that counts the samples run through each graph."""
+
+    name = "counting"
+
+    def __init__(self) -> None:
+        self.runs: dict[str, int] = {}
+
+    def load(self, graph):
+        counting, session, key = self, RUNTIME.load(graph), graph.graph.name
+
+        class Session:
+            output_names = session.output_names
+
+            def run(self, feeds):
+                counting.runs[key] = counting.runs.get(key, 0) + len(next(iter(feeds.values())))
+                return session.run(feeds)
+
+        return Session()
+
+
+@pytest.mark.parametrize(("kept_bytes", "reference_runs"), [(1 << 30, 1), (100, 3)])
+def test_fp32_outputs_are_computed_once_unless_they_are_large(monkeypatch, kept_bytes, reference_runs):
+    monkeypatch.setattr("trt_mpq.evaluate._KEPT_BYTES", kept_bytes)
+    prepared = prepare(mlp())
+    other = prepared.graph.clone()
+    prepared.graph.graph.name, other.graph.name = "fp32", "other"
+    samples, runtime = prepared.samples(normal(20, 32)), Counting()
+    metric = metric_from_name("sqnr", has_labels=False, outputs=prepared.model.outputs)
+    scorer = Scorer(prepared.graph, runtime, samples, metric, 6)
+    assert [scorer.score(other).value for _ in range(3)] == [1.0, 1.0, 1.0]
+    assert runtime.runs == {"fp32": 20 * reference_runs, "other": 60}
+
+
+def test_progress_counts_samples():
+    prepared = prepare(mlp())
+    steps: list[tuple[int, int]] = []
+    scorer = scorer_of(prepared, prepared.samples(normal(10, 32)), "cosine", 4)
+    scorer.score(prepared.graph, lambda done, total: steps.append((done, total)))
+    assert steps == [(4, 10), (8, 10), (10, 10)]
+
+
+def test_outputs_without_a_batch_axis_reach_the_metric_as_they_are():
+    proto = mlp()
+    proto.graph.node[-1].output[0] = "features"
+    proto.graph.node.append(onnx.helper.make_node("ReduceMean", ["features"], ["output"], name="mean", keepdims=0))
+    del proto.graph.output[0].type.tensor_type.shape.dim[:]
+    prepared = prepare(proto)
+    seen: list[tuple[int, ...]] = []
+
+    def score(outputs, labels, reference):
+        seen.append(outputs["output"].shape)
+        return np.ones(len(labels))
+
+    metric = TaskMetric("shapes", True, False, lambda: PerSampleAccumulator("shapes", score))
+    scorer_of(prepared, prepared.samples(normal(5, 32), np.arange(5)), metric, 2).score(prepared.graph)
+    assert seen == [(), (), ()]
+
+
+# Scoring plans.
+
+
+class FakeScorer:
+    def __init__(self) -> None:
+        self.scored: list[object] = []
+
+    def score(self, graph, progress=None) -> Score:
+        self.scored.append(graph)
+        return Score(float(len(self.scored)), None, 10)
+
+
+def evaluator(path: Path, corrected: set[Precision]) -> tuple[PlanEvaluator, FakeScorer]:
+    scorer = FakeScorer()
+    cache = ScoreCache(path, "c")
+    return PlanEvaluator(lambda plan: plan, scorer, cache, frozenset(corrected)), scorer
+
+
+PLAN = PrecisionPlan.of({"a": INT8, "b": FP16})
+
+
+def test_a_plan_is_scored_once_per_folder(path):
+    first, scorer = evaluator(path, set())
+    assert first(PLAN) == first(PLAN)
+    assert scorer.scored == [PLAN]
+    second, other = evaluator(path, set())
+    assert second(PLAN) == first(PLAN)
+    assert other.scored == []
+
+
+@pytest.mark.parametrize(("corrected", "new"), [({INT8}, 1), ({INT8, FP8}, 1), ({FP8}, 0), (set(), 0)])
+def test_corrections_count_only_for_plans_that_use_them(path, corrected, new):
+    evaluator(path, set())[0](PLAN)
+    other, scorer = evaluator(path, corrected)
+    other(PLAN)
+    assert len(scorer.scored) == new
+
+
+def test_which_corrections_a_plan_gets_is_part_of_its_key(path):
+    mixed = replace(PLAN, assignments=(("a", INT8), ("b", FP8)))
+    scores = [evaluator(path, corrected)[0] for corrected in ({INT8}, {FP8}, {INT8, FP8})]
+    scorers = [evaluator(path, corrected) for corrected in ({INT8}, {FP8}, {INT8, FP8})]
+    for own, scorer in scorers:
+        own(mixed)
+        assert len(scorer.scored) == 1
+    assert all(own.timed(mixed) for own in scores)
+
+
+def test_a_stage_is_shown_only_while_something_is_measured(path):
+    shown: list[str] = []
+
+    @contextmanager
+    def stage():
+        shown.append("begin")
+        yield None
+        shown.append("end")
+
+    own, _ = evaluator(path, set())
+    own.timed(PLAN, stage)
+    own.timed(PLAN, stage)
+    assert shown == ["begin", "end"]
+
+
+def test_the_file_is_one_json_line_per_score(path):
+    evaluator(path, {INT8})[0](PLAN)
+    (line,) = path.read_text(encoding="utf-8").splitlines()
+    assert json.loads(line)[:3] == ["c", f"{PLAN.digest} int8", 1.0]

@@ -1,0 +1,154 @@
+"""Quantizer arithmetic against references written here, and the laws it must keep."""
+
+from __future__ import annotations
+
+import ml_dtypes
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from trt_mpq.errors import CalibrationError
+from trt_mpq.numerics import (
+    channel_amax,
+    codes,
+    fake_quantize,
+    fake_quantize_weights,
+    round_to_half,
+    scale_from_amax,
+)
+from trt_mpq.types import Precision
+
+INTEGERS = {Precision.INT8: (-128, 127), Precision.INT4: (-8, 7)}
+QUANTIZED = (*INTEGERS, Precision.FP8)
+LARGEST = {Precision.INT8: 127.0, Precision.INT4: 7.0, Precision.FP8: 448.0}
+E4M3 = np.arange(256, dtype=np.uint8).view(ml_dtypes.float8_e4m3fn).astype(np.float32)
+E4M3_CODES = np.flatnonzero(np.isfinite(E4M3)).astype(np.uint8)
+
+amaxes = st.floats(0, 4e5, width=32)
+scales = st.integers(1, 0x7BFF).map(lambda bits: np.uint16(bits).view(np.float16).astype(np.float32))
+arrays = hnp.arrays(np.float32, st.integers(1, 40), elements=st.floats(-1e5, 1e5, width=32))
+
+
+def nearest_e4m3(ratio: np.float32) -> np.float32:
+    """By search among all finite codes: the nearest value, of two equally near ones that with even mantissa."""
+    distance = np.abs(E4M3[E4M3_CODES].astype(np.float64) - np.float64(ratio))
+    near = E4M3_CODES[distance == distance.min()]
+    return E4M3[near[near % 2 == 0][0] if len(near) > 1 else near[0]]
+
+
+@pytest.mark.parametrize("precision", INTEGERS)
+@given(values=arrays, scale=scales)
+def test_integer_codes_round_half_to_even_and_saturate(
+    precision: Precision, values: np.ndarray, scale: np.float32
+) -> None:
+    low, high = INTEGERS[precision]
+    expected = [min(max(round(float(ratio)), low), high) for ratio in values / scale]
+    assert codes(values, np.asarray(scale), precision).astype(int).tolist() == expected
+
+
+@pytest.mark.parametrize("precision", INTEGERS)
+def test_ties_and_ends_of_the_integer_range(precision: Precision) -> None:
+    low, high = INTEGERS[precision]
+    ratios = np.float32([0.5, 1.5, 2.5, -0.5, -1.5, high + 0.49, high + 0.5, low - 0.5, low - 9, 1e30, -1e30])
+    expected = [0, 2, 2, 0, -2, high, high, low, low, high, low]
+    assert codes(ratios * 4, np.full((), 4, np.float32), precision).astype(int).tolist() == expected
+
+
+@given(values=arrays, scale=scales)
+def test_fp8_codes_equal_the_cast_and_a_search_among_all_codes(values: np.ndarray, scale: np.float32) -> None:
+    stored = codes(values, np.asarray(scale), Precision.FP8)
+    ratios = np.clip(values / scale, -448, 448)
+    assert stored.dtype == ml_dtypes.float8_e4m3fn
+    np.testing.assert_array_equal(stored.view(np.uint8), ratios.astype(ml_dtypes.float8_e4m3fn).view(np.uint8))
+    np.testing.assert_array_equal(stored.astype(np.float32), [nearest_e4m3(ratio) for ratio in ratios])
+
+
+def test_a_quotient_beyond_float32_saturates() -> None:
+    tiny = np.float32(2.0**-24)
+    assert codes(np.float32([3e38, -3e38]), np.asarray(tiny), Precision.INT8).tolist() == [127, -128]
+
+
+@pytest.mark.parametrize("precision", QUANTIZED)
+@given(amax=amaxes)
+def test_scales_are_positive_float16_values_near_the_definition(precision: Precision, amax: float) -> None:
+    scale = scale_from_amax(amax, precision)
+    assert scale.dtype == np.float32
+    assert scale.shape == ()
+    assert scale > 0
+    assert scale.astype(np.float16).astype(np.float32) == scale
+    exact = amax / LARGEST[precision]
+    assert -exact * 2**-11 <= scale - exact <= max(exact * 2**-10, 2.0**-24)
+
+
+@pytest.mark.parametrize("precision", INTEGERS)
+@given(amax=amaxes, fractions=hnp.arrays(np.float32, 30, elements=st.floats(-1, 1, width=32)))
+def test_integer_error_is_at_most_half_a_step_within_amax(
+    precision: Precision, amax: float, fractions: np.ndarray
+) -> None:
+    values = np.append(fractions, np.float32([1, -1])) * np.float32(amax)
+    scale = scale_from_amax(amax, precision)
+    error = np.abs(values.astype(np.float64) - fake_quantize(values, scale, precision))
+    assert error.max() <= 0.5 * scale * (1 + 1e-4)
+
+
+@given(amax=amaxes, fractions=hnp.arrays(np.float32, 30, elements=st.floats(-1, 1, width=32)))
+def test_fp8_error_is_at_most_half_a_unit_in_the_last_place(amax: float, fractions: np.ndarray) -> None:
+    values = np.append(fractions, np.float32([1, -1])) * np.float32(amax)
+    scale = scale_from_amax(amax, Precision.FP8)
+    error = np.abs(values.astype(np.float64) - fake_quantize(values, scale, Precision.FP8))
+    assert np.all(error <= np.maximum(np.abs(values) * 2.0**-4, scale * 2.0**-10) * (1 + 1e-4))
+
+
+def test_a_subnormal_scale_does_not_clip() -> None:
+    """The nearest float16 to 1.4 * 2^-24 is 2^-24, which would clip the largest value by 28 %."""
+    amax = 127 * 1.4 * 2.0**-24
+    assert scale_from_amax(amax, Precision.INT8) == 2.0**-23
+
+
+@pytest.mark.parametrize("precision", QUANTIZED)
+def test_an_all_zero_tensor_gets_the_smallest_scale(precision: Precision) -> None:
+    assert scale_from_amax(0.0, precision) == 2.0**-24
+    assert not fake_quantize_weights(np.zeros((2, 3), np.float32), 0, precision).any()
+
+
+@pytest.mark.parametrize("amax", [float("nan"), float("inf"), -1.0])
+def test_amax_that_is_no_magnitude_is_refused(amax: float) -> None:
+    with pytest.raises(CalibrationError, match="amax must be finite and not negative"):
+        scale_from_amax(np.float32([1.0, amax]), Precision.INT8)
+
+
+@pytest.mark.parametrize("precision", QUANTIZED)
+def test_amax_beyond_the_float16_range_of_scales_is_refused(precision: Precision) -> None:
+    largest = 65504 * LARGEST[precision]
+    assert scale_from_amax(largest, precision) == 65504
+    with pytest.raises(CalibrationError, match=f"too large for a float16 scale in {precision}"):
+        scale_from_amax(largest * 1.01, precision)
+
+
+@pytest.mark.parametrize("precision", QUANTIZED)
+@pytest.mark.parametrize("axis", [None, 0, 1, 3])
+def test_weights_are_quantized_per_channel_of_the_axis(precision: Precision, axis: int | None) -> None:
+    random = np.random.default_rng(3)
+    weights = (random.standard_normal((4, 6, 3, 2)) * np.exp(random.uniform(-3, 3, (4, 6, 1, 2)))).astype(np.float32)
+    result = fake_quantize_weights(weights, axis, precision)
+    if axis is None:
+        channels, results = [weights], [result]
+    else:
+        channels, results = list(np.moveaxis(weights, axis, 0)), list(np.moveaxis(result, axis, 0))
+    assert channel_amax(weights, axis).ravel().tolist() == [np.abs(channel).max() for channel in channels]
+    for channel, quantized in zip(channels, results, strict=True):
+        scale = scale_from_amax(np.abs(channel).max(), precision)
+        np.testing.assert_array_equal(quantized, fake_quantize(channel, scale, precision))
+
+
+@given(values=hnp.arrays(np.float32, 20, elements=st.floats(-65519, 65519, width=32)))
+def test_rounding_to_half_is_the_nearest_float16(values: np.ndarray) -> None:
+    rounded = round_to_half(values)
+    assert rounded.dtype == np.float32
+    np.testing.assert_array_equal(rounded, [float(np.float16(value)) for value in values])
+
+
+def test_rounding_to_half_overflows_to_infinity() -> None:
+    assert round_to_half(np.float32([65504, 65519.996, 65520, -7e4])).tolist() == [65504, 65504, np.inf, -np.inf]

@@ -1,0 +1,187 @@
+"""Kinds of runs and data, and what a run refuses."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import onnx
+import pytest
+
+from tests.networks import Builder
+from tests.runs import Recorder, start, tiny_cnn, write_data
+from tests.sensitivity.examples import fix_batch
+from trt_mpq.errors import DataError, MetricError, RunFolderError, RuntimeFailure, SettingsError, TargetNotReachable
+from trt_mpq.runtime.onnxruntime import OnnxRuntime
+from trt_mpq.storage import from_json
+from trt_mpq.types import Precision, Score, SearchResult
+
+FP32, FP16, INT4 = Precision.FP32, Precision.FP16, Precision.INT4
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory) -> dict[str, str]:
+    return write_data(tmp_path_factory.mktemp("data"), tiny_cnn())
+
+
+def test_a_4_bit_plan_is_not_deployable_and_says_so(files, tmp_path):
+    report = start(files, tmp_path / "run", precisions="int4", target_accuracy=0.2, search="greedy").report()
+    if report.plan.counts.get(INT4):
+        assert not report.plan.deployable
+        assert any("INT4 is for study" in warning for warning in report.warnings)
+        assert report.not_done == ("no engine: the plan is not deployable",)
+    result = from_json((tmp_path / "run" / "search.json").read_bytes(), SearchResult)
+    assert any(INT4 in tried.plan.counts() for tried in result.path)
+
+
+def test_a_study_plan_in_4_bit_is_marked_in_its_files(files, tmp_path):
+    run = start(files, tmp_path / "run", precisions="int4", target_accuracy=0.01, search="uniform", device="h200")
+    report = run.report()
+    chosen = report.plan.counts
+    assert chosen in ({INT4: 4}, {FP16: 4}), "whichever is modelled to be faster"
+    model = onnx.load(tmp_path / "run" / "typed.onnx")
+    marks = {entry.key: entry.value for entry in model.metadata_props}
+    assert marks["trt_mpq.deployable"] == str(INT4 not in chosen).lower()
+
+
+def test_without_labels_plans_are_judged_by_fidelity(files, tmp_path):
+    unlabelled = {}
+    for name in ("calib", "eval"):
+        np.savez(tmp_path / f"{name}.npz", input=np.load(files[name])["input"])
+        unlabelled[name] = str(tmp_path / f"{name}.npz")
+    report = start({**files, **unlabelled}, tmp_path / "run").report()
+    assert report.accuracy.metric == "sqnr"
+    assert report.accuracy.fp32 == 1.0
+    assert 0.98 <= report.accuracy.plan < 1.0
+
+
+def test_without_evaluation_data_a_note_says_what_that_means(files, tmp_path):
+    given = {name: value for name, value in files.items() if name != "eval"}
+    report = start(given, tmp_path / "run").report()
+    assert report.accuracy.samples == 24
+    assert "no --eval was given: plans are judged on the calibration data, which flatters them" in report.warnings
+
+
+def test_without_calibration_data_only_the_groups_are_found(files, tmp_path):
+    run = start({"model": files["model"]}, tmp_path / "run")
+    assert len(run.inspect().groups) == 4
+    with pytest.raises(DataError, match="no calibration data: pass --calib"):
+        run.calibrate()
+
+
+def test_a_fixed_batch_dimension_goes_through(tmp_path):
+    files = write_data(tmp_path, tiny_cnn(), calib=10, evaluation=30)
+    onnx.save(fix_batch(tiny_cnn(), 4), tmp_path / "fixed.onnx")
+    fixed = start({**files, "model": str(tmp_path / "fixed.onnx")}, tmp_path / "fixed").report()
+    free = start(files, tmp_path / "free", batch=4).report()
+    assert fixed.latency_ms.batch == 4
+    assert fixed.accuracy.samples == 30
+    assert fixed.accuracy.fp32 == free.accuracy.fp32
+    assert fixed.latency_ms.fp16 == pytest.approx(free.latency_ms.fp16), "counts of a fixed batch hold for all of it"
+
+
+def test_equalization_is_reported_against_the_original_model(files, tmp_path):
+    report = start(files, tmp_path / "run", equalize=True).report()
+    assert report.refinement[0].name == "equalization"
+    assert report.refinement[0].detail == "1 pair of layers rescaled"
+    plain = start(files, tmp_path / "plain").report()
+    assert report.refinement[0].before == plain.refinement[0].before
+    assert report.accuracy.fp32 == plain.accuracy.fp32
+
+
+def test_an_overflowing_network_is_delivered_with_fp32_groups(tmp_path):
+    b = Builder(0)
+    large = b.constant("first.weight", (b.random.standard_normal((16, 3, 3, 3)) * 30000).astype(np.float32))
+    x = b.relu("first.relu", b.node("Conv", "first", ["input", large], kernel_shape=[3, 3], pads=[1] * 4))
+    small = b.constant("second.weight", (b.random.standard_normal((16, 16, 3, 3)) / 1e6).astype(np.float32))
+    x = b.relu("second.relu", b.node("Conv", "second", [x, small], kernel_shape=[3, 3], pads=[1] * 4))
+    b.classifier(b.relu("third.relu", b.conv("third", x, (16, 16))), 16, 10)
+    files = write_data(tmp_path, b.model((3, 8, 8), (10,)))
+    report = start(files, tmp_path / "run", target_accuracy=0.5).report()
+    rows = {row.id: row for row in report.group_rows}
+    assert rows["first"].precision is rows["second"].precision is FP32
+    assert rows["third"].precision is not FP32
+    assert "beyond the FP16 range of 65504" in rows["first"].reason
+    assert any(warning.startswith("first stays in FP32: tensor") for warning in report.warnings)
+    outputs = OnnxRuntime(1).load(tmp_path / "run" / "typed.onnx").run({"input": np.ones((1, 3, 8, 8), np.float32)})
+    assert np.isfinite(outputs["output"]).all()
+
+
+# Refusals.
+
+
+def test_a_target_nobody_can_meet_names_the_best_plan_found(files, tmp_path):
+    run = start(files, tmp_path / "run", metric="sqnr", target_accuracy=1.0)
+    with pytest.raises(TargetNotReachable, match=r"reaches the required score 1: the best \(uniform fp16: 4 x fp16\)"):
+        run.report()
+    assert not (tmp_path / "run" / "report.json").exists()
+
+
+def test_fp8_on_a_gpu_without_it_is_refused_before_anything_is_written(files, tmp_path):
+    with pytest.raises(SettingsError, match="orin-agx has no fp8 arithmetic: leave fp8 out of --precisions"):
+        start(files, tmp_path / "run", precisions="fp8", device="orin-agx")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"device": "h300"}, SettingsError, "unknown device 'h300'"),
+        ({"search": "best"}, SettingsError, "unknown search 'best'"),
+        ({"sensitivity": "feeling"}, SettingsError, "feeling"),
+        ({"calibration": "median"}, SettingsError, "unknown calibration 'median': choose one of minmax, percentile"),
+    ],
+)
+def test_unknown_names_are_refused_before_anything_is_written(files, tmp_path, change, error, message):
+    with pytest.raises(error, match=message):
+        start(files, tmp_path / "run", **change)
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_unknown_metric_is_refused_before_calibration(files, tmp_path):
+    observer = Recorder()
+    with pytest.raises(MetricError, match="unknown metric 'guess'"):
+        start(files, tmp_path / "run", observer, metric="guess").report()
+    assert observer.events == []
+
+
+def test_another_models_folder_is_refused(files, tmp_path):
+    start(files, tmp_path / "run")
+    onnx.save(tiny_cnn(seed=1), tmp_path / "other.onnx")
+    with pytest.raises(RunFolderError, match="belongs to another model"):
+        start({**files, "model": str(tmp_path / "other.onnx")}, tmp_path / "run")
+
+
+def test_a_reference_file_that_scores_otherwise_is_an_error(files, tmp_path, monkeypatch):
+    wrong = dict.fromkeys(("reference", "typed"), Score(0.123, None, 100))
+    monkeypatch.setattr("trt_mpq.pipeline.Run._verify", lambda self, progress: wrong)
+    run = start(files, tmp_path / "run", search="uniform")
+    with pytest.raises(RuntimeFailure, match=r"reference.onnx scores .* and the search measured .* delete"):
+        run.emit()
+
+
+# The user's own metric.
+
+
+def test_a_users_metric_that_changes_is_asked_again(files, tmp_path, monkeypatch):
+    module = tmp_path / "my_own_metric.py"
+    monkeypatch.chdir(tmp_path)
+    scores = []
+    for factor in (1.0, 0.5):
+        module.write_text(
+            f"import numpy as np\ndef score(outputs, labels):\n    return {factor} * np.ones(len(labels))\n",
+            encoding="utf-8",
+        )
+        sys.modules.pop("my_own_metric", None)
+        report = start(files, tmp_path / "run", metric="my_own_metric:score", search="uniform").report()
+        scores.append((report.accuracy.fp32, report.accuracy.plan))
+    assert scores == [(1.0, 1.0), (0.5, 0.5)]
+
+
+def test_a_users_metric_that_fails_does_so_before_calibration(files, tmp_path, monkeypatch):
+    (tmp_path / "failing_metric.py").write_text("def score(outputs, labels):\n    return 1 / 0\n", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    observer = Recorder()
+    with pytest.raises(MetricError, match=r"metric failing_metric:score raised ZeroDivisionError"):
+        start(files, tmp_path / "run", observer, metric="failing_metric:score").report()
+    assert observer.stages == ["Scoring FP32"]

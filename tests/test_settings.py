@@ -1,0 +1,147 @@
+"""Settings: what is refused, in which words, and where paths point."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from trt_mpq.errors import SettingsError
+from trt_mpq.settings import Settings, fields_from_job, settings_from
+from trt_mpq.types import Precision
+
+FP16, INT8, FP8, INT4 = Precision.FP16, Precision.INT8, Precision.FP8, Precision.INT4
+
+
+def settings(**fields: object) -> Settings:
+    return settings_from({"model": "m.onnx", **fields}, "here")
+
+
+def test_the_defaults_are_a_full_job():
+    assert settings().precisions == (FP16, INT8)
+    assert settings().target_accuracy == 0.99
+    assert settings().bias_correction
+
+
+@pytest.mark.parametrize(
+    ("given", "ladder"),
+    [
+        (["int8"], (FP16, INT8)),
+        (["int8", "fp16"], (FP16, INT8)),
+        (["int4", "int8", "fp8", "fp8"], (FP16, FP8, INT8, INT4)),
+        ((FP8,), (FP16, FP8)),
+        ("fp16, int8", (FP16, INT8)),
+        ("int4", (FP16, INT4)),
+    ],
+)
+def test_the_ladder_is_ordered_and_starts_with_fp16(given, ladder):
+    assert settings(precisions=given).precisions == ladder
+    assert settings(precisions=given).formats == ladder[1:]
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"precisions": ["int9"]}, "here: precisions: got 'int9', choose from fp16, fp8, int8, int4"),
+        ({"precisions": ["fp16"]}, "here: precisions: name at least one of fp8, int8, int4 beside fp16 (got ['fp16'])"),
+        ({"precisions": ["fp32", "int8"]}, "here: precisions: fp32 is not a rung of the ladder"),
+        ({"precisions": []}, "here: precisions: name at least one of fp8, int8, int4"),
+        ({"precisions": "int8,int9"}, "here: precisions: got 'int9', choose from fp16, fp8, int8, int4"),
+        ({"precisions": 8}, "here: precisions: Input should be a valid tuple (got 8)"),
+        ({"precission": ["int8"]}, "here: precission: unknown setting; known are model, calib, eval, metric"),
+        ({"target_accuracy": 0}, "here: target_accuracy: Input should be greater than 0 (got 0)"),
+        ({"target_accuracy": 1.01}, "here: target_accuracy: Input should be less than or equal to 1 (got 1.01)"),
+        ({"target_accuracy": float("nan")}, "here: target_accuracy: Input should be a finite number (got nan)"),
+        ({"target_accuracy": "most"}, "here: target_accuracy: Input should be a valid number"),
+        ({"noise_amplitude": float("inf")}, "here: noise_amplitude: Input should be a finite number (got inf)"),
+        ({"batch": 0}, "here: batch: Input should be greater than 0 (got 0)"),
+        ({"batch": 2.5}, "here: batch: Input should be a valid integer"),
+        ({"calib_samples": -1}, "here: calib_samples: Input should be greater than 0 (got -1)"),
+        ({"trials": 0}, "here: trials: Input should be greater than 0"),
+        ({"threads": -1}, "here: threads: Input should be greater than or equal to 0"),
+        ({"seed": -1}, "here: seed: Input should be greater than or equal to 0"),
+        ({"bias_correction": "perhaps"}, "here: bias_correction: Input should be a valid boolean"),
+        ({"exclusions": "all"}, "here: exclusions: Input should be 'modelopt' or 'none' (got 'all')"),
+        ({"calib": 3}, "here: calib: Input should be a valid string (got 3)"),
+    ],
+)
+def test_a_bad_field_is_one_sentence(fields, message):
+    with pytest.raises(SettingsError) as caught:
+        settings(**fields)
+    assert str(caught.value).startswith(message)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_model_is_said_without_a_dump():
+    with pytest.raises(SettingsError) as caught:
+        settings_from({"seed": 1}, "job.toml")
+    assert str(caught.value) == "job.toml: model: is needed and was not given"
+
+
+def test_settings_survive_the_manifest():
+    given = settings(precisions=["fp8"], trials=3, calib="calib.npz")
+    assert settings_from(given.model_dump(mode="json"), "manifest") == given
+
+
+def test_settings_cannot_be_changed():
+    with pytest.raises(Exception, match="frozen"):
+        settings().seed = 4
+
+
+# Paths.
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch) -> Path:
+    for name in ("net.onnx", "calib.npz", "recipe.toml", "device.toml"):
+        (tmp_path / name).write_bytes(b"")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_anchored_settings_hold_in_any_folder(files):
+    given = settings(model="net.onnx", calib="recipe.toml:train", eval="cifar10-resnet:test", device="device.toml")
+    found = given.anchored()
+    assert found.model == files / "net.onnx"
+    assert found.calib == f"{files / 'recipe.toml'}:train"
+    assert found.eval == "cifar10-resnet:test", "the name of a committed recipe is no path"
+    assert found.device == str(files / "device.toml")
+    assert found.anchored() == found
+    assert settings(model="net.onnx").anchored().calib is None
+
+
+def test_a_jobs_paths_are_relative_to_the_job(files, monkeypatch):
+    job = files / "job.toml"
+    job.write_text(
+        'model = "net.onnx"\ncalib = "recipe.toml:train"\neval = "other.npz"\nprecisions = ["fp8"]\n', encoding="utf-8"
+    )
+    monkeypatch.chdir("/")
+    assert fields_from_job(job) == {
+        "model": str(files / "net.onnx"),
+        "calib": f"{files / 'recipe.toml'}:train",
+        "eval": "other.npz",
+        "precisions": ["fp8"],
+    }
+
+
+def test_a_jobs_odd_values_are_left_to_validation(files):
+    job = files / "job.toml"
+    job.write_text('model = 3\ncalib = ["a"]\n', encoding="utf-8")
+    with pytest.raises(SettingsError, match=r"job.toml: model: Input is not a valid path .*\(got 3\)"):
+        settings_from(fields_from_job(job), str(job))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"model = ", r"job.toml is not valid TOML: "),
+        (b"\xff\xfe", r"cannot read .*job.toml: "),
+        (None, r"cannot read .*job.toml: No such"),
+    ],
+)
+def test_a_bad_job_file_is_one_sentence(tmp_path, content, message):
+    if content is not None:
+        (tmp_path / "job.toml").write_bytes(content)
+    with pytest.raises(SettingsError, match=message) as caught:
+        fields_from_job(tmp_path / "job.toml")
+    assert "\n" not in str(caught.value)
