@@ -58,21 +58,27 @@ class Row:
 
 
 def jobs(models: list[str], searches: list[str], ladders: list[str]) -> Iterator[list[Job]]:
-    """Lists of jobs that share a run folder and therefore run one after the other."""
+    """Lists of jobs that share a run folder and therefore run one after the other.
+
+    Without refinement there are only the uniform plans and bisection by noise: enough to see what it is worth.
+    """
     for model in models:
         for ladder in ladders:
             for refined in (True, False):
                 yield [
                     Job(model, ladder, refined, search, metric, seed, target)
-                    for search in (searches if refined else [s for s in searches if s != "greedy"])
-                    for metric, seed in [*((m, 0) for m in METRICS), *_random(search)]
+                    for search in searches
+                    for metric, seed in _rankings(search, refined)
                     for target in TARGETS
-                    if search != "uniform" or metric == METRICS[0]
                 ]
 
 
-def _random(search: str) -> list[tuple[str, int]]:
-    return [] if search == "uniform" else [("random", seed) for seed in range(RANDOM_SEEDS)]
+def _rankings(search: str, refined: bool) -> list[tuple[str, int]]:
+    if search == "uniform":
+        return [("noise", 0)]
+    if not refined:
+        return [("noise", 0)] if search == "bisection" else []
+    return [*((metric, 0) for metric in METRICS), *(("random", seed) for seed in range(RANDOM_SEEDS))]
 
 
 def measure(batch: list[Job], samples: int | None, threads: int) -> None:

@@ -170,12 +170,10 @@ def _with_reductions(graph: ir.Model, names: Iterable[str]) -> ir.Model:
 
 
 def _fill(inputs: CalibrationInputs, histograms: Mapping[str, Histogram], report: Callable[[int], None]) -> None:
-    graph_inputs = {str(value.name) for value in inputs.graph.graph.inputs}
-    computed = [name for name in histograms if name not in graph_inputs]
-    session = inputs.runtime.load(with_outputs(inputs.graph, computed))
+    session = inputs.runtime.load(with_outputs(inputs.graph, list(histograms)))
     per_sample = sum(group.input_elements for group in inputs.grouping.groups)
     for chunk in chunks(inputs.samples, max(1, min(inputs.batch, _CHUNK_ELEMENTS // max(per_sample, 1)))):
-        values = {**chunk.batch.feeds, **chunk.run(session)}
+        values = chunk.run(session)
         for name, histogram in histograms.items():
             histogram.add(values[name])
         report(chunk.end)

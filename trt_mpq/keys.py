@@ -21,6 +21,11 @@ def preparation_key(source_sha256: str) -> str:
     return key_of(__version__, source_sha256)
 
 
+def equalization_key(prepared: Model) -> str:
+    """Key of the equalized model, which follows from the prepared one."""
+    return key_of(__version__, prepared.sha256)
+
+
 @dataclass(frozen=True)
 class Keys:
     """The keys of every stage after preparation.
@@ -61,7 +66,7 @@ class Keys:
     @property
     def fp32_score(self) -> str:
         """Context of the score of the FP32 model."""
-        return key_of(self.prepared.sha256, self.choices.runtime.name, self._task)
+        return key_of(__version__, self.prepared.sha256, self.choices.runtime.name, self._task)
 
     @property
     def ranking(self) -> str:

@@ -23,7 +23,7 @@ from trt_mpq.errors import RunFolderError, RuntimeFailure
 from trt_mpq.evaluate import PlanEvaluator, ScoreCache, Scorer
 from trt_mpq.groups import groups_from_model
 from trt_mpq.inputs import Choices, Data, environment
-from trt_mpq.keys import Keys, preparation_key
+from trt_mpq.keys import Keys, equalization_key, preparation_key
 from trt_mpq.latency import LatencyModel
 from trt_mpq.model import load_graph, model_digest, prepare_model, save_graph
 from trt_mpq.network import Network
@@ -140,7 +140,7 @@ class Run:
             return Equalized(replace(self._prepared, path=path.name, sha256=sha256_of(path)), pairs)
 
         return self._stages.value(
-            "equalize", self._prepared.sha256, "equalized.json", Equalized, compute,
+            "equalize", equalization_key(self._prepared), "equalized.json", Equalized, compute,
             others=("equalized.onnx", "equalized.onnx.data"),
         )  # fmt: skip
 

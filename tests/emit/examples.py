@@ -35,7 +35,7 @@ def crossroads(seed: int = 0) -> onnx.ModelProto:
     raw = b.conv("raw", "input", (3, 16))
     scales = b.constant("scales", np.float32([1, 1, 2, 2]))
     upsampled = b.node("Resize", "up", [hub, "", scales], mode="linear")
-    pooled = b.node("AveragePool", "down", [upsampled], kernel_shape=[2, 2], strides=[2, 2])
+    pooled = b.node("MaxPool", "down", [upsampled], kernel_shape=[2, 2], strides=[2, 2])
     joined = b.node("Concat", "join", [total, raw, pooled, "input"], axis=1)
     strided = b.relu("strided.relu", b.conv("strided", joined, (51, 16), stride=2))
     flat = b.node("Flatten", "flat", [b.node("GlobalAveragePool", "pool", [strided])])

@@ -13,7 +13,7 @@ from tests.sensitivity.examples import inputs_for
 from trt_mpq.errors import SettingsError
 from trt_mpq.losses import NormalizedMeanSquare
 from trt_mpq.sensitivity.noise import RELATIVE_STEP, GaussianNoise
-from trt_mpq.types import Precision
+from trt_mpq.types import Precision, Ranges, TensorRange
 
 
 def fragile_middle() -> onnx.ModelProto:
@@ -109,3 +109,19 @@ def test_impossible_settings_are_refused(settings: dict[str, float]) -> None:
 
 def test_steps_are_those_of_the_formats() -> None:
     assert RELATIVE_STEP == {Precision.INT8: 1 / 127, Precision.INT4: 1 / 7, Precision.FP8: 1 / 16}
+
+
+def test_every_block_has_its_own_weight_noise() -> None:
+    b = Builder(3)
+    b.node("MatMul", "fc", ["input", b.normal("fc.weight", (6, 4), 1.0)])
+    proto = b.model((6,), (4,))
+    x = np.repeat(sample_input(proto, 1)["input"], 4, axis=0)
+    inputs = inputs_for(proto, {"input": x}, loss=NormalizedMeanSquare(), candidates=(Precision.INT8,))
+    silent = changed(inputs, ranges=Ranges("none", 4, {"input": TensorRange(0.0, 0.0)}))
+
+    def score(block: int, samples: int) -> float:
+        ranking = GaussianNoise(block=block).rank(changed(silent, sample_limit=samples))
+        return ranking.scores[Precision.INT8]["fc"]
+
+    assert score(block=4, samples=4) == pytest.approx(score(block=4, samples=1), rel=1e-3)
+    assert score(block=1, samples=4) != pytest.approx(score(block=1, samples=1), rel=0.05)

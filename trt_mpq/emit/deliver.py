@@ -38,6 +38,8 @@ def deliver(emitter: Emitter, plan: PrecisionPlan, folder: Path) -> Delivery:
         RunFolderError: A file cannot be written.
     """
     write_text(folder / "plan.json", to_json(plan.as_dict(), dict[str, str]))
+    for name in FLAVOUR_FILES[1:]:  # of an earlier plan, which may have had a weak flavour or larger files
+        (folder / name).unlink(missing_ok=True)
     reference = emitter.reference(plan)
     keep_summation_order(reference.graph)
     save_graph(reference, folder / "reference.onnx")
@@ -47,7 +49,7 @@ def deliver(emitter: Emitter, plan: PrecisionPlan, folder: Path) -> Delivery:
     return Delivery(
         plan=plan.digest,
         deployable=all(precision.deployable for precision in plan.counts()),
-        typed_bytes=(folder / "typed.onnx").stat().st_size,
+        typed_bytes=sum(path.stat().st_size for path in folder.glob("typed.onnx*")),
         weak_missing=_deliver_weak(emitter, plan, folder / "weak.onnx"),
     )
 
@@ -70,7 +72,6 @@ def _deliver_weak(emitter: Emitter, plan: PrecisionPlan, path: Path) -> str | No
     try:
         graph = emitter.weak(plan)
     except ModelError as error:
-        path.unlink(missing_ok=True)
         return str(error)
     save_graph(graph, path)
     return None

@@ -47,6 +47,11 @@ class SensitivityInputs:
     batch: int
     seed: int
 
+    @property
+    def groups(self) -> tuple[LayerGroup, ...]:
+        """The groups that may run in some candidate precision, in network order."""
+        return tuple(group for group in self.grouping.groups if any(map(group.allows, self.candidates)))
+
     def batches(self, block: int | None = None) -> Iterator[Batch]:
         """The samples to use, in order, in batches that do not reach across a multiple of `block` samples."""
         size = self._fixed_batch or (self.batch if block is None else _largest_divisor(block, self.batch))

@@ -115,9 +115,9 @@ class SampleLoss:
         return self._sum(case.batch, outputs, case.reference) - case.loss
 
     def elements(self) -> dict[str, int]:
-        """Elements per sample of every tensor that some group quantizes, seen on the first batch."""
+        """Elements per sample of every tensor that some group may quantize, seen on the first batch."""
         batch = self._inputs.fill(self.cases[0].batch)
-        tensors = dict.fromkeys(read.tensor for group in self._inputs.grouping.groups for read in group.inputs)
+        tensors = dict.fromkeys(read.tensor for group in self._inputs.groups for read in group.inputs)
         sizes = self._inputs.runtime.load(_sizes(self._inputs.graph, tensors)).run(batch.feeds)
         return {tensor: int(size) // batch.size for tensor, size in zip(tensors, sizes.values(), strict=True)}
 

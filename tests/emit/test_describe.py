@@ -1,0 +1,68 @@
+"""Placement as text. Goldens in golden/placement are rewritten by ``python -m tests.emit.test_describe DATA_FOLDER``.
+
+They were read line by line against TensorRT's recommendations: both operands of every weighted op, the
+residual operand of a skip Add, and nothing else.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import onnx
+import pytest
+
+from tests.emit.examples import ALL_NETWORKS, emitter, uniform
+from tests.prepared import prepare
+from trt_mpq.emit import Emitter
+from trt_mpq.emit.describe import describe_placement
+from trt_mpq.types import Precision, PrecisionPlan, Ranges, TensorRange
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "placement"
+MIXED = {"hub": Precision.FP8, "left": Precision.INT8, "right": Precision.FP8, "raw": Precision.FP32}
+
+
+def int8(name: str) -> str:
+    return describe_placement(emitter(name).strong(uniform(name, Precision.INT8)).graph)
+
+
+def mixed() -> str:
+    plan = uniform("crossroads", Precision.FP16).replace(MIXED)
+    return describe_placement(emitter("crossroads").strong(plan).graph)
+
+
+def resnet20(data: Path) -> str:
+    network = prepare(onnx.load(data / "cifar10" / "resnet20.onnx"))
+    tensors = {site.tensor for group in network.grouping.groups for site in group.inputs}
+    ranges = Ranges("minmax", 1, {name: TensorRange(-4, 4, {Precision.INT8: 4.0}) for name in tensors})
+    plan = PrecisionPlan.uniform(network.grouping.groups, Precision.INT8, Precision.FP16)
+    return describe_placement(Emitter(network.graph, network.grouping, ranges).strong(plan).graph)
+
+
+def golden(name: str) -> Path:
+    return GOLDEN / f"{name}.txt"
+
+
+@pytest.mark.parametrize("name", ALL_NETWORKS)
+def test_int8_placement(name: str) -> None:
+    assert int8(name) == golden(name).read_text()
+
+
+def test_mixed_placement() -> None:
+    assert mixed() == golden("crossroads_mixed").read_text()
+
+
+@pytest.mark.data
+def test_resnet20_placement(data_dir: Path) -> None:
+    assert resnet20(data_dir) == golden("resnet20").read_text()
+
+
+def test_an_unquantized_graph_has_no_placement() -> None:
+    assert describe_placement(emitter("mlp").strong(uniform("mlp", Precision.FP16)).graph) == ""
+
+
+if __name__ == "__main__":
+    texts = {**{name: int8(name) for name in ALL_NETWORKS}, "crossroads_mixed": mixed()}
+    texts["resnet20"] = resnet20(Path(sys.argv[1]))
+    for file, text in texts.items():
+        golden(file).write_text(text)

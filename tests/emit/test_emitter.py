@@ -1,0 +1,303 @@
+"""The three flavours: valid, placed as TensorRT wants it, and of one meaning."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator
+from functools import cache
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.emit.examples import ALL_NETWORKS, deviation, emitter, feeds, prepared, run_plainly, uniform
+from tests.prepared import RUNTIME
+from trt_mpq.emit import Emitter
+from trt_mpq.errors import ModelError
+from trt_mpq.opset import convert_opset
+from trt_mpq.types import Precision, PrecisionPlan, Ranges, TensorRange
+
+FP32, FP16, FP8, INT8, INT4 = Precision
+CODES = {INT8: ir.DataType.INT8, FP8: ir.DataType.FLOAT8E4M3FN, INT4: ir.DataType.INT4}
+QDQ = ("QuantizeLinear", "DequantizeLinear")
+networks = pytest.mark.parametrize("name", ALL_NETWORKS)
+few = settings(max_examples=6)
+
+
+def plans(name: str, *precisions: Precision) -> st.SearchStrategy[PrecisionPlan]:
+    """Any plan of the network with these precisions."""
+    ids = [group.id for group in prepared(name).grouping.groups]
+    drawn = st.tuples(*[st.sampled_from(precisions)] * len(ids))
+    return drawn.map(lambda chosen: PrecisionPlan.of(dict(zip(ids, chosen, strict=True))))
+
+
+@cache
+def unrounded(name: str) -> Emitter:
+    """An emitter for which nothing fits into FP16, so that flavours differ in how they write quantizers only."""
+    ranges = prepared(name).calibrated(prepared(name).samples(feeds(name)["input"]))
+    wide = {tensor: TensorRange(-1e6, 1e6, observed.amax) for tensor, observed in ranges.tensors.items()}
+    return Emitter(prepared(name).graph, prepared(name).grouping, Ranges("minmax", 16, wide))
+
+
+def checked(graph: ir.Model) -> bytes:
+    data = ir.to_proto(graph).SerializeToString()
+    onnx.checker.check_model(data, full_check=True)
+    return data
+
+
+def signature(graph: ir.Model) -> list[tuple[str | None, ir.DataType | None, str]]:
+    values = (*graph.graph.inputs, *graph.graph.outputs)
+    return [(value.name, value.dtype, str(value.shape)) for value in values]
+
+
+def dequantized(graph: ir.Model) -> Iterator[tuple[str, int, ir.DataType | None]]:
+    """(node, input number, code type) of everything that reads a DequantizeLinear."""
+    for node in graph.graph:
+        if node.op_type == "DequantizeLinear":
+            assert node.inputs[0] is not None
+            for reader, index in node.outputs[0].uses():
+                yield str(reader.name), index, node.inputs[0].dtype
+
+
+def expected_reads(name: str, plan: PrecisionPlan) -> list[tuple[str, int, ir.DataType]]:
+    """Input and weight of each quantized weighted op, and the residual operand of the Add it has absorbed."""
+    nodes = {node.name: node for node in prepared(name).graph.graph}
+    reads = []
+    for group in prepared(name).grouping.groups:
+        if plan[group.id] in CODES:
+            reads += [(group.id, 0), (group.id, 1)]
+            written = {nodes[member].outputs[0].name for member in group.nodes}
+            for member in group.nodes[1:]:
+                operands = [value for value in nodes[member].inputs if value is not None and value.const_value is None]
+                if nodes[member].op_type == "Add" and len(operands) == 2:
+                    (residual,) = [i for i, value in enumerate(nodes[member].inputs) if value.name not in written]
+                    reads.append((member, residual))
+    by_node = {member: group.id for group in prepared(name).grouping.groups for member in group.nodes}
+    return [(node, index, CODES[plan[by_node[node]]]) for node, index in reads]
+
+
+def assert_quantizers_are_sound(graph: ir.Model, scale_type: ir.DataType | None) -> None:
+    """Scales and zero points of the right type, nothing constant quantized, no DQ before Q, nothing twice."""
+    quantized = []
+    for node in graph.graph:
+        if node.op_type not in QDQ:
+            continue
+        source, scale, zero = node.inputs
+        assert source is not None
+        assert scale is not None
+        assert zero is not None
+        assert zero.const_value is not None
+        assert scale_type in (None, scale.dtype)
+        steps = scale.const_value.numpy().astype(np.float32)
+        assert np.all(steps > 0)
+        np.testing.assert_array_equal(steps.astype(np.float16).astype(np.float32), steps)
+        assert not zero.const_value.numpy().astype(np.float32).any()
+        if node.op_type == "QuantizeLinear":
+            assert source.const_value is None
+            assert source.producer() is None or source.producer().op_type != "DequantizeLinear"
+            quantized.append((source, zero.dtype))
+        else:
+            assert source.dtype is zero.dtype
+            assert (source.const_value is None) == (scale.shape is not None and len(scale.shape) == 0)
+    assert len(set(quantized)) == len(quantized)
+
+
+def assert_named_once(graph: ir.Model) -> None:
+    values = [value.name for value in (*graph.graph.inputs, *graph.graph.initializers.values())]
+    values += [value.name for node in graph.graph for value in node.outputs if value.name]
+    nodes = [node.name for node in graph.graph]
+    assert max(Counter(values).values()) == max(Counter(nodes).values()) == 1
+
+
+@networks
+@pytest.mark.parametrize("precision", [FP16, INT8, FP8, INT4])
+def test_strong_flavour_is_half_around_quantized_reads(name: str, precision: Precision) -> None:
+    graph = emitter(name).strong(uniform(name, precision))
+    checked(graph)
+    assert graph.opset_imports[""] == (21 if precision is INT4 else 19)
+    assert graph.ir_version == (10 if precision is INT4 else 9)
+    assert signature(graph) == signature(prepared(name).graph)
+    assert sorted(dequantized(graph)) == sorted(expected_reads(name, uniform(name, precision)))
+    assert_quantizers_are_sound(graph, ir.DataType.FLOAT16)
+    assert_named_once(graph)
+    original = {node.name for node in prepared(name).graph.graph}
+    for node in graph.graph:
+        for value in (*node.inputs, *node.outputs) if node.name in original else ():
+            if value is not None and value.name != "scales":  # what Resize multiplies sizes by
+                assert value.dtype is not ir.DataType.FLOAT
+
+
+@networks
+@few
+@given(data=st.data())
+def test_any_plan_is_valid_and_placed_right_in_every_flavour(name: str, data: st.DataObject) -> None:
+    plan = data.draw(plans(name, FP32, FP16, INT8, FP8, INT4))
+    strong, reference = emitter(name).strong(plan), emitter(name).reference(plan)
+    for graph in (strong, reference):
+        checked(graph)
+        assert_named_once(graph)
+        assert signature(graph) == signature(prepared(name).graph)
+    assert sorted(dequantized(strong)) == sorted(expected_reads(name, plan))
+    assert_quantizers_are_sound(strong, None)
+    floats = {node.name: node.outputs[0].dtype for node in strong.graph}
+    for group in prepared(name).grouping.groups:
+        wanted = ir.DataType.FLOAT if plan[group.id] is FP32 else ir.DataType.FLOAT16
+        assert {floats[member] for member in group.nodes} == {wanted}
+
+
+@networks
+@few
+@given(data=st.data())
+def test_strong_and_reference_are_bit_equal_where_nothing_is_half(name: str, data: st.DataObject) -> None:
+    """Q/DQ against plain arithmetic, stored codes against folded weights, placement against placement."""
+    plan = data.draw(plans(name, FP32, INT8, FP8, INT4))
+    reference = RUNTIME.load(unrounded(name).reference(plan)).run(feeds(name))
+    strong = RUNTIME.load(unrounded(name).strong(plan)).run(feeds(name))
+    for output, values in reference.items():
+        np.testing.assert_array_equal(strong[output], values)
+
+
+@networks
+@few
+@given(data=st.data())
+def test_weak_and_reference_are_bit_equal_where_nothing_is_half(name: str, data: st.DataObject) -> None:
+    plan = data.draw(plans(name, FP32, INT8))
+    graph = unrounded(name).weak(plan)
+    checked(graph)
+    assert graph.opset_imports[""] == 17
+    assert sorted(dequantized(graph)) == sorted(expected_reads(name, plan))
+    assert_quantizers_are_sound(graph, ir.DataType.FLOAT)
+    reference = RUNTIME.load(unrounded(name).reference(plan)).run(feeds(name))
+    weak = RUNTIME.load(graph).run(feeds(name))
+    for output, values in reference.items():
+        np.testing.assert_array_equal(weak[output], values)
+
+
+@networks
+@few
+@given(data=st.data())
+def test_strong_and_reference_agree_up_to_half_rounding(name: str, data: st.DataObject) -> None:
+    """ONNX Runtime does not round FP16 tensors on the CPU; the last bit may move a value to the next code."""
+    plan = data.draw(plans(name, FP32, FP16, INT8, FP8))
+    reference = RUNTIME.load(emitter(name).reference(plan)).run(feeds(name))
+    strong = RUNTIME.load(emitter(name).strong(plan)).run(feeds(name))
+    for output, values in reference.items():
+        assert deviation(values, strong[output]) < 0.03
+
+
+@networks
+def test_weak_flavour_agrees_up_to_half_rounding(name: str) -> None:
+    for precision, tolerance in ((FP16, 1e-3), (INT8, 0.03)):
+        reference = RUNTIME.load(emitter(name).reference(uniform(name, precision))).run(feeds(name))
+        weak = RUNTIME.load(emitter(name).weak(uniform(name, precision))).run(feeds(name))
+        for output, values in reference.items():
+            assert deviation(values, weak[output]) < tolerance
+
+
+@networks
+@pytest.mark.parametrize("precision", [INT8, FP8, INT4])
+def test_quantization_error_is_that_of_the_format(name: str, precision: Precision) -> None:
+    """Codes that were misplaced, mis-scaled or along the wrong axis would give far more."""
+    exact = RUNTIME.load(prepared(name).graph).run(feeds(name))["output"]
+    quantized = RUNTIME.load(emitter(name).reference(uniform(name, precision))).run(feeds(name))["output"]
+    assert 1e-3 < deviation(exact, quantized) < {INT8: 0.04, FP8: 0.12, INT4: 0.5}[precision]
+
+
+@pytest.mark.parametrize("precision", [FP8, INT4])
+def test_weak_flavour_refuses_what_tensorrt_8_cannot_import(precision: Precision) -> None:
+    plan = uniform("mlp", FP16).replace({"fc2": precision})
+    with pytest.raises(ModelError, match=rf"TensorRT 8.6\) cannot hold {precision}: it imports INT8 only"):
+        emitter("mlp").weak(plan)
+
+
+def test_a_newer_opset_is_kept_by_strong_and_lowered_by_weak() -> None:
+    network = prepared("residual_cnn")
+    newer = Emitter(convert_opset(network.graph, 22), network.grouping, emitter("residual_cnn")._ranges)
+    plan = uniform("residual_cnn", INT8)
+    strong, weak = newer.strong(plan), newer.weak(plan)
+    assert (strong.opset_imports[""], weak.opset_imports[""]) == (22, 17)
+    expected = RUNTIME.load(emitter("residual_cnn").reference(plan)).run(feeds("residual_cnn"))["output"]
+    for graph in (strong, weak, newer.reference(plan)):
+        checked(graph)
+        assert deviation(expected, RUNTIME.load(graph).run(feeds("residual_cnn"))["output"]) < 0.03
+
+
+def test_emitting_changes_nothing_and_repeats_itself() -> None:
+    network = prepared("crossroads")
+    before = ir.to_proto(network.graph).SerializeToString(deterministic=True)
+    shared = emitter("crossroads")
+    for precision in (INT8, FP16, FP8, INT4, INT8):
+        plan = uniform("crossroads", precision)
+        fresh = Emitter(network.graph, network.grouping, shared._ranges)
+        for write, again in ((shared.reference, fresh.reference), (shared.strong, fresh.strong)):
+            first, second = (ir.to_proto(emit(plan)).SerializeToString(deterministic=True) for emit in (write, again))
+            assert first == second
+    assert ir.to_proto(network.graph).SerializeToString(deterministic=True) == before
+
+
+def test_a_tensor_read_in_three_formats_has_one_quantizer_each() -> None:
+    plan = uniform("crossroads", FP16).replace({"left": INT8, "right": FP8, "raw": INT8, "strided": INT4})
+    graph = emitter("crossroads").strong(plan)
+    checked(graph)
+    quantizers = Counter(
+        (str(node.inputs[0].name), node.outputs[0].dtype) for node in graph.graph if node.op_type == "QuantizeLinear"
+    )
+    hub = next(node.outputs[0].name for node in graph.graph if node.name == "hub.relu")
+    assert quantizers[str(hub), ir.DataType.INT8] == quantizers[str(hub), ir.DataType.FLOAT8E4M3FN] == 1
+    assert max(quantizers.values()) == 1
+    assert {value.name for value in graph.graph.outputs} == {"output", "hub"}
+
+
+def test_layers_that_share_a_weight_share_its_codes() -> None:
+    graph = emitter("crossroads").strong(uniform("crossroads", INT8))
+    nodes = {node.name: node for node in graph.graph}
+    assert nodes["left"].inputs[1] is nodes["right"].inputs[1]
+    mixed = emitter("crossroads").strong(uniform("crossroads", INT8).replace({"right": FP16}))
+    nodes = {node.name: node for node in mixed.graph}
+    assert nodes["right"].inputs[1].const_value is not None
+
+
+def test_stored_codes_take_as_many_bits_as_the_format() -> None:
+    """What a plan saves is on disk: the file shrinks with the width of the codes."""
+    sizes = {p: len(checked(emitter("mlp").strong(uniform("mlp", p)))) for p in (FP16, INT8, INT4)}
+    weights = sum(math.prod(group.weight.shape) for group in prepared("mlp").grouping.groups)
+    assert sizes[FP16] - sizes[INT8] == pytest.approx(weights, rel=0.5)
+    assert sizes[INT8] - sizes[INT4] == pytest.approx(weights / 2, rel=0.1)
+
+
+def test_metadata_says_what_the_file_is() -> None:
+    plan = uniform("mlp", INT4)
+    strong, reference = emitter("mlp").strong(plan), emitter("mlp").reference(uniform("mlp", INT8))
+    assert strong.metadata_props["trt_mpq.plan"] == plan.digest
+    assert strong.metadata_props["trt_mpq.flavour"] == "strong"
+    assert strong.metadata_props["trt_mpq.deployable"] == "false"
+    assert reference.metadata_props["trt_mpq.deployable"] == "true"
+
+
+@pytest.mark.parametrize("precision", [INT8, FP8])
+def test_our_session_runs_typed_graphs_as_if_nothing_were_optimized(precision: Precision) -> None:
+    """ONNX Runtime's Q/DQ passes drop a Relu before an FP8 QuantizeLinear and round biases to INT32 in FP16.
+
+    The stem's bias is large against its scales, which overflows when it is divided by them in FP16.
+    """
+    network = prepared("residual_cnn")
+    ranges = emitter("residual_cnn")._ranges
+    groups = {group.id: np.full(group.weight.shape[0], 30, np.float32) for group in network.grouping.groups[:2]}
+    corrections = {(name, precision): delta for name, delta in groups.items()}
+    corrected = Emitter(network.graph, network.grouping, ranges, corrections)
+    strong = corrected.strong(uniform("residual_cnn", precision))
+    ours = RUNTIME.load(strong).run(feeds("residual_cnn"))["output"]
+    np.testing.assert_array_equal(ours, run_plainly(strong, feeds("residual_cnn"), "ORT_DISABLE_ALL")["output"])
+
+
+@networks
+@pytest.mark.parametrize("precision", [FP16, INT8, FP8, INT4])
+def test_our_session_runs_every_flavour_as_if_nothing_were_optimized(name: str, precision: Precision) -> None:
+    for graph in (emitter(name).strong(uniform(name, precision)), emitter(name).reference(uniform(name, precision))):
+        ours = RUNTIME.load(graph).run(feeds(name))
+        for output, values in run_plainly(graph, feeds(name), "ORT_DISABLE_ALL").items():
+            np.testing.assert_array_equal(ours[output], values)

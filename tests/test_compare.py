@@ -1,0 +1,131 @@
+"""Error figures by hand, and Polygraphy's verdict on good and broken models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from tests.emit.examples import emitter, feeds, prepared, uniform
+from trt_mpq.compare import compare_models, cosine, max_abs_error, sqnr_db
+from trt_mpq.dataset import Samples
+from trt_mpq.errors import RuntimeFailure
+from trt_mpq.model import save_graph
+from trt_mpq.runtime.polygraphy import compare_runs
+from trt_mpq.types import OutputComparison, Precision
+
+vectors = hnp.arrays(np.int16, 6).map(lambda steps: steps.astype(np.float32) / 256)
+
+
+def test_figures_of_a_small_example() -> None:
+    reference, tested = np.float32([[3, 4], [0, 0]]), np.float32([[3, 3], [0, 1]])
+    assert sqnr_db(reference, tested) == pytest.approx(10 * np.log10(25 / 2))
+    assert cosine(reference, tested) == pytest.approx((9 + 12) / (5 * np.sqrt(9 + 9 + 1)))
+    assert max_abs_error(reference, tested) == 1
+
+
+def test_equal_outputs_have_no_noise() -> None:
+    values = np.float32([1, -2, 3])
+    assert sqnr_db(values, values.copy()) is None
+    assert cosine(values, values) == pytest.approx(1)
+    assert max_abs_error(values, values) == 0
+
+
+@pytest.mark.parametrize(("tested", "angle"), [([0, 0], 1.0), ([0, 1], 0.0)])
+def test_the_angle_to_nothing_is_defined(tested: list[float], angle: float) -> None:
+    assert cosine(np.zeros(2, np.float32), np.float32(tested)) == angle
+
+
+def test_infinite_outputs_give_finite_figures() -> None:
+    reference = np.float32([1, 2, -np.inf, np.nan])
+    assert sqnr_db(reference, np.float32([1, 2, -np.inf, 5])) is None
+    overflown = np.float32([1, np.inf, 0, 0])
+    figures = (sqnr_db(reference, overflown), cosine(reference, overflown), max_abs_error(reference, overflown))
+    assert np.isfinite(np.array(figures, dtype=np.float64)).all()
+    assert figures[2] == pytest.approx(np.finfo(np.float32).max)
+
+
+@given(reference=vectors, tested=vectors, factor=st.sampled_from([0.25, 8.0]))
+def test_ratios_do_not_depend_on_the_unit(reference: np.ndarray, tested: np.ndarray, factor: np.float32) -> None:
+    scaled = (reference * np.float32(factor), tested * np.float32(factor))
+    assert cosine(*scaled) == pytest.approx(cosine(reference, tested), abs=1e-9)
+    before, after = sqnr_db(reference, tested), sqnr_db(*scaled)
+    if reference.any():
+        assert after == (None if before is None else pytest.approx(before, abs=1e-6))
+
+
+def samples(name: str, count: int = 10) -> Samples:
+    return prepared(name).samples(feeds(name)["input"][:count])
+
+
+def written(name: str, folder: Path, precision: Precision) -> tuple[Path, Path]:
+    """The FP32 and the typed file of a network."""
+    save_graph(prepared(name).graph.clone(), folder / "fp32.onnx")
+    save_graph(emitter(name).strong(uniform(name, precision)), folder / "typed.onnx")
+    return folder / "fp32.onnx", folder / "typed.onnx"
+
+
+@pytest.mark.parametrize("precision", [Precision.INT8, Precision.FP8])
+def test_a_good_typed_model_passes_in_silence(
+    precision: Precision, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    fp32, typed = written("crossroads", tmp_path, precision)
+    result = compare_models(fp32, typed, samples("crossroads"), batch=4, limit=9)
+    assert capfd.readouterr() == ("", "")
+    assert result.samples == 9
+    assert [output.output for output in result.outputs] == ["output", "hub"]
+    for output in result.outputs:
+        assert output.passed
+        assert output.sqnr_db is not None
+        assert output.sqnr_db > 20
+        assert output.cosine > 0.99
+        assert 0 < output.max_abs_error < 1
+
+
+def test_figures_do_not_depend_on_the_batch(tmp_path: Path) -> None:
+    fp32, typed = written("mlp", tmp_path, Precision.INT8)
+    (whole,), (parts,) = (compare_models(fp32, typed, samples("mlp"), batch, 10).outputs for batch in (10, 3))
+    assert parts.sqnr_db == pytest.approx(whole.sqnr_db, rel=1e-3)
+    assert parts.max_abs_error == pytest.approx(whole.max_abs_error, rel=1e-3)
+
+
+def test_a_model_is_bit_equal_to_itself(tmp_path: Path) -> None:
+    fp32, _ = written("mlp", tmp_path, Precision.INT8)
+    (output,) = compare_models(fp32, fp32, samples("mlp"), 4, 10).outputs
+    assert output == OutputComparison("output", None, pytest.approx(1.0), 0.0, True)
+
+
+def test_a_broken_typed_model_fails_and_only_its_broken_output(tmp_path: Path) -> None:
+    fp32, typed = written("crossroads", tmp_path, Precision.INT8)
+    proto = onnx.load(typed)
+    scale = next(tensor for tensor in proto.graph.initializer if tensor.name == "strided.weight_int8_scale")
+    scale.raw_data = (onnx.numpy_helper.to_array(scale) * np.float16(-9)).astype(np.float16).tobytes()
+    onnx.save(proto, typed)
+    verdicts = {output.output: output for output in compare_models(fp32, typed, samples("crossroads"), 4, 10).outputs}
+    assert verdicts["hub"].passed
+    assert not verdicts["output"].passed
+    assert verdicts["output"].sqnr_db is not None
+    assert verdicts["output"].sqnr_db < 10
+
+
+@pytest.mark.parametrize("broken", ["fp32.onnx", "typed.onnx"])
+def test_a_model_that_cannot_be_loaded_is_an_error_in_silence(
+    broken: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    fp32, typed = written("mlp", tmp_path, Precision.INT8)
+    (tmp_path / broken).write_bytes(b"nonsense")
+    with pytest.raises(RuntimeFailure, match=r"could not compare fp32\.onnx with typed\.onnx: .*INVALID_PROTOBUF"):
+        compare_models(fp32, typed, samples("mlp"), 4, 10)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_inputs_that_do_not_fit_are_an_error_in_silence(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    fp32, typed = written("mlp", tmp_path, Precision.INT8)
+    with pytest.raises(RuntimeFailure, match="incompatible shape"):
+        compare_runs(fp32, typed, [{"input": np.zeros((2, 7), np.float32)}], 0.1, 0.1)
+    assert capfd.readouterr() == ("", "")
