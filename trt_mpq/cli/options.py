@@ -86,7 +86,7 @@ NoiseAmplitude = Annotated[
 
 Calibration = Annotated[
     str | None,
-    _setting("Quantizers", "--calibration", "Ranges by: minmax, percentile, mse, entropy (default: minmax)."),
+    _setting("Quantizers", "--calibration", "Ranges by: minmax, percentile, mse, entropy (default: mse)."),
 ]
 BiasCorrection = Annotated[
     bool | None,

@@ -29,6 +29,8 @@ QuantizerWriter = Callable[[ir.Graph, ir.Value, FloatArray, Precision, str], ir.
 
 _E4M3_SPREAD = np.float32(2**20 - 1)
 _E4M3_FLOOR = np.float32(1.5 * 2**14)
+_E4M3_REACH = 460.0
+"""What lies between 448 and this is rounded to 448 without being clipped (464 is the tie with 480)."""
 
 
 @dataclass(frozen=True)
@@ -85,28 +87,59 @@ def insert_qdq(graph: ir.Graph, value: ir.Value, scale: FloatArray, precision: P
 def insert_fake_quantizer(
     graph: ir.Graph, value: ir.Value, scale: FloatArray, precision: Precision, name: str
 ) -> ir.Value:
-    """The same values as `insert_qdq` gives, in plain float32 arithmetic.
+    """The same values as `insert_qdq` gives, in what ONNX Runtime computes fastest and at every level alike.
 
-    ONNX Runtime's own Q/DQ is not used to evaluate: its E4M3 casts are scalar code, and from
-    ``ORT_ENABLE_EXTENDED`` up it drops a Relu before an FP8 QuantizeLinear. Plain arithmetic is as fast,
-    and means the same at every optimization level.
-
-    For E4M3 the rounding to four significant bits is an addition that pushes the low bits out:
-    ``c = max((2^20 - 1)|y|, 1.5 * 2^14); (c + y) - c``. It is equal to the E4M3FN cast for every float32
-    magnitude up to 448, ties and subnormals included (tests/emit/test_quantizers.py goes through all of
-    them). Dekker's and Veltkamp's splittings (Dekker 1971) round ties or binade ends differently.
+    That is its own Q/DQ for INT8, and plain arithmetic for the others: its E4M3 casts are scalar code, a Relu
+    before an FP8 QuantizeLinear gets lost at its default level, and INT4 needs opset 21.
     """
+    if precision is Precision.INT8:
+        return insert_qdq(graph, value, scale, precision, name)
     step = _Chain(graph, value, f"{name}_{precision}")
     scale_value = add_constant(graph, f"{name}_{precision}_scale", scale)
+    ratio = step("Div", value, scale_value)
+    if precision is Precision.FP8:
+        low, high = _reach(value)
+        rounded = _insert_e4m3(graph, step, ratio, low / float(scale), high / float(scale))
+    else:
+        rounded = _insert_clip(graph, step, step("Round", ratio), precision)
+    return step("Mul", rounded, scale_value)
+
+
+def _insert_e4m3(graph: ir.Graph, step: _Chain, ratio: ir.Value, low: float, high: float) -> ir.Value:
+    """Round `ratio`, which lies between `low` and `high`, to E4M3FN values.
+
+    Rounding to four significant bits is an addition that pushes the low bits out:
+    ``c = max((2^20 - 1)|y|, 1.5 * 2^14); (c + y) - c``. It is equal to the E4M3FN cast for every float32
+    magnitude up to 448, ties and subnormals included, and gives 448 up to 460 (tests/emit/test_quantizers.py goes
+    through whole binades). Dekker's and Veltkamp's splittings (Dekker 1971) round ties or binade ends differently.
+    """
+    bounded = max(-low, high) <= _E4M3_REACH
+    y = ratio if bounded else _insert_clip(graph, step, ratio, Precision.FP8)
+    magnitude = y if low >= 0 else step("Abs", y)
+    spread = step("Mul", magnitude, add_constant(graph, "fp8_spread", _E4M3_SPREAD))
+    carrier = step("Max", spread, add_constant(graph, "fp8_floor", _E4M3_FLOOR))
+    return step("Sub", step("Add", carrier, y), carrier)
+
+
+def _insert_clip(graph: ir.Graph, step: _Chain, value: ir.Value, precision: Precision) -> ir.Value:
     low = add_constant(graph, f"{precision}_low", np.float32(QMIN[precision]))
     high = add_constant(graph, f"{precision}_high", np.float32(QMAX[precision]))
-    ratio = step("Div", value, scale_value)
-    if precision is not Precision.FP8:
-        return step("Mul", step("Clip", step("Round", ratio), low, high), scale_value)
-    bounded = step("Clip", ratio, low, high)
-    spread = step("Mul", step("Abs", bounded), add_constant(graph, "fp8_spread", _E4M3_SPREAD))
-    carrier = step("Max", spread, add_constant(graph, "fp8_floor", _E4M3_FLOOR))
-    return step("Mul", step("Sub", step("Add", carrier, bounded), carrier), scale_value)
+    return step("Clip", value, low, high)
+
+
+def _reach(value: ir.Value) -> tuple[float, float]:
+    """Bounds of what a tensor can hold, where the node that writes it is a Relu or a Clip."""
+    node = value.producer()
+    if node is not None and node.op_type == "Relu":
+        return 0.0, np.inf
+    if node is not None and node.op_type == "Clip":
+        bounds = dict(enumerate(node.inputs))
+        return _constant_or(bounds.get(1), -np.inf), _constant_or(bounds.get(2), np.inf)
+    return -np.inf, np.inf
+
+
+def _constant_or(value: ir.Value | None, otherwise: float) -> float:
+    return otherwise if value is None or value.const_value is None else float(constant_array(value))
 
 
 def insert_stored_weight(
