@@ -98,6 +98,53 @@ def test_e4m3_arithmetic_equals_ml_dtypes_at_every_boundary(scale: float) -> Non
     np.testing.assert_array_equal(quantized(values, scale, Precision.FP8), expected)
 
 
+def test_e4m3_arithmetic_saturates_just_above_the_last_value_without_a_clip() -> None:
+    """Every float from 448 to 460, and what a Clip or a Relu lets through."""
+    values = np.arange(np.float32(448).view(np.uint32), np.float32(460).view(np.uint32) + 1, dtype=np.uint32)
+    assert set(behind("Clip", values.view(np.float32), -460.0, 460.0)) == {448.0}
+
+
+@pytest.mark.parametrize(
+    ("operator", "bounds", "saved"),
+    [
+        ("Relu", (), {"Abs"}),
+        ("Clip", (0.0, 6.0), {"Abs", "Clip"}),
+        ("Clip", (-3.0, 4.0), {"Clip"}),
+        ("Clip", (0.0, 6.5), {"Abs"}),
+        ("Clip", (-7.0, 6.0), set()),
+        ("Clip", (0.5,), {"Abs"}),
+        ("Neg", (), set()),
+    ],
+)
+def test_known_bounds_save_steps_and_change_nothing(operator: str, bounds: tuple[float, ...], saved: set[str]) -> None:
+    scale = float(np.float16(6 / 448))
+    values = np.concatenate([boundaries(Precision.FP8)[:-11] * np.float32(scale), np.linspace(-9, 9, 10_001)])
+    values = values.astype(np.float32)
+    limited = {
+        "Relu": lambda: np.maximum(values, 0),
+        "Clip": lambda: np.clip(values, np.float32(bounds[0]), np.float32(bounds[1] if bounds[1:] else np.inf)),
+        "Neg": lambda: -values,
+    }[operator]()
+    np.testing.assert_array_equal(behind(operator, values, *bounds, scale=scale), cast_to_e4m3(limited, scale))
+    written = [node.op_type for node in quantizer_behind(operator, *bounds, scale=scale).graph][1:]
+    assert {"Abs", "Clip"} - set(written) == saved
+
+
+def quantizer_behind(operator: str, *bounds: float, scale: float) -> ir.Model:
+    """A graph that quantizes to FP8 what one operator gives."""
+    x = ir.val("x", ir.DataType.FLOAT, ["n"])
+    graph = ir.Graph([x], [], nodes=[], opset_imports={"": 19}, name="quantizer")
+    constants = [add_constant(graph, f"bound{i}", np.float32(bound)) for i, bound in enumerate(bounds)]
+    value = insert_node(graph, operator, [x, *constants], "limited", after=None)
+    graph.outputs.append(insert_fake_quantizer(graph, value, np.asarray(scale, np.float32), Precision.FP8, "x"))
+    return ir.Model(graph, ir_version=9)
+
+
+def behind(operator: str, values: np.ndarray, *bounds: float, scale: float = 1.0) -> np.ndarray:
+    (result,) = OnnxRuntime(2).load(quantizer_behind(operator, *bounds, scale=scale)).run({"x": values}).values()
+    return result
+
+
 @pytest.mark.parametrize("precision", [Precision.INT8, Precision.INT4])
 @pytest.mark.parametrize("scale", SCALES)
 def test_integer_arithmetic_rounds_half_to_even_at_every_boundary(precision: Precision, scale: float) -> None:
