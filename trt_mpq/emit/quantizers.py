@@ -139,7 +139,7 @@ def _reach(value: ir.Value) -> tuple[float, float]:
 
 
 def _constant_or(value: ir.Value | None, otherwise: float) -> float:
-    return otherwise if value is None or value.const_value is None else float(constant_array(value))
+    return otherwise if value is None or value.const_value is None else constant_array(value).item()
 
 
 def insert_stored_weight(
