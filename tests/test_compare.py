@@ -12,12 +12,15 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from tests.emit.examples import emitter, feeds, prepared, uniform
+from tests.networks import mlp
+from tests.prepared import RUNTIME, prepare
 from trt_mpq.compare import compare_models, cosine, max_abs_error, sqnr_db
 from trt_mpq.dataset import Samples
+from trt_mpq.emit import Emitter
 from trt_mpq.errors import RuntimeFailure
 from trt_mpq.model import save_graph
 from trt_mpq.runtime.polygraphy import compare_runs
-from trt_mpq.types import OutputComparison, Precision
+from trt_mpq.types import OutputComparison, Precision, PrecisionPlan
 
 vectors = hnp.arrays(np.int16, 6).map(lambda steps: steps.astype(np.float32) / 256)
 
@@ -129,3 +132,38 @@ def test_inputs_that_do_not_fit_are_an_error_in_silence(tmp_path: Path, capfd: p
     with pytest.raises(RuntimeFailure, match="incompatible shape"):
         compare_runs(fp32, typed, [{"input": np.zeros((2, 7), np.float32)}], 0.1, 0.1)
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("order", [(0.0, 1.0), (1.0, 0.0)])
+def test_one_bad_batch_is_enough_to_fail(order: tuple[float, float], tmp_path: Path) -> None:
+    """With its first weight negated, the network is right for an input of zeros only."""
+    fp32, typed = written("mlp", tmp_path, Precision.INT8)
+    proto = onnx.load(fp32)
+    weight = next(tensor for tensor in proto.graph.initializer if tensor.name == "fc1.weight")
+    weight.raw_data = (-onnx.numpy_helper.to_array(weight)).tobytes()
+    onnx.save(proto, typed)
+    batches = [{"input": feeds("mlp")["input"][:4] * np.float32(factor)} for factor in order]
+    assert compare_runs(fp32, typed, batches[:1], 0.1, 0.1).passed == {"output": order[0] == 0.0}
+    assert compare_runs(fp32, typed, batches, 0.1, 0.1).passed == {"output": False}
+
+
+def test_rows_that_only_fill_a_fixed_batch_do_not_count(tmp_path: Path) -> None:
+    proto = mlp()
+    for value in (*proto.graph.input, *proto.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = 4
+    fixed = prepare(proto)
+    save_graph(fixed.graph.clone(), tmp_path / "fp32.onnx")
+    plan = PrecisionPlan.uniform(fixed.grouping.groups, Precision.INT8, Precision.FP16)
+    ranges = fixed.calibrated(fixed.samples(feeds("mlp")["input"][:8]), batch=4)
+    save_graph(Emitter(fixed.graph, fixed.grouping, ranges).strong(plan), tmp_path / "typed.onnx")
+    few = fixed.samples(feeds("mlp")["input"][:5])
+    (output,) = compare_models(tmp_path / "fp32.onnx", tmp_path / "typed.onnx", few, batch=3, limit=64).outputs
+    padded = np.concatenate([feeds("mlp")["input"][:5], np.repeat(feeds("mlp")["input"][4:5], 3, axis=0)])
+    exact, given = (
+        np.concatenate([RUNTIME.load(tmp_path / name).run({"input": part})["output"] for part in np.split(padded, 2)])[
+            :5
+        ]
+        for name in ("fp32.onnx", "typed.onnx")
+    )
+    noise, signal = (np.sum(values.astype(np.float64) ** 2) for values in (exact - given, exact))
+    assert output.sqnr_db == pytest.approx(10 * np.log10(signal / noise), rel=1e-4)

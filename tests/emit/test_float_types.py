@@ -225,6 +225,9 @@ def test_reading_a_shape_costs_no_cast() -> None:
     network = prepare(parse("g (float[n,4] x) => (int64[2] y, float[n,4] z) { a = Exp(x) y = Shape(a) z = Neg(a) }"))
     graph = emitter_of(network).strong(NOTHING_QUANTIZED).graph
     assert [node.op_type for node in graph].count("Cast") == 2  # input to half, output to float
+    network = prepare(parse("g (float[n,4] x) => (int64[2] y) { y = Shape(x) }"))
+    for graph in (emitter_of(network).strong(NOTHING_QUANTIZED), emitter_of(network).reference(NOTHING_QUANTIZED)):
+        assert [node.op_type for node in graph.graph] == ["Shape"]
 
 
 def test_one_tensor_is_cast_once_for_all_its_readers() -> None:

@@ -21,12 +21,12 @@ def _lines(graph: ir.Graph) -> Iterator[str]:
             stored, scale = node.inputs[0], node.inputs[1]
             if stored is None or scale is None or stored.dtype is None or scale.dtype is None:
                 raise ValueError(f"DequantizeLinear {node.name} lacks its input or scale")
-            quantize = stored.producer()
-            source = stored.name if quantize is None or quantize.inputs[0] is None else quantize.inputs[0].name
-            axis = "per tensor" if scale.shape is not None and len(scale.shape) == 0 else f"axis {_axis(node)}"
+            axis = f"axis {node.attributes['axis'].as_int()}" if "axis" in node.attributes else "per tensor"
             for user, index in node.outputs[0].uses():
-                yield f"{user.name}[{index}] <- {source} {stored.dtype.name} {axis} scale {scale.dtype.name}"
+                yield f"{user.name}[{index}] <- {_source(stored)} {stored.dtype.name} {axis} scale {scale.dtype.name}"
 
 
-def _axis(node: ir.Node) -> int:
-    return node.attributes.get_int("axis", 1)
+def _source(stored: ir.Value) -> str | None:
+    """What codes stand for: the tensor that is quantized, or the constant itself."""
+    quantize = stored.producer()
+    return stored.name if quantize is None or quantize.inputs[0] is None else quantize.inputs[0].name

@@ -59,8 +59,10 @@ class Emitter:
     def reference(self, plan: PrecisionPlan) -> ir.Model:
         """The FP32 graph that computes what `plan` means, for the reference runtime.
 
-        Weights are folded to the values they stand for; activations go through plain arithmetic
-        (`quantizers.insert_fake_quantizer`) and Cast pairs (`float_types.round_to_half`).
+        Weights are folded to the values they stand for; activations go through quantizers
+        (`quantizers.insert_fake_quantizer`) and Cast pairs (`float_types.round_to_half`). Dequantized values are
+        not rounded to FP16, although *strong* gives them that type: a fused kernel sums codes, and applies the
+        scales to the sum.
         """
         model = self._start(self._graph.clone(), plan, "reference")
         nodes = _nodes_by_name(model.graph)
