@@ -44,5 +44,5 @@ def test_what_does_not_count_samples_is_left_whole(shape, expected):
 
 
 def test_the_fixed_batch_is_read_from_the_model():
-    assert fixed_batch(samples(3, 4)) == 4
-    assert fixed_batch(samples(3, "batch")) is None
+    assert fixed_batch(samples(3, 4).inputs) == 4
+    assert fixed_batch(samples(3, "batch").inputs) is None

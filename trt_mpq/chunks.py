@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from trt_mpq.dataset import Batch, Samples, pad_batch
 from trt_mpq.runtime.base import Array, Arrays, Session
+from trt_mpq.types import TensorSpec
 
 
 @dataclass(frozen=True)
@@ -39,14 +40,14 @@ class Chunk:
         return value[: len(value) // rows * self.batch.size]
 
 
-def fixed_batch(samples: Samples) -> int | None:
-    """The batch dimension that the model fixes, or None if it takes any."""
-    size = samples.inputs[0].shape[0]
+def fixed_batch(inputs: tuple[TensorSpec, ...]) -> int | None:
+    """The batch dimension that a model with these inputs fixes, or None if it takes any."""
+    size = inputs[0].shape[0] if inputs[0].shape else None
     return size if isinstance(size, int) else None
 
 
 def chunks(samples: Samples, size: int) -> Iterator[Chunk]:
     """All samples in order, at most `size` at a time, or exactly as many as the model fixes."""
-    fixed = fixed_batch(samples)
+    fixed = fixed_batch(samples.inputs)
     for batch in samples.batches(fixed or size):
         yield Chunk(batch, pad_batch(batch, fixed).feeds if fixed else batch.feeds)

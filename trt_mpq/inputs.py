@@ -10,11 +10,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from trt_mpq import __version__
+from trt_mpq.chunks import fixed_batch
 from trt_mpq.dataset import Samples, open_samples
 from trt_mpq.errors import DataError, SettingsError
 from trt_mpq.histogram import METHODS
 from trt_mpq.losses import Loss, loss_for
-from trt_mpq.metrics import TaskMetric, metric_from_name
+from trt_mpq.metrics import TaskMetric, is_classifier, metric_from_name
 from trt_mpq.runtime.base import Runtime
 from trt_mpq.runtime.onnxruntime import OnnxRuntime
 from trt_mpq.search import Search, search_from_name
@@ -82,17 +83,12 @@ class Data:
     @property
     def batch(self) -> int:
         """Samples per inference: what was asked for, or what the model fixes."""
-        return self._fixed_batch or self._settings.batch
+        return fixed_batch(self._model.inputs) or self._settings.batch
 
     @property
     def counted_batches(self) -> int:
         """How many times `batch` holds the samples that group counts hold for: one, or what the model fixes."""
-        return 1 if self._fixed_batch else self.batch
-
-    @property
-    def _fixed_batch(self) -> int | None:
-        size = self._model.inputs[0].shape[0] if self._model.inputs[0].shape else None
-        return size if isinstance(size, int) else None
+        return 1 if fixed_batch(self._model.inputs) else self.batch
 
     @cached_property
     def metric(self) -> TaskMetric:
@@ -112,8 +108,7 @@ class Data:
     @cached_property
     def loss(self) -> Loss:
         """What the sensitivity metrics measure on the calibration data."""
-        classes = len(self._model.outputs) == 1 and len(self._model.outputs[0].shape) == 2
-        classification = classes and self.metric.name in _CLASSIFICATION
+        classification = is_classifier(self._model.outputs) and self.metric.name in _CLASSIFICATION
         return loss_for(has_labels=self.calibration.has_labels and classification, classification=classification)
 
     @cached_property
