@@ -20,10 +20,9 @@ from trt_mpq.errors import CalibrationError
 from trt_mpq.graph_edit import constant_array, insert_node
 from trt_mpq.histogram import METHODS, Histogram
 from trt_mpq.numerics import FLOAT16_MAX
+from trt_mpq.observer import Progress
 from trt_mpq.runtime.base import Runtime, with_outputs
 from trt_mpq.types import Grouping, LayerGroup, Precision, Ranges, TensorRange
-
-Progress = Callable[[int, int], None]
 
 _CHUNK_ELEMENTS = 64 << 20
 """Activation elements that the second pass may return from one run: 256 MiB."""

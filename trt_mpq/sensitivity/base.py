@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from trt_mpq.dataset import Batch, Samples, pad_batch
+from trt_mpq.observer import Progress
 from trt_mpq.types import Grouping, LayerGroup, Precision, Ranges, Ranking
 
 if TYPE_CHECKING:
@@ -14,8 +15,6 @@ if TYPE_CHECKING:
 
     from trt_mpq.losses import Loss
     from trt_mpq.runtime.base import Arrays, Runtime, Session
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,8 @@ import numpy as np
 
 from trt_mpq.errors import SettingsError
 from trt_mpq.numerics import FloatArray
-from trt_mpq.sensitivity.base import Progress, SensitivityInputs
+from trt_mpq.observer import Progress
+from trt_mpq.sensitivity.base import SensitivityInputs
 from trt_mpq.sensitivity.perturbation import NOISE_SCALE, SampleLoss, add_noise, noise_feed, weight_feed, weight_of
 from trt_mpq.types import LayerGroup, Precision, Ranking
 

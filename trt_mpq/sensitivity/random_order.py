@@ -7,7 +7,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from trt_mpq.sensitivity.base import Progress, SensitivityInputs
+from trt_mpq.observer import Progress
+from trt_mpq.sensitivity.base import SensitivityInputs
 from trt_mpq.types import Ranking
 
 
