@@ -30,7 +30,7 @@ MODELS = {
     model.name: model
     for model in (
         RealModel("resnet20", "cifar10/resnet20.onnx", "cifar10-resnet:calib", "cifar10-resnet:test", 1000),
-        RealModel("resnet56", "cifar10/resnet56.onnx", "cifar10-resnet:calib", "cifar10-resnet:test", 1000),
+        RealModel("resnet56", "cifar10/resnet56.onnx", "cifar10-resnet:calib", "cifar10-resnet:test", 500),
         RealModel(
             "mobilenet",
             "imagenet/mobilenet_v1_075_224.onnx",

@@ -1,0 +1,312 @@
+"""The nouns of the device half of a run: frozen values, JSON in and out. Times are milliseconds, sizes bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Literal
+
+from trt_mpq.types import Comparison, Precision, PrecisionPlan, Score
+
+Shape = tuple[int, ...]
+Typing = Literal["strong", "weak"]
+
+
+@dataclass(frozen=True)
+class Platform:
+    """What an engine is tied to: the GPU, its compute capability times ten, and the versions of the libraries.
+
+    `cuda` is the CUDA version the driver supports, as "13.0".
+    """
+
+    gpu: str
+    sm: int
+    tensorrt: str
+    cuda: str
+    driver: str
+
+
+@dataclass(frozen=True)
+class ShapeRange:
+    """An optimization profile's range for one input whose shape is dynamic."""
+
+    minimum: Shape
+    optimum: Shape
+    maximum: Shape
+
+
+class BuildStatus(str, Enum):
+    """How a build ended. Only `BUILT` leaves an engine; every other ending is an outcome, not an exception."""
+
+    BUILT = "built"
+    FAILED = "failed"
+    CRASHED = "crashed"
+    TIMED_OUT = "timed out"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclass(frozen=True)
+class EngineBuild:
+    """Outcome of one engine build.
+
+    Attributes:
+        status: How it ended.
+        typing: How the network was typed.
+        seconds: Wall time of the build process.
+        engine: File name of the engine beside its other files, None unless built.
+        size_bytes: Size of the engine file.
+        layers: File name of the engine inspector's JSON, None unless built.
+        platform: Where it was built, None if the build never got that far.
+        errors: TensorRT's own errors, oldest first; empty if built.
+        reason: Why there is no engine, in one sentence; empty if built.
+        unused: Options that were asked for and that this TensorRT version does not know, each with the reason.
+    """
+
+    status: BuildStatus
+    typing: Typing
+    seconds: float
+    engine: str | None = None
+    size_bytes: int = 0
+    layers: str | None = None
+    platform: Platform | None = None
+    errors: tuple[str, ...] = ()
+    reason: str = ""
+    unused: tuple[str, ...] = ()
+
+    @property
+    def built(self) -> bool:
+        """Whether there is an engine."""
+        return self.status is BuildStatus.BUILT
+
+
+@dataclass(frozen=True)
+class EngineTensor:
+    """A tensor at the border of an engine layer. `datatype` is fp32, fp16, bf16, fp8, int8, int32, … or unknown."""
+
+    name: str
+    datatype: str
+    layout: str
+    shape: Shape
+
+
+LayerRole = Literal["group", "reformat", "quantize", "other"]
+
+
+@dataclass(frozen=True)
+class EngineLayer:
+    """One layer of a built engine, as the engine inspector describes it.
+
+    Attributes:
+        name: Name in the engine, the same that per-layer times carry.
+        kind: TensorRT's layer type.
+        role: "group" if it holds at least one group's anchor, "reformat" for copies between formats and layouts,
+            "quantize" for a Q, DQ or cast that was left as a kernel of its own, else "other".
+        groups: Ids of the groups whose anchor it holds.
+        nodes: ONNX nodes it came from, as far as TensorRT says.
+        inputs: What it reads.
+        outputs: What it writes.
+        tactic: Name of the chosen kernel, empty where TensorRT gives none.
+    """
+
+    name: str
+    kind: str
+    role: LayerRole
+    groups: tuple[str, ...]
+    nodes: tuple[str, ...]
+    inputs: tuple[EngineTensor, ...]
+    outputs: tuple[EngineTensor, ...]
+    tactic: str = ""
+
+
+@dataclass(frozen=True)
+class RealisedGroup:
+    """The precision that was asked for and the one the engine runs; `realised` is None where TensorRT hides it.
+
+    `note` says why they differ or why it is unknown; it is empty where they agree.
+    """
+
+    group: str
+    requested: Precision
+    realised: Precision | None
+    layers: tuple[str, ...]
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Realised:
+    """What became of a plan: one entry per group in network order, and the layers that are pure overhead."""
+
+    groups: tuple[RealisedGroup, ...]
+    unfused: tuple[str, ...]
+    """Names of layers with the role "quantize"."""
+    reformats: tuple[str, ...]
+    """Names of layers with the role "reformat"."""
+    layers: int
+    """Layers of the engine."""
+
+    @property
+    def agreeing(self) -> int:
+        """Groups whose realised precision is the requested one."""
+        return sum(group.realised is group.requested for group in self.groups)
+
+    @property
+    def unknown(self) -> int:
+        """Groups whose realised precision TensorRT hides."""
+        return sum(group.realised is None for group in self.groups)
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Distribution of one timed quantity over all iterations."""
+
+    minimum: float
+    mean: float
+    median: float
+    p90: float
+    p95: float
+    p99: float
+    maximum: float
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """State of the GPU at one moment, as NVML tells it; None where it does not."""
+
+    sm_clock_mhz: float | None = None
+    memory_clock_mhz: float | None = None
+    power_w: float | None = None
+    temperature_c: float | None = None
+    throttled: str | None = None
+
+
+@dataclass(frozen=True)
+class LayerTime:
+    """Median time of one engine layer per inference, from a run of its own with TensorRT's profiler."""
+
+    name: str
+    ms: float
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Timing of one engine, with trtexec's definitions.
+
+    Attributes:
+        gpu_compute: Time the GPU computes one inference, between two CUDA events.
+        enqueue: Host time to enqueue it.
+        h2d: Copy of the inputs to the device.
+        d2h: Copy of the outputs to the host.
+        latency: h2d + gpu_compute + d2h, per iteration.
+        throughput: Inferences per second (of a whole batch each) with the iterations back to back.
+        iterations: Timed inferences.
+        batch: Samples per inference.
+        cuda_graph: Whether inferences were launched as a CUDA graph.
+        input_sets: Different inputs that were rotated.
+        warm_up_ms: Time spent on inferences that were not counted.
+        other_graph_median: Median gpu_compute the other way round (without the CUDA graph, or with), None if not run.
+        launch_bound: Whether enqueueing without a CUDA graph takes at least as long as computing.
+        before: State of the GPU before.
+        after: State of the GPU after.
+        layers: Per-layer times in the engine's order; their sum is not the latency.
+    """
+
+    gpu_compute: Spread
+    enqueue: Spread
+    h2d: Spread
+    d2h: Spread
+    latency: Spread
+    throughput: float
+    iterations: int
+    batch: int
+    cuda_graph: bool
+    input_sets: int
+    warm_up_ms: float
+    other_graph_median: float | None
+    launch_bound: bool
+    before: Conditions
+    after: Conditions
+    layers: tuple[LayerTime, ...] = ()
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """gpu_compute of `subject` over that of `baseline`, timed in turns, with a bootstrap confidence interval."""
+
+    subject: str
+    baseline: str
+    value: float
+    low: float
+    high: float
+    confidence: float
+    rounds: int
+
+
+@dataclass(frozen=True)
+class SideBySide:
+    """Engines timed in turns in one session: name to profile, and the ratio of each to the baseline."""
+
+    profiles: Mapping[str, Profile]
+    ratios: tuple[Ratio, ...]
+
+    def ratio(self, subject: str) -> Ratio | None:
+        """The ratio of `subject` to the baseline, None for the baseline itself."""
+        return next((ratio for ratio in self.ratios if ratio.subject == subject), None)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A plan that was built on the device. `feasible` is None if its accuracy was never measured."""
+
+    name: str
+    plan: PrecisionPlan
+    build: EngineBuild
+    feasible: bool | None
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Which candidate is shipped, and why."""
+
+    shipped: str
+    verdict: str
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """Everything that happened on the device.
+
+    Attributes:
+        batch: Samples per inference.
+        candidates: What was built, the baselines included; the first is the plan the search chose.
+        timing: Their timing side by side, None if fewer than one engine was built.
+        decision: What is shipped.
+        realised: Requested against realised precision of the shipped engine.
+        comparison: The shipped engine against FP32, None without data to compare on.
+        score: Task score through the shipped engine, None without evaluation data.
+        notes: What could not be done, each in one sentence.
+    """
+
+    platform: Platform
+    batch: int
+    candidates: tuple[Candidate, ...]
+    timing: SideBySide | None
+    decision: Decision
+    realised: Realised | None
+    comparison: Comparison | None
+    score: Score | None
+    notes: tuple[str, ...] = field(default=())
+
+    def candidate(self, name: str) -> Candidate:
+        """The candidate called `name`; KeyError if there is none."""
+        for candidate in self.candidates:
+            if candidate.name == name:
+                return candidate
+        raise KeyError(name)
+
+    @property
+    def shipped(self) -> Candidate:
+        """The candidate that is shipped."""
+        return self.candidate(self.decision.shipped)
