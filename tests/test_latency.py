@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.fixtures_groups import make_chain, make_group, make_grouping, make_loose
+from trt_mpq.dataflow import Reformat
 from trt_mpq.errors import SettingsError
 from trt_mpq.groups import groups_from_model
-from trt_mpq.latency import LatencyModel, Reformat, weight_bytes
+from trt_mpq.latency import LatencyModel, weight_bytes
 from trt_mpq.target import available_targets, target_from_name
 from trt_mpq.types import Grouping, Precision, PrecisionPlan, Target
 
@@ -206,6 +207,7 @@ class TestRefusals:
         with pytest.raises(SettingsError, match=r"orin-agx \(SM 87\) cannot compute in fp8: .*fp32, fp16, int8"):
             model.plan_ms(all_in(grouping, FP8))
         assert model.plan_ms(all_in(grouping, INT4)) > 0
+        assert [model.knows(all_in(grouping, p)) for p in (FP16, FP8, INT4)] == [True, False, True]
 
     def test_empty_batch(self):
         with pytest.raises(SettingsError, match="at least 1 sample, got 0"):

@@ -98,13 +98,89 @@ def test_optional_inputs_left_out_stay_left_out() -> None:
     ("body", "opset", "version", "operator"),
     [
         ("g (float[N,4] x) => (float[N,4] y) { y = Gelu(x) }", 20, 17, "Gelu"),
-        ("g (float[N,4] x, int64[4] p) => (float[N,m] y) { y = Pad(x, p) }", 18, 17, "Pad"),
         ("g (float[N,4] x) => (float[N,4] y) { y = HardSwish(x) }", 17, 13, "HardSwish"),
     ],
 )
 def test_operator_without_equivalent_is_named(body: str, opset: int, version: int, operator: str) -> None:
     with pytest.raises(ModelError, match=f"from opset {opset} to {version}: {operator} has no equivalent there"):
         convert_opset(from_text(body, opset), version)
+
+
+PAD = "g (float[N,2,3] x) => (float[a,b,c] y)"
+
+
+@pytest.mark.parametrize("opset", [18, 19, 21])
+@pytest.mark.parametrize("version", [13, 17])
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (f"{PAD} <int64[6] p = {{0,1,0,0,0,2}}> {{ [pad] y = Pad(x, p) }}", [0, 1, 0, 0, 0, 2]),
+        (f"{PAD} <int64[4] p = {{1,2,3,4}}, int64[2] a = {{-1,1}}> {{ [pad] y = Pad(x, p, , a) }}", [0, 2, 1, 0, 4, 3]),
+        (
+            f"{PAD} <int64[2] p = {{-1,1}}, int64[1] a = {{2}}, float c = {{7}}> {{ [pad] y = Pad(x, p, c, a) }}",
+            [0, 0, -1, 0, 0, 1],
+        ),
+        (
+            f"{PAD} <int64[2] p = {{1,1}}, int64[1] a = {{2}}> {{ [pad] y = Pad<mode='edge'>(x, p, , a) }}",
+            [0, 0, 1, 0, 0, 1],
+        ),
+    ],
+    ids=["no axes", "axes", "a value and a negative pad", "edge"],
+)
+def test_pad_is_lowered(body: str, expected: list[int], version: int, opset: int) -> None:
+    graph = from_text(body.replace("'", '"'), opset)
+    feeds = {"x": np.arange(12, dtype=np.float32).reshape(2, 2, 3)}
+    lowered = convert_opset(graph, version)
+    (pad,) = lowered.graph
+    assert (pad.name, pad.domain, dict(lowered.opset_imports)) == ("pad", "", {"": version})
+    assert pad.inputs[1].const_value.numpy().tolist() == expected
+    assert set(lowered.graph.initializers) == {value.name for value in pad.inputs[1:] if value is not None}
+    np.testing.assert_array_equal(run(lowered, feeds), run(graph, feeds))
+    assert len(graph.graph[0].inputs) >= 2
+    assert graph.graph[0].domain == ""
+
+
+@pytest.mark.parametrize("version", [13, 17])
+@pytest.mark.parametrize(
+    ("body", "sizes"),
+    [
+        ("{ [s] y, z = Split<axis=1,num_outputs=2>(x) }", None),
+        ("{ [s] z, y = Split<axis=-1,num_outputs=2>(t) }", [3, 2]),
+        ("<int64[2] parts = {1,5}> { [s] y, z = Split<axis=1>(x, parts) }", [1, 5]),
+    ],
+    ids=["even", "uneven", "given"],
+)
+def test_split_is_lowered(body: str, sizes: list[int] | None, version: int) -> None:
+    graph = from_text(f"g (float[N,6] x, float[N,5] t) => (float[N,a] y, float[N,b] z) {body}", 18)
+    feeds = {"x": np.arange(12, dtype=np.float32).reshape(2, 6), "t": np.arange(10, dtype=np.float32).reshape(2, 5)}
+    lowered = convert_opset(graph, version)
+    (split,) = lowered.graph
+    assert "num_outputs" not in split.attributes
+    assert (split.inputs[1].const_value.numpy().tolist() if len(split.inputs) > 1 else None) == sizes
+    np.testing.assert_array_equal(run(lowered, feeds), run(graph, feeds))
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (
+            "g (float[N,4] x, int64[2] p, int64[1] a) => (float[N,m] y) { [pad] y = Pad(x, p, , a) }",
+            "Pad pad has pads or axes",
+        ),
+        ("g (float[N,4] x, int64[4] p) => (float[N,m] y) { [pad] y = Pad<mode='wrap'>(x, p) }", "Pad pad wraps around"),
+        ("g (float[N,4] x) => (float[a,4] y, float[b,4] z) { [s] y, z = Split<num_outputs=2>(x) }", "Split s divides"),
+    ],
+)
+def test_what_opset_17_cannot_say_is_named(body: str, words: str) -> None:
+    with pytest.raises(ModelError, match=f"from opset 19 to 17: {words}"):
+        convert_opset(from_text(body.replace("'", '"'), 19), 17)
+
+
+def test_pad_and_split_stay_between_opsets_that_have_them_alike() -> None:
+    graph = from_text(
+        "g (float[N,6] x) => (float[N,3] y, float[N,3] z) { [s] y, z = Split<axis=1,num_outputs=2>(x) }", 21
+    )
+    assert convert_opset(graph, 18).graph[0].attributes["num_outputs"].as_int() == 2
 
 
 @pytest.mark.parametrize("version", [0, 999])

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from trt_mpq.errors import SettingsError
-from trt_mpq.settings import Settings, fields_from_job, settings_from
+from trt_mpq.settings import Settings, fields_from_job, overridden, settings_from
 from trt_mpq.types import Precision
 
 FP16, INT8, FP8, INT4 = Precision.FP16, Precision.INT8, Precision.FP8, Precision.INT4
@@ -57,6 +57,10 @@ def test_the_ladder_is_ordered_and_starts_with_fp16(given, ladder):
         ({"batch": 0}, "here: batch: Input should be greater than 0 (got 0)"),
         ({"batch": 2.5}, "here: batch: Input should be a valid integer"),
         ({"calib_samples": -1}, "here: calib_samples: Input should be greater than 0 (got -1)"),
+        ({"engine": {"tipyng": "weak"}}, "here: engine.tipyng: unknown setting; known are build, typing, shapes"),
+        ({"engine": {"typing": "soft"}}, "here: engine.typing: Input should be 'auto', 'strong' or 'weak' (got 'soft')"),
+        ({"engine": {"margin": 1}}, "here: engine.margin: Input should be less than 1 (got 1)"),
+        ({"engine": 3}, "here: engine: Input should be"),
         ({"trials": 0}, "here: trials: Input should be greater than 0"),
         ({"threads": -1}, "here: threads: Input should be greater than or equal to 0"),
         ({"seed": -1}, "here: seed: Input should be greater than or equal to 0"),
@@ -145,3 +149,19 @@ def test_a_bad_job_file_is_one_sentence(tmp_path, content, message):
     with pytest.raises(SettingsError, match=message) as caught:
         fields_from_job(tmp_path / "job.toml")
     assert "\n" not in str(caught.value)
+
+
+def test_of_the_engine_only_what_was_given_changes():
+    stored = {"batch": 8, "engine": {"typing": "weak", "rounds": 5}}
+    assert overridden(stored, {"engine": {"rounds": 9}}) == {"batch": 8, "engine": {"typing": "weak", "rounds": 9}}
+    assert overridden(stored, {"batch": 1}) == {"batch": 1, "engine": {"typing": "weak", "rounds": 5}}
+    assert overridden({}, {"engine": {"rounds": 9}}) == {"engine": {"rounds": 9}}
+
+
+def test_a_job_file_locates_engine_files_beside_itself(tmp_path):
+    (tmp_path / "plugin.so").touch()
+    job = tmp_path / "job.toml"
+    job.write_text('model = "m.onnx"\n[engine]\ntiming_cache = "out"\nplugins = ["plugin.so", "libelsewhere.so"]\n')
+    engine = settings_from(fields_from_job(job), "job").engine
+    assert engine.timing_cache == tmp_path / "out"
+    assert engine.plugins == (tmp_path / "plugin.so", Path("libelsewhere.so"))

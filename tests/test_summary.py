@@ -69,6 +69,8 @@ def findings(
         batch=8,
         refinement=(),
         comparison=Comparison(10, 0.1, 0.1, ()),
+        deployment=None,
+        no_device="no GPU",
         delivery=Delivery("digest", True, 1000, None),
         search_seconds=1.5,
         notes=("a note",),
@@ -173,7 +175,7 @@ def test_a_study_plan_is_said_not_to_be_deployable():
 
 def test_a_deployable_plan_says_what_was_not_done():
     (sentence,) = summarize(findings(grouping_of({}), {"g0": INT8})).not_done
-    assert "no latency was measured" in sentence
+    assert "no engine was built or timed: no GPU;" in sentence
     assert "trtexec --onnx=typed.onnx --stronglyTyped" in sentence
 
 

@@ -1,4 +1,4 @@
-"""The typed model against FP32: Polygraphy's comparison and our own error figures.
+"""The typed model or its engine against FP32: Polygraphy's comparison and our own error figures.
 
 Polygraphy's L2 is absolute and its PSNR uses an odd peak, so signal-to-quantization-noise ratio,
 cosine and largest error are computed here, from the same outputs Polygraphy compared.
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from trt_mpq.chunks import Chunk, chunks
 from trt_mpq.dataset import Samples
-from trt_mpq.runtime.base import Array, Arrays
+from trt_mpq.runtime.base import Array, Arrays, Session
 from trt_mpq.runtime.polygraphy import compare_runs
 from trt_mpq.types import Comparison, OutputComparison
 
@@ -23,15 +23,22 @@ _LARGEST = float(np.finfo(np.float32).max)
 """Stands for NaN and infinity, so that every figure is a number."""
 
 
-def compare_models(fp32: Path, typed: Path, samples: Samples, batch: int, limit: int) -> Comparison:
-    """Run both files through Polygraphy on the first `limit` samples, `batch` at a time.
+def compare_models(fp32: Path, tested: Path | Session, samples: Samples, batch: int, limit: int) -> Comparison:
+    """Run both through Polygraphy on the first `limit` samples, `batch` at a time.
+
+    Args:
+        fp32: The original ONNX file, which runs in ONNX Runtime.
+        tested: An ONNX file, or a loaded engine.
+        samples: What to run.
+        batch: Samples per run.
+        limit: Samples to compare, at most.
 
     Raises:
         RuntimeFailure: One of the models could not run.
     """
     compared = samples.take(limit)
     portions = list(chunks(compared, batch))
-    runs = compare_runs(fp32, typed, [chunk.feeds for chunk in portions], ABSOLUTE_TOLERANCE, RELATIVE_TOLERANCE)
+    runs = compare_runs(fp32, tested, [chunk.feeds for chunk in portions], ABSOLUTE_TOLERANCE, RELATIVE_TOLERANCE)
     return Comparison(
         samples=compared.count,
         absolute_tolerance=ABSOLUTE_TOLERANCE,

@@ -8,7 +8,7 @@ One tree, so that the command line maps it to an exit code in one place::
     ├── SettingsError           an option or a job file
     ├── MetricError             a task metric, the user's own included
     ├── CalibrationError        ranges that cannot be used (NaN, inf, nothing observed)
-    ├── RuntimeFailure          the reference runtime refused a graph
+    ├── RuntimeFailure          a runtime refused a graph, or there is no GPU to run on
     ├── TargetNotReachable      no evaluated plan meets the accuracy target
     ├── RunFolderError          the output folder: not writable, damaged or another model's
     └── MissingDependencyError  an optional package that is not installed
@@ -42,7 +42,7 @@ class CalibrationError(TrtMpqError):
 
 
 class RuntimeFailure(TrtMpqError):
-    """The reference runtime could not load or run a graph."""
+    """A runtime could not load or run a graph or an engine, or has no device to do it on."""
 
 
 class TargetNotReachable(TrtMpqError):

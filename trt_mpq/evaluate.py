@@ -19,7 +19,7 @@ from trt_mpq.dataset import Samples
 from trt_mpq.errors import RunFolderError
 from trt_mpq.metrics import TaskMetric
 from trt_mpq.observer import Progress
-from trt_mpq.runtime.base import Arrays, Runtime
+from trt_mpq.runtime.base import Arrays, Runtime, Session
 from trt_mpq.storage import cannot_write
 from trt_mpq.types import Precision, PrecisionPlan, Score
 
@@ -115,7 +115,10 @@ class Scorer:
 
     def score(self, graph: ir.Model | Path, progress: Progress | None = None) -> Score:
         """Run every sample through `graph`; raises RuntimeFailure or MetricError."""
-        session = self._runtime.load(graph)
+        return self.score_session(self._runtime.load(graph), progress)
+
+    def score_session(self, session: Session, progress: Progress | None = None) -> Score:
+        """Run every sample through a graph or engine that is loaded; raises RuntimeFailure or MetricError."""
         references = self._references() if self._metric.needs_reference else repeat(None)
         accumulator = self._metric.accumulator()
         # References first: their generator is then run to its end, where it keeps them.

@@ -78,21 +78,29 @@ class Keys:
         )  # fmt: skip
 
     @property
-    def search(self) -> str:
-        """Key of the search."""
+    def described(self) -> str:
+        """Key of what is handed over of the calibrated network."""
+        s = self.settings
+        return key_of(
+            self.ranges(self.model), self.data.evaluation.fingerprint, self.data.batch, s.precisions, s.mix_formats,
+            s.seed,
+        )  # fmt: skip
+
+    def search(self, latency: str) -> str:
+        """Key of the search with latencies from what `latency` identifies."""
         s = self.settings
         return key_of(
             self.ranking, self.fp32_score, self.scores(self.model), s.bias_correction, s.search, s.precisions,
-            s.mix_formats, s.target_accuracy, to_json(self.choices.target, Target),
+            s.mix_formats, s.target_accuracy, to_json(self.choices.target, Target), latency,
         )  # fmt: skip
 
-    def delivery(self, plan: PrecisionPlan) -> str:
-        """Key of the files of `plan`."""
-        return key_of(self.search, plan.digest)
+    def delivery(self, search: str, plan: PrecisionPlan) -> str:
+        """Key of the files of `plan`, which the search with the key `search` chose."""
+        return key_of(search, plan.digest)
 
-    def comparison(self, plan: PrecisionPlan, samples: int) -> str:
-        """Key of the comparison of `plan` with FP32 on the first `samples` evaluation samples."""
-        return key_of(self.delivery(plan), self.data.evaluation.fingerprint, samples)
+    def comparison(self, delivery: str, samples: int) -> str:
+        """Key of the comparison with FP32 of what was delivered, on the first `samples` evaluation samples."""
+        return key_of(delivery, self.data.evaluation.fingerprint, samples)
 
     @property
     def _task(self) -> str:

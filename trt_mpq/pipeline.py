@@ -8,7 +8,6 @@ to resuming an interrupted run.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,17 +18,19 @@ from trt_mpq.calibrate import CalibrationInputs, calibrate, restrict_to_ranges
 from trt_mpq.compare import compare_models
 from trt_mpq.emit import BiasCorrections
 from trt_mpq.emit.deliver import FLAVOUR_FILES, Delivery, deliver
-from trt_mpq.errors import RunFolderError, RuntimeFailure
+from trt_mpq.engine.values import Deployment
+from trt_mpq.errors import RunFolderError
 from trt_mpq.evaluate import PlanEvaluator, ScoreCache, Scorer
 from trt_mpq.groups import groups_from_model
+from trt_mpq.handover import NETWORK, SAMPLES, SEARCHED, CalibratedNetwork, Searched, write_network
 from trt_mpq.inputs import Choices, Data, environment
-from trt_mpq.keys import Keys, equalization_key, preparation_key
-from trt_mpq.latency import LatencyModel
-from trt_mpq.model import load_graph, model_digest, prepare_model, save_graph
+from trt_mpq.keys import Keys
+from trt_mpq.latency import Latency
+from trt_mpq.model import model_digest
 from trt_mpq.network import Network
-from trt_mpq.observer import Observer, Progress
+from trt_mpq.observer import Observer
+from trt_mpq.ondevice import OnDevice
 from trt_mpq.refine.bias_correction import CorrectionInputs, correct_biases
-from trt_mpq.refine.equalize import Equalized, equalize
 from trt_mpq.refine.recovery import bias_correction_record, equalization_record, worth_keeping
 from trt_mpq.refine.storage import corrections_from_file, save_corrections
 from trt_mpq.report.data import RefinementRecord, Report, report_to_json
@@ -39,9 +40,11 @@ from trt_mpq.search.ladders import ladders_of, merged
 from trt_mpq.sensitivity import SensitivityInputs
 from trt_mpq.settings import Settings
 from trt_mpq.stages import Stages
-from trt_mpq.storage import RunFolder, read_manifest, sha256_of, write_text
+from trt_mpq.storage import RunFolder, key_of, read_manifest, write_text
+from trt_mpq.subject import Subject
 from trt_mpq.summary import Findings, summarize
 from trt_mpq.types import Comparison, Grouping, Model, Precision, PrecisionPlan, Ranges, Ranking, Score, SearchResult
+from trt_mpq.verification import delivered_scores, require_equal
 
 SCORES = "evaluations.jsonl"
 COMPARED_SAMPLES = 64
@@ -76,14 +79,15 @@ class Run:
     def __init__(self, settings: Settings, folder: Path, observer: Observer, command: str) -> None:
         self.settings, self.observer = settings, observer
         self._choices = Choices(settings)
-        self._source = model_digest(settings.model)
+        source = model_digest(settings.model)
         self._command = command
-        self.folder = RunFolder(folder, self._source)
+        self.folder = RunFolder(folder, source)
         self.folder.describe(
             source=str(settings.model.resolve()), settings=settings.anchored().model_dump(mode="json"), command=command,
             seed=settings.seed, environment=environment(),
         )  # fmt: skip
         self._stages = Stages(self.folder, observer)
+        self._subject = Subject(settings, source, self._stages)
 
     # What the command line offers, in the order of the flow.
 
@@ -93,7 +97,7 @@ class Run:
 
     def calibrate(self) -> Ranges:
         """Ranges of every tensor that a group quantizes."""
-        return self._network.ranges
+        return self._described.ranges
 
     def sensitivity(self) -> Ranking:
         """Sensitivity of every group to every candidate precision."""
@@ -101,7 +105,7 @@ class Run:
 
     def search(self) -> SearchResult:
         """The fastest plan found that keeps the accuracy target."""
-        return self._result
+        return self._searched.result
 
     def emit(self) -> PrecisionPlan:
         """Write the chosen plan as ONNX files, and check that the written file scores as the search said."""
@@ -115,7 +119,13 @@ class Run:
         return self._comparison
 
     def report(self) -> Report:
-        """Everything above, as report.json and report.html."""
+        """Everything above and the engine, as report.json and report.html.
+
+        Raises:
+            RuntimeFailure: An engine must be built (`engine.build` is "always") and this machine cannot.
+        """
+        if self.settings.engine.build == "always":
+            self._device.require()
         report = summarize(self._findings())
         write_text(self.folder.path / "report.json", report_to_json(report))
         write_text(self.folder.path / "report.html", render_html(report))
@@ -123,48 +133,23 @@ class Run:
 
     # The model and its data.
 
-    @cached_property
-    def _prepared(self) -> Model:
-        return self._stages.value(
-            "prepare", preparation_key(self._source), "model.json", Model,
-            lambda _: prepare_model(self.settings.model, self._stages.path("model.onnx")),
-            others=("model.onnx", "model.onnx.data"),
-        )  # fmt: skip
-
-    @cached_property
-    def _equalized(self) -> Equalized:
-        def compute(_: Progress) -> Equalized:
-            graph, pairs = equalize(self._original, groups_from_model(self._original, self._data.sample_shapes))
-            path = self._stages.path("equalized.onnx")
-            save_graph(graph, path)
-            return Equalized(replace(self._prepared, path=path.name, sha256=sha256_of(path)), pairs)
-
-        return self._stages.value(
-            "equalize", equalization_key(self._prepared), "equalized.json", Equalized, compute,
-            others=("equalized.onnx", "equalized.onnx.data"),
-        )  # fmt: skip
-
-    @cached_property
+    @property
     def model(self) -> Model:
-        """The prepared model: checked, folded, equalized if asked for."""
-        return self._equalized.model if self.settings.equalize else self._prepared
+        """The model that plans are made of."""
+        return self._subject.model
 
-    @cached_property
+    @property
     def graph(self) -> ir.Model:
-        """The FP32 graph that plans are made of, in memory."""
-        return load_graph(self._stages.path(self.model.path)) if self.settings.equalize else self._original
+        """Its FP32 graph, in memory."""
+        return self._subject.graph
 
-    @cached_property
-    def _original(self) -> ir.Model:
-        return load_graph(self._stages.path(self._prepared.path))
-
-    @cached_property
+    @property
     def _data(self) -> Data:
-        return Data(self.settings, self._prepared)
+        return self._subject.data
 
     @cached_property
     def _keys(self) -> Keys:
-        return Keys(self.settings, self._choices, self._data, self._prepared, self.model)
+        return Keys(self.settings, self._choices, self._data, self._subject.prepared, self.model)
 
     # Groups and ranges.
 
@@ -195,6 +180,24 @@ class Run:
         """The groups, with what calibration forbids."""
         return self._network.grouping
 
+    @cached_property
+    def _described(self) -> CalibratedNetwork:
+        """The network as it is handed to the device half."""
+        network, data = self._network, self._data
+        described = CalibratedNetwork(
+            network.model, self._subject.prepared, network.grouping, network.ranges, data.batch, data.counted_batches,
+            data.sample_shapes, self.settings.precisions, self.settings.mix_formats, self.settings.seed,
+        )  # fmt: skip
+        self._stages.files(
+            "hand-over", self._keys.described, (NETWORK, SAMPLES),
+            lambda _: write_network(described, data.evaluation, self.folder.path),
+        )  # fmt: skip
+        return described
+
+    @cached_property
+    def _device(self) -> OnDevice:
+        return OnDevice(self.folder.path, self.settings.engine, self.observer)
+
     # Refinement.
 
     @cached_property
@@ -221,7 +224,7 @@ class Run:
         if self.settings.equalize:
             before = self._uniform_score(precision, "before equalization", self._unequalized)
             after = self._uniform_score(precision, "as calibrated", self._network)
-            yield equalization_record(precision, before, after, len(self._equalized.pairs))
+            yield equalization_record(precision, before, after, len(self._subject.equalized.pairs))
         if self.settings.bias_correction:
             before = self._uniform_score(precision, "as calibrated", self._network)
             after = self._uniform_score(precision, "with bias correction", self._network, self._corrections)
@@ -229,7 +232,7 @@ class Run:
 
     @cached_property
     def _unequalized(self) -> Network:
-        return self._calibrated(self._prepared, self._original, ".unequalized")
+        return self._calibrated(self._subject.prepared, self._subject.original, ".unequalized")
 
     @cached_property
     def _kept(self) -> BiasCorrections:
@@ -241,7 +244,9 @@ class Run:
     @cached_property
     def scorer(self) -> Scorer:
         """Scores graphs on the evaluation data; fidelity metrics compare with the original model."""
-        return Scorer(self._original, self._choices.runtime, self._data.evaluation, self._data.metric, self._data.batch)
+        return Scorer(
+            self._subject.original, self._choices.runtime, self._data.evaluation, self._data.metric, self._data.batch
+        )
 
     @cached_property
     def fp32(self) -> Score:
@@ -249,7 +254,7 @@ class Run:
 
         def measure() -> Score:
             with self.observer.stage("Scoring FP32") as progress:
-                return self.scorer.score(self._original, progress)
+                return self.scorer.score(self._subject.original, progress)
 
         return ScoreCache(self._stages.path(SCORES), self._keys.fp32_score).remember("fp32", measure).score
 
@@ -274,9 +279,13 @@ class Run:
         """Scores the plans of the search."""
         return self._evaluator(self._network, self._kept)
 
+    @cached_property
+    def _latency(self) -> Latency:
+        return self._device.latency(self.settings.latency, self._described, self._choices.target)
+
     @property
-    def _latency(self) -> LatencyModel:
-        return LatencyModel(self.grouping, self._choices.target, self._data.counted_batches)
+    def _search_key(self) -> str:
+        return self._keys.search(self._latency.identity)
 
     # Ranking, search, delivery.
 
@@ -304,51 +313,61 @@ class Run:
             for ladder in ladders_of(self.settings.precisions, self.settings.mix_formats)
         ]  # fmt: skip
         return self._stages.value(
-            "search", self._keys.search, "search.json", SearchResult,
+            "search", self._search_key, "search.json", SearchResult,
             lambda _: merged(self._choices.algorithm, problems), title=f"Searching ({self.settings.search})",
         )  # fmt: skip
+
+    @cached_property
+    def _searched(self) -> Searched:
+        """What the search hands to the device half."""
+        corrected = tuple(sorted({precision for _, precision in self._kept}))
+        return self._stages.value(
+            "searched", key_of(self._search_key, corrected, self.required), SEARCHED, Searched,
+            lambda _: Searched(self._result, corrected, self._data.metric.name, self.fp32, self.required),
+        )  # fmt: skip
+
+    @property
+    def _delivery_key(self) -> str:
+        return self._keys.delivery(self._search_key, self._searched.result.chosen.plan)
 
     @cached_property
     def _delivery(self) -> Delivery:
         plan, emitter = self._result.chosen.plan, self._network.emitter(self._kept)
         return self._stages.value(
-            "emit", self._keys.delivery(plan), "delivery.json", Delivery,
+            "emit", self._delivery_key, "delivery.json", Delivery,
             lambda _: deliver(emitter, plan, self.folder.path), others=FLAVOUR_FILES, title="Writing the plan",
         )  # fmt: skip
 
     @cached_property
     def _verified(self) -> dict[str, Score]:
         verified = self._stages.value(
-            "verify", self._keys.delivery(self._result.chosen.plan), "verification.json", dict[str, Score],
-            self._verify, title="Verifying the written files",
+            "verify", self._delivery_key, "verification.json", dict[str, Score],
+            lambda progress: delivered_scores(self.scorer, self.folder.path, progress),
+            title="Verifying the written files",
         )  # fmt: skip
-        expected, delivered = self._result.chosen.score.value, verified["reference"].value
-        if delivered != expected:
-            raise RuntimeFailure(
-                f"reference.onnx scores {delivered:.6g} and the search measured {expected:.6g} for the same plan, "
-                f"perhaps on another machine: delete {self.folder.path} and run again"
-            )
+        require_equal(verified, self._result.chosen.score, self.folder.path)
         return verified
-
-    def _verify(self, progress: Progress) -> dict[str, Score]:
-        names = ("reference", "typed")
-        scores = {}
-        for i, name in enumerate(names):
-            scores[name] = self.scorer.score(self._stages.path(f"{name}.onnx"))
-            progress(i + 1, len(names))
-        return scores
 
     @cached_property
     def _comparison(self) -> Comparison:
-        data, original, typed = self._data, self._stages.path(self._prepared.path), self._stages.path("typed.onnx")
+        data, original, typed = (
+            self._data,
+            self._stages.path(self._subject.prepared.path),
+            self._stages.path("typed.onnx"),
+        )
         return self._stages.value(
-            "compare", self._keys.comparison(self._result.chosen.plan, COMPARED_SAMPLES), "comparison.json", Comparison,
+            "compare", self._keys.comparison(self._delivery_key, COMPARED_SAMPLES), "comparison.json", Comparison,
             lambda _: compare_models(original, typed, data.evaluation, data.batch, COMPARED_SAMPLES),
             title="Comparing with Polygraphy",
         )  # fmt: skip
 
+    def _deployed(self) -> Deployment | None:
+        if self.settings.engine.build == "never" or not self._searched.result.chosen.plan.deployable:
+            return None
+        return self._device.deployment(self._described, self._searched, self.scorer.score_session)
+
     def _findings(self) -> Findings:
-        comparison = self.compare()
+        comparison, deployment = self.compare(), self._deployed()
         operators = {str(node.name): node.op_type for node in self.graph.graph}
         return Findings(
             settings=self.settings,
@@ -370,6 +389,8 @@ class Run:
             refinement=self.refinement,
             comparison=comparison,
             delivery=self._delivery,
+            deployment=deployment,
+            no_device=self._device.absence,
             search_seconds=self._search_seconds(),
             notes=self._data.notes(),
             environment=environment(),

@@ -7,13 +7,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from trt_mpq.engine.options import EngineOptions
 from trt_mpq.errors import SettingsError
 from trt_mpq.resources import load_toml
 from trt_mpq.types import Precision
 
 Count = Annotated[int, Field(gt=0)]
 
-_FILES = ("model", "calib", "eval", "device")
+_FILES = ("model", "calib", "eval", "device", "latency")
 """Settings that may name a file."""
 
 
@@ -65,6 +66,11 @@ class Settings(BaseModel):
     """Random draws of the noise and Hessian metrics; None is the metric's own default."""
     noise_amplitude: Annotated[float, Field(gt=0)] = 1.0
     """Standard deviation of the injected noise in quantization steps."""
+    latency: str = "auto"
+    """Where latencies come from: "modelled"; "measured" on this machine's GPU; a device table that `trt-mpq measure`
+    wrote; "auto" is measured where a GPU, TensorRT and pycuda are there, else modelled."""
+    engine: EngineOptions = EngineOptions()
+    """How engines are built and timed."""
     threads: Annotated[int, Field(ge=0)] = 0
     """Threads of the reference runtime; 0 takes every core."""
     seed: Annotated[int, Field(ge=0)] = 0
@@ -93,8 +99,7 @@ class Settings(BaseModel):
     def anchored(self) -> Settings:
         """The same settings with absolute paths, so that they hold in any working directory."""
         here = Path.cwd()
-        files = {name: _located(value, here) for name in _FILES if (value := getattr(self, name)) is not None}
-        return Settings(**{**self.model_dump(), **files})
+        return Settings(**_anchored(self.model_dump(), here))
 
 
 def settings_from(fields: dict[str, Any], origin: str) -> Settings:
@@ -107,7 +112,7 @@ def settings_from(fields: dict[str, Any], origin: str) -> Settings:
         return Settings(**fields)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"][:1])
+        where = ".".join(str(part) for part in first["loc"][: 2 if first["loc"][0] == "engine" else 1])
         raise SettingsError(f"{origin}: {where}: {_reason(first)}") from error
 
 
@@ -117,9 +122,34 @@ def fields_from_job(path: Path) -> dict[str, Any]:
     Raises:
         SettingsError: The file is missing or is no TOML.
     """
-    fields = dict(load_toml(path))
-    files = {name: _located(value, path.parent) for name in _FILES if isinstance(value := fields.get(name), str)}
+    return _anchored(dict(load_toml(path)), path.parent)
+
+
+def overridden(fields: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """`fields` with what was `given` instead; of the engine's options only those that were given change."""
+    stored = fields.get("engine")
+    if "engine" in given and isinstance(stored, dict):
+        given = {**given, "engine": {**stored, **given["engine"]}}
+    return {**fields, **given}
+
+
+def _anchored(fields: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """`fields` with every path that is relative to `folder` made to hold anywhere."""
+    files: dict[str, Any] = {
+        name: _located(fields[name], folder) for name in _FILES if isinstance(fields.get(name), (str, Path))
+    }
+    if isinstance(engine := fields.get("engine"), dict):
+        files["engine"] = {**engine, **_anchored_engine(engine, folder)}
     return {**fields, **files}
+
+
+def _anchored_engine(engine: dict[str, Any], folder: Path) -> dict[str, Any]:
+    paths: dict[str, Any] = {}
+    if isinstance(cache := engine.get("timing_cache"), (str, Path)):
+        paths["timing_cache"] = str(folder / cache)
+    if isinstance(plugins := engine.get("plugins"), (list, tuple)):
+        paths["plugins"] = tuple(_located(plugin, folder) for plugin in plugins)
+    return paths
 
 
 def _located(value: str | Path, folder: Path) -> str:
@@ -134,5 +164,6 @@ def _reason(error: Any) -> str:
     if error["type"] == "enum":
         return f"got {error['input']!r}, choose from {', '.join(p.value for p in Precision if p is not Precision.FP32)}"
     if error["type"] == "extra_forbidden":
-        return f"unknown setting; known are {', '.join(Settings.model_fields)}"
+        known = EngineOptions.model_fields if error["loc"][0] == "engine" else Settings.model_fields
+        return f"unknown setting; known are {', '.join(known)}"
     return f"{error['msg'].removeprefix('Value error, ')} (got {error['input']!r})"

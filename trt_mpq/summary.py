@@ -9,7 +9,8 @@ from math import isfinite
 
 from trt_mpq import __version__
 from trt_mpq.emit.deliver import Delivery
-from trt_mpq.latency import LatencyModel, weight_bytes
+from trt_mpq.engine.values import Deployment
+from trt_mpq.latency import Latency, weight_bytes
 from trt_mpq.numerics import FLOAT16_MAX
 from trt_mpq.report import data
 from trt_mpq.settings import Settings
@@ -49,12 +50,14 @@ class Findings:
     typed: Score
     required: float
     metric: str
-    latency: LatencyModel
+    latency: Latency
     target: Target
     batch: int
     refinement: tuple[data.RefinementRecord, ...]
     comparison: Comparison
     delivery: Delivery
+    deployment: Deployment | None
+    no_device: str | None
     search_seconds: float
     notes: tuple[str, ...]
     environment: Mapping[str, str]
@@ -78,8 +81,9 @@ def summarize(found: Findings) -> data.Report:
         group_rows=_rows(found),
         refinement=found.refinement,
         comparison=found.comparison,
+        device=found.deployment,
         warnings=_warnings(found),
-        not_done=_not_done(found),
+        not_done=tuple(_not_done(found)),
         seed=found.settings.seed,
         environment=found.environment,
         command=found.command,
@@ -117,11 +121,12 @@ def _accuracy(found: Findings) -> data.AccuracyFigures:
 
 def _latency(found: Findings) -> data.LatencyFigures:
     uniform = {p: found.latency.plan_ms(plan) for p, plan in _uniform_plans(found).items()}
+    fp32 = _fp32_plan(found)
     return data.LatencyFigures(
-        source="modelled",
-        device=found.target.name,
+        source=found.latency.source,
+        device=found.latency.device,
         batch=found.batch,
-        fp32=found.latency.plan_ms(_fp32_plan(found)) if found.target.supports(Precision.FP32) else None,
+        fp32=found.latency.plan_ms(fp32) if found.latency.knows(fp32) else None,
         fp16=uniform.get(Precision.FP16),
         plan=found.result.chosen.latency_ms,
         uniform=uniform,
@@ -253,10 +258,14 @@ def _beyond_half(found: Findings, tensor: str) -> bool:
     return tensor in found.ranges.tensors and found.ranges.tensors[tensor].magnitude > FLOAT16_MAX
 
 
-def _not_done(found: Findings) -> tuple[str, ...]:
+def _not_done(found: Findings) -> Iterator[str]:
     if not found.delivery.deployable:
-        return ("no engine: the plan is not deployable",)
-    return (
-        "no engine was built and no latency was measured, this version ends at the typed ONNX; on the device: "
-        "trtexec --onnx=typed.onnx --stronglyTyped --saveEngine=model.plan",
-    )
+        yield "no engine: the plan is not deployable"
+    elif found.deployment is None:
+        why = found.no_device or "it was not asked for"
+        yield (
+            f"no engine was built or timed: {why}; on the device, `trt-mpq engine RUN_DIR` does it from this folder, "
+            "or `trtexec --onnx=typed.onnx --stronglyTyped --saveEngine=model.plan`"
+        )
+    else:
+        yield from found.deployment.notes

@@ -228,6 +228,11 @@ class PrecisionPlan:
         return {p: tally[p] for p in Precision if tally[p]}
 
     @property
+    def deployable(self) -> bool:
+        """Whether TensorRT has kernels for all its precisions."""
+        return all(p.deployable for _, p in self.assignments)
+
+    @property
     def digest(self) -> str:
         """Short stable hash, the key of the evaluation cache."""
         text = ";".join(f"{g}={p.value}" for g, p in self.assignments)

@@ -15,11 +15,14 @@ from trt_mpq.cli.build import build
 from trt_mpq.cli.calibrate import calibrate
 from trt_mpq.cli.compare import compare
 from trt_mpq.cli.emit import emit
+from trt_mpq.cli.engine import engine
 from trt_mpq.cli.inspect import inspect as inspect_command
+from trt_mpq.cli.measure import measure
 from trt_mpq.cli.options import settings_given
 from trt_mpq.cli.report import report
 from trt_mpq.cli.search import search
 from trt_mpq.cli.sensitivity import sensitivity
+from trt_mpq.engine.options import EngineOptions
 from trt_mpq.histogram import METHODS
 from trt_mpq.metrics import METRIC_NAMES
 from trt_mpq.search import SEARCHES
@@ -27,7 +30,7 @@ from trt_mpq.sensitivity import METRICS
 from trt_mpq.settings import Settings
 from trt_mpq.types import Precision
 
-COMMANDS = (build, inspect_command, calibrate, sensitivity, search, emit, compare, report)
+COMMANDS = (build, inspect_command, calibrate, sensitivity, search, emit, compare, report, engine, measure)
 LADDER = {str(p) for p in Precision if p is not Precision.FP32}
 WORDED = {
     "calib": None,
@@ -40,8 +43,25 @@ WORDED = {
     "bias_correction": "on",
     "equalize": "off",
     "precisions": "fp16,int8",
+    "engine": "where a GPU and TensorRT are",
 }
 """Defaults that a person says in other words than Python."""
+
+
+WORDED_ENGINE = {
+    "shapes": "1 to the batch",
+    "workspace_mib": "TensorRT's",
+    "optimization_level": "TensorRT's",
+    "timing_cache": "in the run folder",
+    "version_compatible": "off",
+    "refit": "off",
+    "sparsity": "off",
+    "tf32": "off",
+    "dla_core": "the GPU alone",
+    "plugins": "none",
+    "cuda_graph": "on",
+}
+ENGINE_OPTIONS = [name for name in EngineOptions.model_fields if name != "build"]  # that one is --engine/--no-engine
 
 
 def option(name: str) -> Any:
@@ -73,6 +93,7 @@ def test_defaults_in_words_are_true() -> None:
     fields = {name: Settings.model_fields[name].default for name in WORDED if name != "model"}
     assert ",".join(fields.pop("precisions")) == WORDED["precisions"]
     assert fields.pop("bias_correction") is True
+    assert fields.pop("engine").build == "auto"
     assert not any(fields.values())
 
 
@@ -98,3 +119,23 @@ def test_only_what_was_given_is_a_setting() -> None:
 
 def test_precisions_are_a_comma_list() -> None:
     assert settings_given({"precisions": "fp16, int8"}) == {"precisions": ("fp16", "int8")}
+
+
+@pytest.mark.parametrize("command", [build, engine], ids=lambda command: command.__name__)
+def test_every_engine_option_is_an_option_of_the_commands_that_build(command: Any) -> None:
+    parameters = inspect.signature(command).parameters
+    assert {name: parameters[name].default for name in ENGINE_OPTIONS} == dict.fromkeys(ENGINE_OPTIONS)
+
+
+@pytest.mark.parametrize("name", ENGINE_OPTIONS)
+def test_help_states_the_default_of_the_engine_options(name: str) -> None:
+    stated = re.search(r"\(default: ([^)]*)\)", option(name).help)
+    expected = WORDED_ENGINE.get(name, str(EngineOptions.model_fields[name].default))
+    assert (stated and stated[1]) == expected
+
+
+def test_engine_options_are_one_setting() -> None:
+    arguments = {"engine": True, "typing": "weak", "plugins": [], "refit": False, "rounds": None, "seed": 3}
+    assert settings_given(arguments) == {"seed": 3, "engine": {"build": "always", "typing": "weak", "refit": False}}
+    assert settings_given({"engine": False}) == {"engine": {"build": "never"}}
+    assert settings_given({"engine": None, "shapes": []}) == {}

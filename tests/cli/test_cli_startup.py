@@ -10,7 +10,8 @@ from pathlib import Path
 HEAVY = {"numpy", "onnx", "onnx_ir", "onnxruntime", "polygraphy", "torch", "jinja2", "sklearn", "PIL"}
 OPTIONAL = {"torch", "tensorrt", "pycuda", "sklearn", "PIL"}
 COMMANDS = (
-    "build", "demo", "doctor", "inspect", "calibrate", "sensitivity", "search", "emit", "compare", "report"
+    "build", "demo", "doctor", "inspect", "calibrate", "sensitivity", "search", "emit", "compare", "report",
+    "engine", "measure", "run", "triton", "lint",
 )  # fmt: skip
 
 

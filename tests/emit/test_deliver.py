@@ -28,11 +28,20 @@ def test_a_delivery_is_every_flavour_the_plan_and_its_placement(tmp_path: Path) 
         onnx.checker.check_model(tmp_path / f"{name}.onnx", full_check=True)
 
 
+def test_constraints_lie_beside_the_weak_file(tmp_path: Path) -> None:
+    plan = uniform("mlp", Precision.INT8).replace({"fc1": Precision.FP32, "fc3": Precision.FP16})
+    deliver(emitter("mlp"), plan, tmp_path)
+    pinned = json.loads((tmp_path / "constraints.json").read_text())
+    assert pinned == {"fc1": "fp32", "fc1.relu": "fp32", "fc3": "fp16"}
+    assert pinned.keys() <= {node.name for node in onnx.load(tmp_path / "weak.onnx").graph.node}
+
+
 @pytest.mark.parametrize(("precision", "deployable"), [(Precision.FP8, True), (Precision.INT4, False)])
 def test_a_weak_file_of_an_earlier_plan_does_not_stay(precision: Precision, deployable: bool, tmp_path: Path) -> None:
     deliver(emitter("mlp"), uniform("mlp", Precision.INT8), tmp_path)
     delivery = deliver(emitter("mlp"), uniform("mlp", precision), tmp_path)
     assert not (tmp_path / "weak.onnx").exists()
+    assert not (tmp_path / "constraints.json").exists()
     assert delivery.weak_missing is not None
     assert f"cannot hold {precision}" in delivery.weak_missing
     assert delivery.deployable is deployable

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.emit.examples import ALL_NETWORKS, deviation, emitter, feeds, prepared, run_plainly, uniform
-from tests.prepared import RUNTIME
+from tests.prepared import RUNTIME, prepare
 from trt_mpq.emit import Emitter
 from trt_mpq.errors import ModelError
 from trt_mpq.opset import convert_opset
@@ -81,8 +81,10 @@ def expected_reads(name: str, plan: PrecisionPlan) -> list[tuple[str, int, ir.Da
 
 
 def assert_quantizers_are_sound(graph: ir.Model, scale_type: ir.DataType | None) -> None:
-    """Scales and zero points of the right type, nothing constant quantized, no DQ before Q, nothing twice."""
+    """Scales and zero points of the right type, constants stored as codes (strong) or as floats (weak), no DQ before
+    Q, nothing twice."""
     quantized = []
+    weights = graph.metadata_props["trt_mpq.flavour"] == "weak"
     for node in graph.graph:
         if node.op_type not in QDQ:
             continue
@@ -97,12 +99,13 @@ def assert_quantizers_are_sound(graph: ir.Model, scale_type: ir.DataType | None)
         np.testing.assert_array_equal(steps.astype(np.float16).astype(np.float32), steps)
         assert not zero.const_value.numpy().astype(np.float32).any()
         if node.op_type == "QuantizeLinear":
-            assert source.const_value is None
+            assert source.const_value is None or weights
             assert source.producer() is None or source.producer().op_type != "DequantizeLinear"
             quantized.append((source, zero.dtype))
         else:
             assert source.dtype is zero.dtype
-            assert (source.const_value is None) == (scale.shape is not None and len(scale.shape) == 0)
+            stored = source.producer().inputs[0] if weights else source
+            assert (stored.const_value is None) == (scale.shape is not None and len(scale.shape) == 0)
     assert len(set(quantized)) == len(quantized)
 
 
@@ -207,6 +210,95 @@ def test_quantization_error_is_that_of_the_format(name: str, precision: Precisio
     assert 1e-3 < deviation(exact, quantized) < {INT8: 0.04, FP8: 0.12, INT4: 0.5}[precision]
 
 
+@networks
+def test_weights_of_the_weak_flavour_fold_to_the_codes_of_the_strong_one(name: str) -> None:
+    """ONNX Runtime, level by level, against the initializers; both readers of a shared weight get one quantizer."""
+    plan = uniform(name, INT8)
+    strong, weak = emitter(name).strong(plan), emitter(name).weak(plan)
+    stored = {
+        (reader.name, index): node.inputs[0].const_value.numpy()
+        for node in strong.graph
+        if node.op_type == "DequantizeLinear" and node.inputs[0].const_value is not None
+        for reader, index in node.outputs[0].uses()
+    }
+    folded = {
+        (reader.name, index): node.inputs[0]
+        for node in weak.graph
+        if node.op_type == "DequantizeLinear" and node.inputs[0].producer().inputs[0].const_value is not None
+        for reader, index in node.outputs[0].uses()
+    }
+    assert stored.keys() == folded.keys() == {(group.id, 1) for group in prepared(name).grouping.groups}
+    weak.graph.outputs.extend(dict.fromkeys(folded.values()))
+    for level in ("ORT_DISABLE_ALL", "ORT_ENABLE_ALL"):
+        codes = run_plainly(weak, feeds(name), level)
+        for read, value in folded.items():
+            np.testing.assert_array_equal(codes[value.name], stored[read])
+
+
+def test_constraints_pin_what_runs_in_high_precision_and_nothing_else() -> None:
+    plan = uniform("crossroads", INT8).replace({"hub": FP32, "raw": FP16, "plain": FP32})
+    assert emitter("crossroads").constraints(plan) == {
+        "hub": FP32, "hub.relu": FP32, "raw": FP16, "plain": FP32,
+        "up": FP16, "pool": FP16,
+    }  # fmt: skip
+
+
+@networks
+@few
+@given(data=st.data())
+def test_constraints_name_nodes_of_the_weak_flavour_in_the_type_of_the_strong_one(
+    name: str, data: st.DataObject
+) -> None:
+    plan = data.draw(plans(name, FP32, FP16, INT8))
+    pinned = emitter(name).constraints(plan)
+    assert list(pinned) == [node.name for node in emitter(name).weak(plan).graph if node.name in pinned]
+    types = {FP16: ir.DataType.FLOAT16, FP32: ir.DataType.FLOAT}
+    strong = {node.name: node.outputs[0].dtype for node in emitter(name).strong(plan).graph}
+    assert {node: strong[node] for node in pinned} == {node: types[precision] for node, precision in pinned.items()}
+
+
+def test_what_overflows_is_pinned_to_fp32_even_if_it_only_moves_values() -> None:
+    pinned = unrounded("shared_maxpool").constraints(uniform("shared_maxpool", INT8))
+    assert pinned == {"halve": FP32, "join": FP32, "pool": FP32, "flat": FP32}
+
+
+def test_casts_and_shape_computations_are_not_pinned() -> None:
+    """MiniLM-like: a Cast mask and sizes computed in floating point, which an exporter leaves in the graph."""
+    text = """
+    <ir_version: 8, opset_import: ["":17]>
+    network (float[batch,8] input, int64[batch,16] mask) => (float[batch,16] output)
+    <float[8,16] w, float one = {1.0}> {
+        [product] y = MatMul(input, w)
+        [shape] sizes = Shape(y)
+        [half] floats = Cast<to=1>(sizes)
+        [grow] grown = Mul(floats, one)
+        [back] shape = Cast<to=7>(grown)
+        [reshape] z = Reshape(y, shape)
+        [widen] m = Cast<to=1>(mask)
+        [masked] output = Mul(z, m)
+    }
+    """
+    proto = onnx.parser.parse_model(text)
+    del proto.graph.initializer[:]
+    proto.graph.initializer.extend(
+        [
+            onnx.numpy_helper.from_array(np.eye(8, 16, dtype=np.float32), "w"),
+            onnx.numpy_helper.from_array(np.float32(1), "one"),
+        ]
+    )
+    graph = ir.from_proto(proto)
+    for value in graph.graph.initializers.values():
+        value.dtype = ir.DataType.FLOAT
+    from trt_mpq import onnx_api
+    from trt_mpq.groups import groups_from_model
+
+    onnx_api.infer_shapes(graph)
+    grouping = groups_from_model(graph, {"input": (1, 8), "mask": (1, 16)}, "none")
+    network = Emitter(graph, grouping, Ranges("minmax", 1, {}))
+    pinned = network.constraints(PrecisionPlan.uniform(grouping.groups, FP16, FP16))
+    assert pinned == {"product": FP16, "masked": FP16}
+
+
 @pytest.mark.parametrize("precision", [FP8, INT4])
 def test_weak_flavour_refuses_what_tensorrt_8_cannot_import(precision: Precision) -> None:
     plan = uniform("mlp", FP16).replace({"fc2": precision})
@@ -227,6 +319,30 @@ def test_a_newer_opset_is_kept_by_strong_and_lowered_by_weak() -> None:
     for graph in (strong, weak, newer.reference(plan)):
         checked(graph)
         assert deviation(expected, RUNTIME.load(graph).run(feeds("residual_cnn"))["output"]) < 0.03
+
+
+def test_pad_and_split_of_opset_18_have_a_weak_flavour() -> None:
+    """ONNX's converter has no way down for them."""
+    proto = onnx.parser.parse_model("""
+    <ir_version: 8, opset_import: ["":18]>
+    network (float[batch,16,8,8] input) => (float[batch,16,8,9] output)
+    <int64[2] amounts = {0,1}, int64[1] last = {3}> {
+        [conv] c = Conv<pads=[1,1,1,1]>(input, weight)
+        [pad] p = Pad(c, amounts, , last)
+        [split] l, r = Split<axis=1,num_outputs=2>(p)
+        [join] output = Concat<axis=1>(r, l)
+    }
+    """)
+    weight = np.random.default_rng(0).standard_normal((16, 16, 3, 3)).astype(np.float32)
+    proto.graph.initializer.append(onnx.numpy_helper.from_array(weight, "weight"))
+    network = prepare(proto)
+    values = np.random.default_rng(1).standard_normal((4, 16, 8, 8)).astype(np.float32)
+    both = Emitter(network.graph, network.grouping, network.calibrated(network.samples(values)))
+    plan = PrecisionPlan.of({"conv": INT8})
+    weak = both.weak(plan)
+    checked(weak)
+    expected = RUNTIME.load(both.reference(plan)).run({"input": values})["output"]
+    assert deviation(expected, RUNTIME.load(weak).run({"input": values})["output"]) < 0.03
 
 
 def test_emitting_changes_nothing_and_repeats_itself() -> None:

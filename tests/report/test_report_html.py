@@ -103,12 +103,12 @@ def test_commands_in_notices_are_set_as_code() -> None:
     assert "<li>a lone ` stays</li>" in text
 
 
-@pytest.mark.parametrize("source", ["modelled", "measured"])
+@pytest.mark.parametrize("source", ["modelled", "device-table"])
 def test_every_latency_says_where_it_comes_from(source: str) -> None:
     report = sample_report(5)
     report = replace(report, latency_ms=replace(report.latency_ms, source=source))  # type: ignore[arg-type]
     text = "".join(Page(render_html(report)).texts).lower()
-    other = {"modelled": "measured", "measured": "modelled"}[source]
+    other = {"modelled": "device-table", "device-table": "modelled"}[source]
     assert text.count(source) >= 7
     assert other not in text
 

@@ -17,11 +17,16 @@ from trt_mpq.cli.compare import compare
 from trt_mpq.cli.demo import demo
 from trt_mpq.cli.doctor import doctor
 from trt_mpq.cli.emit import emit
+from trt_mpq.cli.engine import engine
 from trt_mpq.cli.errors import guarded
 from trt_mpq.cli.inspect import inspect
+from trt_mpq.cli.lint import lint
+from trt_mpq.cli.measure import measure
 from trt_mpq.cli.report import report
+from trt_mpq.cli.run import run
 from trt_mpq.cli.search import search
 from trt_mpq.cli.sensitivity import sensitivity
+from trt_mpq.cli.triton import triton
 
 app = typer.Typer(
     name="trt-mpq",
@@ -35,6 +40,8 @@ app = typer.Typer(
 _PANELS = {
     "Start here": (build, demo, doctor),
     "Stages, each alone": (inspect, calibrate, sensitivity, search, emit, compare, report),
+    "On the device": (engine, measure, run, triton),
+    "For any network": (lint,),
 }
 for _panel, _commands in _PANELS.items():
     for _command in _commands:

@@ -1,4 +1,4 @@
-"""`trt-mpq build`: the whole way from a model to a plan, a typed network and a report."""
+"""`trt-mpq build`: the whole way from a model to a plan, an engine and a report."""
 
 from __future__ import annotations
 
@@ -30,6 +30,27 @@ def build(
     bias_correction: options.BiasCorrection = None,
     equalize: options.Equalize = None,
     exclusions: options.Exclusions = None,
+    latency: options.Latency = None,
+    engine: options.Engine = None,
+    typing: options.Typing = None,
+    shapes: options.Shapes = None,
+    workspace_mib: options.WorkspaceMib = None,
+    optimization_level: options.OptimizationLevel = None,
+    timing_cache: options.TimingCache = None,
+    version_compatible: options.VersionCompatible = None,
+    hardware_compatible: options.HardwareCompatible = None,
+    refit: options.Refit = None,
+    sparsity: options.Sparsity = None,
+    tf32: options.Tf32 = None,
+    dla_core: options.DlaCore = None,
+    plugins: options.Plugins = None,
+    build_timeout_s: options.BuildTimeoutS = None,
+    cuda_graph: options.CudaGraph = None,
+    warm_up_ms: options.WarmUpMs = None,
+    rounds: options.Rounds = None,
+    round_ms: options.RoundMs = None,
+    input_sets: options.InputSets = None,
+    margin: options.Margin = None,
     threads: options.Threads = None,
     seed: options.Seed = None,
     output: options.Output = Path("run"),
@@ -37,7 +58,7 @@ def build(
     json: options.Json = False,
     details: options.Details = False,
 ) -> None:
-    """Find the fastest plan that meets the accuracy target, and write it as ONNX with a report.
+    """Find the fastest plan that meets the accuracy target; write it as ONNX, and where there is a GPU as an engine.
 
     Options override the job file. Interrupted, the same command goes on where it stopped.
     """

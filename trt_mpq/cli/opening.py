@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from trt_mpq.errors import SettingsError
 
 if TYPE_CHECKING:
+    from trt_mpq.devicerun import DeviceRun
     from trt_mpq.observer import Observer
     from trt_mpq.pipeline import Run
 
@@ -23,16 +24,19 @@ def open_build(source: Path, given: dict[str, Any], folder: Path, observer: Obse
         SettingsError: A setting is unknown or not allowed.
         RunFolderError: The folder cannot be used.
     """
-    return open_run({**fields_from_source(source, given), **given}, _origin(source), folder, observer)
+    from trt_mpq.settings import overridden
+
+    return open_run(overridden(fields_from_source(source, given), given), _origin(source), folder, observer)
 
 
 def open_inspection(source: Path, given: dict[str, Any], folder: Path, observer: Observer) -> Run:
     """The same for a folder that may already hold a run, whose other settings then stay."""
     from trt_mpq.pipeline import settings_of_run
+    from trt_mpq.settings import overridden
     from trt_mpq.storage import RunFolder
 
     stored = settings_of_run(folder) if (folder / RunFolder.MANIFEST).exists() else {}
-    fields = {**stored, **fields_from_source(source, given), **given}
+    fields = overridden({**stored, **fields_from_source(source, given)}, given)
     return open_run(fields, _origin(source), folder, observer)
 
 
@@ -44,8 +48,23 @@ def open_stage(folder: Path, given: dict[str, Any], observer: Observer) -> Run:
         RunFolderError: `folder` holds no run.
     """
     from trt_mpq.pipeline import settings_of_run
+    from trt_mpq.settings import overridden
 
-    return open_run({**settings_of_run(folder), **given}, str(folder), folder, observer)
+    return open_run(overridden(settings_of_run(folder), given), str(folder), folder, observer)
+
+
+def open_device(folder: Path, given: dict[str, Any], observer: Observer) -> DeviceRun:
+    """The device half of the run in `folder`, with its stored engine options changed by those `given`.
+
+    Raises:
+        SettingsError: An option is not allowed.
+        RunFolderError: `folder` holds no run.
+    """
+    from trt_mpq.devicerun import DeviceRun
+    from trt_mpq.pipeline import settings_of_run
+    from trt_mpq.settings import overridden, settings_from
+
+    return DeviceRun(settings_from(overridden(settings_of_run(folder), given), str(folder)), folder, observer)
 
 
 def open_run(fields: dict[str, Any], origin: str, folder: Path, observer: Observer, command: str | None = None) -> Run:

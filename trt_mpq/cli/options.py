@@ -109,6 +109,76 @@ Exclusions = Annotated[
     _setting("Quantizers", "--exclusions", "Shapes kept out of 8 bit beforehand: modelopt, none (default: modelopt)."),
 ]
 
+Latency = Annotated[
+    str | None,
+    _setting("Goal", "--latency", "Latencies: modelled, measured, auto, or a device table (default: auto)."),
+]
+
+Engine = Annotated[
+    bool | None,
+    _setting("Engine", "--engine/--no-engine", "Build and time engines (default: where a GPU and TensorRT are)."),
+]
+Typing = Annotated[
+    str | None,
+    _setting(
+        "Engine", "--typing", "Precision by types in the network or by constraints: auto, strong, weak (default: auto)."
+    ),
+]
+Shapes = Annotated[
+    list[str] | None,
+    _setting(
+        "Engine",
+        "--shapes",
+        "Range of a dynamic input, NAME=MIN:OPT:MAX as in x=1x3x8x8:8x3x8x8:8x3x8x8 (default: 1 to the batch).",
+    ),
+]
+WorkspaceMib = Annotated[
+    int | None, _setting("Engine", "--workspace-mib", "Workspace memory of the builder (default: TensorRT's).")
+]
+OptimizationLevel = Annotated[
+    int | None, _setting("Engine", "--optimization-level", "Builder optimization level, 0 to 5 (default: TensorRT's).")
+]
+TimingCache = Annotated[
+    Path | None, _setting("Engine", "--timing-cache", "Folder of timing caches (default: in the run folder).")
+]
+VersionCompatible = Annotated[
+    bool | None,
+    _setting(
+        "Engine", "--version-compatible/--no-version-compatible", "For later TensorRT versions too (default: off)."
+    ),
+]
+HardwareCompatible = Annotated[
+    str | None,
+    _setting(
+        "Engine",
+        "--hardware-compatible",
+        "For other GPUs too: none, ampere_plus, same_compute_capability (default: none).",
+    ),
+]
+Refit = Annotated[bool | None, _setting("Engine", "--refit/--no-refit", "Weights can be replaced (default: off).")]
+Sparsity = Annotated[
+    bool | None, _setting("Engine", "--sparsity/--no-sparsity", "Use 2:4 sparse weights (default: off).")
+]
+Tf32 = Annotated[bool | None, _setting("Engine", "--tf32/--no-tf32", "TF32 in FP32 groups (default: off).")]
+DlaCore = Annotated[
+    int | None, _setting("Engine", "--dla-core", "Run on this DLA core what it can (default: the GPU alone).")
+]
+Plugins = Annotated[list[Path] | None, _setting("Engine", "--plugins", "Plugin library to load (default: none).")]
+BuildTimeoutS = Annotated[
+    float | None, _setting("Engine", "--build-timeout-s", "Longest an engine build may take (default: 3600.0).")
+]
+CudaGraph = Annotated[
+    bool | None, _setting("Timing", "--cuda-graph/--no-cuda-graph", "Launch as a CUDA graph (default: on).")
+]
+WarmUpMs = Annotated[float | None, _setting("Timing", "--warm-up-ms", "Inferences before timing (default: 200.0).")]
+Rounds = Annotated[int | None, _setting("Timing", "--rounds", "Turns in which engines are timed (default: 30).")]
+RoundMs = Annotated[float | None, _setting("Timing", "--round-ms", "Least time of a turn (default: 100.0).")]
+InputSets = Annotated[int | None, _setting("Timing", "--input-sets", "Inputs that timing rotates (default: 4).")]
+Margin = Annotated[
+    float | None,
+    _setting("Timing", "--margin", "How much faster than FP16 a plan must be to be shipped (default: 0.02)."),
+]
+
 Threads = Annotated[
     int | None,
     _setting("Running", "--threads", "Threads of the reference runtime, 0 for every core (default: 0)."),
@@ -127,9 +197,14 @@ Details = Annotated[bool, typer.Option("--details", help="Also one line per grou
 
 def settings_given(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of `Settings` among a command's `arguments` that the user really gave."""
+    from trt_mpq.engine.options import EngineOptions
     from trt_mpq.settings import Settings
 
-    given = {name: value for name, value in arguments.items() if name in Settings.model_fields and value is not None}
+    stated = {name: value for name, value in arguments.items() if value is not None and value != []}
+    given = {name: value for name, value in stated.items() if name in Settings.model_fields}
     if "precisions" in given:
         given["precisions"] = tuple(part.strip() for part in given["precisions"].split(","))
-    return given
+    engine = {name: value for name, value in stated.items() if name in EngineOptions.model_fields}
+    if "engine" in given:
+        engine["build"] = "always" if given.pop("engine") else "never"
+    return {**given, "engine": engine} if engine else given

@@ -33,11 +33,11 @@ BAR_WIDTH = 24
 
 def groups_table(grouping: Grouping) -> RenderableType:
     """Every group in network order, its work, and the precisions it stays out of, with the reason."""
-    table = _table("#", "group", "op", "weight", "FLOPs", "stays out of")
+    table = table_of("#", "group", "op", "weight", "FLOPs", "stays out of")
     for group in grouping.groups:
         weight = "x".join(map(str, group.weight.shape))
         row = (str(group.index + 1), group.id, group.op_type, weight, count_text(group.flops), _exclusions(group))
-        table.add_row(*_cells(row))
+        table.add_row(*cells(row))
     flops = count_text(sum(group.flops for group in grouping.groups))
     summary = f"{len(grouping.groups)} groups with {flops} FLOPs for one sample, {len(grouping.loose)} ops outside them"
     return Group(table, Text(summary))
@@ -53,11 +53,11 @@ def _exclusions(group: LayerGroup) -> str:
 def ranges_table(ranges: Ranges) -> RenderableType:
     """Tensors that a plan may quantize or that FP16 cannot hold, with their chosen clipping magnitudes."""
     formats = _in_order(p for tensor in ranges.tensors.values() for p in tensor.amax)
-    table = _table("tensor", "min", "max", *(f"amax {label(p)}" for p in formats))
+    table = table_of("tensor", "min", "max", *(f"amax {label(p)}" for p in formats))
     for name, tensor in ranges.tensors.items():
         if tensor.amax or _overflows(tensor):
             amax = (f"{tensor.amax[p]:.4g}" if p in tensor.amax else "" for p in formats)
-            table.add_row(*_cells((name, f"{tensor.minimum:.4g}", f"{tensor.maximum:.4g}", *amax)))
+            table.add_row(*cells((name, f"{tensor.minimum:.4g}", f"{tensor.maximum:.4g}", *amax)))
     overflows = sum(map(_overflows, ranges.tensors.values()))
     summary = f"{len(ranges.tensors)} tensors observed on {ranges.samples:,} samples, ranges by {ranges.method}"
     return Group(table, Text(f"{summary}, {overflows} beyond FP16" if overflows else summary))
@@ -72,10 +72,10 @@ def ranking_table(ranking: Ranking) -> RenderableType:
     parts: list[RenderableType] = []
     for precision in _in_order(ranking.scores):
         scores = ranking.scores[precision]
-        table = _table("#", "group", "score", "", title=f"{ranking.metric} sensitivity to {label(precision)}")
+        table = table_of("#", "group", "score", "", title=f"{ranking.metric} sensitivity to {label(precision)}")
         top = max((s for s in scores.values() if math.isfinite(s)), default=0.0)
         for place, group in enumerate(reversed(ranking.order(precision)), start=1):
-            table.add_row(*_cells((str(place), group, f"{scores[group]:.3g}", _bar(scores[group], top))))
+            table.add_row(*cells((str(place), group, f"{scores[group]:.3g}", _bar(scores[group], top))))
         parts += [table, Text("")]
     summary = f"the search lowers the bottom rows first; seed {ranking.seed}"
     return Group(*parts, Text(f"{summary}, {ranking.forward_passes:,.0f} samples run forward"))
@@ -89,12 +89,12 @@ def _bar(value: float, top: float) -> str:
 
 def search_table(result: SearchResult) -> RenderableType:
     """Every plan tried, in order; the chosen one in bold."""
-    table = _table("plan", "runs in", "score", "latency", "", "step", wrapped=("step",))
+    table = table_of("plan", "runs in", "score", "latency", "", "step", wrapped=("step",))
     most = max((step.score.samples for step in result.path), default=0)
     for number, step in enumerate(result.path, start=1):
         style = "bold" if step.plan == result.chosen.plan else None
         verdict = "✓" if step.feasible else "✗"
-        table.add_row(*_cells((str(number), *_figures(step, most), verdict, step.note)), style=style)
+        table.add_row(*cells((str(number), *_figures(step, most), verdict, step.note)), style=style)
     chosen = ", ".join(_figures(result.chosen, most)[1:])
     return Group(table, Text(f"{result.algorithm} search chose {counts_text(result.chosen.plan)}: score {chosen}"))
 
@@ -110,26 +110,27 @@ def _figures(step: Evaluation, samples: int) -> tuple[str, str, str]:
 
 def comparison_table(comparison: Comparison) -> RenderableType:
     """Every output of the typed network against FP32."""
-    table = _table("output", "SQNR", "cosine", "max error", "Polygraphy")
+    table = table_of("output", "SQNR", "cosine", "max error", "Polygraphy")
     for output in comparison.outputs:
         sqnr = "bit-equal" if output.sqnr_db is None else f"{output.sqnr_db:.1f} dB"
         verdict = "passed" if output.passed else "failed"
-        table.add_row(*_cells((output.output, sqnr, f"{output.cosine:.6f}", f"{output.max_abs_error:.3g}", verdict)))
+        table.add_row(*cells((output.output, sqnr, f"{output.cosine:.6f}", f"{output.max_abs_error:.3g}", verdict)))
     tolerances = f"absolute {comparison.absolute_tolerance:g} or relative {comparison.relative_tolerance:g}"
     return Group(table, Text(f"{comparison.samples:,} samples against FP32; Polygraphy tolerates {tolerances}"))
 
 
 def files_table(plan: PrecisionPlan, folder: Path) -> RenderableType:
     """The networks written for `plan`, with sizes."""
-    table = _table("file", "size")
+    table = table_of("file", "size")
     for path in (folder / name for name in FLAVOUR_FILES):
         if path.exists():
             size = path.stat().st_size
-            table.add_row(*_cells((str(path), size_text(size, size))))
+            table.add_row(*cells((str(path), size_text(size, size))))
     return Group(table, Text(f"{counts_text(plan)}; plan {plan.digest}"))
 
 
-def _table(*headings: str, title: str | None = None, wrapped: tuple[str, ...] = ()) -> Table:
+def table_of(*headings: str, title: str | None = None, wrapped: tuple[str, ...] = ()) -> Table:
+    """An empty table with our look; columns that are `wrapped` may break, all may if none is."""
     table = Table(
         box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True, title=title, title_justify="left"
     )
@@ -138,7 +139,8 @@ def _table(*headings: str, title: str | None = None, wrapped: tuple[str, ...] = 
     return table
 
 
-def _cells(row: Iterable[str]) -> Iterable[Text]:
+def cells(row: Iterable[str]) -> Iterable[Text]:
+    """A row's cells, as plain text."""
     # Names come from files nobody vetted: neither markup nor control characters in them may act.
     return (Text(printable(cell)) for cell in row)
 

@@ -12,13 +12,16 @@ from trt_mpq.emit.emitter import Emitter
 from trt_mpq.errors import ModelError
 from trt_mpq.model import save_graph
 from trt_mpq.storage import to_json, write_text
-from trt_mpq.types import PrecisionPlan
+from trt_mpq.types import Precision, PrecisionPlan
 
 FLAVOUR_FILES = (
     "plan.json", "placement.txt", "reference.onnx", "reference.onnx.data", "typed.onnx", "typed.onnx.data", "weak.onnx",
-    "weak.onnx.data",
+    "weak.onnx.data", "constraints.json",
 )  # fmt: skip
-"""Every file a delivery may hold; the `.data` files exist only beside graphs of more than 1.5 GB."""
+"""Every file a delivery may hold; the `.data` files exist only beside graphs of more than 1.5 GB.
+
+`constraints.json` lies beside `weak.onnx`: its node names and the precision each has to be pinned to.
+"""
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ def deliver(emitter: Emitter, plan: PrecisionPlan, folder: Path) -> Delivery:
         plan=plan.digest,
         deployable=all(precision.deployable for precision in plan.counts()),
         typed_bytes=sum(path.stat().st_size for path in folder.glob("typed.onnx*")),
-        weak_missing=_deliver_weak(emitter, plan, folder / "weak.onnx"),
+        weak_missing=_deliver_weak(emitter, plan, folder),
     )
 
 
@@ -68,10 +71,11 @@ def keep_summation_order(graph: ir.Graph) -> None:
                 graph.inputs.append(weight)
 
 
-def _deliver_weak(emitter: Emitter, plan: PrecisionPlan, path: Path) -> str | None:
+def _deliver_weak(emitter: Emitter, plan: PrecisionPlan, folder: Path) -> str | None:
     try:
         graph = emitter.weak(plan)
     except ModelError as error:
         return str(error)
-    save_graph(graph, path)
+    save_graph(graph, folder / "weak.onnx")
+    write_text(folder / "constraints.json", to_json(emitter.constraints(plan), dict[str, Precision]))
     return None

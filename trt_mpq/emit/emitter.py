@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 
 import onnx_ir as ir
@@ -82,9 +82,11 @@ class Emitter:
         return self._quantized(model, nodes, plan, self._stored_weight, quantizers.insert_qdq)
 
     def weak(self, plan: PrecisionPlan) -> ir.Model:
-        """The weakly typed graph (TensorRT 8.6): FP32 at opset 17 or below with INT8 Q/DQ.
+        """The weakly typed graph (TensorRT 8.6): FP32 at opset 17 or below with INT8 Q/DQ, weights included.
 
-        FP16 and FP32 groups are told apart by builder constraints, not by this graph.
+        FP16 and FP32 groups are told apart by builder constraints (`constraints`), not by this graph. Weights stay
+        FP32 with a quantizer behind them, as NVIDIA's own exporter for TensorRT 8 writes them: earlier 8.x versions
+        refuse INT8 constants ("invalid weights type of Int8"), and nothing says that 8.6 takes them.
 
         Raises:
             ModelError: The plan holds FP8 or INT4, which TensorRT 8.6 cannot import.
@@ -96,7 +98,26 @@ class Emitter:
             )
         model = self._start(self._at_opset(min(WEAK_OPSET, self._opset)), plan, "weak")
         nodes = _nodes_by_name(model.graph)
-        return self._quantized(model, nodes, plan, self._stored_weight, quantizers.insert_qdq)
+        return self._quantized(model, nodes, plan, self._quantized_weight, quantizers.insert_qdq)
+
+    def constraints(self, plan: PrecisionPlan) -> dict[str, Precision]:
+        """Node of the weak flavour to the precision it has to be pinned to (`layer.precision`), in network order.
+
+        Listed are the nodes of groups that run in high precision, and loose ops: FP16 if the strong flavour has
+        them in FP16, else FP32. Not listed: nodes of 8-bit groups and Q/DQ, which say themselves what they run in;
+        loose ops in FP16 that preserve values, because pinned they would keep TensorRT from moving Q and DQ across;
+        Cast, whose types are its meaning; and what computes shapes instead of data.
+        """
+        precisions = plan.as_dict()
+        wide = {name for group in self._grouping.groups if not precisions[group.id].quantized for name in group.nodes}
+        loose = {op.node: op.op_type for op in self._grouping.loose}
+        half = self._half_nodes(plan)
+        free = {name for name, op_type in loose.items() if op_type in float_types.VALUE_PRESERVING and name in half}
+        return {
+            name: Precision.FP16 if name in half else Precision.FP32
+            for name in _nodes_on_data(self._graph.graph)
+            if name in wide or (name in loose and name not in free)
+        }
 
     @property
     def _opset(self) -> int:
@@ -146,6 +167,10 @@ class Emitter:
             graph, source, group.weight.axis, precision, instead_of=_input(node, WEIGHT_INPUT), before=node
         )
 
+    def _quantized_weight(self, graph: ir.Graph, node: ir.Node, group: LayerGroup, precision: Precision) -> ir.Value:
+        weight = _input(node, WEIGHT_INPUT)
+        return quantizers.insert_weight_qdq(graph, weight, group.weight.axis, precision, before=node)
+
     def _quantized(
         self, model: ir.Model, nodes: NodesByName, plan: PrecisionPlan, weight: WeightWriter, read: QuantizerWriter
     ) -> ir.Model:
@@ -180,6 +205,16 @@ def _input(node: ir.Node, index: int) -> ir.Value:
     value = node.inputs[index]
     assert value is not None
     return value
+
+
+def _nodes_on_data(graph: ir.Graph) -> Iterator[str]:
+    """Names of the nodes, Casts left out, that work on what is fed, rather than on constants and shapes."""
+    data = set(graph.inputs)
+    for node in graph:
+        if node.op_type not in ("Shape", "Size") and not data.isdisjoint(node.inputs):
+            data.update(node.outputs)
+            if node.op_type != "Cast":
+                yield str(node.name)
 
 
 def _tidied(model: ir.Model) -> ir.Model:

@@ -24,7 +24,7 @@ FLOAT, HALF = ir.DataType.FLOAT, ir.DataType.FLOAT16
 STRONG_OPSET = 19
 """Lowest opset of the strong flavour; the schemas of this one, or of the model's own if newer, say what may be FP16."""
 
-_VALUE_PRESERVING = frozenset(
+VALUE_PRESERVING = frozenset(
     {
         *("Relu", "Clip", "Max", "Min", "Abs", "Neg", "MaxPool", "GlobalMaxPool", "ReduceMax", "ReduceMin"),
         *("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Identity", "DepthToSpace", "SpaceToDepth"),
@@ -79,7 +79,7 @@ def round_to_half(graph: ir.Model, half: frozenset[str], rounded: Callable[[ir.V
     reads, results = _half_reads(graph, half), _half_results(graph, half)
     _convert(graph.graph, reads, results, tensor=_rounded_copy, constant=constant)
     for value, node in results.items():
-        if node.op_type not in _VALUE_PRESERVING:
+        if node.op_type not in VALUE_PRESERVING:
             _round_in_place(graph.graph, value)
 
 

@@ -155,12 +155,51 @@ def insert_stored_weight(
     stored = add_constant(graph, f"{name}_codes", codes(content, scale, precision, axis))
     scale_value = _scale_constant(graph, f"{name}_scale", scale, instead_of.dtype)
     zero = _zero_point(graph, precision, scale.shape)
-    attributes = {} if axis is None else {"axis": axis}
-    node = ir.node("DequantizeLinear", [stored, scale_value, zero], attributes, name=f"{name}_dq")
-    value = node.outputs[0]
-    value.name, value.shape, value.type = f"{name}_dq", instead_of.shape, instead_of.type
+    parameters = _Parameters(scale_value, zero, axis)
+    return _insert_step(graph, "DequantizeLinear", stored, parameters, f"{name}_dq", instead_of.dtype, before)
+
+
+def insert_weight_qdq(
+    graph: ir.Graph, weight: ir.Value, axis: int | None, precision: Precision, before: ir.Node
+) -> ir.Value:
+    """QuantizeLinear and DequantizeLinear behind the FP32 constant `weight`, in front of node `before`.
+
+    Whoever folds them gets the codes that `insert_stored_weight` writes, because the scales are FP32.
+    """
+    scale = scale_from_amax(channel_amax(constant_array(weight), axis), precision)
+    name = f"{weight.name}_{precision}"
+    scale_value = _scale_constant(graph, f"{name}_scale", scale, weight.dtype)
+    parameters = _Parameters(scale_value, _zero_point(graph, precision, scale.shape), axis)
+    stored = _insert_step(graph, "QuantizeLinear", weight, parameters, f"{name}_q", CODE_TYPES[precision], before)
+    return _insert_step(graph, "DequantizeLinear", stored, parameters, f"{name}_dq", weight.dtype, before)
+
+
+@dataclass(frozen=True)
+class _Parameters:
+    """What QuantizeLinear and DequantizeLinear read beside their input."""
+
+    scale: ir.Value
+    zero: ir.Value
+    axis: int | None
+
+
+def _insert_step(
+    graph: ir.Graph,
+    op_type: str,
+    value: ir.Value,
+    parameters: _Parameters,
+    output: str,
+    dtype: ir.DataType | None,
+    before: ir.Node,
+) -> ir.Value:
+    """One half of a weight's quantizer; `dtype` is the type of the result."""
+    attributes = {} if parameters.axis is None else {"axis": parameters.axis}
+    node = ir.node(op_type, [value, parameters.scale, parameters.zero], attributes, name=output)
+    result = node.outputs[0]
+    result.name, result.shape = output, value.shape
+    result.type = None if dtype is None else ir.TensorType(dtype)
     graph.insert_before(before, node)
-    return value
+    return result
 
 
 class _Chain:

@@ -15,6 +15,8 @@ class EngineOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
+    build: Literal["auto", "always", "never"] = "auto"
+    """Whether `trt-mpq build` builds engines: "auto" does where a GPU, TensorRT and pycuda are there."""
     typing: Literal["auto", "strong", "weak"] = "auto"
     """How precision reaches the builder: types in the network, or constraints beside Q/DQ (TensorRT 8.6 to 10).
     "auto" is strong from TensorRT 10 on."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from typing import Literal
 
@@ -268,9 +268,9 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Decision:
-    """Which candidate is shipped, and why."""
+    """Which candidate is shipped (None: no engine could be built), and why."""
 
-    shipped: str
+    shipped: str | None
     verdict: str
 
 
@@ -281,11 +281,12 @@ class Deployment:
     Attributes:
         batch: Samples per inference.
         candidates: What was built, the baselines included; the first is the plan the search chose.
-        timing: Their timing side by side, None if fewer than one engine was built.
+        timing: Their timing side by side, None if no engine was built.
         decision: What is shipped.
-        realised: Requested against realised precision of the shipped engine.
+        realised: Requested against realised precision of the shipped engine, None if there is none.
         comparison: The shipped engine against FP32, None without data to compare on.
         score: Task score through the shipped engine, None without evaluation data.
+        reproduce: The trtexec command that builds and times the shipped engine, empty if there is none.
         notes: What could not be done, each in one sentence.
     """
 
@@ -294,10 +295,11 @@ class Deployment:
     candidates: tuple[Candidate, ...]
     timing: SideBySide | None
     decision: Decision
-    realised: Realised | None
-    comparison: Comparison | None
-    score: Score | None
-    notes: tuple[str, ...] = field(default=())
+    realised: Realised | None = None
+    comparison: Comparison | None = None
+    score: Score | None = None
+    reproduce: str = ""
+    notes: tuple[str, ...] = ()
 
     def candidate(self, name: str) -> Candidate:
         """The candidate called `name`; KeyError if there is none."""
@@ -307,6 +309,6 @@ class Deployment:
         raise KeyError(name)
 
     @property
-    def shipped(self) -> Candidate:
-        """The candidate that is shipped."""
-        return self.candidate(self.decision.shipped)
+    def shipped(self) -> Candidate | None:
+        """The candidate that is shipped, None if no engine could be built."""
+        return None if self.decision.shipped is None else self.candidate(self.decision.shipped)

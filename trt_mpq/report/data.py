@@ -9,15 +9,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
+from trt_mpq.engine.values import Deployment
 from trt_mpq.errors import RunFolderError
+from trt_mpq.latency import LatencySource
 from trt_mpq.types import Comparison, Precision
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
-
-LatencySource = Literal["modelled", "measured"]
 
 
 @dataclass(frozen=True)
@@ -180,7 +180,10 @@ class RefinementRecord:
 
 @dataclass(frozen=True)
 class Report:
-    """Everything a run has to say. `groups` counts `group_rows`; `created` is an ISO 8601 time."""
+    """Everything a run has to say. `groups` counts `group_rows`; `created` is an ISO 8601 time.
+
+    `latency_ms` is what the search went by; what engines really take is in `device`, None if none was built.
+    """
 
     model: ModelInfo
     calibration: CalibrationInfo
@@ -193,6 +196,7 @@ class Report:
     group_rows: tuple[GroupRow, ...]
     refinement: tuple[RefinementRecord, ...]
     comparison: Comparison | None
+    device: Deployment | None
     warnings: tuple[str, ...]
     not_done: tuple[str, ...]
     seed: int

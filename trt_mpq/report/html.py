@@ -9,8 +9,9 @@ from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
-from trt_mpq.report import charts, wording
+from trt_mpq.report import charts, device, wording
 from trt_mpq.report.data import Report
+from trt_mpq.report.engine_chart import engine_bars
 from trt_mpq.report.search_chart import search_chart
 from trt_mpq.types import Precision
 
@@ -35,6 +36,7 @@ def render_html(report: Report) -> str:
     return template.render(
         report=report,
         wording=wording,
+        device=device,
         variants=wording.variants(report),
         narrow=sum(n for p, n in report.plan.counts.items() if p.quantized),
         timed=charts.has_group_latencies(report),
@@ -47,7 +49,7 @@ def render_html(report: Report) -> str:
     )
 
 
-def _pictures(report: Report) -> dict[str, Markup | list[tuple[Precision, Markup]]]:
+def _pictures(report: Report) -> dict[str, Markup | list[tuple[Precision, Markup]] | None]:
     from markupsafe import Markup
 
     columns = wording.sensitivity_columns(report)
@@ -56,6 +58,7 @@ def _pictures(report: Report) -> dict[str, Markup | list[tuple[Precision, Markup
         "search": Markup(search_chart(report)),
         "latency": Markup(charts.latency_bars(report)),
         "size": Markup(charts.size_bars(report)),
+        "engines": Markup(bars) if report.device and (bars := engine_bars(report.device)) else None,
         "share": Markup(charts.share_bar(report.plan.counts)),
         "sensitivity": [(p, Markup(charts.sensitivity_bars(report, p))) for p in columns],
     }

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from trt_mpq.report import wording
+from trt_mpq.report import device, wording
 from trt_mpq.report.data import Report
 from trt_mpq.types import Precision
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, Group, RenderableType
     from rich.table import Table
+
+    from trt_mpq.engine.values import Deployment
 
 _STYLES = {
     Precision.FP32: "bright_black",
@@ -33,6 +35,8 @@ def render_terminal(report: Report, console: Console, details: bool = False) -> 
     _print_verdict(report, console)
     console.print("", _comparison_table(report), sep="\n")
     console.print("", wording.search_cost(report), style="dim", sep="\n", markup=False, highlight=False)
+    if report.device:
+        _print_section(console, "On the device", device_section(report.device))
     if report.refinement:
         _print_section(console, "Refinement before the search", _refinement_table(report))
     if details:
@@ -93,6 +97,24 @@ def _comparison_table(report: Report) -> Table:
     return table
 
 
+def device_section(deployment: Deployment) -> Group:
+    """Which engine is shipped and why, what was timed, and what became of the plan."""
+    from rich.console import Group
+    from rich.text import Text
+
+    table = _table()
+    for heading in ("engine", "median", "p99", "vs FP16", "size", "target", ""):
+        table.add_column(heading, justify="right" if heading in ("median", "p99", "vs FP16", "size") else "left")
+    for row in device.engine_rows(deployment):
+        size = wording.MISSING if row.size_bytes is None else wording.size_text(row.size_bytes, row.size_bytes)
+        cells = (row.name, row.median, row.p99, row.ratio, size, row.accuracy, row.remark)
+        table.add_row(*(Text(wording.printable(cell)) for cell in cells), style="bold" if row.shipped else None)
+    lines = [device.platform_text(deployment), device.timing_text(deployment), device.realised_text(deployment)]
+    below = [line for line in (*lines, *device.differences(deployment), *deployment.notes) if line]
+    verdict = Text(wording.printable(deployment.decision.verdict), style="bold")
+    return Group(verdict, table, *(Text(wording.printable(line), style="dim") for line in below))
+
+
 def _refinement_table(report: Report) -> Table:
     from rich.text import Text
 
@@ -139,6 +161,6 @@ def _print_list(console: Console, title: str, items: Sequence[str], style: str) 
     _print_section(console, title, grid, style)
 
 
-def _print_section(console: Console, title: str, body: Table, style: str = "") -> None:
+def _print_section(console: Console, title: str, body: RenderableType, style: str = "") -> None:
     console.print(f"\n{title}", style=f"bold {style}", highlight=False)
     console.print(body)

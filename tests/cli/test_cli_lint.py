@@ -1,0 +1,104 @@
+"""`trt-mpq lint`: what it prints and how it ends."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import onnx_ir as ir
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from tests.lint.cases import BROKEN, SOUND, Case
+from trt_mpq.cli.errors import guarded
+from trt_mpq.cli.lint import lint
+
+
+def invoke(*arguments: str) -> Any:
+    app = typer.Typer()
+    app.command()(guarded(lint))
+    return CliRunner().invoke(app, arguments, env={"COLUMNS": "200"})
+
+
+def saved(case: Case, folder: Path) -> str:
+    path = folder / "network.onnx"
+    ir.save(case.model(), path)
+    return str(path)
+
+
+def test_nothing_found(tmp_path: Path) -> None:
+    done = invoke(saved(SOUND["plain"], tmp_path))
+    assert (done.exit_code, done.stdout) == (0, "nothing found\n")
+
+
+def test_warnings_end_with_0(tmp_path: Path) -> None:
+    done = invoke(saved(BROKEN["blocked-epilogue"][0], tmp_path))
+    assert done.exit_code == 0
+    assert done.stdout.splitlines() == [
+        "warning blocked-epilogue: c_q",
+        "    a quantizer between one and relu keeps them from fusing: move it behind relu or remove it",
+        "1 warning",
+    ]
+
+
+def test_errors_end_with_2_and_are_counted(tmp_path: Path) -> None:
+    done = invoke(saved(BROKEN["weak-type"][1], tmp_path))
+    assert done.exit_code == 2
+    assert done.stdout.splitlines()[0] == "error weak-type: a_q"
+    assert done.stdout.splitlines()[-1].startswith("1 error")
+    assert done.stderr == ""
+
+
+def test_a_finding_about_the_whole_file(tmp_path: Path) -> None:
+    done = invoke(saved(BROKEN["mixed-formats"][0], tmp_path))
+    assert done.stdout.splitlines()[0] == "warning mixed-formats: the file"
+
+
+def test_json_is_every_finding(tmp_path: Path) -> None:
+    done = invoke(saved(BROKEN["zero-point"][0], tmp_path), "--json")
+    assert done.exit_code == 2
+    (finding,) = json.loads(done.stdout)
+    assert finding.keys() == {"rule", "severity", "nodes", "tensors", "message"}
+    assert (finding["rule"], finding["severity"], finding["nodes"]) == ("zero-point", "error", ["a_q"])
+
+
+def test_quiet_tells_by_the_exit_code_alone(tmp_path: Path) -> None:
+    done = invoke(saved(BROKEN["zero-point"][0], tmp_path), "--quiet")
+    assert (done.exit_code, done.output) == (2, "")
+
+
+def test_help_explains_the_exit_code() -> None:
+    assert "exit code 2" in " ".join(invoke("--help").stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("content", "words"), [(None, "there is no model file"), (b"", "is empty"), (b"text", "cannot be read as ONNX")]
+)
+def test_what_is_no_model_is_refused_in_one_sentence(content: bytes | None, words: str, tmp_path: Path) -> None:
+    path = tmp_path / "broken.onnx"
+    if content is not None:
+        path.write_bytes(content)
+    done = invoke(str(path))
+    assert done.exit_code == 2
+    assert words in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_the_reference_flavour_is_not_for_tensorrt(tmp_path: Path) -> None:
+    reference = Case("[relu] y = Relu(x)", metadata={"trt_mpq.flavour": "reference"})
+    done = invoke(saved(reference, tmp_path))
+    assert done.exit_code == 2
+    assert "made for ONNX Runtime: lint typed.onnx or weak.onnx" in done.stderr
+
+
+def test_names_from_a_file_cannot_act(tmp_path: Path) -> None:
+    model = BROKEN["zero-point"][0].model()
+    for node in model.graph:
+        if node.name == "a_q":
+            node.name = "[red]\x1b[31mname"
+    ir.save(model, tmp_path / "network.onnx")
+    done = invoke(str(tmp_path / "network.onnx"))
+    assert "\x1b" not in done.stdout
+    assert "[red]" in done.stdout

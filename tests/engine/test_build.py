@@ -1,0 +1,203 @@
+"""The process around a build: crashes, hangs, errors and interrupts, played by stand-ins for the worker."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import trt_mpq.engine.build as module
+from tests.engine.processes import is_gone
+from trt_mpq.engine.build import build_engine
+from trt_mpq.engine.options import EngineOptions
+from trt_mpq.engine.request import BuildRequest
+from trt_mpq.engine.values import BuildStatus, EngineBuild, Platform
+from trt_mpq.errors import MissingDependencyError, RunFolderError, RuntimeFailure, SettingsError
+
+PLATFORM = Platform("NVIDIA T4", 75, "8.6.0", "12.2", "535.1")
+
+_OPENING = """
+import json, os, signal, subprocess, sys, time
+from pathlib import Path
+request = json.loads(Path(sys.argv[1]).read_text())
+engine = Path(request["engine"])
+log = engine.with_suffix(".log")
+
+def finish(**outcome):
+    Path(sys.argv[2]).write_text(json.dumps(outcome))
+"""
+
+_BUILT = """
+engine.write_bytes(b"engine")
+engine.with_suffix(".layers.json").write_text("{}")
+finish(build={"status": "built", "typing": request["typing"], "seconds": 0.5, "engine": engine.name, "size_bytes": 6,
+              "layers": "plan.layers.json", "unused": ["sparsity: no"], "platform": {
+              "gpu": "NVIDIA T4", "sm": 75, "tensorrt": "8.6.0", "cuda": "12.2", "driver": "535.1"}})
+"""
+
+
+def request(timeout_s: float = 60.0) -> BuildRequest:
+    options = EngineOptions(build_timeout_s=timeout_s)
+    return BuildRequest(onnx="typed.onnx", engine="plan.plan", typing="strong", options=options, timing_cache="")
+
+
+def played(folder: Path, script: str, timeout_s: float = 60.0) -> EngineBuild:
+    stand_in = folder.parent / "stand_in.py"
+    stand_in.write_text(_OPENING + textwrap.dedent(script))
+    return build_engine(request(timeout_s), folder, worker=(sys.executable, str(stand_in)))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "run"
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_built_engine_and_its_layers_appear_together(folder: Path) -> None:
+    build = played(folder, _BUILT)
+    assert build.built
+    assert (build.engine, build.layers, build.size_bytes, build.platform) == (
+        "plan.plan",
+        "plan.layers.json",
+        6,
+        PLATFORM,
+    )
+    assert build.unused == ("sparsity: no",)
+    assert names(folder) == ["plan.layers.json", "plan.log", "plan.plan"]
+    assert (folder / "plan.plan").read_bytes() == b"engine"
+
+
+def test_the_time_is_that_of_the_process(folder: Path) -> None:
+    started = time.monotonic()
+    build = played(folder, "time.sleep(0.2)\n" + _BUILT)
+    assert 0.2 <= build.seconds <= time.monotonic() - started
+
+
+@pytest.mark.parametrize("name", ["SIGSEGV", "SIGABRT"])
+def test_a_crash_is_an_outcome_with_the_last_words_of_tensorrt(folder: Path, name: str) -> None:
+    build = played(
+        folder,
+        f"""
+        log.write_text("[W] slow\\n[E] first: no kernel\\nterminate called\\n[E] last: giving up\\n")
+        engine.write_bytes(b"half an eng")
+        os.kill(os.getpid(), signal.{name})
+        """,
+    )
+    assert build.status is BuildStatus.CRASHED
+    assert build.reason == (f"the build of typed.onnx crashed with {name}; TensorRT's last error was: last: giving up")
+    assert build.errors == ("first: no kernel", "last: giving up")
+    assert (build.engine, build.layers, build.typing) == (None, None, "strong")
+    assert names(folder) == ["plan.log"]
+
+
+def test_a_kill_says_that_memory_may_have_run_out(folder: Path) -> None:
+    build = played(folder, "os.kill(os.getpid(), signal.SIGKILL)")
+    assert build.status is BuildStatus.CRASHED
+    assert build.reason == ("the build of typed.onnx was killed (SIGKILL), which the system does when memory runs out")
+
+
+def test_an_end_without_a_result_is_a_crash(folder: Path) -> None:
+    build = played(folder, "os._exit(3)")
+    assert build.status is BuildStatus.CRASHED
+    assert "ended without a result, with exit code 3" in build.reason
+
+
+@pytest.mark.parametrize("ending", ["os.kill(os.getpid(), signal.SIGSEGV)", "time.sleep(60)"])
+def test_a_process_that_fails_after_its_work_has_done_it(folder: Path, ending: str) -> None:
+    build = played(folder, _BUILT + ending, timeout_s=3.0)
+    assert build.built
+    assert (folder / "plan.plan").read_bytes() == b"engine"
+
+
+def test_a_hang_ends_with_all_that_it_started(folder: Path) -> None:
+    build = played(
+        folder,
+        """
+        log.write_text("[E] stuck at node 7\\n")
+        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+        Path(sys.argv[0]).with_suffix(".pids").write_text(f"{os.getpid()} {child.pid}")
+        time.sleep(60)
+        """,
+        timeout_s=3.0,
+    )
+    assert build.status is BuildStatus.TIMED_OUT
+    assert build.reason == (
+        "the build of typed.onnx was stopped after 3 s (build_timeout_s); TensorRT's last error was: stuck at node 7"
+    )
+    assert build.seconds < 30
+    assert names(folder) == ["plan.log"]
+    for pid in (folder.parent / "stand_in.pids").read_text().split():
+        assert is_gone(int(pid))
+
+
+def test_an_interrupt_ends_the_build_and_leaves_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+
+    class Interrupted(subprocess.Popen):  # type: ignore[type-arg]
+        def wait(self, timeout: float | None = None) -> int:
+            if not started:
+                started.append(self)
+                raise KeyboardInterrupt
+            return super().wait(timeout)
+
+    monkeypatch.setattr(module.subprocess, "Popen", Interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        played(folder, "time.sleep(60)")
+    assert started[0].returncode == -signal.SIGKILL
+    assert names(folder) == ["plan.log"]
+
+
+@pytest.mark.parametrize("kind", [SettingsError, RuntimeFailure, RunFolderError, MissingDependencyError])
+def test_an_error_that_is_not_about_the_engine_is_raised_here(folder: Path, kind: type[Exception]) -> None:
+    with pytest.raises(kind, match=r"^pycuda is not installed: install it$"):
+        played(folder, f'finish(error="{kind.__name__}", message="pycuda is not installed: install it")')
+
+
+def test_a_defect_in_the_child_is_a_defect_here_with_its_traceback(folder: Path) -> None:
+    with pytest.raises(RuntimeError, match="ZeroDivisionError: division by zero"):
+        played(folder, 'finish(message="Traceback\\nZeroDivisionError: division by zero")')
+
+
+def test_a_refusal_by_tensorrt_comes_back_as_it_is(folder: Path) -> None:
+    build = played(
+        folder,
+        """
+        finish(build={"status": "failed", "typing": "strong", "seconds": 1, "errors": ["a", "b"], "reason": "why"})
+        """,
+    )
+    assert (build.status, build.errors, build.reason) == (BuildStatus.FAILED, ("a", "b"), "why")
+
+
+def test_an_earlier_engine_of_that_name_does_not_survive_a_failed_build(folder: Path) -> None:
+    assert played(folder, _BUILT).built
+    assert not played(folder, "os._exit(1)").built
+    assert names(folder) == ["plan.log"]
+
+
+def test_what_the_child_prints_stays_out_of_our_output(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    played(folder, 'os.write(1, b"native chatter\\n")\nos.write(2, b"native complaint\\n")\n' + _BUILT)
+    assert capfd.readouterr() == ("", "")
+    assert (folder / "plan.log").read_text() == "native chatter\nnative complaint\n"
+
+
+def test_a_relative_path_of_the_engine_is_not_nested(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("stand_in.py").write_text(_OPENING + _BUILT)
+    asked = replace(request(), engine="run/builds/plan.plan")
+    assert build_engine(asked, Path("run/builds"), worker=(sys.executable, "stand_in.py")).built
+    assert names(Path("run/builds")) == ["plan.layers.json", "plan.log", "plan.plan"]
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunFolderError, match=r"cannot write .*file/engine"):
+        build_engine(request(), tmp_path / "file" / "engine")

@@ -1,0 +1,1 @@
+"""What the fake tensorrt, pycuda and pynvml packages share: one pretended GPU per process."""

@@ -1,0 +1,50 @@
+"""What the commands about engines print for people."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from trt_mpq.cli.tables import cells, table_of
+from trt_mpq.report.wording import label, latency_text, microseconds_text
+from trt_mpq.types import Precision
+
+if TYPE_CHECKING:
+    from trt_mpq.device_table import DeviceTable
+    from trt_mpq.infer import OutputArray
+
+
+def device_table_table(table: DeviceTable) -> RenderableType:
+    """Microseconds per group and precision, what a conversion costs, and how far the table can be trusted."""
+    precisions = [p for p in Precision if p in table.group_ms]
+    shown = table_of("group", *(f"{label(p)}, µs" for p in precisions))
+    for group in dict.fromkeys(g for p in precisions for g in table.group_ms[p]):
+        times = (table.group_ms[p].get(group) for p in precisions)
+        shown.add_row(*cells((group, *map(microseconds_text, times))))
+    of = table.provenance.platform
+    lines = [
+        f"{of.gpu}, TensorRT {of.tensorrt}, batch {table.provenance.batch}, from {table.builds} engines",
+        f"a conversion takes {latency_text(table.conversion.kernel_ms(0.0))} and "
+        f"{latency_text(table.conversion.ms_per_byte * 1e6)} per MB read and written",
+    ]
+    if table.error is not None:
+        lines.append(
+            f"{table.error.engines} mixed engines left out of the fit were predicted within {table.error.mean:.1%} on "
+            f"average, {table.error.largest:.1%} at most"
+        )
+    lines += [
+        f"estimated in {label(precision)}, no engine tells: {', '.join(groups)}"
+        for precision, groups in table.estimated.items()
+        if groups
+    ]
+    return Group(shown, *map(Text, lines))
+
+
+def outputs_table(outputs: tuple[OutputArray, ...]) -> RenderableType:
+    """Name, type and shape of every output."""
+    shown = table_of("output", "type", "shape")
+    for output in outputs:
+        shown.add_row(*cells((output.name, output.dtype, "x".join(map(str, output.shape)))))
+    return shown

@@ -1,0 +1,186 @@
+"""What a plan means for the tensors between kernels: the format each is stored in, and where one is converted.
+
+Both latencies, modelled and measured, count the boundaries of a plan by these rules:
+
+- A Q that follows a convolution fuses into its epilogue only if the kernel already computes in that 8-bit
+  format and nobody reads the unquantized value. So a tensor is stored in 8 bit if its producer and **all** its
+  readers run in that format; otherwise it is stored in the producer's high precision (FP32 for FP32 groups
+  and network inputs, FP16 for the rest).
+- Q/DQ commute with ops that only move or select values. `Grouping.shared_scales` says which tensors are
+  tied by such ops (Concat, MaxPool, Reshape); tied tensors are stored alike, so the rule above is asked of all
+  their producers and readers together.
+- Whoever reads a tensor in another format than the stored one needs a kernel that converts it (quantize, cast):
+  read, write, launch. The result is shared, so it is paid once per tensor and format and charged to the first
+  group that asks.
+- An op outside every group works in the high precision, in a kernel of its own; a view costs nothing and is the
+  tensor it looks at. The high precision is FP16, or FP32 if no group runs in less.
+
+Not counted: fusion of neighbouring pointwise ops, and the casts that every plan pays alike (network outputs, and
+network inputs that only a loose op reads).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from trt_mpq.types import Grouping, LayerGroup, LooseOp, Precision, PrecisionPlan
+
+_VIEWS = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity"})
+
+
+def high_precision(plan: PrecisionPlan) -> Precision:
+    """What ops outside every group compute in: FP16, or FP32 in an all-FP32 plan."""
+    return Precision.FP32 if set(plan.counts()) == {Precision.FP32} else Precision.FP16
+
+
+@dataclass(frozen=True)
+class Reformat:
+    """A kernel that converts `tensor` (of `elements` per sample) because `reader` wants another format."""
+
+    tensor: str
+    elements: int
+    stored: Precision
+    wanted: Precision
+    reader: str
+
+    @property
+    def moved_bits(self) -> int:
+        """Bits read and written per sample."""
+        return self.elements * (self.stored.bits + self.wanted.bits)
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A group or a loose op: it reads tensors and writes one. Counts are for one sample."""
+
+    name: str
+    reads: tuple[str, ...]
+    writes: str
+    input_elements: int
+    output_elements: int
+    flops: int = 0
+    weights: int = 0
+
+    @classmethod
+    def of_group(cls, group: LayerGroup) -> Kernel:
+        """The kernel of a group."""
+        reads = tuple(read.tensor for read in group.inputs)
+        sizes = group.input_elements, group.output_elements, group.flops, group.weight.elements
+        return cls(group.id, reads, group.output, *sizes)
+
+    @classmethod
+    def of_loose(cls, op: LooseOp) -> Kernel:
+        """The kernel of an op outside every group."""
+        return cls(op.node, op.inputs, op.output, op.input_elements, op.output_elements)
+
+
+@dataclass(frozen=True)
+class Formats:
+    """What a plan means: the format every kernel computes in and every tensor is stored in."""
+
+    computed: Mapping[str, Precision]
+    stored: Mapping[str, Precision]
+
+    def widens(self, group: LayerGroup) -> bool:
+        """Whether `group` runs in 8 bit or less and writes its output in a higher precision, at a boundary."""
+        computed = self.computed[group.id]
+        return computed.quantized and self.stored[group.output] is not computed
+
+
+class Dataflow:
+    """Kernels and the tensors between them, with views replaced by the tensor they look at."""
+
+    def __init__(self, grouping: Grouping) -> None:
+        views = {op.output: op.inputs[0] for op in grouping.loose if op.op_type in _VIEWS and op.inputs}
+        tied = [[_viewed(tensor, views) for tensor in names] for names in grouping.shared_scales]
+        groups = [_without_views(Kernel.of_group(group), views) for group in grouping.groups]
+        loose = [_without_views(Kernel.of_loose(op), views) for op in grouping.loose if op.output not in views]
+        # What else a loose op reads is a constant, or a network input whose cast every plan pays alike.
+        known = {kernel.writes for kernel in (*groups, *loose)}.union(*tied, *(group.reads for group in groups))
+        loose = [replace(kernel, reads=tuple(t for t in kernel.reads if t in known)) for kernel in loose]
+        self.kernels = (*groups, *loose)
+        self._writer = {kernel.writes: kernel for kernel in self.kernels}
+        self._readers: dict[str, list[Kernel]] = defaultdict(list)
+        for kernel in self.kernels:
+            for tensor in dict.fromkeys(kernel.reads):
+                self._readers[tensor].append(kernel)
+        self._leader = _leaders({*self._writer, *self._readers}, tied)
+        # A loose op whose operands share one scale only moves values, so it runs in whatever format they have.
+        self._moving = {kernel.name for kernel in loose if kernel.reads and self._tied_to_one_scale(kernel)}
+
+    def formats(self, plan: PrecisionPlan) -> Formats:
+        """Formats under `plan`, by the rules of the module docstring."""
+        precisions, high = plan.as_dict(), high_precision(plan)
+        computed = {kernel.name: precisions.get(kernel.name, high) for kernel in self.kernels}
+        native = {tensor: self._native(tensor, computed) for tensor in self._leader}
+        involved: dict[str, set[Precision]] = defaultdict(set)
+        for tensor, leader in self._leader.items():
+            involved[leader] |= self._involved(tensor, computed, native)
+        stored = {tensor: _common(involved[leader], native[tensor]) for tensor, leader in self._leader.items()}
+        moved = {kernel.name: stored[kernel.writes] for kernel in self.kernels if kernel.name in self._moving}
+        return Formats({**computed, **moved}, stored)
+
+    def reformats(self, formats: Formats) -> tuple[Reformat, ...]:
+        """Conversions in the order their readers run, once per tensor and format."""
+        needed: dict[tuple[str, Precision], Reformat] = {}
+        for kernel in self.kernels:
+            wanted = formats.computed[kernel.name]
+            for tensor in kernel.reads:
+                stored = formats.stored[tensor]
+                if stored is not wanted and (tensor, wanted) not in needed:
+                    needed[tensor, wanted] = Reformat(tensor, self._elements(tensor), stored, wanted, kernel.name)
+        return tuple(needed.values())
+
+    def _native(self, tensor: str, computed: Mapping[str, Precision]) -> Precision:
+        """Format the tensor is written in when its producer may not write 8 bit."""
+        if tensor not in self._writer or computed[self._writer[tensor].name] is Precision.FP32:
+            return Precision.FP32
+        return Precision.FP16
+
+    def _involved(
+        self, tensor: str, computed: Mapping[str, Precision], native: Mapping[str, Precision]
+    ) -> set[Precision]:
+        """Formats that the producer and the readers of `tensor` compute in."""
+        readers = self._readers.get(tensor, [])
+        kernels = [*readers, self._writer[tensor]] if tensor in self._writer else readers
+        formats = {computed[kernel.name] for kernel in kernels if kernel.name not in self._moving}
+        crosses_the_border = tensor not in self._writer or not readers
+        return formats | {native[tensor]} if crosses_the_border else formats
+
+    def _elements(self, tensor: str) -> int:
+        """Elements per sample; a network input has what the other operands of its first reader leave."""
+        if tensor in self._writer:
+            return self._writer[tensor].output_elements
+        reader = self._readers[tensor][0]
+        known = sum(self._writer[other].output_elements for other in reader.reads if other in self._writer)
+        return (reader.input_elements - known) // sum(other not in self._writer for other in reader.reads)
+
+    def _tied_to_one_scale(self, kernel: Kernel) -> bool:
+        return len({self._leader[tensor] for tensor in (kernel.writes, *kernel.reads)}) == 1
+
+
+def _viewed(tensor: str, views: Mapping[str, str]) -> str:
+    while tensor in views:
+        tensor = views[tensor]
+    return tensor
+
+
+def _without_views(kernel: Kernel, views: Mapping[str, str]) -> Kernel:
+    return replace(kernel, reads=tuple(_viewed(tensor, views) for tensor in kernel.reads))
+
+
+def _common(formats: set[Precision], otherwise: Precision) -> Precision:
+    """The one 8-bit format in `formats`, or `otherwise` if there are others."""
+    only = next(iter(formats))
+    return only if len(formats) == 1 and only.quantized else otherwise
+
+
+def _leaders(tensors: Iterable[str], tied: Iterable[list[str]]) -> dict[str, str]:
+    """One representative per set of tied tensors; a tensor that is tied to none represents itself."""
+    leader = {tensor: tensor for tensor in sorted(tensors)}
+    for names in tied:
+        merged = {leader[name] for name in names if name in leader}
+        leader.update({tensor: min(merged) for tensor, old in leader.items() if old in merged})
+    return leader

@@ -1,0 +1,145 @@
+"""From a searched run to the engine that is shipped: build, time in turns, decide, verify.
+
+The plan of the search, the fastest other feasible plans it saw and the uniform baselines are all built and timed in
+one session. What is shipped is the fastest that is feasible and beats FP16 by more than the noise, or FP16.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import datetime, timezone
+
+from trt_mpq import __version__
+from trt_mpq.compare import compare_models
+from trt_mpq.engine.decide import decide
+from trt_mpq.engine.manifest import FILE_NAME as MANIFEST_FILE
+from trt_mpq.engine.manifest import EngineManifest, write_manifest
+from trt_mpq.engine.realised import realise
+from trt_mpq.engine.values import Candidate, Deployment
+from trt_mpq.handover import Searched
+from trt_mpq.observer import Observer
+from trt_mpq.profile.trtexec import trtexec_command
+from trt_mpq.runtime.base import Session
+from trt_mpq.storage import atomic_path, key_of, sha256_of, to_json, to_stored_json, write_text
+from trt_mpq.types import Evaluation, Precision, PrecisionPlan, Ranges, Score
+from trt_mpq.workshop import ENGINE_FOLDER, Workshop
+
+PLAN, BASELINE = "plan", Precision.FP16.value
+RUNNERS_UP = 2
+"""Further feasible plans that are built beside the chosen one and the uniform ones."""
+COMPARED_SAMPLES = 64
+ENGINE_FILE, NETWORK_FILE, PLAN_FILE = "engine.plan", "network.onnx", "plan.json"
+
+Judge = Callable[[Session], Score]
+"""Gives the task score of a session on the evaluation data."""
+
+
+def deploy(workshop: Workshop, searched: Searched, observer: Observer, judge: Judge | None) -> Deployment:
+    """Build, time and verify the candidates of `searched`; the one that is shipped goes into the folder `engine`.
+
+    Args:
+        workshop: Builds and times.
+        searched: What the search found.
+        observer: Told what happens.
+        judge: Scores the shipped engine; None without evaluation data.
+
+    Raises:
+        RunFolderError: A file cannot be written.
+        RuntimeFailure: An engine that was built cannot be run.
+    """
+    candidates = tuple(
+        Candidate(name, plan, workshop.build(name, plan), feasible)
+        for name, plan, feasible in candidates_of(workshop, searched)
+    )
+    built = {candidate.name: candidate.build for candidate in candidates if candidate.build.built}
+    timing = workshop.time(built, BASELINE if BASELINE in built else next(iter(built))) if built else None
+    decision = decide(candidates, timing, workshop.options.margin)
+    undelivered = Deployment(workshop.platform, workshop.described.batch, candidates, timing, decision)
+    if undelivered.shipped is None:
+        return undelivered
+    return _delivered(workshop, undelivered, undelivered.shipped, observer, judge)
+
+
+def _delivered(
+    workshop: Workshop, deployment: Deployment, shipped: Candidate, observer: Observer, judge: Judge | None
+) -> Deployment:
+    """`deployment` with the shipped engine in its place and verified."""
+    _deliver(workshop, shipped)
+    with workshop.loaded({shipped.name: shipped.build}) as engines, engines[shipped.name].session() as session:
+        with observer.stage("Comparing the engine with Polygraphy"):
+            comparison = compare_models(
+                workshop.folder / workshop.described.original.path, session,
+                workshop.described.samples(workshop.folder), workshop.described.batch, COMPARED_SAMPLES,
+            )  # fmt: skip
+        score = None if judge is None else _judged(judge, session, observer)
+    return replace(
+        deployment,
+        realised=realise(shipped.plan, workshop.described.grouping, workshop.layers(shipped.name)),
+        comparison=comparison,
+        score=score,
+        reproduce=_trtexec(workshop, shipped),
+        notes=() if judge else ("no evaluation data here: the task score through the engine was not measured",),
+    )
+
+
+def candidates_of(workshop: Workshop, searched: Searched) -> Iterator[tuple[str, PrecisionPlan, bool | None]]:
+    """Name, plan and feasibility (None: never scored) of what to build, each plan once, the chosen one first."""
+    result, network = searched.result, workshop.network
+    feasible = {tried.plan: tried.feasible for tried in result.path}
+    uniform = {precision.value: network.uniform(precision) for precision in result.ladder if precision.deployable}
+    named = {PLAN: result.chosen.plan, **uniform}
+    for i, plan in enumerate(_runners_up(result.path, excluding=set(named.values()))):
+        named[f"candidate-{i + 2}"] = plan
+    seen: set[PrecisionPlan] = set()
+    for name, plan in named.items():
+        if plan not in seen or name == BASELINE:
+            seen.add(plan)
+            yield name, plan, feasible.get(plan)
+
+
+def _runners_up(path: tuple[Evaluation, ...], excluding: set[PrecisionPlan]) -> list[PrecisionPlan]:
+    """The fastest feasible plans of the search beside those `excluding`."""
+    others = {t.plan: t for t in path if t.feasible and t.plan.deployable and t.plan not in excluding}
+    return sorted(others, key=lambda plan: others[plan].latency_ms)[:RUNNERS_UP]
+
+
+def _trtexec(workshop: Workshop, shipped: Candidate) -> str:
+    major = int(workshop.platform.tensorrt.partition(".")[0])
+    network = workshop.folder / ENGINE_FOLDER / NETWORK_FILE
+    constraints = workshop.constraints(shipped.plan)
+    return trtexec_command(network, workshop.options, workshop.typing, workshop.shapes, major, constraints)
+
+
+def _judged(judge: Judge, session: Session, observer: Observer) -> Score:
+    with observer.stage("Scoring the engine"):
+        return judge(session)
+
+
+def _deliver(workshop: Workshop, shipped: Candidate) -> None:
+    """Copy the shipped engine and its network into the folder `engine`, with a manifest that binds them."""
+    folder = workshop.folder / ENGINE_FOLDER
+    (folder / MANIFEST_FILE).unlink(missing_ok=True)  # an engine is trusted by its manifest, which is written last
+    for source, name in ((f"{shipped.name}.plan", ENGINE_FILE), (f"{shipped.name}.onnx", NETWORK_FILE)):
+        with atomic_path(folder / name) as temporary:
+            shutil.copyfile(workshop.path(source), temporary)
+    write_text(folder / PLAN_FILE, to_json(shipped.plan.as_dict(), dict[str, str]))
+    described = workshop.described
+    manifest = EngineManifest(
+        engine_sha256=sha256_of(folder / ENGINE_FILE),
+        onnx_sha256=sha256_of(folder / NETWORK_FILE),
+        model_sha256=described.model.source_sha256,
+        ranges_sha256=key_of(to_stored_json(described.ranges, Ranges)),
+        plan=shipped.plan,
+        plan_digest=shipped.plan.digest,
+        platform=workshop.platform,
+        options=workshop.options.model_dump(mode="json"),
+        typing=shipped.build.typing,
+        batch=described.batch,
+        shapes=workshop.shapes,
+        version=__version__,
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        rebuild=f"trt-mpq engine {workshop.folder}",
+    )
+    write_manifest(folder / MANIFEST_FILE, manifest)

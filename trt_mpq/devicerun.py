@@ -1,0 +1,73 @@
+"""The device half on its own: from a run folder that was searched elsewhere, without model file or data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from trt_mpq.dataset import open_samples
+from trt_mpq.deploy import Judge
+from trt_mpq.device_table import DeviceTable
+from trt_mpq.engine.values import Deployment
+from trt_mpq.errors import DataError, MetricError
+from trt_mpq.evaluate import Scorer
+from trt_mpq.handover import CalibratedNetwork, Searched, read_network, read_searched
+from trt_mpq.metrics import metric_from_name
+from trt_mpq.model import load_graph
+from trt_mpq.observer import Observer
+from trt_mpq.ondevice import OnDevice
+from trt_mpq.runtime.onnxruntime import OnnxRuntime
+from trt_mpq.settings import Settings
+
+
+class DeviceRun:
+    """A run folder at work on this machine's GPU.
+
+    Args:
+        settings: The stored settings of the run, with what the user changed.
+        folder: The run folder.
+        observer: Told what happens.
+    """
+
+    def __init__(self, settings: Settings, folder: Path, observer: Observer) -> None:
+        self._settings, self._folder, self._observer = settings, folder, observer
+        self._device = OnDevice(folder, settings.engine, observer)
+
+    def measure(self) -> DeviceTable:
+        """Measure what every group costs here; raises RuntimeFailure or MissingDependencyError without a GPU."""
+        self._device.require()
+        return self._device.measure(read_network(self._folder))
+
+    def ship(self, *, evaluate: bool) -> Deployment:
+        """Build, time and verify the engine.
+
+        Args:
+            evaluate: Whether the evaluation data must be there; otherwise it is used if it is.
+
+        Raises:
+            RunFolderError: The folder holds no searched run.
+            RuntimeFailure: There is no GPU.
+            MissingDependencyError: TensorRT or pycuda is absent.
+            DataError: The evaluation data is needed and cannot be used.
+        """
+        self._device.require()
+        described, searched = read_network(self._folder), read_searched(self._folder)
+        try:
+            judge = self._judge(described, searched)
+        except (DataError, MetricError) as error:
+            if evaluate:
+                raise
+            self._observer.note(f"the task score is not measured through the engine: {error}")
+            judge = None
+        deployment = self._device.deployment(described, searched, judge)
+        assert deployment is not None  # there is a GPU
+        return deployment
+
+    def _judge(self, described: CalibratedNetwork, searched: Searched) -> Judge | None:
+        if self._settings.eval is None:
+            return None
+        samples = open_samples(self._settings.eval, described.original.inputs)
+        if self._settings.eval_samples is not None:
+            samples = samples.take(self._settings.eval_samples)
+        metric = metric_from_name(searched.metric, has_labels=samples.has_labels, outputs=described.original.outputs)
+        fp32 = load_graph(self._folder / described.original.path)
+        return Scorer(fp32, OnnxRuntime(self._settings.threads), samples, metric, described.batch).score_session

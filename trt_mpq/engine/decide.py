@@ -1,0 +1,137 @@
+"""Which engine is shipped: the fastest that is accurate enough and beats FP16 by more than the noise, else FP16.
+
+Quantization costs accuracy and effort, so it has to pay: a candidate replaces FP16 only if the upper end of the
+confidence interval of their ratio is below what the margin asks for. Accuracy has to be known for that, except of
+the search's plan and of FP16, which the search answers for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from trt_mpq.engine.values import Candidate, Decision, Ratio, SideBySide
+
+PLAN, BASELINE = "plan", "fp16"
+
+
+def decide(candidates: Sequence[Candidate], timing: SideBySide | None, margin: float) -> Decision:
+    """The candidate to ship, and why, in a sentence with numbers.
+
+    Of candidates that beat FP16 by the margin the fastest median wins, the search's plan if its interval overlaps
+    the fastest one's. Without an FP16 engine that is accurate enough and timed, the fastest of the others is
+    shipped; if none was timed, FP16, else the search's plan. The verdict then says that no comparison was possible.
+
+    Args:
+        candidates: What was built, the search's choice called "plan", the baseline "fp16".
+        timing: The built ones timed in turns, None if they were not.
+        margin: Fraction of FP16's time that a candidate has to save.
+
+    Returns:
+        The decision; nothing is shipped if no engine was built that may be.
+    """
+    shippable = [candidate for candidate in candidates if candidate.build.built and _accurate(candidate)]
+    if not shippable:
+        verdict = "nothing is shipped: no engine was built that reaches the accuracy target"
+        return Decision(None, _with_reasons(verdict, candidates, timing))
+    timed = [candidate.name for candidate in shippable if timing is not None and candidate.name in timing.profiles]
+    if timing is not None and BASELINE in timed:
+        shipped, verdict = _against_baseline(timed, timing, margin)
+    else:
+        shipped, verdict = _without_baseline([candidate.name for candidate in shippable], timed, timing)
+        verdict += f"; no comparison with FP16 was possible: {_missing_baseline(candidates)}"
+    return Decision(shipped, _with_reasons(verdict, candidates, timing))
+
+
+def _accurate(candidate: Candidate) -> bool:
+    if candidate.feasible is None:
+        return candidate.name in (PLAN, BASELINE)
+    return candidate.feasible
+
+
+def _against_baseline(timed: Sequence[str], timing: SideBySide, margin: float) -> tuple[str, str]:
+    """Name and verdict where FP16 was timed and is accurate enough."""
+    required = 1 - margin
+    ratios = {name: ratio for name in timed if (ratio := _against(name, BASELINE, timing)) is not None}
+    if not ratios:
+        return BASELINE, f"{BASELINE} is shipped: no other engine is accurate enough and was compared with it"
+    faster = [name for name, ratio in ratios.items() if ratio.high < required]
+    if faster:
+        shipped = _preferred(faster, timing, ratios)
+        return shipped, f"{shipped} is shipped: {_measured(shipped, timing, ratios[shipped])}"
+    closest = _preferred(list(ratios), timing, ratios)
+    return BASELINE, (
+        f"{BASELINE} is shipped: {closest} takes {_measured(closest, timing, ratios[closest])}, "
+        f"and the upper end has to be below {required:.3f}"
+    )
+
+
+def _without_baseline(shippable: Sequence[str], timed: Sequence[str], timing: SideBySide | None) -> tuple[str, str]:
+    """Name and verdict where FP16 was not timed or is not accurate enough."""
+    if timing is None or not timed:
+        # What was never timed is not known to be faster than FP16.
+        shipped = next((name for name in (BASELINE, PLAN) if name in shippable), shippable[0])
+        return shipped, f"{shipped} is shipped untimed"
+    ratios = {ratio.subject: ratio for ratio in timing.ratios}
+    shipped = _preferred(timed, timing, ratios)
+    return shipped, f"{shipped} is shipped, with {_median_ms(shipped, timing):.4g} ms the fastest that may be"
+
+
+def _preferred(names: Sequence[str], timing: SideBySide, ratios: dict[str, Ratio]) -> str:
+    """The fastest of `names` by its median, or the search's plan if that cannot be told from the fastest."""
+    fastest = min(names, key=lambda name: _median_ms(name, timing))
+    if PLAN in names and _overlap(_interval(PLAN, ratios), _interval(fastest, ratios)):
+        return PLAN
+    return fastest
+
+
+def _interval(name: str, ratios: dict[str, Ratio]) -> tuple[float, float]:
+    """Confidence interval of the time of `name` over the session's baseline, which is 1 for the baseline itself."""
+    return (ratios[name].low, ratios[name].high) if name in ratios else (1.0, 1.0)
+
+
+def _overlap(one: tuple[float, float], other: tuple[float, float]) -> bool:
+    return one[0] <= other[1] and other[0] <= one[1]
+
+
+def _against(name: str, baseline: str, timing: SideBySide) -> Ratio | None:
+    return next((r for r in timing.ratios if (r.subject, r.baseline) == (name, baseline)), None)
+
+
+def _median_ms(name: str, timing: SideBySide) -> float:
+    return timing.profiles[name].gpu_compute.median
+
+
+def _measured(name: str, timing: SideBySide, ratio: Ratio) -> str:
+    return (
+        f"{_median_ms(name, timing):.4g} ms against {_median_ms(BASELINE, timing):.4g} ms of {BASELINE}, "
+        f"{ratio.value:.3f} of its time ({ratio.confidence:.0%} confidence: {ratio.low:.3f} to {ratio.high:.3f})"
+    )
+
+
+def _missing_baseline(candidates: Sequence[Candidate]) -> str:
+    baseline = next((candidate for candidate in candidates if candidate.name == BASELINE), None)
+    if baseline is None:
+        return "it is not among the candidates"
+    if not baseline.build.built:
+        return "its engine was not built"
+    if not _accurate(baseline):
+        return "it does not reach the accuracy target"
+    return "its engine was not timed"
+
+
+def _with_reasons(verdict: str, candidates: Sequence[Candidate], timing: SideBySide | None) -> str:
+    return "; ".join((verdict, *_left_out(candidates, timing)))
+
+
+def _left_out(candidates: Sequence[Candidate], timing: SideBySide | None) -> Iterator[str]:
+    """One clause per candidate that had no part in the comparison."""
+    for candidate in candidates:
+        if not candidate.build.built:
+            reason = f" ({candidate.build.reason})" if candidate.build.reason else ""
+            yield f"the {candidate.name} build {candidate.build.status}{reason}"
+        elif candidate.feasible is False:
+            yield f"{candidate.name} does not reach the accuracy target"
+        elif not _accurate(candidate):
+            yield f"the accuracy of {candidate.name} was never measured"
+        elif timing is not None and candidate.name not in timing.profiles:
+            yield f"{candidate.name} was not timed"

@@ -1,0 +1,212 @@
+"""What an engine is and where it may run; an engine file is code, and is loaded only under a manifest that matches.
+
+`admit` is the way to an engine's bytes: it hashes the very bytes it hands out, so a file that is exchanged between the
+check and the load is not run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from trt_mpq.engine.values import Platform, ShapeRange, Typing
+from trt_mpq.errors import RunFolderError, RuntimeFailure
+from trt_mpq.storage import from_json, sha256_of, to_stored_json, write_text
+from trt_mpq.types import PrecisionPlan
+
+FILE_NAME = "manifest.json"
+_AMPERE = 80
+_ANEW = "build the engine anew with `trt-mpq engine RUN_DIR`"
+
+
+@dataclass(frozen=True)
+class EngineManifest:
+    """Identity of one engine file. All digests are hex SHA-256 of files, except the plan's own short digest.
+
+    Attributes:
+        engine_sha256: The engine file.
+        onnx_sha256: The typed ONNX file it was built from.
+        model_sha256: The model that file was made from.
+        ranges_sha256: The calibrated ranges behind its scales, None for a plan that quantizes nothing.
+        plan: Precision of every group.
+        plan_digest: `plan.digest`.
+        platform: Where it was built.
+        options: The builder options, as `EngineOptions.model_dump(mode="json")` gives them.
+        typing: How the network was typed.
+        batch: Samples per inference that it was timed with.
+        shapes: Optimization profile of each dynamic input.
+        version: trt-mpq that built it.
+        created: When, in UTC, as ISO 8601.
+        rebuild: Command that builds it anew.
+    """
+
+    engine_sha256: str
+    onnx_sha256: str
+    model_sha256: str
+    ranges_sha256: str | None
+    plan: PrecisionPlan
+    plan_digest: str
+    platform: Platform
+    options: Mapping[str, Any]
+    typing: Typing
+    batch: int
+    shapes: Mapping[str, ShapeRange]
+    version: str
+    created: str
+    rebuild: str
+
+
+@dataclass(frozen=True)
+class AdmittedEngine:
+    """An engine that may be loaded here, and what to tell the user about differences that do not forbid it."""
+
+    content: bytes
+    manifest: EngineManifest
+    warnings: tuple[str, ...]
+
+
+def write_manifest(path: Path, manifest: EngineManifest) -> None:
+    """Write `manifest` to `path` as JSON, atomically.
+
+    Raises:
+        RunFolderError: The file cannot be written.
+    """
+    write_text(path, to_stored_json(manifest, EngineManifest))
+
+
+def read_manifest(path: Path) -> EngineManifest:
+    """The manifest in `path`.
+
+    Raises:
+        RunFolderError: It is absent, damaged or cannot be read.
+    """
+    try:
+        manifest = from_json(path.read_bytes(), EngineManifest)
+    except FileNotFoundError as error:
+        raise RunFolderError(f"{path} is missing, so nothing says what the engine beside it is: {_ANEW}") from error
+    except OSError as error:
+        raise RunFolderError(f"{path} cannot be read ({error.strerror}): make it readable") from error
+    except ValidationError as error:
+        raise RunFolderError(f"{path} is damaged: {_ANEW}") from error
+    if manifest.plan.digest != manifest.plan_digest:
+        raise RunFolderError(f"{path} is damaged, its plan is not the one of its digest: {_ANEW}")
+    return manifest
+
+
+def admit(engine: Path, platform: Platform) -> AdmittedEngine:
+    """The bytes of an engine that its manifest, `manifest.json` beside it, allows to run on `platform`.
+
+    Raises:
+        RunFolderError: The engine or its manifest is missing or damaged, or the engine was changed.
+        RuntimeFailure: It was built for another platform.
+    """
+    manifest = read_manifest(engine.parent / FILE_NAME)
+    try:
+        content = engine.read_bytes()
+    except OSError as error:
+        raise RunFolderError(_unreadable(engine, error, manifest)) from error
+    require_digest(manifest, engine, hashlib.sha256(content).hexdigest())
+    return AdmittedEngine(content, manifest, require_platform(manifest, platform))
+
+
+def require_match(manifest: EngineManifest, engine: Path, platform: Platform) -> tuple[str, ...]:
+    """Check that `engine` is the file of `manifest` and may run on `platform`; the result is warnings.
+
+    Raises:
+        RunFolderError: The engine is missing or was changed.
+        RuntimeFailure: It was built for another platform.
+    """
+    require_unchanged(manifest, engine)
+    return require_platform(manifest, platform)
+
+
+def require_unchanged(manifest: EngineManifest, engine: Path) -> None:
+    """Check that `engine` is the file of `manifest`.
+
+    Raises:
+        RunFolderError: It is missing or was changed.
+    """
+    try:
+        digest = sha256_of(engine)
+    except OSError as error:
+        raise RunFolderError(_unreadable(engine, error, manifest)) from error
+    require_digest(manifest, engine, digest)
+
+
+def require_platform(manifest: EngineManifest, platform: Platform) -> tuple[str, ...]:
+    """Check that the engine may run on `platform`; the result is one warning per difference that does not matter.
+
+    The GPU and TensorRT must be the same unless the engine was built compatible with others. Engines stay valid across
+    drivers, as long as the CUDA version a driver supports is not of an older major than that of the build.
+
+    Raises:
+        RuntimeFailure: The engine was built for another platform.
+    """
+    built = manifest.platform
+    wrong = [*_wrong_gpu(manifest, platform), *_wrong_tensorrt(manifest, platform), *_wrong_cuda(manifest, platform)]
+    if wrong:
+        raise RuntimeFailure(
+            f"the engine was built for {' and for '.join(wrong)}: rebuild it here with `{manifest.rebuild}`"
+        )
+    return tuple(
+        f"the engine was built with {name} {before} and runs with {now}: should it misbehave, rebuild it with "
+        f"`{manifest.rebuild}`"
+        for name, before, now in (("CUDA", built.cuda, platform.cuda), ("driver", built.driver, platform.driver))
+        if before != now
+    )
+
+
+def _wrong_gpu(manifest: EngineManifest, platform: Platform) -> list[str]:
+    built, level = manifest.platform, manifest.options.get("hardware_compatible", "none")
+    fits = {
+        "same_compute_capability": built.sm == platform.sm,
+        "ampere_plus": min(built.sm, platform.sm) >= _AMPERE,
+    }.get(level, (built.gpu, built.sm) == (platform.gpu, platform.sm))
+    return [] if fits else [f"{_gpu(built)}, not {_gpu(platform)}"]
+
+
+def _wrong_tensorrt(manifest: EngineManifest, platform: Platform) -> list[str]:
+    built, here = manifest.platform.tensorrt, platform.tensorrt
+    fits = built == here or (_version_compatible(manifest) and _version(built) <= _version(here))
+    return [] if fits else [f"TensorRT {built}, not {here}"]
+
+
+def _wrong_cuda(manifest: EngineManifest, platform: Platform) -> list[str]:
+    built, here = _version(manifest.platform.cuda)[:1], _version(platform.cuda)[:1]
+    return [] if built <= here else [f"CUDA {manifest.platform.cuda}, not {platform.cuda}"]
+
+
+def _version_compatible(manifest: EngineManifest) -> bool:
+    return manifest.options.get("version_compatible") is True
+
+
+def _gpu(platform: Platform) -> str:
+    return f"{platform.gpu} (SM {platform.sm // 10}.{platform.sm % 10})"
+
+
+def _version(text: str) -> tuple[int, ...]:
+    """The numbers a version begins with; () if it begins with none."""
+    found = re.match(r"\d+(?:\.\d+)*", text)
+    return tuple(map(int, found.group().split("."))) if found else ()
+
+
+def require_digest(manifest: EngineManifest, engine: Path, digest: str) -> None:
+    """Check that a file with the SHA-256 `digest`, read from `engine`, is the one of `manifest`.
+
+    Raises:
+        RunFolderError: It is not.
+    """
+    if digest != manifest.engine_sha256:
+        raise RunFolderError(
+            f"{engine} was changed after its manifest was written: rebuild it with `{manifest.rebuild}`"
+        )
+
+
+def _unreadable(engine: Path, error: OSError, manifest: EngineManifest) -> str:
+    return f"{engine} cannot be read ({error.strerror or error}): rebuild it with `{manifest.rebuild}`"

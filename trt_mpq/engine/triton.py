@@ -1,0 +1,93 @@
+"""A Triton Inference Server model repository from an engine: ``<repository>/<name>/config.pbtxt`` and ``1/model.plan``.
+
+An export that fails leaves nothing behind, since Triton would guess a configuration for an engine without one.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from trt_mpq.engine.manifest import FILE_NAME, EngineManifest, require_digest, write_manifest
+from trt_mpq.engine.triton_config import TritonOptions, model_config
+from trt_mpq.errors import RunFolderError, SettingsError
+from trt_mpq.storage import atomic_path, cannot_write, sha256_of, write_text
+from trt_mpq.types import TensorSpec
+
+
+def export_triton(
+    engine: Path,
+    manifest: EngineManifest,
+    inputs: tuple[TensorSpec, ...],
+    outputs: tuple[TensorSpec, ...],
+    repository: Path,
+    name: str,
+    options: TritonOptions | None = None,
+    *,
+    replace: bool = False,
+) -> Path:
+    """Put the engine into a model repository as model `name`, whole or not at all.
+
+    Args:
+        engine: The engine file.
+        manifest: What it is; a copy stays beside the configuration.
+        inputs: Inputs of the model it was built from.
+        outputs: Its outputs.
+        repository: Folder of the repository; created if absent.
+        name: Name of the model in Triton.
+        options: How Triton serves it, None for the defaults.
+        replace: Whether a model of that name in the repository makes way.
+
+    Returns:
+        The model's folder.
+
+    Raises:
+        RunFolderError: There is no engine, it is not the manifest's, or the repository cannot be written.
+        SettingsError: The name is no folder name, or is taken.
+        ModelError: A tensor has a type that Triton does not know.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", name):
+        raise SettingsError(f"{name!r} is no name for a Triton model: use letters, digits, dots, dashes, underscores")
+    if not engine.is_file():
+        raise RunFolderError(
+            f"there is no engine {engine}, and Triton is given nothing else: build it with `{manifest.rebuild}`"
+        )
+    target = repository / name
+    if target.exists() and not replace:
+        raise SettingsError(f"{target} exists: choose another model name or ask to replace it")
+    text = model_config(manifest, inputs, outputs, name, options or TritonOptions())
+    with _new_folder(target) as draft:
+        (draft / "1").mkdir()
+        with atomic_path(draft / "1" / "model.plan") as copy:
+            shutil.copyfile(engine, copy)
+            require_digest(manifest, engine, sha256_of(copy))
+        write_manifest(draft / FILE_NAME, manifest)
+        write_text(draft / "config.pbtxt", text)
+    return target
+
+
+@contextmanager
+def _new_folder(target: Path) -> Iterator[Path]:
+    """A folder that takes the place of `target` when the block ends well, and vanishes otherwise."""
+    draft, retired = (target.with_name(f".{target.name}.{os.getpid()}.{kind}") for kind in ("new", "old"))
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        draft.mkdir()
+        yield draft
+        if target.exists():
+            target.rename(retired)
+        try:
+            draft.rename(target)
+        except OSError:
+            if retired.exists():
+                retired.rename(target)
+            raise
+        shutil.rmtree(retired, ignore_errors=True)
+    except OSError as error:
+        raise RunFolderError(cannot_write(target, error)) from error
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)

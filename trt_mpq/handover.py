@@ -1,0 +1,129 @@
+"""What one half of a run hands to the other: all that building and timing engines takes, without data or model file.
+
+A search on a workstation and an engine build on a Jetson are two halves of one run. The first writes these values
+into the run folder, beside the graph (`model.onnx`), the bias corrections and a few samples; the second needs
+nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from pydantic import ValidationError
+
+from trt_mpq.dataset import Samples, open_samples
+from trt_mpq.emit import BiasCorrections, Emitter
+from trt_mpq.errors import RunFolderError
+from trt_mpq.model import load_graph
+from trt_mpq.network import Network
+from trt_mpq.refine.storage import corrections_from_file
+from trt_mpq.storage import atomic_path, from_json, to_stored_json, write_text
+from trt_mpq.types import Grouping, Model, Precision, Ranges, Score, SearchResult
+
+T = TypeVar("T")
+NETWORK, SEARCHED, SAMPLES, CORRECTIONS = "network.json", "searched.json", "samples.npz", "corrections.npz"
+_SAMPLE_BYTES = 16 << 20
+"""Samples that travel with a run take no more than this."""
+
+
+@dataclass(frozen=True)
+class CalibratedNetwork:
+    """A calibrated network, ready to be emitted in any plan.
+
+    Attributes:
+        model: The prepared (perhaps equalized) model; its path is relative to the run folder.
+        original: The prepared FP32 model, which engines are compared with.
+        grouping: Its groups, with what calibration forbids.
+        ranges: Its ranges.
+        batch: Samples per inference.
+        counted_batches: How many times `batch` holds the samples that group counts hold for.
+        sample_shapes: Shape of one sample per input, batch axis included.
+        precisions: The ladder that is searched.
+        mix_formats: Whether one plan may hold FP8 and INT8.
+        seed: Seed of every random draw.
+    """
+
+    model: Model
+    original: Model
+    grouping: Grouping
+    ranges: Ranges
+    batch: int
+    counted_batches: int
+    sample_shapes: Mapping[str, tuple[int, ...]]
+    precisions: tuple[Precision, ...]
+    mix_formats: bool
+    seed: int
+
+    def network(self, folder: Path) -> Network:
+        """The network with its graph, read from the run folder."""
+        return Network(self.model, load_graph(folder / self.model.path), self.grouping, self.ranges)
+
+    def samples(self, folder: Path) -> Samples:
+        """The samples that travel with the run."""
+        return open_samples(folder / SAMPLES, self.original.inputs)
+
+
+@dataclass(frozen=True)
+class Searched:
+    """What the search found, and what an engine has to live up to.
+
+    Attributes:
+        result: The plans that were tried and the chosen one.
+        corrected: Precisions whose groups have corrected biases.
+        metric: Task metric.
+        fp32: Task score of the original model.
+        required: Least task score of a plan.
+    """
+
+    result: SearchResult
+    corrected: tuple[Precision, ...]
+    metric: str
+    fp32: Score
+    required: float
+
+    def emitter(self, network: Network, folder: Path) -> Emitter:
+        """Writes plans of `network` as the search scored them."""
+        return network.emitter(self._corrections(folder))
+
+    def _corrections(self, folder: Path) -> BiasCorrections:
+        if not self.corrected:
+            return {}
+        found = corrections_from_file(folder / CORRECTIONS)
+        return {key: delta for key, delta in found.items() if key[1] in self.corrected}
+
+
+def write_network(network: CalibratedNetwork, samples: Samples, folder: Path) -> None:
+    """Write `network` and the first of `samples` into the run folder."""
+    _write_samples(samples, folder / SAMPLES)
+    write_text(folder / NETWORK, to_stored_json(network, CalibratedNetwork))
+
+
+def read_network(folder: Path) -> CalibratedNetwork:
+    """What `write_network` wrote; raises RunFolderError."""
+    return _read(folder / NETWORK, CalibratedNetwork, f"run `trt-mpq calibrate {folder}` first")
+
+
+def read_searched(folder: Path) -> Searched:
+    """The outcome of the search in the run folder; raises RunFolderError."""
+    return _read(folder / SEARCHED, Searched, f"run `trt-mpq search {folder}` first")
+
+
+def _read(path: Path, kind: type[T], remedy: str) -> T:
+    if not path.is_file():
+        raise RunFolderError(f"{path} is missing: {remedy}")
+    try:
+        return from_json(path.read_bytes(), kind)
+    except ValidationError as error:
+        raise RunFolderError(f"{path} is damaged or from another version: {remedy}") from error
+
+
+def _write_samples(samples: Samples, path: Path) -> None:
+    first = next(samples.batches(1)).feeds
+    fitting = max(1, _SAMPLE_BYTES // sum(value.nbytes for value in first.values()))
+    batch = next(samples.batches(fitting, limit=fitting))
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, **batch.feeds)  # type: ignore[arg-type]

@@ -1,0 +1,88 @@
+"""A shipped engine at work: on samples, or handed on to Triton Inference Server.
+
+An engine is code. It is loaded only if its manifest is there and says that it was built for this machine.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from trt_mpq.chunks import chunks
+from trt_mpq.dataset import open_samples
+from trt_mpq.deploy import ENGINE_FILE
+from trt_mpq.engine.manifest import FILE_NAME, admit, read_manifest
+from trt_mpq.engine.options import EngineOptions
+from trt_mpq.engine.triton import export_triton
+from trt_mpq.errors import RunFolderError
+from trt_mpq.handover import read_network
+from trt_mpq.observer import Observer
+from trt_mpq.runtime.base import Array
+from trt_mpq.storage import atomic_path
+from trt_mpq.workshop import ENGINE_FOLDER, loaded_engine
+
+
+@dataclass(frozen=True)
+class OutputArray:
+    """One output for all samples, as it was written."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+
+def run_engine(path: Path, source: str, output: Path, observer: Observer) -> tuple[OutputArray, ...]:
+    """Run the engine on all samples of `source` and write its outputs as `.npz`.
+
+    Args:
+        path: The engine, its folder, or a run folder.
+        source: Samples, as `open_samples` takes them.
+        output: The `.npz` to write.
+        observer: Told what happens.
+
+    Raises:
+        RunFolderError: There is no engine, its manifest is missing, or it does not belong to this machine.
+        DataError: The samples do not fit.
+        RuntimeFailure: The engine does not run.
+    """
+    from trt_mpq.runtime.tensorrt.platform import this_platform
+
+    engine = located_engine(path)
+    admitted = admit(engine, this_platform())
+    for warning in admitted.warnings:
+        observer.note(warning)
+    collected: dict[str, list[Array]] = {}
+    options = EngineOptions(**admitted.manifest.options)
+    with loaded_engine(engine, options) as loaded, loaded.session() as session:
+        samples = open_samples(source, loaded.inputs)
+        with observer.stage("Running the engine") as progress:
+            for chunk in chunks(samples, admitted.manifest.batch):
+                for name, value in chunk.run(session).items():
+                    collected.setdefault(name, []).append(value)
+                progress(chunk.end, samples.count)
+    outputs = {name: np.concatenate(parts) for name, parts in collected.items()}
+    with atomic_path(output) as temporary, temporary.open("wb") as file:
+        np.savez(file, **outputs)  # type: ignore[arg-type]
+    return tuple(OutputArray(name, str(value.dtype), value.shape) for name, value in outputs.items())
+
+
+def export_to_triton(folder: Path, repository: Path, name: str | None) -> Path:
+    """Write the engine of a run folder into a Triton model repository; returns the model's folder there.
+
+    Raises:
+        RunFolderError: There is no engine, or the repository cannot be written.
+    """
+    engine = located_engine(folder)
+    manifest = read_manifest(engine.with_name(FILE_NAME))
+    model = read_network(folder).model
+    return export_triton(engine, manifest, model.inputs, model.outputs, repository, name or folder.resolve().name)
+
+
+def located_engine(path: Path) -> Path:
+    """The engine file that `path` (the file, its folder, or a run folder) stands for; raises RunFolderError."""
+    for candidate in (path, path / ENGINE_FILE, path / ENGINE_FOLDER / ENGINE_FILE):
+        if candidate.is_file():
+            return candidate
+    raise RunFolderError(f"there is no engine at {path}: build one with `trt-mpq engine RUN_DIR`")

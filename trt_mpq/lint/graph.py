@@ -1,0 +1,298 @@
+"""A graph with explicit Q/DQ, as the rules ask about it, whoever wrote it.
+
+Exporters differ: constants are initializers or Constant nodes, weights are stored as codes or as floats
+with a quantizer behind them, and a Transpose may stand between a weight and its reader. What differs ends here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import onnx.shape_inference
+import onnx_ir as ir
+from numpy.typing import NDArray
+from onnx_ir.passes import common as passes
+
+from trt_mpq import onnx_api
+from trt_mpq.errors import ModelError
+
+QUANTIZE = frozenset({"QuantizeLinear", "TRT_FP8QuantizeLinear", "TRT_INT4QuantizeLinear"})
+DEQUANTIZE = frozenset({"DequantizeLinear", "TRT_FP8DequantizeLinear", "TRT_INT4DequantizeLinear"})
+_CUSTOM_CODES = {"TRT_FP8": ir.DataType.FLOAT8E4M3FN, "TRT_INT4": ir.DataType.INT4}
+"""Prefix of Model Optimizer's operators of the `trt` domain to the codes they write, which have no zero point."""
+
+WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+COMMUTING = frozenset(
+    {
+        *("MaxPool", "Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Identity"),
+        *("Slice", "Split", "DepthToSpace", "SpaceToDepth", "Gather", "Expand"),
+    }
+)
+"""Operators whose result holds values of their first input: TensorRT moves Q and DQ across them."""
+
+Use = tuple[ir.Node, int]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One QuantizeLinear or DequantizeLinear.
+
+    Attributes:
+        node: The node.
+        quantizes: Whether it makes codes out of floats, rather than floats out of codes.
+        source: What it reads.
+        result: What it writes.
+        scale: Its scale, None if it has none.
+        zero: Its zero point, None if it has none.
+        axis: Axis of a scale with one value per channel.
+        codes: Type of the codes, None if unknown.
+    """
+
+    node: ir.Node
+    quantizes: bool
+    source: ir.Value
+    result: ir.Value
+    scale: ir.Value | None
+    zero: ir.Value | None
+    axis: int
+    codes: ir.DataType | None
+
+    @property
+    def floats(self) -> ir.DataType | None:
+        """Type on the other side of the codes."""
+        return (self.source if self.quantizes else self.result).dtype
+
+    @property
+    def steps(self) -> NDArray[Any] | None:
+        """The scale as float64, None if it is not stored in the model."""
+        return None if self.scale is None or self.scale.const_value is None else content(self.scale).astype(np.float64)
+
+    @property
+    def blocked(self) -> bool:
+        """Whether the scale holds for blocks along the axis, as weight-only formats have it."""
+        return self.node.attributes.get_int("block_size", 0) > 0
+
+    def same_scale(self, other: Step) -> bool:
+        """Whether both map floats to codes alike; also said of scales that are not stored in the model."""
+        mine, theirs = self.steps, other.steps
+        if mine is None or theirs is None:
+            return True
+        return mine.size == theirs.size and bool(np.array_equal(mine.ravel(), theirs.ravel(), equal_nan=True))
+
+
+class QdqGraph:
+    """Answers the questions the rules ask. `model` is not changed.
+
+    The first dimension of an input counts as the batch: a dynamic one is taken as 1.
+
+    Raises:
+        ModelError: The graph is not valid ONNX.
+    """
+
+    def __init__(self, model: ir.Model) -> None:
+        copy = _normalized(model)
+        self.graph = copy.graph
+        self.opset = copy.opset_imports.get("", copy.opset_imports.get("ai.onnx", 1))
+        self.weak = model.metadata_props.get("trt_mpq.flavour") == "weak"
+        self.batch_is_free = any(
+            isinstance(value.shape[0], ir.SymbolicDim) for value in model.graph.inputs if value.shape
+        )
+        _infer_shapes(copy)
+        self._made_by: dict[ir.Value, Step] = {}
+        self._constant = set(self.graph.initializers.values())
+        for node in self.graph:
+            if step := _step(node):
+                self._made_by[step.result] = step
+            inputs = [value for value in node.inputs if value is not None]
+            if inputs and self._constant.issuperset(inputs):
+                self._constant.update(node.outputs)
+
+    @cached_property
+    def steps(self) -> tuple[Step, ...]:
+        """Every Q and DQ in network order."""
+        return tuple(self._made_by.values())
+
+    @cached_property
+    def parameters(self) -> tuple[Step, ...]:
+        """Every Q and DQ but those DQ whose Q speaks for them."""
+        return tuple(step for step in self.steps if step.quantizes or self.quantizer_of(step) is None)
+
+    @cached_property
+    def quantizers(self) -> tuple[Step, ...]:
+        """Every Q of something that is computed or fed."""
+        return tuple(step for step in self.steps if step.quantizes and not self.is_constant(step.source))
+
+    @cached_property
+    def dequantizers(self) -> tuple[Step, ...]:
+        """Every DQ."""
+        return tuple(step for step in self.steps if not step.quantizes)
+
+    @cached_property
+    def order(self) -> dict[ir.Node, int]:
+        """Node to its position."""
+        return {node: position for position, node in enumerate(self.graph)}
+
+    def weighted(self) -> Iterator[ir.Node]:
+        """Every Conv, ConvTranspose, Gemm and MatMul."""
+        return (node for node in self.graph if node.op_type in WEIGHTED)
+
+    def is_constant(self, value: ir.Value | None) -> bool:
+        """Whether a value is stored in the model, or follows from what is."""
+        return value in self._constant
+
+    def step(self, value: ir.Value | None) -> Step | None:
+        """The Q or DQ that writes `value`."""
+        return None if value is None else self._made_by.get(value)
+
+    def quantizer_of(self, dequantizer: Step) -> Step | None:
+        """The Q whose codes a DQ reads, also across operators that move codes about."""
+        step = self.step(self.root(dequantizer.source))
+        return step if step is not None and step.quantizes else None
+
+    def dequantizers_of(self, quantizer: Step) -> tuple[Step, ...]:
+        """Every DQ that reads the codes of a Q."""
+        found = (self.step(node.outputs[0]) for node, index in self.readers(quantizer.result) if index == 0)
+        return tuple(step for step in found if step is not None and not step.quantizes)
+
+    def origin(self, dequantizer: Step) -> ir.Value:
+        """What the codes stand for: the tensor or constant that was quantized, or the stored codes."""
+        quantizer = self.quantizer_of(dequantizer)
+        return dequantizer.source if quantizer is None else quantizer.source
+
+    def root(self, value: ir.Value) -> ir.Value:
+        """`value`, or what it was before commuting operators."""
+        node = value.producer()
+        while node is not None and node.op_type in COMMUTING and node.inputs[0] is not None:
+            value = node.inputs[0]
+            node = value.producer()
+        return value
+
+    def dequantizer_before(self, value: ir.Value) -> Step | None:
+        """The DQ that `value` comes from, directly or across commuting operators."""
+        step = self.step(self.root(value))
+        return None if step is None or step.quantizes else step
+
+    def dequantized(self, value: ir.Value | None) -> Step | None:
+        """The same, or the first of them, also across a Cast and a Concat of nothing but dequantized tensors."""
+        if value is None:
+            return None
+        node = self.root(value).producer()
+        if node is None or node.op_type not in ("Cast", "Concat"):
+            return self.dequantizer_before(value)
+        joined = [self.dequantized(operand) for operand in node.inputs]
+        known = [step for step in joined if step is not None]
+        return known[0] if known and len(known) == len(joined) and len({step.codes for step in known}) == 1 else None
+
+    def in_eight_bit(self, node: ir.Node) -> bool:
+        """Whether both operands of a weighted operator are dequantized."""
+        return all(self.dequantized(value) is not None for value in node.inputs[:2])
+
+    def readers(self, value: ir.Value) -> Iterator[Use]:
+        """Who reads `value`, directly or across commuting operators."""
+        following = [value]
+        while following:
+            for node, index in following.pop().uses():
+                if node.op_type in COMMUTING and index == 0:
+                    following.extend(node.outputs)
+                else:
+                    yield node, index
+
+    def is_requantized(self, value: ir.Value) -> bool:
+        """Whether a Q reads `value`, directly or across commuting operators."""
+        return any(node.op_type in QUANTIZE and index == 0 for node, index in self.readers(value))
+
+    def branch(self, value: ir.Value | None) -> ir.Node | None:
+        """The weighted operator that writes `value`, perhaps with a constant Add behind it."""
+        node = None if value is None else value.producer()
+        if node is not None and node.op_type == "Add":
+            operands = [operand for operand in node.inputs if not self.is_constant(operand)]
+            if len(operands) != 1 or operands[0] is None:
+                return None
+            node = operands[0].producer()
+        return node if node is not None and node.op_type in WEIGHTED else None
+
+
+def content(value: ir.Value) -> NDArray[Any]:
+    """The content of a value that is stored in the model."""
+    assert value.const_value is not None
+    return value.const_value.numpy()
+
+
+def name_of(node: ir.Node) -> str:
+    """The node's name, or one made of its operator and output."""
+    return node.name or f"{node.op_type} of {node.outputs[0].name}"
+
+
+def names_of(values: Iterable[ir.Value | None]) -> tuple[str, ...]:
+    """Names of the tensors that are there."""
+    return tuple(str(value.name) for value in values if value is not None)
+
+
+def dims(value: ir.Value | None) -> tuple[int, ...] | None:
+    """The shape of a tensor if all of it is known."""
+    if value is None or value.shape is None:
+        return None
+    known = tuple(dim for dim in value.shape if isinstance(dim, int))
+    return known if len(known) == len(value.shape) else None
+
+
+def _normalized(model: ir.Model) -> ir.Model:
+    try:
+        copy = model.clone()
+        passes.InlinePass()(copy)
+    except (RuntimeError, ValueError, ir.passes.PassError) as error:
+        raise _invalid(error) from error
+    passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(copy)
+    passes.IdentityEliminationPass()(copy)
+    for value in copy.graph.inputs:
+        if value.shape is not None and len(value.shape) and isinstance(value.shape[0], ir.SymbolicDim):
+            value.shape = ir.Shape([1, *list(value.shape)[1:]])
+    return copy
+
+
+def _infer_shapes(model: ir.Model) -> None:
+    """Note types and shapes as far as they follow; operators of other domains leave gaps."""
+    for node in model.graph:
+        for value in node.outputs:
+            value.shape = None
+    try:
+        inferred = onnx.shape_inference.infer_shapes(onnx_api.light_proto(model), data_prop=True)
+    except onnx.shape_inference.InferenceError as error:
+        raise _invalid(error) from error
+    known = ir.convenience.create_value_mapping(ir.from_proto(inferred).graph)
+    for name, value in ir.convenience.create_value_mapping(model.graph).items():
+        if name in known and value.const_value is None:
+            value.shape = known[name].shape or value.shape
+            value.type = known[name].type or value.type
+
+
+def _invalid(error: Exception) -> ModelError:
+    return ModelError(f"the graph is not valid ONNX: {onnx_api.first_line(error)}")
+
+
+def _step(node: ir.Node) -> Step | None:
+    quantizes = node.op_type in QUANTIZE
+    if not (quantizes or node.op_type in DEQUANTIZE) or node.inputs[0] is None:
+        return None
+    scale, zero = (node.inputs[i] if i < len(node.inputs) else None for i in (1, 2))
+    source, result = node.inputs[0], node.outputs[0]
+    rank = None if source.shape is None else len(source.shape)
+    axis = node.attributes.get_int("axis", 1)
+    return Step(
+        node, quantizes, source, result, scale, zero,
+        axis=axis + rank if axis < 0 and rank is not None else axis,
+        codes=_codes(node, zero, result if quantizes else source),
+    )  # fmt: skip
+
+
+def _codes(node: ir.Node, zero: ir.Value | None, stored: ir.Value) -> ir.DataType | None:
+    for prefix, codes in _CUSTOM_CODES.items():
+        if node.op_type.startswith(prefix):
+            return codes
+    if zero is not None and zero.dtype is not None:
+        return zero.dtype
+    return stored.dtype

@@ -1,0 +1,95 @@
+"""From the deployer's options to a builder configuration, through Polygraphy where it fits."""
+
+from __future__ import annotations
+
+import tempfile
+from typing import TYPE_CHECKING
+
+from trt_mpq.engine.options import EngineOptions
+from trt_mpq.errors import SettingsError
+
+if TYPE_CHECKING:
+    import tensorrt as trt
+
+_MIB = 1 << 20
+
+
+def create_config(
+    builder: trt.Builder, network: trt.INetworkDefinition, options: EngineOptions, cache: bytes
+) -> tuple[trt.IBuilderConfig, tuple[str, ...]]:
+    """A configuration that honours `options`, without profiles and precisions.
+
+    The engine always carries full layer descriptions, without which realised precisions cannot be read back.
+
+    Args:
+        builder: On the GPU the engine is for.
+        network: What is going to be built.
+        options: What the deployer asked for.
+        cache: Content of a timing cache that `cache_fits`, or nothing.
+
+    Returns:
+        The configuration, and the options that this TensorRT does not have, each with the reason.
+
+    Raises:
+        SettingsError: There is no such DLA core.
+    """
+    import tensorrt as trt
+    from polygraphy.backend.trt import CreateConfig
+
+    level, unused = _compatibility_level(options)
+    with tempfile.TemporaryFile() as timings:  # Polygraphy wants a file that has a mode, which BytesIO has not
+        timings.write(cache)
+        create = CreateConfig(
+            profiles=[],
+            tf32=options.tf32,
+            load_timing_cache=timings if cache else None,
+            sparse_weights=options.sparsity,
+            refittable=options.refit,
+            version_compatible=options.version_compatible,
+            hardware_compatibility_level=level,
+            builder_optimization_level=options.optimization_level,
+            memory_pool_limits=_limits(options),
+            profiling_verbosity=trt.ProfilingVerbosity.DETAILED,
+        )
+        config: trt.IBuilderConfig = create(builder, network)
+    if options.dla_core is not None:
+        _use_dla(builder, config, options.dla_core)
+    return config, unused
+
+
+def cache_fits(builder: trt.Builder, cache: bytes) -> bool:
+    """Whether TensorRT takes `cache`; it does not if it is damaged or from another GPU or version."""
+    config = builder.create_builder_config()
+    timings = config.create_timing_cache(cache)
+    return timings is not None and config.set_timing_cache(timings, ignore_mismatch=False)
+
+
+def _limits(options: EngineOptions) -> dict[trt.MemoryPoolType, int] | None:
+    import tensorrt as trt
+
+    if options.workspace_mib is None:
+        return None
+    return {trt.MemoryPoolType.WORKSPACE: options.workspace_mib * _MIB}
+
+
+def _compatibility_level(options: EngineOptions) -> tuple[trt.HardwareCompatibilityLevel | None, tuple[str, ...]]:
+    import tensorrt as trt
+
+    wanted = options.hardware_compatible
+    if wanted == "none":
+        return None, ()
+    level = getattr(trt.HardwareCompatibilityLevel, wanted.upper(), None)
+    if level is None:
+        return None, (f"hardware_compatible {wanted}: TensorRT {trt.__version__} does not have this level",)
+    return level, ()
+
+
+def _use_dla(builder: trt.Builder, config: trt.IBuilderConfig, core: int) -> None:
+    """Polygraphy's own DLA option always takes core 0 and prefers precision constraints."""
+    import tensorrt as trt
+
+    if core >= builder.num_DLA_cores:
+        raise SettingsError(f"dla_core {core} does not exist: this device has {builder.num_DLA_cores} DLA cores")
+    config.default_device_type = trt.DeviceType.DLA
+    config.DLA_core = core
+    config.set_flag(trt.BuilderFlag.GPU_FALLBACK)

@@ -1,0 +1,118 @@
+"""From an ONNX file to a TensorRT network.
+
+Parsed without Polygraphy's loader, which binds the network to a logger of its own and drops the parser's errors.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import onnx
+
+from trt_mpq.engine.request import BuildRequest
+from trt_mpq.errors import RuntimeFailure, SettingsError
+from trt_mpq.runtime.tensorrt.api import bits
+from trt_mpq.runtime.tensorrt.logger import BuildLog
+from trt_mpq.runtime.tensorrt.refusal import BuildError
+
+if TYPE_CHECKING:
+    import tensorrt as trt
+
+_SHOWN = 3
+"""Errors of the parser that are quoted; the log has all."""
+
+
+@dataclass(frozen=True)
+class ParsedNetwork:
+    """A network and what must live as long as it: the builder that made it and the parser that holds its weights."""
+
+    builder: trt.Builder
+    definition: trt.INetworkDefinition
+    parser: trt.OnnxParser
+
+
+def create_builder(logger: trt.ILogger, log: BuildLog) -> trt.Builder:
+    """TensorRT's builder on the current GPU.
+
+    Raises:
+        RuntimeFailure: There is no GPU that TensorRT can use.
+    """
+    import tensorrt as trt
+
+    try:
+        return trt.Builder(logger)
+    except (TypeError, RuntimeError) as error:  # what the bindings make of a constructor that returned nothing
+        cause = log.errors[-1] if log.errors else str(error)
+        raise RuntimeFailure(
+            f"TensorRT {trt.__version__} cannot use a GPU here ({cause}): check the driver with nvidia-smi"
+        ) from error
+
+
+def parse_network(request: BuildRequest, builder: trt.Builder, logger: trt.ILogger) -> ParsedNetwork:
+    """The network of `request`, its plugins loaded first.
+
+    Raises:
+        BuildError: TensorRT's parser refused the file; the message has all it said.
+        SettingsError: A plugin library cannot be loaded.
+    """
+    import tensorrt as trt
+
+    _load_plugins(request.options.plugins)
+    trt.init_libnvinfer_plugins(logger, "")
+    flags = trt.NetworkDefinitionCreationFlag
+    # 8.6 cannot parse ONNX without the first; later versions ignore it, and the newest ignore the second.
+    names = ("EXPLICIT_BATCH", "STRONGLY_TYPED") if request.typing == "strong" else ("EXPLICIT_BATCH",)
+    definition = builder.create_network(bits(flags, *names))
+    parser = trt.OnnxParser(definition, logger)
+    portable = request.options.version_compatible or request.options.hardware_compatible != "none"
+    # The default since 10. Without it a normalization is a plugin, which ties an engine to its version and GPU; 8.6.0
+    # has no such flag and refuses those engines itself.
+    if portable and hasattr(trt, "OnnxParserFlag") and hasattr(parser, "set_flag"):
+        parser.set_flag(trt.OnnxParserFlag.NATIVE_INSTANCENORM)
+    if not parser.parse_from_file(request.onnx):
+        raise BuildError(_refusal(parser, request.onnx))
+    return ParsedNetwork(builder, definition, parser)
+
+
+def _load_plugins(plugins: tuple[Path, ...]) -> None:
+    from polygraphy.backend.trt import LoadPlugins
+
+    for plugin in plugins:
+        try:
+            LoadPlugins([str(plugin)])()
+        except OSError as error:
+            raise SettingsError(f"cannot load the plugin library {plugin} ({error})") from error
+
+
+def _refusal(parser: trt.OnnxParser, path: str) -> str:
+    import tensorrt as trt
+
+    count = parser.num_errors
+    said = [_error_text(parser.get_error(index), path) for index in range(min(count, _SHOWN))]
+    if count > _SHOWN:
+        said.append(f"and {count - _SHOWN} more")
+    return f"TensorRT {trt.__version__} cannot parse {Path(path).name}: {'; '.join(said) or 'it gave no reason'}"
+
+
+def _error_text(error: trt.ParserError, path: str) -> str:
+    node = _node(error, path)
+    said = " ".join(error.desc().split())
+    return f"node {node}: {said}" if node else said
+
+
+def _node(error: trt.ParserError, path: str) -> str:
+    """Name and operator of the node an error is about, empty if it is about the whole file."""
+    import tensorrt as trt
+
+    if hasattr(error, "node_name") and hasattr(error, "node_operator"):
+        name, operator = error.node_name(), error.node_operator()
+    elif error.code() == trt.ErrorCode.MODEL_DESERIALIZE_FAILED:
+        return ""
+    else:  # 8.6 gives the node's position only
+        nodes = onnx.load(path, load_external_data=False).graph.node
+        if not 0 <= error.node() < len(nodes):
+            return ""
+        name, operator = nodes[error.node()].name, nodes[error.node()].op_type
+    return f"{name} ({operator})" if name else ""

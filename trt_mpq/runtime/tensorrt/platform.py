@@ -1,0 +1,19 @@
+"""What an engine built here is tied to."""
+
+from __future__ import annotations
+
+from trt_mpq.engine.values import Platform
+from trt_mpq.runtime import cuda
+from trt_mpq.runtime.tensorrt.api import load_tensorrt
+
+
+def this_platform() -> Platform:
+    """The GPU in use and the versions of its libraries.
+
+    Raises:
+        MissingDependencyError: tensorrt or pycuda is not installed.
+        RuntimeFailure: One of them cannot be loaded, or there is no GPU.
+    """
+    version: str = load_tensorrt().__version__
+    device = cuda.device()
+    return Platform(gpu=device.name, sm=device.sm, tensorrt=version, cuda=device.cuda, driver=device.driver)
