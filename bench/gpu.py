@@ -4,9 +4,10 @@
     python -m bench.gpu platform           says whether this machine can measure
     python -m bench.gpu measure FOLDER     a GPU host: builds, times in turns, checks, inspects; needs no data
 
-Per network and batch size, the engines are FP32, FP16, uniform INT8, uniform FP8 where it exists, and
-the searched plans. The results file is whole after every network and batch: stop it at any moment, and the same command
-goes on where it was. The searched plan of the network with random weights keeps its outputs, not an accuracy.
+Per network and batch size, the engines are FP32, FP16, uniform INT8, uniform FP8 where it exists, and plans of the
+search: the fastest as modelled, and the one with most groups in 8 bit. Those of the network with random weights keep
+its outputs, not an accuracy. The results file is whole after every network and batch: stop it at any moment, and the
+same command goes on where it was.
 """
 
 from __future__ import annotations
@@ -101,7 +102,7 @@ def describe(platform: Platform) -> None:
 
 
 def lines(row: Row) -> Iterator[str]:
-    """One line per engine of `row`, and one if they could not be run."""
+    """One line per plan of `row`, and one if the engines could not be run."""
     if row.failure:
         yield f"  failed: {row.failure}"
     for name, found in row.engines.items():
@@ -116,6 +117,8 @@ def lines(row: Row) -> Iterator[str]:
             f"  {name:<14}{found.profile.gpu_compute.median:9.4f} ms  {ratio:<22}{found.size_bytes / 1e6:8.1f} MB "
             f"{sqnr:>10}  {found.agreeing}/{found.groups} groups as asked, {found.unknown} unknown"
         )
+    for name, equal in row.same.items():
+        yield f"  {name:<14}is the {equal} plan"
 
 
 def formats_of(platform: Platform) -> tuple[Precision, ...]:

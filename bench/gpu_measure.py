@@ -31,12 +31,16 @@ from trt_mpq.workshop import Workshop
 
 FP32, FP16 = Precision.FP32.value, Precision.FP16.value
 CHECKED_SAMPLES = 128
-SEARCHED = {Precision.INT8: "searched", Precision.FP8: "searched-fp8"}
-"""The format that a searched plan mixes with FP16, and what the plan is called."""
+SUFFIX = {Precision.INT8: "", Precision.FP8: "-fp8"}
+"""The format that a plan of the search mixes with FP16, and how its name ends."""
 
 
 def plans_to_measure(network: Network, searched: Searched, formats: tuple[Precision, ...]) -> dict[str, PrecisionPlan]:
-    """The uniform plans and, per format, the fastest plan of the search that kept the target; FP32 and FP16 first."""
+    """The uniform plans, FP32 and FP16 first, and per format two plans of the search that kept the target.
+
+    "searched" is the fastest of them as far as the latency model can tell, "lowered" has the most groups in the
+    format: whether that pays is what a measurement can tell better.
+    """
     groups = network.grouping.groups
     plans = {FP32: PrecisionPlan.uniform(groups, Precision.FP32, Precision.FP32), FP16: network.uniform(Precision.FP16)}
     plans.update((precision.value, network.uniform(precision)) for precision in formats)
@@ -44,7 +48,9 @@ def plans_to_measure(network: Network, searched: Searched, formats: tuple[Precis
         within = {Precision.FP32, Precision.FP16, precision}
         kept = [tried for tried in searched.result.path if tried.feasible and set(tried.plan.counts()) <= within]
         if kept:
-            plans[SEARCHED[precision]] = min(kept, key=lambda tried: tried.latency_ms).plan
+            plans[f"searched{SUFFIX[precision]}"] = min(kept, key=lambda tried: tried.latency_ms).plan
+            lowered = [tried.plan.counts().get(precision, 0) for tried in kept]
+            plans[f"lowered{SUFFIX[precision]}"] = kept[lowered.index(max(lowered))].plan
     return plans
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+pytest_plugins = ["tests.fakes.fixtures"]
+
 settings.register_profile("no-deadline", deadline=None)
 settings.load_profile("no-deadline")
 

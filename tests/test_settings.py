@@ -58,7 +58,10 @@ def test_the_ladder_is_ordered_and_starts_with_fp16(given, ladder):
         ({"batch": 2.5}, "here: batch: Input should be a valid integer"),
         ({"calib_samples": -1}, "here: calib_samples: Input should be greater than 0 (got -1)"),
         ({"engine": {"tipyng": "weak"}}, "here: engine.tipyng: unknown setting; known are build, typing, shapes"),
-        ({"engine": {"typing": "soft"}}, "here: engine.typing: Input should be 'auto', 'strong' or 'weak' (got 'soft')"),
+        (
+            {"engine": {"typing": "soft"}},
+            "here: engine.typing: Input should be 'auto', 'strong' or 'weak' (got 'soft')",
+        ),
         ({"engine": {"margin": 1}}, "here: engine.margin: Input should be less than 1 (got 1)"),
         ({"engine": 3}, "here: engine: Input should be"),
         ({"trials": 0}, "here: trials: Input should be greater than 0"),

@@ -45,7 +45,7 @@ def test_every_plan_is_built_timed_and_inspected(pretend_gpu: PretendGpu, trt_ve
     pretend_gpu(trt_version)
     row = measured(folder)
     assert row.failure == ""
-    assert {"fp32", "fp16", "int8", "searched"} == {*row.engines, *row.same}
+    assert {"fp32", "fp16", "int8", "searched", "lowered"} == {*row.engines, *row.same}
     for name, found in row.engines.items():
         assert found.status is BuildStatus.BUILT, found.reason
         assert found.typing == ("weak" if trt_version == "8.6" else "strong")
@@ -74,7 +74,10 @@ def test_the_searched_plans_keep_the_target_and_one_format(folder: Path) -> None
     searched = read_searched(folder)
     plans = plans_to_measure(read_network(folder).network(folder), searched, BOTH)
     assert list(plans)[:4] == ["fp32", "fp16", "int8", "fp8"]
-    for precision, name in ((Precision.INT8, "searched"), (Precision.FP8, "searched-fp8")):
-        (tried,) = {found.score.value for found in searched.result.path if found.plan == plans[name]}
-        assert tried >= searched.required
-        assert set(plans[name].counts()) <= {Precision.FP32, Precision.FP16, precision}
+    kept = {found.plan: found.latency_ms for found in searched.result.path if found.score.value >= searched.required}
+    for precision, ending in ((Precision.INT8, ""), (Precision.FP8, "-fp8")):
+        fastest, lowest = plans[f"searched{ending}"], plans[f"lowered{ending}"]
+        rivals = [plan for plan in kept if set(plan.counts()) <= {Precision.FP32, Precision.FP16, precision}]
+        assert {fastest, lowest} <= set(rivals)
+        assert all(kept[fastest] <= kept[plan] for plan in rivals)
+        assert all(lowest.counts().get(precision, 0) >= plan.counts().get(precision, 0) for plan in rivals)

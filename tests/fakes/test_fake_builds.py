@@ -158,6 +158,21 @@ def test_quantizers_vanish_between_quantized_layers_and_reformat_elsewhere(prete
     assert left["Outputs"][0]["Name"] == right["Inputs"][0]["Name"] == "right.in.q"
 
 
+def test_a_quantizer_beside_another_reader_is_a_reformat(pretend_gpu: Pretend) -> None:
+    pretend_gpu("11.4")
+    found = [
+        (layer["Name"], [tensor["Datatype"] for tensor in (*layer["Inputs"], *layer["Outputs"])])
+        for layer in layers(build(network(("stem", "left"))) or b"")
+    ]
+    left = "left.weight + left.weight.q_quantize_scale_node + left + left.relu"
+    assert found[1:4] == [
+        ("stem.weight + stem.weight.q_quantize_scale_node + stem + stem.relu", ["Int8", "Float"]),
+        (f"Reformatting CopyNode for Input Tensor 0 to {left}", ["Float", "Int8"]),
+        (left, ["Int8", "Float"]),
+    ]
+    assert found[4] == ("right + skip + skip.relu", ["Float", "Float", "Float"])
+
+
 @pytest.mark.parametrize("obeyed", [True, False])
 def test_precisions_of_layers_count_if_they_are_to_be_obeyed(obeyed: bool, fake_gpu: Path) -> None:
     flags = ("FP16", "OBEY_PRECISION_CONSTRAINTS") if obeyed else ("FP16",)

@@ -116,6 +116,9 @@ def test_a_graph_replays_the_work_at_less_host_time(pretend_gpu: Pretend) -> Non
         assert library.cuStreamEndCapture(handle, ctypes.byref(graph)) == 0
         assert library.cuGraphInstantiateWithFlags(ctypes.byref(executable), graph, ctypes.c_ulonglong(0)) == 0
         assert library.cuGraphDestroy(graph) == 0
+        # The graph keeps the addresses and shapes of its capture.
+        runner.execution.set_tensor_address("y", int(runner.addresses["x"]))
+        runner.execution.set_input_shape("x", (1, 3, 8, 8))
         cuda.memcpy_htod_async(runner.addresses["x"], images(8)[::-1].copy(), runner.stream)
         began, ended = cuda.Event(), cuda.Event()
         began.record(runner.stream)
@@ -154,3 +157,15 @@ def test_without_a_driver_nothing_starts(pretend_gpu: Pretend) -> None:
     nvml = importlib.import_module("pynvml")
     with pytest.raises(nvml.NVMLError):
         nvml.nvmlInit()
+
+
+def test_time_passes_for_idle_streams_too(pretend_gpu: Pretend) -> None:
+    pretend_gpu(enqueue_us=1000.0)
+    with context() as cuda:
+        runner, idle = Runner(cuda, build(network()) or b"", 1), cuda.Stream(1)
+        runner(images(1))
+        began, ended = cuda.Event().record(idle), cuda.Event()
+        cuda.memcpy_htod_async(runner.addresses["x"], images(1), idle)
+        ended.record(idle).synchronize()
+        # One enqueue, not the seven before.
+        assert ended.time_since(began) == pytest.approx(1.0, abs=0.1)

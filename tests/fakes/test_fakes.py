@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +16,8 @@ import onnx
 import pytest
 from onnx import helper
 
+from tests.contracts.bindings import BindingUnavailableError, binding
+from tests.contracts.facts import RECORDED
 from tests.fakes.device import Log, Runner, build, context, load, tensorrt
 from tests.fakes.install import VERSIONS, Behaviour, fake_packages, imported
 from tests.fakes.samples import images, network
@@ -54,12 +58,30 @@ def test_the_module_has_no_class_that_the_facts_lack(trt_version: str, pretend_g
     assert found == set(facts(trt_version)["classes"])
 
 
-@pytest.mark.parametrize("version", ["10.16", "11.4"])
-def test_enums_have_the_numbers_of_the_real_bindings(version: str, pretend_gpu: Pretend) -> None:
+@pytest.mark.parametrize("version", RECORDED)
+def test_enums_have_the_numbers_of_the_real_bindings(
+    version: str, pretend_gpu: Pretend, pytestconfig: pytest.Config, tmp_path: Path
+) -> None:
+    kept = pytestconfig.pluginmanager.has_plugin("cacheprovider")
+    try:
+        real = binding(facts(version)["version"], pytestconfig.cache.mkdir("tensorrt-bindings") if kept else tmp_path)
+    except BindingUnavailableError as reason:
+        pytest.skip(str(reason))
+    code = """
+import json, sys
+sys.path.insert(0, sys.argv[1])
+import tensorrt_bindings as trt
+classes = {name: kind for name, kind in vars(trt).items() if isinstance(kind, type)}
+enums = {name: kind.__members__ for name, kind in classes.items() if hasattr(kind, "__members__")}
+print(json.dumps({name: {key: int(value) for key, value in members.items()} for name, members in enums.items()}))
+"""
+    printed = subprocess.check_output(
+        [sys.executable, "-I", "-S", "-c", code, real.package],
+        env={**os.environ, "LD_LIBRARY_PATH": str(real.libraries)},
+    )
     pretend_gpu(version)
-    numbers = json.loads((FACTS / "tensorrt-structure.json").read_text())[version]["values"]
-    for enum, values in numbers.items():
-        assert [int(member) for member in getattr(tensorrt(), enum).__members__.values()] == values, enum
+    for enum, members in json.loads(printed).items():
+        assert {name: int(value) for name, value in getattr(tensorrt(), enum).__members__.items()} == members, enum
 
 
 def test_what_11_removed_is_gone(pretend_gpu: Pretend) -> None:
@@ -90,6 +112,8 @@ def test_calls_are_checked_as_pybind11_does(fake_gpu: Path) -> None:
         lambda: config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, 1.5),
         lambda: trt.Builder(),
         lambda: trt.Builder("a logger"),
+        lambda: setattr(config, "builder_optimization_level", 2.5),
+        lambda: setattr(config, "profiling_verbosity", 2),
     ]
     for call in wrong:
         with pytest.raises(TypeError, match=r"incompatible (function|constructor) arguments"):

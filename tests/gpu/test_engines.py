@@ -130,7 +130,7 @@ def test_the_timing_cache_makes_the_second_build_faster(subject: Subject, tmp_pa
 def test_the_benchmark_measures_every_plan(subject: Subject) -> None:
     row = BenchSubject(subject.folder, subject.platform, QUICK, (Precision.INT8,), SilentObserver()).measure(2)
     assert row.failure == ""
-    assert {"fp32", "fp16", "int8", "searched"} == {*row.engines, *row.same}
+    assert {"fp32", "fp16", "int8", "searched", "lowered"} == {*row.engines, *row.same}
     for name, measured in row.engines.items():
         assert measured.profile is not None, measured.reason
         assert (measured.ratio is None) == (name == "fp16")

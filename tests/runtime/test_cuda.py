@@ -69,7 +69,7 @@ def test_a_full_gpu_is_said_so_and_nothing_leaks(monkeypatch: pytest.MonkeyPatch
     from trt_fake import world  # type: ignore[import-not-found]
 
     freed: list[object] = []
-    monkeypatch.setattr(driver.PagelockedHostAllocation, "free", freed.append)
+    monkeypatch.setattr(driver.PagelockedHostAllocation, "free", lambda allocation: freed.append(allocation))
     message = r"out of memory while allocating 5120\.0 MiB: use a smaller batch or fewer input sets"
     with primary_context(), pytest.raises(RuntimeFailure, match=message):
         Buffer(5 << 30)

@@ -19,15 +19,17 @@ if TYPE_CHECKING:
 def device_table_table(table: DeviceTable) -> RenderableType:
     """Microseconds per group and precision, what a conversion costs, and how far the table can be trusted."""
     precisions = [p for p in Precision if p in table.group_ms]
+    conversion = table.scale * table.conversion.realised
     shown = table_of("group", *(f"{label(p)}, µs" for p in precisions))
     for group in dict.fromkeys(g for p in precisions for g in table.group_ms[p]):
         times = (table.group_ms[p].get(group) for p in precisions)
-        shown.add_row(*cells((group, *map(microseconds_text, times))))
+        scaled = (None if ms is None else table.scale * ms for ms in times)
+        shown.add_row(*cells((group, *map(microseconds_text, scaled))))
     of = table.provenance.platform
     lines = [
         f"{of.gpu}, TensorRT {of.tensorrt}, batch {table.provenance.batch}, from {table.builds} engines",
-        f"a conversion takes {latency_text(table.conversion.kernel_ms(0.0))} and "
-        f"{latency_text(table.conversion.ms_per_byte * 1e6)} per MB read and written",
+        f"a conversion takes {latency_text(conversion * table.conversion.launch_ms)} and "
+        f"{latency_text(conversion * table.conversion.ms_per_byte * 1e6)} per MB read and written",
     ]
     if table.error is not None:
         lines.append(

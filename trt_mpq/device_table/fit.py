@@ -138,12 +138,19 @@ class _Fit:
         )
 
     def _blurred(self, precision: Precision) -> dict[str, float]:
-        """The same of groups that share a layer with those of other precisions, however they write."""
+        """The same of groups that share a layer with other precisions, where most of the engine is in theirs."""
+        most = self._most_groups(precision)
         return self._medians(
             lambda observation, group: (
-                observation.formats.computed[group.id] is precision and group.id in observation.blurred
+                observation.formats.computed[group.id] is precision
+                and group.id in observation.blurred
+                and observation.plan.counts()[precision] == most
             )
         )
+
+    def _most_groups(self, precision: Precision) -> int:
+        """Groups that run in `precision` in the engine with most of it."""
+        return max(observation.plan.counts().get(precision, 0) for observation in self.observations)
 
     def _medians(self, counts: Callable[[Observation, LayerGroup], bool]) -> dict[str, float]:
         """Median time of every group over the engines that show it and where it counts."""
@@ -164,7 +171,7 @@ class _Fit:
         arithmetic = sum(group.flops for group in visible)
         if arithmetic:
             return {group.id: sum(seen.values()) * group.flops / arithmetic for group in hidden}
-        most = max(observation.plan.counts().get(precision, 0) for observation in self.observations)
+        most = self._most_groups(precision)
         holders = [o for o in self.observations if o.plan.counts().get(precision, 0) == most]
         return {group.id: median(self._share_of_other(group, holder) for holder in holders) for group in hidden}
 

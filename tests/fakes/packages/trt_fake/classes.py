@@ -1,12 +1,13 @@
 """Classes made from the facts: every public name a version has, and none that it lacks.
 
-What a name does is written by hand, in a mix-in per class (see `Api`). A name of the facts without behaviour
+What a name does is written by hand, in a mix-in per class (see `Maker`). A name of the facts without behaviour
 raises NotImplementedError naming itself, when used.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
@@ -104,45 +105,70 @@ def enumeration(name: str, members: Mapping[str, int], extra: Mapping[str, Any])
     return made
 
 
-class Builder:
+@dataclass(frozen=True)
+class Structure:
+    """What is known of one version's classes, each by class name.
+
+    Attributes:
+        facts: Enum members, and members with their signatures.
+        details: Bases, constructors and the types of properties.
+        numbers: Values of the enum members.
+    """
+
+    facts: Facts
+    details: Facts
+    numbers: Mapping[str, list[int]]
+
+    def base(self, name: str) -> str | None:
+        """The base class that this version has."""
+        return next((base for base in self.details.get(name, {}).get("bases", ()) if base in self.facts), None)
+
+    def constructors(self, name: str) -> list[str] | None:
+        """Signatures of the constructor, None if there is none."""
+        found: list[str] | None = self.details.get(name, {}).get("operators", {}).get("__init__")
+        return found
+
+    def type_of(self, name: str, member: str) -> str:
+        """Type of a property."""
+        return str(self.details.get(name, {}).get("properties", {}).get(member, "object"))
+
+
+class Maker:
     """Makes the classes of one version.
 
     Args:
         api: Namespace that the classes go into and look each other up in.
-        facts: Class name to what it has.
-        structure: Values of enums, bases and constructors, by class name.
+        structure: What the version has.
         mixins: Behaviour by class name.
     """
 
-    def __init__(
-        self, api: SimpleNamespace, facts: Facts, structure: Mapping[str, Any], mixins: Mapping[str, type]
-    ) -> None:
-        self._api, self._facts, self._structure, self._mixins = api, facts, structure, mixins
+    def __init__(self, api: SimpleNamespace, structure: Structure, mixins: Mapping[str, type]) -> None:
+        self._api, self._structure, self._mixins = api, structure, mixins
 
     def make_all(self) -> None:
         """Fill the namespace."""
-        for name, facts in self._facts.items():
+        for name, facts in self._structure.facts.items():
             if "enum" in facts:
                 setattr(self._api, name, self._enum(name, facts))
-        for name in self._facts:
+        for name in self._structure.facts:
             self._class(name)
 
     def _enum(self, name: str, facts: Mapping[str, Any]) -> type[Enumeration]:
         members = facts["enum"]
-        values = self._structure["values"].get(name, [])
-        numbered = dict(zip(members, values if len(values) == len(members) else range(len(members)), strict=True))
+        numbers = self._structure.numbers.get(name, [])
+        numbered = dict(zip(members, numbers if len(numbers) == len(members) else range(len(members)), strict=True))
         mixin = self._mixins.get(name)
         return enumeration(
             name, numbered, {m: mixin.__dict__[m] for m in facts.get("members", {}) if mixin is not None}
         )
 
     def _class(self, name: str) -> type:
-        made = getattr(self._api, name, None)
+        made: type | None = getattr(self._api, name, None)
         if made is not None:
             return made
-        base_name = self._structure["bases"].get(name)
+        base_name = self._structure.base(name)
         base = self._class(base_name) if base_name else Bound
-        inherited = self._facts[base_name].get("members", {}) if base_name else {}
+        inherited = self._structure.facts[base_name].get("members", {}) if base_name else {}
         mixin = self._mixins.get(name)
         behaviour = dict(vars(mixin)) if mixin else {}
         body: dict[str, Any] = {
@@ -153,7 +179,7 @@ class Builder:
             "__init__": self._constructor(name, behaviour),
         }
         body |= {key: value for key, value in behaviour.items() if key.startswith("_") and key not in _OBJECT}
-        for member, fact in self._facts[name].get("members", {}).items():
+        for member, fact in self._structure.facts[name].get("members", {}).items():
             if member in behaviour or member not in inherited:
                 body[member] = self._member(name, member, fact, behaviour.get(member))
         made = _Meta(name, (base,), body)
@@ -161,7 +187,7 @@ class Builder:
         return made
 
     def _constructor(self, name: str, behaviour: Mapping[str, Any]) -> Any:
-        texts = self._structure["constructors"].get(name)
+        texts = self._structure.constructors(name)
         if texts is None:
 
             def refuse(self: Any, *args: Any, **kwargs: Any) -> None:
@@ -188,7 +214,11 @@ class Builder:
             behaviour = _stored(self._api, name, behaviour.default)
         if behaviour is None:
             behaviour = _missing(self._api, owner, name)
-        return property(behaviour.fget, None if fact == "property (read-only)" else behaviour.fset)
+        if fact == "property (read-only)":
+            return property(behaviour.fget)
+        text = f"{name}(self: {owner}, arg0: {self._structure.type_of(owner, name)}) -> None"
+        setter = caller(self._api, owner, [text], lambda self, arg0: behaviour.fset(self, arg0))
+        return property(behaviour.fget, setter)
 
 
 _OBJECT = {
@@ -214,13 +244,6 @@ def _stored(api: SimpleNamespace, name: str, default: Any) -> property:
         return default
 
     def put(self: Any, value: Any) -> None:
-        standard = get(self)
-        if isinstance(standard, (Enumeration, bool, str)) and not isinstance(value, type(standard)):
-            raise TypeError(
-                f"(): incompatible function arguments: {name} takes {type(standard).__name__}, not {value!r}"
-            )
-        if isinstance(standard, int) and not hasattr(value, "__index__"):
-            raise TypeError(f"(): incompatible function arguments: {name} takes int, not {value!r}")
         self.__dict__[slot] = value
 
     return property(get, put)

@@ -12,7 +12,7 @@ import numpy as np
 
 from trt_fake import basics, builder, classes, config, execution, inspector, network, parser, runtime
 
-_FACTS = Path(__file__).resolve().parents[3] / "facts"
+_TESTS = Path(__file__).resolve().parents[3]
 _NEWEST_OPSET = {"8.6": 17, "10.16": 24, "11.4": 25}
 _SHORT_NAMES = {
     "float32": "FLOAT",
@@ -53,26 +53,26 @@ _MIXINS = classes.mixins(
         runtime.ICudaEngine,
     )
 )
+_OLD_DETAILS = {name: {"bases": ["ILayer"]} for name in ("IFullyConnectedLayer", "IRNNv2Layer")}
+"""Classes that only 8.6 has, as far as it matters here."""
 _SEVERITIES = {"INTERNAL_ERROR": 0, "ERROR": 1, "WARNING": 2, "INFO": 3, "VERBOSE": 4}
 
 
-def facts(version: str) -> dict[str, Any]:
-    """The facts of "8.6", "10.16" or "11.4"."""
-    return dict(json.loads((_FACTS / f"tensorrt-{version}.json").read_text()))
-
-
 def make_module(version: str) -> dict[str, Any]:
-    """The names of the module `tensorrt` in `version`."""
-    described = facts(version)
-    structures = json.loads((_FACTS / "tensorrt-structure.json").read_text())
-    structure = structures.get(version) or _old_structure(structures["10.16"], described["classes"])
+    """The names of the module `tensorrt` in "8.6", "10.16" or "11.4"."""
+    described = _read(f"facts/tensorrt-{version}.json")
+    # There are no bindings of 8.6 to ask, so it borrows what 10.16 has of the names that both have.
+    nearest = "10.16" if version == "8.6" else version
+    details = _read(f"contracts/details-{nearest}.json")["classes"]
+    numbers = _read("facts/tensorrt-enum-values.json")[nearest]
     api = SimpleNamespace(__version__=described["version"], _newest_opset=_NEWEST_OPSET[version])
     severity = classes.enumeration("Severity", _SEVERITIES, {"__qualname__": "ILogger.Severity"})
     loggers = {
         name: type(name, (), {**vars(_MIXINS[name]), "Severity": severity, **severity.__members__})
         for name in ("ILogger", "Logger")
     }
-    classes.Builder(api, described["classes"], structure, {**_MIXINS, **loggers}).make_all()
+    structure = classes.Structure(described["classes"], details | _OLD_DETAILS, numbers)
+    classes.Maker(api, structure, {**_MIXINS, **loggers}).make_all()
     for name in basics.DISPOSABLE:
         made = getattr(api, name)
         made.__enter__, made.__exit__ = basics.Disposable.__enter__, basics.Disposable.__exit__
@@ -82,11 +82,8 @@ def make_module(version: str) -> dict[str, Any]:
     return names | {"__version__": described["version"]} | _functions(names)
 
 
-def _old_structure(structure: dict[str, Any], described: dict[str, Any]) -> dict[str, Any]:
-    """Bases and constructors of 8.6, for which there are no bindings to ask: those of 10.16 where they fit."""
-    bases = {name: base for name, base in structure["bases"].items() if base in described}
-    bases |= {"IFullyConnectedLayer": "ILayer", "IRNNv2Layer": "ILayer"}
-    return {"values": structure["values"], "bases": bases, "constructors": structure["constructors"]}
+def _read(path: str) -> dict[str, Any]:
+    return dict(json.loads((_TESTS / path).read_text()))
 
 
 def _functions(names: dict[str, Any]) -> dict[str, Callable[..., Any]]:

@@ -140,8 +140,6 @@ class ILayer:
 
     @precision.setter
     def precision(self, value: Any) -> None:
-        if not isinstance(value, self._api.DataType):
-            raise TypeError(f"(): incompatible function arguments: precision takes DataType, not {value!r}")
         if self._network._allows_precisions(f"ILayer::setPrecision on {self._name}"):
             self._precision = value
 
