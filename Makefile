@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 PIP = $(VENV)/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test lint bench paper-table clean
+.PHONY: demo test lint bench paper-table gpu-test gpu-bench gpu-bundle clean
 
 demo: $(VENV)/.demo            ## real data, from ONNX to a searched plan and a report, in about a minute
 	$(VENV)/bin/trt-mpq demo
@@ -23,6 +23,17 @@ bench: $(VENV)/.dev            ## speed: plan evaluation against FP32, start-up,
 paper-table: $(VENV)/.dev      ## the paper's table: metric x search x target x ladder
 	$(VENV)/bin/python -m bench.paper_table
 
+gpu-test: $(VENV)/.gpu         ## on a GPU host: the suite that builds and runs real engines
+	$(VENV)/bin/python -m pytest -m gpu
+
+gpu-bench: $(VENV)/.gpu        ## on a GPU host: FP32, FP16, INT8, FP8 and searched plans, timed in turns at four batch sizes
+	$(VENV)/bin/python -m bench.gpu prepare
+	$(VENV)/bin/python -m bench.gpu measure
+
+gpu-bundle: $(VENV)/.dev       ## one folder with all that a GPU host without network needs for both
+	$(VENV)/bin/python -m bench.gpu prepare
+	$(VENV)/bin/python -m bench.gpu_bundle gpu-bundle
+
 $(VENV)/bin/pip:
 	$(PYTHON) -m venv $(VENV)
 
@@ -33,6 +44,10 @@ $(VENV)/.demo: pyproject.toml | $(VENV)/bin/pip
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/pip
 	$(PIP) --editable '.[dev]'
 	touch $@ $(VENV)/.demo
+
+$(VENV)/.gpu: pyproject.toml constraints.txt | $(VENV)/bin/pip
+	$(PIP) --editable '.[dev,tensorrt,cuda]'
+	touch $@
 
 clean:
 	rm -rf $(VENV) demo-run .pytest_cache .mypy_cache .ruff_cache

@@ -48,8 +48,8 @@ def fake_gpu(pretend_gpu: PretendGpu, request: pytest.FixtureRequest) -> Path:
 
 def _replace_driver_library(monkeypatch: pytest.MonkeyPatch) -> None:
     """Give `trt_mpq.runtime.cuda` the fake's CUDA graphs, and timing the fake's host clock."""
-    from trt_fake import world  # type: ignore[import-not-found]
-    from trt_fake.libcuda import DriverLibrary  # type: ignore[import-not-found]
+    from trt_fake import world
+    from trt_fake.libcuda import DriverLibrary
 
     library = DriverLibrary()
     monkeypatch.setattr("trt_mpq.runtime.cuda.load_driver_library", lambda: library)

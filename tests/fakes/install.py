@@ -61,7 +61,7 @@ def forget() -> None:
                 _forget_lazy(value)
     util = sys.modules.get("polygraphy.backend.trt.util")
     if util is not None:
-        util.TRT_LOGGER = None  # type: ignore[attr-defined]
+        util.TRT_LOGGER = None
     for name, module in list(sys.modules.items()):
         if name.startswith("trt_mpq.runtime"):
             for value in list(vars(module).values()):

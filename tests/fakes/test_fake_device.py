@@ -83,7 +83,7 @@ def test_narrow_formats_are_faster_unless_told_otherwise(pretend_gpu: Pretend) -
 
 
 def test_layer_times_add_up_to_the_inference(fake_gpu: Path) -> None:
-    class Times(tensorrt().IProfiler):  # type: ignore[misc]
+    class Times(tensorrt().IProfiler):
         def __init__(self) -> None:
             tensorrt().IProfiler.__init__(self)
             self.found: dict[str, float] = {}

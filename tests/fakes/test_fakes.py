@@ -123,7 +123,7 @@ def test_calls_are_checked_as_pybind11_does(fake_gpu: Path) -> None:
 
 
 def test_a_subclass_must_construct_its_base(fake_gpu: Path) -> None:
-    class Forgetful(tensorrt().ILogger):  # type: ignore[misc]
+    class Forgetful(tensorrt().ILogger):
         def __init__(self) -> None:
             pass
 

@@ -53,7 +53,7 @@ DISPOSABLE = (
 class DataType:
     @property
     def itemsize(self) -> Any:
-        return _ITEM_SIZES.get(self.name, 0.5)  # type: ignore[attr-defined]
+        return _ITEM_SIZES.get(self.name, 0.5)
 
 
 class ILogger:
@@ -105,7 +105,7 @@ class Dims:
         self._sizes[index] = value
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, (type(self), tuple, list)) and list(self) == list(other)  # type: ignore[call-overload]
+        return isinstance(other, (type(self), tuple, list)) and list(self) == list(other)
 
     def __hash__(self) -> int:
         return hash(tuple(self._sizes))
@@ -119,14 +119,14 @@ class Dims:
 class IHostMemory:
     @property
     def nbytes(self) -> int:
-        return ctypes.sizeof(self)  # type: ignore[arg-type]
+        return ctypes.sizeof(self)
 
     @property
     def dtype(self) -> Any:
-        return self._api.DataType.INT8  # type: ignore[attr-defined]
+        return self._api.DataType.INT8
 
 
-class _BufferMeta(type(ctypes.Array), _Meta):  # type: ignore[misc]
+class _BufferMeta(type(ctypes.Array), _Meta):
     """Of classes that are generated and have the buffer protocol."""
 
 

@@ -90,7 +90,7 @@ class Fuser:
                 self._owner[position] = draft
 
     def _is_shape_work(self, node: object) -> bool:
-        return self._graph.info(node.output[0]).dtype in ("int64", "bool")  # type: ignore[attr-defined]
+        return self._graph.info(node.output[0]).dtype in ("int64", "bool")
 
     def _fuse_followers(self, draft: _Draft) -> None:
         added = False
