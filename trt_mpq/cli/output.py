@@ -89,6 +89,8 @@ class Output:
 
             render_terminal(report, self._out, details=details)
             files = f"{folder / 'typed.onnx'} is the network, {folder / 'report.html'} the full report"
+            if report.device and report.device.shipped:
+                files = f"{folder / 'engine' / 'engine.plan'} is the engine, {files}"
             self._out.print("", Text(files), sep="\n", soft_wrap=True)
 
     def _say(self, line: str) -> None:
