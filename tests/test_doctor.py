@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import stat
 import subprocess
@@ -15,8 +16,8 @@ from typer.testing import CliRunner
 
 from trt_mpq import doctor
 from trt_mpq.cli import app
-from trt_mpq.cli.doctor import advice, facts
-from trt_mpq.doctor import DEPENDENCIES, Dependency, Gpu, diagnose, parse_gpus, parse_tegra_release
+from trt_mpq.cli.doctor import abilities, advice, facts
+from trt_mpq.doctor import DEPENDENCIES, Dependency, Diagnosis, Gpu, diagnose, parse_gpus, parse_tegra_release
 
 ABSENT = Dependency("no_such_module", ("no-such-dist",), "nothing", "pip install no-such-dist")
 
@@ -116,3 +117,60 @@ def test_a_broken_driver_is_reported_not_raised(
 def test_no_driver_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert "nvidia-smi is not installed" in str(diagnose().gpu_problem)
+
+
+def machine(*absent: str, gpu: bool = True, jetson: str | None = None) -> Diagnosis:
+    """A simulated machine without the distributions `absent`."""
+    gpus = (Gpu("NVIDIA L4", "550.54", 23034),) if gpu else ()
+    packages = tuple(
+        replace(doctor._state(dependency, jetson is not None), version=None if name in absent else "1.0")
+        for dependency in DEPENDENCIES
+        for name in dependency.distributions[:1]
+    )
+    return Diagnosis("3.11", "Linux", "1.0", packages, gpus, None if gpu else "no driver here", jetson)
+
+
+def test_a_complete_machine_can_do_everything() -> None:
+    found = machine()
+    assert dict(abilities(found)) == {"search": "yes", "build engines": "yes", "time engines": "yes"}
+    assert list(advice(found)) == []
+
+
+def test_each_ability_names_what_it_lacks_and_the_command() -> None:
+    can = dict(abilities(machine("tensorrt", gpu=False)))
+    assert can["search"] == "yes"
+    assert ("GPU", "none") in facts(machine(gpu=False))
+    assert can["build engines"] == "no: tensorrt is missing (pip install 'trt-mpq[tensorrt]'); there is no GPU"
+    can = dict(abilities(machine("pycuda")))
+    assert can["time engines"] == "no: pycuda is missing (pip install 'trt-mpq[cuda]')"
+    assert dict(abilities(machine("onnx")))["search"] == "no: onnx is missing (pip install trt-mpq)"
+
+
+def test_nvml_is_optional() -> None:
+    found = machine("nvidia-ml-py")
+    assert all(ability.there for ability in found.abilities)
+    (line,) = advice(found)
+    assert "clocks, power and temperature beside timings: pip install 'trt-mpq[cuda]'" in line
+
+
+def test_on_a_jetson_tensorrt_comes_from_the_system_and_the_gpu_is_there(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    found = machine("tensorrt", gpu=False, jetson="R36.4.3")
+    answer = dict(abilities(found))["build engines"]
+    assert "python3-libnvinfer" in answer
+    assert "--system-site-packages" in answer
+    assert "pip install" not in answer
+    assert "driver" not in answer
+    assert not [line for line in advice(found) if "no GPU" in line]
+    assert ("GPU", "part of the Jetson, not listed by nvidia-smi") in facts(found)
+    release = tmp_path / "nv_tegra_release"
+    release.write_text("# R36 (release), REVISION: 4.3, GCID: 38968081\n")
+    monkeypatch.setattr(doctor, "_TEGRA_RELEASE", release)
+    diagnosed = next(p for p in diagnose().packages if p.name == "tensorrt")
+    assert "python3-libnvinfer" in diagnosed.install
+
+
+def test_json_tells_the_abilities() -> None:
+    done = CliRunner().invoke(app, ["doctor", "--json"])
+    assert json.loads(done.stdout)["abilities"]["search"] == []

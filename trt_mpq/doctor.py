@@ -59,8 +59,21 @@ DEPENDENCIES = (
         "building engines",
         "pip install 'trt-mpq[tensorrt]'",
     ),
-    Dependency("pycuda", ("pycuda",), "timing engines", "pip install 'trt-mpq[cuda]'"),
+    Dependency("pycuda", ("pycuda",), "building and timing engines", "pip install 'trt-mpq[cuda]'"),
+    Dependency(
+        "pynvml",
+        ("nvidia-ml-py",),
+        "clocks, power and temperature beside timings",
+        "pip install 'trt-mpq[cuda]'",
+    ),
 )
+_ON_JETSON = {
+    "tensorrt": "sudo apt install python3-libnvinfer, then use a venv made with --system-site-packages; JetPack brings "
+    "TensorRT, pip has none for it"
+}
+"""How to install what is a system package on a Jetson."""
+_DEVICE_NEEDS = ("tensorrt", "pycuda")
+"""A build looks at the GPU through pycuda."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +94,19 @@ class Gpu:
     name: str
     driver: str
     memory_mib: int | None
+
+
+@dataclass(frozen=True)
+class Ability:
+    """Something this machine may be able to do; `lacking` says what stands in the way and what to do about it."""
+
+    name: str
+    lacking: tuple[str, ...]
+
+    @property
+    def there(self) -> bool:
+        """Whether nothing stands in the way."""
+        return not self.lacking
 
 
 @dataclass(frozen=True)
@@ -115,27 +141,46 @@ class Diagnosis:
         """Whether every required package is there."""
         return not any(package.required for package in self.missing)
 
+    @property
+    def abilities(self) -> tuple[Ability, ...]:
+        """What this machine can do, each with everything that stands in the way."""
+        required = [p for p in self.missing if p.required]
+        device = [p for p in self.missing if p.required or p.name in _DEVICE_NEEDS]
+        # A Jetson's GPU is part of the chip; older releases have no nvidia-smi to list it.
+        no_gpu = () if self.gpus or self.jetson else ("there is no GPU",)
+        here = (*map(_absence, device), *no_gpu)
+        return (
+            Ability("search", tuple(map(_absence, required))),
+            Ability("build engines", here),
+            Ability("time engines", here),
+        )
+
+
+def _absence(package: PackageState) -> str:
+    return f"{package.name} is missing ({package.install})"
+
 
 def diagnose() -> Diagnosis:
     """Look at this machine; takes at most some seconds and changes nothing."""
     from trt_mpq import __version__
 
     gpus, problem = _gpus()
+    jetson = _jetson()
     return Diagnosis(
         python=platform.python_version(),
         system=f"{platform.system()} {platform.release()} {platform.machine()}",
         product=__version__,
-        packages=tuple(map(_state, DEPENDENCIES)),
+        packages=tuple(_state(dependency, jetson is not None) for dependency in DEPENDENCIES),
         gpus=gpus,
         gpu_problem=problem,
-        jetson=_jetson(),
+        jetson=jetson,
     )
 
 
-def _state(dependency: Dependency) -> PackageState:
+def _state(dependency: Dependency, on_jetson: bool) -> PackageState:
     name = dependency.distributions[0]
-    found = _version(dependency)
-    return PackageState(name, found, dependency.required, dependency.needed_for, dependency.install)
+    install = _ON_JETSON.get(name, dependency.install) if on_jetson else dependency.install
+    return PackageState(name, _version(dependency), dependency.required, dependency.needed_for, install)
 
 
 def _version(dependency: Dependency) -> str | None:

@@ -350,11 +350,8 @@ class Run:
 
     @cached_property
     def _comparison(self) -> Comparison:
-        data, original, typed = (
-            self._data,
-            self._stages.path(self._subject.prepared.path),
-            self._stages.path("typed.onnx"),
-        )
+        data, path = self._data, self._stages.path
+        original, typed = path(self._subject.prepared.path), path("typed.onnx")
         return self._stages.value(
             "compare", self._keys.comparison(self._delivery_key, COMPARED_SAMPLES), "comparison.json", Comparison,
             lambda _: compare_models(original, typed, data.evaluation, data.batch, COMPARED_SAMPLES),

@@ -29,13 +29,14 @@ def doctor(json: options.Json = False) -> None:
     from trt_mpq.doctor import diagnose
 
     diagnosis = diagnose()
-    Output(json=json).show(lambda: diagnosis_table(diagnosis), lambda: dumps(asdict(diagnosis), indent=2) + "\n")
+    found = {**asdict(diagnosis), "abilities": {ability.name: ability.lacking for ability in diagnosis.abilities}}
+    Output(json=json).show(lambda: diagnosis_table(diagnosis), lambda: dumps(found, indent=2) + "\n")
     if not diagnosis.usable:
         raise typer.Exit(1)
 
 
 def diagnosis_table(diagnosis: Diagnosis) -> RenderableType:
-    """What there is, and below it what there is not."""
+    """What there is, what can be done with it, and below that what is missing."""
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
@@ -43,7 +44,10 @@ def diagnosis_table(diagnosis: Diagnosis) -> RenderableType:
     table = Table.grid(padding=(0, 2))
     for row in facts(diagnosis):
         table.add_row(*map(Text, row))
-    return Group(table, "", *map(Text, [*advice(diagnosis)] or ["nothing is missing"]))
+    able = Table.grid(padding=(0, 2))
+    for name, answer in abilities(diagnosis):
+        able.add_row(name, Text(answer, style="" if answer == "yes" else "bold"))
+    return Group(table, "", able, "", *map(Text, [*advice(diagnosis)] or ["nothing is missing"]))
 
 
 def facts(diagnosis: Diagnosis) -> Iterator[tuple[str, str]]:
@@ -56,9 +60,17 @@ def facts(diagnosis: Diagnosis) -> Iterator[tuple[str, str]]:
     for gpu in diagnosis.gpus:
         memory = "" if gpu.memory_mib is None else f", {gpu.memory_mib / 1024:.0f} GiB"
         yield "GPU", f"{gpu.name}{memory}, driver {gpu.driver}"
+    if not diagnosis.gpus:
+        yield "GPU", "part of the Jetson, not listed by nvidia-smi" if diagnosis.jetson else "none"
     for package in diagnosis.packages:
         if package.version:
             yield package.name, package.version
+
+
+def abilities(diagnosis: Diagnosis) -> Iterator[tuple[str, str]]:
+    """What this machine can do: yes, or no with what it takes."""
+    for ability in diagnosis.abilities:
+        yield ability.name, "yes" if ability.there else f"no: {'; '.join(ability.lacking)}"
 
 
 def advice(diagnosis: Diagnosis) -> Iterator[str]:
@@ -66,5 +78,5 @@ def advice(diagnosis: Diagnosis) -> Iterator[str]:
     for package in diagnosis.missing:
         word = "REQUIRED, missing" if package.required else "missing"
         yield f"{word}: {package.name}, for {package.needed_for}: {package.install}"
-    if diagnosis.gpu_problem:
+    if diagnosis.gpu_problem and not diagnosis.jetson:
         yield f"no GPU ({diagnosis.gpu_problem}): latency is modelled, engines are built elsewhere"
