@@ -164,6 +164,22 @@ def test_a_failed_build_is_an_outcome(
     assert not (searched.folder / "engine/engine.plan").exists()
 
 
+def test_a_cuda_graph_that_cannot_be_captured_is_told(
+    searched: Searched, pretend_gpu: PretendGpu, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise RuntimeFailure("CUDA could not capture a CUDA graph: it has a loop")
+
+    pretend_gpu()
+    monkeypatch.setattr("trt_mpq.runtime.cuda.CudaGraph.capture", refuse)
+    device = report_of(searched).device
+    assert device is not None
+    assert device.notes == (
+        "all engines were timed without CUDA graphs, because one cannot be captured: fp16: CUDA could not capture a "
+        "CUDA graph: it has a loop",
+    )
+
+
 def test_a_hanging_build_is_stopped(searched: Searched, pretend_gpu: PretendGpu) -> None:
     pretend_gpu("10.16", hang=True)
     device = report_of(searched, engine={**QUICK_TIMING, "build_timeout_s": 6.0}).device
@@ -242,7 +258,7 @@ def travelled(searched: Searched, tmp_path: Path) -> Path:
 def test_a_run_folder_is_all_the_device_needs(travelled: Path, pretend_gpu: PretendGpu, command: Command) -> None:
     pretend_gpu("11.4")
     said = command("engine", travelled, *QUICK_FLAGS)
-    assert "plan is shipped" in said
+    assert any(line.startswith("Shipped: the plan, ") for line in said.splitlines())
     assert "the task score through the engine was not measured" in said
     assert command("engine", travelled, *QUICK_FLAGS, "--eval", "/nowhere/eval.npz", code=2).startswith("error: ")
 

@@ -6,6 +6,7 @@ one session. What is shipped is the fastest that is feasible and beats FP16 by m
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -17,19 +18,21 @@ from trt_mpq.engine.decide import decide
 from trt_mpq.engine.manifest import FILE_NAME as MANIFEST_FILE
 from trt_mpq.engine.manifest import EngineManifest, write_manifest
 from trt_mpq.engine.realised import realise
-from trt_mpq.engine.values import Candidate, Deployment
+from trt_mpq.engine.values import Candidate, Deployment, SideBySide
 from trt_mpq.handover import Searched
+from trt_mpq.model import model_digest
 from trt_mpq.observer import Observer
 from trt_mpq.profile.trtexec import trtexec_command
 from trt_mpq.runtime.base import Session
 from trt_mpq.storage import atomic_path, key_of, sha256_of, to_json, to_stored_json, write_text
 from trt_mpq.types import Evaluation, Precision, PrecisionPlan, Ranges, Score
-from trt_mpq.workshop import ENGINE_FOLDER, Workshop
+from trt_mpq.workshop import ENGINE_FOLDER, Workshop, data_file
 
 PLAN, BASELINE = "plan", Precision.FP16.value
 RUNNERS_UP = 2
 """Further feasible plans that are built beside the chosen one and the uniform ones."""
 COMPARED_SAMPLES = 64
+_NOT_SCORED = "no evaluation data here: the task score through the engine was not measured"
 ENGINE_FILE, NETWORK_FILE, PLAN_FILE = "engine.plan", "network.onnx", "plan.json"
 
 Judge = Callable[[Session], Score]
@@ -56,7 +59,9 @@ def deploy(workshop: Workshop, searched: Searched, observer: Observer, judge: Ju
     built = {candidate.name: candidate.build for candidate in candidates if candidate.build.built}
     timing = workshop.time(built, BASELINE if BASELINE in built else next(iter(built))) if built else None
     decision = decide(candidates, timing, workshop.options.margin)
-    undelivered = Deployment(workshop.platform, workshop.described.batch, candidates, timing, decision)
+    undelivered = Deployment(
+        workshop.platform, workshop.described.batch, candidates, timing, decision, notes=tuple(_timing_notes(timing))
+    )
     if undelivered.shipped is None:
         return undelivered
     return _delivered(workshop, undelivered, undelivered.shipped, observer, judge)
@@ -80,8 +85,13 @@ def _delivered(
         comparison=comparison,
         score=score,
         reproduce=_trtexec(workshop, shipped),
-        notes=() if judge else ("no evaluation data here: the task score through the engine was not measured",),
+        notes=deployment.notes if judge else (*deployment.notes, _NOT_SCORED),
     )
+
+
+def _timing_notes(timing: SideBySide | None) -> Iterator[str]:
+    if timing is not None and timing.graph_refusal is not None:
+        yield f"all engines were timed without CUDA graphs, because one cannot be captured: {timing.graph_refusal}"
 
 
 def candidates_of(workshop: Workshop, searched: Searched) -> Iterator[tuple[str, PrecisionPlan, bool | None]]:
@@ -109,7 +119,8 @@ def _trtexec(workshop: Workshop, shipped: Candidate) -> str:
     major = int(workshop.platform.tensorrt.partition(".")[0])
     network = workshop.folder / ENGINE_FOLDER / NETWORK_FILE
     constraints = workshop.constraints(shipped.plan)
-    return trtexec_command(network, workshop.options, workshop.typing, workshop.shapes, major, constraints)
+    quantized = [precision for precision in shipped.plan.counts() if precision.quantized]
+    return trtexec_command(network, workshop.options, workshop.typing, workshop.shapes, major, constraints, quantized)
 
 
 def _judged(judge: Judge, session: Session, observer: Observer) -> Score:
@@ -118,17 +129,26 @@ def _judged(judge: Judge, session: Session, observer: Observer) -> Score:
 
 
 def _deliver(workshop: Workshop, shipped: Candidate) -> None:
-    """Copy the shipped engine and its network into the folder `engine`, with a manifest that binds them."""
+    """Copy the shipped engine and its network into the folder `engine`, with a manifest that binds them.
+
+    Weights beside a large network keep their file's name, which the network tells.
+    """
     folder = workshop.folder / ENGINE_FOLDER
-    (folder / MANIFEST_FILE).unlink(missing_ok=True)  # an engine is trusted by its manifest, which is written last
-    for source, name in ((f"{shipped.name}.plan", ENGINE_FILE), (f"{shipped.name}.onnx", NETWORK_FILE)):
+    network = workshop.path(f"{shipped.name}.onnx")
+    copies = {workshop.path(f"{shipped.name}.plan"): ENGINE_FILE, network: NETWORK_FILE}
+    if data_file(network).exists():
+        copies[data_file(network)] = data_file(network).name
+    # An engine is trusted by its manifest, which goes first and is written last.
+    for outdated in (folder / MANIFEST_FILE, *folder.glob("*.onnx.data")):
+        outdated.unlink(missing_ok=True)
+    for source, name in copies.items():
         with atomic_path(folder / name) as temporary:
-            shutil.copyfile(workshop.path(source), temporary)
+            shutil.copyfile(source, temporary)
     write_text(folder / PLAN_FILE, to_json(shipped.plan.as_dict(), dict[str, str]))
     described = workshop.described
     manifest = EngineManifest(
         engine_sha256=sha256_of(folder / ENGINE_FILE),
-        onnx_sha256=sha256_of(folder / NETWORK_FILE),
+        onnx_sha256=model_digest(folder / NETWORK_FILE),
         model_sha256=described.model.source_sha256,
         ranges_sha256=key_of(to_stored_json(described.ranges, Ranges)),
         plan=shipped.plan,
@@ -140,6 +160,6 @@ def _deliver(workshop: Workshop, shipped: Candidate) -> None:
         shapes=workshop.shapes,
         version=__version__,
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        rebuild=f"trt-mpq engine {workshop.folder}",
+        rebuild=shlex.join(["trt-mpq", "engine", str(workshop.folder)]),
     )
     write_manifest(folder / MANIFEST_FILE, manifest)

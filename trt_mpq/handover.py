@@ -7,6 +7,7 @@ nothing else.
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from trt_mpq.errors import RunFolderError
 from trt_mpq.model import load_graph
 from trt_mpq.network import Network
 from trt_mpq.refine.storage import corrections_from_file
+from trt_mpq.runtime.base import Array
 from trt_mpq.storage import atomic_path, from_json, to_stored_json, write_text
 from trt_mpq.types import Grouping, Model, Precision, Ranges, Score, SearchResult
 
@@ -102,6 +104,14 @@ def write_network(network: CalibratedNetwork, samples: Samples, folder: Path) ->
     write_text(folder / NETWORK, to_stored_json(network, CalibratedNetwork))
 
 
+def write_arrays(arrays: Mapping[str, Array], path: Path) -> None:
+    """Write an `.npz`, atomically; raises RunFolderError. `numpy.savez` has no place for an array called "file"."""
+    with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)
+
+
 def read_network(folder: Path) -> CalibratedNetwork:
     """What `write_network` wrote; raises RunFolderError."""
     return _read(folder / NETWORK, CalibratedNetwork, f"run `trt-mpq calibrate {folder}` first")
@@ -123,7 +133,6 @@ def _read(path: Path, kind: type[T], remedy: str) -> T:
 
 def _write_samples(samples: Samples, path: Path) -> None:
     first = next(samples.batches(1)).feeds
-    fitting = max(1, _SAMPLE_BYTES // sum(value.nbytes for value in first.values()))
+    fitting = max(1, _SAMPLE_BYTES // max(1, sum(value.nbytes for value in first.values())))
     batch = next(samples.batches(fitting, limit=fitting))
-    with atomic_path(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, **batch.feeds)  # type: ignore[arg-type]
+    write_arrays(batch.feeds, path)

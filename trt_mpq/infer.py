@@ -5,22 +5,23 @@ An engine is code. It is loaded only if its manifest is there and says that it w
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from pydantic import ValidationError
 
 from trt_mpq.chunks import chunks
 from trt_mpq.dataset import open_samples
 from trt_mpq.deploy import ENGINE_FILE
-from trt_mpq.engine.manifest import FILE_NAME, admit, read_manifest
+from trt_mpq.engine.manifest import FILE_NAME, EngineManifest, admit, read_manifest
 from trt_mpq.engine.options import EngineOptions
 from trt_mpq.engine.triton import export_triton
 from trt_mpq.errors import RunFolderError
-from trt_mpq.handover import read_network
+from trt_mpq.handover import read_network, write_arrays
 from trt_mpq.observer import Observer
 from trt_mpq.runtime.base import Array
-from trt_mpq.storage import atomic_path
+from trt_mpq.types import TensorSpec
 from trt_mpq.workshop import ENGINE_FOLDER, loaded_engine
 
 
@@ -54,18 +55,31 @@ def run_engine(path: Path, source: str, output: Path, observer: Observer) -> tup
     for warning in admitted.warnings:
         observer.note(warning)
     collected: dict[str, list[Array]] = {}
-    options = EngineOptions(**admitted.manifest.options)
-    with loaded_engine(engine, options) as loaded, loaded.session() as session:
-        samples = open_samples(source, loaded.inputs)
+    options = _options(admitted.manifest, engine)
+    with loaded_engine(engine, options, admitted.content) as loaded, loaded.session() as session:
+        samples = open_samples(source, tuple(map(_as_fed, loaded.inputs)))
         with observer.stage("Running the engine") as progress:
             for chunk in chunks(samples, admitted.manifest.batch):
                 for name, value in chunk.run(session).items():
                     collected.setdefault(name, []).append(value)
                 progress(chunk.end, samples.count)
     outputs = {name: np.concatenate(parts) for name, parts in collected.items()}
-    with atomic_path(output) as temporary, temporary.open("wb") as file:
-        np.savez(file, **outputs)  # type: ignore[arg-type]
+    write_arrays(outputs, output)
     return tuple(OutputArray(name, str(value.dtype), value.shape) for name, value in outputs.items())
+
+
+def _options(manifest: EngineManifest, engine: Path) -> EngineOptions:
+    try:
+        return EngineOptions(**manifest.options)
+    except ValidationError as error:
+        raise RunFolderError(
+            f"the manifest of {engine} has options of another version of trt-mpq: rebuild it with `{manifest.rebuild}`"
+        ) from error
+
+
+def _as_fed(spec: TensorSpec) -> TensorSpec:
+    """`spec` for data of either integer width: TensorRT 8.6 turns the 64-bit inputs of a model into 32-bit ones."""
+    return replace(spec, dtype="int64") if spec.dtype == "int32" else spec
 
 
 def export_to_triton(folder: Path, repository: Path, name: str | None) -> Path:

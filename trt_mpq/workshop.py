@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -21,10 +22,11 @@ from trt_mpq.engine.request import BuildRequest, shape_ranges
 from trt_mpq.engine.values import BuildStatus, EngineBuild, EngineLayer, Platform, ShapeRange, SideBySide, Typing
 from trt_mpq.errors import ModelError, RunFolderError
 from trt_mpq.handover import CalibratedNetwork
-from trt_mpq.model import save_graph
+from trt_mpq.model import model_digest, save_graph
 from trt_mpq.network import Network
 from trt_mpq.observer import Observer
 from trt_mpq.profile.side_by_side import time_side_by_side
+from trt_mpq.runtime import cuda, nvml
 from trt_mpq.runtime.base import Arrays
 from trt_mpq.runtime.tensorrt.api import capabilities, resolve_typing
 from trt_mpq.runtime.tensorrt.engine import LoadedEngine
@@ -33,6 +35,7 @@ from trt_mpq.types import Precision, PrecisionPlan
 
 ENGINE_FOLDER = "engine"
 _BUILDS = f"{ENGINE_FOLDER}/builds"
+_FIRST_SM_WITH_FP8 = 89
 
 
 @dataclass(frozen=True)
@@ -92,13 +95,16 @@ class Workshop:
         try:
             self._emit(name, plan)
         except ModelError as error:
-            return EngineBuild(BuildStatus.FAILED, self.typing, 0.0, reason=str(error))
+            return self._told(name, EngineBuild(BuildStatus.FAILED, self.typing, 0.0, reason=str(error)))
         request = BuildRequest(
             onnx=str(self.path(f"{name}.onnx")), engine=str(self.path(f"{name}.plan")), typing=self.typing,
             constraints=self.constraints(plan), shapes=self.shapes, options=self.options,
             timing_cache=str(self._timing_cache()),
         )  # fmt: skip
-        key = key_of(sha256_of(self.path(f"{name}.onnx")), to_stored_json(request, BuildRequest), self.platform)
+        key = key_of(
+            model_digest(self.path(f"{name}.onnx")), request.typing, request.constraints, request.shapes,
+            self.options.of_engine(), self.platform,
+        )  # fmt: skip
         kept = self._kept(name, key)
         if kept is not None:
             return kept
@@ -107,9 +113,7 @@ class Workshop:
         if build.built:
             record = _KeptBuild(key, sha256_of(self.path(f"{name}.plan")), build)
             write_text(self.path(f"{name}.json"), to_stored_json(record, _KeptBuild))
-        else:
-            self._observer.note(f"no {name} engine: {build.reason}")
-        return build
+        return self._told(name, build)
 
     def time(self, builds: Mapping[str, EngineBuild], baseline: str) -> SideBySide:
         """Time the built engines in turns on the samples that travel with the run."""
@@ -117,6 +121,7 @@ class Workshop:
             return time_side_by_side(
                 engines, self._inputs(), self.options, batch=self.described.batch, baseline=baseline,
                 seed=self.described.seed, progress=progress,
+                conditions=partial(nvml.conditions, cuda.device().pci_bus_id),
             )  # fmt: skip
 
     def layers(self, name: str) -> tuple[EngineLayer, ...]:
@@ -139,12 +144,26 @@ class Workshop:
         return self._emitter.constraints(plan) if self.typing == "weak" else {}
 
     def _emit(self, name: str, plan: PrecisionPlan) -> None:
+        """Write the network of `plan`; raises ModelError if this GPU or this TensorRT cannot have it."""
+        if Precision.FP8 in plan.counts() and self.platform.sm < _FIRST_SM_WITH_FP8:
+            raise ModelError(
+                f"FP8 needs a GPU of compute capability 8.9 or later, {self.platform.gpu} has "
+                f"{self.platform.sm / 10:.1f}: search without fp8"
+            )
         emitted = self._emitter.weak(plan) if self.typing == "weak" else self._emitter.strong(plan)
-        save_graph(emitted, self.path(f"{name}.onnx"))
+        network = self.path(f"{name}.onnx")
+        data_file(network).unlink(missing_ok=True)  # an earlier plan of this name may have been larger
+        save_graph(emitted, network)
+
+    def _told(self, name: str, build: EngineBuild) -> EngineBuild:
+        """`build`, the user told of it if it failed."""
+        if not build.built:
+            self._observer.note(f"no {name} engine: {build.reason}")
+        return build
 
     def _kept(self, name: str, key: str) -> EngineBuild | None:
-        record, engine = self.path(f"{name}.json"), self.path(f"{name}.plan")
-        if not (record.is_file() and engine.is_file()):
+        record, engine, layers = (self.path(f"{name}{suffix}") for suffix in (".json", ".plan", ".layers.json"))
+        if not (record.is_file() and engine.is_file() and layers.is_file()):
             return None
         try:
             kept = from_json(record.read_bytes(), _KeptBuild)
@@ -166,6 +185,14 @@ class Workshop:
         )
 
 
-def loaded_engine(path: Path, options: EngineOptions) -> LoadedEngine:
-    """The engine at `path`, which was built with `options`."""
-    return LoadedEngine(path, options.plugins, version_compatible=options.version_compatible, dla_core=options.dla_core)
+def data_file(network: Path) -> Path:
+    """Where the weights of a large network lie, beside the ONNX file that names them."""
+    return network.with_name(f"{network.name}.data")
+
+
+def loaded_engine(path: Path, options: EngineOptions, content: bytes | None = None) -> LoadedEngine:
+    """The engine at `path`, which was built with `options`; `content` is what the file held when it was checked."""
+    return LoadedEngine(
+        path, options.plugins, version_compatible=options.version_compatible, dla_core=options.dla_core,
+        content=content,
+    )  # fmt: skip

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import signal
 import subprocess
 import sys
@@ -195,6 +197,35 @@ def test_a_relative_path_of_the_engine_is_not_nested(tmp_path: Path, monkeypatch
     asked = replace(request(), engine="run/builds/plan.plan")
     assert build_engine(asked, Path("run/builds"), worker=(sys.executable, "stand_in.py")).built
     assert names(Path("run/builds")) == ["plan.layers.json", "plan.log", "plan.plan"]
+
+
+def test_what_a_killed_build_left_goes_and_a_build_at_work_is_left_alone(folder: Path) -> None:
+    killed, working = folder / ".build-killed", folder / ".build-working"
+    for scratch in (killed, working):
+        scratch.mkdir(parents=True)
+        (scratch / "half.plan").write_bytes(b"half")
+    lock = os.open(working, os.O_RDONLY)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    try:
+        assert played(folder, _BUILT).built
+    finally:
+        os.close(lock)
+    assert names(folder) == [".build-working", "plan.layers.json", "plan.log", "plan.plan"]
+    assert (working / "half.plan").exists()
+
+
+def test_the_folder_of_a_running_build_is_locked(folder: Path) -> None:
+    build = played(
+        folder,
+        """
+        import fcntl
+        try:
+            fcntl.flock(os.open(engine.parent, os.O_RDONLY), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+        """
+        + textwrap.indent(textwrap.dedent(_BUILT), " " * 12),
+    )
+    assert build.built
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:

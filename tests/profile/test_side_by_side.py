@@ -55,7 +55,7 @@ def test_the_ratio_is_to_the_baseline_and_there_is_none_for_it() -> None:
     ratio = found.ratio("int8")
     assert ratio is not None
     assert ratio.value == pytest.approx(0.5, rel=0.02)
-    assert (ratio.baseline, ratio.confidence, ratio.rounds) == ("fp16", 0.99, 6)
+    assert (ratio.baseline, ratio.confidence, ratio.rounds) == ("fp16", 1 - 1 / 32, 6)
     assert found.ratio("fp16") is None
 
 
@@ -130,6 +130,18 @@ def test_one_engine_that_cannot_be_captured_keeps_all_from_graphs() -> None:
     assert not any(graph for _, graph in gpu.log)
     assert not found.profiles["fp16"].cuda_graph
     assert found.profiles["plan"].other_graph_median is None
+    assert found.graph_refusal == "plan: it has a loop"
+    gpu = SimulatedGpu()
+    refusing = SimulatedEngine(gpu, "plan", 0.5, graph_refusal="it has a loop")
+    unasked = EngineOptions(rounds=2, round_ms=1.0, cuda_graph=False)
+    assert timed(gpu, refusing, SimulatedEngine(gpu, "fp16", 1.0), options=unasked).graph_refusal is None
+
+
+@pytest.mark.parametrize(("enqueue_ms", "bound"), [(0.79, False), (0.81, True)])
+def test_launch_bound_begins_where_trtexec_warns(enqueue_ms: float, bound: bool) -> None:
+    gpu = SimulatedGpu()
+    engine = SimulatedEngine(gpu, "fp16", compute_ms=1.0, enqueue_ms=enqueue_ms)
+    assert timed(gpu, engine).profiles["fp16"].launch_bound is bound
 
 
 def test_progress_counts_turns_and_every_timer_is_closed() -> None:
@@ -138,7 +150,7 @@ def test_progress_counts_turns_and_every_timer_is_closed() -> None:
     told: list[tuple[int, int]] = []
     time_side_by_side(
         engines, INPUTS, EngineOptions(rounds=3, round_ms=1.0), batch=8, baseline="fp16", seed=0,
-        progress=lambda done, total: told.append((done, total)),
+        progress=lambda done, total: told.append((done, total)), conditions=Conditions,
     )  # fmt: skip
     assert told == [(done, 6) for done in range(1, 7)]
     assert all(engine.closed and engine.input_sets == 4 for engine in engines.values())

@@ -74,7 +74,7 @@ def test_a_spread_scales_with_its_unit(values: list[float], exponent: int) -> No
 def test_a_constant_ratio_has_no_width() -> None:
     found = ratio("a", "b", [1.0, 2.0, 4.0], [2.0, 4.0, 8.0], seed=0)
     assert (found.value, found.low, found.high) == (0.5, 0.5, 0.5)
-    assert (found.subject, found.baseline, found.rounds, found.confidence) == ("a", "b", 3, 0.99)
+    assert (found.subject, found.baseline, found.rounds, found.confidence) == ("a", "b", 3, 0.75)
 
 
 @given(st.lists(st.tuples(st.floats(0.1, 10), st.floats(0.1, 10)), min_size=2, max_size=30), st.integers(0, 99))
@@ -129,3 +129,10 @@ def test_more_confidence_is_wider_and_the_seed_decides_everything() -> None:
     narrow, wide = (ratio("a", "b", subject, baseline, 3, confidence) for confidence in (0.5, 0.99))
     assert wide.low < narrow.low < narrow.high < wide.high
     assert ratio("a", "b", subject, baseline, 3) == ratio("a", "b", subject, baseline, 3)
+
+
+@pytest.mark.parametrize(("rounds", "confidence"), [(2, 0.5), (4, 0.875), (7, 0.984375), (8, 0.99), (30, 0.99)])
+def test_few_rounds_do_not_claim_the_confidence_they_cannot_give(rounds: int, confidence: float) -> None:
+    # All n values lie on one side of the true median with probability 2 * 2^-n.
+    found = ratio("a", "b", list(np.linspace(1, 2, rounds)), [1.0] * rounds, seed=0)
+    assert found.confidence == confidence

@@ -42,6 +42,13 @@ def test_the_command_for_8_with_constraints() -> None:
     )
 
 
+def test_a_weak_network_with_qdq_may_use_its_8_bit_format() -> None:
+    command = trtexec_command("weak.onnx", EngineOptions(), "weak", {}, 8, {"stem": Precision.FP16}, [Precision.INT8])
+    assert "--fp16 --int8 --precisionConstraints=obey --layerPrecisions=stem:fp16 " in command
+    typed = trtexec_command("typed.onnx", EngineOptions(), "strong", {}, 10, quantized=[Precision.INT8])
+    assert "--int8" not in typed
+
+
 def test_only_11_has_to_be_told_to_leave_graphs_out() -> None:
     options = EngineOptions(cuda_graph=False)
     assert "--noCudaGraph" in trtexec_command("m.onnx", options, "strong", {}, 11)

@@ -55,7 +55,7 @@ def with_device(
     profiles = {name: change(_profile(ms, report)) for name, ms in medians.items()}
     timing = SideBySide(profiles, _ratios(medians)) if profiles else None
     decision = decide(candidates, timing, MARGIN)
-    deployment = Deployment(PLATFORM, 8, candidates, timing, decision)
+    deployment = Deployment(PLATFORM, report.latency_ms.batch, candidates, timing, decision)
     if deployment.shipped is not None:
         deployment = replace(
             deployment,
@@ -71,13 +71,14 @@ def _plans(report: Report) -> dict[str, PrecisionPlan]:
     groups = tuple(report.plan.assignments)
     uniform = {p: PrecisionPlan(tuple((g, p) for g in groups)) for p in (FP16, INT8)}
     plan = PrecisionPlan(tuple(report.plan.assignments.items()))
+    narrow = [g for g, p in plan.assignments if p.quantized]
     return {
         "plan": plan,
         "fp16": uniform[FP16],
         "int8": uniform[INT8],
         "fp8": PrecisionPlan(tuple((g, Precision.FP8) for g in groups)),
-        "candidate-2": plan.replace({groups[0]: FP16}),
-        "candidate-3": plan.replace({groups[-1]: FP16}),
+        "candidate-2": plan.replace({narrow[0]: FP16}),
+        "candidate-3": plan.replace({narrow[-1]: FP16}),
     }
 
 
@@ -105,7 +106,7 @@ def _profile(ms: float, report: Report) -> Profile:
         latency=spread(ms + 0.007),
         throughput=1000 / ms,
         iterations=12_800,
-        batch=8,
+        batch=report.latency_ms.batch,
         cuda_graph=True,
         input_sets=4,
         warm_up_ms=500.0,
@@ -241,7 +242,7 @@ def _deployments() -> dict[str, Report]:
     return {
         "plan shipped": shipped,
         "fp16 shipped": with_device(base, no_faster),
-        "another shipped": with_device(base, misses=("plan",)),
+        "another shipped": with_device(base, misses=("plan", "int8")),
         "uniform shipped": with_device(base, {"plan": 0.030, "fp16": 0.0311, "int8": 0.0192}, misses=()),
         "no fp16": with_device(base, {"plan": 0.0214, "int8": 0.02}, {"fp16": failure(BuildStatus.CRASHED, "gone")}),
         "some failed": some_failed(),

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.report.device_samples import DEPLOYMENTS
 from tests.report.samples import FP8, FP16, INT8, hostile_report, sample_report
 from tests.report.test_report_html import Page, expected_figures, read_figures
 from trt_mpq.report import render_html
@@ -79,8 +80,12 @@ def _with_script(html: str, script: str) -> str:
     return html.replace("</body>", f"<script>{script}</script></body>")
 
 
-def test_figures_are_read_back(browser: str, tmp_path: Path) -> None:
-    report = sample_report(57, (FP16, FP8, INT8))
+REPORTS = {"search": sample_report(57, (FP16, FP8, INT8)), **DEPLOYMENTS}
+
+
+@pytest.mark.parametrize("name", ["search", "plan shipped", "fp16 shipped", "some failed", "all failed", "100 groups"])
+def test_figures_are_read_back(name: str, browser: str, tmp_path: Path) -> None:
+    report = REPORTS[name]
     document, console = _opened(browser, _written(tmp_path, render_html(report)))
     assert console == []
     assert re.search(r"<html[^>]* data-ready", document), "the page's script did not run to its end"
@@ -104,6 +109,38 @@ def test_pointer_sorting_theme_and_narrow_window(browser: str, tmp_path: Path) -
     assert found["falling"] == rising[::-1]
     assert found["sort"] == "descending"
     assert found["themes"][0] != found["themes"][1]
+    content, window = found["width"]
+    assert content <= window, "something is wider than a narrow window"
+
+
+DEVICE_PROBE = """
+const found = {};
+const mark = document.querySelector("#device .ribbon [data-group='3']");
+mark.dispatchEvent(new PointerEvent("pointerover", {bubbles: true}));
+found.tip = document.getElementById("tip").innerText;
+found.lit = document.querySelectorAll(".lit").length;
+found.width = [document.documentElement.scrollWidth, innerWidth];
+const command = document.querySelector("#device pre.command");
+found.command = command.textContent;
+found.copies = document.querySelectorAll(".copyable > button.copy").length;
+document.body.dataset.probe = JSON.stringify(found);
+"""
+
+
+@pytest.mark.parametrize("name", ["plan shipped", "hostile device"])
+def test_the_device_section_in_a_narrow_window(name: str, browser: str, tmp_path: Path) -> None:
+    report = DEPLOYMENTS[name]
+    probe = DEVICE_PROBE.replace("'3'", "'2'") if name == "hostile device" else DEVICE_PROBE
+    html = re.sub(r"<meta http-equiv[^>]*>", "", render_html(report))
+    document, console = _opened(browser, _written(tmp_path, _with_script(html, probe)), size="400,800")
+    assert console == []
+    (answer,) = re.findall(r'data-probe="([^"]*)"', document)
+    found = json.loads(unescape(answer))
+    assert report.device is not None
+    assert found["command"] == report.device.reproduce
+    assert found["copies"] == 2, "the command of trtexec and that of the run"
+    assert "µs, " in found["tip"]
+    assert found["lit"] == 5, "two ribbons of the search, one of the engine, one strip and one table row"
     content, window = found["width"]
     assert content <= window, "something is wider than a narrow window"
 

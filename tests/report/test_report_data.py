@@ -5,11 +5,42 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.report.device_samples import DEPLOYMENTS, hostile_device, with_device
 from tests.report.samples import INT8, hostile_report, sample_report
+from trt_mpq.engine.values import BuildStatus, Conditions, Deployment, EngineBuild
 from trt_mpq.errors import RunFolderError
 from trt_mpq.report import Report, report_from_json, report_to_json
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
+positive = st.floats(1e-6, 1e6)
+states = st.builds(
+    Conditions, st.none() | positive, st.none() | positive, st.none() | positive, st.none() | positive,
+    st.none() | st.text(),
+)  # fmt: skip
+failures = st.builds(
+    EngineBuild,
+    st.sampled_from([BuildStatus.FAILED, BuildStatus.CRASHED, BuildStatus.TIMED_OUT]),
+    st.sampled_from(["strong", "weak"]),
+    positive,
+    errors=st.lists(st.text(), max_size=2).map(tuple),
+    reason=st.text(),
+    unused=st.lists(st.text(), max_size=2).map(tuple),
+)
+
+
+@st.composite
+def deployments(draw: st.DrawFn) -> Deployment:
+    medians = draw(st.dictionaries(st.sampled_from(["plan", "fp16", "int8"]), positive))
+    failed = draw(st.dictionaries(st.sampled_from(["candidate-2", "candidate-3"]), failures))
+    before, after = draw(states), draw(states)
+    report = with_device(
+        sample_report(3),
+        medians,
+        failed,
+        lambda p: replace(p, before=before, after=after, launch_bound=draw(st.booleans())),
+    )
+    assert report.device is not None
+    return replace(report.device, reproduce=draw(st.text()), notes=tuple(draw(st.lists(st.text(), max_size=2))))
 
 
 @st.composite
@@ -28,6 +59,7 @@ def reports(draw: st.DrawFn) -> Report:
         accuracy=replace(report.accuracy, fp32=scores[0], fp16=scores[1], plan=scores[2], fp32_stderr=scores[3]),
         latency_ms=replace(report.latency_ms, plan=draw(finite), fp32=None),
         comparison=draw(st.sampled_from([None, report.comparison])),
+        device=draw(st.none() | deployments()),
         warnings=tuple(draw(st.lists(st.text(), max_size=3))),
         environment=draw(st.dictionaries(st.text(), st.text(), max_size=3)),
     )
@@ -41,7 +73,13 @@ def test_json_round_trip(report: Report) -> None:
 
 
 def test_hostile_names_survive_json() -> None:
-    report = hostile_report()
+    for report in (hostile_report(), hostile_device()):
+        assert report_from_json(report_to_json(report)) == report
+
+
+@pytest.mark.parametrize("name", DEPLOYMENTS)
+def test_what_the_device_said_survives_json(name: str) -> None:
+    report = DEPLOYMENTS[name]
     assert report_from_json(report_to_json(report)) == report
 
 

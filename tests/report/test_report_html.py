@@ -7,8 +7,10 @@ from importlib.resources import files
 
 import pytest
 
+from tests.report.device_samples import DEPLOYMENTS
 from tests.report.samples import HOSTILE_ID, hostile_report, sample_report
 from tests.report.test_report_charts import VARIATIONS
+from trt_mpq.engine.values import Deployment
 from trt_mpq.report import Report, render_html
 
 
@@ -38,13 +40,10 @@ class Page(HTMLParser):
 def expected_figures(report: Report) -> dict[str, float | None]:
     accuracy, latency, size = report.accuracy, report.latency_ms, report.size_bytes
     figures: dict[str, float | None] = {
-        "accuracy.plan": accuracy.plan,
         "accuracy.target": accuracy.target,
-        "latency_ms.plan": latency.plan,
-        "size_bytes.plan": size.plan,
         "groups": report.groups,
         "seed": report.seed,
-        **{f"plan.counts.{p}": n for p, n in report.plan.counts.items()},
+        **_expected_tiles(report),
         **{f"table.accuracy.{k}": getattr(accuracy, k) for k in ("fp32", "fp16", "plan")},
         **{f"table.latency_ms.{k}": getattr(latency, k) for k in ("fp32", "fp16", "plan")},
         **{f"table.size_bytes.{k}": getattr(size, k) for k in ("fp32", "fp16", "plan")},
@@ -52,6 +51,44 @@ def expected_figures(report: Report) -> dict[str, float | None]:
         **{f"table.latency_ms.uniform.{p}": v for p, v in latency.uniform.items()},
         **{f"table.size_bytes.uniform.{p}": v for p, v in size.uniform.items()},
     }
+    if report.device is not None:
+        figures |= _expected_of_device(report.device)
+    return figures
+
+
+def _expected_tiles(report: Report) -> dict[str, float | None]:
+    """The figures of the search, which stand in the verdict only where nothing was timed."""
+    device = report.device
+    if device is not None and device.timing is not None and device.decision.shipped is not None:
+        return {}
+    return {
+        "accuracy.plan": report.accuracy.plan,
+        "latency_ms.plan": report.latency_ms.plan,
+        "size_bytes.plan": report.size_bytes.plan,
+        **{f"plan.counts.{p}": n for p, n in report.plan.counts.items()},
+    }
+
+
+def _expected_of_device(device: Deployment) -> dict[str, float | None]:
+    timing, shipped = device.timing, device.shipped
+    profiles = timing.profiles if timing else {}
+    figures: dict[str, float | None] = {}
+    for i, candidate in enumerate(device.candidates):
+        profile = profiles.get(candidate.name)
+        figures[f"device.{i}.median"] = profile.gpu_compute.median if profile else None
+        if candidate.build.built:
+            figures[f"device.{i}.p99"] = profile.gpu_compute.p99 if profile else None
+    for i, output in enumerate(device.comparison.outputs if device.comparison else ()):
+        figures[f"device.output.{i}.sqnr_db"] = output.sqnr_db
+    if shipped is not None and shipped.name in profiles:
+        figures["device.shipped.median"] = profiles[shipped.name].gpu_compute.median
+        figures["device.shipped.size"] = shipped.build.size_bytes
+        figures["device.shipped.narrow"] = sum(p.quantized for _, p in shipped.plan.assignments)
+        figures |= {f"device.shipped.counts.{p}": n for p, n in shipped.plan.counts().items()}
+        if device.score is not None:
+            figures["device.score"] = device.score.value
+        if device.realised is not None:
+            figures["device.agreeing"] = device.realised.agreeing
     return figures
 
 
@@ -59,10 +96,12 @@ def read_figures(page: Page) -> dict[str, float | None]:
     return {name: float(value) if value else None for name, value in page.figures.items()}
 
 
-@pytest.mark.parametrize("name", VARIATIONS)
+@pytest.mark.parametrize("name", [*VARIATIONS, *DEPLOYMENTS])
 def test_page_holds_the_figures_of_the_report(name: str) -> None:
-    report = VARIATIONS[name]
+    report = {**VARIATIONS, **DEPLOYMENTS}[name]
     found = read_figures(Page(render_html(report)))
+    if report.device is None:
+        assert not [key for key in found if key.startswith("device")]
     for key, value in expected_figures(report).items():
         assert found[key] == value, key
 
@@ -85,8 +124,9 @@ def test_policy_admits_only_the_page_s_own_script() -> None:
     assert policy.endswith(f"script-src 'sha256-{digest}'")
 
 
-def test_hostile_names_stay_text() -> None:
-    page = Page(render_html(hostile_report()))
+@pytest.mark.parametrize("report", [hostile_report(), DEPLOYMENTS["hostile device"]], ids=["search", "device"])
+def test_hostile_names_stay_text(report: Report) -> None:
+    page = Page(render_html(report))
     assert page.all("img") == []
     assert len(page.all("script")) == 1
     assert not any(key.startswith("on") for _, attributes in page.tags for key in attributes)
@@ -111,6 +151,42 @@ def test_every_latency_says_where_it_comes_from(source: str) -> None:
     other = {"modelled": "device-table", "device-table": "modelled"}[source]
     assert text.count(source) >= 7
     assert other not in text
+
+
+def test_a_search_s_latency_is_never_the_verdict_where_engines_were_timed() -> None:
+    text = render_html(DEPLOYMENTS["fp16 shipped"])
+    tiles = text[text.index('<dl class="tiles">') : text.index("</dl>")]
+    assert "GPU time, measured" in tiles
+    assert "odelled" not in tiles
+    assert "what the search went by, not what engines take" in text
+    assert text.index('class="lead">Shipped: FP16') < text.index("The search chose:")
+    assert text.index('aria-label="Verdict"') < text.index('id="device"') < text.index('class="notices"')
+
+
+def test_every_group_shows_what_the_engine_runs_it_in() -> None:
+    text = render_html(DEPLOYMENTS["badly realised"])
+    table = text[text.index('<table id="groups">') :]
+    table = table[: table.index("</table>")]
+    assert table.count("<em>asked: INT8</em>") == 3
+    assert table.count(">unknown</td>") == 4
+    assert "engine, µs" in table
+    assert "engine, µs" not in render_html(sample_report(3))
+
+
+def test_reference_outputs_stand_beside_those_of_the_same_plan_only() -> None:
+    assert "ONNX Runtime running the same plan" in render_html(DEPLOYMENTS["plan shipped"])
+    assert "ONNX Runtime running the same plan" not in render_html(DEPLOYMENTS["fp16 shipped"])
+
+
+def test_what_was_left_out_and_how_to_repeat_it() -> None:
+    text = render_html(DEPLOYMENTS["some failed"])
+    assert text.count("option without effect: dla_core: this GPU has no DLA") == 1
+    assert text.count("<li>no evaluation data here") == 1
+    assert "IBuilder::buildSerializedNetwork" in text
+    command = DEPLOYMENTS["some failed"].device
+    assert command is not None
+    (block,) = re.findall(r'<pre class="command"[^>]*>(<span class="word">trtexec.*?)</pre>', text)
+    assert "".join(Page(block).texts) == command.reproduce, "what is copied is the command"
 
 
 def _palettes() -> list[dict[str, str]]:

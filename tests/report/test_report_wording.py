@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.report.samples import FP8, FP16, INT4, INT8, sample_report, uniform_report
-from trt_mpq.report import wording
+from trt_mpq.report import verdict, wording
 
 
 @pytest.mark.parametrize(
@@ -70,13 +70,13 @@ def test_headline_of_a_mixed_plan() -> None:
         latency_ms=replace(report.latency_ms, plan=0.021, fp16=0.0288),
         size_bytes=replace(report.size_bytes, plan=284_000, fp32=1_090_000),
     )
-    assert wording.headline(report) == (
+    assert verdict.headline(report) == (
         "14 of 20 groups in INT8",
         "top1 91.40 % (FP32 91.60 %, required 90.70 %)",
         "modelled latency 0.0210 ms, 27 % below FP16",
         "size 0.284 MB (FP32 1.09 MB)",
     )
-    assert wording.remarks(report) == ()
+    assert verdict.remarks(report) == ()
 
 
 def test_placement_names_every_narrow_precision() -> None:
@@ -89,7 +89,7 @@ def test_placement_names_every_narrow_precision() -> None:
 def test_a_trivial_result_is_said_plainly() -> None:
     report = uniform_report(20)
     assert wording.placement(report) == "all 20 groups run in INT8"
-    assert wording.remarks(report)[0].startswith("Uniform INT8 already meets the target")
+    assert verdict.remarks(report)[0].startswith("Uniform INT8 already meets the target")
 
 
 def test_a_uniform_plan_with_groups_that_cannot_is_trivial_too() -> None:
@@ -98,20 +98,20 @@ def test_a_uniform_plan_with_groups_that_cannot_is_trivial_too() -> None:
     latency = replace(report.latency_ms, uniform={INT8: report.latency_ms.plan})
     size = replace(report.size_bytes, uniform={INT8: report.size_bytes.plan})
     report = replace(report, accuracy=accuracy, latency_ms=latency, size_bytes=size)
-    assert "6 groups cannot run in it" in wording.remarks(report)[0]
+    assert "6 groups cannot run in it" in verdict.remarks(report)[0]
 
 
 def test_nothing_narrower_found() -> None:
     report = sample_report(5)
     rows = tuple(replace(row, precision=FP16) for row in report.group_rows)
     report = replace(report, plan=replace(report.plan, counts={FP16: 5}), group_rows=rows)
-    assert wording.remarks(report) == ("Nothing narrower than FP16 was found to meet the target.",)
+    assert verdict.remarks(report) == ("Nothing narrower than FP16 was found to meet the target.",)
 
 
 def test_a_missed_target_and_a_study_plan_are_said() -> None:
     report = sample_report(12, (FP16, INT8, INT4))
     report = replace(report, accuracy=replace(report.accuracy, plan=0.5))
-    missed, study = wording.remarks(report)
+    missed, study = verdict.remarks(report)
     assert "does not reach" in missed
     assert "no engine can be built" in study
 

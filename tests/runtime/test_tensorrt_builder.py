@@ -202,7 +202,7 @@ def test_an_engine_that_cannot_be_loaded_is_not_kept(
 def test_without_a_gpu_it_is_not_the_engines_fault(bench: Bench, pretend_gpu: PretendGpu, trt_version: str) -> None:
     pretend_gpu(trt_version, available=False)
     with pytest.raises(
-        RuntimeFailure, match=rf"TensorRT {EXACT[trt_version]} cannot use a GPU here \(.*CUDA.*nvidia-smi"
+        RuntimeFailure, match=rf"TensorRT {EXACT[trt_version]} cannot use a GPU here \(.*CUDA.*: check the driver"
     ):
         bench.build(mlp(), trt_version)
 
@@ -344,7 +344,7 @@ def test_every_option_reaches_the_builder(bench: Bench, pretend_gpu: PretendGpu,
 @pytest.mark.parametrize(("core", "cores"), [(0, 0), (2, 2)])
 def test_a_dla_core_that_is_not_there_is_refused(bench: Bench, pretend_gpu: PretendGpu, core: int, cores: int) -> None:
     pretend_gpu(dla_cores=cores)
-    with pytest.raises(SettingsError, match=f"dla_core {core} does not exist: this device has {cores} DLA cores"):
+    with pytest.raises(SettingsError, match=f"dla_core {core} does not exist: .* this device has {cores} DLA cores"):
         Configured(bench, "10.16", EngineOptions(dla_core=core))
 
 

@@ -22,7 +22,7 @@ from trt_mpq.engine.options import EngineOptions
 from trt_mpq.engine.values import LayerTime, ShapeRange
 from trt_mpq.errors import DataError, RuntimeFailure
 from trt_mpq.profile.side_by_side import time_side_by_side
-from trt_mpq.runtime import cuda
+from trt_mpq.runtime import cuda, nvml
 from trt_mpq.runtime.base import Runtime, Session
 from trt_mpq.runtime.onnxruntime import OnnxRuntime
 from trt_mpq.runtime.tensorrt.engine import LoadedEngine, TensorRTRuntime
@@ -126,7 +126,7 @@ def test_a_runtime_loads_sessions_and_frees_them(plan: Path) -> None:
 def test_only_engine_files_can_be_loaded(plan: Path) -> None:
     with pytest.raises(RuntimeFailure, match="TensorRT runs engine files only"):
         TensorRTRuntime().load(mlp())  # type: ignore[arg-type]
-    with pytest.raises(RuntimeFailure, match=r"absent\.plan cannot be read: No such file"):
+    with pytest.raises(RuntimeFailure, match=r"absent\.plan cannot be read \(No such file"):
         LoadedEngine(plan.parent / "absent.plan")
 
 
@@ -141,6 +141,38 @@ def test_what_tensorrt_refuses_is_told_with_its_reason(plan: Path, pretend_gpu: 
     plan.write_bytes(content)
     with pytest.raises(RuntimeFailure, match=r"Version tag does not match.*build it again here"):
         LoadedEngine(plan)
+
+
+def test_what_was_checked_is_loaded_and_not_what_the_file_holds_now(plan: Path) -> None:
+    checked = plan.read_bytes()
+    plan.write_bytes(b"exchanged")
+    with LoadedEngine(plan, content=checked) as engine, engine.session() as session:
+        assert session.run(sample_input(mlp(), 2))["output"].shape == (2, 16)
+
+
+def test_want_of_memory_is_no_want_of_another_engine(plan: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import tensorrt as trt
+
+    def refuse(runtime: trt.Runtime, content: bytes) -> None:
+        runtime.logger.log(trt.Logger.ERROR, "Error Code 2: OutOfMemory (Requested size was 7 bytes.)")
+
+    monkeypatch.setattr(trt.Runtime, "deserialize_cuda_engine", refuse)
+    with pytest.raises(RuntimeFailure, match=r"\(Error Code 2: OutOfMemory .*\): stop other programs on the GPU"):
+        LoadedEngine(plan)
+
+
+def test_the_inspector_is_told_the_shapes_of_dynamic_inputs(plan: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import tensorrt as trt
+
+    shapes = []
+
+    def look(inspector: trt.EngineInspector, form: trt.LayerInformationFormat) -> None:
+        shapes.append(tuple(inspector.execution_context.get_tensor_shape("input")))
+
+    monkeypatch.setattr(trt.EngineInspector, "get_engine_information", look)
+    with LoadedEngine(plan) as engine:
+        assert json.loads(engine.inspector_json()) == {"Layers": []}  # TensorRT may tell nothing
+    assert shapes == [(8, 32)]
 
 
 def test_errors_of_another_engine_are_not_told(plan: Path) -> None:
@@ -234,7 +266,7 @@ def test_engines_side_by_side(plan: Path) -> None:
     with LoadedEngine(plan) as one, LoadedEngine(plan) as other:
         found = time_side_by_side(
             {"plan": one, "fp16": other}, inputs, EngineOptions(rounds=8, round_ms=1.0, warm_up_ms=1.0), batch=8,
-            baseline="fp16", seed=0, progress=lambda done, total: None,
+            baseline="fp16", seed=0, progress=lambda done, total: None, conditions=nvml.conditions,
         )  # fmt: skip
     ratio = found.ratio("plan")
     assert ratio is not None

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
-from rich.text import Text
 
 from trt_mpq.cli.tables import cells, table_of
 from trt_mpq.report.wording import label, latency_text, microseconds_text
@@ -41,7 +40,7 @@ def device_table_table(table: DeviceTable) -> RenderableType:
         for precision, groups in table.estimated.items()
         if groups
     ]
-    return Group(shown, *map(Text, lines))
+    return Group(shown, *cells(lines))
 
 
 def outputs_table(outputs: tuple[OutputArray, ...]) -> RenderableType:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,6 +24,7 @@ from trt_mpq.runtime.tensorrt.logger import errors_in
 from trt_mpq.storage import cannot_write, from_json, to_stored_json, write_text
 
 WORKER = (sys.executable, "-m", "trt_mpq.engine.worker")
+_SCRATCH = ".build-"
 
 
 def build_engine(request: BuildRequest, folder: Path, worker: Sequence[str] = WORKER) -> EngineBuild:
@@ -116,11 +119,34 @@ def _error(outcome: Outcome) -> TrtMpqError:
 
 @contextmanager
 def _scratch(parent: Path) -> Iterator[Path]:
-    """A folder for the child, on the file system the results move to."""
+    """A folder for the child, on the file system the results move to; folders of builds that were killed go."""
     try:
         parent.mkdir(parents=True, exist_ok=True)
-        folder = tempfile.TemporaryDirectory(prefix=".build-", dir=parent)
+        for old in parent.glob(f"{_SCRATCH}*"):
+            with _locked(old) as abandoned:
+                if abandoned:
+                    shutil.rmtree(old, ignore_errors=True)
+        folder = tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=parent)
     except OSError as error:
         raise RunFolderError(cannot_write(parent, error)) from error
-    with folder as name:
+    with folder as name, _locked(Path(name)):
         yield Path(name)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[bool]:
+    """Whether `folder` is ours inside the block; the system takes the lock back from a process that was killed."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except FileNotFoundError:  # the build ended in between
+        yield False
+        return
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        locked = True
+    except OSError:  # another build has it, or the file system knows no locks
+        locked = False
+    try:
+        yield locked
+    finally:
+        os.close(handle)

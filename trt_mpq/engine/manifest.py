@@ -31,7 +31,7 @@ class EngineManifest:
 
     Attributes:
         engine_sha256: The engine file.
-        onnx_sha256: The typed ONNX file it was built from.
+        onnx_sha256: The typed ONNX file it was built from, followed by the file of its weights if it has one.
         model_sha256: The model that file was made from.
         ranges_sha256: The calibrated ranges behind its scales, None for a plan that quantizes nothing.
         plan: Precision of every group.

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 Level = Annotated[int, Field(ge=0, le=5)]
+_NOT_IN_THE_ENGINE = frozenset(
+    {
+        "build", "typing", "shapes", "timing_cache", "build_timeout_s", "cuda_graph", "warm_up_ms", "rounds",
+        "round_ms", "input_sets", "margin",
+    }
+)  # fmt: skip
+"""Options that an engine does not show: how it is timed and chosen, and what is resolved before it is built."""
 
 
 class EngineOptions(BaseModel):
@@ -57,3 +64,7 @@ class EngineOptions(BaseModel):
     """Different inputs that timed inferences rotate."""
     margin: Annotated[float, Field(ge=0, lt=1)] = 0.02
     """How much faster than FP16 a plan must be, at the confidence of the ratio, to be shipped."""
+
+    def of_engine(self) -> dict[str, Any]:
+        """The options that an engine depends on, as JSON values; `typing` and `shapes` are resolved elsewhere."""
+        return self.model_dump(mode="json", exclude=set(_NOT_IN_THE_ENGINE))

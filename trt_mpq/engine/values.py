@@ -207,7 +207,8 @@ class Profile:
         input_sets: Different inputs that were rotated.
         warm_up_ms: Time spent on inferences that were not counted.
         other_graph_median: Median gpu_compute the other way round (without the CUDA graph, or with), None if not run.
-        launch_bound: Whether enqueueing without a CUDA graph takes at least as long as computing.
+        launch_bound: Whether enqueueing without a CUDA graph takes more than 0.8 of the time of computing, as trtexec
+            warns.
         before: State of the GPU before.
         after: State of the GPU after.
         layers: Per-layer times in the engine's order; their sum is not the latency.
@@ -246,10 +247,15 @@ class Ratio:
 
 @dataclass(frozen=True)
 class SideBySide:
-    """Engines timed in turns in one session: name to profile, and the ratio of each to the baseline."""
+    """Engines timed in turns in one session: name to profile, and the ratio of each to the baseline.
+
+    `graph_refusal` names the engine, and the reason, for which none was launched as a CUDA graph although that was
+    asked for; None if there is no such engine.
+    """
 
     profiles: Mapping[str, Profile]
     ratios: tuple[Ratio, ...]
+    graph_refusal: str | None = None
 
     def ratio(self, subject: str) -> Ratio | None:
         """The ratio of `subject` to the baseline, None for the baseline itself."""

@@ -13,11 +13,13 @@ from trt_mpq.engine.values import Conditions, LayerTime, Profile, SideBySide
 from trt_mpq.observer import Progress
 from trt_mpq.profile.statistics import ratio, spread
 from trt_mpq.profile.timeable import Iteration, Timeable, Timer, Turn
-from trt_mpq.runtime import nvml
 from trt_mpq.runtime.base import Array
 
 LEAST_ITERATIONS = 10
 """Inferences of the brief runs: the other way of launching, and the layers (trtexec runs no fewer either)."""
+_LAUNCH_BOUND = 0.8
+"""trtexec's share of gpu_compute from which on enqueueing is said to bind. A GPU that waits for launches is at work
+from the first launch to the last, so gpu_compute is hardly ever shorter than enqueueing."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ def time_side_by_side(
     baseline: str,
     seed: int,
     progress: Progress,
-    conditions: Callable[[], Conditions] = nvml.conditions,
+    conditions: Callable[[], Conditions],
 ) -> SideBySide:
     """Time every engine in every round, after a warm-up of all.
 
@@ -63,7 +65,7 @@ def time_side_by_side(
         baseline: The engine the others are compared with; a key of `engines`.
         seed: Seed of the orders and of the bootstrap.
         progress: Told of finished turns.
-        conditions: Tells the state of the GPU, right before the rounds and right after.
+        conditions: Tells the state of the GPU that is timed, right before the rounds and right after.
 
     Raises:
         RuntimeFailure: An engine does not run.
@@ -71,8 +73,8 @@ def time_side_by_side(
     names = sorted(engines)
     with ExitStack() as stack:
         timers = {name: stack.enter_context(engines[name].timer(inputs)) for name in names}
-        capturable = all(timer.graph_refusal is None for timer in timers.values())
-        graph = options.cuda_graph and capturable
+        refusals = [f"{name}: {timer.graph_refusal}" for name, timer in timers.items() if timer.graph_refusal]
+        graph = options.cuda_graph and not refusals
         warm_up = {name: timers[name].turn(options.warm_up_ms, 1, cuda_graph=graph) for name in names}
         before = conditions()
         turns = _rounds(timers, options, graph, seed, progress)
@@ -81,9 +83,7 @@ def time_side_by_side(
             name: _Measured(
                 turns=tuple(turns[name]),
                 warm_up=warm_up[name],
-                other=timers[name].turn(options.round_ms, LEAST_ITERATIONS, cuda_graph=not graph)
-                if capturable
-                else None,
+                other=None if refusals else timers[name].turn(options.round_ms, LEAST_ITERATIONS, cuda_graph=not graph),
                 layers=timers[name].layer_times(LEAST_ITERATIONS),
             )
             for name in names
@@ -95,6 +95,7 @@ def time_side_by_side(
             for name in engines
             if name != baseline
         ),
+        graph_refusal=refusals[0] if refusals and options.cuda_graph else None,
     )
 
 
@@ -140,7 +141,8 @@ def _profile(
         warm_up_ms=measured.warm_up.wall_ms,
         other_graph_median=None if measured.other is None else _median_compute(measured.other.iterations),
         launch_bound=bool(
-            np.median([iteration.enqueue for iteration in without_graph]) >= _median_compute(without_graph)
+            np.median([iteration.enqueue for iteration in without_graph])
+            > _LAUNCH_BOUND * _median_compute(without_graph)
         ),
         before=before,
         after=after,

@@ -1,13 +1,14 @@
 """The trtexec command that repeats a build and its timing, for those who want to check with NVIDIA's own tool.
 
 trtexec's defaults differ: from 11 on it launches CUDA graphs, spins while it waits and leaves the copies out; before,
-the reverse. The command names what differs from the defaults of its version, so that the numbers are comparable.
+the reverse. The command names what differs from the defaults of its version, so that the numbers are comparable. It
+saves no engine: the one that is shipped has its manifest.
 """
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from trt_mpq.engine.options import EngineOptions
@@ -22,6 +23,7 @@ def trtexec_command(
     shapes: Mapping[str, ShapeRange],
     version_major: int,
     constraints: Mapping[str, Precision] | None = None,
+    quantized: Collection[Precision] = (),
 ) -> str:
     """One line for a shell.
 
@@ -32,26 +34,29 @@ def trtexec_command(
         shapes: Optimization profile of the dynamic inputs; they are timed at the optimum.
         version_major: 8, 10 or 11, of trtexec.
         constraints: Precision of layers of a weakly typed network.
+        quantized: 8-bit formats of its Q/DQ, which a weakly typed build has to allow.
 
     Raises:
         ValueError: This version has no such typing.
     """
     words = ["trtexec", f"--onnx={onnx}"]
-    words += _typing(typing, version_major, constraints or {})
+    words += _typing(typing, version_major, constraints or {}, quantized)
     words += _profile(shapes)
     words += _build(options, version_major)
     words += _timing(options, version_major)
     return shlex.join(words)
 
 
-def _typing(typing: Typing, version_major: int, constraints: Mapping[str, Precision]) -> list[str]:
+def _typing(
+    typing: Typing, version_major: int, constraints: Mapping[str, Precision], quantized: Collection[Precision]
+) -> list[str]:
     if typing == "strong":
         if version_major < 10:
             raise ValueError(f"trtexec {version_major} has no strongly typed networks")
         return ["--stronglyTyped"] if version_major == 10 else []
     if version_major > 10:
         raise ValueError(f"trtexec {version_major} has no weakly typed networks")
-    low = {Precision.FP16, *constraints.values()} - {Precision.FP32}
+    low = {Precision.FP16, *constraints.values(), *quantized} - {Precision.FP32}
     words = [f"--{precision.value}" for precision in Precision if precision in low]
     if constraints:
         layers = ",".join(f"{layer}:{precision.value}" for layer, precision in constraints.items())

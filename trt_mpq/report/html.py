@@ -5,15 +5,17 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
-from trt_mpq.report import charts, device, wording
+from trt_mpq.report import charts, device, verdict, wording
 from trt_mpq.report.data import Report
-from trt_mpq.report.engine_chart import engine_bars
+from trt_mpq.report.engine_chart import engine_bars, engine_precision, layer_legend, layer_ribbon
+from trt_mpq.report.layer_split import group_times, layer_shares
 from trt_mpq.report.search_chart import search_chart
-from trt_mpq.types import Precision
+from trt_mpq.types import OutputComparison, Precision
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -36,9 +38,11 @@ def render_html(report: Report) -> str:
     return template.render(
         report=report,
         wording=wording,
+        verdict=verdict,
         device=device,
+        **_on_device(report),
         variants=wording.variants(report),
-        narrow=sum(n for p, n in report.plan.counts.items() if p.quantized),
+        narrow=_narrow(report.plan.counts),
         timed=charts.has_group_latencies(report),
         columns=wording.sensitivity_columns(report),
         precisions=[p for p in Precision if _occurs(p, report)],
@@ -58,10 +62,57 @@ def _pictures(report: Report) -> dict[str, Markup | list[tuple[Precision, Markup
         "search": Markup(search_chart(report)),
         "latency": Markup(charts.latency_bars(report)),
         "size": Markup(charts.size_bars(report)),
-        "engines": Markup(bars) if report.device and (bars := engine_bars(report.device)) else None,
+        **_device_pictures(report),
         "share": Markup(charts.share_bar(report.plan.counts)),
         "sensitivity": [(p, Markup(charts.sensitivity_bars(report, p))) for p in columns],
     }
+
+
+def _device_pictures(report: Report) -> dict[str, Markup | list[tuple[Precision, Markup]] | None]:
+    from markupsafe import Markup
+
+    deployment = report.device
+    if deployment is None:
+        return {}
+    indices = {row.id: row.index for row in report.group_rows}
+    bars, layers = engine_bars(deployment), layer_ribbon(deployment, indices)
+    shipped = deployment.shipped
+    return {
+        "engines": None if bars is None else Markup(bars),
+        "layers": None if layers is None else Markup(layers),
+        "shipped_share": None if shipped is None else Markup(charts.share_bar(shipped.plan.counts())),
+    }
+
+
+def _on_device(report: Report) -> dict[str, object]:
+    """What the templates need to know of the device beside the deployment itself."""
+    deployment = report.device
+    if deployment is None:
+        return {"realised": {}, "group_ms": {}}
+    shipped, timing = deployment.shipped, deployment.timing
+    timed = [c for c in deployment.candidates if timing and c.name in timing.profiles]
+    dominant = {engine_precision(candidate) for candidate in timed}
+    return {
+        "shipped_narrow": 0 if shipped is None else _narrow(shipped.plan.counts()),
+        "engine_precisions": [p for p in Precision if p in dominant],
+        "layer_legend": layer_legend(deployment),
+        "realised": {group.group: group for group in deployment.realised.groups} if deployment.realised else {},
+        "group_ms": group_times(layer_shares(deployment)),
+        "reference_outputs": _reference_outputs(report),
+    }
+
+
+def _reference_outputs(report: Report) -> dict[str, OutputComparison]:
+    """Output name to the reference's figures, empty unless the engine runs the plan they are of."""
+    deployment, reference = report.device, report.comparison
+    if deployment is None or deployment.shipped is None or reference is None:
+        return {}
+    same = deployment.shipped.plan.digest == report.plan.digest
+    return {output.output: output for output in reference.outputs} if same else {}
+
+
+def _narrow(counts: Mapping[Precision, int]) -> int:
+    return sum(n for p, n in counts.items() if p.quantized)
 
 
 def _occurs(precision: Precision, report: Report) -> bool:
@@ -87,7 +138,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(tight=_tight, capitalized=_capitalized, breakable=_breakable, prose=_prose)
+    environment.filters.update(tight=_tight, capitalized=_capitalized, breakable=_breakable, prose=_prose, words=_words)
     return environment
 
 
@@ -116,6 +167,14 @@ def _prose(text: str) -> Markup:
     if len(parts) % 2 == 0:
         return escape("`".join(parts))
     return Markup("").join(Markup("<code>{}</code>").format(p) if i % 2 else p for i, p in enumerate(parts))
+
+
+def _words(command: str) -> Markup:
+    """A command whose words stay whole where a line is long enough for them."""
+    from markupsafe import Markup
+
+    words = wording.printable(command).split(" ")
+    return Markup(" ").join(Markup('<span class="word">{}</span>').format(word) for word in words)
 
 
 def _capitalized(text: str) -> str:

@@ -75,5 +75,25 @@
     heading.append(button);
   });
 
+  // Commands: a button that copies, or selects where a page may not write to the clipboard.
+  document.querySelectorAll("pre.command").forEach((command) => {
+    const box = document.createElement("div");
+    box.className = "copyable";
+    const button = document.createElement("button");
+    button.type = "button";
+    button.className = "copy";
+    button.textContent = "Copy";
+    const select = () => {
+      getSelection().selectAllChildren(command);
+      button.textContent = "Selected";
+    };
+    button.addEventListener("click", () => {
+      if (!navigator.clipboard) return select();
+      navigator.clipboard.writeText(command.textContent).then(() => { button.textContent = "Copied"; }, select);
+    });
+    command.replaceWith(box);
+    box.append(command, button);
+  });
+
   root.dataset.ready = "";
 })();

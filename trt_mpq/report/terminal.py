@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from trt_mpq.report import device, wording
+from trt_mpq.report import device, verdict, wording
 from trt_mpq.report.data import Report
+from trt_mpq.report.layer_split import layer_shares, time_split
 from trt_mpq.types import Precision
 
 if TYPE_CHECKING:
     from rich.console import Console, Group, RenderableType
     from rich.table import Table
+    from rich.text import Text
 
     from trt_mpq.engine.values import Deployment
 
@@ -22,6 +24,10 @@ _STYLES = {
     Precision.INT8: "green",
     Precision.INT4: "yellow",
 }
+
+
+_DEVICE_LINES, _HEADING_LINES = 15, 2
+_SHIPPED = "→ "
 
 
 def render_terminal(report: Report, console: Console, details: bool = False) -> None:
@@ -36,7 +42,7 @@ def render_terminal(report: Report, console: Console, details: bool = False) -> 
     console.print("", _comparison_table(report), sep="\n")
     console.print("", wording.search_cost(report), style="dim", sep="\n", markup=False, highlight=False)
     if report.device:
-        _print_section(console, "On the device", device_section(report.device))
+        _print_section(console, "On the device", _device_details(report.device, _DEVICE_LINES, notes=()))
     if report.refinement:
         _print_section(console, "Refinement before the search", _refinement_table(report))
     if details:
@@ -48,12 +54,15 @@ def render_terminal(report: Report, console: Console, details: bool = False) -> 
 
 def _print_verdict(report: Report, console: Console) -> None:
     model, latency = wording.printable(report.model.name), report.latency_ms
-    parts = (wording.printable(part) for part in wording.headline(report))
+    parts = [wording.printable(part) for part in verdict.headline(report)]
     console.print(f"{model} on {latency.device}, batch {latency.batch}", style="bold", markup=False, highlight=False)
+    if report.device:
+        console.print(wording.printable(verdict.lead(report)), style="bold", markup=False, highlight=False)
+        parts[0] = f"searched plan: {parts[0]}"
     for line in _filled(parts, console.width):
         console.print(line, markup=False, highlight=False)
-    for remark in wording.remarks(report):
-        console.print(remark, style="bold", markup=False, highlight=False)
+    for remark in verdict.remarks(report):
+        console.print(wording.printable(remark), style="bold", markup=False, highlight=False)
 
 
 def _filled(parts: Iterable[str], width: int) -> list[str]:
@@ -67,11 +76,13 @@ def _filled(parts: Iterable[str], width: int) -> list[str]:
     return lines
 
 
-def _table() -> Table:
+def _table(collapse_padding: bool = False) -> Table:
     from rich import box
     from rich.table import Table
 
-    return Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1))
+    return Table(
+        box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1), collapse_padding=collapse_padding
+    )
 
 
 def _comparison_table(report: Report) -> Table:
@@ -98,21 +109,68 @@ def _comparison_table(report: Report) -> Table:
 
 
 def device_section(deployment: Deployment) -> Group:
-    """Which engine is shipped and why, what was timed, and what became of the plan."""
+    """Which engine is shipped, what was timed, and what became of the plan: at most 15 lines of 80 columns."""
     from rich.console import Group
     from rich.text import Text
 
-    table = _table()
-    for heading in ("engine", "median", "p99", "vs FP16", "size", "target", ""):
-        table.add_column(heading, justify="right" if heading in ("median", "p99", "vs FP16", "size") else "left")
+    outcome = (f"{device.shipped_text(deployment)}.", *device.cautions(deployment))
+    lines = (Text(wording.printable(line), style="bold") for line in outcome)
+    return Group(*lines, _device_details(deployment, _DEVICE_LINES - 1 - len(outcome), deployment.notes))
+
+
+def _device_details(deployment: Deployment, lines: int, notes: Sequence[str]) -> Group:
+    """The engines and below them the facts for which `lines` leave room, those that bear on the timings first."""
+    from rich.console import Group
+
+    facts = [
+        device.platform_text(deployment),
+        device.timing_text(deployment),
+        device.conditions_text(deployment),
+        *(f"{row.name} {row.remark}" for row in device.engine_rows(deployment) if row.remark),
+        device.realised_text(deployment),
+        *device.differences(deployment),
+        _layers_text(deployment),
+        *notes,
+        *(f"option without effect: {text}" for text in device.unused_options(deployment)),
+    ]
+    room = lines - _HEADING_LINES - len(deployment.candidates)
+    return Group(_engine_table(deployment), *map(_line, _cut([fact for fact in facts if fact], max(room, 1))))
+
+
+def _layers_text(deployment: Deployment) -> str | None:
+    text, split = device.layers_text(deployment), time_split(layer_shares(deployment))
+    share = next((share for purpose, _, share in split if purpose == "groups"), 0.0)
+    return f"{text}; groups take {100 * share:.0f} % of the layers' time" if text and split else text
+
+
+def _engine_table(deployment: Deployment) -> Table:
+    from rich.text import Text
+
+    table = _table(collapse_padding=True)
+    for heading in ("engine", "median ms", "p99 ms", f"% vs {device.baseline_name(deployment)}", "file", "target"):
+        table.add_column(heading, justify="left" if heading in ("engine", "target") else "right", overflow="fold")
     for row in device.engine_rows(deployment):
-        size = wording.MISSING if row.size_bytes is None else wording.size_text(row.size_bytes, row.size_bytes)
-        cells = (row.name, row.median, row.p99, row.ratio, size, row.accuracy, row.remark)
+        state = row.accuracy if row.candidate.build.built else str(row.candidate.build.status)
+        times = (wording.MISSING if ms is None else wording.significant(ms) for ms in (row.median_ms, row.p99_ms))
+        name = f"{_SHIPPED}{row.name}" if row.shipped else row.name
+        cells = (name, *times, row.ratio.replace(" %", ""), row.size, state)
         table.add_row(*(Text(wording.printable(cell)) for cell in cells), style="bold" if row.shipped else None)
-    lines = [device.platform_text(deployment), device.timing_text(deployment), device.realised_text(deployment)]
-    below = [line for line in (*lines, *device.differences(deployment), *deployment.notes) if line]
-    verdict = Text(wording.printable(deployment.decision.verdict), style="bold")
-    return Group(verdict, table, *(Text(wording.printable(line), style="dim") for line in below))
+    return table
+
+
+def _cut(lines: Sequence[str], room: int) -> list[str]:
+    """The first `lines` that there is room for, the last place saying how many more there are."""
+    if len(lines) <= room:
+        return list(lines)
+    return [*lines[: room - 1], f"and {len(lines) - room + 1} more remarks, all in report.json and report.html"]
+
+
+def _line(text: str) -> Text:
+    """A remark on one line, cut at the window's edge."""
+    from rich.text import Text
+
+    flat = " ".join(wording.printable(text).split())
+    return Text(flat, style="dim", no_wrap=True, overflow="ellipsis")
 
 
 def _refinement_table(report: Report) -> Table:

@@ -1,4 +1,4 @@
-"""Numbers and sentences shared by the terminal and the page: units, rounding and the verdict."""
+"""Numbers and sentences shared by the terminal and the page: units, rounding and names."""
 
 from __future__ import annotations
 
@@ -116,6 +116,11 @@ def _unit_for(value: float, units: tuple[tuple[float, str], ...]) -> tuple[float
     return next((u for u in units if abs(value) >= u[0]), units[-1])
 
 
+def sqnr_text(decibel: float | None) -> str:
+    """A signal-to-noise ratio in dB; None is what bit-equal outputs have."""
+    return "bit-equal" if decibel is None else f"{minus(f'{decibel:.1f}')} dB"
+
+
 def sensitivity_text(value: float | None) -> str:
     """A sensitivity: its scale is arbitrary, so three digits and an exponent where needed."""
     return MISSING if value is None or not math.isfinite(value) else minus(f"{value:.3g}")
@@ -188,56 +193,6 @@ def placement(report: Report) -> str:
         return "no group left FP16"
     first, *others = (f"{counts[p]} of {report.groups} groups in {label(p)}" for p in narrow)
     return ", ".join([first, *(text.replace(f" of {report.groups} groups", "") for text in others)])
-
-
-def headline(report: Report) -> tuple[str, ...]:
-    """The verdict in four parts: placement, score, latency, size."""
-    accuracy, latency, size = report.accuracy, report.latency_ms, report.size_bytes
-    scores = [score_text(s, accuracy) for s in (accuracy.plan, accuracy.fp32, accuracy.target)]
-    against = "" if not latency.fp16 else f", {below_text(latency.plan, latency.fp16, 'FP16')}"
-    sizes = [size_text(b, size.fp32) for b in (size.plan, size.fp32)]
-    return (
-        placement(report),
-        f"{accuracy.metric} {scores[0]} (FP32 {scores[1]}, required {scores[2]})",
-        f"{latency.source} latency {latency_text(latency.plan)}{against}",
-        f"size {sizes[0]} (FP32 {sizes[1]})",
-    )
-
-
-def sentence(report: Report) -> str:
-    """The verdict as one sentence without absolute numbers, for a page that shows those beside it."""
-    accuracy, latency = report.accuracy, report.latency_ms
-    parts = [placement(report)]
-    if latency.fp16:
-        parts.append(f"{latency.source} latency {below_text(latency.plan, latency.fp16, 'FP16')}")
-    share = share_text(accuracy.plan, accuracy.fp32)
-    if share != MISSING:
-        parts.append(f"{share} of the FP32 {accuracy.metric}")
-    text = ", ".join(parts) + "."
-    return text[0].upper() + text[1:]
-
-
-def remarks(report: Report) -> tuple[str, ...]:
-    """What the headline must not leave unsaid: a trivial result, a missed target, a plan for study only."""
-    said = []
-    if not meets_target(report.accuracy.plan, report):
-        said.append("The plan does not reach the required score.")
-    elif trivial := _trivial(report):
-        said.append(trivial)
-    if not report.plan.deployable:
-        said.append("For study only: TensorRT has no kernels for this plan, so no engine can be built from it.")
-    return tuple(said)
-
-
-def _trivial(report: Report) -> str | None:
-    precision = uniform_equivalent(report)
-    if precision is None:
-        return None
-    if not precision.quantized:
-        return f"Nothing narrower than {label(precision)} was found to meet the target."
-    out = report.groups - report.plan.counts[precision]
-    rest = "" if out == 0 else f" ({out} {'group' if out == 1 else 'groups'} cannot run in it)"
-    return f"Uniform {label(precision)} already meets the target{rest}, so the search had nothing to give back."
 
 
 def search_cost(report: Report) -> str:

@@ -92,10 +92,13 @@ def failures(doing: str) -> Iterator[None]:
     except driver.MemoryError as error:
         raise RuntimeFailure(
             f"the GPU ran out of memory while {doing}: use a smaller batch or fewer input sets, or stop other programs "
-            "on the GPU (nvidia-smi lists them)"
+            "on the GPU"
         ) from error
     except driver.Error as error:
-        raise RuntimeFailure(f"CUDA failed while {doing}: {first_line(error)}") from error
+        raise RuntimeFailure(
+            f"CUDA failed while {doing} ({first_line(error)}): run the same command again, and if it fails again stop "
+            "other programs on the GPU"
+        ) from error
 
 
 class Stream:
@@ -244,7 +247,10 @@ def _pycuda() -> Any:
     try:
         driver.init()
     except driver.Error as error:
-        raise RuntimeFailure(f"CUDA finds no usable GPU: {first_line(error)}") from error
+        raise RuntimeFailure(
+            f"CUDA finds no usable GPU ({first_line(error)}): check the driver, or give the container the GPU with "
+            "`--gpus all`"
+        ) from error
     return driver
 
 

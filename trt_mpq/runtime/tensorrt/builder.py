@@ -13,6 +13,7 @@ from trt_mpq.engine.values import BuildStatus, EngineBuild
 from trt_mpq.runtime.tensorrt.api import capabilities, resolve_typing
 from trt_mpq.runtime.tensorrt.config import cache_fits, create_config
 from trt_mpq.runtime.tensorrt.constraints import constrain
+from trt_mpq.runtime.tensorrt.description import describe
 from trt_mpq.runtime.tensorrt.logger import BuildLog, tensorrt_logger
 from trt_mpq.runtime.tensorrt.network import ParsedNetwork, create_builder, parse_network
 from trt_mpq.runtime.tensorrt.platform import this_platform
@@ -122,8 +123,8 @@ def _described(request: BuildRequest, plan: trt.IHostMemory, logger: trt.ILogger
     engine = runtime.deserialize_cuda_engine(plan)
     if engine is None:
         raise _failure(f"cannot load the engine it built from {Path(request.onnx).name}", log)
-    layers: str = engine.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON)
-    return layers
+    with log.expecting_errors():
+        return describe(engine, {name: shapes.optimum for name, shapes in request.shapes.items()})
 
 
 def _failure(what: str, log: BuildLog) -> BuildError:

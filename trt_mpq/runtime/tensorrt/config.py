@@ -89,7 +89,10 @@ def _use_dla(builder: trt.Builder, config: trt.IBuilderConfig, core: int) -> Non
     import tensorrt as trt
 
     if core >= builder.num_DLA_cores:
-        raise SettingsError(f"dla_core {core} does not exist: this device has {builder.num_DLA_cores} DLA cores")
+        raise SettingsError(
+            f"dla_core {core} does not exist: with TensorRT {trt.__version__} this device has {builder.num_DLA_cores} "
+            "DLA cores, choose one of them or leave the option out"
+        )
     config.default_device_type = trt.DeviceType.DLA
     config.DLA_core = core
     config.set_flag(trt.BuilderFlag.GPU_FALLBACK)

@@ -15,35 +15,23 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from trt_mpq.engine.values import Shape, ShapeRange
+from trt_mpq.engine.values import Shape
 from trt_mpq.errors import RuntimeFailure
 from trt_mpq.onnx_api import first_line
 from trt_mpq.runtime.base import Array, Arrays
 from trt_mpq.runtime.cuda import Stream, failures, primary_context
 from trt_mpq.runtime.tensorrt.api import load_tensorrt
+from trt_mpq.runtime.tensorrt.borders import shape_range, tensors
+from trt_mpq.runtime.tensorrt.description import describe
 from trt_mpq.runtime.tensorrt.logger import BuildLog, tensorrt_logger
 from trt_mpq.runtime.tensorrt.slot import Slot, fit
 from trt_mpq.runtime.tensorrt.timer import EngineTimer
-from trt_mpq.types import TensorSpec
 
 if TYPE_CHECKING:
     import onnx_ir as ir
     import tensorrt as trt
 
     from trt_mpq.profile.timeable import Timer
-
-_NUMPY_NAMES = {
-    "FLOAT": "float32",
-    "HALF": "float16",
-    "BF16": "bfloat16",
-    "FP8": "float8_e4m3fn",
-    "INT8": "int8",
-    "UINT8": "uint8",
-    "INT32": "int32",
-    "INT64": "int64",
-    "BOOL": "bool",
-}
-"""TensorRT's names of types that an engine may read or write here to numpy's and ml_dtypes'."""
 
 
 class LoadedEngine(AbstractContextManager["LoadedEngine"]):
@@ -54,6 +42,7 @@ class LoadedEngine(AbstractContextManager["LoadedEngine"]):
         plugins: Plugin libraries the engine needs.
         version_compatible: The engine carries its own runtime, which may then be executed.
         dla_core: The DLA core it runs on.
+        content: What the file held when it was checked, which is loaded then; None reads the file.
 
     Attributes:
         inputs: What it reads; a dynamic first dimension is called "batch", any other after its tensor and axis.
@@ -72,6 +61,7 @@ class LoadedEngine(AbstractContextManager["LoadedEngine"]):
         *,
         version_compatible: bool = False,
         dla_core: int | None = None,
+        content: bytes | None = None,
     ) -> None:
         self.path = path
         self._log, logger = _logger(load_tensorrt())
@@ -83,9 +73,9 @@ class LoadedEngine(AbstractContextManager["LoadedEngine"]):
                 runtime.engine_host_code_allowed = True
             if dla_core is not None:
                 runtime.DLA_core = dla_core
-            engine = self._deserialized(runtime)
-            self.inputs, self.outputs = _tensors(engine, path)
-            self.ranges = {spec.name: _range(engine, spec) for spec in self.inputs}
+            engine = self._deserialized(runtime, _read(path) if content is None else content)
+            self.inputs, self.outputs = tensors(engine, path)
+            self.ranges = {spec.name: shape_range(engine, spec) for spec in self.inputs}
             self._loaded: tuple[trt.Runtime, trt.ICudaEngine] | None = (runtime, engine)
             del runtime, engine
             stack.callback(self._forget)
@@ -100,17 +90,17 @@ class LoadedEngine(AbstractContextManager["LoadedEngine"]):
 
     def inspector_json(self) -> str:
         """The engine inspector's description of the layers, as this TensorRT version writes it."""
-        import tensorrt as trt
-
-        inspector = self.raw.create_engine_inspector()
-        return str(inspector.get_engine_information(trt.LayerInformationFormat.JSON))
+        return describe(self.raw, {name: shapes.optimum for name, shapes in self.ranges.items()})
 
     @contextmanager
     def execution(self) -> Iterator[trt.IExecutionContext]:
         """An execution context, with device memory of its own."""
         context = self.raw.create_execution_context()
         if context is None:
-            raise RuntimeFailure(f"TensorRT cannot prepare {self.path.name} to run: {self.complaint()}")
+            raise RuntimeFailure(
+                f"TensorRT cannot prepare {self.path.name} to run ({self.complaint()}): stop other programs on the "
+                "GPU, or build for a smaller batch"
+            )
         yield context
 
     @contextmanager
@@ -134,17 +124,16 @@ class LoadedEngine(AbstractContextManager["LoadedEngine"]):
         """Free everything; the engine cannot be used any more."""
         self._resources.close()
 
-    def _deserialized(self, runtime: trt.Runtime) -> trt.ICudaEngine:
-        try:
-            content = self.path.read_bytes()
-        except OSError as error:
-            raise RuntimeFailure(f"{self.path} cannot be read: {error.strerror}") from error
+    def _deserialized(self, runtime: trt.Runtime, content: bytes) -> trt.ICudaEngine:
         engine = runtime.deserialize_cuda_engine(content)
         if engine is None:
-            raise RuntimeFailure(
-                f"TensorRT cannot load {self.path} ({self.complaint()}): an engine runs on the GPU model and TensorRT "
-                "version it was built with, build it again here"
+            complaint = self.complaint()
+            remedy = (
+                "stop other programs on the GPU, or build for a smaller batch"
+                if "memory" in complaint.lower()
+                else "an engine runs on the GPU model and TensorRT version it was built with, build it again here"
             )
+            raise RuntimeFailure(f"TensorRT cannot load {self.path} ({complaint}): {remedy}")
         return engine
 
     def _forget(self) -> None:
@@ -242,45 +231,25 @@ def _logger(_tensorrt: ModuleType) -> tuple[BuildLog, trt.ILogger]:
     return log, tensorrt_logger(log)
 
 
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise RuntimeFailure(
+            f"{path} cannot be read ({error.strerror}): build the engine again with `trt-mpq engine RUN_DIR`"
+        ) from error
+
+
 def _runtime(logger: trt.ILogger, plugins: Sequence[Path]) -> trt.Runtime:
     import tensorrt as trt
 
     trt.init_libnvinfer_plugins(logger, "")
     for plugin in plugins:
         try:
-            ctypes.CDLL(str(plugin), mode=ctypes.RTLD_GLOBAL)
+            ctypes.CDLL(str(plugin.absolute()), mode=ctypes.RTLD_GLOBAL)  # a bare name is not sought in this folder
         except OSError as error:
-            raise RuntimeFailure(f"the plugin library {plugin} cannot be loaded: {first_line(error)}") from error
-    return trt.Runtime(logger)
-
-
-def _tensors(engine: trt.ICudaEngine, path: Path) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
-    """Inputs and outputs in the engine's order."""
-    import tensorrt as trt
-
-    found: dict[bool, list[TensorSpec]] = {True: [], False: []}
-    for index in range(engine.num_io_tensors):
-        name = engine.get_tensor_name(index)
-        dtype = engine.get_tensor_dtype(name).name
-        if dtype not in _NUMPY_NAMES:
-            raise RuntimeFailure(f"{path.name} has the tensor {name} of type {dtype}, which cannot be fed or read here")
-        if engine.get_tensor_location(name) == trt.TensorLocation.HOST:
             raise RuntimeFailure(
-                f"{path.name} takes the shape tensor {name}, which is not supported: make it a constant"
-            )
-        shape = tuple(
-            size if size >= 0 else "batch" if axis == 0 else f"{name}.{axis}"
-            for axis, size in enumerate(tuple(engine.get_tensor_shape(name)))
-        )
-        is_input = engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT
-        found[is_input].append(TensorSpec(name, _NUMPY_NAMES[dtype], shape))
-    return tuple(found[True]), tuple(found[False])
-
-
-def _range(engine: trt.ICudaEngine, spec: TensorSpec) -> ShapeRange:
-    """Shapes that the first optimization profile allows for an input; its only shape if that is fixed."""
-    fixed = tuple(size for size in spec.shape if isinstance(size, int))
-    if len(fixed) == len(spec.shape):
-        return ShapeRange(fixed, fixed, fixed)
-    minimum, optimum, maximum = (tuple(shape) for shape in engine.get_tensor_profile_shape(spec.name, 0))
-    return ShapeRange(minimum, optimum, maximum)
+                f"the plugin library {plugin} cannot be loaded ({first_line(error)}): check its path and what it needs "
+                "with ldd"
+            ) from error
+    return trt.Runtime(logger)

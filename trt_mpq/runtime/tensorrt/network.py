@@ -46,7 +46,8 @@ def create_builder(logger: trt.ILogger, log: BuildLog) -> trt.Builder:
     except (TypeError, RuntimeError) as error:  # what the bindings make of a constructor that returned nothing
         cause = log.errors[-1] if log.errors else str(error)
         raise RuntimeFailure(
-            f"TensorRT {trt.__version__} cannot use a GPU here ({cause}): check the driver with nvidia-smi"
+            f"TensorRT {trt.__version__} cannot use a GPU here ({cause}): check the driver, and that containers are "
+            "given the GPU with `--gpus all`"
         ) from error
 
 
@@ -81,9 +82,11 @@ def _load_plugins(plugins: tuple[Path, ...]) -> None:
 
     for plugin in plugins:
         try:
-            LoadPlugins([str(plugin)])()
+            LoadPlugins([str(plugin.absolute())])()  # a bare name would not be sought in this folder
         except OSError as error:
-            raise SettingsError(f"cannot load the plugin library {plugin} ({error})") from error
+            raise SettingsError(
+                f"cannot load the plugin library {plugin} ({error}): check its path and what it needs with ldd"
+            ) from error
 
 
 def _refusal(parser: trt.OnnxParser, path: str) -> str:

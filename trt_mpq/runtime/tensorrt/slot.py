@@ -95,7 +95,9 @@ def set_shapes(context: trt.IExecutionContext, shapes: Mapping[str, Shape]) -> N
     """Give `context` the shape of every input; raises RuntimeFailure if it refuses one."""
     for name, shape in shapes.items():
         if not context.set_input_shape(name, shape):
-            raise RuntimeFailure(f"TensorRT refuses the shape {_text(shape)} for the input {name}")
+            raise RuntimeFailure(
+                f"TensorRT refuses the shape {_text(shape)} for the input {name}: build the engine for it with --shapes"
+            )
 
 
 def fit(
@@ -113,7 +115,9 @@ def fit(
     """
     absent = [spec.name for spec in inputs if spec.name not in feeds]
     if absent:
-        raise DataError(f"the engine reads {', '.join(absent)}, but the data has only {', '.join(feeds) or 'nothing'}")
+        raise DataError(
+            f"the engine reads {', '.join(absent)}, but the data has only {', '.join(feeds) or 'nothing'}: add the rest"
+        )
     fitted = {spec.name: converted(feeds[spec.name], spec) for spec in inputs}
     filled: tuple[int, int] | None = None
     for name, array in fitted.items():
@@ -136,12 +140,17 @@ def converted(array: Array, spec: TensorSpec) -> Array:
         return array
     integers = array.dtype.kind in "iu" and wanted.kind in "iu"
     if not (integers or {array.dtype.name, wanted.name} <= _FLOATS):
-        raise DataError(f"the engine's input {spec.name} is {wanted.name}, but the data is {array.dtype.name}")
+        raise DataError(
+            f"the engine's input {spec.name} is {wanted.name}, but the data is {array.dtype.name}: store it as "
+            f"{wanted.name}"
+        )
     with np.errstate(over="ignore"):
         cast: Array = array.astype(wanted)
     kept = np.array_equal(cast, array) if integers else bool(np.all(np.isfinite(cast) | ~np.isfinite(array)))
     if not kept:
-        raise DataError(f"the engine's input {spec.name} is {wanted.name}, which cannot hold the data's values")
+        raise DataError(
+            f"the engine's input {spec.name} is {wanted.name}, which cannot hold the data's values: check them"
+        )
     return cast
 
 
@@ -153,7 +162,10 @@ def numpy_dtype(name: str) -> np.dtype[Any]:
 def _output_shape(context: trt.IExecutionContext, spec: TensorSpec) -> Shape:
     shape = tuple(context.get_tensor_shape(spec.name))
     if any(size < 0 for size in shape):
-        raise RuntimeFailure(f"the shape of the output {spec.name} depends on the data, which is not supported here")
+        raise RuntimeFailure(
+            f"the shape of the output {spec.name} depends on the data, which is not supported: export the model "
+            "without the operators behind it, such as NonMaxSuppression"
+        )
     return shape
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from trt_fake.classes import Stored
 from trt_fake.engine_layer import Border, Layer
 from trt_fake.plan import Plan
 
@@ -37,6 +38,8 @@ _TACTICS = {
 
 class EngineInspector:
     """Describes an engine, as far as it was built to be described."""
+
+    execution_context = Stored(None)
 
     def _setup(self, plan: Plan) -> None:
         self._plan = plan
@@ -82,7 +85,10 @@ class EngineInspector:
         if self._is_new:
             return described | {"Format": "Linear", "Datatype": _SHORT[border.dtype]}
         known = _OLD_FORMATS if self._is_old else _SHORT
-        return described | {"Format/Datatype": known.get(border.dtype, _SHORT[border.dtype])}
+        format = known.get(border.dtype, _SHORT[border.dtype])
+        if any(size < 0 for size in border.shape) and self.execution_context is None:
+            format = "N/A due to dynamic shapes"
+        return described | {"Format/Datatype": format}
 
     def _io_tensors(self) -> list[dict[str, Any]]:
         return [
