@@ -238,9 +238,10 @@ def test_a_damaged_file_is_made_again(files, done, tmp_path, name):
 
 
 ALL = {
-    "prepare", "group", "calibrate", "correct-biases", "sensitivity", "search", "emit", "verify", "compare"
+    "prepare", "group", "calibrate", "hand-over", "correct-biases", "sensitivity", "search", "searched", "emit", "verify",
+    "compare",
 }  # fmt: skip
-AFTER_SEARCH = {"search", "emit", "verify", "compare"}
+AFTER_SEARCH = {"search", "searched", "emit", "verify", "compare"}
 
 
 @pytest.fixture(scope="module")
@@ -258,11 +259,11 @@ def base(files, tmp_path_factory) -> Path:
         ({"target_accuracy": 0.97}, AFTER_SEARCH),
         ({"device": "a100"}, AFTER_SEARCH),
         ({"search": "greedy"}, AFTER_SEARCH),
-        ({"batch": 16}, AFTER_SEARCH),
-        ({"eval_samples": 50}, AFTER_SEARCH),
+        ({"batch": 16}, {"hand-over"} | AFTER_SEARCH),
+        ({"eval_samples": 50}, {"hand-over"} | AFTER_SEARCH),
         ({"metric": "top5"}, AFTER_SEARCH),
         ({"bias_correction": False}, AFTER_SEARCH),
-        ({"seed": 1}, {"sensitivity"} | AFTER_SEARCH),
+        ({"seed": 1}, {"hand-over", "sensitivity"} | AFTER_SEARCH),
         ({"trials": 1}, {"sensitivity"} | AFTER_SEARCH),
         ({"noise_amplitude": 2.0}, {"sensitivity"} | AFTER_SEARCH),
         ({"sensitivity": "quantization-error"}, {"sensitivity"} | AFTER_SEARCH),

@@ -12,7 +12,8 @@ from trt_mpq.errors import SettingsError
 from trt_mpq.resources import data_folder, load_toml
 from trt_mpq.types import Precision, Target
 
-_FIRST_SM_WITH_FP8 = 89
+FIRST_SM_WITH_FP8 = 89
+"""Ada, compute capability 8.9."""
 
 
 class _Strict(BaseModel):
@@ -61,8 +62,8 @@ class _TargetFile(_Strict):
             raise ValueError(f"peak_tops lacks {', '.join(sorted(missing))}")
         if Precision.INT4 in self.peak_tops:
             raise ValueError("peak_tops holds int4, for which TensorRT has no activations")
-        if Precision.FP8 in self.peak_tops and self.sm.value < _FIRST_SM_WITH_FP8:
-            raise ValueError(f"peak_tops holds fp8, which needs sm {_FIRST_SM_WITH_FP8} or later")
+        if Precision.FP8 in self.peak_tops and self.sm.value < FIRST_SM_WITH_FP8:
+            raise ValueError(f"peak_tops holds fp8, which needs sm {FIRST_SM_WITH_FP8} or later")
         return self
 
     def target(self) -> Target:

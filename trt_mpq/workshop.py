@@ -31,11 +31,11 @@ from trt_mpq.runtime.base import Arrays
 from trt_mpq.runtime.tensorrt.api import capabilities, resolve_typing
 from trt_mpq.runtime.tensorrt.engine import LoadedEngine
 from trt_mpq.storage import cannot_write, from_json, key_of, sha256_of, to_stored_json, write_text
+from trt_mpq.target import FIRST_SM_WITH_FP8
 from trt_mpq.types import Precision, PrecisionPlan
 
 ENGINE_FOLDER = "engine"
 _BUILDS = f"{ENGINE_FOLDER}/builds"
-_FIRST_SM_WITH_FP8 = 89
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ class Workshop:
 
     def _emit(self, name: str, plan: PrecisionPlan) -> None:
         """Write the network of `plan`; raises ModelError if this GPU or this TensorRT cannot have it."""
-        if Precision.FP8 in plan.counts() and self.platform.sm < _FIRST_SM_WITH_FP8:
+        if Precision.FP8 in plan.counts() and self.platform.sm < FIRST_SM_WITH_FP8:
             raise ModelError(
                 f"FP8 needs a GPU of compute capability 8.9 or later, {self.platform.gpu} has "
                 f"{self.platform.sm / 10:.1f}: search without fp8"
