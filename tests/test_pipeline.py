@@ -238,8 +238,8 @@ def test_a_damaged_file_is_made_again(files, done, tmp_path, name):
 
 
 ALL = {
-    "prepare", "group", "calibrate", "hand-over", "correct-biases", "sensitivity", "search", "searched", "emit", "verify",
-    "compare",
+    "prepare", "group", "calibrate", "hand-over", "correct-biases", "sensitivity", "search", "searched", "emit",
+    "verify", "compare",
 }  # fmt: skip
 AFTER_SEARCH = {"search", "searched", "emit", "verify", "compare"}
 
