@@ -9,17 +9,23 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
 
 from tests.networks import mlp, residual_cnn
 from tests.prepared import RUNTIME, normal, prepare
 from tests.sensitivity.examples import fix_batch
+from trt_mpq.dataset import Samples, open_samples
+from trt_mpq.dataset.samples import checked_samples
 from trt_mpq.errors import RunFolderError
 from trt_mpq.evaluate import CachedScore, PlanEvaluator, ScoreCache, Scorer
 from trt_mpq.metrics import PerSampleAccumulator, TaskMetric, metric_from_name
-from trt_mpq.types import Precision, PrecisionPlan, Score
+from trt_mpq.metrics.correlation import spearman
+from trt_mpq.types import Precision, PrecisionPlan, Score, TensorSpec
+from trt_mpq.user_metric import GatheringAccumulator
 
 INT8, FP8, FP16 = Precision.INT8, Precision.FP8, Precision.FP16
+STS_PAIRS, STS_SPEARMAN = 200, 0.936239  # by numpy alone, from the padded pairs
 SCORED = CachedScore(Score(0.5, 0.01, 100), 1.25)
 
 
@@ -203,6 +209,149 @@ def test_outputs_without_a_batch_axis_reach_the_metric_as_they_are():
     metric = TaskMetric("shapes", True, False, lambda: PerSampleAccumulator("shapes", score))
     scorer_of(prepared, prepared.samples(normal(5, 32), np.arange(5)), metric, 2).score(prepared.graph)
     assert seen == [(), (), ()]
+
+
+# Scoring padded sequences and pairs.
+
+
+def sentence_encoder(per_position: bool = False) -> onnx.ModelProto:
+    """Token embeddings through two layers: class scores `per_position`, or their mean over the real positions."""
+    random = np.random.default_rng(0)
+    weights = {
+        "table": random.normal(size=(50, 8)),
+        "first": random.normal(size=(8, 8)),
+        "second": random.normal(size=(8, 5)),
+    }
+    nodes = [
+        onnx.helper.make_node("Gather", ["table", "ids"], ["words"], name="words"),
+        onnx.helper.make_node("MatMul", ["words", "first"], ["hidden"], name="hidden"),
+        onnx.helper.make_node("Tanh", ["hidden"], ["bent"], name="bent"),
+        onnx.helper.make_node("MatMul", ["bent", "second"], ["positions"], name="positions"),
+    ]
+    shape: list[str | int] = ["batch", "seq", 5]
+    if not per_position:
+        shape = ["batch", 5]
+        nodes += [
+            onnx.helper.make_node("Cast", ["mask"], ["real"], name="real", to=1),
+            onnx.helper.make_node("Unsqueeze", ["real", "last"], ["column"], name="column"),
+            onnx.helper.make_node("Mul", ["positions", "column"], ["kept"], name="kept"),
+            onnx.helper.make_node("ReduceSum", ["kept", "middle"], ["sum"], name="sum", keepdims=0),
+            onnx.helper.make_node("ReduceSum", ["real", "middle"], ["count"], name="count", keepdims=1),
+            onnx.helper.make_node("Div", ["sum", "count"], ["positions_mean"], name="mean"),
+        ]
+    tokens = [onnx.helper.make_tensor_value_info(name, 7, ["batch", "seq"]) for name in ("ids", "mask")]
+    constants = [onnx.numpy_helper.from_array(value.astype(np.float32), name) for name, value in weights.items()]
+    constants += [onnx.numpy_helper.from_array(np.array([axis]), name) for name, axis in (("last", -1), ("middle", 1))]
+    output = onnx.helper.make_tensor_value_info(nodes[-1].output[0], 1, shape)
+    graph = onnx.helper.make_graph(nodes, "encoder", tokens, [output], constants)
+    return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+
+
+def sentences(prepared, labels: np.ndarray, rows: int, trim: str | None) -> Samples:
+    random = np.random.default_rng(1)
+    lengths = random.integers(1, 10, len(labels) * rows)
+    mask = (np.arange(12) < lengths[:, None]).astype(np.uint8)
+    ids = random.integers(1, 50, mask.shape).astype(np.int32) * mask
+    columns = {"ids": ids, "mask": mask}
+    return checked_samples(columns, prepared.model.inputs, labels, "data", "", rows=rows, trim=trim)
+
+
+@pytest.mark.parametrize("metric", ["spearman", "pearson", "sqnr"])
+@pytest.mark.parametrize("batch", [2, 7, 64])
+def test_pairs_score_the_same_cut_or_not_and_in_any_batch(metric, batch):
+    prepared = prepare(sentence_encoder())
+    gold = np.random.default_rng(2).normal(size=30)
+    whole, cut = (sentences(prepared, gold, 2, trim) for trim in (None, "mask"))
+    embeddings = RUNTIME.load(prepared.graph).run(next(whole.batches(30)).feeds)["positions_mean"].reshape(30, 2, 5)
+    cosines = [float(a @ b / np.linalg.norm(a) / np.linalg.norm(b)) for a, b in embeddings.astype(np.float64)]
+    named = metric_from_name(metric, has_labels=True, outputs=prepared.model.outputs, rows_per_sample=2)
+    steps: list[tuple[int, int]] = []
+    scorer = Scorer(prepared.graph, RUNTIME, cut, named, batch)
+    scores = [
+        scorer.score(prepared.graph, lambda done, total: steps.append((done, total))),
+        scorer.score_session(RUNTIME.load(prepared.graph)),
+        Scorer(prepared.graph, RUNTIME, whole, named, batch).score(prepared.graph),
+    ]
+    expected = {"spearman": spearman(np.array(cosines), gold), "pearson": np.corrcoef(cosines, gold)[0, 1], "sqnr": 1.0}
+    for score in scores:
+        assert score.value == pytest.approx(expected[metric], abs=1e-6)
+        assert score.samples == 30
+    assert steps[-1] == (30, 30)
+    assert sorted(steps) == steps
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "perplexity"])
+def test_positions_score_the_same_cut_or_not(metric):
+    prepared = prepare(sentence_encoder(per_position=True))
+    named = metric_from_name(metric, has_labels=True, outputs=prepared.model.outputs)
+    mask = next(sentences(prepared, np.arange(20), 1, None).batches(20)).feeds["mask"]
+    labels = np.where(mask > 0, np.random.default_rng(3).integers(0, 5, mask.shape), -100)
+    scores = [
+        Scorer(prepared.graph, RUNTIME, sentences(prepared, labels, 1, trim), named, batch).score(prepared.graph)
+        for trim, batch in ((None, 7), ("mask", 7), ("mask", 1), ("mask", 20))
+    ]
+    assert all(score.value == pytest.approx(scores[0].value, rel=1e-5) for score in scores)
+    assert scores[1].value == pytest.approx(scores[2].value, rel=1e-6)
+
+
+def test_fidelity_of_positions_does_not_depend_on_the_batch_where_padding_is_cut():
+    prepared = prepare(sentence_encoder(per_position=True))
+    other = prepared.graph.clone()
+    weight = other.graph.initializers["first"]
+    weight.const_value = ir.tensor(weight.const_value.numpy() * 1.1, name="first")
+    metric = metric_from_name("sqnr", has_labels=False, outputs=prepared.model.outputs)
+    samples = sentences(prepared, np.arange(20), 1, "mask")
+    scores = [Scorer(prepared.graph, RUNTIME, samples, metric, batch).score(other).value for batch in (1, 5, 20)]
+    np.testing.assert_allclose(scores, scores[0], rtol=1e-6)
+    assert 0 < scores[0] < 1
+
+
+def test_the_users_function_sees_samples_in_their_order():
+    prepared = prepare(sentence_encoder())
+    seen: list[np.ndarray] = []
+
+    def function(outputs, labels):
+        seen.append(labels)
+        return np.ones(len(labels))
+
+    metric = TaskMetric("user", False, False, lambda: GatheringAccumulator("user", function), in_order=True)
+    samples = sentences(prepared, np.arange(20), 1, "mask")
+    assert Scorer(prepared.graph, RUNTIME, samples, metric, 3).score(prepared.graph).samples == 20
+    assert seen[0].tolist() == list(range(20))
+
+
+def test_fp32_outputs_are_kept_for_each_way_to_deliver_samples():
+    prepared = prepare(sentence_encoder())
+    prepared.graph.graph.name = "fp32"
+    other = prepared.graph.clone()
+    other.graph.name = "other"
+    runtime = Counting()
+    metric = metric_from_name("cosine", has_labels=False, outputs=prepared.model.outputs)
+    scorer = Scorer(prepared.graph, runtime, sentences(prepared, np.arange(9), 1, "mask"), metric, 4)
+    for _ in range(2):
+        assert scorer.score(other).value == pytest.approx(1.0)
+        assert scorer.score_session(runtime.load(other)).value == pytest.approx(1.0)
+    assert runtime.runs == {"fp32": 18, "other": 36}
+
+
+@pytest.mark.data
+def test_minilm_on_sts_pairs(data_dir, monkeypatch):
+    """The first dev pairs, cut to their length; all 1500 score 0.8672."""
+    monkeypatch.setenv("TRT_MPQ_DATA", str(data_dir))
+    graph = ir.load(data_dir / "minilm" / "minilm_l6_v2.onnx")
+    inputs, outputs = (
+        tuple(
+            TensorSpec(v.name, v.dtype.numpy().name, tuple(d if isinstance(d, int) else str(d.value) for d in v.shape))
+            for v in values
+        )
+        for values in (graph.graph.inputs, graph.graph.outputs)
+    )
+    samples = open_samples("minilm-sts:dev", inputs).take(STS_PAIRS)
+    metric = metric_from_name("auto", has_labels=True, outputs=outputs, rows_per_sample=samples.rows)
+    score = Scorer(graph, RUNTIME, samples, metric, 64).score(graph)
+    assert metric.name == "spearman"
+    assert score.samples == STS_PAIRS
+    assert score.value == pytest.approx(STS_SPEARMAN, abs=2e-4)
 
 
 # Scoring plans.

@@ -85,9 +85,42 @@ def test_losses_against_fp32_refuse_to_run_without_it(loss: KullbackLeibler | No
         loss.per_sample({"y": np.zeros((2, 3), np.float32)}, None, None)
 
 
-def test_classification_losses_refuse_maps() -> None:
-    with pytest.raises(DataError, match=r"\(2, 3, 4, 4\)"):
+def test_cross_entropy_refuses_labels_of_another_shape_than_its_positions() -> None:
+    with pytest.raises(DataError, match=r"integer labels of shape \(2, 3, 4\), got int64 of shape \(2,\)"):
         CrossEntropy().per_sample({"y": np.zeros((2, 3, 4, 4), np.float32)}, np.array([0, 1]), None)
+
+
+@pytest.mark.parametrize("loss", [CrossEntropy(), KullbackLeibler()])
+def test_classification_losses_refuse_single_numbers(loss: CrossEntropy | KullbackLeibler) -> None:
+    with pytest.raises(DataError, match=r"output 'y' has shape \(2,\); a classification loss needs"):
+        loss.per_sample({"y": np.zeros(2, np.float32)}, np.array([0, 1]), {"y": np.zeros(2, np.float32)})
+
+
+def test_a_loss_per_position_is_averaged_over_those_that_count() -> None:
+    scores = np.random.default_rng(0).normal(size=(3, 4, 5)).astype(np.float32)
+    labels = np.array([[0, 1, 2, 3], [4, -100, 0, -100], [-100, -100, -100, -100]])
+    expected = [
+        np.mean(
+            [-math.log(probabilities(row)[label]) for row, label in zip(rows, own, strict=True) if label >= 0] or [0]
+        )
+        for rows, own in zip(scores, labels.tolist(), strict=True)
+    ]
+    np.testing.assert_allclose(CrossEntropy().per_sample({"y": scores}, labels, None), expected, rtol=1e-9)
+
+
+def test_kl_per_position_is_the_mean_of_that_of_the_positions() -> None:
+    ours, theirs = np.random.default_rng(1).normal(size=(2, 3, 4, 5))
+    rows = KullbackLeibler().per_sample({"y": ours.reshape(12, 5)}, None, {"y": theirs.reshape(12, 5)})
+    losses = KullbackLeibler().per_sample({"y": ours}, None, {"y": theirs})
+    np.testing.assert_allclose(losses, rows.reshape(3, 4).mean(axis=1), rtol=1e-12)
+
+
+@given(arrays(np.float64, (2, 3, 6), elements=st.floats(-1, 1)))
+def test_mse_of_unit_embeddings_is_twice_the_cosine_distance(values: np.ndarray) -> None:
+    ours, theirs = values + np.eye(3, 6) * 9
+    ours, theirs = (v / np.linalg.norm(v, axis=1, keepdims=True) for v in (ours, theirs))
+    losses = NormalizedMeanSquare().per_sample({"y": ours}, None, {"y": theirs})
+    np.testing.assert_allclose(losses, 2 * (1 - np.sum(ours * theirs, axis=1)), atol=1e-12)
 
 
 @pytest.mark.parametrize(

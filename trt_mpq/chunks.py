@@ -16,8 +16,8 @@ class Chunk:
 
     Attributes:
         batch: The samples themselves.
-        feeds: Input name to array [n, ...]; more rows than the batch only if the model fixes its batch dimension,
-            and then the last sample fills them.
+        feeds: Input name to array [rows, ...]; more rows than the batch has only if the model fixes its batch
+            dimension, and then the last one fills them.
     """
 
     batch: Batch
@@ -29,15 +29,23 @@ class Chunk:
         return self.batch.start + self.batch.size
 
     def run(self, session: Session) -> Arrays:
-        """Every output of `session` for the samples, without the rows that only fill."""
-        return {name: self.cut(value) for name, value in session.run(self.feeds).items()}
+        """Every output of `session` for the samples, [n, ...], without the rows that only fill.
+
+        Where a sample is several rows, an output that has one entry per row is [n, rows, ...].
+        """
+        return {name: self._by_sample(self.cut(value)) for name, value in session.run(self.feeds).items()}
 
     def cut(self, value: Array) -> Array:
         """The part of a tensor that stems from the samples, if axis 0 counts them (or rows of them)."""
-        rows = len(next(iter(self.feeds.values())))
-        if rows == self.batch.size or value.ndim == 0 or len(value) % rows:
+        rows, own = len(next(iter(self.feeds.values()))), self.batch.size * self.batch.rows
+        if rows == own or value.ndim == 0 or len(value) % rows:
             return value
-        return value[: len(value) // rows * self.batch.size]
+        return value[: len(value) // rows * own]
+
+    def _by_sample(self, value: Array) -> Array:
+        if self.batch.rows == 1 or value.ndim == 0 or len(value) % (self.batch.size * self.batch.rows):
+            return value
+        return value.reshape(self.batch.size, -1, *value.shape[1:])
 
 
 def fixed_batch(inputs: tuple[TensorSpec, ...]) -> int | None:
@@ -47,7 +55,26 @@ def fixed_batch(inputs: tuple[TensorSpec, ...]) -> int | None:
 
 
 def chunks(samples: Samples, size: int) -> Iterator[Chunk]:
-    """All samples in order, at most `size` at a time, or exactly as many as the model fixes."""
+    """All samples in order and uncut, at most `size` rows at a time, or exactly as many as the model fixes.
+
+    A sample that is more rows than `size` is not divided.
+    """
     fixed = fixed_batch(samples.inputs)
-    for batch in samples.batches(fixed or size):
-        yield Chunk(batch, pad_batch(batch, fixed).feeds if fixed else batch.feeds)
+    return (_chunk(batch, fixed) for batch in samples.batches(_samples_at_once(samples, size)))
+
+
+def chunks_by_length(samples: Samples, size: int) -> Iterator[Chunk]:
+    """As `chunks`, but samples of equal length together and cut to it where the data tells lengths.
+
+    The order is not that of the data, and what a sample looks like does not depend on `size`.
+    """
+    fixed = fixed_batch(samples.inputs)
+    return (_chunk(batch, fixed) for batch in samples.by_length(_samples_at_once(samples, size)))
+
+
+def _samples_at_once(samples: Samples, size: int) -> int:
+    return max(1, (fixed_batch(samples.inputs) or size) // samples.rows)
+
+
+def _chunk(batch: Batch, fixed: int | None) -> Chunk:
+    return Chunk(batch, pad_batch(batch, fixed).feeds if fixed else batch.feeds)

@@ -14,7 +14,7 @@ from typing import IO
 
 import onnx_ir as ir
 
-from trt_mpq.chunks import chunks
+from trt_mpq.chunks import Chunk, chunks_by_length
 from trt_mpq.dataset import Samples
 from trt_mpq.errors import RunFolderError
 from trt_mpq.metrics import TaskMetric
@@ -105,30 +105,55 @@ class Scorer:
         runtime: Where graphs run.
         samples: Evaluation data.
         metric: Task metric.
-        batch: Samples per run, at most.
+        batch: Rows of the model's batch per run, at most.
     """
 
     def __init__(self, fp32: ir.Model, runtime: Runtime, samples: Samples, metric: TaskMetric, batch: int) -> None:
-        self._fp32, self._runtime = fp32, runtime
-        self._samples, self._metric, self._batch = samples, metric, batch
-        self._kept: list[Arrays] = []
+        self._runtime, self._metric = runtime, metric
+        self._uncut = _Pass(fp32, runtime, samples.uncut(), batch)
+        in_place = samples.padding is None or metric.in_order
+        self._cut = self._uncut if in_place else _Pass(fp32, runtime, samples, batch)
 
     def score(self, graph: ir.Model | Path, progress: Progress | None = None) -> Score:
-        """Run every sample through `graph`; raises RuntimeFailure or MetricError."""
-        return self.score_session(self._runtime.load(graph), progress)
+        """Run every sample through `graph`, cut to its length where the data tells it and the metric allows it.
+
+        Raises:
+            RuntimeFailure: The graph does not run.
+            MetricError: The outputs cannot be scored.
+        """
+        return self._score(self._runtime.load(graph), self._cut, progress)
 
     def score_session(self, session: Session, progress: Progress | None = None) -> Score:
-        """Run every sample through a graph or engine that is loaded; raises RuntimeFailure or MetricError."""
-        references = self._references() if self._metric.needs_reference else repeat(None)
+        """Run every sample, uncut, through a graph or engine that is loaded; raises RuntimeFailure or MetricError.
+
+        An engine is built for the length that the data has: shorter samples may be outside its profile.
+        """
+        return self._score(session, self._uncut, progress)
+
+    def _score(self, session: Session, data: _Pass, progress: Progress | None) -> Score:
+        references = data.references() if self._metric.needs_reference else repeat(None)
         accumulator = self._metric.accumulator()
         # References first: their generator is then run to its end, where it keeps them.
-        for reference, chunk in zip(references, chunks(self._samples, self._batch), strict=False):
+        for reference, chunk in zip(references, data.chunks(), strict=False):
             accumulator.add(chunk.run(session), chunk.batch.labels, reference)
             if progress:
-                progress(chunk.end, self._samples.count)
+                progress(chunk.end, data.samples.count)
         return accumulator.result()
 
-    def _references(self) -> Iterator[Arrays]:
+
+class _Pass:
+    """The evaluation data in one order and length, and the FP32 outputs for it."""
+
+    def __init__(self, fp32: ir.Model, runtime: Runtime, samples: Samples, batch: int) -> None:
+        self.samples = samples
+        self._fp32, self._runtime, self._batch = fp32, runtime, batch
+        self._kept: list[Arrays] = []
+
+    def chunks(self) -> Iterator[Chunk]:
+        """The data; cut where it tells lengths."""
+        return chunks_by_length(self.samples, self._batch)
+
+    def references(self) -> Iterator[Arrays]:
         """FP32 outputs of every chunk, kept from the first time on unless they are large."""
         if self._kept:
             yield from self._kept
@@ -136,7 +161,7 @@ class Scorer:
         session = self._runtime.load(self._fp32)
         kept: list[Arrays] = []
         size = 0
-        for chunk in chunks(self._samples, self._batch):
+        for chunk in self.chunks():
             outputs = chunk.run(session)
             size += sum(value.nbytes for value in outputs.values())
             if size <= _KEPT_BYTES:

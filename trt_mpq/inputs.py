@@ -15,7 +15,7 @@ from trt_mpq.dataset import Samples, open_samples
 from trt_mpq.errors import DataError, SettingsError
 from trt_mpq.histogram import METHODS
 from trt_mpq.losses import Loss, loss_for
-from trt_mpq.metrics import TaskMetric, is_classifier, metric_from_name
+from trt_mpq.metrics import TaskMetric, metric_from_name
 from trt_mpq.runtime.base import Runtime
 from trt_mpq.runtime.onnxruntime import OnnxRuntime
 from trt_mpq.search import Search, search_from_name
@@ -29,10 +29,8 @@ from trt_mpq.target import target_from_name
 from trt_mpq.types import Model, Precision, Target
 
 _RECORDED_PACKAGES = (
-    "onnx", "onnx-ir", "onnxruntime", "polygraphy", "numpy", "ml-dtypes", "torch", "tensorrt", "pycuda"
+    "onnx", "onnx-ir", "onnxruntime", "polygraphy", "numpy", "ml-dtypes", "torch", "transformers", "tensorrt", "pycuda"
 )  # fmt: skip
-
-_CLASSIFICATION = frozenset({"top1", "top5", "agreement", "kl"})
 
 
 class Choices:
@@ -68,33 +66,57 @@ class Data:
 
     @cached_property
     def calibration(self) -> Samples:
-        """The calibration data; raises DataError if none was given or it does not fit the model."""
-        if self._settings.calib is None:
-            raise DataError("no calibration data: pass --calib with an .npz, an .npy or a recipe")
-        return _limited(open_samples(self._settings.calib, self._model.inputs), self._settings.calib_samples)
+        """The calibration data, one row of the model's batch per sample.
+
+        Raises:
+            DataError: None was given, or it does not fit the model.
+        """
+        return _limited(self._calibration.single_rows(), self._settings.calib_samples)
 
     @cached_property
     def evaluation(self) -> Samples:
-        """The evaluation data; without any, the calibration data."""
+        """The evaluation data; without any, the calibration data.
+
+        Raises:
+            DataError: There is neither, it does not fit the model, or a sample is more rows than a batch.
+        """
         if self._settings.eval is None:
-            return self.calibration
-        return _limited(open_samples(self._settings.eval, self._model.inputs), self._settings.eval_samples)
+            found = _limited(self._calibration, self._settings.calib_samples)
+        else:
+            found = _limited(open_samples(self._settings.eval, self._model.inputs), self._settings.eval_samples)
+        if found.rows > self.batch:
+            raise DataError(
+                f"{found.source}: a sample is {found.rows} rows and a batch {self.batch}: pass --batch {found.rows} or "
+                "more"
+            )
+        return found
+
+    @cached_property
+    def _calibration(self) -> Samples:
+        if self._settings.calib is None:
+            raise DataError("no calibration data: pass --calib with an .npz, an .npy or a recipe")
+        return open_samples(self._settings.calib, self._model.inputs)
 
     @property
     def batch(self) -> int:
-        """Samples per inference: what was asked for, or what the model fixes."""
+        """Rows per inference: what was asked for, or what the model fixes.
+
+        It is what an engine gets at once, and what latencies are for. Where a sample is several rows, fewer samples
+        are evaluated at a time.
+        """
         return fixed_batch(self._model.inputs) or self._settings.batch
 
     @property
     def counted_batches(self) -> int:
-        """How many times `batch` holds the samples that group counts hold for: one, or what the model fixes."""
+        """How many times `batch` holds the rows that group counts hold for: one, or what the model fixes."""
         return 1 if fixed_batch(self._model.inputs) else self.batch
 
     @cached_property
     def metric(self) -> TaskMetric:
         """The task metric."""
+        data = self.evaluation
         return metric_from_name(
-            self._settings.metric, has_labels=self.evaluation.has_labels, outputs=self._model.outputs
+            self._settings.metric, has_labels=data.has_labels, outputs=self._model.outputs, rows_per_sample=data.rows
         )
 
     @property
@@ -108,12 +130,11 @@ class Data:
     @cached_property
     def loss(self) -> Loss:
         """What the sensitivity metrics measure on the calibration data."""
-        classification = is_classifier(self._model.outputs) and self.metric.name in _CLASSIFICATION
-        return loss_for(has_labels=self.calibration.has_labels and classification, classification=classification)
+        return loss_for(has_labels=self.calibration.has_labels, classification=self.metric.of_classes)
 
     @cached_property
     def sample_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Shape of one sample per input, batch dimension 1, or what the model fixes."""
+        """Shape of one row per input as the data stores it, batch dimension 1, or what the model fixes."""
         declared = {spec.name: spec.shape for spec in self._model.inputs}
         if all(isinstance(size, int) for shape in declared.values() for size in shape[1:]):
             return {name: tuple(n if isinstance(n, int) else 1 for n in shape) for name, shape in declared.items()}
@@ -125,9 +146,10 @@ class Data:
 
     def notes(self) -> tuple[str, ...]:
         """What the user should know about the data."""
+        notes = list(dict.fromkeys((*self.calibration.notes, *self.evaluation.notes)))
         if self._settings.eval is None:
-            return ("no --eval was given: plans are judged on the calibration data, which flatters them",)
-        return ()
+            notes.append("no --eval was given: plans are judged on the calibration data, which flatters them")
+        return tuple(notes)
 
 
 def _configured(metric: SensitivityMetric, settings: Settings) -> SensitivityMetric:

@@ -1,7 +1,12 @@
 """Losses that sensitivity metrics measure: how far a perturbed network is from right.
 
-They need not be the task metric. A loss is smooth and per sample, which an accuracy is not, so small
-perturbations move it.
+They need not be the task metric. A loss is smooth and per sample, which an accuracy or a rank correlation is not, so
+small perturbations move it.
+
+Class scores are ``[n, classes]``, or ``[n, ..., classes]`` with a classification per position (a tag per token, the
+next token of a language model): then a sample's loss is the mean over its positions, so that a long sample counts no
+more than a short one. Embeddings, regressions and everything else are judged by their distance to FP32: for embeddings
+of length 1 the normalized square error is exactly twice 1 - cosine.
 """
 
 from __future__ import annotations
@@ -18,6 +23,9 @@ from trt_mpq.runtime.base import Array
 
 Losses = NDArray[np.float64]
 
+IGNORED = -100
+"""Label of a position that does not count, torch's convention."""
+
 
 class Loss(Protocol):
     """A number per sample, smaller is better."""
@@ -33,7 +41,7 @@ class Loss(Protocol):
 
         Args:
             outputs: Network outputs in order, each ``[n, ...]``.
-            labels: Labels ``[n]``, for losses that need them.
+            labels: Labels ``[n, ...]``, for losses that need them.
             reference: The FP32 network's outputs on the same batch, for losses that need them.
 
         Returns:
@@ -46,7 +54,10 @@ class Loss(Protocol):
 
 @dataclass(frozen=True)
 class CrossEntropy:
-    """Negative log-likelihood of the integer label under softmax of the first output ``[n, classes]``."""
+    """Negative log-likelihood of the integer label under softmax of the first output ``[n, ..., classes]``.
+
+    With positions it is the mean over those whose label is not -100, and 0 for a sample that has none.
+    """
 
     name: ClassVar[str] = "cross-entropy"
 
@@ -54,16 +65,19 @@ class CrossEntropy:
         self, outputs: Mapping[str, Array], labels: Array | None, reference: Mapping[str, Array] | None
     ) -> Losses:
         """Losses of a batch; `reference` is not used."""
-        log_probabilities = log_softmax(_class_scores(outputs))
-        classes = _class_labels(labels, log_probabilities.shape)
-        losses: Losses = -log_probabilities[np.arange(len(classes)), classes]
+        scores = _class_scores(outputs)
+        classes = _class_labels(labels, scores.shape)
+        positions = tuple(range(1, classes.ndim))
+        counted = np.sum(classes != IGNORED, axis=positions)
+        losses: Losses = np.sum(label_losses(scores, classes), axis=positions) / np.maximum(counted, 1)
         return losses
 
 
 @dataclass(frozen=True)
 class KullbackLeibler:
-    """KL(softmax(reference) || softmax(output)) in nats, for the first output ``[n, classes]``.
+    """KL(softmax(reference) || softmax(output)) in nats, for the first output ``[n, ..., classes]``.
 
+    With positions it is the mean over all of them, padding included where the samples are padded.
     At the reference point its value and gradient are zero and its Hessian is the Fisher information.
     """
 
@@ -73,10 +87,11 @@ class KullbackLeibler:
         self, outputs: Mapping[str, Array], labels: Array | None, reference: Mapping[str, Array] | None
     ) -> Losses:
         """Losses of a batch; `labels` are not used."""
-        ours = log_softmax(_class_scores(outputs))
-        theirs = log_softmax(_class_scores(_required(reference, self.name)))
-        losses: Losses = np.sum(np.exp(theirs) * (theirs - ours), axis=1)
-        return losses
+        ours, theirs = _class_scores(outputs), _class_scores(_required(reference, self.name))
+        if ours.ndim == 2:
+            return _divergences(ours, theirs)
+        # One sample at a time: a language model's scores of a whole batch in float64 would not fit.
+        return np.array([np.mean(_divergences(a, b)) for a, b in zip(ours, theirs, strict=True)])
 
 
 @dataclass(frozen=True)
@@ -107,27 +122,55 @@ def loss_for(*, has_labels: bool, classification: bool) -> Loss:
 
 
 def log_softmax(scores: Losses) -> Losses:
-    """Logarithm of softmax over axis 1, without overflow: float64 ``[n, classes]`` in and out."""
-    shifted = scores - scores.max(axis=1, keepdims=True)
-    logarithms: Losses = shifted - np.log(np.sum(np.exp(shifted), axis=1, keepdims=True))
+    """Logarithm of softmax over the last axis, without overflow: float64 ``[..., classes]`` in and out."""
+    shifted = scores - scores.max(axis=-1, keepdims=True)
+    logarithms: Losses = shifted - np.log(np.sum(np.exp(shifted), axis=-1, keepdims=True))
     return logarithms
 
 
-def _class_scores(outputs: Mapping[str, Array]) -> Losses:
+def label_losses(scores: Array, labels: Array) -> Losses:
+    """Negative log-likelihood of every label, 0 where it is -100.
+
+    Args:
+        scores: Class scores ``[n, ..., classes]``.
+        labels: Classes ``[n, ...]`` in 0..classes - 1, or -100.
+
+    Returns:
+        float64 array ``[n, ...]``.
+    """
+    if scores.ndim > 2:  # one sample at a time, as above
+        return np.array([label_losses(own, classes) for own, classes in zip(scores, labels, strict=True)])
+    counted = labels != IGNORED
+    classes = np.where(counted, labels, 0).astype(np.int64)
+    own = log_softmax(scores.astype(np.float64))[np.arange(len(classes)), classes]
+    return np.where(counted, -own, 0.0)
+
+
+def _divergences(ours: Array, theirs: Array) -> Losses:
+    log_q, log_p = log_softmax(ours.astype(np.float64)), log_softmax(theirs.astype(np.float64))
+    return np.asarray(np.sum(np.exp(log_p) * (log_p - log_q), axis=-1))
+
+
+def _class_scores(outputs: Mapping[str, Array]) -> Array:
     name, scores = next(iter(outputs.items()))
-    if scores.ndim != 2:
-        raise DataError(f"output {name!r} has shape {scores.shape}; a classification loss needs [samples, classes]")
-    return scores.astype(np.float64)
+    if scores.ndim < 2:
+        raise DataError(
+            f"output {name!r} has shape {scores.shape}; a classification loss needs [samples, classes] or "
+            "[samples, ..., classes]"
+        )
+    return scores
 
 
 def _class_labels(labels: Array | None, shape: tuple[int, ...]) -> Array:
-    samples, classes = shape
+    wanted, classes = shape[:-1], shape[-1]
     if labels is None:
         raise DataError("cross-entropy needs labels and the data has none: use the loss kl or mse")
-    if labels.shape != (samples,) or labels.dtype.kind not in "iu":
-        raise DataError(f"cross-entropy needs {samples} integer labels, got {labels.dtype} of shape {labels.shape}")
-    if labels.min() < 0 or labels.max() >= classes:
-        raise DataError(f"labels must lie in 0..{classes - 1}, got {labels.min()}..{labels.max()}")
+    if labels.shape != wanted or labels.dtype.kind not in "iu":
+        needed = f"{wanted[0]} integer labels" if len(wanted) == 1 else f"integer labels of shape {wanted}"
+        raise DataError(f"cross-entropy needs {needed}, got {labels.dtype} of shape {labels.shape}")
+    known = labels[labels != IGNORED]
+    if known.size and (known.min() < 0 or known.max() >= classes):
+        raise DataError(f"labels must lie in 0..{classes - 1}, got {known.min()}..{known.max()}")
     return labels
 
 

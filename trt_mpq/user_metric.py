@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import importlib
-import sys
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,6 +11,7 @@ from numpy.typing import NDArray
 from trt_mpq.errors import MetricError
 from trt_mpq.runtime.base import Array, Arrays
 from trt_mpq.types import Score
+from trt_mpq.user_code import import_reference, importable_current_folder
 
 UserFunction = Callable[[Arrays, Array | None], Any]
 """Takes all outputs (name to [n, ...]) and labels ([n, ...] or None); returns scores [n] or one number."""
@@ -48,7 +45,7 @@ class GatheringAccumulator:
 
     def _call(self, outputs: Arrays, labels: Array | None) -> Any:
         try:
-            with _importable_current_folder():
+            with importable_current_folder():
                 return self._function(outputs, labels)
         except Exception as error:  # the user's code may raise anything
             raise MetricError(f"metric {self._name} raised {type(error).__name__}: {error}") from error
@@ -60,10 +57,8 @@ def import_function(name: str) -> UserFunction:
     Raises:
         MetricError: It cannot be imported or is no function.
     """
-    module_name, _, attribute = name.partition(":")
     try:
-        with _importable_current_folder():
-            function = getattr(importlib.import_module(module_name), attribute)
+        function = import_reference(name)
     except Exception as error:  # the user's module may raise anything while it is imported
         raise MetricError(
             f"metric {name} cannot be imported ({type(error).__name__}: {error}): it must be module:function, found on "
@@ -96,15 +91,3 @@ def score_from_samples(scores: NDArray[np.float64]) -> Score:
     n = len(scores)
     stderr = float(scores.std(ddof=1) / np.sqrt(n)) if n > 1 else None
     return Score(float(scores.mean()), stderr, n)
-
-
-@contextlib.contextmanager
-def _importable_current_folder() -> Iterator[None]:
-    folder = str(Path.cwd())
-    sys.path.insert(0, folder)
-    importlib.invalidate_caches()
-    try:
-        yield
-    finally:
-        with contextlib.suppress(ValueError):  # the user's code may have removed it
-            sys.path.remove(folder)

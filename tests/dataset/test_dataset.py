@@ -295,7 +295,7 @@ def test_fingerprint_hashes_every_chunk(monkeypatch: pytest.MonkeyPatch) -> None
 
 @given(size=st.integers(1, 6), target=st.integers(1, 8))
 def test_padding_repeats_the_last_sample(size: int, target: int) -> None:
-    batch = Batch({"input": images()[:size]}, np.arange(size), start=4)
+    batch = Batch({"input": images()[:size]}, np.arange(size), 4 + np.arange(size), start=4)
     if target < size:
         with pytest.raises(ValueError, match="cannot be padded"):
             pad_batch(batch, target)
@@ -305,3 +305,4 @@ def test_padding_repeats_the_last_sample(size: int, target: int) -> None:
     assert (padded.size, padded.start) == (target, 4)
     np.testing.assert_array_equal(padded.feeds["input"], batch.feeds["input"][rows])
     np.testing.assert_array_equal(padded.labels, np.arange(size)[rows])
+    np.testing.assert_array_equal(padded.numbers, 4 + rows)

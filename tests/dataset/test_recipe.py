@@ -316,7 +316,17 @@ def test_mobilenet_scores_on_imagenet(real_data: Path) -> None:
 @pytest.mark.data
 def test_minilm_calibration_tokens(real_data: Path) -> None:
     inputs = specs(ir.load(real_data / "minilm" / "minilm_l6_v2.onnx").graph.inputs)
-    samples = open_samples("minilm-sts", inputs)
+    samples = open_samples("minilm-sts:calib", inputs)
     batch = next(samples.batches(32))
     assert (samples.count, samples.has_labels) == (1024, False)
     assert {(array.dtype.name, array.shape) for array in batch.feeds.values()} == {("int64", (32, 64))}
+
+
+@pytest.mark.data
+def test_minilm_evaluation_pairs(real_data: Path) -> None:
+    inputs = specs(ir.load(real_data / "minilm" / "minilm_l6_v2.onnx").graph.inputs)
+    samples = open_samples("minilm-sts:dev", inputs)
+    assert (samples.count, samples.rows, samples.labels.dtype.name) == (1500, 2, "float32")
+    longest = next(samples.by_length(32))
+    assert {(array.dtype.name, array.shape) for array in longest.feeds.values()} == {("int64", (2, 53))}
+    assert all(batch.feeds["attention_mask"].any(axis=0).all() for batch in samples.by_length(32))

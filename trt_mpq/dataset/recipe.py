@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from pydantic import Field, ValidationError, model_validator
 
 from trt_mpq.dataset.arrays import digest_file, load_npy, load_npz
+from trt_mpq.dataset.fitting import check_lengths, check_names
 from trt_mpq.dataset.images import Images, image_paths, read_table, require_pillow
 from trt_mpq.dataset.preprocess import Input, Strict
-from trt_mpq.dataset.samples import Samples, check_lengths, check_names, checked_samples
+from trt_mpq.dataset.samples import Samples, checked_samples, rows_of
 from trt_mpq.errors import DataError
 from trt_mpq.resources import data_folder, load_toml
 from trt_mpq.runtime.base import Array
@@ -35,7 +36,9 @@ class Split(Strict):
 
     Either `arrays` (an `.npz` or `.npy`) or `images` (a folder), the latter with an optional CSV
     `table` whose column `files` lists files below that folder and whose rows are filtered by `where`.
-    `count` keeps the first samples, or a random choice if there is a `seed`.
+    `count` keeps the first samples, or a random choice if there is a `seed`. With `rows_per_sample` r > 1
+    the arrays are [samples, r, ...] and the model gets every sample as r rows. `labels` names the array or
+    column with labels where it differs from the recipe's.
     """
 
     arrays: FileName | None = None
@@ -46,6 +49,8 @@ class Split(Strict):
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
     count: Annotated[int, Field(gt=0)] | None = None
     seed: Annotated[int, Field(ge=0)] | None = None
+    rows_per_sample: Annotated[int, Field(gt=0)] = 1
+    labels: FileName | None = None
 
     @model_validator(mode="after")
     def _one_source(self) -> Split:
@@ -55,10 +60,12 @@ class Split(Strict):
             raise ValueError("`table` and `where` belong to `images`")
         if self.images and not self.table and (self.where or self.sha256):
             raise ValueError("`where` and `sha256` of an image folder need `table`")
+        if self.images and self.rows_per_sample > 1:
+            raise ValueError("`rows_per_sample` belongs to `arrays`")
         return self
 
-    def rows(self, available: int, where: str) -> NDArray[np.intp]:
-        """Indices of the samples in use, out of `available`; raises DataError if `count` is more."""
+    def numbers(self, available: int, where: str) -> NDArray[np.intp]:
+        """Numbers of the samples in use, out of `available`; raises DataError if `count` is more."""
         if self.count is not None and self.count > available:
             raise DataError(f"{where} asks for {self.count} samples and the data has {available}: lower `count`")
         order = np.arange(available) if self.seed is None else np.random.default_rng(self.seed).permutation(available)
@@ -66,11 +73,16 @@ class Split(Strict):
 
 
 class Recipe(Strict):
-    """A recipe file. `labels` names the array or table column with labels; `root` is the data folder."""
+    """A recipe file.
+
+    `root` is the data folder, `labels` names the array or table column with labels, `trim` the input that says
+    by its zeros which positions are padding.
+    """
 
     description: str = ""
     root: str | None = None
     labels: str | None = None
+    trim: str | None = None
     splits: Annotated[dict[str, Split], Field(min_length=1)]
     inputs: Annotated[dict[str, Input], Field(min_length=1)]
 
@@ -79,9 +91,19 @@ class Recipe(Strict):
         for name, split in self.splits.items():
             if split.images and len(self.inputs) != 1:
                 raise ValueError(f"split {name!r} holds images, which feed exactly one input")
-            if split.images and self.labels and not split.table:
+            if split.images and self.labels_of(split) and not split.table:
                 raise ValueError(f"split {name!r} needs `table`, the CSV file with the labels")
         return self
+
+    @model_validator(mode="after")
+    def _trim_is_an_input(self) -> Recipe:
+        if self.trim is not None and self.trim not in self.inputs:
+            raise ValueError(f"`trim` names {self.trim!r}, which is none of the inputs {', '.join(self.inputs)}")
+        return self
+
+    def labels_of(self, split: Split) -> str | None:
+        """The array or table column with the labels of `split`, if it has any."""
+        return split.labels or self.labels
 
     def split(self, asked: str | None, source: str) -> Split:
         """The split called `asked`, or the only one; raises DataError listing the splits."""
@@ -95,7 +117,7 @@ class Recipe(Strict):
 
 
 class _Raw(Protocol):
-    """Unprocessed values, indexed by sample numbers: an array, a memory map or image files."""
+    """Unprocessed values, indexed by row numbers: an array, a memory map or image files."""
 
     def __len__(self) -> int: ...
 
@@ -104,11 +126,11 @@ class _Raw(Protocol):
 
 @dataclass(frozen=True)
 class _Source:
-    """An opened split: unprocessed values per model input, labels, the rows in use, and a hash of it all."""
+    """An opened split: unprocessed rows per model input, labels, numbers of the samples in use, a hash of it all."""
 
     raw: Mapping[str, _Raw]
     labels: Array | None
-    rows: NDArray[np.intp]
+    numbers: NDArray[np.intp]
     digest: str
 
 
@@ -124,7 +146,7 @@ class _Prepared:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, rows: slice) -> Array:
+    def __getitem__(self, rows: NDArray[np.intp]) -> Array:
         return self.recipe.prepare(self.raw[self.rows[rows]], self.where)
 
 
@@ -145,14 +167,14 @@ def open_recipe(source: str, inputs: tuple[TensorSpec, ...]) -> Samples:
     split, root = recipe.split(asked, name), _data_root(recipe, path)
     check_names(recipe.inputs, inputs, f"recipe {name}")
     opened = (_open_images if split.images else _open_arrays)(recipe, split, root)
+    rows = rows_of(opened.numbers, split.rows_per_sample)
     columns = {
-        key: _Prepared(opened.raw[key], opened.rows, recipe.inputs[key], f"{source}: input {key!r}")
-        for key in recipe.inputs
+        key: _Prepared(opened.raw[key], rows, recipe.inputs[key], f"{source}: input {key!r}") for key in recipe.inputs
     }
-    labels = None if opened.labels is None else opened.labels[opened.rows]
-    settings = recipe.model_dump_json(include={"inputs", "labels"}, exclude_defaults=True)
+    labels = None if opened.labels is None else opened.labels[opened.numbers]
+    settings = recipe.model_dump_json(include={"inputs", "labels", "trim"}, exclude_defaults=True)
     content = hashlib.sha256(f"{settings}\n{split.model_dump_json()}\n{opened.digest}".encode()).hexdigest()
-    return checked_samples(columns, inputs, labels, source, content)
+    return checked_samples(columns, inputs, labels, source, content, rows=split.rows_per_sample, trim=recipe.trim)
 
 
 def find_recipe(name: str) -> Path:
@@ -211,9 +233,23 @@ def _open_arrays(recipe: Recipe, split: Split, root: Path) -> _Source:
     digest = _verified_digest(path, split.sha256)
     arrays = load_npz(path) if path.suffix == ".npz" else {_only_array(recipe): load_npy(path)}
     raw = {name: _pick(arrays, settings.array or name, path) for name, settings in recipe.inputs.items()}
-    labels = None if recipe.labels is None else _pick(arrays, recipe.labels, path)
+    wanted = recipe.labels_of(split)
+    labels = None if wanted is None else _pick(arrays, wanted, path)
     count = check_lengths(raw | ({} if labels is None else {"labels": labels}), str(path))
-    return _Source(raw, labels, split.rows(count, str(path)), digest)
+    flat = {name: _flattened(array, split.rows_per_sample, f"{path}: input {name!r}") for name, array in raw.items()}
+    return _Source(flat, labels, split.numbers(count, str(path)), digest)
+
+
+def _flattened(array: Array, rows: int, where: str) -> Array:
+    """Rows [samples * rows, ...] of samples [samples, rows, ...]."""
+    if rows == 1:
+        return array
+    if array.ndim < 2 or array.shape[1] != rows:
+        raise DataError(
+            f"{where} has shape {array.shape} and `rows_per_sample` = {rows} wants [samples, {rows}, ...]: correct the "
+            "recipe or the array"
+        )
+    return array.reshape(-1, *array.shape[2:])
 
 
 def _only_array(recipe: Recipe) -> str:
@@ -237,12 +273,12 @@ def _open_images(recipe: Recipe, split: Split, root: Path) -> _Source:
         paths, labels, table_digest = image_paths(folder), None, ""
     else:
         table_digest = _verified_digest(root / split.table, split.sha256)
-        listed, labels = read_table(root / split.table, split.where, split.files, recipe.labels)
+        listed, labels = read_table(root / split.table, split.where, split.files, recipe.labels_of(split))
         paths = tuple(folder / file for file in listed)
-    rows = split.rows(len(paths), str(folder))
-    digest = "\n".join([table_digest, *(f"{paths[row].name} {digest_file(paths[row])}" for row in rows)])
+    numbers = split.numbers(len(paths), str(folder))
+    digest = "\n".join([table_digest, *(f"{paths[number].name} {digest_file(paths[number])}" for number in numbers)])
     [(name, settings)] = recipe.inputs.items()
-    return _Source({name: Images(paths, settings.decoder)}, labels, rows, digest)
+    return _Source({name: Images(paths, settings.decoder)}, labels, numbers, digest)
 
 
 def _verified_digest(path: Path, expected: str | None) -> str:

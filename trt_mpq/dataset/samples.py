@@ -2,18 +2,22 @@
 
 A file is opened once and refused at once where possible; what is only known after decoding (images,
 memory-mapped arrays) is checked batch by batch, so memory does not grow with the number of samples.
+
+A sample is what one label belongs to. It may be several rows of the model's batch: a pair of sentences, say.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from trt_mpq.dataset.arrays import digest_arrays
+from trt_mpq.dataset.fitting import check_finite, check_lengths, check_names, fit
+from trt_mpq.dataset.padding import Column, Padding, padding_from_mask
 from trt_mpq.errors import DataError
 from trt_mpq.runtime.base import Array
 from trt_mpq.types import TensorSpec
@@ -21,37 +25,28 @@ from trt_mpq.types import TensorSpec
 LABELS = "labels"
 
 
-class Column(Protocol):
-    """The values of one model input, read lazily: `column[start:stop]` is an array [n, ...].
-
-    A numpy array and a memory map are columns.
-    """
-
-    def __len__(self) -> int:
-        """Number of samples."""
-
-    def __getitem__(self, rows: slice, /) -> Array:
-        """The samples of a contiguous slice."""
-
-
 @dataclass(frozen=True)
 class Batch:
-    """Consecutive samples.
+    """Samples that are delivered together.
 
     Attributes:
-        feeds: Input name to array [n, ...], in the model's dtype.
+        feeds: Input name to array [n * rows, ...], in the model's dtype; the rows of a sample follow each other.
         labels: Labels [n, ...], or None.
-        start: Index of the first sample.
+        numbers: Numbers of the samples in the data [n].
+        start: How many samples were delivered before.
+        rows: Rows of the model's batch per sample.
     """
 
     feeds: dict[str, Array]
     labels: Array | None
+    numbers: NDArray[np.intp]
     start: int
+    rows: int = 1
 
     @property
     def size(self) -> int:
         """Number of samples n."""
-        return len(next(iter(self.feeds.values())))
+        return len(next(iter(self.feeds.values()))) // self.rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,10 +56,13 @@ class Samples:
     Attributes:
         source: What the user asked for, for messages and reports.
         inputs: The model's inputs.
-        columns: One column per input.
+        columns: One column per input, with `rows` rows per sample.
         labels: Labels [count or more, ...], or None.
         count: Number of samples.
         content: SHA-256 over everything the source holds.
+        rows: Rows of the model's batch per sample.
+        padding: Where rows end, if batches may be cut there.
+        notes: What the user should know, one sentence each.
     """
 
     source: str
@@ -73,6 +71,9 @@ class Samples:
     labels: Array | None
     count: int
     content: str
+    rows: int = 1
+    padding: Padding | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def has_labels(self) -> bool:
@@ -81,8 +82,9 @@ class Samples:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 that changes with the content and with the number of samples, and with nothing else."""
-        return hashlib.sha256(f"{self.content} {self.count}".encode()).hexdigest()
+        """SHA-256 that changes with the content, the number of samples and what a sample is, and with nothing else."""
+        parts = f"{self.content} {self.count}" + (f" {self.rows} rows" if self.rows > 1 else "")
+        return hashlib.sha256(parts.encode()).hexdigest()
 
     def take(self, count: int) -> Samples:
         """The first `count` samples, or all if there are fewer.
@@ -94,8 +96,18 @@ class Samples:
             raise DataError(f"{self.source}: cannot take {count} samples, ask for at least 1")
         return replace(self, count=min(count, self.count))
 
+    def single_rows(self) -> Samples:
+        """The same data with every row a sample of its own; without labels where they belong to several rows."""
+        if self.rows == 1:
+            return self
+        return replace(self, rows=1, count=self.count * self.rows, labels=None)
+
+    def uncut(self) -> Samples:
+        """The same samples, always as long as the data stores them."""
+        return self if self.padding is None else replace(self, padding=None)
+
     def batches(self, size: int, limit: int | None = None) -> Iterator[Batch]:
-        """Deliver the samples in order, `size` at a time; the last batch may be smaller.
+        """Deliver the samples in order and uncut, `size` at a time; the last batch may be smaller.
 
         Args:
             size: Samples per batch.
@@ -107,35 +119,76 @@ class Samples:
         Raises:
             DataError: A sample holds NaN or inf, or does not fit the model.
         """
-        if size < 1:
-            raise ValueError(f"batch size must be at least 1, got {size}")
+        _require_positive(size)
         end = self.count if limit is None else min(limit, self.count)
         for start in range(0, end, size):
-            yield self._batch(slice(start, min(start + size, end)))
+            yield self._batch(np.arange(start, min(start + size, end)), start)
 
-    def _batch(self, rows: slice) -> Batch:
+    def by_length(self, size: int, limit: int | None = None, block: int | None = None) -> Iterator[Batch]:
+        """Deliver samples of equal length together and cut to it, the longest first; without padding, as `batches`.
+
+        What a sample looks like does not depend on `size`, because no batch holds samples of two lengths: only a
+        sample of several rows keeps the padding of its shorter ones. The longest come first so that memory is at
+        its peak at once.
+
+        Args:
+            size: Samples per batch, at most.
+            limit: Deliver only the first so many samples of the data.
+            block: No batch reaches across a multiple of so many delivered samples.
+
+        Raises:
+            DataError: A sample holds NaN or inf, or does not fit the model.
+        """
+        _require_positive(size)
+        count = self.count if limit is None else min(limit, self.count)
+        lengths = np.zeros(count, int) if self.padding is None else self.padding.lengths_of(count, self.rows)
+        start = 0
+        for length in np.unique(lengths)[::-1]:
+            equal = np.flatnonzero(lengths == length)
+            while len(equal):
+                numbers, equal = np.split(equal, [size if block is None else min(size, block - start % block)])
+                batch = self._batch(numbers, start)
+                yield batch if self.padding is None else _cut(batch, self.padding, int(length))
+                start += len(numbers)
+
+    def _batch(self, numbers: NDArray[np.intp], start: int) -> Batch:
+        rows = rows_of(numbers, self.rows)
+        owners = np.repeat(numbers, self.rows)
         feeds = {
-            spec.name: np.array(fit(self.columns[spec.name][rows], spec, self.source, rows.start), order="C")
+            spec.name: np.array(fit(self.columns[spec.name][rows], spec, self.source, owners), order="C")
             for spec in self.inputs
         }
-        labels = None if self.labels is None else np.array(self.labels[rows])
-        return Batch(feeds, labels, rows.start)
+        labels = None if self.labels is None else np.array(self.labels[numbers])
+        return Batch(feeds, labels, numbers, start, self.rows)
+
+
+def _cut(batch: Batch, padding: Padding, length: int) -> Batch:
+    feeds = {name: np.ascontiguousarray(array) for name, array in padding.cut_feeds(batch.feeds, length).items()}
+    labels = None if batch.labels is None else padding.cut_labels(batch.labels, length)
+    return replace(batch, feeds=feeds, labels=labels)
+
+
+def rows_of(numbers: NDArray[np.intp], rows: int) -> NDArray[np.intp]:
+    """Row numbers [n * rows] of the samples `numbers` [n], which have `rows` rows each."""
+    return np.asarray((numbers[:, None] * rows + np.arange(rows)).ravel())
 
 
 def pad_batch(batch: Batch, size: int) -> Batch:
-    """`batch` grown to `size` samples by repeating its last one, for models with a fixed batch dimension.
+    """`batch` grown to `size` rows by repeating its last one, for models with a fixed batch dimension.
 
     The caller cuts the outputs back to the size of the original batch.
     """
-    missing = size - batch.size
+    missing = size - batch.size * batch.rows
     if missing < 0:
-        raise ValueError(f"a batch of {batch.size} samples cannot be padded to {size}")
+        raise ValueError(f"a batch of {batch.size * batch.rows} rows cannot be padded to {size}")
 
-    def pad(array: Array) -> Array:
-        return np.concatenate([array, np.repeat(array[-1:], missing, axis=0)])
+    def pad(array: Array, count: int) -> Array:
+        return np.concatenate([array, np.repeat(array[-1:], count, axis=0)])
 
-    labels = None if batch.labels is None else pad(batch.labels)
-    return Batch({name: pad(array) for name, array in batch.feeds.items()}, labels, batch.start)
+    samples = missing // batch.rows
+    feeds = {name: pad(array, missing) for name, array in batch.feeds.items()}
+    labels = None if batch.labels is None else pad(batch.labels, samples)
+    return replace(batch, feeds=feeds, labels=labels, numbers=pad(batch.numbers, samples))
 
 
 def samples_from_arrays(
@@ -159,98 +212,57 @@ def samples_from_arrays(
 
 
 def checked_samples(
-    columns: Mapping[str, Column], inputs: tuple[TensorSpec, ...], labels: Array | None, source: str, content: str
+    columns: Mapping[str, Column],
+    inputs: tuple[TensorSpec, ...],
+    labels: Array | None,
+    source: str,
+    content: str,
+    *,
+    rows: int = 1,
+    trim: str | None = None,
 ) -> Samples:
-    """Samples whose names, lengths, labels and first sample fit the model; the rest is checked while streaming."""
-    check_names(columns, inputs, source)
-    for spec in inputs:
-        if not spec.shape:
-            raise DataError(f"input {spec.name!r} of the model is a scalar: it has no batch dimension to fill")
-    if labels is not None:
-        _check_finite(labels, LABELS, source)
-    count = check_lengths(columns if labels is None else {**columns, LABELS: labels}, source)
-    if count == 0:
-        raise DataError(f"{source} holds no samples: provide at least one")
-    for spec in inputs:
-        fit(columns[spec.name][slice(0, 1)], spec, source)
-    return Samples(source, inputs, columns, labels, count, content)
-
-
-def check_names(names: Iterable[str], inputs: tuple[TensorSpec, ...], source: str) -> None:
-    """Raise DataError unless `names` are exactly the names of `inputs`."""
-    wanted, given = {spec.name for spec in inputs}, set(names)
-    complaints = [
-        text + ", ".join(repr(name) for name in sorted(rest))
-        for text, rest in (("lacks ", wanted - given), ("has the surplus ", given - wanted))
-        if rest
-    ]
-    if complaints:
-        raise DataError(f"{source} {' and '.join(complaints)}: the model's inputs are {names_of(inputs)}")
-
-
-def check_lengths(columns: Mapping[str, Column], source: str) -> int:
-    """Number of samples; raises DataError unless all `columns` (labels among them) have as many."""
-    for name, column in columns.items():
-        if isinstance(column, np.ndarray) and column.ndim == 0:
-            raise DataError(f"{source}: array {name!r} is a single number: it needs one row per sample")
-    lengths = {name: len(column) for name, column in columns.items()}
-    if len(set(lengths.values())) > 1:
-        listed = ", ".join(f"{name!r} {length}" for name, length in lengths.items())
-        raise DataError(f"{source}: every array needs one row per sample, but the row counts differ: {listed}")
-    return next(iter(lengths.values()))
-
-
-def fit(array: Array, spec: TensorSpec, source: str, start: int = 0) -> Array:
-    """`array` in the dtype of input `spec`, after checking dtype, shape and values.
-
-    Only lossless integer widening (int32 to int64, say) happens silently.
+    """Samples whose names, lengths, labels and first sample fit the model; the rest is checked while streaming.
 
     Args:
-        array: Values [n, ...]; sample 0 is number `start` of the source.
-        spec: The model's input.
+        columns: One column per input, with `rows` rows per sample.
+        inputs: The model's inputs.
+        labels: Labels [samples, ...], or None.
         source: How messages call the data.
-        start: Index of the first sample, for messages.
+        content: SHA-256 over everything the source holds.
+        rows: Rows per sample.
+        trim: The input that says by its zeros where rows end, if batches may be cut there.
 
     Raises:
         DataError: One sentence that names the array and what to do.
     """
-    if len(spec.shape) != array.ndim or any(
-        isinstance(want, int) and want != got for want, got in zip(spec.shape[1:], array.shape[1:], strict=True)
-    ):
-        given, wanted = (f"[{', '.join(map(str, shape[1:]))}]" for shape in (array.shape, spec.shape))
-        raise DataError(
-            f"{source}: one sample of array {spec.name!r} has shape {given} but the model wants {wanted} "
-            "(dimension 0 of the array counts samples)"
-        )
-    wanted_dtype = np.dtype(spec.dtype)
-    if not _widens(array.dtype, wanted_dtype):
-        raise DataError(
-            f"{source}: array {spec.name!r} is {array.dtype} but the model wants {wanted_dtype}: "
-            f"{_dtype_hint(array.dtype, wanted_dtype)}"
-        )
-    _check_finite(array, spec.name, source, start)
-    return array.astype(wanted_dtype, copy=False)
+    check_names(columns, inputs, source)
+    for spec in inputs:
+        if not spec.shape:
+            raise DataError(f"input {spec.name!r} of the model is a scalar: it has no batch dimension to fill")
+        if isinstance(spec.shape[0], int) and spec.shape[0] % rows:
+            raise DataError(
+                f"{source}: a sample is {rows} rows and input {spec.name!r} of the model has a fixed batch of "
+                f"{spec.shape[0]}: export the model with a dynamic batch dimension"
+            )
+    if labels is not None:
+        check_finite(labels, LABELS, source)
+    count = check_lengths(columns if labels is None or rows > 1 else {**columns, LABELS: labels}, source) // rows
+    if count == 0:
+        raise DataError(f"{source} holds no samples: provide at least one")
+    for spec in inputs:
+        fit(columns[spec.name][np.arange(rows)], spec, source)
+    samples = Samples(source, inputs, columns, labels, count, content, rows)
+    return samples if trim is None else _trimmed(samples, trim)
 
 
-def _widens(given: np.dtype, wanted: np.dtype) -> bool:
-    if given.newbyteorder("=") == wanted:
-        return True
-    return given.kind in "iub" and wanted.kind in "iu" and np.can_cast(given, wanted, "safe")
+def _trimmed(samples: Samples, mask: str) -> Samples:
+    padding = padding_from_mask(mask, samples.columns, samples.inputs, samples.source)
+    if padding is None:
+        note = f"{samples.source}: `trim` is ignored, because the model has no named dynamic axis to cut {mask!r} on"
+        return replace(samples, notes=(*samples.notes, note))
+    return replace(samples, padding=padding)
 
 
-def _dtype_hint(given: np.dtype, wanted: np.dtype) -> str:
-    if given.kind in "iub" and wanted.kind == "f":
-        return "store preprocessed values, or describe the preprocessing in a recipe (calib/README.md)"
-    return f"convert it with .astype(np.{wanted})"
-
-
-def _check_finite(array: Array, name: str, source: str, start: int = 0) -> None:
-    if array.dtype.kind not in "fc" or np.isfinite(array).all():
-        return
-    sample = int(np.argmin(np.isfinite(array.reshape(len(array), -1)).all(axis=1)))
-    raise DataError(f"{source}: array {name!r} holds NaN or inf, first in sample {start + sample}: remove or repair it")
-
-
-def names_of(inputs: tuple[TensorSpec, ...]) -> str:
-    """The inputs as a message lists them: name, dtype and shape."""
-    return ", ".join(f"{spec.name!r} {spec.dtype}[{', '.join(map(str, spec.shape))}]" for spec in inputs)
+def _require_positive(size: int) -> None:
+    if size < 1:
+        raise ValueError(f"batch size must be at least 1, got {size}")

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from trt_mpq.dataset.arrays import digest_arrays, load_npy, load_npz
+from trt_mpq.dataset.fitting import names_of
 from trt_mpq.dataset.recipe import open_recipe
-from trt_mpq.dataset.samples import LABELS, Samples, checked_samples, names_of, samples_from_arrays
+from trt_mpq.dataset.samples import LABELS, Samples, checked_samples, samples_from_arrays
 from trt_mpq.errors import DataError
 from trt_mpq.types import TensorSpec
 

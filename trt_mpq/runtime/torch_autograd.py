@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from trt_mpq.errors import MissingDependencyError
+from trt_mpq.losses import IGNORED
 from trt_mpq.runtime.base import Array, Arrays
 from trt_mpq.runtime.torch_operators import OPERATORS, Call, Tensor, UnsupportedByTorch
 
@@ -117,12 +118,16 @@ class TorchLoss:
 
 
 def _cross_entropy(torch: Any, outputs: dict[str, Tensor], labels: Tensor, reference: dict[str, Tensor]) -> Tensor:
-    return torch.nn.functional.cross_entropy(_first(outputs), labels, reduction="none")
+    losses = torch.nn.functional.cross_entropy(
+        _first(outputs).movedim(-1, 1), labels, reduction="none", ignore_index=IGNORED
+    ).reshape(len(labels), -1)
+    counted = (labels != IGNORED).reshape(len(labels), -1).sum(1)
+    return losses.sum(1) / counted.clamp(min=1)
 
 
 def _kl(torch: Any, outputs: dict[str, Tensor], labels: Tensor, reference: dict[str, Tensor]) -> Tensor:
-    ours, theirs = _first(outputs).log_softmax(1), _first(reference).log_softmax(1)
-    return (theirs.exp() * (theirs - ours)).sum(1)
+    ours, theirs = _first(outputs).log_softmax(-1), _first(reference).log_softmax(-1)
+    return (theirs.exp() * (theirs - ours)).sum(-1).reshape(len(ours), -1).mean(1)
 
 
 def _normalized_mean_square(

@@ -16,6 +16,7 @@ from trt_mpq.types import Score, TensorSpec
 
 LOGITS = (TensorSpec("logits", "float32", ("batch", 10)),)
 MAPS = (TensorSpec("a", "float32", ("batch", 3, 4, 4)), TensorSpec("b", "float32", ("batch", 7)))
+SPAN = (TensorSpec("start", "float32", ("batch", "seq")), TensorSpec("end", "float32", ("batch", "seq")))
 FIDELITY = ("agreement", "cosine", "kl", "sqnr")
 
 Outputs = dict[str, np.ndarray]
@@ -114,7 +115,12 @@ def test_labels_that_are_no_classes_are_refused(labels: np.ndarray, message: str
 @pytest.mark.parametrize(
     ("name", "has_labels", "outputs", "message"),
     [
-        ("top-1", True, LOGITS, "unknown metric 'top-1': choose auto, top1, top5, agreement, cosine, kl, sqnr or mod"),
+        (
+            "top-1",
+            True,
+            LOGITS,
+            "unknown metric 'top-1': choose auto, top1, .*spearman, .*perplexity, agreement, .*sqnr or mod",
+        ),
         ("top1", False, LOGITS, "metric top1 needs labels and the evaluation data has none"),
         ("top1", True, MAPS, r"scores one output and the model has 2 \(a, b\)"),
         ("top5", True, MAPS[:1], r"compares class scores \[N, C\] and output 'a' is \['batch', 3, 4, 4\]"),
@@ -219,8 +225,48 @@ def test_result_does_not_depend_on_the_batches(name: str, cuts: list[int]) -> No
 
 @pytest.mark.parametrize("name", METRIC_NAMES)
 def test_no_samples_is_an_error(name: str) -> None:
+    outputs = SPAN if name in ("exact-match", "f1") else LOGITS
     with pytest.raises(MetricError, match="has no sample to score"):
-        metric_from_name(name, has_labels=True, outputs=LOGITS).accumulator().result()
+        metric_from_name(name, has_labels=True, outputs=outputs).accumulator().result()
+
+
+@pytest.mark.parametrize("name", ["top1", "accuracy", "spearman", "pearson", "exact-match", "f1", "perplexity"])
+def test_metrics_that_need_labels_say_so(name: str) -> None:
+    with pytest.raises(MetricError, match=f"metric {name} needs labels and the evaluation data has none"):
+        metric_from_name(name, has_labels=False, outputs=LOGITS)
+
+
+@pytest.mark.parametrize("name", ["top1", "accuracy", "f1", "perplexity", "agreement", "kl"])
+def test_metrics_of_single_rows_refuse_pairs(name: str) -> None:
+    with pytest.raises(MetricError, match=f"metric {name} scores single rows and a sample of the evaluation data is 2"):
+        metric_from_name(name, has_labels=True, outputs=LOGITS, rows_per_sample=2)
+
+
+@pytest.mark.parametrize(
+    ("has_labels", "outputs", "rows", "expected"),
+    [(True, LOGITS, 2, "spearman"), (False, LOGITS, 2, "sqnr"), (True, MAPS, 2, "sqnr"), (True, LOGITS, 3, "sqnr")],
+)
+def test_auto_for_samples_of_several_rows(
+    has_labels: bool, outputs: tuple[TensorSpec, ...], rows: int, expected: str
+) -> None:
+    assert metric_from_name("auto", has_labels=has_labels, outputs=outputs, rows_per_sample=rows).name == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "outputs", "expected"),
+    [
+        ("top1", LOGITS, True),
+        ("accuracy", LOGITS, True),
+        ("perplexity", LOGITS, True),
+        ("kl", LOGITS, True),
+        ("agreement", LOGITS * 2, False),
+        ("sqnr", LOGITS, False),
+        ("spearman", LOGITS, False),
+        ("f1", LOGITS * 2, False),
+    ],
+)
+def test_which_metrics_describe_a_classification(name: str, outputs: tuple[TensorSpec, ...], expected: bool) -> None:
+    assert metric_from_name(name, has_labels=True, outputs=outputs).of_classes is expected
 
 
 def test_every_pass_has_its_own_accumulator() -> None:
