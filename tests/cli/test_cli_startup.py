@@ -7,11 +7,11 @@ import sys
 from pathlib import Path
 
 # Pydantic is not listed: Typer itself uses it from 0.29 on.
-HEAVY = {"numpy", "onnx", "onnx_ir", "onnxruntime", "polygraphy", "torch", "jinja2", "sklearn", "PIL"}
-OPTIONAL = {"torch", "tensorrt", "pycuda", "sklearn", "PIL"}
+HEAVY = {"numpy", "onnx", "onnx_ir", "onnxruntime", "polygraphy", "torch", "jinja2", "sklearn", "PIL", "transformers"}
+OPTIONAL = {"torch", "tensorrt", "pycuda", "sklearn", "PIL", "transformers"}
 COMMANDS = (
     "build", "demo", "doctor", "inspect", "calibrate", "sensitivity", "search", "emit", "compare", "report",
-    "engine", "measure", "run", "triton", "lint",
+    "engine", "measure", "run", "triton", "lint", "export",
 )  # fmt: skip
 
 

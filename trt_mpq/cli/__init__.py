@@ -19,6 +19,7 @@ from trt_mpq.cli.doctor import doctor
 from trt_mpq.cli.emit import emit
 from trt_mpq.cli.engine import engine
 from trt_mpq.cli.errors import guarded
+from trt_mpq.cli.export import export
 from trt_mpq.cli.inspect import inspect
 from trt_mpq.cli.lint import lint
 from trt_mpq.cli.measure import measure
@@ -38,7 +39,7 @@ app = typer.Typer(
 )
 
 _PANELS = {
-    "Start here": (build, demo, doctor),
+    "Start here": (build, export, demo, doctor),
     "Stages, each alone": (inspect, calibrate, sensitivity, search, emit, compare, report),
     "On the device": (engine, measure, run, triton),
     "For any network": (lint,),

@@ -26,7 +26,8 @@ def open_build(source: Path, given: dict[str, Any], folder: Path, observer: Obse
     """
     from trt_mpq.settings import overridden
 
-    return open_run(overridden(fields_from_source(source, given), given), _origin(source), folder, observer)
+    fields = overridden(fields_from_source(source, given, folder, observer), given)
+    return open_run(fields, _origin(source), folder, observer)
 
 
 def open_inspection(source: Path, given: dict[str, Any], folder: Path, observer: Observer) -> Run:
@@ -36,7 +37,7 @@ def open_inspection(source: Path, given: dict[str, Any], folder: Path, observer:
     from trt_mpq.storage import RunFolder
 
     stored = settings_of_run(folder) if (folder / RunFolder.MANIFEST).exists() else {}
-    fields = overridden({**stored, **fields_from_source(source, given)}, given)
+    fields = overridden({**stored, **fields_from_source(source, given, folder, observer)}, given)
     return open_run(fields, _origin(source), folder, observer)
 
 
@@ -79,14 +80,21 @@ def open_run(fields: dict[str, Any], origin: str, folder: Path, observer: Observ
     return Run(settings_from(fields, origin), folder, observer, command or typed)
 
 
-def fields_from_source(source: Path, given: dict[str, Any]) -> dict[str, Any]:
+def fields_from_source(source: Path, given: dict[str, Any], folder: Path, observer: Observer) -> dict[str, Any]:
     """The settings of a job file, or just the model; a job's model path may hold `$VARIABLES`.
+
+    A torch module is exported into the run `folder` first, once for every state of it.
 
     Raises:
         SettingsError: The job file cannot be read, or says no model and none is `given`.
+        TrtMpqError: The torch module cannot be exported.
     """
+    from trt_mpq.export import ExportOptions, export_once, is_torch_source
     from trt_mpq.settings import fields_from_job
 
+    if is_torch_source(str(source)):
+        exported = export_once(str(source), folder / "exported", ExportOptions(samples=given.get("calib")), observer)
+        return {"model": str(exported.path)}
     if source.suffix != ".toml":
         return {"model": str(source)}
     fields = fields_from_job(source)

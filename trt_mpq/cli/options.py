@@ -18,7 +18,12 @@ def _setting(panel: str, name: str, help_text: str) -> Any:
 
 
 Source = Annotated[
-    Path, typer.Argument(metavar="MODEL_OR_JOB", show_default=False, help="ONNX model, or job file (.toml).")
+    Path,
+    typer.Argument(
+        metavar="MODEL_OR_JOB",
+        show_default=False,
+        help="ONNX model, job file (.toml), torch module:factory, or Hugging Face model folder.",
+    ),
 ]
 RunDir = Annotated[Path, typer.Argument(metavar="RUN_DIR", show_default=False, help="Run folder to go on with.")]
 
@@ -38,7 +43,8 @@ Metric = Annotated[
     _setting(
         "Goal",
         "--metric",
-        "Task metric: top1, top5, agreement, cosine, kl, sqnr, or your module:function (default: auto).",
+        "Task metric: top1, top5, accuracy, perplexity, spearman, pearson, f1, exact-match, agreement, cosine, kl, "
+        "sqnr, or your module:function (default: auto).",
     ),
 ]
 TargetAccuracy = Annotated[

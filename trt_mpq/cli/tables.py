@@ -35,12 +35,13 @@ def groups_table(grouping: Grouping) -> RenderableType:
     """Every group in network order, its work, and the precisions it stays out of, with the reason."""
     table = table_of("#", "group", "op", "weight", "FLOPs", "stays out of")
     for group in grouping.groups:
-        weight = "x".join(map(str, group.weight.shape))
+        weight = " + ".join("x".join(map(str, weight.shape)) for weight in group.weights) or "none"
         row = (str(group.index + 1), group.id, group.op_type, weight, count_text(group.flops), _exclusions(group))
         table.add_row(*cells(row))
     flops = count_text(sum(group.flops for group in grouping.groups))
     summary = f"{len(grouping.groups)} groups with {flops} FLOPs for one sample, {len(grouping.loose)} ops outside them"
-    return Group(table, Text(summary))
+    left_out = [Text(f"{op.node} ({op.op_type}) stays out: {op.reason}") for op in grouping.loose if op.reason]
+    return Group(table, Text(summary), *left_out)
 
 
 def _exclusions(group: LayerGroup) -> str:

@@ -1,0 +1,77 @@
+"""The comparison refuses what differs, and only that."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trt_mpq.errors import ModelError
+from trt_mpq.export import DynamicAxis, ExportedModel
+from trt_mpq.export.check import check_file, max_abs_difference, require_finite
+
+AXES = (DynamicAxis("image", 0, "batch"),)
+
+
+def module(change: float = 0.0) -> Any:
+    torch = pytest.importorskip("torch", reason="exporting needs torch")
+    networks = importlib.import_module("tests.export.networks")
+    from trt_mpq.runtime.torch_export import TorchModule
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        net = networks.ConvNet()
+    with torch.no_grad():
+        net.head.bias[3] += change
+    return TorchModule(net, "net")
+
+
+def feeds() -> dict[str, np.ndarray]:
+    return {"image": np.random.default_rng(0).standard_normal((2, 3, 8, 8)).astype(np.float32)}
+
+
+def test_the_same_network_passes(conv_net: ExportedModel) -> None:
+    checks = check_file(Path(conv_net.path), module(), feeds(), AXES, 1e-4)
+    assert [check.shapes["image"][0] for check in checks] == [2, 1, 3]
+    assert all(check.max_abs_error["output"] < 1e-4 for check in checks)
+
+
+def test_another_network_does_not(conv_net: ExportedModel) -> None:
+    with pytest.raises(ModelError, match=r"output 'output' .* differs from torch by 0\.25 for image float32\[2, 3, 8"):
+        check_file(Path(conv_net.path), module(change=0.25), feeds(), AXES, 1e-4)
+
+
+def test_unless_the_difference_is_allowed(conv_net: ExportedModel) -> None:
+    checks = check_file(Path(conv_net.path), module(change=0.25), feeds(), AXES, 0.26)
+    assert checks[0].max_abs_error["output"] == pytest.approx(0.25, abs=1e-4)
+
+
+def test_a_size_that_the_file_cannot_run(encoder: ExportedModel) -> None:
+    with pytest.raises(ModelError, match="the exported file does not run for image"):
+        check_file(Path(encoder.path), module(), feeds(), AXES, 1e-4)
+
+
+@given(st.lists(st.floats(allow_nan=True, allow_infinity=True, width=32), min_size=1), st.floats(-10, 10, width=32))
+def test_the_difference_is_numpys(values: list[float], shift: float) -> None:
+    ours = np.array(values, np.float32)
+    assert max_abs_difference(ours, ours) == 0.0
+    finite = np.where(np.isfinite(ours), ours, 0).astype(np.float64)
+    assert max_abs_difference(finite, finite + shift) == np.abs(finite - (finite + shift)).max()
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"), [([np.nan], [0.0]), ([np.inf], [0.0]), ([np.inf], [-np.inf]), ([1.0, 1.0], [1.0])]
+)
+def test_what_cannot_be_subtracted_differs_without_bound(ours: list[float], theirs: list[float]) -> None:
+    assert max_abs_difference(np.array(ours), np.array(theirs)) == np.inf
+
+
+def test_infinity_is_no_nan() -> None:
+    require_finite({"scores": np.array([-np.inf, 0.0]), "classes": np.array([1])}, "net")
+    with pytest.raises(ModelError, match="output 'scores' of net holds NaN"):
+        require_finite({"scores": np.array([np.nan])}, "net")

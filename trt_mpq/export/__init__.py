@@ -1,0 +1,16 @@
+"""From a torch module or a Hugging Face folder to an ONNX file that computes the same, checked before it is written."""
+
+from trt_mpq.export.exporter import export_to_onnx
+from trt_mpq.export.kept import export_once
+from trt_mpq.export.sources import is_torch_source
+from trt_mpq.export.values import DynamicAxis, ExportedModel, ExportOptions, OutputCheck
+
+__all__ = [
+    "DynamicAxis",
+    "ExportOptions",
+    "ExportedModel",
+    "OutputCheck",
+    "export_once",
+    "export_to_onnx",
+    "is_torch_source",
+]

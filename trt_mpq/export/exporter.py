@@ -1,0 +1,120 @@
+"""The way from a module to a checked ONNX file, which appears whole or not at all."""
+
+from __future__ import annotations
+
+import tempfile
+from collections import defaultdict
+from pathlib import Path
+
+import onnx_ir as ir
+
+from trt_mpq.errors import ModelError, RunFolderError
+from trt_mpq.export.axes import BATCH, dynamic_axes, resized, sizes_of
+from trt_mpq.export.check import check_file, require_finite
+from trt_mpq.export.graph import spec_of, tidy
+from trt_mpq.export.masks import soften_masks
+from trt_mpq.export.sources import Loaded, load_source
+from trt_mpq.export.values import DynamicAxis, ExportedModel, ExportOptions, OutputCheck
+from trt_mpq.model import model_digest, save_graph
+from trt_mpq.observer import Observer, SilentObserver
+from trt_mpq.opset import convert_opset, opset_of
+from trt_mpq.runtime.base import Arrays
+from trt_mpq.runtime.torch_export import TorchModule, quiet
+from trt_mpq.storage import cannot_write
+
+_DEFAULTS = ExportOptions()
+_TRACED = 2
+"""Torch takes a dimension of size 0 or 1 for fixed, so free ones are traced with at least this many elements."""
+
+
+def export_to_onnx(
+    source: str, destination: Path, options: ExportOptions = _DEFAULTS, observer: Observer | None = None
+) -> ExportedModel:
+    """Export a torch module, compare the file with torch, and only then put it at `destination`.
+
+    Above 1.5 GB of weights, a data file called `<destination>.data` is written beside it.
+
+    Args:
+        source: `module:factory`, which returns a torch.nn.Module or a pair of it and example inputs, or a folder with
+            a Hugging Face model.
+        destination: The ONNX file to write; its folder exists.
+        options: How to export.
+        observer: Told of the stages.
+
+    Raises:
+        ModelError: The module cannot be loaded or exported, or the file computes something else.
+        DataError: The example inputs are missing or do not fit.
+        SettingsError: An option names an axis that does not exist.
+        RunFolderError: `destination` cannot be written.
+        MissingDependencyError: torch or transformers is not installed.
+    """
+    return export_loaded(source, load_source(source, options), destination, options, observer or SilentObserver())
+
+
+def export_loaded(
+    source: str, loaded: Loaded, destination: Path, options: ExportOptions, observer: Observer
+) -> ExportedModel:
+    """The same for a module that is loaded already."""
+    if not destination.parent.is_dir():
+        raise RunFolderError(f"there is no folder {destination.parent}: create it or choose another file with -o")
+    feeds, axes = traced_inputs(loaded, options)
+    reference = loaded.module.run(feeds)
+    require_finite(reference, source)
+    with observer.stage("Exporting to ONNX"):
+        graph, free = _graph(loaded.module, feeds, tuple(reference), axes, options.opset)
+    try:
+        with tempfile.TemporaryDirectory(prefix=f".{destination.name}.", dir=destination.parent) as folder:
+            staged = Path(folder) / destination.name
+            save_graph(graph, staged)
+            with observer.stage("Comparing with torch"):
+                checks = check_file(staged, loaded.module, feeds, free, options.atol)
+            exported = _describe(graph, source, staged, destination, checks)
+            for file in sorted(Path(folder).iterdir(), reverse=True):  # the data before the model that points to it
+                file.replace(destination.parent / file.name)
+    except OSError as error:
+        raise RunFolderError(cannot_write(destination, error)) from error
+    return exported
+
+
+def traced_inputs(loaded: Loaded, options: ExportOptions) -> tuple[Arrays, tuple[DynamicAxis, ...]]:
+    """The example inputs at the sizes that are traced and compared, and their free axes."""
+    feeds = loaded.feeds
+    if options.fixed_batch is not None:
+        rows = tuple(DynamicAxis(name, 0, BATCH) for name, value in feeds.items() if value.ndim)
+        feeds = resized(feeds, rows, {BATCH: options.fixed_batch})
+    given = {(axis.input, axis.axis): axis for axis in (*loaded.axes, *options.dynamic)}
+    axes = dynamic_axes(feeds, tuple(given.values()), batch=options.fixed_batch is None)
+    sizes = {symbol: max(size, _TRACED) for symbol, size in sizes_of(feeds, axes).items()}
+    return resized(feeds, axes, sizes), axes
+
+
+def _graph(
+    module: TorchModule, feeds: Arrays, outputs: tuple[str, ...], axes: tuple[DynamicAxis, ...], opset: int
+) -> tuple[ir.Model, tuple[DynamicAxis, ...]]:
+    by_input: defaultdict[str, dict[int, bool]] = defaultdict(dict)
+    for axis in axes:
+        by_input[axis.input][axis.axis] = axis.required
+    graph = module.to_onnx(feeds, outputs, by_input)
+    with quiet():
+        free = tidy(graph, axes)
+        soften_masks(graph.graph)
+    try:
+        return convert_opset(graph, opset), free
+    except ModelError as error:
+        raise ModelError(f"{error} (choose another --opset; TensorRT 10 and 11 read newer ones)") from error
+
+
+def _describe(
+    graph: ir.Model, source: str, staged: Path, destination: Path, checks: tuple[OutputCheck, ...]
+) -> ExportedModel:
+    tensors = [value.const_value for value in graph.graph.initializers.values() if value.const_value is not None]
+    return ExportedModel(
+        source=source,
+        path=str(destination),
+        sha256=model_digest(staged),
+        opset=opset_of(graph),
+        inputs=tuple(spec_of(value) for value in graph.graph.inputs),
+        outputs=tuple(spec_of(value) for value in graph.graph.outputs),
+        parameters=sum(tensor.size for tensor in tensors if tensor.dtype.is_floating_point()),
+        checks=checks,
+    )

@@ -1,0 +1,110 @@
+"""Where modules come from: a factory in the user's Python, or a Hugging Face folder."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trt_mpq.dataset.arrays import load_npz
+from trt_mpq.dataset.samples import LABELS
+from trt_mpq.errors import DataError, ModelError
+from trt_mpq.export.values import DynamicAxis, ExportOptions
+from trt_mpq.runtime.base import Array, Arrays
+from trt_mpq.runtime.huggingface import is_model_folder, load_model_folder
+from trt_mpq.runtime.torch_export import TorchModule, import_torch, seeded
+from trt_mpq.user_code import import_reference, importable_current_folder, is_reference
+
+_EXAMPLES = 4
+"""Samples of a data file that are traced and compared."""
+
+
+@dataclass(frozen=True, eq=False)
+class Loaded:
+    """A module, example inputs in the order of its forward, and the free axes that its source knows of."""
+
+    module: TorchModule
+    feeds: Arrays
+    axes: tuple[DynamicAxis, ...] = ()
+
+
+def is_torch_source(text: str) -> bool:
+    """Whether `text` is something to export, `module:factory` or a Hugging Face folder, and no ONNX or job file."""
+    path = Path(text)
+    return is_model_folder(path) or (is_reference(text) and not path.exists())
+
+
+def load_source(source: str, options: ExportOptions) -> Loaded:
+    """The module that `source` names, with example inputs.
+
+    Raises:
+        ModelError: It cannot be imported or loaded, or gives no module.
+        DataError: There are no example inputs, or they do not fit.
+        MissingDependencyError: torch, or transformers for a folder, is not installed.
+    """
+    import_torch()
+    path = Path(source)
+    if is_model_folder(path):
+        made = load_model_folder(path)
+        module, examples, axes = made.module, made.examples, tuple(DynamicAxis(*axis) for axis in made.axes)
+    elif is_torch_source(source):
+        module, examples = _called(source)
+        axes = ()
+    else:
+        raise ModelError(
+            f"{source} is nothing to export: give module:factory, found on the Python path or in the current "
+            "directory, or a folder with config.json and safetensors"
+        )
+    wrapped = TorchModule(module, source, options.output_names)
+    data = options.inputs or (options.samples if examples is None else None)
+    if data is not None:
+        examples = example_inputs(data)
+    if examples is None:
+        raise DataError(
+            f"there are no example inputs for {source}: let it return a pair (module, inputs), or pass --inputs with "
+            "an .npz whose arrays are called after the parameters of forward"
+        )
+    feeds = wrapped.named(examples)
+    return Loaded(wrapped, feeds, tuple(axis for axis in axes if axis.input in feeds))
+
+
+def example_inputs(source: str) -> Arrays:
+    """The first samples of an `.npz`, without `labels`; raises DataError.
+
+    Files keep token ids and masks in the smallest type that holds them, so integers of up to two dimensions become
+    int64, which is what torch wants of them.
+    """
+    path = Path(source)
+    if path.suffix != ".npz":
+        raise DataError(f"example inputs come from an .npz file, not from {source}: write one with np.savez, by name")
+    arrays = load_npz(path)
+    arrays.pop(LABELS, None)
+    return {name: _widened(array[:_EXAMPLES] if array.ndim else array) for name, array in arrays.items()}
+
+
+def _widened(array: Array) -> Array:
+    return array.astype(np.int64) if array.dtype.kind in "iu" and array.ndim <= 2 else array
+
+
+def _called(source: str) -> tuple[Any, Any]:
+    """What the factory returns: a module and its example inputs, or None in their place."""
+    try:
+        factory = import_reference(source)
+    except Exception as error:  # the user's module may raise anything while it is imported
+        raise ModelError(
+            f"{source} cannot be imported ({type(error).__name__}: {error}): it must be module:factory, found on the "
+            "Python path or in the current directory"
+        ) from error
+    if not callable(factory):
+        raise ModelError(f"{source} is of type {type(factory).__name__}: it must be a function that returns a module")
+    try:
+        # What the user's code prints is not the result of the command.
+        with importable_current_folder(), seeded(), contextlib.redirect_stdout(sys.stderr):
+            made = factory()
+    except Exception as error:  # the user's code may raise anything
+        raise ModelError(f"{source} raised {type(error).__name__}: {error}") from error
+    return made if isinstance(made, tuple) and len(made) == 2 else (made, None)
