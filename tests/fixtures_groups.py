@@ -28,22 +28,18 @@ def make_group(
         index=index,
         op_type="Conv",
         nodes=(name,),
-        weight=Weight(f"{name}.weight", (weights,), 0),
-        bias=None,
-        anchor_output=f"{name}.out",
-        output=f"{name}.out",
-        channel_axis=1,
+        weights=(Weight(f"{name}.weight", (weights,), 0, name, None, f"{name}.out", 1),),
         inputs=inputs,
+        writes={f"{name}.out": output_elements},
         flops=flops,
         input_elements=input_elements,
-        output_elements=output_elements,
         excluded=excluded or {},
     )
 
 
 def make_loose(name: str, reads: Sequence[str], *, op_type: str = "Add", elements: int = 100) -> LooseOp:
     """An op called `name` with operands and result of `elements` each, writing ``<name>.out``."""
-    return LooseOp(name, op_type, tuple(reads), f"{name}.out", elements * len(reads), elements)
+    return LooseOp(name, op_type, tuple(reads), {f"{name}.out": elements}, elements * len(reads))
 
 
 def make_chain(count: int) -> tuple[LayerGroup, ...]:

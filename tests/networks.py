@@ -7,6 +7,7 @@ All are opset 17, IR 8, float32, valid under `onnx.checker`, with a dynamic axis
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import onnx
@@ -107,13 +108,15 @@ class Builder:
         pooled = self.node("ReduceMean", "pool", [x], axes=[2, 3], keepdims=0)
         return self.gemm("head", pooled, (channels, classes))
 
-    def model(self, input_shape: tuple[int, ...], output_shape: tuple[int, ...]) -> onnx.ModelProto:
+    def model(
+        self, input_shape: tuple[int, ...], output_shape: tuple[int, ...], input_type: int = TensorProto.FLOAT
+    ) -> onnx.ModelProto:
         """Close the graph at the last node; shapes are without the batch axis."""
         self.nodes[-1].output[0] = "output"
         graph = helper.make_graph(
             self.nodes,
             "network",
-            [helper.make_tensor_value_info("input", TensorProto.FLOAT, ["batch", *input_shape])],
+            [helper.make_tensor_value_info("input", input_type, ["batch", *input_shape])],
             [helper.make_tensor_value_info("output", TensorProto.FLOAT, ["batch", *output_shape])],
             self.initializers,
         )
@@ -203,8 +206,11 @@ NETWORKS: dict[str, Callable[..., onnx.ModelProto]] = {
 }
 
 
-def sample_input(proto: onnx.ModelProto, count: int, seed: int = 1) -> dict[str, NDArray[np.float32]]:
-    """`count` standard normal samples for the network's one input."""
-    dims = proto.graph.input[0].type.tensor_type.shape.dim
-    shape = (count, *(dim.dim_value for dim in dims[1:]))
-    return {"input": np.random.default_rng(seed).standard_normal(shape).astype(np.float32)}
+def sample_input(proto: onnx.ModelProto, count: int, seed: int = 1) -> dict[str, NDArray[Any]]:
+    """`count` standard normal samples for the network's one input, or ids of up to 47 if it takes integers."""
+    tensor = proto.graph.input[0].type.tensor_type
+    shape = (count, *(dim.dim_value for dim in tensor.shape.dim[1:]))
+    random = np.random.default_rng(seed)
+    if tensor.elem_type == TensorProto.INT64:
+        return {"input": random.integers(0, 48, shape)}
+    return {"input": random.standard_normal(shape).astype(np.float32)}

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import onnx_ir
@@ -14,7 +15,7 @@ from trt_mpq.errors import SettingsError
 from trt_mpq.groups import groups_from_model
 from trt_mpq.latency import LatencyModel, weight_bytes
 from trt_mpq.target import available_targets, target_from_name
-from trt_mpq.types import Grouping, Precision, PrecisionPlan, Target
+from trt_mpq.types import Grouping, Precision, PrecisionPlan, QuantizedInput, Target
 
 FP32, FP16, FP8, INT8, INT4 = Precision
 
@@ -121,6 +122,31 @@ class TestBoundaries:
         assert converted(model, PrecisionPlan.of(dict.fromkeys("abc", INT8))) == [("x", FP32, INT8, "a")]
         mixed = PrecisionPlan.of({"a": INT8, "b": FP16, "c": INT8})
         assert converted(model, mixed)[1:] == [("b.out", FP16, INT8, "c"), ("a.out", FP16, INT8, "c")]
+
+    def test_attention_reads_three_tensors_of_one_group_and_keeps_its_probabilities(self):
+        joint = replace(make_group("qkv"), writes={"q": 100, "k": 50, "v": 50})
+        inside = QuantizedInput("p", "pv", 0, "probabilities")
+        reads = make_group("attention", ["q", "k", "v"], weights=0, input_elements=200)
+        attention = replace(reads, weights=(), inputs=(*reads.inputs, inside))
+        model = self.model([joint, attention])
+        assert converted(model, PrecisionPlan.of({"qkv": INT8, "attention": INT8})) == [("x", FP32, INT8, "qkv")]
+        plan = PrecisionPlan.of({"qkv": FP16, "attention": FP8})
+        assert [entry[0] for entry in converted(model, plan)] == ["x", "q", "k", "v"]
+        assert [r.elements for r in model.reformats(plan)] == [100, 100, 50, 50]
+        assert not model.flow.formats(PrecisionPlan.of({"qkv": INT8, "attention": INT8})).widens(joint)
+        assert model.flow.formats(PrecisionPlan.of({"qkv": INT8, "attention": FP16})).widens(joint)
+        moved = 200 * 1 + 100 * 2  # no weights: three operands in 8 bit, the result in half
+        times = model.group_ms(PrecisionPlan.of({"qkv": INT8, "attention": INT8}))
+        assert times["attention"] == pytest.approx(moved * NS + LAUNCH_MS)
+
+    def test_every_result_of_a_split_has_the_format_of_what_it_takes_apart(self):
+        split = replace(make_loose("split", ["a.out"], op_type="Split"), writes={"b": 40, "c": 60})
+        groups = [make_group("a"), make_group("d", ["b"]), make_group("e", ["c"])]
+        model = self.model(groups, [split], [("a.out", "b", "c")])
+        assert converted(model, PrecisionPlan.of(dict.fromkeys("ade", INT8))) == [("x", FP32, INT8, "a")]
+        untied = self.model(groups, [split])
+        plan = PrecisionPlan.of(dict.fromkeys("ade", INT8))
+        assert [(r.tensor, r.elements) for r in untied.reformats(plan)][1:] == [("b", 40), ("c", 60)]
 
     def test_loose_op_on_either_side_works_in_half(self):
         parts = [make_group("a"), make_group("b", ["softmax.out"])], [make_loose("softmax", ["a.out"])]
@@ -241,7 +267,7 @@ def networks(draw: st.DrawFn, *, loose: bool = True) -> Grouping:
         size = draw(st.integers(1, 10_000))
         if loose and draw(st.booleans()):
             op = make_loose(f"n{i}", reads)
-            ops.append(type(op)(op.node, op.op_type, op.inputs, op.output, sum(sizes[t] for t in reads), size))
+            ops.append(type(op)(op.node, op.op_type, op.inputs, {op.output: size}, sum(sizes[t] for t in reads)))
         else:
             amounts = {name: draw(st.integers(1, 10**7)) for name in ("weights", "flops")}
             elements = {"input_elements": sum(sizes[t] for t in reads), "output_elements": size}

@@ -8,13 +8,14 @@ Both keep one number or one histogram per tensor, and the second bounds what one
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx_ir as ir
+from numpy.typing import NDArray
 
-from trt_mpq.chunks import chunks
+from trt_mpq.chunks import chunks_by_length
 from trt_mpq.dataset import Samples
 from trt_mpq.errors import CalibrationError
 from trt_mpq.graph_edit import constant_array, insert_node
@@ -55,7 +56,8 @@ class CalibrationInputs:
 def calibrate(inputs: CalibrationInputs, progress: Progress | None = None) -> Ranges:
     """Observe the data and choose an amax per quantized tensor and format.
 
-    Tensors that must share a scale get the largest amax among them.
+    Tensors that must share a scale get the largest amax among them. Probabilities of attention, most of which are
+    near zero, keep their whole range up to 1, whatever the method would clip.
 
     Raises:
         CalibrationError: Unknown method, no samples, or a tensor that is NaN or infinite.
@@ -75,7 +77,11 @@ def calibrate(inputs: CalibrationInputs, progress: Progress | None = None) -> Ra
     histograms = {name: Histogram.empty(extremes[name].magnitude) for name in quantized}
     if choose.needs_histogram:
         _fill(inputs, histograms, lambda done: report(inputs.samples.count + done))
-    amax = {name: {p: choose.amax(histograms[name], p) for p in inputs.formats} for name in quantized}
+    whole = {site.tensor for group in inputs.grouping.groups for site in group.inputs if site.internal}
+    amax = {
+        name: {p: 1.0 if name in whole else choose.amax(histograms[name], p) for p in inputs.formats}
+        for name in quantized
+    }
     shared = _share(amax, inputs.grouping.shared_scales)
     tensors = {name: replace(observed, amax=shared.get(name, {})) for name, observed in extremes.items()}
     return Ranges(inputs.method, inputs.samples.count, tensors)
@@ -104,15 +110,16 @@ def _restrict(group: LayerGroup, nodes: list[ir.Node], ranges: Ranges) -> LayerG
         if site.tensor in ranges.tensors and ranges.tensors[site.tensor].magnitude == 0:
             text = f"tensor {site.tensor} is zero in all calibration data, so it has no scale"
             reasons = dict.fromkeys(_QUANTIZED, text)
+    constants = [name for weight in group.weights for name in (weight.name, weight.bias)]
     for value in (value for node in nodes for value in (*node.inputs, *node.outputs) if value is not None):
-        magnitude = _magnitude(value, ranges, (group.weight.name, group.bias))
+        magnitude = _magnitude(value, ranges, constants)
         if magnitude > FLOAT16_MAX:
             text = f"tensor {value.name} reaches {magnitude:.4g}, beyond the FP16 range of {FLOAT16_MAX:.0f}"
             reasons = dict.fromkeys((Precision.FP16, *_QUANTIZED), text)
     return replace(group, excluded={**group.excluded, **reasons})
 
 
-def _magnitude(value: ir.Value, ranges: Ranges, constants: tuple[str | None, ...]) -> float:
+def _magnitude(value: ir.Value, ranges: Ranges, constants: Sequence[str | None]) -> float:
     """Largest magnitude of a tensor, or of one of the `constants`; 0 for others, such as the bounds of a Clip."""
     if value.const_value is not None:
         return float(np.abs(constant_array(value)).max(initial=0.0)) if value.name in constants else 0.0
@@ -130,7 +137,7 @@ def _extremes(inputs: CalibrationInputs, report: Callable[[int], None]) -> dict[
     session = inputs.runtime.load(_with_reductions(inputs.graph, names))
     low = np.full(len(names), np.inf)
     high = np.full(len(names), -np.inf)
-    for chunk in chunks(inputs.samples, inputs.batch):
+    for chunk in chunks_by_length(inputs.samples, inputs.batch):
         values = session.run(chunk.feeds)
         least, most, mean = (
             np.array([values[f"{name}/{kind}"] for name in names], dtype=np.float64) for kind in ("min", "max", "mean")
@@ -138,7 +145,7 @@ def _extremes(inputs: CalibrationInputs, report: Callable[[int], None]) -> dict[
         # A reduction to an extreme may skip NaN, a mean never does; but a mean may overflow where no value does.
         finite = np.isfinite(least) & np.isfinite(most) & ~np.isnan(mean)
         if not finite.all():
-            raise _not_finite(names[int(np.argmin(finite))], chunk.batch.start, chunk.end)
+            raise _not_finite(names[int(np.argmin(finite))], chunk.batch.numbers)
         low, high = np.minimum(low, least), np.maximum(high, most)
         report(chunk.end)
     if not np.all(np.isfinite(high)):
@@ -146,10 +153,10 @@ def _extremes(inputs: CalibrationInputs, report: Callable[[int], None]) -> dict[
     return {name: TensorRange(float(a), float(b)) for name, a, b in zip(names, low, high, strict=True)}
 
 
-def _not_finite(name: str, first: int, end: int) -> CalibrationError:
+def _not_finite(name: str, numbers: NDArray[np.intp]) -> CalibrationError:
     return CalibrationError(
-        f"tensor {name} is NaN or infinite for calibration samples {first} to {end - 1}: check these samples and that "
-        "the model is a sound FP32 network"
+        f"tensor {name} is NaN or infinite for calibration samples {numbers.min()} to {numbers.max()}: check these "
+        "samples and that the model is a sound FP32 network"
     )
 
 
@@ -171,7 +178,7 @@ def _with_reductions(graph: ir.Model, names: Iterable[str]) -> ir.Model:
 def _fill(inputs: CalibrationInputs, histograms: Mapping[str, Histogram], report: Callable[[int], None]) -> None:
     session = inputs.runtime.load(with_outputs(inputs.graph, list(histograms)))
     per_sample = sum(group.input_elements for group in inputs.grouping.groups)
-    for chunk in chunks(inputs.samples, max(1, min(inputs.batch, _CHUNK_ELEMENTS // max(per_sample, 1)))):
+    for chunk in chunks_by_length(inputs.samples, max(1, min(inputs.batch, _CHUNK_ELEMENTS // max(per_sample, 1)))):
         values = chunk.run(session)
         for name, histogram in histograms.items():
             histogram.add(values[name])

@@ -53,27 +53,28 @@ class Reformat:
 
 @dataclass(frozen=True)
 class Kernel:
-    """A group or a loose op: it reads tensors and writes one. Counts are for one sample."""
+    """A group or a loose op: it reads tensors and writes others. Counts are for one sample.
+
+    `reads` are tensors from outside: what attention computes between its two products never leaves the kernel.
+    `writes` maps each tensor to its elements.
+    """
 
     name: str
     reads: tuple[str, ...]
-    writes: str
+    writes: Mapping[str, int]
     input_elements: int
-    output_elements: int
     flops: int = 0
     weights: int = 0
 
     @classmethod
     def of_group(cls, group: LayerGroup) -> Kernel:
         """The kernel of a group."""
-        reads = tuple(read.tensor for read in group.inputs)
-        sizes = group.input_elements, group.output_elements, group.flops, group.weight.elements
-        return cls(group.id, reads, group.output, *sizes)
+        return cls(group.id, group.reads, group.writes, group.input_elements, group.flops, group.weight_elements)
 
     @classmethod
     def of_loose(cls, op: LooseOp) -> Kernel:
         """The kernel of an op outside every group."""
-        return cls(op.node, op.inputs, op.output, op.input_elements, op.output_elements)
+        return cls(op.node, op.inputs, op.writes, op.input_elements)
 
 
 @dataclass(frozen=True)
@@ -84,9 +85,9 @@ class Formats:
     stored: Mapping[str, Precision]
 
     def widens(self, group: LayerGroup) -> bool:
-        """Whether `group` runs in 8 bit or less and writes its output in a higher precision, at a boundary."""
+        """Whether `group` runs in 8 bit or less and writes an output in a higher precision, at a boundary."""
         computed = self.computed[group.id]
-        return computed.quantized and self.stored[group.output] is not computed
+        return computed.quantized and any(self.stored[tensor] is not computed for tensor in group.writes)
 
 
 class Dataflow:
@@ -98,10 +99,11 @@ class Dataflow:
         groups = [_without_views(Kernel.of_group(group), views) for group in grouping.groups]
         loose = [_without_views(Kernel.of_loose(op), views) for op in grouping.loose if op.output not in views]
         # What else a loose op reads is a constant, or a network input whose cast every plan pays alike.
-        known = {kernel.writes for kernel in (*groups, *loose)}.union(*tied, *(group.reads for group in groups))
+        written = (kernel.writes for kernel in (*groups, *loose))
+        known = set().union(*written, *tied, *(group.reads for group in groups))
         loose = [replace(kernel, reads=tuple(t for t in kernel.reads if t in known)) for kernel in loose]
         self.kernels = (*groups, *loose)
-        self._writer = {kernel.writes: kernel for kernel in self.kernels}
+        self._writer = {tensor: kernel for kernel in self.kernels for tensor in kernel.writes}
         self._readers: dict[str, list[Kernel]] = defaultdict(list)
         for kernel in self.kernels:
             for tensor in dict.fromkeys(kernel.reads):
@@ -119,7 +121,7 @@ class Dataflow:
         for tensor, leader in self._leader.items():
             involved[leader] |= self._involved(tensor, computed, native)
         stored = {tensor: _common(involved[leader], native[tensor]) for tensor, leader in self._leader.items()}
-        moved = {kernel.name: stored[kernel.writes] for kernel in self.kernels if kernel.name in self._moving}
+        moved = {k.name: stored[next(iter(k.writes))] for k in self.kernels if k.name in self._moving}
         return Formats({**computed, **moved}, stored)
 
     def reformats(self, formats: Formats) -> tuple[Reformat, ...]:
@@ -152,13 +154,13 @@ class Dataflow:
     def _elements(self, tensor: str) -> int:
         """Elements per sample; a network input has what the other operands of its first reader leave."""
         if tensor in self._writer:
-            return self._writer[tensor].output_elements
+            return self._writer[tensor].writes[tensor]
         reader = self._readers[tensor][0]
-        known = sum(self._writer[other].output_elements for other in reader.reads if other in self._writer)
+        known = sum(self._writer[other].writes[other] for other in reader.reads if other in self._writer)
         return (reader.input_elements - known) // sum(other not in self._writer for other in reader.reads)
 
     def _tied_to_one_scale(self, kernel: Kernel) -> bool:
-        return len({self._leader[tensor] for tensor in (kernel.writes, *kernel.reads)}) == 1
+        return len({self._leader[tensor] for tensor in (*kernel.writes, *kernel.reads)}) == 1
 
 
 def _viewed(tensor: str, views: Mapping[str, str]) -> str:
@@ -168,7 +170,7 @@ def _viewed(tensor: str, views: Mapping[str, str]) -> str:
 
 
 def _without_views(kernel: Kernel, views: Mapping[str, str]) -> Kernel:
-    return replace(kernel, reads=tuple(_viewed(tensor, views) for tensor in kernel.reads))
+    return replace(kernel, reads=tuple(dict.fromkeys(_viewed(tensor, views) for tensor in kernel.reads)))
 
 
 def _common(formats: set[Precision], otherwise: Precision) -> Precision:

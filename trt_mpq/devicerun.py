@@ -68,6 +68,11 @@ class DeviceRun:
         samples = open_samples(self._settings.eval, described.original.inputs)
         if self._settings.eval_samples is not None:
             samples = samples.take(self._settings.eval_samples)
-        metric = metric_from_name(searched.metric, has_labels=samples.has_labels, outputs=described.original.outputs)
+        metric = metric_from_name(
+            searched.metric,
+            has_labels=samples.has_labels,
+            outputs=described.original.outputs,
+            rows_per_sample=samples.rows,
+        )
         fp32 = load_graph(self._folder / described.original.path)
         return Scorer(fp32, OnnxRuntime(self._settings.threads), samples, metric, described.batch).score_session

@@ -51,6 +51,7 @@ DEPENDENCIES = (
     Dependency("typer", ("typer",), "the command line", "pip install trt-mpq", required=True),
     Dependency("jinja2", ("jinja2",), "the HTML report", "pip install trt-mpq", required=True),
     Dependency("torch", ("torch",), "hessian sensitivity through autograd", "pip install 'trt-mpq[torch]'"),
+    Dependency("transformers", ("transformers",), "exporting Hugging Face folders", "pip install 'trt-mpq[hf]'"),
     Dependency("PIL", ("pillow",), "image folders as data", "pip install 'trt-mpq[images]'"),
     Dependency("sklearn", ("scikit-learn",), "trt-mpq demo", "pip install 'trt-mpq[demo]'"),
     Dependency(

@@ -99,8 +99,8 @@ class Searched:
 
 
 def write_network(network: CalibratedNetwork, samples: Samples, folder: Path) -> None:
-    """Write `network` and the first of `samples` into the run folder."""
-    _write_samples(samples, folder / SAMPLES)
+    """Write `network` and the first rows of `samples` into the run folder."""
+    _write_samples(samples.single_rows(), folder / SAMPLES)
     write_text(folder / NETWORK, to_stored_json(network, CalibratedNetwork))
 
 

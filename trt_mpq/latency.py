@@ -119,8 +119,9 @@ class LatencyModel(Latency):
             yield reformat.reader, self._stream_ms(reformat.moved_bits) + self._launch_ms
 
     def _kernel_ms(self, kernel: Kernel, formats: Formats) -> float:
-        precision, written = formats.computed[kernel.name], formats.stored[kernel.writes]
-        bits = kernel.input_elements * precision.bits + kernel.output_elements * written.bits
+        precision = formats.computed[kernel.name]
+        written = sum(count * formats.stored[tensor].bits for tensor, count in kernel.writes.items())
+        bits = kernel.input_elements * precision.bits + written
         memory_ms = self._stream_ms(bits, once=kernel.weights * precision.bits)
         rate = self._target.peak_tops[_arithmetic(precision)] * 1e12 * self._target.compute_efficiency
         return max(kernel.flops * self._batch / rate * 1e3, memory_ms) + self._launch_ms
@@ -144,7 +145,7 @@ def weight_bytes(plan: PrecisionPlan, grouping: Grouping, other_parameters: int)
         other_parameters: Number of parameters outside the groups' weights: FP16, or FP32 in an all-FP32 plan.
     """
     precisions = plan.as_dict()
-    bits = sum(group.weight.elements * precisions[group.id].bits for group in grouping.groups)
+    bits = sum(group.weight_elements * precisions[group.id].bits for group in grouping.groups)
     return (bits + other_parameters * high_precision(plan).bits + 7) // 8
 
 

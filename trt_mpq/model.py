@@ -1,8 +1,9 @@
 """Model preparation: from whatever an exporter wrote to one FP32 graph that every later stage reads.
 
 The prepared graph has opset 13 or later, no functions, no Constant, Identity or Dropout nodes, BatchNorm
-folded into the weights before it, inferred shapes, and a unique name on every node. Names of inputs,
-outputs, nodes and initializers that survive are kept; numerics change by rounding in folded weights only.
+folded into the weights before it, attention in the form of `groups.normal_form`, inferred shapes, and a unique
+name on every node. Names of inputs, outputs, nodes and initializers that survive are kept; numerics change by
+rounding in folded weights only, and in rows of attention that are masked altogether.
 Nothing else is rewritten: onnxscript's full optimizer would also merge Clip with Relu, replace Flatten by
 Reshape and share equal initializers, which later stages would have to undo.
 """
@@ -21,6 +22,7 @@ from onnx_ir.passes import common as passes
 
 from trt_mpq import admission, onnx_api
 from trt_mpq.errors import ModelError, RunFolderError
+from trt_mpq.groups.normal_form import to_normal_form
 from trt_mpq.opset import convert_opset, opset_of
 from trt_mpq.types import Model, TensorSpec
 
@@ -153,6 +155,7 @@ def _simplify(graph: ir.Model) -> None:
     )
     _lift_constants(graph)
     passes.IdentityEliminationPass()(graph)
+    to_normal_form(graph.graph)
     passes.RemoveUnusedNodesPass()(graph)
     _name_nodes(graph)
     _unshare_vectors(graph.graph)

@@ -134,7 +134,8 @@ def _latency(found: Findings) -> data.LatencyFigures:
 
 
 def _size(found: Findings) -> data.SizeFigures:
-    other = found.model.parameters - sum({g.weight.name: g.weight.elements for g in found.grouping.groups}.values())
+    weights = {weight.name: weight.elements for group in found.grouping.groups for weight in group.weights}
+    other = found.model.parameters - sum(weights.values())
     uniform = {p: weight_bytes(plan, found.grouping, other) for p, plan in _uniform_plans(found).items()}
     return data.SizeFigures(
         fp32=weight_bytes(_fp32_plan(found), found.grouping, other),
@@ -181,12 +182,12 @@ def _rows(found: Findings) -> tuple[data.GroupRow, ...]:
             index=group.index,
             op_type=group.op_type,
             followers=found.followers[group.id],
-            weight_shape=group.weight.shape,
+            weight_shapes=tuple(weight.shape for weight in group.weights),
             precision=precisions[group.id],
             reason=_reason(found, group, precisions[group.id]),
             sensitivity=_sensitivity(found.ranking, group),
             flops=group.flops,
-            weight_bytes=group.weight.elements * precisions[group.id].bits // 8,
+            weight_bytes=group.weight_elements * precisions[group.id].bits // 8,
             latency_ms=chosen[group.id],
             fp16_latency_ms=baseline[group.id],
         )

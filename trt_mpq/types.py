@@ -68,8 +68,8 @@ class Model:
 class QuantizedInput:
     """One place where a group reads an activation that an 8-bit plan quantizes.
 
-    `node` reads `tensor` as its input number `index`. `role` is "input" for the weighted op's data
-    input and "residual" for the other operand of a fused skip Add.
+    `node` reads `tensor` as its input number `index`. `role` is "input" for a weighted op's data input, "residual"
+    for the other operand of a fused skip Add, and in attention "query", "key", "value" or "probabilities".
     """
 
     tensor: str
@@ -77,14 +77,33 @@ class QuantizedInput:
     index: int
     role: str
 
+    @property
+    def internal(self) -> bool:
+        """Whether the group itself writes the tensor, as attention does its probabilities."""
+        return self.role == "probabilities"
+
 
 @dataclass(frozen=True)
 class Weight:
-    """A constant operand: initializer `name` of `shape`, quantized per `axis` (None: per tensor)."""
+    """A constant operand: initializer `name` of `shape`, quantized per `axis` (None: per tensor).
+
+    Attributes:
+        name: The initializer.
+        shape: Its shape.
+        axis: Axis with one scale per index, or None.
+        node: The anchor, which reads it as its second input.
+        bias: Initializer that is added per output channel by the anchor or right behind it, or None.
+        output: Tensor written by the anchor itself.
+        channel_axis: Axis of `output` that holds output channels.
+    """
 
     name: str
     shape: tuple[int, ...]
     axis: int | None
+    node: str
+    bias: str | None
+    output: str
+    channel_axis: int
 
     @property
     def elements(self) -> int:
@@ -100,19 +119,16 @@ class LayerGroup:
     """What TensorRT fuses into one kernel, and which therefore shares one precision.
 
     Attributes:
-        id: Name of the anchor node, unique in the model.
+        id: Name of its first node, unique in the model.
         index: Position in network order.
-        op_type: Conv, ConvTranspose, Gemm or MatMul.
-        nodes: The anchor, then its fused followers in order.
-        weight: The anchor's constant operand.
-        bias: Initializer added per output channel, or None.
-        anchor_output: Tensor written by the anchor node itself.
-        output: Tensor written by the last fused node.
-        channel_axis: Axis of `anchor_output` that holds output channels.
+        op_type: Conv, ConvTranspose, Gemm or MatMul; Attention for softmax(Q K) V.
+        nodes: All nodes; each anchor, then its fused followers in order.
+        weights: The constant operand of every anchor: one, several for matrix products of one tensor, which run
+            as one product (Q, K and V), none for attention.
         inputs: Activations to quantize when the group runs in 8 bit or less.
+        writes: Tensors that later nodes or the user read, to their elements for one sample.
         flops: Multiply-adds times two, for one sample.
-        input_elements: Activation elements read, for one sample, residual included.
-        output_elements: Elements written, for one sample.
+        input_elements: Activation elements read from outside, for one sample, residual included.
         excluded: Precision to the reason why the group may not run in it.
     """
 
@@ -120,16 +136,39 @@ class LayerGroup:
     index: int
     op_type: str
     nodes: tuple[str, ...]
-    weight: Weight
-    bias: str | None
-    anchor_output: str
-    output: str
-    channel_axis: int
+    weights: tuple[Weight, ...]
     inputs: tuple[QuantizedInput, ...]
+    writes: Mapping[str, int]
     flops: int
     input_elements: int
-    output_elements: int
     excluded: Mapping[Precision, str] = field(default_factory=dict)
+
+    @property
+    def weight(self) -> Weight:
+        """The weight of a group that has exactly one; ValueError for others."""
+        (weight,) = self.weights
+        return weight
+
+    @property
+    def output(self) -> str:
+        """What a group with exactly one output writes; ValueError for others."""
+        (output,) = self.writes
+        return output
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Activations read from outside the group, each once, in the order of `inputs`."""
+        return tuple(dict.fromkeys(site.tensor for site in self.inputs if not site.internal))
+
+    @property
+    def weight_elements(self) -> int:
+        """Number of values in all weights."""
+        return sum(weight.elements for weight in self.weights)
+
+    @property
+    def output_elements(self) -> int:
+        """Elements written, for one sample."""
+        return sum(self.writes.values())
 
     def allows(self, precision: Precision) -> bool:
         """Whether the group may run in `precision`."""
@@ -138,14 +177,28 @@ class LayerGroup:
 
 @dataclass(frozen=True)
 class LooseOp:
-    """A node outside every group: it runs in the high precision, in a kernel of its own."""
+    """A node outside every group: it runs in the high precision, in a kernel of its own.
+
+    `writes` maps the tensors it writes to their elements for one sample. `reason` says why a product or a table
+    look-up is outside; it is None for operators that no group is made for.
+    """
 
     node: str
     op_type: str
     inputs: tuple[str, ...]
-    output: str
+    writes: Mapping[str, int]
     input_elements: int
-    output_elements: int
+    reason: str | None = None
+
+    @property
+    def output(self) -> str:
+        """The first tensor it writes."""
+        return next(iter(self.writes))
+
+    @property
+    def output_elements(self) -> int:
+        """Elements written, for one sample."""
+        return sum(self.writes.values())
 
 
 @dataclass(frozen=True)

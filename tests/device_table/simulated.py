@@ -39,7 +39,7 @@ def residual_network(blocks: int, seed: int, *, without_int8: Collection[str] = 
         middle = add(f"b{i}a", [trunk], (size, inner), int(rng.uniform(1, 9) * 10**8))
         trunk = add(f"b{i}b", [middle, trunk], (inner + size, size), int(rng.uniform(1, 9) * 10**8))
     add("head", ["pool.out"], (512, 1000), 10**6)
-    return make_grouping(groups, [LooseOp("pool", "GlobalAveragePool", (trunk,), "pool.out", size, 512)])
+    return make_grouping(groups, [LooseOp("pool", "GlobalAveragePool", (trunk,), {"pool.out": 512}, size)])
 
 
 @dataclass

@@ -12,6 +12,7 @@ from onnx import TensorProto, helper
 
 from tests.networks import NETWORKS, Builder, sample_input
 from tests.prepared import Prepared, prepare
+from tests.transformers import TRANSFORMERS
 from trt_mpq.emit import Emitter
 from trt_mpq.runtime.base import Arrays
 from trt_mpq.types import Precision, PrecisionPlan
@@ -58,7 +59,7 @@ def rename(proto: onnx.ModelProto, old: str, new: str) -> None:
                     names[i] = new
 
 
-ALL_NETWORKS = {**NETWORKS, "crossroads": crossroads}
+ALL_NETWORKS = {**NETWORKS, **TRANSFORMERS, "crossroads": crossroads}
 
 
 @cache

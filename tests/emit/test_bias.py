@@ -92,7 +92,7 @@ def test_a_correction_adds_itself_to_every_output_channel(name: str) -> None:
     x = {"input": normal(3, *(size for size in layer.model.inputs[0].shape[1:] if isinstance(size, int)))}
     delta = np.linspace(-2, 2, 8).astype(np.float32)
     changed = layer.graph.clone()
-    add_to_bias(changed.graph, group, delta)
+    add_to_bias(changed.graph, group, group.weight, delta)
     onnx.checker.check_model(ir.to_proto(changed), full_check=True)
     before, after = (
         RUNTIME.load(with_outputs(graph, [biased(graph)])).run(x)[biased(graph)] for graph in (layer.graph, changed)
@@ -109,8 +109,9 @@ def biased(graph: ir.Model) -> str:
 
 def test_a_matmul_without_bias_refuses_a_correction() -> None:
     network = prepare(crossroads())
-    with pytest.raises(ValueError, match="group plain is a MatMul without a bias"):
-        add_to_bias(network.graph.clone().graph, network.grouping.by_id("plain"), np.zeros(24, np.float32))
+    plain = network.grouping.by_id("plain")
+    with pytest.raises(ValueError, match="plain is a MatMul without a bias"):
+        add_to_bias(network.graph.clone().graph, plain, plain.weight, np.zeros(24, np.float32))
 
 
 def shared_bias() -> onnx.ModelProto:
@@ -126,7 +127,8 @@ def shared_bias() -> onnx.ModelProto:
 def test_a_shared_bias_is_corrected_for_one_group_only() -> None:
     layers = prepare(shared_bias())
     graph = layers.graph.clone()
-    add_to_bias(graph.graph, layers.grouping.by_id("first"), np.ones(8, np.float32))
+    group = layers.grouping.by_id("first")
+    add_to_bias(graph.graph, group, group.weight, np.ones(8, np.float32))
     x = {"input": normal(2, 3, 6, 6)}
     names = ["first.add.out"]
     before, after = (RUNTIME.load(with_outputs(g, names)).run(x)["first.add.out"] for g in (layers.graph, graph))
@@ -153,7 +155,8 @@ def test_a_correction_does_not_overwrite_a_constant_of_its_name() -> None:
     layer = network(conv_with_bias)
     graph = layer.graph.clone()
     taken = add_constant(graph.graph, "layer_corrected_bias", np.zeros(3, np.float32))
-    add_to_bias(graph.graph, layer.grouping.groups[0], np.ones(8, np.float32))
+    group = layer.grouping.groups[0]
+    add_to_bias(graph.graph, group, group.weight, np.ones(8, np.float32))
     bias = next(iter(graph.graph)).inputs[2]
     assert bias is not taken
     assert bias is not None

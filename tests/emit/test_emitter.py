@@ -68,14 +68,17 @@ def expected_reads(name: str, plan: PrecisionPlan) -> list[tuple[str, int, ir.Da
     nodes = {node.name: node for node in prepared(name).graph.graph}
     reads = []
     for group in prepared(name).grouping.groups:
-        if plan[group.id] in CODES:
-            reads += [(group.id, 0), (group.id, 1)]
+        if plan[group.id] in CODES and group.op_type == "Attention":
+            products = [member for member in group.nodes if nodes[member].op_type == "MatMul"]
+            reads += [(product, operand) for product in products for operand in (0, 1)]
+        elif plan[group.id] in CODES:
+            reads += [(weight.node, operand) for weight in group.weights for operand in (0, 1)]
             written = {nodes[member].outputs[0].name for member in group.nodes}
             for member in group.nodes[1:]:
                 operands = [value for value in nodes[member].inputs if value is not None and value.const_value is None]
                 if nodes[member].op_type == "Add" and len(operands) == 2:
-                    (residual,) = [i for i, value in enumerate(nodes[member].inputs) if value.name not in written]
-                    reads.append((member, residual))
+                    outside = [i for i, value in enumerate(nodes[member].inputs) if value.name not in written]
+                    reads += [(member, residual) for residual in outside]
     by_node = {member: group.id for group in prepared(name).grouping.groups for member in group.nodes}
     return [(node, index, CODES[plan[by_node[node]]]) for node, index in reads]
 
@@ -227,7 +230,8 @@ def test_weights_of_the_weak_flavour_fold_to_the_codes_of_the_strong_one(name: s
         if node.op_type == "DequantizeLinear" and node.inputs[0].producer().inputs[0].const_value is not None
         for reader, index in node.outputs[0].uses()
     }
-    assert stored.keys() == folded.keys() == {(group.id, 1) for group in prepared(name).grouping.groups}
+    weights = [weight for group in prepared(name).grouping.groups for weight in group.weights]
+    assert stored.keys() == folded.keys() == {(weight.node, 1) for weight in weights}
     weak.graph.outputs.extend(dict.fromkeys(folded.values()))
     for level in ("ORT_DISABLE_ALL", "ORT_ENABLE_ALL"):
         codes = run_plainly(weak, feeds(name), level)

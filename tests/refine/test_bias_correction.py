@@ -9,6 +9,7 @@ import onnx
 import onnx_ir as ir
 import pytest
 
+from tests.emit import examples as emission
 from tests.networks import NETWORKS, Builder, mlp, residual_cnn
 from tests.prepared import RUNTIME, Prepared, normal, prepare
 from tests.sensitivity.examples import fix_batch
@@ -46,7 +47,7 @@ def plan_of(prepared: Prepared, precision: Precision) -> PrecisionPlan:
 
 
 def channel_means(group: LayerGroup, values: Array) -> np.ndarray:
-    axis = group.channel_axis % values.ndim
+    axis = group.weight.channel_axis % values.ndim
     return values.mean(axis=tuple(a for a in range(values.ndim) if a != axis), dtype=np.float64)
 
 
@@ -56,7 +57,7 @@ def quantized_output(
     """What the group's operator computes under `plan`, before FP16 rounds it."""
     graph = Emitter(prepared.graph, prepared.grouping, ranges, corrections).reference(plan)
     names = {output.name for node in graph.graph for output in node.outputs}
-    name = next(n for n in (f"{group.anchor_output}_exact", group.anchor_output) if n in names)
+    name = next(n for n in (f"{group.weight.output}_exact", group.weight.output) if n in names)
     return RUNTIME.load(with_outputs(graph, [name])).run({prepared.model.inputs[0].name: values})[name]
 
 
@@ -67,7 +68,7 @@ def with_shifts(prepared: Prepared, graph: ir.Model, shifts: Corrections) -> onn
         group = prepared.grouping.by_id(name)
         index, node = next((i, n) for i, n in enumerate(proto.graph.node) if n.name == biased_node(prepared, group))
         rank = 4 if group.op_type.startswith("Conv") else 2
-        content = shift.reshape([-1 if axis == group.channel_axis % rank else 1 for axis in range(rank)])
+        content = shift.reshape([-1 if axis == group.weight.channel_axis % rank else 1 for axis in range(rank)])
         proto.graph.initializer.append(onnx.numpy_helper.from_array(content, f"{name}_shift"))
         output = node.output[0]
         node.output[0] = f"{output}_unshifted"
@@ -76,7 +77,7 @@ def with_shifts(prepared: Prepared, graph: ir.Model, shifts: Corrections) -> onn
 
 
 def biased_node(prepared: Prepared, group: LayerGroup) -> str:
-    readers = [n.name for n in prepared.graph.graph if group.bias in [v.name for v in n.inputs if v is not None]]
+    readers = [n.name for n in prepared.graph.graph if group.weight.bias in [v.name for v in n.inputs if v is not None]]
     return readers[0] if group.op_type == "MatMul" else group.id
 
 
@@ -116,7 +117,7 @@ def test_after_the_correction_every_channel_has_its_fp32_mean(name):
     corrections = corrected(prepared, values, INT4)
     improved = []
     for group in prepared.grouping.groups:
-        exact = channel_means(group, prepared.tensors(values, group.anchor_output)[group.anchor_output])
+        exact = channel_means(group, prepared.tensors(values, group.weight.output)[group.weight.output])
         before, after = (
             np.abs(channel_means(group, quantized_output(prepared, ranges, c, plan, group, values)) - exact)
             for c in ({}, corrections)
@@ -186,7 +187,7 @@ def test_a_bias_that_two_groups_share_is_corrected_for_each():
     x = b.relu("fc1.relu", b.node("Add", "fc1.add", [b.node("MatMul", "fc1", ["input", weights[0]]), shared]))
     b.node("Add", "fc2.add", [b.node("MatMul", "fc2", [x, weights[1]]), shared])
     prepared = prepare(b.model((32,), (32,)))
-    assert [group.bias for group in prepared.grouping.groups] == ["shared.bias"] * 2
+    assert [group.weight.bias for group in prepared.grouping.groups] == ["shared.bias"] * 2
     assert_means_are_restored(prepared)
 
 
@@ -194,7 +195,7 @@ def test_a_convolution_without_a_bias_gets_one():
     b = Builder(0)
     b.conv("last", b.relu("first.relu", b.conv("first", "input", (3, 16), bias=False)), (16, 16), bias=False)
     prepared = prepare(b.model((3, 8, 8), (16, 8, 8)))
-    assert all(group.bias is None for group in prepared.grouping.groups)
+    assert all(group.weight.bias is None for group in prepared.grouping.groups)
     assert_means_are_restored(prepared, normal(16, 3, 8, 8))
 
 
@@ -250,3 +251,23 @@ def test_corrections_survive_the_disk(tmp_path):
     assert all(np.array_equal(loaded[key], found[key]) for key in found)
     save_corrections(tmp_path / "empty.npz", {})
     assert corrections_from_file(tmp_path / "empty.npz") == {}
+
+
+def test_every_product_of_a_transformer_is_corrected() -> None:
+    """Joined products one by one; attention has nothing to correct, a product without a bias no place for it."""
+    transformer, ids = emission.prepared("gpt"), emission.feeds("gpt", 24)["input"]
+    found = corrected(transformer, ids, INT4)
+    assert {anchor for anchor, _ in found} == {"qkv", "out", "up", "down"}
+    transformer, ids = emission.prepared("bert"), emission.feeds("bert", 24)["input"]
+    found = corrected(transformer, ids, INT4)
+    weights = {weight.node: weight for group in transformer.grouping.groups for weight in group.weights}
+    assert {anchor for anchor, _ in found} == weights.keys() == {"query", "key", "value", "out", "up", "down", "head"}
+    ranges = transformer.calibrated(transformer.samples(ids))
+    exact = transformer.tensors(ids, "output")["output"].mean(axis=0)
+    shifts = []
+    for corrections in ({}, found):
+        graph = Emitter(transformer.graph, transformer.grouping, ranges, corrections).reference(
+            plan_of(transformer, INT4)
+        )
+        shifts.append(float(np.abs(RUNTIME.load(graph).run({"input": ids})["output"].mean(axis=0) - exact).max()))
+    assert shifts[1] < 0.02 < shifts[0]

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.emit import examples as emission
 from tests.networks import Builder, depthwise_cnn, residual_cnn, shared_maxpool
 from tests.prepared import QUANTIZED, RUNTIME, Prepared, normal, prepare
 from trt_mpq.calibrate import CalibrationInputs, calibrate
@@ -200,3 +201,12 @@ def test_a_badly_scaled_network_loses_less(precision):
         return float(np.mean((found - exact) ** 2) / np.mean(exact**2))
 
     assert error(graph) < 0.5 * error(prepared.graph)
+
+
+def test_a_transformer_has_nothing_to_equalize() -> None:
+    """Groups with several weights or none are passed over."""
+    for name in ("vit", "conv_attention"):
+        network = emission.prepared(name)
+        graph, pairs = equalize(network.graph, network.grouping)
+        assert pairs == ()
+        assert ir.to_proto(graph) == ir.to_proto(network.graph)

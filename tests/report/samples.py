@@ -102,7 +102,7 @@ def _rows(rng: random.Random, count: int, ladder: Sequence[Precision], wide_shar
                 index=i,
                 op_type="Conv" if i < count - 1 else "Gemm",
                 followers=("Relu",) if i % 2 == 0 else ("Add", "Relu"),
-                weight_shape=(32, 16, 3, 3),
+                weight_shapes=((32, 16, 3, 3),),
                 precision=precision,
                 reason="too sensitive for the target" if wide else "within the accuracy budget",
                 sensitivity={p: sensitivity * (1 + 40 * DAMAGE[p]) for p in narrow},

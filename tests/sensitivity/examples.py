@@ -44,15 +44,11 @@ def _group(node: ir.Node, index: int) -> LayerGroup:
         index=index,
         op_type=node.op_type,
         nodes=(node.name,),
-        weight=Weight(weight.name, tuple(weight.shape), axis),
-        bias=None,
-        anchor_output=node.outputs[0].name,
-        output=node.outputs[0].name,
-        channel_axis=1,
+        weights=(Weight(weight.name, tuple(weight.shape), axis, node.name, None, node.outputs[0].name, 1),),
         inputs=(QuantizedInput(data.name, node.name, 0, "input"),),
+        writes={node.outputs[0].name: 1},
         flops=1,
         input_elements=1,
-        output_elements=1,
     )
 
 

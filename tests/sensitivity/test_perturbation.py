@@ -46,7 +46,12 @@ def test_noise_reaches_one_reader_of_a_shared_tensor_and_weight(twins: ir.Model)
     left, _ = one_group_per_layer(twins).groups
     x, noise = RANDOM.standard_normal((2, 5, 3)).astype(np.float32)
     weight = WEIGHT + 1
-    feeds = {"x": x, weight_feed(left): weight, noise_feed(left, 0): noise, NOISE_SCALE: np.float32(0.5) * np.ones(())}
+    feeds = {
+        "x": x,
+        weight_feed(left.weight): weight,
+        noise_feed(left, 0): noise,
+        NOISE_SCALE: np.float32(0.5) * np.ones(()),
+    }
     feeds = {name: np.asarray(value, np.float32) for name, value in feeds.items()}
     outputs = OnnxRuntime(1).load(add_noise(twins, left)).run(feeds)
     np.testing.assert_allclose(outputs["left_out"], (x + 0.5 * noise) @ weight, rtol=1e-5, atol=1e-5)
@@ -59,7 +64,7 @@ def test_open_weights_fed_with_themselves_change_nothing(build: object) -> None:
     model, feeds = ir.from_proto(proto), sample_input(proto, 3)
     groups = one_group_per_layer(model).groups
     before = OnnxRuntime(1).load(model).run(feeds)
-    weights = {weight_feed(group): weight_of(model, group) for group in groups}
+    weights = {weight_feed(g.weight): weight_of(model, g.weight) for g in groups}
     after = OnnxRuntime(1).load(open_weights(model, groups)).run(feeds | weights)
     np.testing.assert_allclose(after["output"], before["output"], rtol=1e-5, atol=1e-6)
     assert [value.name for value in model.graph.inputs] == ["input"]

@@ -1,4 +1,4 @@
-"""Where bias corrections go: the constant that a group adds per output channel."""
+"""Where bias corrections go: the constant that is added per output channel behind a weighted operator."""
 
 from __future__ import annotations
 
@@ -7,21 +7,26 @@ import onnx_ir as ir
 
 from trt_mpq.graph_edit import add_constant, constant_array, node_by_name
 from trt_mpq.numerics import FloatArray
-from trt_mpq.types import LayerGroup
+from trt_mpq.types import LayerGroup, Weight
 
 _BIAS_INPUT = 2
 """Where Conv, ConvTranspose and Gemm read their bias."""
 
 
-def add_to_bias(graph: ir.Graph, group: LayerGroup, delta: FloatArray) -> None:
-    """Add `delta`, shape ``(output channels,)``, to what `group` adds per output channel.
+def takes_bias(graph: ir.Graph, weight: Weight) -> bool:
+    """Whether there is a bias behind the weight, or its operator has an input for one, which MatMul has not."""
+    return weight.bias is not None or node_by_name(graph, weight.node).op_type != "MatMul"
 
-    The group gets a bias of its own, also where several groups shared one.
+
+def add_to_bias(graph: ir.Graph, group: LayerGroup, weight: Weight, delta: FloatArray) -> None:
+    """Add `delta`, shape ``(output channels,)``, to what `group` adds per output channel behind its `weight`.
+
+    The anchor gets a bias of its own, also where several shared one.
 
     Raises:
-        ValueError: The group is a MatMul without a bias Add, which has no place for one.
+        ValueError: The anchor is a MatMul without a bias Add, which has no place for one.
     """
-    node, index = _bias_input(graph, group)
+    node, index = bias_input(graph, group, weight)
     bias = node.inputs[index] if index < len(node.inputs) else None
     content = np.zeros(delta.shape, np.float32) if bias is None else constant_array(bias)
     if node.op_type == "Gemm":
@@ -29,21 +34,25 @@ def add_to_bias(graph: ir.Graph, group: LayerGroup, delta: FloatArray) -> None:
         node.attributes["beta"] = ir.AttrFloat32("beta", 1.0)
     shifted = content + delta.reshape(_broadcast_shape(content, delta))
     node.resize_inputs(max(len(node.inputs), index + 1))
-    node.replace_input_with(index, add_constant(graph, f"{group.id}_corrected_bias", shifted.astype(np.float32)))
+    node.replace_input_with(index, add_constant(graph, f"{weight.node}_corrected_bias", shifted.astype(np.float32)))
 
 
-def _bias_input(graph: ir.Graph, group: LayerGroup) -> tuple[ir.Node, int]:
-    """The node and input number that read the group's bias, or would read one."""
-    if group.bias is None:
-        if group.op_type == "MatMul":
-            raise ValueError(f"group {group.id} is a MatMul without a bias: it cannot take one")
-        return node_by_name(graph, group.id), _BIAS_INPUT
-    nodes = (node_by_name(graph, name) for name in group.nodes)
+def bias_input(graph: ir.Graph, group: LayerGroup, weight: Weight) -> tuple[ir.Node, int]:
+    """The node and input number that read the bias of `weight`, or would read one.
+
+    Raises:
+        ValueError: Nothing could read one.
+    """
+    if weight.bias is None:
+        if not takes_bias(graph, weight):
+            raise ValueError(f"{weight.node} is a MatMul without a bias: it cannot take one")
+        return node_by_name(graph, weight.node), _BIAS_INPUT
+    nodes = (node_by_name(graph, name) for name in group.nodes[group.nodes.index(weight.node) :])
     return next(
         (node, index)
         for node in nodes
         for index, value in enumerate(node.inputs)
-        if value is not None and value.name == group.bias
+        if value is not None and value.name == weight.bias
     )
 
 

@@ -15,15 +15,15 @@ from trt_mpq.errors import ModelError
 from trt_mpq.graph_edit import add_constant, constant_array
 from trt_mpq.numerics import FloatArray, fake_quantize_weights, round_to_half
 from trt_mpq.opset import convert_opset
-from trt_mpq.types import Grouping, LayerGroup, Precision, PrecisionPlan, Ranges
+from trt_mpq.types import Grouping, Precision, PrecisionPlan, Ranges, Weight
 
 NodesByName = Mapping[str, ir.Node]
 
-WeightWriter = Callable[[ir.Graph, ir.Node, LayerGroup, Precision], ir.Value]
+WeightWriter = Callable[[ir.Graph, ir.Node, Weight, Precision], ir.Value]
 """Gives the constant (or dequantized codes) that a node of a quantized group reads as its weight."""
 
 BiasCorrections = Mapping[tuple[str, Precision], FloatArray]
-"""(group id, precision) to what is added to the group's bias, shape ``(output channels,)``."""
+"""(anchor, precision) to what is added to the bias there, shape ``(output channels,)``."""
 
 WEAK_OPSET = 17
 """The newest opset TensorRT 8.6 reads."""
@@ -140,9 +140,10 @@ class Emitter:
         model.metadata_props["trt_mpq.flavour"] = flavour
         model.metadata_props["trt_mpq.deployable"] = str(all(p.deployable for p in plan.counts())).lower()
         for group, precision in quantizers.quantized_groups(self._grouping, plan):
-            delta = self._corrections.get((group.id, precision))
-            if delta is not None:
-                add_to_bias(model.graph, group, delta)
+            for weight in group.weights:
+                delta = self._corrections.get((weight.node, precision))
+                if delta is not None:
+                    add_to_bias(model.graph, group, weight, delta)
         return model
 
     def _rounded(self, constant: ir.Value) -> FloatArray:
@@ -153,23 +154,21 @@ class Emitter:
             self._folded[key] = round_to_half(constant_array(constant))
         return self._folded[key]
 
-    def _folded_weight(self, graph: ir.Graph, node: ir.Node, group: LayerGroup, precision: Precision) -> ir.Value:
-        weight = group.weight
+    def _folded_weight(self, graph: ir.Graph, node: ir.Node, weight: Weight, precision: Precision) -> ir.Value:
         key = (weight.name, precision)
         if key not in self._folded:
             content = constant_array(self._graph.graph.initializers[weight.name])
             self._folded[key] = fake_quantize_weights(content, weight.axis, precision)
         return add_constant(graph, f"{weight.name}_{precision}", self._folded[key])
 
-    def _stored_weight(self, graph: ir.Graph, node: ir.Node, group: LayerGroup, precision: Precision) -> ir.Value:
-        source = self._graph.graph.initializers[group.weight.name]
+    def _stored_weight(self, graph: ir.Graph, node: ir.Node, weight: Weight, precision: Precision) -> ir.Value:
+        source = self._graph.graph.initializers[weight.name]
         return quantizers.insert_stored_weight(
-            graph, source, group.weight.axis, precision, instead_of=_input(node, WEIGHT_INPUT), before=node
+            graph, source, weight.axis, precision, instead_of=_input(node, WEIGHT_INPUT), before=node
         )
 
-    def _quantized_weight(self, graph: ir.Graph, node: ir.Node, group: LayerGroup, precision: Precision) -> ir.Value:
-        weight = _input(node, WEIGHT_INPUT)
-        return quantizers.insert_weight_qdq(graph, weight, group.weight.axis, precision, before=node)
+    def _quantized_weight(self, graph: ir.Graph, node: ir.Node, weight: Weight, precision: Precision) -> ir.Value:
+        return quantizers.insert_weight_qdq(graph, _input(node, WEIGHT_INPUT), weight.axis, precision, before=node)
 
     def _quantized(
         self, model: ir.Model, nodes: NodesByName, plan: PrecisionPlan, weight: WeightWriter, read: QuantizerWriter
@@ -181,11 +180,12 @@ class Emitter:
     def _replace_weights(self, graph: ir.Graph, nodes: NodesByName, plan: PrecisionPlan, write: WeightWriter) -> None:
         made: dict[tuple[ir.Value, Precision], ir.Value] = {}
         for group, precision in quantizers.quantized_groups(self._grouping, plan):
-            node = nodes[group.id]
-            key = (_input(node, WEIGHT_INPUT), precision)
-            if key not in made:
-                made[key] = write(graph, node, group, precision)
-            node.replace_input_with(WEIGHT_INPUT, made[key])
+            for weight in group.weights:
+                node = nodes[weight.node]
+                key = (_input(node, WEIGHT_INPUT), precision)
+                if key not in made:
+                    made[key] = write(graph, node, weight, precision)
+                node.replace_input_with(WEIGHT_INPUT, made[key])
 
     def _quantize_reads(self, graph: ir.Graph, nodes: NodesByName, plan: PrecisionPlan, write: QuantizerWriter) -> None:
         made: dict[tuple[ir.Value, Precision], ir.Value] = {}

@@ -1,9 +1,10 @@
 """The quantizers a plan needs, and how each flavour writes one.
 
 Placement (TensorRT developer guide, "Q/DQ placement recommendations"): every group that runs in 8 bit
-or less quantizes its anchor's data input, its constant weight, and the residual operand of the skip
-Add it has absorbed; outputs are left alone. One tensor has one quantizer per format, shared by all
-reads that want it, so DQ followed by Q never arises.
+or less quantizes its anchors' data input, their constant weights, and the residual operand of the skip
+Add it has absorbed; attention quantizes the four operands of its two products, right in front of them.
+Outputs are left alone. One tensor has one quantizer per format, shared by all reads that want it, so DQ
+followed by Q never arises.
 """
 
 from __future__ import annotations
@@ -128,10 +129,17 @@ def _insert_clip(graph: ir.Graph, step: _Chain, value: ir.Value, precision: Prec
 
 
 def _reach(value: ir.Value) -> tuple[float, float]:
-    """Bounds of what a tensor can hold, where the node that writes it is a Relu or a Clip."""
+    """Bounds of what a tensor can hold, where the node that writes it is a Relu, a Clip or a Softmax.
+
+    Rounding to FP16 in between moves a bound by far less than what `_E4M3_REACH` leaves room for.
+    """
     node = value.producer()
+    while node is not None and node.op_type == "Cast" and node.inputs[0] is not None:
+        node = node.inputs[0].producer()
     if node is not None and node.op_type == "Relu":
         return 0.0, np.inf
+    if node is not None and node.op_type == "Softmax":
+        return 0.0, 1.0
     if node is not None and node.op_type == "Clip":
         bounds = dict(enumerate(node.inputs))
         return _constant_or(bounds.get(1), -np.inf), _constant_or(bounds.get(2), np.inf)

@@ -115,13 +115,14 @@ class _Order:
 
     @classmethod
     def of(cls, grouping: Grouping, nodes: Collection[str] | None) -> _Order:
-        """Constants of a group stand where its anchor stands: ranges often begin with a weight."""
+        """Constants stand where their anchor stands: ranges often begin with a weight."""
         groups = grouping.groups
         if nodes is None:
             positions = {node: index for index, group in enumerate(groups) for node in group.nodes}
         else:
             positions = {node: index for index, node in enumerate(nodes)}
-        constants = [(name, group.id) for group in groups for name in (group.weight.name, group.bias) if name]
+        weights = [weight for group in groups for weight in group.weights]
+        constants = [(name, weight.node) for weight in weights for name in (weight.name, weight.bias) if name]
         places = {name: positions[anchor] for name, anchor in constants if anchor in positions}
         return cls({*positions, *places, *(loose.node for loose in grouping.loose)}, {**places, **positions})
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
+from trt_mpq.admission import WEIGHTED_OPS
 from trt_mpq.errors import ModelError
 from trt_mpq.groups.shapes import elements, is_constant, shape_of
 
@@ -70,11 +71,30 @@ def anchor_of(node: ir.Node) -> Anchor | None:
     return anchor
 
 
+def why_no_group(node: ir.Node) -> str | None:
+    """Why a weighted operator that is no anchor, or a table look-up, stays in high precision; None for other nodes."""
+    data, other = (*node.inputs, None, None)[:2]
+    if node.op_type == "Gather" and is_constant(data) and len(shape_of(_present(data))) > 1:
+        return "a table look-up: it computes nothing, and 8-bit rows would be widened again at once"
+    if node.op_type not in WEIGHTED_OPS:
+        return None
+    if is_constant(data):
+        return f"its weight {_present(data).name} is the first operand"
+    if not is_constant(other):
+        return "both operands are computed, and it is no part of softmax attention"
+    return f"{_present(other).name} is no FP32 matrix, or its bias is not one constant per output channel"
+
+
 def check_weight(weight: ir.Value) -> None:
     """Raise ModelError if a weight holds NaN or infinity."""
     assert weight.const_value is not None
     if not np.isfinite(weight.const_value.numpy()).all():
         raise ModelError(f"weight {weight.name} holds NaN or infinite values: export the model again")
+
+
+def _present(value: ir.Value | None) -> ir.Value:
+    assert value is not None
+    return value
 
 
 def _operands(node: ir.Node) -> tuple[ir.Value, ir.Value, ir.Value | None]:

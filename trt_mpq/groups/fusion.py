@@ -7,15 +7,13 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
+from trt_mpq.groups.activations import gated_activation
 from trt_mpq.groups.anchors import Anchor
 from trt_mpq.groups.shapes import is_constant, shape_of
 
 _ACTIVATIONS = frozenset(
     {"Relu", "Clip", "LeakyRelu", "Sigmoid", "Tanh", "HardSwish", "HardSigmoid", "Elu", "Gelu", "Softplus"}
 )
-_GATES = frozenset({"Sigmoid", "HardSigmoid"})
-"""x * gate(x) is Swish or HardSwish, which exporters write as two nodes."""
-
 Use = tuple[ir.Node, int]
 
 
@@ -91,7 +89,13 @@ def _per_channel(constant: ir.Value, anchor: Anchor) -> bool:
 
 
 def _absorb_residual(chain: Chain, taken: set[ir.Node]) -> None:
-    found = _sole_add(chain.output)
+    """Let a convolution take the residual Add behind it.
+
+    A matrix product does not: TensorRT adds in the epilogue of an 8-bit convolution, but behind a product it fuses
+    the Add with the normalization that follows it, in FP16. A quantizer on the skip connection would be a kernel of
+    its own and round the residual stream for nothing (Model Optimizer quantizes it behind convolutions only too).
+    """
+    found = _sole_add(chain.output) if chain.anchor.kernel else None
     if found is None:
         return
     node, index, other = found
@@ -108,17 +112,5 @@ def _absorb_activation(chain: Chain) -> None:
         parameters = [value for value in node.inputs[1:] if value is not None]
         if node.op_type in _ACTIVATIONS and index == 0 and all(is_constant(value) for value in parameters):
             chain.absorb(node)
-    elif len(uses) == 2:
-        _absorb_gated(chain, [node for node, _ in uses])
-
-
-def _absorb_gated(chain: Chain, readers: list[ir.Node]) -> None:
-    """Swish: `readers` of x are the gate and the Mul, in any order."""
-    for gate, product in (readers, readers[::-1]):
-        if gate.op_type in _GATES and product.op_type == "Mul" and _uses(gate.outputs[0]) == _reads(product, gate):
-            chain.absorb(gate, product)
-            return
-
-
-def _reads(reader: ir.Node, writer: ir.Node) -> list[Use]:
-    return [(reader, index) for index, value in enumerate(reader.inputs) if value is writer.outputs[0]]
+    elif len(uses) > 1 and (nodes := gated_activation(chain.output)):
+        chain.absorb(*nodes)

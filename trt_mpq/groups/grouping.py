@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Literal
 
 import onnx_ir as ir
 
-from trt_mpq.groups.anchors import Anchor, anchor_of, check_weight
+from trt_mpq.groups.anchors import Anchor, anchor_of, check_weight, why_no_group
+from trt_mpq.groups.attention import Attention, attention_exclusions, find_attention
 from trt_mpq.groups.exclusions import first_layers, modelopt_exclusions
-from trt_mpq.groups.fusion import Chain, fuse
+from trt_mpq.groups.fusion import fuse
+from trt_mpq.groups.joint import join_products
 from trt_mpq.groups.scales import shared_scales
-from trt_mpq.groups.shapes import bind_shapes, elements, is_float, shape_of
-from trt_mpq.types import Grouping, LayerGroup, LooseOp, Precision, QuantizedInput, Weight
+from trt_mpq.groups.shapes import bind_shapes, elements, is_float
+from trt_mpq.groups.values import attention_group, weighted_group
+from trt_mpq.types import Grouping, LayerGroup, LooseOp, Precision
 
 Exclusions = Literal["modelopt", "none"]
 """Which groups may not run in which precision: Model Optimizer's priors, or only what cannot work."""
@@ -42,9 +46,23 @@ def groups_from_model(
     reasons = _shared_weight_reasons(anchors)
     if exclusions == "modelopt":
         reasons = _with_priors(reasons, bound.graph, anchors, batch_is_free=_batch_is_free(graph.graph))
-    groups = tuple(_group(index, chain, reasons[chain.anchor.node]) for index, chain in enumerate(chains))
-    quantized = [site.tensor for group in groups for site in group.inputs]
-    return Grouping(groups, _loose_ops(bound.graph, groups), shared_scales(bound.graph, quantized))
+    groups = [weighted_group(joined, reasons[joined[0].anchor.node]) for joined in join_products(chains, reasons)]
+    attentions = find_attention(bound.graph)
+    limits = attention_exclusions if exclusions == "modelopt" else _no_exclusions
+    groups += [attention_group(attention, limits(attention)) for attention in attentions]
+    ordered = _in_network_order(groups, bound.graph)
+    quantized = [site.tensor for group in ordered for site in group.inputs]
+    return Grouping(ordered, _loose_ops(bound.graph, ordered), shared_scales(bound.graph, quantized, attentions))
+
+
+def _no_exclusions(attention: Attention) -> dict[Precision, str]:
+    return {}
+
+
+def _in_network_order(groups: Iterable[LayerGroup], graph: ir.Graph) -> tuple[LayerGroup, ...]:
+    position = {node.name: index for index, node in enumerate(graph)}
+    ordered = sorted(groups, key=lambda group: position[group.id])
+    return tuple(replace(group, index=index) for index, group in enumerate(ordered))
 
 
 def _batch_is_free(graph: ir.Graph) -> bool:
@@ -82,39 +100,6 @@ def _with_priors(
     }
 
 
-def _group(index: int, chain: Chain, excluded: Mapping[Precision, str]) -> LayerGroup:
-    anchor, nodes = chain.anchor, (chain.anchor.node, *chain.followers)
-    reads = [(anchor.node, 0, "input")]
-    if chain.residual is not None:
-        reads.append((*chain.residual, "residual"))
-    read_elements = sum(elements(_input(node, position)) for node, position, _ in reads)
-    return LayerGroup(
-        id=str(anchor.node.name),
-        index=index,
-        op_type=anchor.node.op_type,
-        nodes=tuple(str(node.name) for node in nodes),
-        weight=Weight(str(anchor.weight.name), shape_of(anchor.weight), anchor.weight_axis),
-        bias=None if chain.bias is None else str(chain.bias.name),
-        anchor_output=str(anchor.output.name),
-        output=str(chain.output.name),
-        channel_axis=anchor.channel_axis,
-        inputs=tuple(
-            QuantizedInput(str(_input(node, position).name), str(node.name), position, role)
-            for node, position, role in reads
-        ),
-        flops=anchor.flops + (elements(chain.output) if chain.residual is not None else 0),
-        input_elements=read_elements,
-        output_elements=elements(chain.output),
-        excluded=dict(sorted(excluded.items())),
-    )
-
-
-def _input(node: ir.Node, index: int) -> ir.Value:
-    value = node.inputs[index]
-    assert value is not None
-    return value
-
-
 def _loose_ops(graph: ir.Graph, groups: Sequence[LayerGroup]) -> tuple[LooseOp, ...]:
     grouped = {name for group in groups for name in group.nodes}
     return tuple(_loose_op(node) for node in graph if node.name not in grouped and _computes(node))
@@ -127,13 +112,12 @@ def _computes(node: ir.Node) -> bool:
 
 
 def _loose_op(node: ir.Node) -> LooseOp:
-    inputs = [value for value in node.inputs if value is not None and is_float(value)]
-    outputs = [value for value in node.outputs if value.name]
+    inputs = [value for value in node.inputs if is_float(value)]
     return LooseOp(
         node=str(node.name),
         op_type=node.op_type,
         inputs=tuple(str(value.name) for value in inputs),
-        output=str(outputs[0].name),
+        writes={str(value.name): elements(value) for value in node.outputs if value.name},
         input_elements=sum(elements(value) for value in inputs),
-        output_elements=sum(elements(value) for value in outputs),
+        reason=why_no_group(node),
     )

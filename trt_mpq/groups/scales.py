@@ -6,11 +6,12 @@ cancel; with two, each Concat or MaxPool would cost a requantization.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import onnx_ir as ir
 
+from trt_mpq.groups.attention import Attention
 from trt_mpq.groups.shapes import is_constant, is_float
 
 _MOVES = frozenset(
@@ -21,11 +22,21 @@ _MOVES = frozenset(
 )
 
 
-def shared_scales(graph: ir.Graph, quantized: Iterable[str]) -> tuple[tuple[str, ...], ...]:
-    """Sets of two or more tensors tied to each other, at least one of them in `quantized`; in network order."""
+def shared_scales(
+    graph: ir.Graph, quantized: Iterable[str], attention: Iterable[Attention] = ()
+) -> tuple[tuple[str, ...], ...]:
+    """Sets of two or more tensors tied to each other, at least one of them in `quantized`; in network order.
+
+    What takes the result of one product apart into the Q, K and V of an `attention` ties nothing: their magnitudes
+    differ, and the attention quantizes each of them behind it.
+    """
     wanted = set(quantized)
+    operands = [reader.inputs[index] for found in attention for reader, index, _ in found.reads]
+    apart = {node for operand in operands for node in _takes_apart(operand)}
     leaders: dict[str, str] = {}
     for node in graph:
+        if node in apart:
+            continue
         names = [str(value.name) for value in _tied(node)]
         for name in names:
             leaders[_leader(leaders, name)] = _leader(leaders, names[0])
@@ -33,6 +44,16 @@ def shared_scales(graph: ir.Graph, quantized: Iterable[str]) -> tuple[tuple[str,
     for name in leaders:
         sets.setdefault(_leader(leaders, name), []).append(name)
     return tuple(tuple(names) for names in sets.values() if len(names) > 1 and not wanted.isdisjoint(names))
+
+
+def _takes_apart(operand: ir.Value | None) -> Iterator[ir.Node]:
+    """Nodes that cut `operand` out of a larger tensor, across nodes that move values."""
+    node = None if operand is None else operand.producer()
+    while node is not None and _tied(node) and node.op_type != "Concat":
+        if node.op_type in ("Split", "Slice", "Gather"):
+            yield node
+        source = node.inputs[0]
+        node = None if source is None else source.producer()
 
 
 def _leader(leaders: dict[str, str], name: str) -> str:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import TypeGuard
 
 import onnx_ir as ir
 
 from trt_mpq import onnx_api
 from trt_mpq.errors import ModelError
+
+_VIEWS = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze"})
 
 
 def bind_shapes(graph: ir.Model, sample_shapes: Mapping[str, tuple[int, ...]]) -> ir.Model:
@@ -87,11 +90,20 @@ def elements(value: ir.Value) -> int:
     return math.prod(shape_of(value))
 
 
+def viewed(value: ir.Value) -> ir.Value:
+    """The tensor whose memory `value` is another shape of; `value` itself if it is no view."""
+    node = value.producer()
+    while node is not None and node.op_type in _VIEWS and node.inputs[0] is not None:
+        value = node.inputs[0]
+        node = value.producer()
+    return value
+
+
 def is_constant(value: ir.Value | None) -> bool:
     """Whether the value is stored in the model."""
     return value is not None and value.const_value is not None
 
 
-def is_float(value: ir.Value | None) -> bool:
+def is_float(value: ir.Value | None) -> TypeGuard[ir.Value]:
     """Whether the value is a floating-point tensor that is computed or fed, not stored."""
     return value is not None and not is_constant(value) and value.dtype is not None and value.dtype.is_floating_point()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from trt_mpq.types import Grouping, LayerGroup, LooseOp, Precision
+from trt_mpq.types import Grouping, LayerGroup, LooseOp, Precision, Weight
 
 
 def describe_groups(grouping: Grouping) -> str:
@@ -18,18 +18,29 @@ def describe_groups(grouping: Grouping) -> str:
 
 
 def _group_line(group: LayerGroup) -> str:
-    weight = f"{group.weight.name}{list(group.weight.shape)} per {_axis(group.weight.axis)}"
     reads = ", ".join(f"{site.role} {site.tensor} at {site.node}:{site.index}" for site in group.inputs)
-    followers = " + ".join(group.nodes[1:]) or "nothing"
+    anchors = {weight.node for weight in group.weights} or {group.id}
+    followers = " + ".join(node for node in group.nodes if node not in anchors) or "nothing"
+    operands = "; ".join(_weight(weight, group) for weight in group.weights)
     facts = (
-        f"group {group.index} {group.id}: {group.op_type} {weight}, bias {group.bias or 'none'}",
+        f"group {group.index} {group.id}: {group.op_type}{' ' if operands else ''}{operands}",
         f"reads {reads}",
         f"fuses {followers}",
-        f"writes {group.output} (channels on axis {group.channel_axis} of {group.anchor_output})",
+        f"writes {_written(group)}",
         f"{group.flops} flops, {group.input_elements} in, {group.output_elements} out",
         _excluded(group.excluded),
     )
     return " | ".join(fact for fact in facts if fact)
+
+
+def _weight(weight: Weight, group: LayerGroup) -> str:
+    reader = f" at {weight.node}" if len(group.weights) > 1 else ""
+    return f"{weight.name}{list(weight.shape)} per {_axis(weight.axis)}, bias {weight.bias or 'none'}{reader}"
+
+
+def _written(group: LayerGroup) -> str:
+    channels = ", ".join(f"axis {weight.channel_axis} of {weight.output}" for weight in group.weights)
+    return ", ".join(group.writes) + (f" (channels on {channels})" if channels else "")
 
 
 def _axis(axis: int | None) -> str:
@@ -41,7 +52,8 @@ def _excluded(excluded: Mapping[Precision, str]) -> str:
 
 
 def _loose_line(op: LooseOp) -> str:
+    reason = f" | {op.reason}" if op.reason else ""
     return (
-        f"loose {op.node}: {op.op_type} | reads {', '.join(op.inputs)} | writes {op.output} | "
-        f"{op.input_elements} in, {op.output_elements} out"
+        f"loose {op.node}: {op.op_type} | reads {', '.join(op.inputs)} | writes {', '.join(op.writes)} | "
+        f"{op.input_elements} in, {op.output_elements} out{reason}"
     )

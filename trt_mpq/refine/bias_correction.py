@@ -16,14 +16,15 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from trt_mpq.chunks import chunks
+from trt_mpq.chunks import chunks_by_length
 from trt_mpq.dataset import Samples
 from trt_mpq.emit import BiasCorrections, Emitter
+from trt_mpq.emit.bias import bias_input, takes_bias
 from trt_mpq.graph_edit import add_constant, insert_node
 from trt_mpq.numerics import FloatArray
 from trt_mpq.observer import Progress
 from trt_mpq.runtime.base import Runtime
-from trt_mpq.types import Grouping, LayerGroup, Precision, PrecisionPlan
+from trt_mpq.types import Grouping, Precision, PrecisionPlan
 
 _QUANTIZED = "quantized/"
 _CHUNK_ELEMENTS = 16 << 20
@@ -57,8 +58,8 @@ def correct_biases(inputs: CorrectionInputs, progress: Progress | None = None) -
     """Measure what to add to each group's bias, per precision.
 
     Returns:
-        (group id, precision) to a float32 array of shape ``(output channels,)``. Groups that have nowhere
-        to put a bias (a MatMul without one) are absent.
+        (anchor, precision) to a float32 array of shape ``(output channels,)``. Anchors that have nowhere to put a
+        bias (a MatMul without one) are absent.
     """
     total = inputs.samples.count * len(inputs.formats)
     corrections: dict[tuple[str, Precision], FloatArray] = {}
@@ -73,28 +74,44 @@ def correct_biases(inputs: CorrectionInputs, progress: Progress | None = None) -
     return corrections
 
 
-def takes_bias(group: LayerGroup) -> bool:
-    """Whether the group has a bias, or its op has an input for one."""
-    return group.bias is not None or group.op_type != "MatMul"
-
-
 def _correct(
     inputs: CorrectionInputs, precision: Precision, report: Callable[[int], None]
 ) -> dict[tuple[str, Precision], FloatArray]:
     plan = PrecisionPlan.uniform(inputs.grouping.groups, precision, Precision.FP16)
-    groups = [g for g in inputs.grouping.groups if plan[g.id] is precision and takes_bias(g)]
-    if not groups:
+    sites = _sites(inputs, plan, precision)
+    if not sites:
         return {}
-    session = inputs.runtime.load(_doubled(inputs.graph, inputs.emitter.reference(plan), groups))
-    sums = {group.id: np.zeros(0) for group in groups}
-    for chunk in chunks(inputs.samples, _chunk_size(inputs)):
+    session = inputs.runtime.load(_doubled(inputs.graph, inputs.emitter.reference(plan), sites))
+    sums = {site.anchor: np.zeros(0) for site in sites}
+    for chunk in chunks_by_length(inputs.samples, _chunk_size(inputs)):
         values = session.run(chunk.feeds)
-        for group in groups:
-            shift = values[_shift_name(group)].astype(np.float64).ravel() * chunk.batch.size
-            sums[group.id] = sums[group.id] + shift if sums[group.id].size else shift
+        for name, total in sums.items():
+            shift = values[_shift_name(name)].astype(np.float64).ravel() * chunk.batch.size
+            sums[name] = total + shift if total.size else shift
         report(chunk.end)
     count = inputs.samples.count
-    return {(group.id, precision): (sums[group.id] / count).astype(np.float32) for group in groups}
+    return {(name, precision): (total / count).astype(np.float32) for name, total in sums.items()}
+
+
+@dataclass(frozen=True)
+class _Site:
+    """An anchor, the node whose output includes its bias (itself, or the Add behind it), and its channel axis."""
+
+    anchor: str
+    node: str
+    axis: int
+
+
+def _sites(inputs: CorrectionInputs, plan: PrecisionPlan, precision: Precision) -> list[_Site]:
+    """Where to correct: every anchor that `plan` quantizes and that takes a bias, in network order."""
+    graph, precisions = inputs.graph.graph, plan.as_dict()
+    groups = [group for group in inputs.grouping.groups if precisions[group.id] is precision]
+    return [
+        _Site(weight.node, str(bias_input(graph, group, weight)[0].name), weight.channel_axis)
+        for group in groups
+        for weight in group.weights
+        if takes_bias(graph, weight)
+    ]
 
 
 def _chunk_size(inputs: CorrectionInputs) -> int:
@@ -102,11 +119,11 @@ def _chunk_size(inputs: CorrectionInputs) -> int:
     return max(1, min(inputs.chunk, _CHUNK_ELEMENTS // max(largest, 1)))
 
 
-def _shift_name(group: LayerGroup) -> str:
-    return f"shift/{group.id}"
+def _shift_name(anchor: str) -> str:
+    return f"shift/{anchor}"
 
 
-def _doubled(original: ir.Model, quantized: ir.Model, groups: list[LayerGroup]) -> ir.Model:
+def _doubled(original: ir.Model, quantized: ir.Model, sites: list[_Site]) -> ir.Model:
     """One graph with both networks; its outputs are the mean shifts, already applied on the quantized side."""
     model = original.clone()
     graph = model.graph
@@ -114,20 +131,11 @@ def _doubled(original: ir.Model, quantized: ir.Model, groups: list[LayerGroup]) 
     _move_into(graph, quantized.graph)
     rounded = {node.name: node for node in graph}
     graph.outputs.clear()
-    for group in groups:
-        site = _bias_site(group, exact)
-        shift = _compensate(graph, exact[site].outputs[0], rounded[_QUANTIZED + site], group)
+    for site in sites:
+        shift = _compensate(graph, exact[site.node].outputs[0], rounded[_QUANTIZED + site.node], site)
         graph.outputs.append(shift)
     graph.sort()
     return model
-
-
-def _bias_site(group: LayerGroup, nodes: dict[str | None, ir.Node]) -> str:
-    """Name of the node whose output includes the bias: the anchor, or the Add that follows a MatMul."""
-    for name in group.nodes:
-        if any(value is not None and value.name == group.bias for value in nodes[name].inputs):
-            return name
-    return group.id
 
 
 def _move_into(graph: ir.Graph, other: ir.Graph) -> None:
@@ -149,24 +157,19 @@ def _move_into(graph: ir.Graph, other: ir.Graph) -> None:
     graph.extend(nodes)
 
 
-def _compensate(graph: ir.Graph, exact: ir.Value, node: ir.Node, group: LayerGroup) -> ir.Value:
+def _compensate(graph: ir.Graph, exact: ir.Value, node: ir.Node, site: _Site) -> ir.Value:
     rounded = node.outputs[0]
     users = list(rounded.uses())
     rank = len(rounded.shape) if rounded.shape is not None else 0
-    axes = add_constant(
-        graph, f"axes/{group.id}", np.array([a for a in range(rank) if a != _axis(group, rank)], np.int64)
-    )
-    name = _shift_name(group)
+    others = np.array([axis for axis in range(rank) if axis != site.axis], np.int64)
+    axes = add_constant(graph, f"axes/{site.anchor}", others)
+    name = _shift_name(site.anchor)
     difference = insert_node(graph, "Sub", [exact, rounded], f"{name}/difference", after=node)
     shift = _mean(graph, difference, axes, name)
     corrected = insert_node(graph, "Add", [rounded, shift], f"{name}/corrected", after=shift.producer())
     for user, index in users:
         user.replace_input_with(index, corrected)
     return shift
-
-
-def _axis(group: LayerGroup, rank: int) -> int:
-    return group.channel_axis % rank
 
 
 def _mean(graph: ir.Graph, value: ir.Value, axes: ir.Value, name: str) -> ir.Value:

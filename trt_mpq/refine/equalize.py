@@ -49,8 +49,9 @@ def equalize(graph: ir.Model, grouping: Grouping) -> tuple[ir.Model, tuple[tuple
     """
     model = graph.clone()
     pairs = equalizable_pairs(model.graph, grouping)
-    weights = {g.weight.name: constant_array(model.graph.initializers[g.weight.name]).copy() for g in grouping.groups}
-    names = {g.bias for g in grouping.groups if g.bias is not None}
+    equalized = [group.weight for pair in pairs for group in (pair.first, pair.second)]
+    weights = {w.name: constant_array(model.graph.initializers[w.name]).copy() for w in equalized}
+    names = {weight.bias for weight in equalized if weight.bias is not None}
     biases = {name: constant_array(model.graph.initializers[name]).copy() for name in names}
     for _ in range(_SWEEPS):
         if max((_equalize_pair(pair, weights, biases) for pair in pairs), default=0.0) < _TOLERANCE:
@@ -65,9 +66,9 @@ def equalizable_pairs(graph: ir.Graph, grouping: Grouping) -> tuple[Pair, ...]:
     nodes = {node.name: node for node in graph}
     readers = {site.tensor: group for group in grouping.groups for site in group.inputs if site.role == "input"}
     pairs = []
-    for first in grouping.groups:
+    for first in (group for group in grouping.groups if group.op_type == "Conv"):
         second = readers.get(first.output)
-        if second is not None and _linked(first, second, graph, nodes):
+        if second is not None and second.op_type == "Conv" and _linked(first, second, graph, nodes):
             pairs.append(Pair(first, second))
     return tuple(pairs)
 
@@ -77,7 +78,7 @@ def _linked(first: LayerGroup, second: LayerGroup, graph: ir.Graph, nodes: dict[
     output = nodes[first.nodes[-1]].outputs[0]
     own = all(
         len(graph.initializers[name].uses()) == 1
-        for name in (first.weight.name, first.bias, second.weight.name)
+        for name in (first.weight.name, first.weight.bias, second.weight.name)
         if name is not None
     )
     return (
@@ -85,8 +86,7 @@ def _linked(first: LayerGroup, second: LayerGroup, graph: ir.Graph, nodes: dict[
         and len(output.uses()) == 1
         and not output.is_graph_output()
         and not any(site.role == "residual" for site in first.inputs)
-        and all(node.op_type in _HOMOGENEOUS or _adds(node, first.bias) for node in followers)
-        and {first.op_type, second.op_type} == {"Conv"}
+        and all(node.op_type in _HOMOGENEOUS or _adds(node, first.weight.bias) for node in followers)
         and (_group_attribute(nodes[second.id]) == 1 or _depthwise(first.weight.shape, second.weight.shape))
         and nodes[second.id].inputs[0] is output
     )
@@ -112,8 +112,8 @@ def _equalize_pair(pair: Pair, weights: dict[str, FloatArray], biases: dict[str,
     factor = _factors(out_range, in_range)
     first /= _columns(factor, first.ndim, 0)
     second *= _columns(factor, second.ndim, 0 if depthwise else 1)
-    if pair.first.bias is not None:
-        bias = biases[pair.first.bias]
+    if pair.first.weight.bias is not None:
+        bias = biases[pair.first.weight.bias]
         bias /= factor.reshape(bias.shape)
     return float(np.abs(np.log(factor)).max())
 

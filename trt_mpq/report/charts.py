@@ -44,7 +44,7 @@ _HEAVY_TAIL = 12.0
 
 def group_tip(row: GroupRow, source: str) -> str:
     """What to show when the pointer rests on a group, one fact per line."""
-    shape = wording.TIMES.join(str(d) for d in row.weight_shape)
+    shape = wording.shapes(row.weight_shapes)
     latency = f"{source} {wording.microseconds_text(row.latency_ms)} µs"
     if row.fp16_latency_ms is not None:
         latency += f", in FP16 {wording.microseconds_text(row.fp16_latency_ms)} µs"

@@ -143,12 +143,12 @@ class GroupRow:
         index: Position in network order, from 0.
         op_type: Operator of the anchor.
         followers: Operators fused behind the anchor, in order.
-        weight_shape: Shape of the anchor's weight.
+        weight_shapes: Shape of every weight: one, several for joined matrix products, none for attention.
         precision: What the plan chose.
         reason: Why, in a few words.
         sensitivity: Candidate precision to sensitivity; None where it was not computed or is not finite.
         flops: For one sample.
-        weight_bytes: Bytes of the weight in the chosen precision.
+        weight_bytes: Bytes of the weights in the chosen precision.
         latency_ms: Latency of the group in the chosen precision.
         fp16_latency_ms: Latency of the group in FP16.
     """
@@ -157,7 +157,7 @@ class GroupRow:
     index: int
     op_type: str
     followers: tuple[str, ...]
-    weight_shape: tuple[int, ...]
+    weight_shapes: tuple[tuple[int, ...], ...]
     precision: Precision
     reason: str
     sensitivity: Mapping[Precision, float | None]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from unicodedata import category
 
@@ -14,6 +15,11 @@ TIMES = "\u00d7"
 _MINUS = "\u2212"
 _SIZE_UNITS = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1.0, "B"))
 _COUNT_UNITS = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
+
+
+def shapes(weights: Sequence[Sequence[int]]) -> str:
+    """Weight shapes as they are printed: with a times sign; several joined by a plus."""
+    return " + ".join(TIMES.join(map(str, shape)) for shape in weights) or "no weight"
 
 
 def printable(text: str) -> str:

@@ -17,7 +17,15 @@ from trt_mpq.errors import SettingsError
 from trt_mpq.numerics import FloatArray
 from trt_mpq.observer import Progress
 from trt_mpq.sensitivity.base import SensitivityInputs
-from trt_mpq.sensitivity.perturbation import NOISE_SCALE, SampleLoss, add_noise, noise_feed, weight_feed, weight_of
+from trt_mpq.sensitivity.perturbation import (
+    NOISE_SCALE,
+    SampleLoss,
+    add_noise,
+    noise_feed,
+    quantized_tensors,
+    weight_feed,
+    weight_of,
+)
 from trt_mpq.types import LayerGroup, Precision, Ranking
 
 if TYPE_CHECKING:
@@ -36,7 +44,7 @@ RELATIVE_STEP: Mapping[Precision, float] = {
 class GaussianNoise:
     """Score = mean loss with noise on one group - mean loss without; signed, it may be negative.
 
-    Weight and quantized inputs of the group get noise together, of standard deviation
+    Weights and quantized inputs of the group get noise together, of standard deviation
     ``amplitude * relative_step[precision] * maximum magnitude``. Every sample has its own activation
     noise and every block of samples its own weight noise, so that averaging over samples also averages
     over noise. Trials come in antithetic pairs, the second with the first one's noise negated, which
@@ -104,15 +112,15 @@ class GaussianNoise:
 class _Noise:
     """Noise for one batch, with the tensors' maximum magnitudes as standard deviation."""
 
-    weight_name: str
-    weight: FloatArray
-    weight_noise: FloatArray
+    weights: Arrays
+    weight_noise: Arrays
     inputs: Arrays
 
     def feeds(self, scale: float) -> Arrays:
         """The graph inputs that add the noise times `scale`."""
         factor = np.asarray(scale, np.float32)
-        return {self.weight_name: self.weight + factor * self.weight_noise, NOISE_SCALE: factor, **self.inputs}
+        weights = {name: weight + factor * self.weight_noise[name] for name, weight in self.weights.items()}
+        return {**weights, NOISE_SCALE: factor, **self.inputs}
 
 
 class _NoiseSource:
@@ -124,10 +132,12 @@ class _NoiseSource:
         self._seed = (inputs.seed, group.index)
         self._group = group
         self._block = block
-        self._weight = weight_of(inputs.graph, group)
-        self._spread = _magnitude(self._weight, group.weight.axis if per_channel else None)
+        self._weights = {weight_feed(weight): weight_of(inputs.graph, weight) for weight in group.weights}
+        axes = {weight_feed(weight): weight.axis if per_channel else None for weight in group.weights}
+        self._spreads = {name: _magnitude(weight, axes[name]) for name, weight in self._weights.items()}
         self._reads = [
-            (elements[r.tensor], np.float32(inputs.ranges.tensors[r.tensor].magnitude)) for r in group.inputs
+            (elements[tensor], np.float32(inputs.ranges.tensors[tensor].magnitude))
+            for tensor in quantized_tensors(group)
         ]
 
     def draw(self, batch: Batch, trial: int) -> _Noise:
@@ -138,8 +148,11 @@ class _NoiseSource:
             noise_feed(self._group, number): magnitude * _normal_rows(samples, elements)
             for number, (elements, magnitude) in enumerate(self._reads)
         }
-        weight_noise = self._spread * weights.standard_normal(self._weight.shape, np.float32)
-        return _Noise(weight_feed(self._group), self._weight, weight_noise, inputs)
+        weight_noise = {
+            name: self._spreads[name] * weights.standard_normal(weight.shape, np.float32)
+            for name, weight in self._weights.items()
+        }
+        return _Noise(self._weights, weight_noise, inputs)
 
 
 def _normal_rows(generators: Sequence[np.random.Generator], elements: int) -> FloatArray:

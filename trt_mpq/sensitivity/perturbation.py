@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,7 @@ import onnx_ir as ir
 from trt_mpq.graph_edit import constant_array, node_by_name
 from trt_mpq.numerics import FloatArray
 from trt_mpq.sensitivity.base import SensitivityInputs
-from trt_mpq.types import LayerGroup
+from trt_mpq.types import LayerGroup, Weight
 
 if TYPE_CHECKING:
     from trt_mpq.dataset import Batch
@@ -22,56 +22,68 @@ NOISE_SCALE = "trt_mpq:noise_scale"
 """Graph input, a float32 scalar that multiplies every noise input."""
 
 
-def weight_feed(group: LayerGroup) -> str:
-    """Name of the graph input that `open_weights` adds for a group."""
-    return f"{group.id}:weight"
+def weight_feed(weight: Weight) -> str:
+    """Name of the graph input that `open_weights` adds for a weight."""
+    return f"{weight.node}:weight"
 
 
-def noise_feed(group: LayerGroup, read: int) -> str:
-    """Name of the graph input that `add_noise` adds for a group's quantized input number `read`."""
-    return f"{group.id}:noise_{read}"
+def noise_feed(group: LayerGroup, number: int) -> str:
+    """Name of the graph input that `add_noise` adds for tensor `number` of `quantized_tensors`."""
+    return f"{group.id}:noise_{number}"
 
 
-def weight_of(graph: ir.Model, group: LayerGroup) -> FloatArray:
-    """The group's weight as float32."""
-    return constant_array(graph.graph.initializers[group.weight.name])
+def quantized_tensors(group: LayerGroup) -> tuple[str, ...]:
+    """The activations a group quantizes, each once: its reads of one tensor share a quantizer."""
+    return tuple(dict.fromkeys(read.tensor for read in group.inputs))
+
+
+def weight_of(graph: ir.Model, weight: Weight) -> FloatArray:
+    """The weight as float32."""
+    return constant_array(graph.graph.initializers[weight.name])
 
 
 def open_weights(graph: ir.Model, groups: Iterable[LayerGroup]) -> ir.Model:
-    """A copy of `graph` in which each group's anchor reads its weight from the graph input `weight_feed(group)`.
+    """A copy of `graph` in which each anchor of the groups reads its weight from the graph input `weight_feed`.
 
     Other readers of a shared weight keep the constant.
     """
     clone = graph.clone()
-    for group in groups:
-        weight = _add_input(clone, weight_feed(group), group.weight.shape)
-        anchor = node_by_name(clone.graph, group.id)
+    for weight in (weight for group in groups for weight in group.weights):
+        fed = _add_input(clone, weight_feed(weight), weight.shape)
+        anchor = node_by_name(clone.graph, weight.node)
         for index, value in enumerate(anchor.inputs):
-            if value is not None and value.name == group.weight.name:
-                anchor.replace_input_with(index, weight)
+            if value is not None and value.name == weight.name:
+                anchor.replace_input_with(index, fed)
     return clone
 
 
 def add_noise(graph: ir.Model, group: LayerGroup) -> ir.Model:
-    """A copy of `graph` with open weight, whose group reads its quantized inputs plus ``noise * NOISE_SCALE``.
+    """A copy of `graph` with open weights, whose group reads its quantized inputs plus ``noise * NOISE_SCALE``.
 
     The noise inputs are ``[n, elements per sample]``, in the memory layout of the tensor they are
     added to. Other readers of these tensors see no noise.
     """
     clone = open_weights(graph, [group])
     scale = _add_input(clone, NOISE_SCALE, ())
-    for number, read in enumerate(group.inputs):
-        node = node_by_name(clone.graph, read.node)
-        clean = node.inputs[read.index]
-        assert clean is not None, f"{read.node} has no input {read.index}"
+    for number, tensor in enumerate(quantized_tensors(group)):
+        reads = [(node_by_name(clone.graph, r.node), r.index) for r in group.inputs if r.tensor == tensor]
+        clean = reads[0][0].inputs[reads[0][1]]
+        assert clean is not None, f"{reads[0][0].name} has no input {reads[0][1]}"
         noise = _add_input(clone, noise_feed(group, number), ("samples", f"elements_{number}"))
         shape = ir.node("Shape", [clean])
         scaled = ir.node("Mul", [noise, scale])
         shaped = ir.node("Reshape", [scaled.outputs[0], shape.outputs[0]])
         noisy = ir.node("Add", [clean, shaped.outputs[0]])
-        clone.graph.insert_before(node, [shape, scaled, shaped, noisy])
-        node.replace_input_with(read.index, noisy.outputs[0])
+        clone.graph.insert_before(_first(clone.graph, reads), [shape, scaled, shaped, noisy])
+        for node, index in reads:
+            node.replace_input_with(index, noisy.outputs[0])
     return clone
+
+
+def _first(graph: ir.Graph, reads: Sequence[tuple[ir.Node, int]]) -> ir.Node:
+    """The reader that stands first in the network."""
+    readers = {node for node, _ in reads}
+    return next(node for node in graph if node in readers)
 
 
 @dataclass(frozen=True)

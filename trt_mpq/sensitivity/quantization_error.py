@@ -7,17 +7,18 @@ Guided Search" (2023), name the metric; the formula below is our reading of it.
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
 from trt_mpq.errors import CalibrationError
-from trt_mpq.graph_edit import constant_array
 from trt_mpq.numerics import FloatArray, fake_quantize, fake_quantize_weights, scale_from_amax
 from trt_mpq.observer import Progress
 from trt_mpq.runtime.base import with_outputs
 from trt_mpq.sensitivity.base import SensitivityInputs
+from trt_mpq.sensitivity.perturbation import quantized_tensors, weight_of
 from trt_mpq.types import Grouping, LayerGroup, Precision, Ranges, Ranking, Weight
 
 Key = tuple[str, Precision]
@@ -25,14 +26,15 @@ Key = tuple[str, Precision]
 
 @dataclass(frozen=True)
 class QuantizationError:
-    """Score = sum over the weight and the quantized inputs of ``RMSE(quantized, original) / max |original|``.
+    """Score = sum over the weights and the quantized inputs of ``RMSE(quantized, original) / max |original|``.
 
-    The weight counts with the scales it is deployed with (one per output channel), an activation
+    A weight counts with the scales it is deployed with (one per output channel), an activation
     with its calibrated scale; its maximum is the magnitude seen in calibration. A tensor that is all
-    zero adds nothing. Looking at tensors only, the metric cannot tell whether the network minds.
+    zero adds nothing. Several weights of a group count as one tensor, side by side. Looking at tensors only,
+    the metric cannot tell whether the network minds.
 
     Args:
-        weights: Whether the weight's term counts.
+        weights: Whether the weights' term counts.
         activations: Whether the inputs' terms count; without them nothing is run.
     """
 
@@ -48,9 +50,9 @@ class QuantizationError:
             activations.observe(inputs, progress)
 
         def score(group: LayerGroup, precision: Precision) -> float:
-            total = _weight_error(inputs, group.weight, precision) if self.weights else 0.0
+            total = _weight_error(inputs, group.weights, precision) if self.weights else 0.0
             if activations is not None:
-                total += sum(activations.relative(read.tensor, precision) for read in group.inputs)
+                total += sum(activations.relative(tensor, precision) for tensor in quantized_tensors(group))
             return total
 
         return inputs.ranking(self.name, score, forward_passes=activations.samples if activations else 0)
@@ -107,13 +109,15 @@ def _amax(ranges: Ranges, tensor: str, precision: Precision) -> float:
     return observed.amax[precision]
 
 
-def _weight_error(inputs: SensitivityInputs, weight: Weight, precision: Precision) -> float:
-    values = constant_array(inputs.graph.graph.initializers[weight.name])
-    magnitude = float(np.abs(values).max())
+def _weight_error(inputs: SensitivityInputs, weights: Sequence[Weight], precision: Precision) -> float:
+    """Relative error of the weights as one tensor; 0 without any."""
+    contents = [weight_of(inputs.graph, weight) for weight in weights]
+    magnitude = max((float(np.abs(content).max()) for content in contents), default=0.0)
     if magnitude == 0.0:
         return 0.0
-    squares = _squared_error(values, fake_quantize_weights(values, weight.axis, precision))
-    return float(np.sqrt(squares / values.size)) / magnitude
+    pairs = zip(contents, weights, strict=True)
+    squares = sum(_squared_error(c, fake_quantize_weights(c, weight.axis, precision)) for c, weight in pairs)
+    return float(np.sqrt(squares / sum(content.size for content in contents))) / magnitude
 
 
 def _squared_error(values: FloatArray, quantized: FloatArray) -> float:

@@ -1,0 +1,59 @@
+"""Activations that exporters spell out: GELU and Swish as a handful of pointwise nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import onnx_ir as ir
+
+from trt_mpq.groups.shapes import elements, is_constant
+
+_GATES = frozenset({"Erf", "Tanh", "Sigmoid", "HardSigmoid"})
+_ARITHMETIC = frozenset({"Add", "Mul", "Div", "Pow"})
+
+
+def gated_activation(value: ir.Value) -> list[ir.Node]:
+    """The nodes that compute ``value * gate(value)`` and read nothing else but scalars, in order; empty if none do.
+
+    One gate between arithmetic with scalars is erf-GELU, tanh-GELU, QuickGELU, Swish or HardSwish, in whatever
+    order an exporter multiplies. Its exact form decides nothing here.
+    """
+    found: list[ir.Node] = []
+    gates = 0
+    while gates <= 1 and (node := _next_inside(value, found)) is not None:
+        found.append(node)
+        gates += node.op_type in _GATES
+        if gates == 1 and _is_closed(value, found):
+            return [*_in_network_order(found), *_scaling(node.outputs[0])]
+    return []
+
+
+def _next_inside(value: ir.Value, found: Sequence[ir.Node]) -> ir.Node | None:
+    """A pointwise node that reads `value`, what `found` writes, and scalars, and nothing else."""
+    inside = [value, *(node.outputs[0] for node in found)]
+    readers = (use.node for tensor in inside for use in tensor.uses())
+    pointwise = (node for node in readers if node not in found and node.op_type in _GATES | _ARITHMETIC)
+    return next((node for node in pointwise if all(v in inside or _is_scalar(v) for v in node.inputs)), None)
+
+
+def _is_closed(value: ir.Value, found: Sequence[ir.Node]) -> bool:
+    """Whether nobody else reads anything but the last result."""
+    inner = [value, *(node.outputs[0] for node in found[:-1])]
+    return all(not tensor.is_graph_output() and all(use.node in found for use in tensor.uses()) for tensor in inner)
+
+
+def _in_network_order(nodes: Sequence[ir.Node]) -> list[ir.Node]:
+    graph = nodes[0].graph
+    assert graph is not None
+    return [node for node in graph if node in nodes]
+
+
+def _scaling(value: ir.Value) -> list[ir.Node]:
+    """The multiplication by a scalar behind a product, such as the 0.5 of GELU."""
+    uses = () if value.is_graph_output() else value.uses()
+    nodes = [use.node for use in uses]
+    return nodes if len(nodes) == 1 and nodes[0].op_type == "Mul" and any(map(_is_scalar, nodes[0].inputs)) else []
+
+
+def _is_scalar(value: ir.Value | None) -> bool:
+    return value is not None and is_constant(value) and elements(value) == 1

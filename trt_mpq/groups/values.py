@@ -1,0 +1,87 @@
+"""From what was found in the graph to the values that other stages read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import onnx_ir as ir
+
+from trt_mpq.groups.attention import Attention
+from trt_mpq.groups.fusion import Chain
+from trt_mpq.groups.shapes import elements, shape_of, viewed
+from trt_mpq.types import LayerGroup, Precision, QuantizedInput, Weight
+
+Read = tuple[ir.Node, int, str]
+"""Node, input number and role."""
+
+
+def weighted_group(chains: Sequence[Chain], excluded: Mapping[Precision, str]) -> LayerGroup:
+    """The group of one chain, or of several that are computed together; its index is still to be given."""
+    reads = [read for chain in chains for read in _chain_reads(chain)]
+    nodes = [node for chain in chains for node in (chain.anchor.node, *chain.followers)]
+    added = sum(elements(chain.output) for chain in chains if chain.residual is not None)
+    return LayerGroup(
+        id=str(nodes[0].name),
+        index=-1,
+        op_type=nodes[0].op_type,
+        nodes=tuple(str(node.name) for node in nodes),
+        weights=tuple(_weight(chain) for chain in chains),
+        inputs=_sites(reads),
+        writes={str(chain.output.name): elements(chain.output) for chain in chains},
+        flops=sum(chain.anchor.flops for chain in chains) + added,
+        input_elements=_read_elements(reads),
+        excluded=dict(sorted(excluded.items())),
+    )
+
+
+def attention_group(attention: Attention, excluded: Mapping[Precision, str]) -> LayerGroup:
+    """The group of an attention; its index is still to be given. The mask, which is small, is not counted."""
+    output = attention.product.outputs[0]
+    return LayerGroup(
+        id=str(attention.scores.name),
+        index=-1,
+        op_type="Attention",
+        nodes=tuple(str(node.name) for node in attention.nodes),
+        weights=(),
+        inputs=_sites(attention.reads),
+        writes={str(output.name): elements(output)},
+        flops=attention.flops,
+        input_elements=_read_elements(read for read in attention.reads if read[2] != "probabilities"),
+        excluded=dict(sorted(excluded.items())),
+    )
+
+
+def _chain_reads(chain: Chain) -> list[Read]:
+    residual = [] if chain.residual is None else [(*chain.residual, "residual")]
+    return [(chain.anchor.node, 0, "input"), *residual]
+
+
+def _weight(chain: Chain) -> Weight:
+    anchor = chain.anchor
+    return Weight(
+        name=str(anchor.weight.name),
+        shape=shape_of(anchor.weight),
+        axis=anchor.weight_axis,
+        node=str(anchor.node.name),
+        bias=None if chain.bias is None else str(chain.bias.name),
+        output=str(anchor.output.name),
+        channel_axis=anchor.channel_axis,
+    )
+
+
+def _sites(reads: Iterable[Read]) -> tuple[QuantizedInput, ...]:
+    return tuple(
+        QuantizedInput(str(_input(node, index).name), str(node.name), index, role) for node, index, role in reads
+    )
+
+
+def _read_elements(reads: Iterable[Read]) -> int:
+    """Elements of what is read, where reads of one tensor by several products count once."""
+    tensors = {(viewed(_input(node, index)), role) for node, index, role in reads}
+    return sum(elements(value) for value, _ in tensors)
+
+
+def _input(node: ir.Node, index: int) -> ir.Value:
+    value = node.inputs[index]
+    assert value is not None
+    return value
