@@ -47,7 +47,7 @@ class Settings(BaseModel):
     device: str = "h200"
     """Device model for latency: a name in `engines/targets/` or a path."""
     batch: Count = 32
-    """Samples per inference: what the latency is for, and how many the reference runtime takes at a time."""
+    """Rows per inference: what the latency is for, and how many the reference runtime takes at a time."""
     calibration: str = "mse"
     """Calibration method."""
     bias_correction: bool = True

@@ -315,7 +315,7 @@ class Ranking:
 
 @dataclass(frozen=True)
 class Score:
-    """A task score: higher is better. `stderr` is None when the metric is one number for all."""
+    """A task score: higher is better. `stderr` is None when the metric is the user's own one number for all."""
 
     value: float
     stderr: float | None
