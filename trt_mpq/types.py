@@ -323,14 +323,31 @@ class Score:
 
 
 @dataclass(frozen=True)
+class Judgement:
+    """Whether a plan keeps the target, and the score that says so.
+
+    `complete` tells whether the score covers every evaluation sample; otherwise a test stopped early because the
+    samples seen so far decided.
+    """
+
+    score: Score
+    feasible: bool
+    complete: bool
+
+
+@dataclass(frozen=True)
 class Evaluation:
-    """One plan tried by the search. `note` says which step asked for it."""
+    """One plan tried by the search.
+
+    `note` says which step asked for it; `complete` whether the score covers every evaluation sample.
+    """
 
     plan: PrecisionPlan
     score: Score
     latency_ms: float
     feasible: bool
     note: str
+    complete: bool = True
 
 
 @dataclass(frozen=True)

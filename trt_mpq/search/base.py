@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from trt_mpq.errors import TargetNotReachable
-from trt_mpq.types import Evaluation, LayerGroup, Precision, PrecisionPlan, Ranking, Score, SearchResult
+from trt_mpq.types import Evaluation, Judgement, LayerGroup, Precision, PrecisionPlan, Ranking, Score, SearchResult
 
 Evaluate = Callable[[PrecisionPlan], Score]
+Judge = Callable[[PrecisionPlan], Judgement]
 Latency = Callable[[PrecisionPlan], float]
 
 
@@ -21,10 +22,11 @@ class Problem:
         groups: All groups, in network order.
         ladder: Precisions to choose from, widest first, e.g. (fp16, fp8, int8).
         ranking: Sensitivity of every group for every precision below the first.
-        evaluate: Task score of a plan; expensive.
+        evaluate: Task score of a plan on every sample; expensive.
         latency: Milliseconds of a plan; cheap.
         required: Lowest acceptable score, absolute, compared exactly.
         notify: Called with every new evaluation as it is made.
+        judge: Says whether a plan keeps `required`, and may stop as soon as it is sure; without one, `evaluate` says.
     """
 
     groups: tuple[LayerGroup, ...]
@@ -34,6 +36,16 @@ class Problem:
     latency: Latency
     required: float
     notify: Callable[[Evaluation], None] | None = None
+    judge: Judge | None = None
+
+    def judged(self, plan: PrecisionPlan) -> Judgement:
+        """Whether `plan` keeps the requirement, as cheaply as it can be told."""
+        return self.judge(plan) if self.judge else self.measured(plan)
+
+    def measured(self, plan: PrecisionPlan) -> Judgement:
+        """The same, from every sample."""
+        score = self.evaluate(plan)
+        return Judgement(score, score.value >= self.required, complete=True)
 
     def uniform(self, precision: Precision) -> PrecisionPlan:
         """`precision` wherever it is allowed, else the widest of the ladder, else FP32."""
@@ -66,20 +78,16 @@ class Search(Protocol):
 
 
 class Trail:
-    """The plans a search has tried: each is evaluated once, in order."""
+    """The plans a search has tried, in order: each is judged once, and the winner measured on every sample."""
 
     def __init__(self, problem: Problem) -> None:
         self._problem = problem
         self._tried: dict[PrecisionPlan, Evaluation] = {}
 
     def evaluate(self, plan: PrecisionPlan, note: str) -> Evaluation:
-        """Score and time `plan`, or recall it; `note` says which step asked first."""
+        """Judge and time `plan`, or recall it; `note` says which step asked first."""
         if plan not in self._tried:
-            latency_ms = self._problem.latency(plan)
-            score = self._problem.evaluate(plan)
-            self._tried[plan] = Evaluation(plan, score, latency_ms, score.value >= self._problem.required, note)
-            if self._problem.notify:
-                self._problem.notify(self._tried[plan])
+            self._record(plan, self._problem.judged, note)
         return self._tried[plan]
 
     def evaluate_uniform(self) -> tuple[Evaluation, ...]:
@@ -92,12 +100,23 @@ class Trail:
         Raises:
             TargetNotReachable: No plan tried is feasible.
         """
-        path = tuple(self._tried.values())
-        feasible = [tried for tried in path if tried.feasible]
-        if not feasible:
-            raise TargetNotReachable(self._explanation())
-        chosen = min(feasible, key=lambda tried: (tried.latency_ms, -tried.score.value))
-        return SearchResult(algorithm, self._problem.ladder, chosen, path)
+        while (fastest := self._fastest()) is not None:
+            if fastest.complete:
+                return SearchResult(algorithm, self._problem.ladder, fastest, tuple(self._tried.values()))
+            self._record(fastest.plan, self._problem.measured, fastest.note)
+        raise TargetNotReachable(self._explanation())
+
+    def _fastest(self) -> Evaluation | None:
+        feasible = [tried for tried in self._tried.values() if tried.feasible]
+        return min(feasible, key=lambda tried: (tried.latency_ms, -tried.score.value), default=None)
+
+    def _record(self, plan: PrecisionPlan, judge: Judge, note: str) -> None:
+        latency_ms = self._problem.latency(plan)  # first: it refuses what the device cannot compute
+        judgement = judge(plan)
+        tried = Evaluation(plan, judgement.score, latency_ms, judgement.feasible, note, judgement.complete)
+        self._tried[plan] = tried
+        if self._problem.notify:
+            self._problem.notify(tried)
 
     def _explanation(self) -> str:
         best = max(self._tried.values(), key=lambda tried: tried.score.value)

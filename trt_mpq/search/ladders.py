@@ -58,7 +58,8 @@ class _Record:
 
     def __call__(self, evaluation: Evaluation) -> None:
         self.best = max(self.best, evaluation.score.value)
-        if evaluation.plan in self._tried:
+        known = self._tried.get(evaluation.plan)
+        if known is not None and (known.complete or not evaluation.complete):
             return
         self._tried[evaluation.plan] = evaluation
         if self._notify:
