@@ -15,7 +15,6 @@ from trt_mpq.settings import settings_from
 from trt_mpq.types import Precision, PrecisionPlan
 
 ROUNDS = 5
-SAMPLES = {"resnet20": 1000, "resnet56": 500, "mobilenet": 100}
 
 
 def ratios(real: RealModel) -> dict[str, float]:
@@ -24,7 +23,7 @@ def ratios(real: RealModel) -> dict[str, float]:
         settings = settings_from(
             {
                 "model": real.path, "calib": real.calib, "eval": real.eval, "calib_samples": 64,
-                "eval_samples": SAMPLES[real.name], "precisions": ["fp8", "int8", "int4"], "exclusions": "none",
+                "eval_samples": real.cost_samples, "precisions": ["fp8", "int8", "int4"], "exclusions": "none",
             },
             "evaluation cost",
         )  # fmt: skip

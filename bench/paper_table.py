@@ -65,7 +65,7 @@ def jobs(models: list[str], searches: list[str], ladders: list[str]) -> Iterator
     Greedy takes one evaluation per group and rung, so its random control has one seed.
     """
     for model in models:
-        for ladder in ladders:
+        for ladder in (own for own in MODELS[model].ladders if own in ladders):
             for refined in (True, False):
                 yield [
                     Job(model, ladder, refined, search, metric, seed, target)
@@ -119,7 +119,7 @@ def _measure(job: Job, samples: int | None, threads: int) -> Row:
         return Row(job, failure=str(failure))
     plan = result.chosen.plan
     fp16 = PrecisionPlan.uniform(run.grouping.groups, Precision.FP16, Precision.FP16)
-    other = run.model.parameters - sum(g.weight.elements for g in run.grouping.groups)
+    other = run.model.parameters - sum(g.weight_elements for g in run.grouping.groups)
     baseline = next(e.latency_ms for e in result.path if e.plan == fp16)
     forward = sum(e.score.samples for e in result.path) + run.sensitivity().forward_passes
     return Row(

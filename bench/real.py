@@ -11,13 +11,21 @@ os.environ.setdefault("TRT_MPQ_DATA", str(DATA))
 
 @dataclass(frozen=True)
 class RealModel:
-    """A model with its data, and how many evaluation samples a long table can afford."""
+    """A model with its data.
+
+    Attributes:
+        eval_samples: Evaluation samples that a long table can afford.
+        cost_samples: Enough of them to time an evaluation.
+        ladders: What is searched: INT8, FP8, and the paper's 16/8/4 bits for convolutions.
+    """
 
     name: str
     file: str
     calib: str
     eval: str
     eval_samples: int
+    cost_samples: int
+    ladders: tuple[str, ...] = ("int8", "fp8", "16/8/4")
 
     @property
     def path(self) -> Path:
@@ -26,17 +34,15 @@ class RealModel:
         return DATA / self.file
 
 
+_MINILM = "minilm/minilm_l6_v2.onnx"
+_MOBILENET = "imagenet/mobilenet_v1_075_224.onnx"
+
 MODELS = {
     model.name: model
     for model in (
-        RealModel("resnet20", "cifar10/resnet20.onnx", "cifar10-resnet:calib", "cifar10-resnet:test", 1000),
-        RealModel("resnet56", "cifar10/resnet56.onnx", "cifar10-resnet:calib", "cifar10-resnet:test", 500),
-        RealModel(
-            "mobilenet",
-            "imagenet/mobilenet_v1_075_224.onnx",
-            "imagenet-mobilenet:calib",
-            "imagenet-mobilenet:test",
-            400,
-        ),
+        RealModel("resnet20", "cifar10/resnet20.onnx", "cifar10-resnet:calib", "cifar10-resnet:test", 1000, 1000),
+        RealModel("resnet56", "cifar10/resnet56.onnx", "cifar10-resnet:calib", "cifar10-resnet:test", 500, 500),
+        RealModel("mobilenet", _MOBILENET, "imagenet-mobilenet:calib", "imagenet-mobilenet:test", 400, 100),
+        RealModel("minilm", _MINILM, "minilm-sts:calib", "minilm-sts:dev", 500, 100, ("int8", "fp8")),
     )
 }
