@@ -69,6 +69,20 @@ def test_batch_size_changes_nothing(arrays_recipe: str) -> None:
     assert samples.fingerprint == open_samples(f"{arrays_recipe}:all", IMAGE).fingerprint
 
 
+def test_several_arrays_make_one_structured_label(tmp_path: Path) -> None:
+    offsets = np.arange(12 * 4 * 2).reshape(12, 4, 2)
+    texts = np.array([f"text {number}" for number in range(12)])
+    np.savez(tmp_path / "raw.npz", pixels=pixels(), context=texts, offsets=offsets)
+    recipe = write_recipe(tmp_path, ARRAYS_RECIPE.replace('"classes"', '["context", "offsets"]'))
+    samples = open_samples(f"{recipe}:few", IMAGE)
+    batch = next(samples.batches(5))
+    assert batch.labels is not None
+    assert batch.labels.dtype.names == ("context", "offsets")
+    chosen = [int(str(text).removeprefix("text ")) for text in batch.labels["context"]]
+    assert len(set(chosen)) == 5
+    np.testing.assert_array_equal(batch.labels["offsets"], offsets[chosen])
+
+
 def test_count_and_seed_choose_the_same_rows_for_inputs_and_labels(arrays_recipe: str) -> None:
     everything = first_batch(open_samples(f"{arrays_recipe}:all", IMAGE))
     batch = next(open_samples(f"{arrays_recipe}:few", IMAGE).batches(5))

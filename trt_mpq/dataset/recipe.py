@@ -29,6 +29,8 @@ DATA_VARIABLE = "TRT_MPQ_DATA"
 
 
 FileName = Annotated[str, Field(min_length=1)]
+Labels = FileName | Annotated[list[FileName], Field(min_length=1)]
+"""An array or column; or several arrays, which become the fields of one structured label per sample."""
 
 
 class Split(Strict):
@@ -50,7 +52,7 @@ class Split(Strict):
     count: Annotated[int, Field(gt=0)] | None = None
     seed: Annotated[int, Field(ge=0)] | None = None
     rows_per_sample: Annotated[int, Field(gt=0)] = 1
-    labels: FileName | None = None
+    labels: Labels | None = None
 
     @model_validator(mode="after")
     def _one_source(self) -> Split:
@@ -75,13 +77,13 @@ class Split(Strict):
 class Recipe(Strict):
     """A recipe file.
 
-    `root` is the data folder, `labels` names the array or table column with labels, `trim` the input that says
+    `root` is the data folder, `labels` names the array, arrays or table column with labels, `trim` the input that says
     by its zeros which positions are padding.
     """
 
     description: str = ""
     root: str | None = None
-    labels: str | None = None
+    labels: Labels | None = None
     trim: str | None = None
     splits: Annotated[dict[str, Split], Field(min_length=1)]
     inputs: Annotated[dict[str, Input], Field(min_length=1)]
@@ -93,6 +95,8 @@ class Recipe(Strict):
                 raise ValueError(f"split {name!r} holds images, which feed exactly one input")
             if split.images and self.labels_of(split) and not split.table:
                 raise ValueError(f"split {name!r} needs `table`, the CSV file with the labels")
+            if split.images and isinstance(self.labels_of(split), list):
+                raise ValueError(f"split {name!r} holds images, whose labels are one column of the table")
         return self
 
     @model_validator(mode="after")
@@ -101,8 +105,8 @@ class Recipe(Strict):
             raise ValueError(f"`trim` names {self.trim!r}, which is none of the inputs {', '.join(self.inputs)}")
         return self
 
-    def labels_of(self, split: Split) -> str | None:
-        """The array or table column with the labels of `split`, if it has any."""
+    def labels_of(self, split: Split) -> str | list[str] | None:
+        """The array, arrays or table column with the labels of `split`, if it has any."""
         return split.labels or self.labels
 
     def split(self, asked: str | None, source: str) -> Split:
@@ -234,7 +238,7 @@ def _open_arrays(recipe: Recipe, split: Split, root: Path) -> _Source:
     arrays = load_npz(path) if path.suffix == ".npz" else {_only_array(recipe): load_npy(path)}
     raw = {name: _pick(arrays, settings.array or name, path) for name, settings in recipe.inputs.items()}
     wanted = recipe.labels_of(split)
-    labels = None if wanted is None else _pick(arrays, wanted, path)
+    labels = None if wanted is None else _labels(arrays, wanted, path)
     count = check_lengths(raw | ({} if labels is None else {"labels": labels}), str(path))
     flat = {name: _flattened(array, split.rows_per_sample, f"{path}: input {name!r}") for name, array in raw.items()}
     return _Source(flat, labels, split.numbers(count, str(path)), digest)
@@ -266,6 +270,18 @@ def _pick(arrays: Mapping[str, Array], name: str, path: Path) -> Array:
     return arrays[name]
 
 
+def _labels(arrays: Mapping[str, Array], wanted: str | list[str], path: Path) -> Array:
+    """One array of labels [samples, ...], structured if it is made of several arrays."""
+    if isinstance(wanted, str):
+        return _pick(arrays, wanted, path)
+    fields = {name: _pick(arrays, name, path) for name in wanted}
+    count = check_lengths(fields, str(path))
+    labels = np.zeros(count, [(name, array.dtype, array.shape[1:]) for name, array in fields.items()])
+    for name, array in fields.items():
+        labels[name] = array
+    return labels
+
+
 def _open_images(recipe: Recipe, split: Split, root: Path) -> _Source:
     require_pillow()
     folder = root / str(split.images)
@@ -273,7 +289,9 @@ def _open_images(recipe: Recipe, split: Split, root: Path) -> _Source:
         paths, labels, table_digest = image_paths(folder), None, ""
     else:
         table_digest = _verified_digest(root / split.table, split.sha256)
-        listed, labels = read_table(root / split.table, split.where, split.files, recipe.labels_of(split))
+        column = recipe.labels_of(split)
+        assert not isinstance(column, list)  # refused with the recipe
+        listed, labels = read_table(root / split.table, split.where, split.files, column)
         paths = tuple(folder / file for file in listed)
     numbers = split.numbers(len(paths), str(folder))
     digest = "\n".join([table_digest, *(f"{paths[number].name} {digest_file(paths[number])}" for number in numbers)])

@@ -1,20 +1,20 @@
 """Extractive question answering: is the span of tokens that a model points at one of the right ones?
 
 SQuAD's `exact match` and `F1` (Rajpurkar et al., "SQuAD: 100,000+ Questions for Machine Comprehension of Text", 2016,
-section 6.1): per question the best over its gold answers, then the mean. SQuAD compares normalized words of text;
-here the positions of tokens stand for the words, so an answer counts where it is marked, not wherever the same words
-stand, and articles and punctuation inside a span count.
+section 6.1): per question the best over its gold answers, then the mean. Labels decide what is compared:
 
-Labels are the first and last position (both included) of the answer, integers [N, 2], or of several gold answers
-[N, golds, 2], where unused ones are negative. "No answer" is a span like any other: SQuAD 2 models point at position 0.
+- Texts (`squad.py`): normalized words, as SQuAD's own script does.
+- Positions, where there are no texts: first and last (both included) of the answer, integers [N, 2], or of several gold
+  answers [N, golds, 2], where unused ones are negative. Positions stand for the words, so an answer counts where it is
+  marked, not wherever the same words stand. "No answer" is a span like any other: SQuAD 2 models point at position 0.
 """
 
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from trt_mpq.errors import MetricError
+from trt_mpq.metrics import squad
 from trt_mpq.metrics.base import PerSampleAccumulator, Scores, TaskMetric
 from trt_mpq.runtime.base import Array, Arrays
 from trt_mpq.types import TensorSpec
@@ -22,7 +22,7 @@ from trt_mpq.types import TensorSpec
 _LONGEST = 30
 """Tokens of the longest answer considered, the limit that BERT's run_squad.py set."""
 
-Positions = NDArray[np.int64]
+Positions = squad.Positions
 
 
 def span_metric(name: str, outputs: tuple[TensorSpec, ...]) -> TaskMetric:
@@ -42,8 +42,13 @@ def span_metric(name: str, outputs: tuple[TensorSpec, ...]) -> TaskMetric:
         )
     start, end = sorted((spec.name for spec in outputs), key=lambda output: "end" in output.lower())
     overlap = {"exact-match": _equal, "f1": _f1}[name]
+    text_overlap = {"exact-match": squad.exact_match, "f1": squad.word_f1}[name]
 
     def score(batch: Arrays, labels: Array | None, reference: Arrays | None) -> Scores:
+        if labels is not None and squad.are_texts(labels):
+            squad.check_texts(name, labels, batch[start].shape)
+            texts = squad.answers_of(labels, batch[start], batch[end], best_spans)
+            return squad.score_texts(texts, labels, text_overlap)
         golds = _golds(name, labels, batch[start].shape)
         found = best_spans(batch[start], batch[end])
         scores = np.max(np.where(golds[..., 0] >= 0, overlap(found[:, None], golds), 0.0), axis=1)
@@ -55,7 +60,7 @@ def span_metric(name: str, outputs: tuple[TensorSpec, ...]) -> TaskMetric:
 def best_spans(start: Array, end: Array) -> Positions:
     """First and last position [n, 2] of the span of at most 30 tokens with the highest start + end score.
 
-    Ties go to the shorter, then to the earlier span. Rows with NaN have none, (-1, -1).
+    Ties go to the shorter, then to the earlier span. Rows with NaN, or without a finite sum, have none, (-1, -1).
 
     Args:
         start: Scores [n, positions] of a span to begin at a position.
@@ -63,7 +68,7 @@ def best_spans(start: Array, end: Array) -> Positions:
     """
     rows, positions = start.shape
     best = np.full(rows, -np.inf)
-    spans = np.zeros((rows, 2), np.int64)
+    spans = np.full((rows, 2), -1)
     for longer in range(min(_LONGEST, positions)):
         sums = start[:, : positions - longer].astype(np.float64) + end[:, longer:]
         first = np.argmax(sums, axis=1)
