@@ -14,7 +14,7 @@ import numpy as np
 import onnx_ir as ir
 
 from trt_mpq.graph_edit import add_constant, constant_array
-from trt_mpq.groups.shapes import is_constant, shape_of
+from trt_mpq.groups.shapes import VIEWS, is_constant, shape_of
 from trt_mpq.numerics import FloatArray
 
 
@@ -220,10 +220,7 @@ _DIVISIONS: dict[str, Callable[[ir.Node, ir.Value, FloatArray], Rescalings | Non
     "Mul": _multiply,
     "Relu": _unary,
     "LeakyRelu": _unary,
-    "Reshape": _reshape,
-    "Flatten": _reshape,
-    "Squeeze": _reshape,
-    "Unsqueeze": _reshape,
+    **dict.fromkeys(VIEWS, _reshape),
     "Transpose": _transpose,
 }
 """Operators that a division passes through or ends at. RMSNorm and LayerNorm spelled out end at their Mul."""

@@ -21,7 +21,7 @@ from trt_mpq.dataset import Samples
 from trt_mpq.errors import CalibrationError
 from trt_mpq.graph_edit import constant_array, insert_node, reduced
 from trt_mpq.groups.anchors import Anchor, anchor_of
-from trt_mpq.groups.shapes import bind_shapes, shape_of
+from trt_mpq.groups.shapes import VIEWS, bind_shapes, shape_of
 from trt_mpq.numerics import FloatArray, channel_amax
 from trt_mpq.observer import Progress
 from trt_mpq.refine.rescaling import Rescaling, Rescalings, division, owned, rescaled
@@ -31,7 +31,6 @@ from trt_mpq.types import Model
 _LARGEST_STEP = 1e4
 """Bound on one channel's factor: a nearly dead channel must not be blown up without limit."""
 _MAXIMA = "/channel_maxima"
-_VIEWS = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze"})
 
 
 @dataclass(frozen=True)
@@ -184,7 +183,7 @@ def _keeps_channels(node: ir.Node) -> bool:
     """Whether a node is a view whose last axis is that of its input; the order of elements is, so channels are."""
     source, result = node.inputs[0] if node.inputs else None, node.outputs[0]
     return (
-        node.op_type in _VIEWS
+        node.op_type in VIEWS
         and source is not None
         and bool(shape_of(source))
         and shape_of(source)[-1:] == shape_of(result)[-1:]
