@@ -41,10 +41,28 @@ def test_spelled_out_activations_are_fused(form: str, bias: str) -> None:
     assert [site.tensor for site in group.inputs] == ["x"]
 
 
+PER_CHANNEL = {
+    "erf, half last": "d = Div(b, r) e = Erf(d) o = Add(e, one) m = Mul(b, o) y = Mul(m, c)",
+    "erf, half first": "h = Mul(b, c) d = Div(b, r) e = Erf(d) o = Add(one, e) y = Mul(h, o)",
+    "tanh": """p = Pow(b, three) s = Mul(p, r) t = Add(b, s) u = Mul(t, r) g = Tanh(u) o = Add(g, one)
+        h = Mul(c, b) y = Mul(h, o)""",
+}
+
+
+@pytest.mark.parametrize("form", PER_CHANNEL)
+def test_the_half_of_gelu_may_be_one_value_per_channel(form: str) -> None:
+    body = f"g (float[N,7,8] x) => (float[N,7,8] y) {{ a = MatMul(x, w) b = Add(a, c) {PER_CHANNEL[form]} }}"
+    grouping = grouped(body, LINEAR)
+    assert grouping.loose == ()
+    assert grouping.groups[0].output == "y"
+
+
 NOT_GATED = {
     "gate read elsewhere": "g = Sigmoid(b) m = Mul(g, b) y = Sub(m, g)",
     "input read elsewhere": "g = Sigmoid(b) m = Mul(g, b) y = Sub(m, b)",
     "gate of a vector": "s = Mul(b, c) g = Sigmoid(s) y = Mul(b, g)",
+    "gate of a vector, further on": "s = Mul(b, c) t = Add(s, one) g = Sigmoid(t) y = Mul(g, b)",
+    "a sum with a vector": "g = Sigmoid(b) m = Mul(g, b) s = Add(m, c) y = Mul(s, b)",
     "two gates": "g = Sigmoid(b) t = Tanh(b) y = Mul(g, t)",
     "no gate": "s = Mul(b, r) y = Add(s, b)",
     "gate of another tensor": "g = Sigmoid(x) y = Mul(b, g)",

@@ -273,6 +273,8 @@ def base(files, tmp_path_factory) -> Path:
         ({"precisions": "int8,int4"}, ALL - {"prepare", "group"}),
         ({"exclusions": "modelopt"}, ALL - {"prepare"}),
         ({"equalize": True}, (ALL - {"prepare"}) | {"equalize", "group.unequalized", "calibrate.unequalized"}),
+        ({"smooth_alpha": 0.7}, set()),
+        ({"smooth": True}, {"smooth", "group.unsmoothed", "calibrate.unsmoothed"}),
     ],
     ids=str,
 )

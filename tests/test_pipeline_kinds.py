@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import pytest
 
-from tests.networks import Builder
+from tests.networks import Builder, mlp
 from tests.runs import Recorder, start, tiny_cnn, write_data
 from tests.sensitivity.examples import fix_batch
 from trt_mpq.errors import DataError, MetricError, RunFolderError, RuntimeFailure, SettingsError, TargetNotReachable
@@ -87,6 +87,49 @@ def test_equalization_is_reported_against_the_original_model(files, tmp_path):
     plain = start(files, tmp_path / "plain").report()
     assert report.refinement[0].before == plain.refinement[0].before
     assert report.accuracy.fp32 == plain.accuracy.fp32
+
+
+def test_smoothing_is_reported_against_the_model_before_it(tmp_path):
+    files = write_data(tmp_path, mlp())
+    report = start(files, tmp_path / "run", smooth=True).report()
+    plain = start(files, tmp_path / "plain").report()
+    record = report.refinement[0]
+    assert (record.name, record.detail) == ("smoothing", "2 tensors smoothed")
+    assert record.before == plain.refinement[0].before
+    assert record.after == report.refinement[1].before, "bias correction starts from the smoothed model"
+    assert report.accuracy.fp32 == plain.accuracy.fp32, "the target is that of the original model"
+
+
+def test_smoothing_follows_equalization_and_each_is_reported(tmp_path):
+    b = Builder(0)
+    x = b.conv("b", b.relu("a.relu", b.conv("a", "input", (3, 16))), (16, 16))
+    x = b.node("Flatten", "flat", [b.node("GlobalAveragePool", "pool", [b.relu("b.relu", x)])])
+    b.gemm("d", b.relu("c.relu", b.gemm("c", x, (16, 32))), (32, 10))
+    files = write_data(tmp_path, b.model((3, 8, 8), (10,)))
+    report = start(files, tmp_path / "run", smooth=True, equalize=True).report()
+    equalization, smoothing, correction = report.refinement
+    assert (equalization.detail, smoothing.detail) == ("1 pair of layers rescaled", "1 tensor smoothed")
+    assert equalization.after == smoothing.before
+    assert smoothing.after == correction.before
+    outputs = (
+        OnnxRuntime(1)
+        .load(tmp_path / "run" / "smoothed.onnx")
+        .run(feeds := {"input": np.ones((2, 3, 8, 8), np.float32)})
+    )
+    original = OnnxRuntime(1).load(tmp_path / "run" / "model.onnx").run(feeds)
+    np.testing.assert_allclose(outputs["output"], original["output"], rtol=1e-4, atol=1e-5)
+
+
+def test_another_alpha_or_other_data_smooth_anew(tmp_path):
+    files = write_data(tmp_path, mlp())
+
+    def smoothed(**settings: object) -> str:
+        run = start(files, tmp_path / "run", smooth=True, **settings)
+        run.calibrate()
+        return run.model.sha256
+
+    assert len({smoothed(), smoothed(smooth_alpha=0.8), smoothed(calib_samples=4)}) == 3
+    assert smoothed() == smoothed()
 
 
 def test_an_overflowing_network_is_delivered_with_fp32_groups(tmp_path):

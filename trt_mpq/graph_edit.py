@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -86,6 +86,18 @@ def insert_node(
     else:
         graph.append(node)
     return value
+
+
+def reduced(graph: ir.Graph, op_type: str, value: ir.Value, axes: Sequence[int], name: str) -> ir.Value:
+    """Insert a reduction of `value` (ReduceMean, ReduceMax…) over `axes`, kept as dimensions of 1.
+
+    It stands right behind what writes `value` and is spelled for the opset of the graph.
+    """
+    listed, after = list(axes), value.producer()
+    if graph.opset_imports[""] >= 18:
+        counted = add_constant(graph, f"{name}/axes", np.array(listed, np.int64))
+        return insert_node(graph, op_type, [value, counted], name, after=after)
+    return insert_node(graph, op_type, [value], name, after=after, attributes={"axes": listed})
 
 
 def take_over(

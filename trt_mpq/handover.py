@@ -37,7 +37,7 @@ class CalibratedNetwork:
     """A calibrated network, ready to be emitted in any plan.
 
     Attributes:
-        model: The prepared (perhaps equalized) model; its path is relative to the run folder.
+        model: The prepared (perhaps equalized or smoothed) model; its path is relative to the run folder.
         original: The prepared FP32 model, which engines are compared with.
         grouping: Its groups, with what calibration forbids.
         ranges: Its ranges.

@@ -26,6 +26,13 @@ def equalization_key(prepared: Model) -> str:
     return key_of(__version__, prepared.sha256)
 
 
+def smoothing_key(model: Model, settings: Settings, data: Data, runtime: str) -> str:
+    """Key of `model` smoothed, which the calibration data in `runtime` and the parameter decide."""
+    return key_of(
+        __version__, model.sha256, data.calibration.fingerprint, data.sample_shapes, settings.smooth_alpha, runtime
+    )
+
+
 @dataclass(frozen=True)
 class Keys:
     """The keys of every stage after preparation.
@@ -34,7 +41,7 @@ class Keys:
         settings: What the user asked for.
         choices: What the settings name.
         data: Calibration and evaluation data, and the prepared model they were opened for.
-        prepared: The prepared model, before equalization.
+        prepared: The prepared model, before it is equalized or smoothed.
         model: The model that the stages work on.
     """
 

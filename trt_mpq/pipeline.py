@@ -31,7 +31,7 @@ from trt_mpq.network import Network
 from trt_mpq.observer import Observer
 from trt_mpq.ondevice import OnDevice
 from trt_mpq.refine.bias_correction import CorrectionInputs, correct_biases
-from trt_mpq.refine.recovery import bias_correction_record, equalization_record, worth_keeping
+from trt_mpq.refine.recovery import bias_correction_record, worth_keeping
 from trt_mpq.refine.storage import corrections_from_file, save_corrections
 from trt_mpq.report.data import RefinementRecord, Report, report_to_json
 from trt_mpq.report.html import render_html
@@ -41,7 +41,7 @@ from trt_mpq.sensitivity import SensitivityInputs
 from trt_mpq.settings import Settings
 from trt_mpq.stages import Stages
 from trt_mpq.storage import RunFolder, key_of, read_manifest, write_text
-from trt_mpq.subject import Subject
+from trt_mpq.subject import State, Subject
 from trt_mpq.summary import Findings, summarize
 from trt_mpq.types import Comparison, Grouping, Model, Precision, PrecisionPlan, Ranges, Ranking, Score, SearchResult
 from trt_mpq.verification import delivered_scores, require_equal
@@ -87,13 +87,13 @@ class Run:
             seed=settings.seed, environment=environment(),
         )  # fmt: skip
         self._stages = Stages(self.folder, observer)
-        self._subject = Subject(settings, source, self._stages)
+        self._subject = Subject(settings, source, self._stages, self._choices.runtime)
 
     # What the command line offers, in the order of the flow.
 
     def inspect(self) -> Grouping:
         """Prepare the model and find its groups."""
-        return self._grouped(self.model, self.graph)
+        return self._grouped(self._subject.final)
 
     def calibrate(self) -> Ranges:
         """Ranges of every tensor that a group quantizes."""
@@ -136,12 +136,12 @@ class Run:
     @property
     def model(self) -> Model:
         """The model that plans are made of."""
-        return self._subject.model
+        return self._subject.final.model
 
     @property
     def graph(self) -> ir.Model:
         """Its FP32 graph, in memory."""
-        return self._subject.graph
+        return self._subject.final.graph
 
     @property
     def _data(self) -> Data:
@@ -153,27 +153,27 @@ class Run:
 
     # Groups and ranges.
 
-    def _grouped(self, model: Model, graph: ir.Model, suffix: str = "") -> Grouping:
+    def _grouped(self, state: State) -> Grouping:
         return self._stages.value(
-            f"group{suffix}", self._keys.groups(model), f"groups{suffix}.json", Grouping,
-            lambda _: groups_from_model(graph, self._data.sample_shapes, exclusions=self.settings.exclusions),
+            f"group{state.suffix}", self._keys.groups(state.model), f"groups{state.suffix}.json", Grouping,
+            lambda _: groups_from_model(state.graph, self._data.sample_shapes, exclusions=self.settings.exclusions),
         )  # fmt: skip
 
-    def _calibrated(self, model: Model, graph: ir.Model, suffix: str = "") -> Network:
-        groups = self._grouped(model, graph, suffix)
+    def _calibrated(self, state: State) -> Network:
+        suffix, groups = state.suffix, self._grouped(state)
         given = CalibrationInputs(
-            graph, groups, self._data.calibration, self._choices.runtime, self.settings.calibration,
+            state.graph, groups, self._data.calibration, self._choices.runtime, self.settings.calibration,
             self.settings.formats, self._data.batch,
         )  # fmt: skip
         ranges = self._stages.value(
-            f"calibrate{suffix}", self._keys.ranges(model), f"ranges{suffix}.json", Ranges,
+            f"calibrate{suffix}", self._keys.ranges(state.model), f"ranges{suffix}.json", Ranges,
             lambda progress: calibrate(given, progress), title=f"Calibrating{suffix.replace('.', ' ')}",
         )  # fmt: skip
-        return Network(model, graph, restrict_to_ranges(groups, ranges, graph.graph), ranges)
+        return Network(state.model, state.graph, restrict_to_ranges(groups, ranges, state.graph.graph), ranges)
 
     @cached_property
     def _network(self) -> Network:
-        return self._calibrated(self.model, self.graph)
+        return self._calibrated(self._subject.final)
 
     @property
     def grouping(self) -> Grouping:
@@ -221,18 +221,16 @@ class Run:
         return tuple(record for precision in self.settings.formats for record in self._refinements_of(precision))
 
     def _refinements_of(self, precision: Precision) -> Iterator[RefinementRecord]:
-        if self.settings.equalize:
-            before = self._uniform_score(precision, "before equalization", self._unequalized)
-            after = self._uniform_score(precision, "as calibrated", self._network)
-            yield equalization_record(precision, before, after, len(self._subject.equalized.pairs))
+        for change in self._subject.changes:
+            before, after = (
+                self._uniform_score(precision, state.lacks or "as calibrated", self._calibrated(state))
+                for state in (change.before, change.after)
+            )
+            yield change.record(precision, before, after)
         if self.settings.bias_correction:
             before = self._uniform_score(precision, "as calibrated", self._network)
             after = self._uniform_score(precision, "with bias correction", self._network, self._corrections)
             yield bias_correction_record(precision, before, after, self._corrections)
-
-    @cached_property
-    def _unequalized(self) -> Network:
-        return self._calibrated(self._subject.prepared, self._subject.original, ".unequalized")
 
     @cached_property
     def _kept(self) -> BiasCorrections:

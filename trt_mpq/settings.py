@@ -54,6 +54,10 @@ class Settings(BaseModel):
     """Correct the mean output of every quantized group before the search."""
     equalize: bool = False
     """Equalize weight ranges across layers before calibration."""
+    smooth: bool = False
+    """Move outliers of activations into the weights of linear layers before calibration (SmoothQuant)."""
+    smooth_alpha: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """How much of the range smoothing takes from activations: 0 evens out weights only, 1 activations only."""
     exclusions: Literal["modelopt", "none"] = "modelopt"
     """Shapes that stay out of 8 bit beforehand: Model Optimizer's list, or none."""
     calib_samples: Count | None = None

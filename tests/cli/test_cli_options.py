@@ -42,6 +42,7 @@ WORDED = {
     "mix_formats": "off",
     "bias_correction": "on",
     "equalize": "off",
+    "smooth": "off",
     "precisions": "fp16,int8",
     "engine": "where a GPU and TensorRT are",
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from trt_mpq.refine.recovery import bias_correction_record, equalization_record, worth_keeping
+from trt_mpq.refine.recovery import bias_correction_record, equalization_record, smoothing_record, worth_keeping
 from trt_mpq.types import Precision
 
 INT8, FP8 = Precision.INT8, Precision.FP8
@@ -41,3 +41,12 @@ def test_an_equalization_that_hurts_does_not_touch_the_corrections():
 )
 def test_equalization_says_how_much_it_did(pairs, detail):
     assert equalization_record(INT8, 0.5, 0.6, pairs).detail == detail
+
+
+@pytest.mark.parametrize(
+    ("tensors", "detail"),
+    [(0, "no tensor can be smoothed"), (1, "1 tensor smoothed"), (9, "9 tensors smoothed")],
+)
+def test_smoothing_says_how_much_it_did(tensors, detail):
+    assert smoothing_record(INT8, 0.5, 0.6, tensors).detail == detail
+    assert worth_keeping(CORRECTIONS, [smoothing_record(INT8, 0.9, 0.1, tensors)]) == CORRECTIONS

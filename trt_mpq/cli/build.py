@@ -29,6 +29,8 @@ def build(
     calibration: options.Calibration = None,
     bias_correction: options.BiasCorrection = None,
     equalize: options.Equalize = None,
+    smooth: options.Smooth = None,
+    smooth_alpha: options.SmoothAlpha = None,
     exclusions: options.Exclusions = None,
     latency: options.Latency = None,
     engine: options.Engine = None,

@@ -14,6 +14,8 @@ def calibrate(
     calibration: options.Calibration = None,
     bias_correction: options.BiasCorrection = None,
     equalize: options.Equalize = None,
+    smooth: options.Smooth = None,
+    smooth_alpha: options.SmoothAlpha = None,
     exclusions: options.Exclusions = None,
     batch: options.Batch = None,
     threads: options.Threads = None,

@@ -110,6 +110,18 @@ Equalize = Annotated[
         "Equalize weight ranges across layers before calibration (default: off).",
     ),
 ]
+Smooth = Annotated[
+    bool | None,
+    _setting(
+        "Quantizers",
+        "--smooth/--no-smooth",
+        "Move outliers of activations into the weights of linear layers, SmoothQuant (default: off).",
+    ),
+]
+SmoothAlpha = Annotated[
+    float | None,
+    _setting("Quantizers", "--smooth-alpha", "Share of the outliers that moves, from 0 to 1 (default: 0.5)."),
+]
 Exclusions = Annotated[
     str | None,
     _setting("Quantizers", "--exclusions", "Shapes kept out of 8 bit beforehand: modelopt, none (default: modelopt)."),

@@ -11,7 +11,8 @@ import onnx_ir as ir
 from trt_mpq import onnx_api
 from trt_mpq.errors import ModelError
 
-_VIEWS = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze"})
+VIEWS = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze"})
+"""Operators whose result is another shape of the same memory."""
 
 
 def bind_shapes(graph: ir.Model, sample_shapes: Mapping[str, tuple[int, ...]]) -> ir.Model:
@@ -93,7 +94,7 @@ def elements(value: ir.Value) -> int:
 def viewed(value: ir.Value) -> ir.Value:
     """The tensor whose memory `value` is another shape of; `value` itself if it is no view."""
     node = value.producer()
-    while node is not None and node.op_type in _VIEWS and node.inputs[0] is not None:
+    while node is not None and node.op_type in VIEWS and node.inputs[0] is not None:
         value = node.inputs[0]
         node = value.producer()
     return value

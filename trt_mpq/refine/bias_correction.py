@@ -20,7 +20,7 @@ from trt_mpq.chunks import chunks_by_length
 from trt_mpq.dataset import Samples
 from trt_mpq.emit import BiasCorrections, Emitter
 from trt_mpq.emit.bias import bias_input, takes_bias
-from trt_mpq.graph_edit import add_constant, insert_node
+from trt_mpq.graph_edit import insert_node, reduced
 from trt_mpq.numerics import FloatArray
 from trt_mpq.observer import Progress
 from trt_mpq.runtime.base import Runtime
@@ -161,20 +161,11 @@ def _compensate(graph: ir.Graph, exact: ir.Value, node: ir.Node, site: _Site) ->
     rounded = node.outputs[0]
     users = list(rounded.uses())
     rank = len(rounded.shape) if rounded.shape is not None else 0
-    others = np.array([axis for axis in range(rank) if axis != site.axis], np.int64)
-    axes = add_constant(graph, f"axes/{site.anchor}", others)
+    others = [axis for axis in range(rank) if axis != site.axis]
     name = _shift_name(site.anchor)
     difference = insert_node(graph, "Sub", [exact, rounded], f"{name}/difference", after=node)
-    shift = _mean(graph, difference, axes, name)
+    shift = reduced(graph, "ReduceMean", difference, others, name)
     corrected = insert_node(graph, "Add", [rounded, shift], f"{name}/corrected", after=shift.producer())
     for user, index in users:
         user.replace_input_with(index, corrected)
     return shift
-
-
-def _mean(graph: ir.Graph, value: ir.Value, axes: ir.Value, name: str) -> ir.Value:
-    """Mean over `axes`, kept as dimensions of 1, written for the opset the graph has."""
-    if graph.opset_imports[""] >= 18:
-        return insert_node(graph, "ReduceMean", [value, axes], name, after=value.producer())
-    listed = ir.AttrInt64s("axes", axes.const_value.numpy().tolist()) if axes.const_value is not None else None
-    return insert_node(graph, "ReduceMean", [value], name, after=value.producer(), attributes={"axes": listed})

@@ -8,13 +8,19 @@ from trt_mpq.emit import BiasCorrections
 from trt_mpq.report.data import RefinementRecord
 from trt_mpq.types import Precision
 
-EQUALIZATION, BIAS_CORRECTION = "equalization", "bias correction"
+EQUALIZATION, SMOOTHING, BIAS_CORRECTION = "equalization", "smoothing", "bias correction"
 
 
 def equalization_record(precision: Precision, before: float, after: float, pairs: int) -> RefinementRecord:
     """What rescaling `pairs` of layers did to the uniform `precision` plan; it stays, because it was asked for."""
     detail = f"{_counted(pairs, 'pair')} of layers rescaled" if pairs else "no pair of layers can be rescaled"
     return RefinementRecord(EQUALIZATION, precision, before, after, detail)
+
+
+def smoothing_record(precision: Precision, before: float, after: float, tensors: int) -> RefinementRecord:
+    """What smoothing `tensors` did to the uniform `precision` plan; it stays, because it was asked for."""
+    detail = f"{_counted(tensors, 'tensor')} smoothed" if tensors else "no tensor can be smoothed"
+    return RefinementRecord(SMOOTHING, precision, before, after, detail)
 
 
 def bias_correction_record(
