@@ -128,7 +128,7 @@ def test_another_alpha_or_other_data_smooth_anew(tmp_path):
         run.calibrate()
         return run.model.sha256
 
-    assert len({smoothed(), smoothed(smooth_alpha=0.8), smoothed(calib_samples=4)}) == 3
+    assert len({smoothed(), smoothed(smooth_alpha=0.6), smoothed(calib_samples=4)}) == 3
     assert smoothed() == smoothed()
 
 

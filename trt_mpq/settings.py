@@ -56,7 +56,7 @@ class Settings(BaseModel):
     """Equalize weight ranges across layers before calibration."""
     smooth: bool = False
     """Move outliers of activations into the weights of linear layers before calibration (SmoothQuant)."""
-    smooth_alpha: Annotated[float, Field(ge=0, le=1)] = 0.5
+    smooth_alpha: Annotated[float, Field(ge=0, le=1)] = 0.8
     """How much of the range smoothing takes from activations: 0 evens out weights only, 1 activations only."""
     exclusions: Literal["modelopt", "none"] = "modelopt"
     """Shapes that stay out of 8 bit beforehand: Model Optimizer's list, or none."""

@@ -120,7 +120,7 @@ Smooth = Annotated[
 ]
 SmoothAlpha = Annotated[
     float | None,
-    _setting("Quantizers", "--smooth-alpha", "Share of the outliers that moves, from 0 to 1 (default: 0.5)."),
+    _setting("Quantizers", "--smooth-alpha", "Share of the outliers that moves, from 0 to 1 (default: 0.8)."),
 ]
 Exclusions = Annotated[
     str | None,
