@@ -22,10 +22,13 @@ from trt_mpq.handover import CORRECTIONS, NETWORK, SAMPLES, SEARCHED, read_netwo
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = (
-    "bench/__init__.py", "bench/networks.py", "bench/real.py", "tests/__init__.py", "tests/conftest.py",
-    "tests/networks.py", "tests/runs.py", "pyproject.toml",
+    "bench/__init__.py", "bench/networks.py", "bench/real.py", "tests/__init__.py", "tests/networks.py",
+    "tests/runs.py", "pyproject.toml",
 )  # fmt: skip
-"""What the benchmark and the tests need beside `bench/gpu*.py` and `tests/gpu`; the product comes as a wheel."""
+"""What the benchmark and the tests need beside `bench/gpu*.py` and `tests/gpu`; the product comes as a wheel.
+
+The suite's own conftest.py stays behind: it pretends GPUs.
+"""
 TEST_PACKAGES = ("pytest", "pytest-randomly", "hypothesis")
 BACKPORTS = ("exceptiongroup", "tomli", "typing-extensions")
 """What only older Pythons need: pip picks versions for the host, but conditions hold for the Python it runs on."""
