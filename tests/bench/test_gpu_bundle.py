@@ -66,6 +66,17 @@ def test_the_tests_and_the_benchmark_are_complete(out: Path, command: str) -> No
     assert found.returncode == 0, found.stdout + found.stderr
 
 
+def test_a_bundle_is_made_anew_but_nothing_else_is_removed(tmp_path: Path, prepared: Path, out: Path) -> None:
+    outdated, foreign = out / "tests" / "outdated.py", tmp_path / "foreign" / "tests" / "kept.py"
+    for path in (outdated, foreign):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    for folder in (out, tmp_path / "foreign"):
+        gpu_bundle.bundle(folder, prepared, "3.10", [])
+    assert not outdated.exists()
+    assert foreign.exists()
+
+
 def test_wheels_are_for_the_python_of_the_host(out: Path, pip: list[tuple[str, ...]]) -> None:
     (download,) = [call for call in pip if call[0] == "download"]
     assert download[download.index("--python-version") + 1] == "3.10"
