@@ -97,7 +97,7 @@ class Builder:
             if settings.failing_node in layer.nodes:
                 self._error(10, "Internal", f"(Could not find any implementation for node {layer.name}.)")
                 return None
-        self._time(config, [layer.name for layer in layers])
+        self._time(config, [f"{layer.name} in {layer.precision}" for layer in layers])
         flag = self._api.BuilderFlag
         return Plan(
             version=world.configuration()["version"],
