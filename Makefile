@@ -30,9 +30,9 @@ gpu-bench: $(VENV)/.gpu        ## on a GPU host: FP32, FP16, INT8, FP8 and searc
 	$(VENV)/bin/python -m bench.gpu prepare
 	$(VENV)/bin/python -m bench.gpu measure
 
-gpu-bundle: $(VENV)/.dev       ## one folder with all that a GPU host without network needs for both
+gpu-bundle: $(VENV)/.dev       ## one folder with all that a GPU host without network needs for both; WHEELS= adds some
 	$(VENV)/bin/python -m bench.gpu prepare
-	$(VENV)/bin/python -m bench.gpu_bundle gpu-bundle
+	$(VENV)/bin/python -m bench.gpu_bundle gpu-bundle $(WHEELS:%=--wheel %)
 
 $(VENV)/bin/pip:
 	$(PYTHON) -m venv $(VENV)

@@ -22,16 +22,20 @@ from trt_mpq.handover import CORRECTIONS, NETWORK, SAMPLES, SEARCHED, read_netwo
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = (
-    "bench/__init__.py", "bench/networks.py", "bench/real.py", "tests/__init__.py", "tests/conftest.py",
-    "tests/networks.py", "tests/runs.py", "pyproject.toml",
+    "bench/__init__.py", "bench/networks.py", "bench/real.py", "tests/__init__.py", "tests/networks.py",
+    "tests/runs.py", "pyproject.toml",
 )  # fmt: skip
-"""What the benchmark and the tests need beside `bench/gpu*.py` and `tests/gpu`; the product comes as a wheel."""
+"""What the benchmark and the tests need beside `bench/gpu*.py` and `tests/gpu`; the product comes as a wheel.
+
+The suite's own conftest.py stays behind: it pretends GPUs.
+"""
 TEST_PACKAGES = ("pytest", "pytest-randomly", "hypothesis")
 BACKPORTS = ("exceptiongroup", "tomli", "typing-extensions")
 """What only older Pythons need: pip picks versions for the host, but conditions hold for the Python it runs on."""
 CUDA_PACKAGES = ("mako", "platformdirs", "pytools", "nvidia-ml-py")
 """What pycuda needs, and the library that reads the GPU's clocks: in the bundle with or without pycuda itself."""
 
+RUN_FILE = "run.sh"
 RUN = """\
 #!/usr/bin/env bash
 # run.sh [PYTHON] [ARGUMENTS OF `bench.gpu measure`]: installs offline into venv/, then the GPU tests and the benchmark.
@@ -76,7 +80,7 @@ def bundle(out: Path, prepared: Path, python: str, wheels: list[Path]) -> None:
         _copy_prepared(prepared / name, out / "prepared" / name)
     _copy_sources(out)
     _collect_wheels(out / "wheels", python, wheels)
-    run = out / "run.sh"
+    run = out / RUN_FILE
     run.write_text(_script(python, wheels), encoding="utf-8")
     run.chmod(0o755)
 
@@ -103,6 +107,9 @@ def _copy_prepared(source: Path, destination: Path) -> None:
 
 
 def _copy_sources(out: Path) -> None:
+    if (out / RUN_FILE).is_file():  # a bundle: what was left out since must not stay
+        for name in ("bench", "tests"):
+            shutil.rmtree(out / name, ignore_errors=True)
     files = [*SOURCES, *(str(path.relative_to(ROOT)) for path in (ROOT / "bench").glob("gpu*.py"))]
     files += [str(path.relative_to(ROOT)) for path in (ROOT / "tests" / "gpu").glob("*.py")]
     for name in files:

@@ -57,15 +57,24 @@ def test_a_prepared_network_can_be_read_there(prepared: Path, out: Path) -> None
     assert not (copy / "evaluations.jsonl").exists()
 
 
-def test_the_tests_and_the_benchmark_are_complete(out: Path) -> None:
-    """Everything they import is in the folder or installed: nothing may come from the checkout."""
-    probe = (
-        "import sys; sys.path.insert(0, sys.argv[1]); import bench.gpu, tests.gpu.conftest, tests.gpu.test_engines;"
-        "print(bench.gpu.__file__, tests.gpu.test_engines.__file__)"
-    )  # both are packages of the folder now, so that no module of theirs can come from elsewhere
-    found = subprocess.run([sys.executable, "-c", probe, str(out)], capture_output=True, text=True, check=False)
-    assert found.returncode == 0, found.stderr
-    assert found.stdout.count(str(out)) == 2
+@pytest.mark.parametrize("command", ["pytest -m gpu --collect-only -p no:cacheprovider tests/gpu", "bench.gpu --help"])
+def test_the_tests_and_the_benchmark_are_complete(out: Path, command: str) -> None:
+    """All they import is in the folder or installed: its packages hide those of the checkout."""
+    found = subprocess.run(
+        [sys.executable, "-m", *command.split()], cwd=out, capture_output=True, text=True, check=False
+    )
+    assert found.returncode == 0, found.stdout + found.stderr
+
+
+def test_a_bundle_is_made_anew_but_nothing_else_is_removed(tmp_path: Path, prepared: Path, out: Path) -> None:
+    outdated, foreign = out / "tests" / "outdated.py", tmp_path / "foreign" / "tests" / "kept.py"
+    for path in (outdated, foreign):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    for folder in (out, tmp_path / "foreign"):
+        gpu_bundle.bundle(folder, prepared, "3.10", [])
+    assert not outdated.exists()
+    assert foreign.exists()
 
 
 def test_wheels_are_for_the_python_of_the_host(out: Path, pip: list[tuple[str, ...]]) -> None:

@@ -70,11 +70,10 @@ def test_every_option_of_the_builder_is_passed_on() -> None:
     }  # fmt: skip
 
 
-def test_the_same_compute_capability_is_unknown_to_8() -> None:
+def test_the_same_compute_capability_is_passed_on() -> None:
     options = EngineOptions(hardware_compatible="same_compute_capability")
     flag = "--hardwareCompatibilityLevel=sameComputeCapability"
     assert flag in trtexec_command("m.onnx", options, "strong", {}, 10)
-    assert "--hardwareCompatibilityLevel" not in trtexec_command("m.onnx", options, "weak", {}, 8)
 
 
 def test_a_path_with_a_space_survives_the_shell() -> None:

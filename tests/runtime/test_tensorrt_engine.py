@@ -195,6 +195,24 @@ def test_a_closed_engine_is_a_bug(plan: Path) -> None:
         engine.inspector_json()
 
 
+def test_a_driver_that_is_too_old_for_tensorrt(
+    pretend_gpu: PretendGpu,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pretend_gpu("8.6")
+    plan_file(tmp_path / "mlp.plan", mlp(), SHAPES)
+    import tensorrt as trt
+
+    def refuse(_: object, logger: trt.ILogger) -> None:
+        logger.log(trt.ILogger.WARNING, "CUDA initialization failure with error: 35.")
+        raise TypeError("pybind11::init(): factory function returned nullptr")
+
+    monkeypatch.setattr(trt.Runtime, "__init__", refuse)
+    with pytest.raises(RuntimeFailure, match=r"cannot use a GPU here \(CUDA .* error: 35\.\): check the driver"):
+        LoadedEngine(tmp_path / "mlp.plan")
+
+
 def test_a_full_gpu_while_preparing_to_time(pretend_gpu: PretendGpu, tmp_path: Path) -> None:  # noqa: F811
     pretend_gpu(memory_mib=0)
     plan_file(tmp_path / "mlp.plan", mlp(), SHAPES)

@@ -62,7 +62,7 @@ class EngineBuild:
         platform: Where it was built, None if the build never got that far.
         errors: TensorRT's own errors, oldest first; empty if built.
         reason: Why there is no engine, in one sentence; empty if built.
-        unused: Options that were asked for and that this TensorRT version does not know, each with the reason.
+        unused: What was asked for and had no effect, such as a constraint on a layer that is gone, with the reason.
     """
 
     status: BuildStatus

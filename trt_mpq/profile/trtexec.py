@@ -42,7 +42,7 @@ def trtexec_command(
     words = ["trtexec", f"--onnx={onnx}"]
     words += _typing(typing, version_major, constraints or {}, quantized)
     words += _profile(shapes)
-    words += _build(options, version_major)
+    words += _build(options)
     words += _timing(options, version_major)
     return shlex.join(words)
 
@@ -79,7 +79,7 @@ def _profile(shapes: Mapping[str, ShapeRange]) -> list[str]:
     ]
 
 
-def _build(options: EngineOptions, version_major: int) -> list[str]:
+def _build(options: EngineOptions) -> list[str]:
     words = ["--profilingVerbosity=detailed"]
     if not options.tf32:
         words.append("--noTF32")
@@ -91,7 +91,7 @@ def _build(options: EngineOptions, version_major: int) -> list[str]:
         words.append("--versionCompatible")
     if options.hardware_compatible == "ampere_plus":
         words.append("--hardwareCompatibilityLevel=ampere+")
-    if options.hardware_compatible == "same_compute_capability" and version_major >= 10:
+    if options.hardware_compatible == "same_compute_capability":
         words.append("--hardwareCompatibilityLevel=sameComputeCapability")
     if options.refit:
         words.append("--refit")

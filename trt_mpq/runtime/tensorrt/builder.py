@@ -34,8 +34,8 @@ def build(request: BuildRequest) -> EngineBuild:
     Raises:
         MissingDependencyError: tensorrt or pycuda is not installed.
         RuntimeFailure: TensorRT cannot be loaded or finds no GPU.
-        SettingsError: This TensorRT cannot type the network as requested, there is no such DLA core, or a plugin
-            library cannot be loaded.
+        SettingsError: This TensorRT cannot type the network as requested or lacks the hardware compatibility level,
+            there is no such DLA core, or a plugin library cannot be loaded.
         RunFolderError: A file cannot be written.
     """
     resolve_typing(request.typing, capabilities())
@@ -51,10 +51,10 @@ def build(request: BuildRequest) -> EngineBuild:
     try:
         with _polygraphy_silenced():
             network = parse_network(request, builder, logger)
-            config, unused = create_config(builder, network.definition, request.options, known)
+            config = create_config(builder, network.definition, request.options, known)
             add_profile(builder, config, request.shapes)
             if request.typing == "weak":
-                unused += constrain(network.definition, config, request.constraints)
+                notes += constrain(network.definition, config, request.constraints)
             plan = _serialized(request, network, config, log)
         layers = _described(request, plan, logger, log)
     except BuildError as failure:
@@ -76,7 +76,7 @@ def build(request: BuildRequest) -> EngineBuild:
         size_bytes=engine.stat().st_size,
         layers=layers_file(engine).name,
         platform=platform,
-        unused=unused + notes,
+        unused=notes,
     )
 
 

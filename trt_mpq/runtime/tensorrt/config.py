@@ -16,7 +16,7 @@ _MIB = 1 << 20
 
 def create_config(
     builder: trt.Builder, network: trt.INetworkDefinition, options: EngineOptions, cache: bytes
-) -> tuple[trt.IBuilderConfig, tuple[str, ...]]:
+) -> trt.IBuilderConfig:
     """A configuration that honours `options`, without profiles and precisions.
 
     The engine always carries full layer descriptions, without which realised precisions cannot be read back.
@@ -27,16 +27,13 @@ def create_config(
         options: What the deployer asked for.
         cache: Content of a timing cache that `cache_fits`, or nothing.
 
-    Returns:
-        The configuration, and the options that this TensorRT does not have, each with the reason.
-
     Raises:
-        SettingsError: There is no such DLA core.
+        SettingsError: There is no such DLA core, or this TensorRT lacks the hardware compatibility level.
     """
     import tensorrt as trt
     from polygraphy.backend.trt import CreateConfig
 
-    level, unused = _compatibility_level(options)
+    level = _compatibility_level(options)
     with tempfile.TemporaryFile() as timings:  # Polygraphy wants a file that has a mode, which BytesIO has not
         timings.write(cache)
         create = CreateConfig(
@@ -54,7 +51,7 @@ def create_config(
         config: trt.IBuilderConfig = create(builder, network)
     if options.dla_core is not None:
         _use_dla(builder, config, options.dla_core)
-    return config, unused
+    return config
 
 
 def cache_fits(builder: trt.Builder, cache: bytes) -> bool:
@@ -72,16 +69,20 @@ def _limits(options: EngineOptions) -> dict[trt.MemoryPoolType, int] | None:
     return {trt.MemoryPoolType.WORKSPACE: options.workspace_mib * _MIB}
 
 
-def _compatibility_level(options: EngineOptions) -> tuple[trt.HardwareCompatibilityLevel | None, tuple[str, ...]]:
+def _compatibility_level(options: EngineOptions) -> trt.HardwareCompatibilityLevel | None:
+    """Refused rather than left out where it is unknown: the manifest would let other GPUs load the engine."""
     import tensorrt as trt
 
     wanted = options.hardware_compatible
     if wanted == "none":
-        return None, ()
+        return None
     level = getattr(trt.HardwareCompatibilityLevel, wanted.upper(), None)
     if level is None:
-        return None, (f"hardware_compatible {wanted}: TensorRT {trt.__version__} does not have this level",)
-    return level, ()
+        raise SettingsError(
+            f"hardware_compatible {wanted} does not exist in TensorRT {trt.__version__}: choose another level or leave "
+            "the option out"
+        )
+    return level
 
 
 def _use_dla(builder: trt.Builder, config: trt.IBuilderConfig, core: int) -> None:

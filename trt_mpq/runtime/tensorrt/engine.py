@@ -24,6 +24,7 @@ from trt_mpq.runtime.tensorrt.api import load_tensorrt
 from trt_mpq.runtime.tensorrt.borders import shape_range, tensors
 from trt_mpq.runtime.tensorrt.description import describe
 from trt_mpq.runtime.tensorrt.logger import BuildLog, tensorrt_logger
+from trt_mpq.runtime.tensorrt.refusal import needing_gpu
 from trt_mpq.runtime.tensorrt.slot import Slot, fit
 from trt_mpq.runtime.tensorrt.timer import EngineTimer
 
@@ -68,7 +69,7 @@ class LoadedEngine(AbstractContextManager["LoadedEngine"]):
         self._heard = len(self._log.errors)
         with ExitStack() as stack:
             stack.enter_context(primary_context())
-            runtime = _runtime(logger, plugins)
+            runtime = _runtime(self._log, logger, plugins)
             if version_compatible:
                 runtime.engine_host_code_allowed = True
             if dla_core is not None:
@@ -240,7 +241,7 @@ def _read(path: Path) -> bytes:
         ) from error
 
 
-def _runtime(logger: trt.ILogger, plugins: Sequence[Path]) -> trt.Runtime:
+def _runtime(log: BuildLog, logger: trt.ILogger, plugins: Sequence[Path]) -> trt.Runtime:
     import tensorrt as trt
 
     trt.init_libnvinfer_plugins(logger, "")
@@ -252,4 +253,5 @@ def _runtime(logger: trt.ILogger, plugins: Sequence[Path]) -> trt.Runtime:
                 f"the plugin library {plugin} cannot be loaded ({first_line(error)}): check its path and what it needs "
                 "with ldd"
             ) from error
-    return trt.Runtime(logger)
+    with needing_gpu(log):
+        return trt.Runtime(logger)

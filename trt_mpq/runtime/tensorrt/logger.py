@@ -23,12 +23,18 @@ class BuildLog:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._errors: list[str] = []
+        self._warning = ""
         self._expecting = False
 
     @property
     def errors(self) -> tuple[str, ...]:
         """Errors so far, oldest first, one line each."""
         return tuple(self._errors)
+
+    @property
+    def complaint(self) -> str:
+        """The last error, or the last warning if there was none; TensorRT 8.6 only warns that CUDA does not start."""
+        return self._errors[-1] if self._errors else self._warning
 
     @contextmanager
     def expecting_errors(self) -> Iterator[None]:
@@ -49,6 +55,7 @@ class BuildLog:
 
     def warning(self, message: str) -> None:
         """Note a warning."""
+        self._warning = _one_line(message)
         self._append(_WARNING, message)
 
     def _append(self, mark: str, message: str) -> None:

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 import onnx
 
 from trt_mpq.engine.request import BuildRequest
-from trt_mpq.errors import RuntimeFailure, SettingsError
+from trt_mpq.errors import SettingsError
 from trt_mpq.runtime.tensorrt.api import bits
 from trt_mpq.runtime.tensorrt.logger import BuildLog
-from trt_mpq.runtime.tensorrt.refusal import BuildError
+from trt_mpq.runtime.tensorrt.refusal import BuildError, needing_gpu
 
 if TYPE_CHECKING:
     import tensorrt as trt
@@ -41,14 +41,8 @@ def create_builder(logger: trt.ILogger, log: BuildLog) -> trt.Builder:
     """
     import tensorrt as trt
 
-    try:
+    with needing_gpu(log):
         return trt.Builder(logger)
-    except (TypeError, RuntimeError) as error:  # what the bindings make of a constructor that returned nothing
-        cause = log.errors[-1] if log.errors else str(error)
-        raise RuntimeFailure(
-            f"TensorRT {trt.__version__} cannot use a GPU here ({cause}): check the driver, and that containers are "
-            "given the GPU with `--gpus all`"
-        ) from error
 
 
 def parse_network(request: BuildRequest, builder: trt.Builder, logger: trt.ILogger) -> ParsedNetwork:

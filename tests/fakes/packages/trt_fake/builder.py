@@ -97,7 +97,7 @@ class Builder:
             if settings.failing_node in layer.nodes:
                 self._error(10, "Internal", f"(Could not find any implementation for node {layer.name}.)")
                 return None
-        self._time(config, [layer.name for layer in layers])
+        self._time(config, [f"{layer.name} in {layer.precision}" for layer in layers])
         flag = self._api.BuilderFlag
         return Plan(
             version=world.configuration()["version"],
@@ -155,10 +155,10 @@ class Builder:
 
 
 def refuse_without_driver(logger: Any, function: str) -> None:
-    """Do what the real constructors do without a CUDA driver."""
+    """Do what the real constructors do without a CUDA driver; 8.6.0 was seen to call it a warning."""
     if not world.behaviour().available:
         logger.log(
-            type(logger).ERROR,
+            type(logger).WARNING if world.configuration()["version"] == "8.6" else type(logger).ERROR,
             f"CUDA initialization failure with error: 35. Please check your CUDA installation ({function})",
         )
         raise TypeError("pybind11::init(): factory function returned nullptr")
