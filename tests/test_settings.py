@@ -42,11 +42,11 @@ def test_the_ladder_is_ordered_and_starts_with_fp16(given, ladder):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"precisions": ["int9"]}, "here: precisions: got 'int9', choose from fp16, fp8, int8, int4"),
+        ({"precisions": ["int9"]}, "here: precisions: got 'int9', choose from fp16, bf16, fp8, int8, int4"),
         ({"precisions": ["fp16"]}, "here: precisions: name at least one of fp8, int8, int4 beside fp16 (got ['fp16'])"),
         ({"precisions": ["fp32", "int8"]}, "here: precisions: fp32 is not a rung of the ladder"),
         ({"precisions": []}, "here: precisions: name at least one of fp8, int8, int4"),
-        ({"precisions": "int8,int9"}, "here: precisions: got 'int9', choose from fp16, fp8, int8, int4"),
+        ({"precisions": "int8,int9"}, "here: precisions: got 'int9', choose from fp16, bf16, fp8, int8, int4"),
         ({"precisions": 8}, "here: precisions: Input should be a valid tuple (got 8)"),
         ({"precission": ["int8"]}, "here: precission: unknown setting; known are model, calib, eval, metric"),
         ({"target_accuracy": 0}, "here: target_accuracy: Input should be greater than 0 (got 0)"),

@@ -160,7 +160,7 @@ class Run:
         )  # fmt: skip
 
     def _calibrated(self, model: Model, graph: ir.Model, suffix: str = "") -> Network:
-        groups = self._grouped(model, graph, suffix)
+        groups = self._choices.in_high_precision(self._grouped(model, graph, suffix))
         given = CalibrationInputs(
             graph, groups, self._data.calibration, self._choices.runtime, self.settings.calibration,
             self.settings.formats, self._data.batch,
@@ -307,8 +307,9 @@ class Run:
         required = self.required  # first of all scores: a metric that does not work fails here
         problems = [
             Problem(
-                groups=self.grouping.groups, ladder=ladder, ranking=self._ranking, evaluate=self._evaluate,
-                latency=self._latency.plan_ms, required=required, notify=self.observer.evaluated,
+                groups=self.grouping.groups, ladder=ladder, refuge=self.grouping.refuge, ranking=self._ranking,
+                evaluate=self._evaluate, latency=self._latency.plan_ms, required=required,
+                notify=self.observer.evaluated,
             )
             for ladder in ladders_of(self.settings.precisions, self.settings.mix_formats)
         ]  # fmt: skip
