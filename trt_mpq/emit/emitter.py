@@ -86,9 +86,9 @@ class Emitter:
         """The weakly typed graph (TensorRT 8.6): FP32 at opset 17 or below with INT8 Q/DQ, weights included.
 
         FP16 and FP32 groups are told apart by builder constraints (`constraints`), not by this graph; what runs in BF16
-        because FP16 cannot hold it is FP32 here, which holds more. Weights stay
-        FP32 with a quantizer behind them, as NVIDIA's own exporter for TensorRT 8 writes them: earlier 8.x versions
-        refuse INT8 constants ("invalid weights type of Int8"), and nothing says that 8.6 takes them.
+        because FP16 cannot hold it is FP32 here, which holds more. Weights stay FP32 with a quantizer behind them, as
+        NVIDIA's own exporter for TensorRT 8 writes them: earlier 8.x versions refuse INT8 constants ("invalid weights
+        type of Int8"), and nothing says that 8.6 takes them.
 
         Raises:
             ModelError: The plan holds FP8 or INT4, which TensorRT 8.6 cannot import, or BF16 as its high precision.
