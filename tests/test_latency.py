@@ -230,7 +230,7 @@ class TestRefusals:
     def test_precision_the_gpu_lacks(self):
         grouping = make_grouping(make_chain(1))
         model = LatencyModel(grouping, ORIN, 1)
-        with pytest.raises(SettingsError, match=r"orin-agx \(SM 87\) cannot compute in fp8: .*fp32, fp16, int8"):
+        with pytest.raises(SettingsError, match=r"orin-agx \(SM 87\) cannot compute in fp8: .*fp32, fp16, bf16, int8"):
             model.plan_ms(all_in(grouping, FP8))
         assert model.plan_ms(all_in(grouping, INT4)) > 0
         assert [model.knows(all_in(grouping, p)) for p in (FP16, FP8, INT4)] == [True, False, True]
