@@ -30,7 +30,7 @@ from trt_mpq.handover import SEARCHED
 from trt_mpq.observer import Progress
 from trt_mpq.runtime.tensorrt.api import capabilities
 from trt_mpq.runtime.tensorrt.platform import this_platform
-from trt_mpq.target import FIRST_SM_WITH_FP8
+from trt_mpq.target import FIRST_SM
 from trt_mpq.types import Evaluation, Precision
 
 BATCHES = (1, 8, 32, 128)
@@ -122,7 +122,7 @@ def lines(row: Row) -> Iterator[str]:
 
 def formats_of(platform: Platform) -> tuple[Precision, ...]:
     """The 8-bit formats that TensorRT and the GPU have."""
-    fp8 = capabilities().fp8 and platform.sm >= FIRST_SM_WITH_FP8
+    fp8 = capabilities().fp8 and platform.sm >= FIRST_SM[Precision.FP8]
     return (Precision.INT8, Precision.FP8) if fp8 else (Precision.INT8,)
 
 

@@ -22,7 +22,7 @@ from trt_mpq.histogram import METHODS, Histogram
 from trt_mpq.runtime.base import Array, Arrays
 from trt_mpq.types import Precision
 
-INT8, FP8, INT4, FP16 = Precision.INT8, Precision.FP8, Precision.INT4, Precision.FP16
+FP32, FP16, BF16, FP8, INT8, INT4 = Precision
 
 
 @cache
@@ -316,6 +316,18 @@ def test_the_fp16_limit_itself_is_allowed():
     values[0, 0] = 1
     assert restricted(prepare(scaled(65504.0)), values)["fc1"] == {}
     assert FP16 in restricted(prepare(scaled(65536.0)), values)["fc1"]
+
+
+def test_bf16_holds_what_fp16_does_not():
+    """On top it keeps no group out, not even of 8 bit; as the refuge it is open where FP16 is not."""
+    prepared, values = prepare(scaled(1e6)), np.ones((2, 32), np.float32)
+    ranges = prepared.calibrated(prepared.samples(values), "mse")
+    for top, refuge, excluded in ((BF16, FP32, set()), (FP16, BF16, {FP16, *QUANTIZED})):
+        grouping = replace(prepared.grouping, top=top, refuge=refuge)
+        restricted_to = restrict_to_ranges(grouping, ranges, prepared.graph.graph)
+        assert set(restricted_to.by_id("fc1").excluded) == excluded
+    assert restricted_to.uniform(INT8)["fc1"] is BF16
+    assert 0 < ranges.tensors["fc1.relu.out"].amax[INT8] <= 1e6
 
 
 def test_a_value_beyond_fp16_inside_a_group_counts():

@@ -13,9 +13,13 @@ import onnx
 import pytest
 from typer.testing import CliRunner
 
+from tests.runs import Recorder
 from trt_mpq.cli import app
 from trt_mpq.demo import CALIB_SAMPLES, MODEL, load_digits, prepare_demo
 from trt_mpq.errors import RunFolderError
+from trt_mpq.pipeline import Run
+from trt_mpq.settings import settings_from
+from trt_mpq.types import Precision
 
 pytest.importorskip("sklearn", reason="the demo needs scikit-learn")
 
@@ -85,3 +89,20 @@ def test_demo_builds_and_the_printed_command_does_the_same(tmp_path: Path) -> No
     assert again.exit_code == 0, again.output
     assert "Searching" not in again.stderr, "everything is read back from the run folder"
     assert json.loads(again.stdout)["plan"] == report["plan"]
+
+
+def test_the_network_in_bf16_and_int8(tmp_path: Path) -> None:
+    fields = {**prepare_demo(tmp_path / "run"), "precisions": ("bf16", "int8"), "threads": 1}
+    report = Run(settings_from(fields, "test"), tmp_path / "run", Recorder(), "trt-mpq build").report()
+    assert set(report.plan.counts) == {Precision.BF16, Precision.INT8}
+    assert report.accuracy.plan is not None
+    assert report.accuracy.target is not None
+    assert report.accuracy.plan >= report.accuracy.target
+    bf16 = report.accuracy.uniform[Precision.BF16]
+    assert bf16 is not None
+    assert 1 - bf16 < 2.0**-12, "eight significant bits: noise of about 2^-16 of the signal per rounding"
+    scores = json.loads((tmp_path / "run" / "verification.json").read_text())
+    assert scores["typed"]["value"] == pytest.approx(scores["reference"]["value"], abs=1e-6)
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert 'class="chip bf16"' in page
+    assert "FP16" not in page

@@ -19,6 +19,8 @@ from trt_mpq.dataset.arrays import load_npz
 from trt_mpq.engine.values import BuildStatus
 from trt_mpq.errors import MissingDependencyError, RuntimeFailure
 from trt_mpq.report.data import Report, report_from_json
+from trt_mpq.report.device import shipped_text
+from trt_mpq.types import Precision
 
 QUICK_TIMING = {"rounds": 4, "round_ms": 2.0, "warm_up_ms": 1.0}
 HERE = {"engine": QUICK_TIMING, "batch": 8}
@@ -88,6 +90,37 @@ def test_a_build_with_every_tensorrt_ends_with_a_verified_engine(
     assert (tmp_path / "run/engine/engine.plan").is_file()
     manifest = json.loads((tmp_path / "run/engine/manifest.json").read_text())
     assert manifest["platform"]["tensorrt"] == device.platform.tensorrt
+
+
+def test_a_bf16_ladder_is_built_and_judged_against_bf16(
+    tmp_path: Path, pretend_gpu: PretendGpu, trt_version: str
+) -> None:
+    pretend_gpu(trt_version)
+    files = write_data(tmp_path, tiny_cnn())
+    report = start(files, tmp_path / "run", **MODELLED, precisions="bf16,int8").report()
+    device = report.device
+    assert device is not None
+    assert device.decision.baseline == "bf16"
+    if trt_version == "8.6":
+        assert device.decision.shipped is None
+        assert all("cannot hold bf16" in (candidate.build.reason or "") for candidate in device.candidates)
+        return
+    assert device.candidate("bf16").build.built
+    assert device.timing is not None
+    assert {ratio.baseline for ratio in device.timing.ratios} == {"bf16"}
+    assert device.shipped is not None
+    assert device.realised is not None
+    assert device.realised.agreeing == len(device.realised.groups)
+    assert "FP16" not in shipped_text(device)
+
+
+def test_a_device_table_knows_bf16(tmp_path: Path, pretend_gpu: PretendGpu) -> None:
+    pretend_gpu("11.4")
+    files = write_data(tmp_path, tiny_cnn())
+    report = start(files, tmp_path / "run", **HERE, precisions="bf16,int8").report()
+    assert report.latency_ms.source == "device-table"
+    assert report.latency_ms.of(Precision.BF16)
+    assert all(row.bf16_latency_ms for row in report.group_rows)
 
 
 def test_the_timing_says_what_the_simulated_device_does(searched: Searched, pretend_gpu: PretendGpu) -> None:

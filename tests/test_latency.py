@@ -17,10 +17,10 @@ from trt_mpq.latency import LatencyModel, weight_bytes
 from trt_mpq.target import available_targets, target_from_name
 from trt_mpq.types import Grouping, Precision, PrecisionPlan, QuantizedInput, Target
 
-FP32, FP16, FP8, INT8, INT4 = Precision
+FP32, FP16, BF16, FP8, INT8, INT4 = Precision
 
 # 1 TOPS, 1 GB/s and perfect efficiency: a thousand operations take 1 ns, a byte takes 1 ns.
-UNIT = Target("unit", "", 90, {FP32: 0.5, FP16: 1.0, FP8: 2.0, INT8: 2.0}, 1.0, 1.0, 1.0, 1.0, {})
+UNIT = Target("unit", "", 90, {FP32: 0.5, FP16: 1.0, BF16: 1.0, FP8: 2.0, INT8: 2.0}, 1.0, 1.0, 1.0, 1.0, {})
 NS = 1e-6
 LAUNCH_MS = 1e-3
 ORIN = target_from_name("orin-agx")
@@ -230,7 +230,7 @@ class TestRefusals:
     def test_precision_the_gpu_lacks(self):
         grouping = make_grouping(make_chain(1))
         model = LatencyModel(grouping, ORIN, 1)
-        with pytest.raises(SettingsError, match=r"orin-agx \(SM 87\) cannot compute in fp8: .*fp32, fp16, int8"):
+        with pytest.raises(SettingsError, match=r"orin-agx \(SM 87\) cannot compute in fp8: .*fp32, fp16, bf16, int8"):
             model.plan_ms(all_in(grouping, FP8))
         assert model.plan_ms(all_in(grouping, INT4)) > 0
         assert [model.knows(all_in(grouping, p)) for p in (FP16, FP8, INT4)] == [True, False, True]
@@ -283,23 +283,23 @@ def plans(grouping: Grouping) -> st.SearchStrategy[PrecisionPlan]:
 
 @st.composite
 def planned_networks(draw: st.DrawFn) -> tuple[Grouping, PrecisionPlan]:
-    grouping = draw(networks())
+    grouping = replace(draw(networks()), top=draw(st.sampled_from([FP16, BF16])))
     return grouping, draw(plans(grouping))
 
 
 def reference_ms(grouping: Grouping, plan: Mapping[str, Precision], target: Target, batch: int) -> float:
     """The documented rules, tensor by tensor, for networks without views and ties."""
-    bits = {FP32: 32, FP16: 16, FP8: 8, INT8: 8, INT4: 4}
-    high = FP32 if plan and all(p is FP32 for p in plan.values()) else FP16
+    bits = {FP32: 32, FP16: 16, BF16: 16, FP8: 8, INT8: 8, INT4: 4}
+    high = FP32 if plan and all(p is FP32 for p in plan.values()) else grouping.top
     steps = [(g.id, [i.tensor for i in g.inputs], g.output, g, plan[g.id]) for g in grouping.groups]
     known = {t for _, reads, output, _, _ in steps for t in (*reads, output)} | {o.output for o in grouping.loose}
     steps += [(o.node, [t for t in o.inputs if t in known], o.output, o, high) for o in grouping.loose]
-    wide = {FP32: FP32}
+    wide = {FP32: FP32, FP16: FP16, BF16: BF16}
     stored, size = {}, {}
     for tensor in {"x", *(s[2] for s in steps)}:
         maker = next((s for s in steps if s[2] == tensor), None)
         readers = [s[4] for s in steps if tensor in s[1]]
-        stored[tensor] = FP32 if maker is None else wide.get(maker[4], FP16)
+        stored[tensor] = FP32 if maker is None else wide.get(maker[4], grouping.top)
         size[tensor] = maker[3].output_elements if maker else 0
         if maker and bits[maker[4]] <= 8 and readers and all(r is maker[4] for r in readers):
             stored[tensor] = maker[4]

@@ -11,6 +11,7 @@ from hypothesis.extra import numpy as hnp
 
 from trt_mpq.errors import CalibrationError
 from trt_mpq.numerics import (
+    HALF_TYPES,
     channel_amax,
     codes,
     fake_quantize,
@@ -18,6 +19,7 @@ from trt_mpq.numerics import (
     round_to_half,
     scale_from_amax,
 )
+from trt_mpq.numerics import LARGEST as REACH
 from trt_mpq.types import Precision
 
 INTEGERS = {Precision.INT8: (-128, 127), Precision.INT4: (-8, 7)}
@@ -101,6 +103,21 @@ def test_fp8_error_is_at_most_half_a_unit_in_the_last_place(amax: float, fractio
     assert np.all(error <= np.maximum(np.abs(values) * 2.0**-4, scale * 2.0**-10) * (1 + 1e-4))
 
 
+@pytest.mark.parametrize("precision", QUANTIZED)
+@given(amax=st.floats(2.0**-100, 2.0**120, width=32))
+def test_a_bfloat16_scale_is_the_nearest_and_clips_less_than_half_a_step(precision: Precision, amax: float) -> None:
+    scale = scale_from_amax(amax, precision, Precision.BF16)
+    nearest = np.float32(np.float32(amax) / np.float32(LARGEST[precision])).astype(ml_dtypes.bfloat16)
+    assert scale == nearest.astype(np.float32)
+    assert amax / float(scale) - LARGEST[precision] < (16 if precision is Precision.FP8 else 0.5)
+
+
+@pytest.mark.parametrize("precision", QUANTIZED)
+def test_a_bfloat16_scale_is_never_subnormal(precision: Precision) -> None:
+    for amax in (0.0, 1e-45, 1e-38):
+        assert scale_from_amax(amax, precision, Precision.BF16) == 2.0**-126
+
+
 def test_a_subnormal_scale_does_not_clip() -> None:
     """The nearest float16 to 1.4 * 2^-24 is 2^-24, which would clip the largest value by 28 %."""
     amax = 127 * 1.4 * 2.0**-24
@@ -123,7 +140,7 @@ def test_amax_that_is_no_magnitude_is_refused(amax: float) -> None:
 def test_amax_beyond_the_float16_range_of_scales_is_refused(precision: Precision) -> None:
     largest = 65504 * LARGEST[precision]
     assert scale_from_amax(largest, precision) == 65504
-    with pytest.raises(CalibrationError, match=f"too large for a float16 scale in {precision}"):
+    with pytest.raises(CalibrationError, match=f"too large for a scale in fp16 for {precision}"):
         scale_from_amax(largest * 1.01, precision)
 
 
@@ -152,3 +169,18 @@ def test_rounding_to_half_is_the_nearest_float16(values: np.ndarray) -> None:
 
 def test_rounding_to_half_overflows_to_infinity() -> None:
     assert round_to_half(np.float32([65504, 65519.996, 65520, -7e4])).tolist() == [65504, 65504, np.inf, -np.inf]
+
+
+@given(bits=hnp.arrays(np.uint32, 20, elements=st.integers(0, 0x7F7FFFFF)), sign=st.sampled_from([0, 1 << 31]))
+def test_rounding_to_bfloat16_drops_the_low_half_of_the_bits_to_nearest_even(bits: np.ndarray, sign: int) -> None:
+    expected = ((bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000) | np.uint32(sign)
+    rounded = round_to_half((bits | np.uint32(sign)).view(np.float32), Precision.BF16)
+    np.testing.assert_array_equal(rounded.view(np.uint32), expected)
+
+
+def test_the_largest_numbers_are_those_before_infinity() -> None:
+    for precision, dtype in HALF_TYPES.items():
+        largest = np.array(REACH[precision], dtype)
+        assert float(largest) == REACH[precision]
+        following = (largest.view(np.uint16) + np.uint16(1)).view(dtype)
+        assert np.isinf(following.astype(np.float32))

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import json
+import re
 import sys
+from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
 
 from tests.networks import Builder, mlp
 from tests.runs import Recorder, start, tiny_cnn, write_data
 from tests.sensitivity.examples import fix_batch
 from trt_mpq.errors import DataError, MetricError, RunFolderError, RuntimeFailure, SettingsError, TargetNotReachable
+from trt_mpq.resources import data_folder
 from trt_mpq.runtime.onnxruntime import OnnxRuntime
 from trt_mpq.storage import from_json
 from trt_mpq.types import Precision, Score, SearchResult
 
-FP32, FP16, INT4 = Precision.FP32, Precision.FP16, Precision.INT4
+FP32, FP16, BF16, _, INT8, INT4 = Precision
 
 
 @pytest.fixture(scope="module")
@@ -132,22 +137,88 @@ def test_another_alpha_or_other_data_smooth_anew(tmp_path):
     assert smoothed() == smoothed()
 
 
-def test_an_overflowing_network_is_delivered_with_fp32_groups(tmp_path):
+def overflowing() -> onnx.ModelProto:
+    """`first` writes values beyond the FP16 range, `second` brings them back; `third` and a classifier follow."""
     b = Builder(0)
     large = b.constant("first.weight", (b.random.standard_normal((16, 3, 3, 3)) * 30000).astype(np.float32))
     x = b.relu("first.relu", b.node("Conv", "first", ["input", large], kernel_shape=[3, 3], pads=[1] * 4))
     small = b.constant("second.weight", (b.random.standard_normal((16, 16, 3, 3)) / 1e6).astype(np.float32))
     x = b.relu("second.relu", b.node("Conv", "second", [x, small], kernel_shape=[3, 3], pads=[1] * 4))
     b.classifier(b.relu("third.relu", b.conv("third", x, (16, 16))), 16, 10)
-    files = write_data(tmp_path, b.model((3, 8, 8), (10,)))
-    report = start(files, tmp_path / "run", target_accuracy=0.5).report()
+    return b.model((3, 8, 8), (10,))
+
+
+def without_bf16(folder: Path) -> str:
+    """A device model like a GPU before Ampere: Orin without BF16."""
+    text = (data_folder("targets") / "orin-agx.toml").read_text()
+    stripped = re.sub(r"\[peak_tops\.bf16\]\n(.+\n)+", "", text).replace('"orin-agx"', '"old"')
+    (folder / "old.toml").write_text(stripped)
+    return str(folder / "old.toml")
+
+
+@pytest.mark.parametrize(
+    ("device", "precision", "tail"),
+    [("orin-agx", BF16, ", so it runs in BF16"), (without_bf16, FP32, ", so it runs in FP32: old has no BF16")],
+)
+def test_an_overflowing_network_leaves_fp16_for_what_the_device_has(tmp_path, device, precision, tail):
+    files = write_data(tmp_path, overflowing())
+    named = device if isinstance(device, str) else device(tmp_path)
+    report = start(files, tmp_path / "run", target_accuracy=0.5, device=named).report()
     rows = {row.id: row for row in report.group_rows}
-    assert rows["first"].precision is rows["second"].precision is FP32
-    assert rows["third"].precision is not FP32
+    assert rows["first"].precision is rows["second"].precision is precision
+    assert rows["third"].precision not in (FP32, BF16)
     assert "beyond the FP16 range of 65504" in rows["first"].reason
-    assert any(warning.startswith("first stays in FP32: tensor") for warning in report.warnings)
+    assert rows["first"].reason.endswith(tail)
+    assert f"first leaves FP16: {rows['first'].reason}" in report.warnings
+    weak = [warning for warning in report.warnings if warning.startswith("weak.onnx has 2 groups of the plan in FP32")]
+    assert len(weak) == (precision is BF16)
+    pinned = json.loads((tmp_path / "run" / "constraints.json").read_text())
+    assert pinned["first"] == pinned["second"] == "fp32"
+    typed = ir.load(tmp_path / "run" / "typed.onnx")
+    types = {node.name: node.outputs[0].dtype for node in typed.graph}
+    wanted = {BF16: ir.DataType.BFLOAT16, FP32: ir.DataType.FLOAT}[precision]
+    assert types["first"] is types["second"] is types["second.relu"] is wanted
     outputs = OnnxRuntime(1).load(tmp_path / "run" / "typed.onnx").run({"input": np.ones((1, 3, 8, 8), np.float32)})
     assert np.isfinite(outputs["output"]).all()
+
+
+def test_bf16_on_top_holds_what_fp16_cannot(tmp_path):
+    """No group is kept out, not even of 8 bit; what is reported is BF16's, and 8.6 cannot have it."""
+    files = write_data(tmp_path, overflowing())
+    run = start(files, tmp_path / "run", precisions="bf16,int8", target_accuracy=0.5, search="uniform", batch=8192)
+    report = run.report()
+    assert report.search.ladder == (BF16, INT8)
+    assert set(report.plan.counts) == {INT8}
+    assert not any("leaves" in warning for warning in report.warnings)
+    assert "no weak.onnx was written: the weakly typed flavour (TensorRT 8.6) cannot hold bf16" in "".join(
+        report.warnings
+    )
+    assert not (tmp_path / "run" / "weak.onnx").exists()
+    found = json.loads((tmp_path / "run" / "report.json").read_text())
+    assert found["baseline"] == "bf16"
+    assert found["accuracy"]["fp16"] is found["latency_ms"]["fp16"] is found["size_bytes"]["fp16"] is None
+    assert found["accuracy"]["uniform"].keys() == {"bf16", "int8"}
+    typed = ir.load(tmp_path / "run" / "typed.onnx")
+    quantizers = [node for node in typed.graph if node.op_type == "QuantizeLinear"]
+    assert quantizers
+    assert {node.inputs[1].dtype for node in quantizers} == {ir.DataType.BFLOAT16}
+    scores = json.loads((tmp_path / "run" / "verification.json").read_text())
+    assert scores.keys() >= {"reference", "typed"}
+
+
+def test_bf16_is_refused_on_a_gpu_without_it(files, tmp_path):
+    with pytest.raises(SettingsError, match="old has no bf16 arithmetic: leave bf16 out of --precisions"):
+        start(files, tmp_path / "run", precisions="bf16,int8", device=without_bf16(tmp_path))
+
+
+def test_scores_of_one_high_precision_are_not_taken_for_another_s(files, tmp_path):
+    """The all-INT8 plan is spelled alike on both ladders and computes in another float type."""
+    start(files, tmp_path / "run", precisions="fp16,int8", search="uniform").report()
+    recorder = Recorder()
+    start(files, tmp_path / "run", recorder, precisions="bf16,int8", search="uniform").report()
+    assert {tuple(tried.plan.counts()) for tried in recorder.evaluations} == {(BF16,), (INT8,)}
+    assert "Correcting biases" in recorder.stages
+    assert "Calibrating" not in recorder.stages, "ranges are the same"
 
 
 # Refusals.

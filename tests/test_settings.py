@@ -10,7 +10,7 @@ from trt_mpq.errors import SettingsError
 from trt_mpq.settings import Settings, fields_from_job, overridden, settings_from
 from trt_mpq.types import Precision
 
-FP16, INT8, FP8, INT4 = Precision.FP16, Precision.INT8, Precision.FP8, Precision.INT4
+_, FP16, BF16, FP8, INT8, INT4 = Precision
 
 
 def settings(**fields: object) -> Settings:
@@ -32,9 +32,12 @@ def test_the_defaults_are_a_full_job():
         ((FP8,), (FP16, FP8)),
         ("fp16, int8", (FP16, INT8)),
         ("int4", (FP16, INT4)),
+        ("bf16,int8", (BF16, INT8)),
+        (["int8", "bf16", "fp8"], (BF16, FP8, INT8)),
+        ("int8,bf16,fp16", (FP16, INT8)),
     ],
 )
-def test_the_ladder_is_ordered_and_starts_with_fp16(given, ladder):
+def test_the_ladder_is_ordered_and_starts_with_its_high_precision(given, ladder):
     assert settings(precisions=given).precisions == ladder
     assert settings(precisions=given).formats == ladder[1:]
 
@@ -42,11 +45,12 @@ def test_the_ladder_is_ordered_and_starts_with_fp16(given, ladder):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"precisions": ["int9"]}, "here: precisions: got 'int9', choose from fp16, fp8, int8, int4"),
+        ({"precisions": ["int9"]}, "here: precisions: got 'int9', choose from fp16, bf16, fp8, int8, int4"),
         ({"precisions": ["fp16"]}, "here: precisions: name at least one of fp8, int8, int4 beside fp16 (got ['fp16'])"),
+        ({"precisions": "bf16"}, "here: precisions: name at least one of fp8, int8, int4 beside bf16 (got 'bf16')"),
         ({"precisions": ["fp32", "int8"]}, "here: precisions: fp32 is not a rung of the ladder"),
         ({"precisions": []}, "here: precisions: name at least one of fp8, int8, int4"),
-        ({"precisions": "int8,int9"}, "here: precisions: got 'int9', choose from fp16, fp8, int8, int4"),
+        ({"precisions": "int8,int9"}, "here: precisions: got 'int9', choose from fp16, bf16, fp8, int8, int4"),
         ({"precisions": 8}, "here: precisions: Input should be a valid tuple (got 8)"),
         ({"precission": ["int8"]}, "here: precission: unknown setting; known are model, calib, eval, metric"),
         ({"target_accuracy": 0}, "here: target_accuracy: Input should be greater than 0 (got 0)"),

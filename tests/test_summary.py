@@ -27,7 +27,7 @@ from trt_mpq.types import (
     TensorRange,
 )
 
-FP32, FP16, FP8, INT8, INT4 = Precision.FP32, Precision.FP16, Precision.FP8, Precision.INT8, Precision.INT4
+FP32, FP16, BF16, FP8, INT8, INT4 = Precision
 LADDER = (FP16, FP8, INT8)
 
 
@@ -42,13 +42,11 @@ def findings(
     """A run over `grouping` that chose `plan`; group i is the i-th least sensitive of those a precision allows."""
     target = target_from_name("h200")
     latency = LatencyModel(grouping, target, 8)
-    scores = {
-        p: {g.id: float(i) for i, g in enumerate(grouping.groups) if g.allows(p)} for p in ladder if p is not FP16
-    }
+    scores = {p: {g.id: float(i) for i, g in enumerate(grouping.groups) if g.allows(p)} for p in ladder if p.quantized}
     chosen = PrecisionPlan.of(plan)
     tried = [
         Evaluation(p, Score(0.9, 0.01, 50), latency.plan_ms(p), True, f"plan {i}")
-        for i, p in enumerate(dict.fromkeys([PrecisionPlan.uniform(grouping.groups, FP16, FP16), chosen]))
+        for i, p in enumerate(dict.fromkeys([grouping.uniform(grouping.top), chosen]))
     ]
     found = Findings(
         settings=Settings(model=Path("nets/net.onnx")),
@@ -128,8 +126,36 @@ def test_a_group_that_all_formats_exclude_says_why():
 def test_a_group_in_fp32_says_why_and_is_a_warning():
     grouping = grouping_of({}, dict.fromkeys((FP16, FP8, INT8), "tensor x reaches 1e+06"))
     found = findings(grouping, {"g0": FP16, "g1": FP32})
-    assert summarize(found).group_rows[1].reason == "tensor x reaches 1e+06"
-    assert "g1 stays in FP32: tensor x reaches 1e+06" in summarize(found).warnings
+    assert summarize(found).group_rows[1].reason == "tensor x reaches 1e+06, so it runs in FP32"
+    assert "g1 leaves FP16: tensor x reaches 1e+06, so it runs in FP32" in summarize(found).warnings
+
+
+def test_what_overflows_names_its_refuge_or_why_there_is_none():
+    grouping = grouping_of({}, dict.fromkeys((FP16, FP8, INT8), "tensor x reaches 1e+06"))
+    refuge = findings(replace(grouping, refuge=BF16), {"g0": INT8, "g1": BF16})
+    assert summarize(refuge).group_rows[1].reason == "tensor x reaches 1e+06, so it runs in BF16"
+    assert [w for w in summarize(refuge).warnings if "BF16" in w] == [
+        "weak.onnx has 1 group of the plan in FP32 in place of BF16, which TensorRT 8.6 does not have",
+        "g1 leaves FP16: tensor x reaches 1e+06, so it runs in BF16",
+    ]
+    h200 = target_from_name("h200")
+    turing = replace(h200, name="turing", peak_tops={p: r for p, r in h200.peak_tops.items() if p is not BF16})
+    lacking = findings(grouping, {"g0": INT8, "g1": FP32}, target=turing)
+    assert summarize(lacking).group_rows[1].reason == "tensor x reaches 1e+06, so it runs in FP32: turing has no BF16"
+
+
+def test_a_bf16_ladder_is_compared_with_bf16():
+    grouping = replace(grouping_of({}, {}), top=BF16)
+    report = summarize(findings(grouping, {"g0": INT8, "g1": BF16}, ladder=(BF16, INT8)))
+    assert report.baseline is BF16
+    assert (report.accuracy.fp16, report.latency_ms.fp16, report.size_bytes.fp16) == (None, None, None)
+    assert report.accuracy.uniform[BF16] == 0.9
+    assert report.latency_ms.of(BF16) == report.latency_ms.uniform[BF16] > report.latency_ms.plan
+    assert report.size_bytes.of(BF16) == 2000
+    assert [(row.fp16_latency_ms, row.bf16_latency_ms) for row in report.group_rows] == [
+        (None, row.baseline_latency_ms) for row in report.group_rows
+    ]
+    assert all(row.baseline_latency_ms for row in report.group_rows)
 
 
 def test_a_loose_op_that_overflows_is_a_warning():
@@ -137,7 +163,11 @@ def test_a_loose_op_that_overflows_is_a_warning():
     grouping = make_grouping(groups, [make_loose("mix", ["g0.out"]), make_loose("calm", ["x"])])
     tensors = {"mix.out": TensorRange(-70000.0, 3.0), "calm.out": TensorRange(-1.0, 65504.0)}
     warnings = summarize(findings(grouping, {"g0": FP16}, ranges=Ranges("minmax", 1, tensors))).warnings
-    assert [w for w in warnings if "FP32" in w] == ["mix stays in FP32: tensor mix.out leaves the FP16 range"]
+    sentence = "mix leaves FP16: tensor mix.out is beyond its range, so it runs in"
+    assert [w for w in warnings if "mix" in w] == [f"{sentence} FP32"]
+    for refuge, top, expected in ((BF16, FP16, [f"{sentence} BF16"]), (FP32, BF16, [])):
+        found = findings(replace(grouping, refuge=refuge, top=top), {"g0": top}, ranges=Ranges("minmax", 1, tensors))
+        assert [w for w in summarize(found).warnings if "mix" in w] == expected
 
 
 @pytest.mark.parametrize(

@@ -102,6 +102,22 @@ def test_fp8_on_a_gpu_without_it_is_refused_before_tensorrt_is_asked(
         assert recorder.events == [f"note no fp8 engine: {reason}"]
 
 
+@pytest.mark.parametrize(("sm", "status"), [(75, BuildStatus.FAILED), (80, BuildStatus.BUILT)])
+def test_bf16_on_a_gpu_without_it_is_refused_before_tensorrt_is_asked(
+    folder: Path, pretend_gpu: PretendGpu, sm: int, status: BuildStatus
+) -> None:
+    pretend_gpu("10.16", gpu="Turing", sm=sm)
+    shop = workshop(folder)
+    plan = shop.network.uniform(Precision.FP16).replace({"first": Precision.BF16})
+    build = shop.build("mixed", plan)
+    assert build.status is status
+    if not build.built:
+        assert build.reason == (
+            "BF16 needs a GPU of compute capability 8.0 or later, Turing has 7.5: search for a --device that has no "
+            "BF16 either"
+        )
+
+
 def test_conditions_are_those_of_the_gpu_that_is_timed(
     folder: Path, pretend_gpu: PretendGpu, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import inf
 
 import numpy as np
 import onnx_ir as ir
@@ -20,7 +21,7 @@ from trt_mpq.dataset import Samples
 from trt_mpq.errors import CalibrationError
 from trt_mpq.graph_edit import constant_array, insert_node
 from trt_mpq.histogram import METHODS, Histogram
-from trt_mpq.numerics import FLOAT16_MAX
+from trt_mpq.numerics import LARGEST
 from trt_mpq.observer import Progress
 from trt_mpq.runtime.base import Runtime, with_outputs
 from trt_mpq.types import Grouping, LayerGroup, Precision, Ranges, TensorRange
@@ -95,16 +96,17 @@ def quantized_tensors(grouping: Grouping) -> tuple[str, ...]:
 def restrict_to_ranges(grouping: Grouping, ranges: Ranges, graph: ir.Graph) -> Grouping:
     """The grouping with what calibration forbids.
 
-    A group that reads or writes a value beyond the FP16 range, weight and bias included, runs in FP32 as a
-    whole; one whose input is zero in all data has no scale for it and stays in FP16.
+    A group that reads or writes a value, weight and bias included, beyond the range of the grouping's high precision
+    runs as a whole in the refuge; one whose input is zero in all data has no scale for it and stays in high precision.
     """
     nodes = {node.name: node for node in graph}
     return replace(
-        grouping, groups=tuple(_restrict(group, [nodes[n] for n in group.nodes], ranges) for group in grouping.groups)
+        grouping,
+        groups=tuple(_restrict(group, [nodes[n] for n in group.nodes], ranges, grouping) for group in grouping.groups),
     )
 
 
-def _restrict(group: LayerGroup, nodes: list[ir.Node], ranges: Ranges) -> LayerGroup:
+def _restrict(group: LayerGroup, nodes: list[ir.Node], ranges: Ranges, grouping: Grouping) -> LayerGroup:
     reasons: dict[Precision, str] = {}
     for site in group.inputs:
         if site.tensor in ranges.tensors and ranges.tensors[site.tensor].magnitude == 0:
@@ -113,9 +115,10 @@ def _restrict(group: LayerGroup, nodes: list[ir.Node], ranges: Ranges) -> LayerG
     constants = [name for weight in group.weights for name in (weight.name, weight.bias)]
     for value in (value for node in nodes for value in (*node.inputs, *node.outputs) if value is not None):
         magnitude = _magnitude(value, ranges, constants)
-        if magnitude > FLOAT16_MAX:
-            text = f"tensor {value.name} reaches {magnitude:.4g}, beyond the FP16 range of {FLOAT16_MAX:.0f}"
-            reasons = dict.fromkeys((Precision.FP16, *_QUANTIZED), text)
+        for precision in (p for p in (grouping.top, grouping.refuge) if magnitude > LARGEST.get(p, inf)):
+            range_ = f"{precision.name} range of {LARGEST[precision]:.5g}"
+            text = f"tensor {value.name} reaches {magnitude:.4g}, beyond the {range_}"
+            reasons.update(dict.fromkeys((precision, *_QUANTIZED), text))
     return replace(group, excluded={**group.excluded, **reasons})
 
 

@@ -4,16 +4,16 @@ Both latencies, modelled and measured, count the boundaries of a plan by these r
 
 - A Q that follows a convolution fuses into its epilogue only if the kernel already computes in that 8-bit
   format and nobody reads the unquantized value. So a tensor is stored in 8 bit if its producer and **all** its
-  readers run in that format; otherwise it is stored in the producer's high precision (FP32 for FP32 groups
-  and network inputs, FP16 for the rest).
+  readers run in that format; otherwise it is stored in the producer's high precision (its own if it is no 8-bit
+  group, FP32 for network inputs, the network's for the rest).
 - Q/DQ commute with ops that only move or select values. `Grouping.shared_scales` says which tensors are
   tied by such ops (Concat, MaxPool, Reshape); tied tensors are stored alike, so the rule above is asked of all
   their producers and readers together.
 - Whoever reads a tensor in another format than the stored one needs a kernel that converts it (quantize, cast):
   read, write, launch. The result is shared, so it is paid once per tensor and format and charged to the first
   group that asks.
-- An op outside every group works in the high precision, in a kernel of its own; a view costs nothing and is the
-  tensor it looks at. The high precision is FP16, or FP32 if no group runs in less.
+- An op outside every group works in the network's high precision, in a kernel of its own; a view costs nothing and is
+  the tensor it looks at. That precision is `Grouping.top` (FP16 or BF16), or FP32 if no group runs in less.
 
 Not counted: fusion of neighbouring pointwise ops, and the casts that every plan pays alike (network outputs, and
 network inputs that only a loose op reads).
@@ -30,9 +30,9 @@ from trt_mpq.types import Grouping, LayerGroup, LooseOp, Precision, PrecisionPla
 _VIEWS = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity"})
 
 
-def high_precision(plan: PrecisionPlan) -> Precision:
-    """What ops outside every group compute in: FP16, or FP32 in an all-FP32 plan."""
-    return Precision.FP32 if set(plan.counts()) == {Precision.FP32} else Precision.FP16
+def high_precision(plan: PrecisionPlan, top: Precision) -> Precision:
+    """What ops outside every group compute in: the network's high precision `top`, or FP32 in an all-FP32 plan."""
+    return Precision.FP32 if set(plan.counts()) == {Precision.FP32} else top
 
 
 @dataclass(frozen=True)
@@ -103,6 +103,7 @@ class Dataflow:
         known = set().union(*written, *tied, *(group.reads for group in groups))
         loose = [replace(kernel, reads=tuple(t for t in kernel.reads if t in known)) for kernel in loose]
         self.kernels = (*groups, *loose)
+        self._top = grouping.top
         self._writer = {tensor: kernel for kernel in self.kernels for tensor in kernel.writes}
         self._readers: dict[str, list[Kernel]] = defaultdict(list)
         for kernel in self.kernels:
@@ -114,7 +115,7 @@ class Dataflow:
 
     def formats(self, plan: PrecisionPlan) -> Formats:
         """Formats under `plan`, by the rules of the module docstring."""
-        precisions, high = plan.as_dict(), high_precision(plan)
+        precisions, high = plan.as_dict(), high_precision(plan, self._top)
         computed = {kernel.name: precisions.get(kernel.name, high) for kernel in self.kernels}
         native = {tensor: self._native(tensor, computed) for tensor in self._leader}
         involved: dict[str, set[Precision]] = defaultdict(set)
@@ -137,9 +138,10 @@ class Dataflow:
 
     def _native(self, tensor: str, computed: Mapping[str, Precision]) -> Precision:
         """Format the tensor is written in when its producer may not write 8 bit."""
-        if tensor not in self._writer or computed[self._writer[tensor].name] is Precision.FP32:
+        if tensor not in self._writer:
             return Precision.FP32
-        return Precision.FP16
+        own = computed[self._writer[tensor].name]
+        return self._top if own.quantized else own
 
     def _involved(
         self, tensor: str, computed: Mapping[str, Precision], native: Mapping[str, Precision]

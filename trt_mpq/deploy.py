@@ -1,7 +1,8 @@
 """From a searched run to the engine that is shipped: build, time in turns, decide, verify.
 
 The plan of the search, the fastest other feasible plans it saw and the uniform baselines are all built and timed in
-one session. What is shipped is the fastest that is feasible and beats FP16 by more than the noise, or FP16.
+one session. What is shipped is the fastest that is feasible and beats the network in its high precision, the baseline,
+by more than the noise; or the baseline.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from datetime import datetime, timezone
 
 from trt_mpq import __version__
 from trt_mpq.compare import compare_models
-from trt_mpq.engine.decide import decide
+from trt_mpq.engine.decide import PLAN, decide
 from trt_mpq.engine.manifest import FILE_NAME as MANIFEST_FILE
 from trt_mpq.engine.manifest import EngineManifest, write_manifest
 from trt_mpq.engine.realised import realise
@@ -25,10 +26,9 @@ from trt_mpq.observer import Observer
 from trt_mpq.profile.trtexec import trtexec_command
 from trt_mpq.runtime.base import Session
 from trt_mpq.storage import atomic_path, key_of, sha256_of, to_json, to_stored_json, write_text
-from trt_mpq.types import Evaluation, Precision, PrecisionPlan, Ranges, Score
+from trt_mpq.types import Evaluation, PrecisionPlan, Ranges, Score
 from trt_mpq.workshop import ENGINE_FOLDER, Workshop, data_file
 
-PLAN, BASELINE = "plan", Precision.FP16.value
 RUNNERS_UP = 2
 """Further feasible plans that are built beside the chosen one and the uniform ones."""
 COMPARED_SAMPLES = 64
@@ -57,8 +57,9 @@ def deploy(workshop: Workshop, searched: Searched, observer: Observer, judge: Ju
         for name, plan, feasible in candidates_of(workshop, searched)
     )
     built = {candidate.name: candidate.build for candidate in candidates if candidate.build.built}
-    timing = workshop.time(built, BASELINE if BASELINE in built else next(iter(built))) if built else None
-    decision = decide(candidates, timing, workshop.options.margin)
+    baseline = workshop.network.grouping.top.value
+    timing = workshop.time(built, baseline if baseline in built else next(iter(built))) if built else None
+    decision = decide(candidates, timing, workshop.options.margin, baseline)
     undelivered = Deployment(
         workshop.platform, workshop.described.batch, candidates, timing, decision, notes=tuple(_timing_notes(timing))
     )
@@ -104,7 +105,7 @@ def candidates_of(workshop: Workshop, searched: Searched) -> Iterator[tuple[str,
         named[f"candidate-{i + 2}"] = plan
     seen: set[PrecisionPlan] = set()
     for name, plan in named.items():
-        if plan not in seen or name == BASELINE:
+        if plan not in seen or name == network.grouping.top.value:
             seen.add(plan)
             yield name, plan, feasible.get(plan)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from trt_mpq.numerics import FLOAT16_MAX, fake_quantize, scale_from_amax
+from trt_mpq.numerics import LARGEST, fake_quantize, scale_from_amax
 from trt_mpq.types import Precision
 
 BINS = 4096
@@ -64,14 +64,15 @@ def percentile_amax(histogram: Histogram, precision: Precision) -> float:
 def mse_amax(histogram: Histogram, precision: Precision) -> float:
     """The clipping point with the least squared error after fake quantization; the widest of equal ones.
 
-    Beyond the FP16 range it returns the largest magnitude: such a tensor is not quantized, it has no FP16 scale.
+    Scales are rounded to FP16 on the way; what is beyond its range can be quantized in a BF16 network only.
     """
-    if not 0 < histogram.magnitude <= FLOAT16_MAX:
+    if histogram.magnitude == 0:
         return histogram.magnitude
+    stored = Precision.FP16 if histogram.magnitude <= LARGEST[Precision.FP16] else Precision.BF16
     centers, counts = histogram.centers, histogram.counts
 
     def error(amax: float) -> float:
-        difference = fake_quantize(centers, scale_from_amax(amax, precision), precision) - centers
+        difference = fake_quantize(centers, scale_from_amax(amax, precision, stored), precision) - centers
         return float(np.dot(counts, difference.astype(np.float64) ** 2))
 
     return float(min(histogram.magnitude * np.linspace(1, 1 / _CANDIDATES, _CANDIDATES), key=error))

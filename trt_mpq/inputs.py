@@ -26,7 +26,7 @@ from trt_mpq.sensitivity.noise import GaussianNoise
 from trt_mpq.settings import Settings
 from trt_mpq.storage import sha256_of
 from trt_mpq.target import target_from_name
-from trt_mpq.types import Model, Precision, Target
+from trt_mpq.types import Grouping, Model, Precision, Target
 
 _RECORDED_PACKAGES = (
     "onnx", "onnx-ir", "onnxruntime", "polygraphy", "numpy", "ml-dtypes", "torch", "transformers", "tensorrt", "pycuda"
@@ -49,8 +49,19 @@ class Choices:
         self.sensitivity: SensitivityMetric = _configured(sensitivity_from_name(settings.sensitivity), settings)
         self.runtime: Runtime = OnnxRuntime(settings.threads)
         _require_arithmetic(self.target, settings.precisions)
+        self._top = settings.top
         if settings.calibration not in METHODS:
             raise SettingsError(f"unknown calibration {settings.calibration!r}: choose one of {', '.join(METHODS)}")
+
+    @property
+    def refuge(self) -> Precision:
+        """What runs instead of FP16 where that overflows: BF16 if the device has it, else FP32, as beside BF16."""
+        bf16 = self._top is Precision.FP16 and self.target.supports(Precision.BF16)
+        return Precision.BF16 if bf16 else Precision.FP32
+
+    def in_high_precision(self, grouping: Grouping) -> Grouping:
+        """`grouping`, told what runs that is not in 8 bit."""
+        return replace(grouping, top=self._top, refuge=self.refuge)
 
 
 class Data:

@@ -61,14 +61,18 @@ class Keys:
         calibration = self.data.calibration.fingerprint
         return key_of(self.groups(model), calibration, self.settings.calibration, formats, self.choices.runtime.name)
 
+    def network(self, model: Model) -> str:
+        """Key of the calibrated network: the ranges of `model`, and what it runs in where that is not 8 bit."""
+        return key_of(self.ranges(model), self.settings.top, self.choices.refuge)
+
     @property
     def corrections(self) -> str:
-        """Key of the bias corrections, which the ranges decide."""
-        return key_of("corrections", self.ranges(self.model))
+        """Key of the bias corrections, which the calibrated network decides."""
+        return key_of("corrections", self.network(self.model))
 
     def scores(self, model: Model) -> str:
         """Context of the scores of plans of `model`, beside the plan and its refinement."""
-        return key_of(self.ranges(model), self._task)
+        return key_of(self.network(model), self._task)
 
     @property
     def fp32_score(self) -> str:
@@ -80,7 +84,7 @@ class Keys:
         """Key of the sensitivity ranking."""
         s = self.settings
         return key_of(
-            self.ranges(self.model), s.sensitivity, s.sensitivity_samples, s.trials, s.noise_amplitude, s.seed,
+            self.network(self.model), s.sensitivity, s.sensitivity_samples, s.trials, s.noise_amplitude, s.seed,
             self.data.loss.name,
         )  # fmt: skip
 
@@ -89,7 +93,7 @@ class Keys:
         """Key of what is handed over of the calibrated network."""
         s = self.settings
         return key_of(
-            self.ranges(self.model), self.data.evaluation.fingerprint, self.data.batch, s.precisions, s.mix_formats,
+            self.network(self.model), self.data.evaluation.fingerprint, self.data.batch, s.precisions, s.mix_formats,
             s.seed,
         )  # fmt: skip
 

@@ -142,11 +142,11 @@ def weight_bytes(plan: PrecisionPlan, grouping: Grouping, other_parameters: int)
     Args:
         plan: Precision of every group.
         grouping: The groups, whose weights are stored in their precision.
-        other_parameters: Number of parameters outside the groups' weights: FP16, or FP32 in an all-FP32 plan.
+        other_parameters: Number of parameters outside the groups' weights, which are in high precision.
     """
     precisions = plan.as_dict()
     bits = sum(group.weight_elements * precisions[group.id].bits for group in grouping.groups)
-    return (bits + other_parameters * high_precision(plan).bits + 7) // 8
+    return (bits + other_parameters * high_precision(plan, grouping.top).bits + 7) // 8
 
 
 def _arithmetic(precision: Precision) -> Precision:

@@ -24,5 +24,5 @@ class Network:
         return Emitter(self.graph, self.grouping, self.ranges, corrections)
 
     def uniform(self, precision: Precision) -> PrecisionPlan:
-        """`precision` wherever a group allows it, else FP16, else FP32."""
-        return PrecisionPlan.uniform(self.grouping.groups, precision, Precision.FP16)
+        """`precision` wherever a group allows it, else the high precision, its refuge, FP32."""
+        return self.grouping.uniform(precision)

@@ -2,12 +2,14 @@
 
 All formats are symmetric with zero point 0 and saturate. Integers follow
 ``q = clamp(round_half_even(x / s), qmin, qmax)`` with ``s = amax / qmax``; FP8 is E4M3FN with
-``s = amax / 448`` (TensorRT developer guide, "Quantized types"). Scales are float16 values stored
-as float32, because in the typed graph they are float16 initializers: one plan then has the same
-scales in every flavour.
+``s = amax / 448`` (TensorRT developer guide, "Quantized types"). Scales are float16 or bfloat16 values
+stored as float32, because in the typed graph they are initializers of the run's high precision: one plan
+then has the same scales in every flavour.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -23,39 +25,47 @@ QMAX: dict[Precision, float] = {Precision.INT8: 127.0, Precision.INT4: 7.0, Prec
 #: Smallest code: two's complement for integers, symmetric for FP8.
 QMIN: dict[Precision, float] = {Precision.INT8: -128.0, Precision.INT4: -8.0, Precision.FP8: -448.0}
 
-FLOAT16_MAX = 65504.0
-_SMALLEST_NORMAL = np.float32(2.0**-14)
-"""Smallest float16 with full precision; below it they lie `_SMALLEST_SCALE` apart."""
-_SMALLEST_SCALE = np.float32(2.0**-24)
-"""Smallest positive float16: a scale below it would become zero in the typed graph."""
+HALF_TYPES: dict[Precision, np.dtype[Any]] = {
+    Precision.FP16: np.dtype(np.float16),
+    Precision.BF16: np.dtype(ml_dtypes.bfloat16),
+}
+"""The numpy type of each 16-bit precision."""
+LARGEST: dict[Precision, float] = {Precision.FP16: 65504.0, Precision.BF16: (2 - 2.0**-7) * 2.0**127}
+"""Largest finite number of each 16-bit precision: 65504 in FP16, 3.39e38 in BF16."""
+_SMALLEST_NORMAL = {Precision.FP16: np.float32(2.0**-14), Precision.BF16: np.float32(2.0**-126)}
+"""Smallest number with full precision."""
+_SMALLEST_SCALE = {Precision.FP16: np.float32(2.0**-24), Precision.BF16: np.float32(2.0**-126)}
+"""Smallest positive scale: one below it would become zero in the typed graph, or have no reciprocal in float32."""
 
 
-def scale_from_amax(amax: float | FloatArray, precision: Precision) -> FloatArray:
+def scale_from_amax(amax: float | FloatArray, precision: Precision, stored: Precision = Precision.FP16) -> FloatArray:
     """The scale that maps `amax` onto the largest code of `precision`.
 
-    Where the nearest float16 is subnormal, and so coarse, the next larger one is taken: a scale must never
-    clip what lies within `amax` by more than half a step.
+    Where the nearest number that `stored` holds is subnormal, and so coarse, the next larger one is taken: a scale
+    must never clip what lies within `amax` by more than half a step. That also holds for the eight significant bits
+    of bfloat16: they move the largest code, 127, by less than half.
 
     Args:
         amax: Clipping magnitude, a scalar or one value per channel.
         precision: A quantized precision.
+        stored: The 16-bit precision of the graph that the scale is a constant of.
 
     Returns:
-        float32 array of the shape of `amax`, positive, exactly representable in float16.
+        float32 array of the shape of `amax`, positive, exactly representable in `stored`.
 
     Raises:
-        CalibrationError: `amax` is negative, NaN or infinite, or its scale leaves the float16 range.
+        CalibrationError: `amax` is negative, NaN or infinite, or its scale leaves the range of `stored`.
     """
+    normal, smallest = _SMALLEST_NORMAL[stored], _SMALLEST_SCALE[stored]
     values = np.asarray(amax, dtype=np.float32)
     if not np.all(np.isfinite(values)) or np.any(values < 0):
         raise CalibrationError(f"amax must be finite and not negative, got {np.ravel(values)[:4]}")
     exact = values / np.float32(QMAX[precision])
-    with np.errstate(over="ignore"):
-        nearest = exact.astype(np.float16).astype(np.float32)
+    nearest = round_to_half(exact, stored)
     if not np.all(np.isfinite(nearest)):
-        raise CalibrationError(f"amax {float(values.max()):.4g} is too large for a float16 scale in {precision}")
-    coarse = np.ceil(exact / _SMALLEST_SCALE) * _SMALLEST_SCALE
-    return np.asarray(np.maximum(np.where(exact < _SMALLEST_NORMAL, coarse, nearest), _SMALLEST_SCALE))
+        raise CalibrationError(f"amax {float(values.max()):.4g} is too large for a scale in {stored} for {precision}")
+    coarse = np.ceil(np.minimum(exact, normal) / smallest) * smallest
+    return np.asarray(np.maximum(np.where(exact < normal, coarse, nearest), smallest))
 
 
 def channel_amax(weights: FloatArray, axis: int | None) -> FloatArray:
@@ -102,12 +112,14 @@ def fake_quantize(values: FloatArray, scale: FloatArray, precision: Precision, a
     return stored * _along(scale, values.ndim, axis)
 
 
-def fake_quantize_weights(weights: FloatArray, axis: int | None, precision: Precision) -> FloatArray:
-    """Per-channel fake quantization of a constant, with min-max scales per channel of `axis`."""
-    return fake_quantize(weights, scale_from_amax(channel_amax(weights, axis), precision), precision, axis)
+def fake_quantize_weights(
+    weights: FloatArray, axis: int | None, precision: Precision, stored: Precision = Precision.FP16
+) -> FloatArray:
+    """Per-channel fake quantization of a constant, with min-max scales, held in `stored`, per channel of `axis`."""
+    return fake_quantize(weights, scale_from_amax(channel_amax(weights, axis), precision, stored), precision, axis)
 
 
-def round_to_half(values: FloatArray) -> FloatArray:
-    """The float32 values a float16 tensor can hold; magnitudes above 65504 become infinite, as on the GPU."""
+def round_to_half(values: FloatArray, stored: Precision = Precision.FP16) -> FloatArray:
+    """The float32 values that a 16-bit tensor can hold; magnitudes beyond become infinite, as on the GPU."""
     with np.errstate(over="ignore"):
-        return values.astype(np.float16).astype(np.float32)
+        return values.astype(HALF_TYPES[stored]).astype(np.float32)

@@ -179,7 +179,7 @@ class OnDevice:
 
 def _probed(workshop: Workshop) -> tuple[ProbedEngine, ...]:
     described = workshop.described
-    plans = dict(probing_plans(described.grouping.groups, described.precisions, mix_formats=described.mix_formats))
+    plans = dict(probing_plans(described.grouping, described.precisions, mix_formats=described.mix_formats))
     builds = {name: workshop.build(name, plan) for name, plan in plans.items()}
     built = {name: build for name, build in builds.items() if build.built}
     if not built:

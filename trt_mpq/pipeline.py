@@ -160,7 +160,7 @@ class Run:
         )  # fmt: skip
 
     def _calibrated(self, state: State) -> Network:
-        suffix, groups = state.suffix, self._grouped(state)
+        suffix, groups = state.suffix, self._choices.in_high_precision(self._grouped(state))
         given = CalibrationInputs(
             state.graph, groups, self._data.calibration, self._choices.runtime, self.settings.calibration,
             self.settings.formats, self._data.batch,
@@ -305,8 +305,9 @@ class Run:
         required = self.required  # first of all scores: a metric that does not work fails here
         problems = [
             Problem(
-                groups=self.grouping.groups, ladder=ladder, ranking=self._ranking, evaluate=self._evaluate,
-                latency=self._latency.plan_ms, required=required, notify=self.observer.evaluated,
+                groups=self.grouping.groups, ladder=ladder, refuge=self.grouping.refuge, ranking=self._ranking,
+                evaluate=self._evaluate, latency=self._latency.plan_ms, required=required,
+                notify=self.observer.evaluated,
             )
             for ladder in ladders_of(self.settings.precisions, self.settings.mix_formats)
         ]  # fmt: skip

@@ -37,7 +37,8 @@ class Settings(BaseModel):
     target_accuracy: Annotated[float, Field(gt=0, le=1)] = 0.99
     """Least share of the FP32 score that the plan must keep."""
     precisions: tuple[Precision, ...] = (Precision.FP16, Precision.INT8)
-    """Ladder of precisions to search, in any order, also as "fp16,int8"; FP16 is always its top."""
+    """Ladder of precisions to search, in any order, also as "fp16,int8". Its top is BF16 where that is named without
+    FP16, else FP16; BF16 beside FP16 is where groups run that overflow FP16, named or not."""
     mix_formats: bool = False
     """Let one plan hold FP8 and INT8; otherwise each is searched alone and the faster plan wins."""
     sensitivity: str = "noise"
@@ -89,11 +90,17 @@ class Settings(BaseModel):
     @classmethod
     def _order_ladder(cls, value: tuple[Precision, ...]) -> tuple[Precision, ...]:
         if Precision.FP32 in value:
-            raise ValueError("fp32 is not a rung of the ladder: groups that overflow FP16 stay FP32 by themselves")
-        chosen = {*value, Precision.FP16}
-        if len(chosen) == 1:
-            raise ValueError("name at least one of fp8, int8, int4 beside fp16")
-        return tuple(p for p in Precision if p in chosen)
+            raise ValueError("fp32 is not a rung of the ladder: groups that overflow its top leave it by themselves")
+        top = Precision.BF16 if Precision.BF16 in value and Precision.FP16 not in value else Precision.FP16
+        formats = tuple(p for p in Precision if p in value and p.quantized)
+        if not formats:
+            raise ValueError(f"name at least one of fp8, int8, int4 beside {top}")
+        return (top, *formats)
+
+    @property
+    def top(self) -> Precision:
+        """The high precision: what all runs in that is not in 8 bit."""
+        return self.precisions[0]
 
     @property
     def formats(self) -> tuple[Precision, ...]:

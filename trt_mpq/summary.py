@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from math import isfinite
+from math import inf, isfinite
 
 from trt_mpq import __version__
 from trt_mpq.emit.deliver import Delivery
 from trt_mpq.engine.values import Deployment
 from trt_mpq.latency import Latency, weight_bytes
-from trt_mpq.numerics import FLOAT16_MAX
+from trt_mpq.numerics import LARGEST
 from trt_mpq.report import data
 from trt_mpq.settings import Settings
 from trt_mpq.types import (
@@ -30,7 +30,7 @@ from trt_mpq.types import (
 
 TYPED_TOLERANCE = 0.002
 """How far the typed file may score from the plan, for scores up to 1 and relative to the FP32 score above: ONNX
-Runtime does not round its FP16 tensors on the CPU."""
+Runtime does not round its FP16 tensors on the CPU, and the reference does not round what is dequantized."""
 
 
 @dataclass(frozen=True)
@@ -89,12 +89,12 @@ def summarize(found: Findings) -> data.Report:
         command=found.command,
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         version=__version__,
+        baseline=found.grouping.top,
     )
 
 
 def _uniform_plans(found: Findings) -> dict[Precision, PrecisionPlan]:
-    groups = found.grouping.groups
-    return {p: PrecisionPlan.uniform(groups, p, Precision.FP16) for p in found.result.ladder}
+    return {p: found.grouping.uniform(p) for p in found.result.ladder}
 
 
 def _fp32_plan(found: Findings) -> PrecisionPlan:
@@ -174,7 +174,8 @@ def _search(found: Findings) -> data.SearchRecord:
 
 def _rows(found: Findings) -> tuple[data.GroupRow, ...]:
     plan = found.result.chosen.plan
-    chosen, baseline = found.latency.group_ms(plan), found.latency.group_ms(_uniform_plans(found)[Precision.FP16])
+    top = found.grouping.top
+    chosen, baseline = found.latency.group_ms(plan), found.latency.group_ms(found.grouping.uniform(top))
     precisions = plan.as_dict()
     return tuple(
         data.GroupRow(
@@ -189,7 +190,8 @@ def _rows(found: Findings) -> tuple[data.GroupRow, ...]:
             flops=group.flops,
             weight_bytes=group.weight_elements * precisions[group.id].bits // 8,
             latency_ms=chosen[group.id],
-            fp16_latency_ms=baseline[group.id],
+            fp16_latency_ms=baseline[group.id] if top is Precision.FP16 else None,
+            bf16_latency_ms=baseline[group.id] if top is Precision.BF16 else None,
         )
         for group in found.grouping.groups
     )
@@ -201,8 +203,8 @@ def _sensitivity(ranking: Ranking, group: LayerGroup) -> dict[Precision, float |
 
 
 def _reason(found: Findings, group: LayerGroup, precision: Precision) -> str:
-    if precision is Precision.FP32:
-        return group.excluded.get(Precision.FP16, "FP16 is not allowed")
+    if not group.allows(found.grouping.top):
+        return f"{group.excluded[found.grouping.top]}, so it runs in {precision.name}{_last_resort(found, precision)}"
     if precision.quantized:
         return f"{_standing(found, group, precision)} to {precision}"
     lower = _preferred(found, [p for p in found.result.ladder if p.quantized])
@@ -210,6 +212,12 @@ def _reason(found: Findings, group: LayerGroup, precision: Precision) -> str:
     if not allowed:
         return group.excluded[lower[0]]
     return f"stays in {precision}: {_standing(found, group, allowed[0])} to {allowed[0]}, left out of the fastest plan"
+
+
+def _last_resort(found: Findings, precision: Precision) -> str:
+    """Why what FP16 cannot hold runs in FP32 and not in BF16, if it does."""
+    lacks = found.grouping.top is Precision.FP16 and not found.target.supports(Precision.BF16)
+    return f": {found.target.name} has no BF16" if precision is Precision.FP32 and lacks else ""
 
 
 def _preferred(found: Findings, formats: list[Precision]) -> list[Precision]:
@@ -241,22 +249,34 @@ def _plan_warnings(found: Findings) -> Iterator[str]:
             f"typed.onnx scores {typed:.4f} in ONNX Runtime and the plan {plan:.4f}: trust the plan's, ONNX Runtime "
             "does not round FP16 tensors on the CPU"
         )
+    widened = found.result.chosen.plan.counts().get(Precision.BF16, 0)
+    if widened and found.delivery.weak_missing is None:
+        groups = "1 group" if widened == 1 else f"{widened} groups"
+        yield f"weak.onnx has {groups} of the plan in FP32 in place of BF16, which TensorRT 8.6 does not have"
     if found.delivery.weak_missing is not None:
         yield f"no weak.onnx was written: {found.delivery.weak_missing}"
 
 
 def _range_warnings(found: Findings) -> Iterator[str]:
+    top, precisions = found.grouping.top, found.result.chosen.plan.as_dict()
     for group in found.grouping.groups:
-        if not group.allows(Precision.FP16):
-            yield f"{group.id} stays in FP32: {group.excluded[Precision.FP16]}"
+        if not group.allows(top):
+            yield f"{group.id} leaves {top.name}: {_reason(found, group, precisions[group.id])}"
     for op in found.grouping.loose:
-        beyond = [name for name in (*op.inputs, op.output) if _beyond_half(found, name)]
+        beyond = [name for name in (*op.inputs, op.output) if _magnitude(found, name) > LARGEST[top]]
         if beyond:
-            yield f"{op.node} stays in FP32: tensor {beyond[0]} leaves the FP16 range"
+            refuge = found.grouping.refuge
+            fits = all(_magnitude(found, name) <= LARGEST.get(refuge, inf) for name in beyond)
+            instead = refuge if fits else Precision.FP32
+            yield (
+                f"{op.node} leaves {top.name}: tensor {beyond[0]} is beyond its range, so it runs in {instead.name}"
+                f"{_last_resort(found, instead)}"
+            )
 
 
-def _beyond_half(found: Findings, tensor: str) -> bool:
-    return tensor in found.ranges.tensors and found.ranges.tensors[tensor].magnitude > FLOAT16_MAX
+def _magnitude(found: Findings, tensor: str) -> float:
+    observed = found.ranges.tensors.get(tensor)
+    return 0.0 if observed is None else observed.magnitude
 
 
 def _not_done(found: Findings) -> Iterator[str]:

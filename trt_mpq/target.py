@@ -12,8 +12,8 @@ from trt_mpq.errors import SettingsError
 from trt_mpq.resources import data_folder, load_toml
 from trt_mpq.types import Precision, Target
 
-FIRST_SM_WITH_FP8 = 89
-"""Ada, compute capability 8.9."""
+FIRST_SM = {Precision.BF16: 80, Precision.FP8: 89}
+"""Compute capability, times ten, from which on a precision is there: BF16 came with Ampere, FP8 with Ada."""
 
 
 class _Strict(BaseModel):
@@ -62,8 +62,9 @@ class _TargetFile(_Strict):
             raise ValueError(f"peak_tops lacks {', '.join(sorted(missing))}")
         if Precision.INT4 in self.peak_tops:
             raise ValueError("peak_tops holds int4, for which TensorRT has no activations")
-        if Precision.FP8 in self.peak_tops and self.sm.value < FIRST_SM_WITH_FP8:
-            raise ValueError(f"peak_tops holds fp8, which needs sm {FIRST_SM_WITH_FP8} or later")
+        for precision, first in FIRST_SM.items():
+            if precision in self.peak_tops and self.sm.value < first:
+                raise ValueError(f"peak_tops holds {precision}, which needs sm {first} or later")
         return self
 
     def target(self) -> Target:

@@ -18,6 +18,7 @@ class Precision(str, Enum):
 
     FP32 = "fp32"
     FP16 = "fp16"
+    BF16 = "bf16"
     FP8 = "fp8"
     INT8 = "int8"
     INT4 = "int4"
@@ -28,7 +29,7 @@ class Precision(str, Enum):
     @property
     def bits(self) -> int:
         """Width of one element in bits."""
-        return {"fp32": 32, "fp16": 16, "fp8": 8, "int8": 8, "int4": 4}[self.value]
+        return {"fp32": 32, "fp16": 16, "bf16": 16, "fp8": 8, "int8": 8, "int4": 4}[self.value]
 
     @property
     def quantized(self) -> bool:
@@ -177,7 +178,7 @@ class LayerGroup:
 
 @dataclass(frozen=True)
 class LooseOp:
-    """A node outside every group: it runs in the high precision, in a kernel of its own.
+    """A node outside every group: it runs in high precision, in a kernel of its own.
 
     `writes` maps the tensors it writes to their elements for one sample. `reason` says why a product or a table
     look-up is outside; it is None for operators that no group is made for.
@@ -207,11 +208,17 @@ class Grouping:
 
     Each set in `shared_scales` names tensors that must have one scale (Concat operands and result,
     the two sides of MaxPool, Reshape, Transpose, Flatten).
+
+    Attributes:
+        top: The high precision of the run: what all runs in that is not in 8 bit, and the float type around Q/DQ.
+        refuge: What a group or loose op runs in whose values `top` cannot hold.
     """
 
     groups: tuple[LayerGroup, ...]
     loose: tuple[LooseOp, ...]
     shared_scales: tuple[tuple[str, ...], ...]
+    top: Precision = Precision.FP16
+    refuge: Precision = Precision.FP32
 
     def by_id(self, group_id: str) -> LayerGroup:
         """The group called `group_id`; KeyError if there is none."""
@@ -220,12 +227,16 @@ class Grouping:
                 return group
         raise KeyError(group_id)
 
+    def uniform(self, precision: Precision) -> PrecisionPlan:
+        """`precision` wherever a group allows it, else the high precision, its refuge, FP32."""
+        return PrecisionPlan.uniform(self.groups, precision, self.top, self.refuge)
+
 
 @dataclass(frozen=True)
 class TensorRange:
     """Observed values of one tensor and the clipping magnitude (`amax`) chosen per format.
 
-    `amax` is empty for tensors that were only watched for FP16 overflow.
+    `amax` is empty for tensors that were only watched for overflow.
     """
 
     minimum: float
@@ -259,9 +270,9 @@ class PrecisionPlan:
         return cls(tuple(assignments.items()))
 
     @classmethod
-    def uniform(cls, groups: Iterable[LayerGroup], precision: Precision, otherwise: Precision) -> PrecisionPlan:
-        """`precision` wherever a group allows it, else `otherwise`, else FP32."""
-        ladder = (precision, otherwise, Precision.FP32)
+    def uniform(cls, groups: Iterable[LayerGroup], *preferred: Precision) -> PrecisionPlan:
+        """For every group the first of `preferred` that it allows, else FP32."""
+        ladder = (*preferred, Precision.FP32)
         return cls(tuple((g.id, next(p for p in ladder if g.allows(p))) for g in groups))
 
     def __getitem__(self, group_id: str) -> Precision:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import onnx_ir as ir
 from pydantic import ValidationError
 
 from trt_mpq.emit import Emitter
@@ -31,7 +32,7 @@ from trt_mpq.runtime.base import Arrays
 from trt_mpq.runtime.tensorrt.api import capabilities, resolve_typing
 from trt_mpq.runtime.tensorrt.engine import LoadedEngine
 from trt_mpq.storage import cannot_write, from_json, key_of, sha256_of, to_stored_json, write_text
-from trt_mpq.target import FIRST_SM_WITH_FP8
+from trt_mpq.target import FIRST_SM
 from trt_mpq.types import Precision, PrecisionPlan
 
 ENGINE_FOLDER = "engine"
@@ -145,15 +146,22 @@ class Workshop:
 
     def _emit(self, name: str, plan: PrecisionPlan) -> None:
         """Write the network of `plan`; raises ModelError if this GPU or this TensorRT cannot have it."""
-        if Precision.FP8 in plan.counts() and self.platform.sm < FIRST_SM_WITH_FP8:
-            raise ModelError(
-                f"FP8 needs a GPU of compute capability 8.9 or later, {self.platform.gpu} has "
-                f"{self.platform.sm / 10:.1f}: search without fp8"
-            )
-        emitted = self._emitter.weak(plan) if self.typing == "weak" else self._emitter.strong(plan)
+        emitted = self._emitter.weak(plan) if self.typing == "weak" else self._strong(plan)
         network = self.path(f"{name}.onnx")
         data_file(network).unlink(missing_ok=True)  # an earlier plan of this name may have been larger
         save_graph(emitted, network)
+
+    def _strong(self, plan: PrecisionPlan) -> ir.Model:
+        held = self._emitter.precisions(plan)
+        for precision, first in FIRST_SM.items():
+            if precision in held and self.platform.sm < first:
+                asked = precision in self.described.precisions
+                remedy = f"without {precision}" if asked else f"for a --device that has no {precision.name} either"
+                raise ModelError(
+                    f"{precision.name} needs a GPU of compute capability {first / 10:.1f} or later, "
+                    f"{self.platform.gpu} has {self.platform.sm / 10:.1f}: search {remedy}"
+                )
+        return self._emitter.strong(plan)
 
     def _told(self, name: str, build: EngineBuild) -> EngineBuild:
         """`build`, the user told of it if it failed."""

@@ -158,7 +158,7 @@ CASES: dict[str, tuple[Spoil, str]] = {
     "data no npz": (lambda case: case.options.update({"--calib": _text_file(case)}), "data.npz"),
     "recipe unknown": (option("--calib", "no-such-recipe"), "no-such-recipe"),
     "metric unknown": (option("--metric", "top3"), "top1"),
-    "precision unknown": (option("--precisions", "fp16,int9"), "choose from fp16, fp8, int8, int4"),
+    "precision unknown": (option("--precisions", "fp16,int9"), "choose from fp16, bf16, fp8, int8, int4"),
     "precision of nothing": (option("--precisions", "fp16"), "name at least one of fp8, int8, int4"),
     "device unknown": (option("--device", "abacus"), "h200"),
     "device without precision": (lambda case: case.options.update({"--device": "a100", "--precisions": "fp8"}), "fp8"),

@@ -93,6 +93,8 @@ def test_a_name_that_cannot_be_read_is_reported() -> None:
     [
         ("BuilderFlag.FP16", ("8.6", "10.16")),
         ("BuilderFlag.FP61", ()),
+        ("BuilderFlag.BF16", ("10.16",)),
+        ("DataType.BF16", ("10.16", "11.4")),
         ("BuilderFlag.TF32.name", ("8.6", "10.16", "11.4")),
         ("OnnxParserFlag", ("10.16", "11.4")),
         ("ILayer.precision", ("8.6", "10.16")),

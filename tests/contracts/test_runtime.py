@@ -55,6 +55,11 @@ def test_every_name_asked_for_exists_somewhere(file: Path) -> None:
     assert [use for use in asked if not any(api(version).has(use.chain) for version in wanted)] == []
 
 
+def test_no_builder_flag_asks_for_bf16() -> None:
+    """It comes with the types of the network; the eleventh version has no such flag, and 8.6 not even the type."""
+    assert not [use for file in FILES for use in read(file)[0] if use.chain == "BuilderFlag.BF16"]
+
+
 def test_names_built_from_settings_exist_somewhere() -> None:
     unread = {(file.name, each.owner, each.expression) for file in FILES for each in read(file)[1]}
 

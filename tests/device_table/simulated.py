@@ -15,7 +15,7 @@ from trt_mpq.device_table import DeviceTable, ProbedEngine, Provenance, fit, pro
 from trt_mpq.engine.values import EngineLayer, EngineTensor, LayerRole, Platform
 from trt_mpq.types import Grouping, LayerGroup, LooseOp, Precision, PrecisionPlan
 
-FP32, FP16, FP8, INT8, INT4 = Precision
+FP32, FP16, BF16, FP8, INT8, INT4 = Precision
 BITS = {FP32: 32, FP16: 16, FP8: 8, INT8: 8}
 PLATFORM = Platform("NVIDIA Imaginary 1000", 89, "10.16.1", "13.0", "590.10")
 PROVENANCE = Provenance("ab" * 32, 4, PLATFORM, "2026-11-24T03:00:00+00:00", {"rounds": "30"})
@@ -138,7 +138,7 @@ class Device:
         return float(np.exp(self.noise * part * self.rng.standard_normal()))
 
     def probes(self, *precisions: Precision) -> list[ProbedEngine]:
-        return [self.probe(plan) for _, plan in probing_plans(self.grouping.groups, precisions)]
+        return [self.probe(plan) for _, plan in probing_plans(self.grouping, precisions)]
 
     def table(self, *precisions: Precision) -> DeviceTable:
         return fit(self.probes(*precisions), self.grouping, PROVENANCE)

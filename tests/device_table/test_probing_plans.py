@@ -1,20 +1,24 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.fixtures_groups import make_chain, make_group
+from tests.fixtures_groups import make_chain, make_group, make_grouping
 from trt_mpq.device_table import probing_plans
 from trt_mpq.errors import SettingsError
 from trt_mpq.types import LayerGroup, Precision
 
-FP32, FP16, FP8, INT8, INT4 = Precision
+FP32, FP16, BF16, FP8, INT8, INT4 = Precision
 
 
-def spelled(groups: tuple[LayerGroup, ...], *precisions: Precision, mix_formats: bool = False) -> dict[str, str]:
-    letters = {FP32: "w", FP16: "h", FP8: "f", INT8: "i"}
-    plans = probing_plans(groups, precisions, mix_formats=mix_formats)
+def spelled(
+    groups: tuple[LayerGroup, ...], *precisions: Precision, mix_formats: bool = False, **high: Precision
+) -> dict[str, str]:
+    letters = {FP32: "w", FP16: "h", BF16: "b", FP8: "f", INT8: "i"}
+    plans = probing_plans(replace(make_grouping(groups), **high), precisions, mix_formats=mix_formats)
     return {name: "".join(letters[p] for _, p in plan.assignments) for name, plan in plans}
 
 
@@ -44,6 +48,17 @@ def test_groups_that_cannot_are_no_turn():
     assert plans == {"fp16": "hhhhhhw", "int8": "iihiiiw", "int8-even": "ihhihiw", "int8-odd": "hihhihw"}
 
 
+def test_the_high_precision_is_bf16_where_the_ladder_says_so():
+    assert spelled(make_chain(3), BF16, INT8, top=BF16) == {
+        "bf16": "bbb", "int8": "iii", "int8-even": "ibi", "int8-odd": "bib",
+    }  # fmt: skip
+
+
+def test_what_fp16_cannot_hold_is_probed_in_its_refuge():
+    groups = (make_group("wide", excluded={FP16: "overflow", INT8: "overflow"}), make_group("g"))
+    assert spelled(groups, INT8, refuge=BF16) == {"fp16": "bh", "int8": "bi"}
+
+
 def test_equal_plans_are_built_once():
     assert spelled(make_chain(1), INT8) == {"fp16": "h", "int8": "i"}
     nowhere = make_group("a", excluded={INT8: "small"})
@@ -52,13 +67,13 @@ def test_equal_plans_are_built_once():
 
 def test_precision_without_kernels():
     with pytest.raises(SettingsError, match="int4 cannot be measured"):
-        probing_plans(make_chain(1), (FP16, INT4))
+        probing_plans(make_grouping(make_chain(1)), (FP16, INT4))
 
 
 @given(st.integers(0, 60), st.sets(st.sampled_from([FP32, FP16, FP8, INT8])))
 def test_a_handful_that_shows_every_group_in_every_precision_with_and_without_a_boundary(size, precisions):
     groups = make_chain(size)
-    plans = [plan for _, plan in probing_plans(groups, tuple(precisions))]
+    plans = [plan for _, plan in probing_plans(make_grouping(groups), tuple(precisions))]
     formats = [p for p in precisions if p.quantized]
     assert len(plans) <= 1 + (FP32 in precisions) + 3 * len(formats)
     assert len(set(plans)) == len(plans)

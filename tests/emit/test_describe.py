@@ -7,12 +7,13 @@ residual operand of a skip Add, and nothing else.
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
 import pytest
 
-from tests.emit.examples import ALL_NETWORKS, emitter, uniform
+from tests.emit.examples import ALL_NETWORKS, emitter, feeds, prepared, uniform
 from tests.prepared import prepare
 from trt_mpq.emit import Emitter
 from trt_mpq.emit.describe import describe_placement
@@ -39,6 +40,13 @@ def resnet20(data: Path) -> str:
     return describe_placement(Emitter(network.graph, network.grouping, ranges).strong(plan).graph)
 
 
+def bf16() -> str:
+    network = prepared("residual_cnn")
+    ranges = network.calibrated(network.samples(feeds("residual_cnn")["input"]))
+    grouping = replace(network.grouping, top=Precision.BF16)
+    return describe_placement(Emitter(network.graph, grouping, ranges).strong(grouping.uniform(Precision.INT8)).graph)
+
+
 def golden(name: str) -> Path:
     return GOLDEN / f"{name}.txt"
 
@@ -52,6 +60,11 @@ def test_mixed_placement() -> None:
     assert mixed() == golden("crossroads_mixed").read_text()
 
 
+def test_bf16_placement_differs_in_types_only() -> None:
+    assert bf16() == golden("residual_cnn_bf16").read_text()
+    assert bf16().replace("BFLOAT16", "FLOAT16").replace("_bf16", "_fp16") == golden("residual_cnn").read_text()
+
+
 @pytest.mark.data
 def test_resnet20_placement(data_dir: Path) -> None:
     assert resnet20(data_dir) == golden("resnet20").read_text()
@@ -62,7 +75,7 @@ def test_an_unquantized_graph_has_no_placement() -> None:
 
 
 if __name__ == "__main__":
-    texts = {**{name: int8(name) for name in ALL_NETWORKS}, "crossroads_mixed": mixed()}
+    texts = {**{name: int8(name) for name in ALL_NETWORKS}, "crossroads_mixed": mixed(), "residual_cnn_bf16": bf16()}
     texts["resnet20"] = resnet20(Path(sys.argv[1]))
     for file, text in texts.items():
         golden(file).write_text(text)

@@ -1,7 +1,10 @@
-"""FP16 in both flavours: which nodes, which casts, and values as a chain of numpy float16 operations gives them."""
+"""FP16 and BF16 in both flavours: which nodes, which casts, and values as a chain of numpy operations gives them."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import ml_dtypes
 import numpy as np
 import onnx
 import onnx.parser
@@ -13,6 +16,7 @@ from tests.networks import Builder
 from tests.prepared import RUNTIME, Prepared, prepare
 from trt_mpq.emit import Emitter
 from trt_mpq.emit.float_types import half_capable
+from trt_mpq.errors import ModelError
 from trt_mpq.graph_edit import constant_array
 from trt_mpq.types import Precision, PrecisionPlan, Ranges, TensorRange
 
@@ -32,9 +36,9 @@ def emitter_of(network: Prepared, ranges: Ranges = UNKNOWN) -> Emitter:
     return Emitter(network.graph, network.grouping, ranges)
 
 
-def half(values: np.ndarray) -> np.ndarray:
+def half(values: np.ndarray, dtype: type = np.float16) -> np.ndarray:
     with np.errstate(over="ignore"):
-        return values.astype(np.float16).astype(np.float32)
+        return values.astype(dtype).astype(np.float32)
 
 
 def checked(graph: ir.Model) -> bytes:
@@ -50,7 +54,7 @@ def checked(graph: ir.Model) -> bytes:
 def exact_chain(seed: int, gain: float = 1.0) -> Prepared:
     """Conv, Relu, Conv, residual Add, Relu, Flatten, Gemm on multiples of 1/32.
 
-    All sums of products are exact in float32, in any order, and need more bits than float16 has.
+    All sums of products are exact in float32, in any order, and need more bits than float16 or bfloat16 has.
     """
     b = Builder(seed)
 
@@ -66,34 +70,87 @@ def exact_chain(seed: int, gain: float = 1.0) -> Prepared:
     return prepare(b.model((2, 4, 4), (5,)))
 
 
-def float16_chain(network: Prepared, x: np.ndarray) -> np.ndarray:
-    """What `exact_chain` means in FP16: operands and every result rounded, sums exact."""
+def half_chain(network: Prepared, x: np.ndarray, a: type, c: type, head: type) -> np.ndarray:
+    """What `exact_chain` means with its groups in these types: operands and every result rounded, sums exact."""
     constants = {
-        name: half(constant_array(value)).astype(np.float64) for name, value in network.graph.graph.initializers.items()
+        name: constant_array(value).astype(np.float64) for name, value in network.graph.graph.initializers.items()
     }
 
-    def conv(values: np.ndarray, name: str) -> np.ndarray:
+    def conv(values: np.ndarray, name: str, dtype: type) -> np.ndarray:
         padded = np.pad(values.astype(np.float64), ((0, 0), (0, 0), (1, 1), (1, 1)))
         windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(2, 3))
-        sums = np.einsum("nchwij,ocij->nohw", windows, constants[f"{name}.weight"])
-        return half(sums + constants[f"{name}.bias"][:, None, None])
+        sums = np.einsum("nchwij,ocij->nohw", windows, half(constants[f"{name}.weight"], dtype))
+        return half(sums + half(constants[f"{name}.bias"], dtype)[:, None, None], dtype)
 
-    skip = np.maximum(conv(half(x), "a"), 0)
-    total = half(conv(skip, "c") + skip)
-    flat = np.maximum(total, 0).reshape(len(x), -1)
-    return half(flat.astype(np.float64) @ constants["head.weight"] + constants["head.bias"])
+    skip = half(np.maximum(conv(half(x, a), "a", a), 0), c)
+    total = half(conv(skip, "c", c) + skip, c)
+    flat = half(np.maximum(total, 0).reshape(len(x), -1), head)
+    product = flat.astype(np.float64) @ half(constants["head.weight"], head)
+    return half(product + half(constants["head.bias"], head), head)
+
+
+def chain_input(seed: int) -> np.ndarray:
+    return (np.random.default_rng(seed).integers(-4096, 4097, (8, 2, 4, 4)) / 512).astype(np.float32)
+
+
+def typed_emitter(network: Prepared, top: Precision, refuge: Precision = Precision.FP32) -> Emitter:
+    return Emitter(network.graph, replace(network.grouping, top=top, refuge=refuge), UNKNOWN)
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_reference_flavour_is_a_chain_of_float16_operations(seed: int) -> None:
-    network = exact_chain(seed)
-    x = (np.random.default_rng(seed).integers(-4096, 4097, (8, 2, 4, 4)) / 512).astype(np.float32)
-    plan = PrecisionPlan.uniform(network.grouping.groups, Precision.FP16, Precision.FP16)
-    expected = float16_chain(network, x)
-    graph = emitter_of(network).reference(plan)
+@pytest.mark.parametrize(("top", "dtype"), [(Precision.FP16, np.float16), (Precision.BF16, ml_dtypes.bfloat16)])
+def test_reference_flavour_is_a_chain_of_half_operations(top: Precision, dtype: type, seed: int) -> None:
+    network, x = exact_chain(seed), chain_input(seed)
+    expected = half_chain(network, x, dtype, dtype, dtype)
+    plan = PrecisionPlan.uniform(network.grouping.groups, top)
+    graph = typed_emitter(network, top).reference(plan)
     np.testing.assert_array_equal(RUNTIME.load(graph).run({"input": x})["output"], expected)
     unrounded = RUNTIME.load(network.graph).run({"input": x})["output"]
     assert not np.array_equal(unrounded, expected), "the chain must need rounding for this test to mean something"
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_fp16_and_bf16_groups_meet_in_a_cast(seed: int) -> None:
+    network, x, (fp16, bf16) = exact_chain(seed), chain_input(seed), (np.float16, ml_dtypes.bfloat16)
+    emitter = typed_emitter(network, Precision.FP16, Precision.BF16)
+    plan = PrecisionPlan.of({"a": Precision.BF16, "c": Precision.FP16, "head": Precision.BF16})
+    found = RUNTIME.load(emitter.reference(plan)).run({"input": x})["output"]
+    np.testing.assert_array_equal(found, half_chain(network, x, bf16, fp16, bf16))
+    strong = emitter.strong(plan)
+    checked(strong)
+    assert strong.opset_imports[""] == 22
+    assert emitter.precisions(plan) == {Precision.FP16, Precision.BF16}
+    types = {node.name: node.outputs[0].dtype for node in strong.graph if node.op_type != "Cast"}
+    half_of = {"a": "B", "a.relu": "B", "c": "F", "add": "F", "c.relu": "F", "flat": "F", "head": "B"}
+    assert types == {n: ir.DataType.BFLOAT16 if h == "B" else ir.DataType.FLOAT16 for n, h in half_of.items()}
+    between = [(node.inputs[0].dtype, node.outputs[0].dtype) for node in strong.graph if node.op_type == "Cast"]
+    assert (ir.DataType.BFLOAT16, ir.DataType.FLOAT16) in between
+    assert (ir.DataType.FLOAT16, ir.DataType.BFLOAT16) in between
+    assert len(between) == 4, "and one at the input and one at the output"
+
+
+def test_what_fp16_cannot_hold_is_bf16_where_that_is_the_refuge() -> None:
+    """Loose ops too: Flatten is in no group."""
+    network = exact_chain(0, gain=64.0)
+    x = np.full((1, 2, 4, 4), 1000, np.float32)
+    ranges = network.calibrated(network.samples(x), batch=1)
+    grouping = replace(network.grouping, refuge=Precision.BF16)
+    plan = PrecisionPlan.of(dict.fromkeys(("a", "c", "head"), Precision.BF16))
+    emitter = Emitter(network.graph, grouping, ranges)
+    types = {node.name: node.outputs[0].dtype for node in emitter.strong(plan).graph}
+    assert types["flat"] is types["a"] is ir.DataType.BFLOAT16
+    assert set(emitter.constraints(plan).values()) == {Precision.FP32}
+    expected = RUNTIME.load(network.graph).run({"input": x})["output"]
+    found = RUNTIME.load(emitter.reference(plan)).run({"input": x})["output"]
+    assert np.isfinite(found).all()
+    assert deviation(expected, found) < 2**-6
+
+
+def test_bf16_has_no_weak_flavour() -> None:
+    network = exact_chain(0)
+    plan = PrecisionPlan.uniform(network.grouping.groups, Precision.BF16)
+    with pytest.raises(ModelError, match=r"TensorRT 8\.6\) cannot hold bf16, .* search with fp16"):
+        typed_emitter(network, Precision.BF16).weak(plan)
 
 
 def test_an_unforeseen_overflow_becomes_infinite() -> None:
@@ -262,8 +319,8 @@ def test_capability_follows_schema_constants_and_ranges() -> None:
         "{ a = Exp(x) b = Mul(a, big) y = Neg(b) j = Add(i, one) }"
     )
     graph = prepare(parse(f"g {body}")).graph
-    assert half_capable(graph, UNKNOWN) == {"a.node", "y.node"}
+    assert half_capable(graph, UNKNOWN, Precision.FP16) == {"a.node", "y.node"}
     beyond = Ranges("minmax", 1, {"a": TensorRange(-70000.0, 0.0)})
-    assert half_capable(graph, beyond) == {"y.node"}
+    assert half_capable(graph, beyond, Precision.FP16) == {"y.node"}
     within = Ranges("minmax", 1, {"a": TensorRange(-65504.0, 65504.0)})
-    assert half_capable(graph, within) == {"a.node", "y.node"}
+    assert half_capable(graph, within, Precision.FP16) == {"a.node", "y.node"}

@@ -12,6 +12,7 @@ from trt_mpq.engine.realised import disagreements, realise
 from trt_mpq.engine.values import EngineLayer, EngineTensor
 from trt_mpq.types import Precision, PrecisionPlan
 
+BF16 = Precision.BF16
 ONE = make_grouping([make_group("conv3")])
 
 
@@ -66,8 +67,8 @@ def test_tensorrt_11():
     plan = PrecisionPlan.of({"conv1": FP16, "conv10": FP8, "conv2": FP16, "head": FP32})
     found = realised_of("trt11", plan)
 
-    assert [group.realised for group in found.groups] == [FP16, FP8, None, FP32]
-    assert found.groups[2].note == "it runs in bf16, which no plan asks for"
+    assert [group.realised for group in found.groups] == [FP16, FP8, BF16, FP32]
+    assert [text.startswith("conv2 was asked for fp16 and runs in bf16: ") for text in disagreements(found)] == [True]
 
 
 def test_what_myelin_hides_is_unknown():
@@ -150,7 +151,8 @@ def test_the_kernel_counts_more_than_the_tensors():
         (["unknown"], "int8", None),
         ([], "fp32", FP32),
         ([], None, None),
-        (["bf16"], "bf16", None),
+        (["bf16"], "bf16", BF16),
+        (["bf16"], "int8", BF16),
         (["int32"], "int32", None),
     ],
 )
@@ -159,8 +161,10 @@ def test_without_a_kernel_name_the_data_input_and_the_weights_tell(reads, weight
 
 
 @pytest.mark.parametrize("kind", ["kgen", "Myelin", "fusion"])
-def test_inside_a_hidden_layer_only_all_fp16_is_certain(kind):
+def test_inside_a_hidden_layer_only_one_half_type_throughout_is_certain(kind):
     assert outcome(layer(["fp16", "bool"], ["fp16"], kind=kind)).realised is FP16
+    assert outcome(layer(["bf16"], ["bf16"], kind=kind)).realised is BF16
+    assert outcome(layer(["bf16"], ["fp16"], kind=kind)).realised is None
     assert outcome(layer(["fp16"], ["fp32"], kind=kind)).realised is None
     assert outcome(layer(["fp32"], ["fp32"], kind=kind)).realised is None
     assert outcome(layer(["int8"], ["int8"], kind=kind)).realised is None

@@ -18,7 +18,7 @@ from trt_mpq.emit import Emitter
 from trt_mpq.lint import Finding, Severity, lint_graph
 from trt_mpq.types import Grouping, Precision, PrecisionPlan, Ranges, TensorRange
 
-FP32, FP16, FP8, INT8, _ = Precision
+FP32, FP16, BF16, FP8, INT8, _ = Precision
 networks = pytest.mark.parametrize("name", ALL_NETWORKS)
 mixtures = settings(max_examples=6)
 
@@ -42,7 +42,7 @@ def expected(grouping: Grouping, plan: PrecisionPlan) -> set[tuple[str, tuple[st
 @networks
 @pytest.mark.parametrize(
     ("flavour", "precision"),
-    [*(("strong", p) for p in (FP32, FP16, INT8, FP8)), *(("weak", p) for p in (FP32, FP16, INT8))],
+    [*(("strong", p) for p in (FP32, FP16, BF16, INT8, FP8)), *(("weak", p) for p in (FP32, FP16, INT8))],
 )
 def test_uniform_plans_break_no_rule(name: str, flavour: str, precision: Precision) -> None:
     plan = uniform(name, precision)
@@ -54,7 +54,8 @@ def test_uniform_plans_break_no_rule(name: str, flavour: str, precision: Precisi
 @mixtures
 @given(data=st.data())
 def test_mixed_plans_break_no_rule(name: str, data: st.DataObject) -> None:
-    precisions = data.draw(st.sampled_from([(FP32, FP16, INT8), (FP32, FP16, FP8), (FP32, FP16, INT8, FP8)]))
+    formats = data.draw(st.sampled_from([(INT8,), (BF16, FP8), (BF16, INT8, FP8)]))
+    precisions = (FP32, FP16, *formats)
     ids = [group.id for group in prepared(name).grouping.groups]
     plan = PrecisionPlan.of({group: data.draw(st.sampled_from(precisions)) for group in ids})
     flavours = (

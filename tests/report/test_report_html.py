@@ -211,7 +211,7 @@ def test_both_themes_have_enough_contrast() -> None:
     light, dark, toggled = _palettes()
     assert dark == toggled, "the dark palette is written twice and must stay one"
     for palette in (light, dark):
-        for name in ("fp32", "fp16", "fp8", "int8", "int4"):
+        for name in ("fp32", "fp16", "bf16", "fp8", "int8", "int4"):
             assert _contrast(palette[name], palette["page"]) >= 3, name
         for name in ("ink", "soft", "warn"):
             assert _contrast(palette[name], palette["page"]) >= 4.5, name

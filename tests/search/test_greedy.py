@@ -9,7 +9,7 @@ from tests.fixtures_groups import make_chain
 from trt_mpq.search import Greedy, Problem
 from trt_mpq.types import Precision, PrecisionPlan, Ranking, Score
 
-FP32, FP16, FP8, INT8, INT4 = Precision
+FP32, FP16, BF16, FP8, INT8, INT4 = Precision
 LADDERS = ((FP16, INT8), (FP16, FP8, INT8), (FP16, INT8, INT4))
 BITS = {FP32: 32, FP16: 16, FP8: 9, INT8: 8, INT4: 4}
 

@@ -16,7 +16,7 @@ from trt_mpq.errors import SettingsError, TargetNotReachable
 from trt_mpq.search import SEARCHES, Problem, search_from_name
 from trt_mpq.types import Evaluation, LayerGroup, Precision, PrecisionPlan, Ranking, Score, SearchResult
 
-FP32, FP16, FP8, INT8, INT4 = Precision
+FP32, FP16, BF16, FP8, INT8, INT4 = Precision
 LADDERS = ((FP16, INT8), (FP16, FP8, INT8), (FP16, INT8, INT4))
 COST = {FP32: 0.0, FP16: 1.0, FP8: 2.0, INT8: 3.0, INT4: 4.0}
 TIME = {FP32: 8.0, FP16: 4.0, FP8: 3.0, INT8: 2.0, INT4: 1.0}

@@ -34,8 +34,8 @@ def engine(
 ) -> None:
     """Build, time and verify the engine of a searched run on this machine, which needs neither model nor data.
 
-    The searched plan is built beside the uniform ones and shipped only if it is faster than FP16. With --eval the
-    task metric is measured through the engine too.
+    The searched plan is built beside the uniform ones and shipped only if it is faster than FP16 or BF16. With --eval
+    the task metric is measured through the engine too.
     """
     given = options.settings_given(locals())
     from trt_mpq.cli.output import Output

@@ -53,7 +53,9 @@ TargetAccuracy = Annotated[
 ]
 Precisions = Annotated[
     str | None,
-    _setting("Goal", "--precisions", "Ladder to search, comma list of fp16, fp8, int8, int4 (default: fp16,int8)."),
+    _setting(
+        "Goal", "--precisions", "Ladder to search: fp16 or bf16, then any of fp8, int8, int4 (default: fp16,int8)."
+    ),
 ]
 Device = Annotated[
     str | None,
@@ -194,7 +196,7 @@ RoundMs = Annotated[float | None, _setting("Timing", "--round-ms", "Least time o
 InputSets = Annotated[int | None, _setting("Timing", "--input-sets", "Inputs that timing rotates (default: 4).")]
 Margin = Annotated[
     float | None,
-    _setting("Timing", "--margin", "How much faster than FP16 a plan must be to be shipped (default: 0.02)."),
+    _setting("Timing", "--margin", "How much faster than FP16 (or BF16) a plan must be to be shipped (default: 0.02)."),
 ]
 
 Threads = Annotated[

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from trt_mpq.cli.output import counts_text
 from trt_mpq.emit.deliver import FLAVOUR_FILES
-from trt_mpq.numerics import FLOAT16_MAX
+from trt_mpq.numerics import LARGEST
 from trt_mpq.report.wording import count_text, label, printable, size_text
 from trt_mpq.types import (
     Comparison,
@@ -65,7 +65,7 @@ def ranges_table(ranges: Ranges) -> RenderableType:
 
 
 def _overflows(tensor: TensorRange) -> bool:
-    return tensor.magnitude > FLOAT16_MAX
+    return tensor.magnitude > LARGEST[Precision.FP16]
 
 
 def ranking_table(ranking: Ranking) -> RenderableType:

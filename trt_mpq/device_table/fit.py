@@ -22,7 +22,7 @@ from trt_mpq.device_table.observation import Observation, Profiling, divided, ob
 from trt_mpq.device_table.regression import non_negative_least_squares, robust_line
 from trt_mpq.device_table.values import ConversionCost, DeviceTable, PredictionError, ProbedEngine, Provenance
 from trt_mpq.errors import RuntimeFailure
-from trt_mpq.types import Grouping, LayerGroup, Precision, PrecisionPlan
+from trt_mpq.types import Grouping, LayerGroup, Precision
 
 Times = dict[Precision, dict[str, float]]
 
@@ -51,7 +51,7 @@ def fit(
 
 def _prediction_error(probed: Sequence[ProbedEngine], grouping: Grouping, table: DeviceTable) -> PredictionError | None:
     """Each mixed plan predicted from the engines of all other plans."""
-    uniform = {PrecisionPlan.uniform(grouping.groups, precision, Precision.FP16) for precision in Precision}
+    uniform = {grouping.uniform(precision) for precision in Precision}
     errors = []
     for plan in dict.fromkeys(engine.plan for engine in probed if engine.plan not in uniform):
         others = [engine for engine in probed if engine.plan != plan]

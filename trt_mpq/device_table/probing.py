@@ -10,23 +10,23 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from trt_mpq.errors import SettingsError
-from trt_mpq.types import LayerGroup, Precision, PrecisionPlan
+from trt_mpq.types import Grouping, Precision, PrecisionPlan
 
 ProbingPlan = tuple[str, PrecisionPlan]
 
 
 def probing_plans(
-    groups: Sequence[LayerGroup], precisions: Sequence[Precision], *, mix_formats: bool = False
+    grouping: Grouping, precisions: Sequence[Precision], *, mix_formats: bool = False
 ) -> tuple[ProbingPlan, ...]:
-    """Names and plans of the engines to probe, each plan once, FP16 first.
+    """Names and plans of the engines to probe, each plan once, that in high precision first.
 
     Args:
-        groups: All groups, in network order.
-        precisions: What the table has to know. FP16 is always among it; FP32 adds a uniform engine only.
+        grouping: All groups, and their high precision.
+        precisions: What the table has to know. The high precision is always among it; FP32 adds a uniform engine only.
         mix_formats: Whether to alternate 8-bit formats with each other as well, where TensorRT allows that.
 
     Returns:
-        At most one plan for FP16 and FP32 each, three per 8-bit format, and one per pair of formats if mixed.
+        At most one plan for the high precision and FP32 each, three per 8-bit format, one per pair of formats if mixed.
 
     Raises:
         SettingsError: TensorRT has no kernels for one of `precisions`.
@@ -35,23 +35,22 @@ def probing_plans(
         if not precision.deployable:
             raise SettingsError(f"{precision} cannot be measured, TensorRT has no kernels for it: leave it out")
     named: dict[PrecisionPlan, str] = {}
-    for name, plan in _candidates(groups, precisions, mix_formats):
+    for name, plan in _candidates(grouping, precisions, mix_formats):
         named.setdefault(plan, name)
     return tuple((name, plan) for plan, name in named.items())
 
 
-def _candidates(
-    groups: Sequence[LayerGroup], precisions: Sequence[Precision], mix_formats: bool
-) -> Iterator[ProbingPlan]:
+def _candidates(grouping: Grouping, precisions: Sequence[Precision], mix_formats: bool) -> Iterator[ProbingPlan]:
     formats = [precision for precision in Precision if precision in precisions and precision.quantized]
-    uniform = {p: PrecisionPlan.uniform(groups, p, Precision.FP16) for p in Precision}
-    yield Precision.FP16.value, uniform[Precision.FP16]
+    uniform = {p: grouping.uniform(p) for p in Precision}
+    high = uniform[grouping.top]
+    yield grouping.top.value, high
     if Precision.FP32 in precisions:
         yield Precision.FP32.value, uniform[Precision.FP32]
     for precision in formats:
         yield precision.value, uniform[precision]
-        yield f"{precision}-even", _alternated(uniform[precision], uniform[Precision.FP16])
-        yield f"{precision}-odd", _alternated(uniform[Precision.FP16], uniform[precision])
+        yield f"{precision}-even", _alternated(uniform[precision], high)
+        yield f"{precision}-odd", _alternated(high, uniform[precision])
     if mix_formats:
         for i, first in enumerate(formats):
             for second in formats[i + 1 :]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from functools import cached_property
 
 import onnx_ir as ir
 from onnx_ir.passes import common as passes
@@ -27,10 +26,10 @@ BiasCorrections = Mapping[tuple[str, Precision], FloatArray]
 
 WEAK_OPSET = 17
 """The newest opset TensorRT 8.6 reads."""
-INT4_OPSET = 21
-"""The first opset whose QuantizeLinear writes INT4."""
-_IR_VERSIONS = {float_types.STRONG_OPSET: 9, INT4_OPSET: 10}
-"""The file format version that has the code types of an opset."""
+STRONG_OPSETS = {**float_types.STRONG_OPSETS, Precision.INT4: 21}
+"""Lowest opset of a strong flavour that holds a precision; any holds FP8 and INT8."""
+_IR_VERSIONS = {19: 9, 21: 10, 22: 10}
+"""The file format version that has the types of an opset."""
 
 WEIGHT_INPUT = 1
 """Where Conv, ConvTranspose, Gemm and MatMul read their weight."""
@@ -55,63 +54,75 @@ class Emitter:
         self._graph, self._grouping, self._ranges = graph, grouping, ranges
         self._corrections = corrections or {}
         self._folded: dict[tuple[str, Precision], FloatArray] = {}
+        self._halves: dict[Precision, frozenset[str]] = {}
 
     def reference(self, plan: PrecisionPlan) -> ir.Model:
         """The FP32 graph that computes what `plan` means, for the reference runtime.
 
         Weights are folded to the values they stand for; activations go through quantizers
         (`quantizers.insert_fake_quantizer`) and Cast pairs (`float_types.round_to_half`). Dequantized values are
-        not rounded to FP16, although *strong* gives them that type: a fused kernel sums codes, and applies the
+        not rounded to FP16 or BF16, although *strong* gives them that type: a fused kernel sums codes, and applies the
         scales to the sum.
         """
         model = self._start(self._graph.clone(), plan, "reference")
         nodes = _nodes_by_name(model.graph)
-        float_types.round_to_half(model, self._half_nodes(plan), self._rounded)
+        float_types.round_to_half(model, self._float_types(plan), self._rounded)
         return self._quantized(model, nodes, plan, self._folded_weight, quantizers.insert_fake_quantizer)
 
     def strong(self, plan: PrecisionPlan) -> ir.Model:
-        """The strongly typed graph (TensorRT 10 and 11): FP16 tensors, Q/DQ, weights stored as codes.
+        """The strongly typed graph (TensorRT 10 and 11): FP16 or BF16 tensors, Q/DQ, weights stored as codes.
 
-        Opset 19 at least, because QuantizeLinear accepts FP16 and FP8 only from there (21 for INT4).
+        Opset 19 at least, because QuantizeLinear accepts FP16 and FP8 only from there (21 for INT4, 22 for BF16).
         """
-        opset = INT4_OPSET if Precision.INT4 in plan.counts() else float_types.STRONG_OPSET
+        held = {Precision.FP16, *self.precisions(plan)}
+        opset = max(version for precision, version in STRONG_OPSETS.items() if precision in held)
         model = self._start(self._at_opset(max(opset, self._opset)), plan, "strong")
         model.ir_version = max(model.ir_version, _IR_VERSIONS[opset])
         nodes = _nodes_by_name(model.graph)
-        float_types.cast_to_half(model, self._half_nodes(plan))
+        float_types.cast_to_half(model, self._float_types(plan))
         return self._quantized(model, nodes, plan, self._stored_weight, quantizers.insert_qdq)
 
     def weak(self, plan: PrecisionPlan) -> ir.Model:
         """The weakly typed graph (TensorRT 8.6): FP32 at opset 17 or below with INT8 Q/DQ, weights included.
 
-        FP16 and FP32 groups are told apart by builder constraints (`constraints`), not by this graph. Weights stay
-        FP32 with a quantizer behind them, as NVIDIA's own exporter for TensorRT 8 writes them: earlier 8.x versions
-        refuse INT8 constants ("invalid weights type of Int8"), and nothing says that 8.6 takes them.
+        FP16 and FP32 groups are told apart by builder constraints (`constraints`), not by this graph; what runs in BF16
+        because FP16 cannot hold it is FP32 here, which holds more. Weights stay FP32 with a quantizer behind them, as
+        NVIDIA's own exporter for TensorRT 8 writes them: earlier 8.x versions refuse INT8 constants ("invalid weights
+        type of Int8"), and nothing says that 8.6 takes them.
 
         Raises:
-            ModelError: The plan holds FP8 or INT4, which TensorRT 8.6 cannot import.
+            ModelError: The plan holds FP8 or INT4, which TensorRT 8.6 cannot import, or BF16 as its high precision.
         """
         unsupported = [p for p in plan.counts() if p in (Precision.FP8, Precision.INT4)]
         if unsupported:
             raise ModelError(
                 f"the weakly typed flavour (TensorRT 8.6) cannot hold {unsupported[0]}: it imports INT8 only"
             )
+        if self._grouping.top is Precision.BF16:
+            raise ModelError(
+                "the weakly typed flavour (TensorRT 8.6) cannot hold bf16, which that version does not have: search "
+                "with fp16 in its place"
+            )
         model = self._start(self._at_opset(min(WEAK_OPSET, self._opset)), plan, "weak")
         nodes = _nodes_by_name(model.graph)
         return self._quantized(model, nodes, plan, self._quantized_weight, quantizers.insert_qdq)
+
+    def precisions(self, plan: PrecisionPlan) -> frozenset[Precision]:
+        """What the strong flavour holds: formats of groups, and the types of everything else."""
+        return frozenset((*plan.counts(), *self._float_types(plan).values()))
 
     def constraints(self, plan: PrecisionPlan) -> dict[str, Precision]:
         """Node of the weak flavour to the precision it has to be pinned to (`layer.precision`), in network order.
 
         Listed are the nodes of groups that run in high precision, and loose ops: FP16 if the strong flavour has
-        them in FP16, else FP32. Not listed: nodes of 8-bit groups and Q/DQ, which say themselves what they run in;
-        loose ops in FP16 that preserve values, because pinned they would keep TensorRT from moving Q and DQ across;
-        Cast, whose types are its meaning; and what computes shapes instead of data.
+        them in FP16, else FP32, which also stands in for BF16. Not listed: nodes of 8-bit groups and Q/DQ, which say
+        themselves what they run in; loose ops in FP16 that preserve values, because pinned they would keep TensorRT
+        from moving Q and DQ across; Cast, whose types are its meaning; and what computes shapes instead of data.
         """
         precisions = plan.as_dict()
         wide = {name for group in self._grouping.groups if not precisions[group.id].quantized for name in group.nodes}
         loose = {op.node: op.op_type for op in self._grouping.loose}
-        half = self._half_nodes(plan)
+        half = {name for name, precision in self._float_types(plan).items() if precision is Precision.FP16}
         free = {name for name, op_type in loose.items() if op_type in float_types.VALUE_PRESERVING and name in half}
         return {
             name: Precision.FP16 if name in half else Precision.FP32
@@ -126,14 +137,27 @@ class Emitter:
     def _at_opset(self, opset: int) -> ir.Model:
         return self._graph.clone() if opset == self._opset else convert_opset(self._graph, opset)
 
-    @cached_property
-    def _half_capable(self) -> frozenset[str]:
-        return float_types.half_capable(self._graph, self._ranges)
+    def _capable(self, half: Precision) -> frozenset[str]:
+        if half not in self._halves:
+            self._halves[half] = float_types.half_capable(self._graph, self._ranges, half)
+        return self._halves[half]
 
-    def _half_nodes(self, plan: PrecisionPlan) -> frozenset[str]:
+    def _float_types(self, plan: PrecisionPlan) -> float_types.FloatTypes:
+        """The half type of every node that has one: its group's own, else the high precision or its refuge."""
         precisions = plan.as_dict()
-        wide = [group.nodes for group in self._grouping.groups if precisions[group.id] is Precision.FP32]
-        return self._half_capable.difference(*wide)
+        own = {
+            name: (precisions[group.id],)
+            for group in self._grouping.groups
+            if not precisions[group.id].quantized
+            for name in group.nodes
+        }
+        types = {}
+        for name in (str(node.name) for node in self._graph.graph):
+            choices = own.get(name, (self._grouping.top, self._grouping.refuge))
+            halves = (p for p in choices if p is not Precision.FP32 and name in self._capable(p))
+            if (half := next(halves, None)) is not None:
+                types[name] = half
+        return types
 
     def _start(self, model: ir.Model, plan: PrecisionPlan, flavour: str) -> ir.Model:
         model.metadata_props["trt_mpq.plan"] = plan.digest
@@ -146,25 +170,31 @@ class Emitter:
                     add_to_bias(model.graph, group, weight, delta)
         return model
 
-    def _rounded(self, constant: ir.Value) -> FloatArray:
+    def _rounded(self, constant: ir.Value, half: Precision) -> FloatArray:
         if constant.name not in self._graph.graph.initializers:  # made for this plan, such as a corrected bias
-            return round_to_half(constant_array(constant))
-        key = (str(constant.name), Precision.FP16)
+            return round_to_half(constant_array(constant), half)
+        key = (str(constant.name), half)
         if key not in self._folded:
-            self._folded[key] = round_to_half(constant_array(constant))
+            self._folded[key] = round_to_half(constant_array(constant), half)
         return self._folded[key]
 
     def _folded_weight(self, graph: ir.Graph, node: ir.Node, weight: Weight, precision: Precision) -> ir.Value:
         key = (weight.name, precision)
         if key not in self._folded:
             content = constant_array(self._graph.graph.initializers[weight.name])
-            self._folded[key] = fake_quantize_weights(content, weight.axis, precision)
+            self._folded[key] = fake_quantize_weights(content, weight.axis, precision, self._grouping.top)
         return add_constant(graph, f"{weight.name}_{precision}", self._folded[key])
 
     def _stored_weight(self, graph: ir.Graph, node: ir.Node, weight: Weight, precision: Precision) -> ir.Value:
         source = self._graph.graph.initializers[weight.name]
         return quantizers.insert_stored_weight(
-            graph, source, weight.axis, precision, instead_of=_input(node, WEIGHT_INPUT), before=node
+            graph,
+            source,
+            weight.axis,
+            precision,
+            self._grouping.top,
+            instead_of=_input(node, WEIGHT_INPUT),
+            before=node,
         )
 
     def _quantized_weight(self, graph: ir.Graph, node: ir.Node, weight: Weight, precision: Precision) -> ir.Value:

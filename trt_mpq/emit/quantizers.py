@@ -65,7 +65,7 @@ def activation_reads(grouping: Grouping, plan: PrecisionPlan, ranges: Ranges) ->
                     f"tensor {site.tensor} (read by {site.node}) was not calibrated for {precision}: calibrate again"
                 )
             try:
-                scale = scale_from_amax(observed.amax[precision], precision)
+                scale = scale_from_amax(observed.amax[precision], precision, grouping.top)
             except CalibrationError as error:
                 raise CalibrationError(f"tensor {site.tensor} (read by {site.node}): {error}") from error
             yield ActivationRead(site, precision, scale)
@@ -131,7 +131,7 @@ def _insert_clip(graph: ir.Graph, step: _Chain, value: ir.Value, precision: Prec
 def _reach(value: ir.Value) -> tuple[float, float]:
     """Bounds of what a tensor can hold, where the node that writes it is a Relu, a Clip or a Softmax.
 
-    Rounding to FP16 in between moves a bound by far less than what `_E4M3_REACH` leaves room for.
+    Rounding to FP16 or BF16 in between moves a bound by less than what `_E4M3_REACH` leaves room for.
     """
     node = value.producer()
     while node is not None and node.op_type == "Cast" and node.inputs[0] is not None:
@@ -151,14 +151,22 @@ def _constant_or(value: ir.Value | None, otherwise: float) -> float:
 
 
 def insert_stored_weight(
-    graph: ir.Graph, weight: ir.Value, axis: int | None, precision: Precision, *, instead_of: ir.Value, before: ir.Node
+    graph: ir.Graph,
+    weight: ir.Value,
+    axis: int | None,
+    precision: Precision,
+    high: Precision,
+    *,
+    instead_of: ir.Value,
+    before: ir.Node,
 ) -> ir.Value:
     """The codes of the FP32 constant `weight` as an initializer, dequantized in front of node `before`.
 
-    The result has the float type of `instead_of`, the constant that the node reads now.
+    Scales are such as `high` can hold; the result has the float type of `instead_of`, the constant that the node reads
+    now.
     """
     content = constant_array(weight)
-    scale = scale_from_amax(channel_amax(content, axis), precision)
+    scale = scale_from_amax(channel_amax(content, axis), precision, high)
     name = f"{weight.name}_{precision}"
     stored = add_constant(graph, f"{name}_codes", codes(content, scale, precision, axis))
     scale_value = _scale_constant(graph, f"{name}_scale", scale, instead_of.dtype)
@@ -226,7 +234,7 @@ class _Chain:
 
 
 def _scale_constant(graph: ir.Graph, name: str, scale: FloatArray, dtype: ir.DataType | None) -> ir.Value:
-    return add_constant(graph, name, scale.astype(np.float16 if dtype is ir.DataType.FLOAT16 else np.float32))
+    return add_constant(graph, name, scale.astype(np.float32 if dtype is None else dtype.numpy()))
 
 
 def _zero_point(graph: ir.Graph, precision: Precision, shape: tuple[int, ...]) -> ir.Value:

@@ -18,6 +18,7 @@ _COMPUTED_IN = {
     "fp32": Precision.FP32,
     "tf32": Precision.FP32,
     "fp16": Precision.FP16,
+    "bf16": Precision.BF16,
     "fp8": Precision.FP8,
     "int8": Precision.INT8,
     "int4": Precision.INT4,
@@ -117,13 +118,14 @@ def _evidence(layer: EngineLayer) -> _Evidence:
 def _inside(layer: EngineLayer) -> _Evidence:
     """What a layer computes in of which only the borders show.
 
-    Certain is FP16 alone: nothing but FP16 crosses the borders and no node inside changes the format. With FP32
-    borders a weakly typed engine may still compute in FP16 inside.
+    Certain is a half type alone: nothing but FP16, or nothing but BF16, crosses the borders and no node inside changes
+    the format. With FP32 borders a weakly typed engine may still compute in FP16 inside.
     """
     tensors = [tensor for tensor in (*layer.inputs, *layer.outputs) if tensor.datatype != "bool"]
     listed = "{ForeignNode[" not in layer.name and set(layer.groups) <= set(layer.nodes)
-    if listed and {tensor.datatype for tensor in tensors} == {"fp16"} and not any(map(is_quantizer, layer.nodes)):
-        return _Evidence(layer, 3, "fp16")
+    crossing = {tensor.datatype for tensor in tensors}
+    if listed and crossing in ({"fp16"}, {"bf16"}) and not any(map(is_quantizer, layer.nodes)):
+        return _Evidence(layer, 3, crossing.pop())
     reads, writes = (", ".join(sorted({tensor.datatype for tensor in side})) for side in (layer.inputs, layer.outputs))
     borders = f"it reads {reads or 'nothing'} and writes {writes or 'nothing'}"
     reason = f"TensorRT hides what runs inside {_short(layer)}, of which is known that {borders}"

@@ -274,10 +274,14 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Decision:
-    """Which candidate is shipped (None: no engine could be built), and why."""
+    """Which candidate is shipped (None: no engine could be built), and why.
+
+    `baseline` is the candidate that another one has to beat: every group in the high precision of the run.
+    """
 
     shipped: str | None
     verdict: str
+    baseline: str = "fp16"
 
 
 @dataclass(frozen=True)

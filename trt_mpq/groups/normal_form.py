@@ -16,7 +16,8 @@ import numpy as np
 import onnx_ir as ir
 
 from trt_mpq.graph_edit import add_constant, constant_array
-from trt_mpq.numerics import FLOAT16_MAX
+from trt_mpq.numerics import LARGEST
+from trt_mpq.types import Precision
 
 _MASKED = np.float32(-10000)
 _MASKING = frozenset(
@@ -68,7 +69,7 @@ def _bound_masks(graph: ir.Graph, softmax: ir.Node) -> bool:
 
 def _raise_constant(graph: ir.Graph, node: ir.Node, index: int, value: ir.Value) -> None:
     content = constant_array(value)
-    if np.any(content < -FLOAT16_MAX):
+    if np.any(content < -LARGEST[Precision.FP16]):
         node.replace_input_with(index, add_constant(graph, f"{value.name}_finite", np.maximum(content, _MASKED)))
 
 

@@ -77,7 +77,7 @@ def correct_biases(inputs: CorrectionInputs, progress: Progress | None = None) -
 def _correct(
     inputs: CorrectionInputs, precision: Precision, report: Callable[[int], None]
 ) -> dict[tuple[str, Precision], FloatArray]:
-    plan = PrecisionPlan.uniform(inputs.grouping.groups, precision, Precision.FP16)
+    plan = inputs.grouping.uniform(precision)
     sites = _sites(inputs, plan, precision)
     if not sites:
         return {}

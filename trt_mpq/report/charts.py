@@ -46,8 +46,9 @@ def group_tip(row: GroupRow, source: str) -> str:
     """What to show when the pointer rests on a group, one fact per line."""
     shape = wording.shapes(row.weight_shapes)
     latency = f"{source} {wording.microseconds_text(row.latency_ms)} µs"
-    if row.fp16_latency_ms is not None:
-        latency += f", in FP16 {wording.microseconds_text(row.fp16_latency_ms)} µs"
+    if row.baseline_latency_ms is not None:
+        high = Precision.FP16 if row.bf16_latency_ms is None else Precision.BF16
+        latency += f", in {wording.label(high)} {wording.microseconds_text(row.baseline_latency_ms)} µs"
     sensitivities = (
         f"sensitivity at {wording.label(p)} {wording.sensitivity_text(v)}" for p, v in row.sensitivity.items()
     )
@@ -68,7 +69,7 @@ def has_group_latencies(report: Report) -> bool:
 
 
 def network_ribbon(report: Report) -> str:
-    """Groups in network order, as long as they take: all in FP16 above, the plan below, on one time axis.
+    """Groups in network order, as long as they take: all in high precision above, the plan below, on one time axis.
 
     Falls back to one ribbon proportional to FLOPs when the groups have no latencies.
     """
@@ -77,9 +78,10 @@ def network_ribbon(report: Report) -> str:
     rows, latency = report.group_rows, report.latency_ms
     planned = [row.latency_ms or 0.0 for row in rows]
     ribbons = [_Ribbon("This plan", planned, latency.plan, [str(row.precision) for row in rows])]
-    if latency.fp16 and all(row.fp16_latency_ms is not None for row in rows):
-        wide = [row.fp16_latency_ms or 0.0 for row in rows]
-        ribbons.insert(0, _Ribbon("Every group in FP16", wide, latency.fp16, ["fp16"] * len(rows)))
+    baseline_ms, high = latency.of(report.baseline), report.baseline
+    if baseline_ms and all(row.baseline_latency_ms is not None for row in rows):
+        wide = [row.baseline_latency_ms or 0.0 for row in rows]
+        ribbons.insert(0, _Ribbon(f"Every group in {wording.label(high)}", wide, baseline_ms, [high.value] * len(rows)))
     scale = Scale(0, max(ribbon.length for ribbon in ribbons))
     height = len(ribbons) * (_RIBBON_HEIGHT + 30)
     drawing = canvas(height + 26, f"Groups in network order, width proportional to {latency.source} latency")
@@ -264,7 +266,7 @@ def horizontal_bars(bars: Sequence[Bar], description: str) -> str:
 
 
 def latency_bars(report: Report) -> str:
-    """Latency of FP32, FP16, the uniform plans and the plan, the last split by precision."""
+    """Latency of FP32, the high precision, the uniform plans and the plan, the last split by precision."""
     parts = _composition(report, {r.index: r.latency_ms or 0.0 for r in report.group_rows}, report.latency_ms.plan)
     bars = [
         Bar(v.name, wording.latency_text(v.latency_ms), ((str(v.precision), v.latency_ms),) if v.precision else parts)
@@ -275,7 +277,7 @@ def latency_bars(report: Report) -> str:
 
 
 def size_bars(report: Report) -> str:
-    """Weight bytes of FP32, FP16, the uniform plans and the plan, the last split by precision."""
+    """Weight bytes of FP32, the high precision, the uniform plans and the plan, the last split by precision."""
     size = report.size_bytes
     parts = _composition(report, {r.index: float(r.weight_bytes) for r in report.group_rows}, float(size.plan))
     bars = [

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from trt_mpq.engine.values import Deployment
 from trt_mpq.errors import RunFolderError
@@ -39,8 +39,24 @@ class CalibrationInfo:
     source: str
 
 
+T = TypeVar("T")
+
+
+class _ByPrecision(Generic[T]):
+    """Figures of the whole model, by the precision that it runs in."""
+
+    fp32: T | None
+    fp16: T | None
+    uniform: Mapping[Precision, T]
+
+    def of(self, precision: Precision) -> T | None:
+        """The figure of the model in `precision` as far as groups allow, None if there is none."""
+        named = {Precision.FP32: self.fp32, Precision.FP16: self.fp16}
+        return named[precision] if precision in named else self.uniform.get(precision)
+
+
 @dataclass(frozen=True)
-class AccuracyFigures:
+class AccuracyFigures(_ByPrecision["float | None"]):
     """Scores of the whole model, higher is better, on the same `samples`.
 
     Attributes:
@@ -49,7 +65,7 @@ class AccuracyFigures:
         target_fraction: `target` as a fraction of the FP32 score.
         samples: Evaluation samples behind every score here.
         fp32: Score of the model as given.
-        fp16: Score with every group in FP16, or None if it was not evaluated.
+        fp16: Score with every group in FP16, or None if it was not evaluated, as when BF16 takes its place.
         plan: Score of the chosen plan.
         fp32_stderr: Standard error of `fp32`, None when the metric has none.
         plan_stderr: Standard error of `plan`, None when the metric has none.
@@ -69,7 +85,7 @@ class AccuracyFigures:
 
 
 @dataclass(frozen=True)
-class LatencyFigures:
+class LatencyFigures(_ByPrecision[float]):
     """Milliseconds for one batch on `device`; `source` holds for every latency of the report."""
 
     source: LatencySource
@@ -82,7 +98,7 @@ class LatencyFigures:
 
 
 @dataclass(frozen=True)
-class SizeFigures:
+class SizeFigures(_ByPrecision[int]):
     """Bytes of the weights as deployed."""
 
     fp32: int
@@ -150,7 +166,8 @@ class GroupRow:
         flops: For one sample.
         weight_bytes: Bytes of the weights in the chosen precision.
         latency_ms: Latency of the group in the chosen precision.
-        fp16_latency_ms: Latency of the group in FP16.
+        fp16_latency_ms: Latency of the group in FP16, None where BF16 takes its place.
+        bf16_latency_ms: Latency of the group in BF16, where that is the high precision of the run.
     """
 
     id: str
@@ -165,6 +182,12 @@ class GroupRow:
     weight_bytes: int
     latency_ms: float | None
     fp16_latency_ms: float | None
+    bf16_latency_ms: float | None = None
+
+    @property
+    def baseline_latency_ms(self) -> float | None:
+        """Latency of the group in the high precision of the run."""
+        return self.fp16_latency_ms if self.bf16_latency_ms is None else self.bf16_latency_ms
 
 
 @dataclass(frozen=True)
@@ -183,6 +206,7 @@ class Report:
     """Everything a run has to say. `groups` counts `group_rows`; `created` is an ISO 8601 time.
 
     `latency_ms` is what the search went by; what engines really take is in `device`, None if none was built.
+    `baseline` is the high precision of the run, FP16 or BF16: the plan is compared with the model in it.
     """
 
     model: ModelInfo
@@ -204,6 +228,7 @@ class Report:
     command: str
     created: str
     version: str
+    baseline: Precision = Precision.FP16
 
 
 @cache

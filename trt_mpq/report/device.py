@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from trt_mpq.engine.decide import BASELINE, PLAN
+from trt_mpq.engine.decide import PLAN
 from trt_mpq.engine.realised import disagreements
 from trt_mpq.engine.values import Candidate, Deployment, Profile, Ratio
 from trt_mpq.report.wording import MISSING, latency_text, minus, size_text
 
-_NAMES = {"plan": "the plan", "fp32": "FP32", "fp16": "FP16", "int8": "uniform INT8", "fp8": "uniform FP8"}
+_NAMES = {
+    "plan": "the plan", "fp32": "FP32", "fp16": "FP16", "bf16": "BF16", "int8": "uniform INT8", "fp8": "uniform FP8"
+}  # fmt: skip
 _SHOWN = 8
 """Groups whose realised precision differs that are spelt out; the JSON has them all."""
 
@@ -62,9 +64,9 @@ def engine_name(name: str) -> str:
 
 
 def baseline_name(deployment: Deployment) -> str:
-    """What the others are compared with: FP16, unless it was not built."""
+    """What the others are compared with: the high precision, unless it was not built."""
     ratios = deployment.timing.ratios if deployment.timing else ()
-    return engine_name(ratios[0].baseline if ratios else BASELINE)
+    return engine_name(ratios[0].baseline if ratios else deployment.decision.baseline)
 
 
 def ratio_text(ratio: Ratio | None) -> str:
@@ -101,7 +103,7 @@ def interval_text(ratio: Ratio) -> str:
 
 
 def shipped_text(deployment: Deployment) -> str:
-    """The outcome in one line: what is shipped, how long it takes and how that compares with FP16."""
+    """The outcome in one line: what is shipped, how long it takes and how that compares with the baseline."""
     shipped = deployment.decision.shipped
     if shipped is None:
         built = any(candidate.build.built for candidate in deployment.candidates)
@@ -116,13 +118,12 @@ def shipped_text(deployment: Deployment) -> str:
 
 
 def _standing(deployment: Deployment) -> str:
-    """How the shipped engine compares with FP16, or if it is FP16, how the best other engine does."""
-    assert deployment.timing is not None
-    ratios = [ratio for ratio in deployment.timing.ratios if ratio.baseline == BASELINE]
-    if deployment.decision.shipped != BASELINE:
+    """How the shipped engine compares with the baseline, or if it is that, how the best other engine does."""
+    baseline = deployment.decision.baseline
+    if deployment.decision.shipped != baseline:
         own = shipped_ratio(deployment)
-        return "; FP16 was not timed" if own is None else f", {against_text(own)}"
-    rivals = [ratio for ratio in ratios if _may_ship(deployment.candidate(ratio.subject))]
+        return f"; {engine_name(baseline)} was not timed" if own is None else f", {against_text(own)}"
+    rivals = [ratio for ratio in _ratios_to_baseline(deployment) if _may_ship(deployment.candidate(ratio.subject))]
     if not rivals:
         return "; no other engine meets the target"
     best = min(rivals, key=lambda ratio: ratio.value)
@@ -132,9 +133,9 @@ def _standing(deployment: Deployment) -> str:
     return f"; {engine_name(best.subject)} {finding}: {against_text(best)}"
 
 
-def _ratios_to_fp16(deployment: Deployment) -> list[Ratio]:
+def _ratios_to_baseline(deployment: Deployment) -> list[Ratio]:
     ratios = deployment.timing.ratios if deployment.timing else ()
-    return [ratio for ratio in ratios if ratio.baseline == BASELINE]
+    return [ratio for ratio in ratios if ratio.baseline == deployment.decision.baseline]
 
 
 def _may_ship(candidate: Candidate) -> bool:
@@ -142,9 +143,9 @@ def _may_ship(candidate: Candidate) -> bool:
 
 
 def shipped_ratio(deployment: Deployment) -> Ratio | None:
-    """The shipped engine against FP16, None if it is FP16 or was not compared with it."""
+    """The shipped engine against the baseline, None if it is that or was not compared with it."""
     shipped = deployment.decision.shipped
-    return next((ratio for ratio in _ratios_to_fp16(deployment) if ratio.subject == shipped), None)
+    return next((ratio for ratio in _ratios_to_baseline(deployment) if ratio.subject == shipped), None)
 
 
 def shipped_profile(deployment: Deployment) -> Profile | None:

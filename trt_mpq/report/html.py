@@ -116,8 +116,8 @@ def _narrow(counts: Mapping[Precision, int]) -> int:
 
 
 def _occurs(precision: Precision, report: Report) -> bool:
-    """Whether `precision` has a colour somewhere on the page; FP32 and FP16 always have, as baselines."""
-    known = {Precision.FP32, Precision.FP16, *report.plan.counts, *report.search.ladder}
+    """Whether `precision` has a colour somewhere on the page; FP32 and the high precision always have, as baselines."""
+    known = {Precision.FP32, report.baseline, *report.plan.counts, *report.search.ladder}
     return precision in known
 
 

@@ -53,7 +53,7 @@ class _Axes:
 
 
 def search_chart(report: Report) -> str:
-    """Latency against score for the search's path, the uniform plans, FP16 and the chosen plan."""
+    """Latency against score for the search's path, the uniform plans, the high precision and the chosen plan."""
     marks = _marks(report)
     steps = [s for s in report.search.path if s.score is not None]
     axes = _Axes(_latency_scale(steps, marks), score_scale(report, steps, marks))

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _STYLES = {
     Precision.FP32: "bright_black",
     Precision.FP16: "blue",
+    Precision.BF16: "cyan",
     Precision.FP8: "magenta",
     Precision.INT8: "green",
     Precision.INT4: "yellow",
@@ -92,7 +93,14 @@ def _comparison_table(report: Report) -> Table:
     table = _table()
     table.add_column("")
     metric = Text(wording.printable(accuracy.metric))
-    for heading in (metric, "of FP32", "target", f"{latency.source}\nlatency", "vs FP16", "size"):
+    for heading in (
+        metric,
+        "of FP32",
+        "target",
+        f"{latency.source}\nlatency",
+        f"vs {wording.label(report.baseline)}",
+        "size",
+    ):
         table.add_column(heading, justify="right", vertical="bottom")
     for v in wording.variants(report):
         table.add_row(
@@ -101,7 +109,7 @@ def _comparison_table(report: Report) -> Table:
             wording.share_text(v.score, accuracy.fp32),
             wording.MISSING if v.score is None else "met" if v.meets else "missed",
             wording.latency_text(v.latency_ms),
-            wording.change_text(v.latency_ms, latency.fp16),
+            wording.change_text(v.latency_ms, latency.of(report.baseline)),
             wording.size_text(v.size_bytes, report.size_bytes.fp32),
             style="bold" if v.precision is None else None,
         )

@@ -5,7 +5,7 @@ What a device measured comes first. The latencies that the search went by are ne
 
 from __future__ import annotations
 
-from trt_mpq.engine.decide import BASELINE, PLAN
+from trt_mpq.engine.decide import PLAN
 from trt_mpq.engine.values import Candidate
 from trt_mpq.report import device
 from trt_mpq.report.data import Report
@@ -40,7 +40,8 @@ def headline(report: Report) -> tuple[str, ...]:
     """What the search found in four parts: placement, score, latency, size."""
     accuracy, latency, size = report.accuracy, report.latency_ms, report.size_bytes
     scores = [score_text(s, accuracy) for s in (accuracy.plan, accuracy.fp32, accuracy.target)]
-    against = "" if not latency.fp16 else f", {below_text(latency.plan, latency.fp16, 'FP16')}"
+    baseline_ms = latency.of(report.baseline)
+    against = f", {below_text(latency.plan, baseline_ms, label(report.baseline))}" if baseline_ms else ""
     sizes = [size_text(b, size.fp32) for b in (size.plan, size.fp32)]
     return (
         placement(report),
@@ -54,8 +55,9 @@ def searched(report: Report) -> str:
     """What the search found as one sentence without absolute numbers, for a page that shows those beside it."""
     accuracy, latency = report.accuracy, report.latency_ms
     parts = [placement(report)]
-    if latency.fp16:
-        parts.append(f"{latency.source} latency {below_text(latency.plan, latency.fp16, 'FP16')}")
+    if baseline_ms := latency.of(report.baseline):
+        against = below_text(latency.plan, baseline_ms, label(report.baseline))
+        parts.append(f"{latency.source} latency {against}")
     share = share_text(accuracy.plan, accuracy.fp32)
     if share != MISSING:
         parts.append(f"{share} of the FP32 {accuracy.metric}")
@@ -80,8 +82,9 @@ def _shipped_instead(report: Report) -> list[str]:
     engine = report.device.shipped if report.device else None
     if engine is None or engine.name == PLAN or engine.plan.digest == report.plan.digest:
         return []
-    if engine.name == BASELINE:
-        return ["The plan below is what the search chose; the engine that is shipped runs every group in FP16."]
+    if engine.name == report.baseline.value:
+        high = label(report.baseline)
+        return [f"The plan below is what the search chose; the engine that is shipped runs every group in {high}."]
     return [
         f"The plan below is what the search chose; the engine that is shipped is {device.engine_name(engine.name)}."
     ]
@@ -100,8 +103,8 @@ def reference_score(report: Report, candidate: Candidate) -> float | None:
     accuracy = report.accuracy
     if candidate.name == PLAN:
         return accuracy.plan
-    if candidate.name == BASELINE:
-        return accuracy.fp16
+    if candidate.name == report.baseline.value:
+        return accuracy.of(report.baseline)
     uniform = (score for precision, score in accuracy.uniform.items() if precision.value == candidate.name)
     digest = candidate.plan.digest
     whole = (step.score for step in report.search.path if step.plan == digest and step.samples == accuracy.samples)

@@ -134,7 +134,7 @@ def sensitivity_text(value: float | None) -> str:
 
 @dataclass(frozen=True)
 class Variant:
-    """One way to run the whole model: FP32, FP16, a uniform plan or the chosen plan (`precision` None)."""
+    """One way to run the whole model: FP32, high precision, a uniform plan or the chosen plan (`precision` None)."""
 
     name: str
     precision: Precision | None
@@ -147,13 +147,11 @@ class Variant:
 def variants(report: Report) -> tuple[Variant, ...]:
     """What the plan is compared with, widest first, and the plan itself last."""
     accuracy, latency, size = report.accuracy, report.latency_ms, report.size_bytes
+    named = {p: label(p) for p in (Precision.FP32, report.baseline)}
+    named |= {p: f"uniform {label(p)}" for p in _uniform_precisions(report)}
     rows: list[tuple[str, Precision | None, float | None, float | None, int | None]] = [
-        ("FP32", Precision.FP32, accuracy.fp32, latency.fp32, size.fp32),
-        ("FP16", Precision.FP16, accuracy.fp16, latency.fp16, size.fp16),
+        (name, p, accuracy.of(p), latency.of(p), size.of(p)) for p, name in named.items()
     ]
-    for p in _uniform_precisions(report):
-        name = f"uniform {label(p)}"
-        rows.append((name, p, accuracy.uniform.get(p), latency.uniform.get(p), size.uniform.get(p)))
     rows.append(("plan", None, accuracy.plan, latency.plan, size.plan))
     return tuple(Variant(*row, meets=meets_target(row[2], report)) for row in rows)
 
@@ -196,7 +194,7 @@ def placement(report: Report) -> str:
         return f"{groups} in {label(only)}"
     narrow = [p for p in Precision if p.quantized and counts.get(p)]
     if not narrow:
-        return "no group left FP16"
+        return f"no group left {label(report.baseline)}"
     first, *others = (f"{counts[p]} of {report.groups} groups in {label(p)}" for p in narrow)
     return ", ".join([first, *(text.replace(f" of {report.groups} groups", "") for text in others)])
 

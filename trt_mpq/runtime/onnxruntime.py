@@ -30,7 +30,8 @@ class OnnxRuntimeSession:
     """A graph loaded by ONNX Runtime."""
 
     def __init__(self, session: Any) -> None:
-        self._session = session
+        self.native = session
+        """The `onnxruntime.InferenceSession`."""
         self._outputs = tuple(output.name for output in session.get_outputs())
 
     @property
@@ -41,7 +42,7 @@ class OnnxRuntimeSession:
     def run(self, feeds: Mapping[str, Array]) -> Arrays:
         """Compute every output for `feeds`."""
         try:
-            values = self._session.run(None, dict(feeds))
+            values = self.native.run(None, dict(feeds))
         except Exception as error:  # ONNX Runtime has no common base for its C++ errors
             raise RuntimeFailure(f"ONNX Runtime could not run the graph: {first_line(error)[:300]}") from error
         return dict(zip(self._outputs, values, strict=True))
@@ -67,10 +68,18 @@ class OnnxRuntime:
 
     def load(self, graph: ir.Model | Path) -> OnnxRuntimeSession:
         """Load an in-memory graph or a file."""
-        if isinstance(graph, Path):
-            return self._session(str(graph))
         import onnx_ir as ir
 
+        from trt_mpq.runtime.widening import computes_in_bf16, widened
+
+        if isinstance(graph, Path):
+            try:
+                stored = ir.load(graph)
+            except Exception as error:  # protobuf and the file system have no common base
+                raise _not_loadable(error) from error
+            if not computes_in_bf16(stored):
+                return self._session(str(graph))
+            graph = widened(stored)
         if sum(value.const_value.nbytes for value in graph.graph.initializers.values() if value.const_value) < (
             _PROTOBUF_LIMIT
         ):
@@ -84,7 +93,11 @@ class OnnxRuntime:
         try:
             return OnnxRuntimeSession(inference_session(source, self._threads))
         except Exception as error:  # ONNX Runtime has no common base for its C++ errors
-            raise RuntimeFailure(f"ONNX Runtime could not load the graph: {first_line(error)[:300]}") from error
+            raise _not_loadable(error) from error
+
+
+def _not_loadable(error: Exception) -> RuntimeFailure:
+    return RuntimeFailure(f"ONNX Runtime could not load the graph: {first_line(error)[:300]}")
 
 
 def inference_session(source: str | bytes, threads: int = 0) -> Any:

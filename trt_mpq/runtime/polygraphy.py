@@ -13,7 +13,7 @@ import numpy as np
 from trt_mpq.errors import RuntimeFailure
 from trt_mpq.onnx_api import first_line
 from trt_mpq.runtime.base import Array, Arrays, Session
-from trt_mpq.runtime.onnxruntime import inference_session
+from trt_mpq.runtime.onnxruntime import OnnxRuntime
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def compare_runs(
 def _file_runner(path: Path, name: str) -> Any:
     from polygraphy.backend.onnxrt import OnnxrtRunner
 
-    return OnnxrtRunner(lambda: inference_session(str(path)), name=name)
+    return OnnxrtRunner(lambda: OnnxRuntime().load(path).native, name=name)
 
 
 def _session_runner(session: Session, name: str, example: Mapping[str, Array]) -> Any:

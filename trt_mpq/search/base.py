@@ -25,6 +25,7 @@ class Problem:
         evaluate: Task score of a plan on every sample; expensive.
         latency: Milliseconds of a plan; cheap.
         required: Lowest acceptable score, absolute, compared exactly.
+        refuge: What groups run in that may not run in the widest of the ladder.
         notify: Called with every new evaluation as it is made.
         judge: Says whether a plan keeps `required`, and may stop as soon as it is sure; without one, `evaluate` says.
     """
@@ -37,6 +38,7 @@ class Problem:
     required: float
     notify: Callable[[Evaluation], None] | None = None
     judge: Judge | None = None
+    refuge: Precision = Precision.FP32
 
     def judged(self, plan: PrecisionPlan) -> Judgement:
         """Whether `plan` keeps the requirement, as cheaply as it can be told."""
@@ -48,8 +50,8 @@ class Problem:
         return Judgement(score, score.value >= self.required, complete=True)
 
     def uniform(self, precision: Precision) -> PrecisionPlan:
-        """`precision` wherever it is allowed, else the widest of the ladder, else FP32."""
-        return PrecisionPlan.uniform(self.groups, precision, self.ladder[0])
+        """`precision` wherever it is allowed, else the widest of the ladder, its refuge, FP32."""
+        return PrecisionPlan.uniform(self.groups, precision, self.ladder[0], self.refuge)
 
     def movable(self, plan: PrecisionPlan, rung: int) -> tuple[str, ...]:
         """Groups that may step from ``ladder[rung]`` to the next precision, least sensitive first.

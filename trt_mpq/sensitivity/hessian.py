@@ -16,7 +16,7 @@ from typing import ClassVar, Protocol
 import numpy as np
 
 from trt_mpq.errors import MissingDependencyError, SettingsError
-from trt_mpq.numerics import FloatArray, fake_quantize_weights
+from trt_mpq.numerics import fake_quantize_weights
 from trt_mpq.observer import Progress
 from trt_mpq.runtime.base import Arrays
 from trt_mpq.runtime.torch_autograd import TorchLoss
@@ -204,8 +204,6 @@ def _signs(seed: int, group: LayerGroup, trial: int, block: int) -> Arrays:
 
 
 def _squared_error(inputs: SensitivityInputs, group: LayerGroup, precision: Precision) -> float:
-    return sum(_weight_error(weight_of(inputs.graph, weight), weight.axis, precision) for weight in group.weights)
-
-
-def _weight_error(weight: FloatArray, axis: int | None, precision: Precision) -> float:
-    return float(np.sum((fake_quantize_weights(weight, axis, precision) - weight) ** 2, dtype=np.float64))
+    contents = ((weight_of(inputs.graph, weight), weight.axis) for weight in group.weights)
+    errors = (fake_quantize_weights(c, axis, precision, inputs.grouping.top) - c for c, axis in contents)
+    return sum(float(np.sum(error**2, dtype=np.float64)) for error in errors)

@@ -63,7 +63,7 @@ class _ActivationErrors:
 
     def __init__(self, inputs: SensitivityInputs) -> None:
         self.samples = 0
-        self._ranges = inputs.ranges
+        self._ranges, self._top = inputs.ranges, inputs.grouping.top
         self._amax = _needed_amax(inputs.grouping, inputs.ranges, inputs.candidates)
         self._squares: dict[Key, float] = defaultdict(float)
         self._elements = dict.fromkeys((tensor for tensor, _ in self._amax), 0)
@@ -91,7 +91,7 @@ class _ActivationErrors:
         for (tensor, precision), amax in self._amax.items():
             values = activations[tensor]
             self._squares[tensor, precision] += _squared_error(
-                values, fake_quantize(values, scale_from_amax(amax, precision), precision)
+                values, fake_quantize(values, scale_from_amax(amax, precision, self._top), precision)
             )
         for tensor in self._elements:
             self._elements[tensor] += activations[tensor].size
@@ -115,8 +115,8 @@ def _weight_error(inputs: SensitivityInputs, weights: Sequence[Weight], precisio
     magnitude = max((float(np.abs(content).max()) for content in contents), default=0.0)
     if magnitude == 0.0:
         return 0.0
-    pairs = zip(contents, weights, strict=True)
-    squares = sum(_squared_error(c, fake_quantize_weights(c, weight.axis, precision)) for c, weight in pairs)
+    pairs, top = zip(contents, weights, strict=True), inputs.grouping.top
+    squares = sum(_squared_error(c, fake_quantize_weights(c, weight.axis, precision, top)) for c, weight in pairs)
     return float(np.sqrt(squares / sum(content.size for content in contents))) / magnitude
 
 

@@ -192,9 +192,29 @@ class IExecutionContext:
         options.add_session_config_entry("session.disable_quant_qdq", "1")
         options.intra_op_num_threads = 1
         options.log_severity_level = 4
-        return onnxruntime.InferenceSession(self._plan.model, options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(
+            _without_bf16(self._plan.model), options, providers=["CPUExecutionProvider"]
+        )
 
     def _concrete(self) -> Graph:
         import onnx
 
         return Graph.of(onnx.load_model_from_string(self._plan.model), self._shapes)
+
+
+def _without_bf16(model: bytes) -> bytes:
+    """The model with FP32 in place of BF16, for which ONNX Runtime has no kernels on the CPU."""
+    import onnx
+    from onnx import TensorProto, numpy_helper
+
+    proto = onnx.load_model_from_string(model)
+    for tensor in proto.graph.initializer:
+        if tensor.data_type == TensorProto.BFLOAT16:
+            content = numpy_helper.to_array(tensor).astype(np.float32)
+            tensor.CopyFrom(numpy_helper.from_array(content, tensor.name))
+    for node in proto.graph.node:
+        for attribute in node.attribute if node.op_type == "Cast" else ():
+            if attribute.name == "to" and attribute.i == TensorProto.BFLOAT16:
+                attribute.i = TensorProto.FLOAT
+    del proto.graph.value_info[:]
+    return bytes(proto.SerializeToString())
