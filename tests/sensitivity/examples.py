@@ -64,7 +64,7 @@ def observed_ranges(model: ir.Model, grouping: Grouping, feeds: dict[str, np.nda
 def inputs_for(
     proto: onnx.ModelProto, feeds: dict[str, np.ndarray], labels: np.ndarray | None = None, **changes: object
 ) -> SensitivityInputs:
-    model = ir.from_proto(proto)
+    model = ir.from_proto(onnx.shape_inference.infer_shapes(proto))
     grouping = one_group_per_layer(model)
     samples = samples_from_arrays(feeds, specs_of(model), labels)
     settings: dict[str, object] = {

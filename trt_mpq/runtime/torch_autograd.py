@@ -31,7 +31,7 @@ class TorchGraph:
     """
 
     def __init__(self, graph: ir.Model) -> None:
-        self._torch = _import_torch()
+        self._torch = import_torch("gradients")
         _check_support(graph)
         self._nodes = tuple(graph.graph)
         self._outputs = tuple(value.name or "" for value in graph.graph.outputs)
@@ -72,8 +72,8 @@ class TorchLoss:
     """
 
     def __init__(self, graph: ir.Model, loss: str) -> None:
+        self._torch = import_torch("the autograd Hessian estimator")
         self._graph = TorchGraph(graph)
-        self._torch = _import_torch()
         if loss not in TORCH_LOSSES:
             raise UnsupportedByTorch(f"torch autograd has no formula for the loss {loss!r}")
         self._loss = TORCH_LOSSES[loss]
@@ -167,11 +167,10 @@ def _check_support(graph: ir.Model) -> None:
             raise UnsupportedByTorch(f"torch autograd cannot run operator {node.op_type} (node {node.name!r})")
 
 
-def _import_torch() -> Any:
+def import_torch(purpose: str) -> Any:
+    """The torch package; raises MissingDependencyError saying what it was needed for."""
     try:
         import torch
     except ImportError as error:
-        raise MissingDependencyError(
-            "torch", "the autograd Hessian estimator", "pip install 'trt-mpq[torch]'"
-        ) from error
+        raise MissingDependencyError("torch", purpose, "pip install 'trt-mpq[torch]'") from error
     return torch
