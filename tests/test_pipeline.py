@@ -268,6 +268,10 @@ def base(files, tmp_path_factory) -> Path:
         ({"noise_amplitude": 2.0}, {"sensitivity"} | AFTER_SEARCH),
         ({"sensitivity": "quantization-error"}, {"sensitivity"} | AFTER_SEARCH),
         ({"sensitivity_samples": 4}, {"sensitivity"} | AFTER_SEARCH),
+        (
+            {"sensitivity": "noise,random"},
+            {"sensitivity.random", "sensitivity.task-loss", "agreement"},
+        ),
         ({"calibration": "percentile"}, ALL - {"prepare", "group"}),
         ({"calib_samples": 12}, ALL - {"prepare", "group"}),
         ({"precisions": "int8,int4"}, ALL - {"prepare", "group"}),

@@ -40,8 +40,9 @@ class Settings(BaseModel):
     """Ladder of precisions to search, in any order, also as "fp16,int8"; FP16 is always its top."""
     mix_formats: bool = False
     """Let one plan hold FP8 and INT8; otherwise each is searched alone and the faster plan wins."""
-    sensitivity: str = "noise"
-    """Sensitivity metric that ranks the groups."""
+    sensitivity: Annotated[tuple[str, ...], Field(min_length=1)] = ("noise",)
+    """Sensitivity metrics, also as "noise,fisher": the first ranks the groups; of several the report says how well they
+    agree with the loss of really quantizing every group."""
     search: str = "bisection"
     """Search algorithm."""
     device: str = "h200"
@@ -76,7 +77,7 @@ class Settings(BaseModel):
     seed: Annotated[int, Field(ge=0)] = 0
     """Seed of every random draw."""
 
-    @field_validator("precisions", mode="before")
+    @field_validator("precisions", "sensitivity", mode="before")
     @classmethod
     def _split_list(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
@@ -90,6 +91,13 @@ class Settings(BaseModel):
         if len(chosen) == 1:
             raise ValueError("name at least one of fp8, int8, int4 beside fp16")
         return tuple(p for p in Precision if p in chosen)
+
+    @field_validator("sensitivity")
+    @classmethod
+    def _require_different(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(value)) < len(value):
+            raise ValueError("a metric is named twice")
+        return value
 
     @property
     def formats(self) -> tuple[Precision, ...]:

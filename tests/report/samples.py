@@ -75,6 +75,7 @@ def sample_report(
         ),
         comparison=Comparison(256, 1e-2, 1e-2, (OutputComparison("logits", 31.2, 0.9996, 0.183, False),)),
         device=None,
+        agreement=None,
         warnings=("calibration saw 256 samples; the entropy method asks for 500 or more",),
         not_done=("no GPU here: the engine was not built; run `trt-mpq build run/` on the device",),
         seed=0,

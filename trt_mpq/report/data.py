@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from trt_mpq.engine.values import Deployment
 from trt_mpq.errors import RunFolderError
 from trt_mpq.latency import LatencySource
+from trt_mpq.sensitivity.agreement import Agreement
 from trt_mpq.types import Comparison, Precision
 
 if TYPE_CHECKING:
@@ -183,6 +184,7 @@ class Report:
     """Everything a run has to say. `groups` counts `group_rows`; `created` is an ISO 8601 time.
 
     `latency_ms` is what the search went by; what engines really take is in `device`, None if none was built.
+    `agreement` is None unless several sensitivity metrics were asked for.
     """
 
     model: ModelInfo
@@ -197,6 +199,7 @@ class Report:
     refinement: tuple[RefinementRecord, ...]
     comparison: Comparison | None
     device: Deployment | None
+    agreement: Agreement | None
     warnings: tuple[str, ...]
     not_done: tuple[str, ...]
     seed: int

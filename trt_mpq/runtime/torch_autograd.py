@@ -24,13 +24,15 @@ class TorchGraph:
 
     Args:
         graph: An ONNX graph in the default domain, opset 13 or later.
+        track_constants: Whether floating-point constants take part in autograd, so that every tensor computed from
+            one can be differentiated in.
 
     Raises:
         MissingDependencyError: torch is not installed.
         UnsupportedByTorch: The graph has an operator without a torch formula.
     """
 
-    def __init__(self, graph: ir.Model) -> None:
+    def __init__(self, graph: ir.Model, *, track_constants: bool = False) -> None:
         self._torch = import_torch("gradients")
         _check_support(graph)
         self._nodes = tuple(graph.graph)
@@ -40,6 +42,8 @@ class TorchGraph:
             for name, value in graph.graph.initializers.items()
             if value.const_value is not None
         }
+        for constant in self._constants.values():
+            constant.requires_grad_(track_constants and constant.is_floating_point())
 
     def run(self, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Compute every graph output from torch tensors, recording what autograd needs."""

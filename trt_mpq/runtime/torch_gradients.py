@@ -41,7 +41,8 @@ class TorchGradients:
         self._torch = import_torch("fisher sensitivity")
         self._outputs = tuple(str(value.name) for value in graph.graph.outputs)
         self._tensors = tuple(tensors)
-        self._graph = TorchGraph(with_outputs(graph, tuple(dict.fromkeys((*self._outputs, *tensors)))))
+        everything = with_outputs(graph, tuple(dict.fromkeys((*self._outputs, *tensors))))
+        self._graph = TorchGraph(everything, track_constants=True)
         if loss not in LIKELIHOODS:
             raise UnsupportedByTorch(f"torch autograd has no likelihood for the loss {loss!r}")
         self._likelihood = LIKELIHOODS[loss]

@@ -15,12 +15,11 @@ from trt_mpq.sensitivity.task_loss import TaskLoss
 
 __all__ = ["METRICS", "SensitivityInputs", "SensitivityMetric", "metric_from_name"]
 
-METRICS: dict[str, type[SensitivityMetric]] = {
-    metric.name: metric
-    for metric in (
-        QuantizationError, GaussianNoise, HessianTrace, FisherError, OutputSqnr, TaskLoss, InterLayerDependency, RandomOrder
-    )
-}
+_ALL = (
+    QuantizationError, GaussianNoise, HessianTrace, FisherError, OutputSqnr, TaskLoss, InterLayerDependency, RandomOrder
+)  # fmt: skip
+
+METRICS: dict[str, type[SensitivityMetric]] = {metric.name: metric for metric in _ALL}
 
 
 def metric_from_name(name: str) -> SensitivityMetric:

@@ -16,6 +16,7 @@ from trt_mpq.types import LayerGroup, Precision, PrecisionPlan, Ranking
 if TYPE_CHECKING:
     import onnx_ir as ir
 
+
 class Lowering:
     """Lowers groups with the quantizers they are deployed with, in the reference flavour of `emit/`.
 
