@@ -184,7 +184,7 @@ class ForwardTrace:
             sides = ({name: weights[name] + side * signs[name] for name in weights} for side in (epsilon, -epsilon))
             return sum(loss.growth(session, case, feeds) for feeds in sides)
 
-        bends = sum(bend(case, trial) for case in loss.cases() for trial in range(trials))
+        bends = sum(bend(case, trial) for case in loss.cases for trial in range(trials))
         return bends / float(epsilon) ** 2 / trials / loss.samples
 
 

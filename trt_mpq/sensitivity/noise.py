@@ -95,7 +95,7 @@ class GaussianNoise:
         growth = {precision: 0.0 for precision in inputs.candidates if group.allows(precision)}
         session = inputs.runtime.load(add_noise(inputs.graph, group))
         source = _NoiseSource(inputs, group, self.block, self.per_channel)
-        for case in loss.cases():
+        for case in loss.cases:
             for trial in range(0, self.trials, 2):
                 noise = source.draw(case, trial)
                 for sign in (1.0, -1.0)[: self.trials - trial]:

@@ -10,7 +10,9 @@ import numpy as np
 import onnx_ir as ir
 
 from trt_mpq.graph_edit import constant_array, node_by_name
+from trt_mpq.kept import Kept
 from trt_mpq.numerics import FloatArray
+from trt_mpq.runtime.base import size_of
 from trt_mpq.sensitivity.base import SensitivityInputs
 from trt_mpq.types import LayerGroup, Weight
 
@@ -112,34 +114,19 @@ class SampleLoss:
     Args:
         inputs: Network, samples and loss.
         block: No batch reaches across a multiple of so many samples, see `SensitivityInputs.chunks`.
-        kept_bytes: Outputs up to this size stay in memory.
+        kept_bytes: Outputs up to this size stay in memory, see `Kept`.
 
     Attributes:
+        cases: The samples in their batches.
         samples: How many samples there are.
     """
 
-    def __init__(self, inputs: SensitivityInputs, block: int | None = None, kept_bytes: int = 1 << 30) -> None:
+    def __init__(self, inputs: SensitivityInputs, block: int | None = None, kept_bytes: int | None = None) -> None:
         self.samples = inputs.sample_count
-        self._inputs, self._block, self._kept_bytes = inputs, block, kept_bytes
+        self._inputs, self._block = inputs, block
         self._tensors = tuple(dict.fromkeys(read.tensor for group in inputs.groups for read in group.inputs))
         self._session = inputs.runtime.load(_with_sizes(inputs.graph, self._tensors))
-        self._kept: list[Case] = []
-
-    def cases(self) -> Iterator[Case]:
-        """The samples in their batches."""
-        if self._kept:
-            yield from self._kept
-            return
-        kept: list[Case] = []
-        size = 0
-        for chunk in self._inputs.chunks(self._block):
-            case = self._case(chunk)
-            size += sum(value.nbytes for value in case.reference.values())
-            if size <= self._kept_bytes:
-                kept.append(case)
-            yield case
-        if size <= self._kept_bytes:
-            self._kept = kept
+        self.cases = Kept(self._cases, lambda case: size_of(case.reference), kept_bytes)
 
     def growth(self, session: Session, case: Case, feeds: Arrays | None = None) -> float:
         """Summed loss of the copy loaded in `session`, minus that of the unperturbed network.
@@ -153,7 +140,10 @@ class SampleLoss:
 
     def mean_growth(self, session: Session) -> float:
         """Mean loss over all samples of the copy loaded in `session`, minus that of the unperturbed network."""
-        return sum(self.growth(session, case) for case in self.cases()) / self.samples
+        return sum(self.growth(session, case) for case in self.cases) / self.samples
+
+    def _cases(self) -> Iterator[Case]:
+        return map(self._case, self._inputs.chunks(self._block))
 
     def _case(self, chunk: Chunk) -> Case:
         outputs = chunk.run(self._session)
