@@ -109,12 +109,12 @@ class SampleLoss:
     """The loss of a network and of its perturbed copies, always on the same samples.
 
     Every perturbation is judged on all samples. The samples and the network's outputs stay in memory if they are
-    small; large outputs, those of a language model say, are computed again for every perturbation.
+    small; if not, because they are a language model's say, they are made again for every perturbation.
 
     Args:
         inputs: Network, samples and loss.
         block: No batch reaches across a multiple of so many samples, see `SensitivityInputs.chunks`.
-        kept_bytes: Outputs up to this size stay in memory, see `Kept`.
+        kept_bytes: Samples and outputs up to this size stay in memory, see `Kept`.
 
     Attributes:
         cases: The samples in their batches.
@@ -126,7 +126,7 @@ class SampleLoss:
         self._inputs, self._block = inputs, block
         self._tensors = tuple(dict.fromkeys(read.tensor for group in inputs.groups for read in group.inputs))
         self._session = inputs.runtime.load(_with_sizes(inputs.graph, self._tensors))
-        self.cases = Kept(self._cases, lambda case: size_of(case.reference), kept_bytes)
+        self.cases = Kept(self._cases, lambda case: size_of(case.chunk.feeds | case.reference), kept_bytes)
 
     def growth(self, session: Session, case: Case, feeds: Arrays | None = None) -> float:
         """Summed loss of the copy loaded in `session`, minus that of the unperturbed network.
