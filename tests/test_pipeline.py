@@ -268,6 +268,10 @@ def base(files, tmp_path_factory) -> Path:
         ({"noise_amplitude": 2.0}, {"sensitivity"} | AFTER_SEARCH),
         ({"sensitivity": "quantization-error"}, {"sensitivity"} | AFTER_SEARCH),
         ({"sensitivity_samples": 4}, {"sensitivity"} | AFTER_SEARCH),
+        (
+            {"sensitivity": "noise,random"},
+            {"sensitivity.random", "sensitivity.task-loss", "agreement"},
+        ),
         ({"calibration": "percentile"}, ALL - {"prepare", "group"}),
         ({"calib_samples": 12}, ALL - {"prepare", "group"}),
         ({"precisions": "int8,int4"}, ALL - {"prepare", "group"}),
@@ -292,6 +296,24 @@ def test_a_changed_setting_redoes_what_depends_on_it_and_nothing_else(
     monkeypatch.setattr(RunFolder, "stage", stage)
     start(files, copy, **{"search": "uniform", **change}).report()
     assert worked == redone
+
+
+def test_several_metrics_are_compared_with_task_loss(files, base, tmp_path):
+    run = start(files, Path(shutil.copytree(base, tmp_path / "run")), search="uniform", sensitivity="noise,random")
+    found, report = run.sensitivities(), run.report()
+    assert [ranking.metric for ranking in found.rankings] == ["noise", "random", "task-loss"]
+    assert found.rankings[0] == run.sensitivity()
+    assert report.agreement == found.agreement
+    assert found.agreement.metrics == ("noise", "random", "task-loss")
+    order = [ranking.order(INT8) for ranking in found.rankings]
+    assert (found.agreement.tau[INT8][0][2] == 1.0) is (order[0] == order[2])
+    assert report.search.sensitivity == "noise"
+
+
+def test_one_metric_is_compared_with_nothing(done):
+    folder, report, _ = done
+    assert report.agreement is None
+    assert not (folder / "agreement.json").exists()
 
 
 def test_scores_are_shared_between_runs_that_ask_for_the_same(files, base, tmp_path):

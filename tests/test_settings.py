@@ -42,9 +42,17 @@ def test_the_ladder_is_ordered_and_starts_with_its_high_precision(given, ladder)
     assert settings(precisions=given).formats == ladder[1:]
 
 
+@pytest.mark.parametrize("given", ["noise, fisher", ["noise", "fisher"], ("noise", "fisher")])
+def test_several_sensitivity_metrics_are_a_list(given):
+    assert settings(sensitivity=given).sensitivity == ("noise", "fisher")
+    assert settings(sensitivity="noise").sensitivity == ("noise",) == settings().sensitivity
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
+        ({"sensitivity": "noise,noise"}, "here: sensitivity: a metric is named twice"),
+        ({"sensitivity": []}, "here: sensitivity: Tuple should have at least 1 item"),
         ({"precisions": ["int9"]}, "here: precisions: got 'int9', choose from fp16, bf16, fp8, int8, int4"),
         ({"precisions": ["fp16"]}, "here: precisions: name at least one of fp8, int8, int4 beside fp16 (got ['fp16'])"),
         ({"precisions": "bf16"}, "here: precisions: name at least one of fp8, int8, int4 beside bf16 (got 'bf16')"),

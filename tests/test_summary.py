@@ -55,6 +55,7 @@ def findings(
         followers={g.id: ("Relu",) for g in grouping.groups},
         ranges=Ranges("minmax", 32, {}),
         ranking=Ranking("noise", 0, tuple(g.id for g in grouping.groups), scores, forward_passes=100.0),
+        agreement=None,
         calibration_source="calib.npz",
         evaluation_samples=50,
         result=SearchResult("greedy", ladder, tried[-1], tuple(tried)),

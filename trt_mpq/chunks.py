@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from trt_mpq.dataset import Batch, Samples, pad_batch
@@ -28,16 +28,23 @@ class Chunk:
         """Number of samples up to and including this chunk."""
         return self.batch.start + self.batch.size
 
-    def run(self, session: Session) -> Arrays:
+    @property
+    def rows(self) -> int:
+        """Rows of the feeds, those that only fill included."""
+        return len(next(iter(self.feeds.values())))
+
+    def run(self, session: Session, others: Mapping[str, Array] | None = None) -> Arrays:
         """Every output of `session` for the samples, [n, ...], without the rows that only fill.
 
-        Where a sample is several rows, an output that has one entry per row is [n, rows, ...].
+        Where a sample is several rows, an output that has one entry per row is [n, rows, ...]. `others` feeds the
+        inputs that are no samples.
         """
-        return {name: self._by_sample(self.cut(value)) for name, value in session.run(self.feeds).items()}
+        outputs = session.run(self.feeds | dict(others or {}))
+        return {name: self._by_sample(self.cut(value)) for name, value in outputs.items()}
 
     def cut(self, value: Array) -> Array:
         """The part of a tensor that stems from the samples, if axis 0 counts them (or rows of them)."""
-        rows, own = len(next(iter(self.feeds.values()))), self.batch.size * self.batch.rows
+        rows, own = self.rows, self.batch.size * self.batch.rows
         if rows == own or value.ndim == 0 or len(value) % rows:
             return value
         return value[: len(value) // rows * own]
@@ -63,13 +70,15 @@ def chunks(samples: Samples, size: int) -> Iterator[Chunk]:
     return (_chunk(batch, fixed) for batch in samples.batches(_samples_at_once(samples, size)))
 
 
-def chunks_by_length(samples: Samples, size: int) -> Iterator[Chunk]:
+def chunks_by_length(samples: Samples, size: int, block: int | None = None) -> Iterator[Chunk]:
     """As `chunks`, but samples of equal length together and cut to it where the data tells lengths.
 
-    The order is not that of the data, and what a sample looks like does not depend on `size`.
+    The order is not that of the data, and what a sample looks like does not depend on `size`. No chunk reaches
+    across a multiple of `block` samples, unless the model fixes its batch dimension.
     """
     fixed = fixed_batch(samples.inputs)
-    return (_chunk(batch, fixed) for batch in samples.by_length(_samples_at_once(samples, size)))
+    batches = samples.by_length(_samples_at_once(samples, size), block=None if fixed else block)
+    return (_chunk(batch, fixed) for batch in batches)
 
 
 def _samples_at_once(samples: Samples, size: int) -> int:

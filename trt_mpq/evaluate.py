@@ -17,14 +17,12 @@ import onnx_ir as ir
 from trt_mpq.chunks import Chunk, chunks_by_length
 from trt_mpq.dataset import Samples
 from trt_mpq.errors import RunFolderError
+from trt_mpq.kept import Kept
 from trt_mpq.metrics import TaskMetric
 from trt_mpq.observer import Progress
-from trt_mpq.runtime.base import Arrays, Runtime, Session
+from trt_mpq.runtime.base import Arrays, Runtime, Session, size_of
 from trt_mpq.storage import cannot_write
 from trt_mpq.types import Precision, PrecisionPlan, Score
-
-_KEPT_BYTES = 1 << 30
-"""FP32 outputs up to this size stay in memory between the evaluations of a search; larger ones are recomputed."""
 
 Stage = AbstractContextManager["Progress | None"]
 """Entered while a score is measured; may give something that wants to know how far it is."""
@@ -131,7 +129,7 @@ class Scorer:
         return self._score(session, self._uncut, progress)
 
     def _score(self, session: Session, data: _Pass, progress: Progress | None) -> Score:
-        references = data.references() if self._metric.needs_reference else repeat(None)
+        references = iter(data.references) if self._metric.needs_reference else repeat(None)
         accumulator = self._metric.accumulator()
         # References first: their generator is then run to its end, where it keeps them.
         for reference, chunk in zip(references, data.chunks(), strict=False):
@@ -142,33 +140,20 @@ class Scorer:
 
 
 class _Pass:
-    """The evaluation data in one order and length, and the FP32 outputs for it."""
+    """The evaluation data in one order and length, and the FP32 outputs of every chunk of it."""
 
     def __init__(self, fp32: ir.Model, runtime: Runtime, samples: Samples, batch: int) -> None:
         self.samples = samples
         self._fp32, self._runtime, self._batch = fp32, runtime, batch
-        self._kept: list[Arrays] = []
+        self.references = Kept(self._references, size_of)
 
     def chunks(self) -> Iterator[Chunk]:
         """The data; cut where it tells lengths."""
         return chunks_by_length(self.samples, self._batch)
 
-    def references(self) -> Iterator[Arrays]:
-        """FP32 outputs of every chunk, kept from the first time on unless they are large."""
-        if self._kept:
-            yield from self._kept
-            return
+    def _references(self) -> Iterator[Arrays]:
         session = self._runtime.load(self._fp32)
-        kept: list[Arrays] = []
-        size = 0
-        for chunk in self.chunks():
-            outputs = chunk.run(session)
-            size += sum(value.nbytes for value in outputs.values())
-            if size <= _KEPT_BYTES:
-                kept.append(outputs)
-            yield outputs
-        if size <= _KEPT_BYTES:
-            self._kept = kept
+        return (chunk.run(session) for chunk in self.chunks())
 
 
 class PlanEvaluator:

@@ -21,6 +21,7 @@ from trt_mpq.runtime.onnxruntime import OnnxRuntime
 from trt_mpq.search import Search, search_from_name
 from trt_mpq.sensitivity import SensitivityMetric
 from trt_mpq.sensitivity import metric_from_name as sensitivity_from_name
+from trt_mpq.sensitivity.agreement import REFERENCE
 from trt_mpq.sensitivity.hessian import HessianTrace
 from trt_mpq.sensitivity.noise import GaussianNoise
 from trt_mpq.settings import Settings
@@ -46,7 +47,8 @@ class Choices:
     def __init__(self, settings: Settings) -> None:
         self.target: Target = target_from_name(settings.device)
         self.algorithm: Search = search_from_name(settings.search)
-        self.sensitivity: SensitivityMetric = _configured(sensitivity_from_name(settings.sensitivity), settings)
+        self.sensitivity, *others = (_sensitivity(name, settings) for name in settings.sensitivity)
+        self.compared: tuple[SensitivityMetric, ...] = _with_reference(self.sensitivity, others)
         self.runtime: Runtime = OnnxRuntime(settings.threads)
         _require_arithmetic(self.target, settings.precisions)
         self._top = settings.top
@@ -163,12 +165,20 @@ class Data:
         return tuple(notes)
 
 
-def _configured(metric: SensitivityMetric, settings: Settings) -> SensitivityMetric:
+def _sensitivity(name: str, settings: Settings) -> SensitivityMetric:
+    metric = sensitivity_from_name(name)
     if isinstance(metric, GaussianNoise):
         return replace(metric, amplitude=settings.noise_amplitude, trials=settings.trials or metric.trials)
     if isinstance(metric, HessianTrace):
         return replace(metric, trials=settings.trials or metric.trials)
     return metric
+
+
+def _with_reference(first: SensitivityMetric, others: list[SensitivityMetric]) -> tuple[SensitivityMetric, ...]:
+    """`others`, and what metrics are compared with if it is not among them; nothing if `first` stands alone."""
+    if not others or REFERENCE in (first.name, *(metric.name for metric in others)):
+        return tuple(others)
+    return (*others, sensitivity_from_name(REFERENCE))
 
 
 def environment() -> dict[str, str]:

@@ -79,12 +79,11 @@ class Keys:
         """Context of the score of the FP32 model."""
         return key_of(__version__, self.prepared.sha256, self.choices.runtime.name, self._task)
 
-    @property
-    def ranking(self) -> str:
-        """Key of the sensitivity ranking."""
+    def ranking(self, metric: str) -> str:
+        """Key of the ranking by `metric`."""
         s = self.settings
         return key_of(
-            self.network(self.model), s.sensitivity, s.sensitivity_samples, s.trials, s.noise_amplitude, s.seed,
+            self.network(self.model), metric, s.sensitivity_samples, s.trials, s.noise_amplitude, s.seed,
             self.data.loss.name,
         )  # fmt: skip
 
@@ -101,8 +100,8 @@ class Keys:
         """Key of the search with latencies from what `latency` identifies."""
         s = self.settings
         return key_of(
-            self.ranking, self.fp32_score, self.scores(self.model), s.bias_correction, s.search, s.precisions,
-            s.mix_formats, s.target_accuracy, to_json(self.choices.target, Target), latency,
+            self.ranking(s.sensitivity[0]), self.fp32_score, self.scores(self.model), s.bias_correction, s.search,
+            s.precisions, s.mix_formats, s.target_accuracy, to_json(self.choices.target, Target), latency,
         )  # fmt: skip
 
     def delivery(self, search: str, plan: PrecisionPlan) -> str:

@@ -30,6 +30,7 @@ from trt_mpq.model import model_digest
 from trt_mpq.network import Network
 from trt_mpq.observer import Observer
 from trt_mpq.ondevice import OnDevice
+from trt_mpq.rankings import Rankings
 from trt_mpq.refine.bias_correction import CorrectionInputs, correct_biases
 from trt_mpq.refine.recovery import bias_correction_record, worth_keeping
 from trt_mpq.refine.storage import corrections_from_file, save_corrections
@@ -37,7 +38,7 @@ from trt_mpq.report.data import RefinementRecord, Report, report_to_json
 from trt_mpq.report.html import render_html
 from trt_mpq.search import Problem
 from trt_mpq.search.ladders import ladders_of, merged
-from trt_mpq.sensitivity import SensitivityInputs
+from trt_mpq.sensitivity.agreement import Sensitivities
 from trt_mpq.settings import Settings
 from trt_mpq.stages import Stages
 from trt_mpq.storage import RunFolder, key_of, read_manifest, write_text
@@ -100,8 +101,12 @@ class Run:
         return self._described.ranges
 
     def sensitivity(self) -> Ranking:
-        """Sensitivity of every group to every candidate precision."""
-        return self._ranking
+        """Sensitivity of every group to every candidate precision, by the metric that the search uses."""
+        return self._rankings.first
+
+    def sensitivities(self) -> Sensitivities:
+        """The same by every metric that was asked for, and how well they agree."""
+        return Sensitivities(self._rankings.all, self._rankings.agreement)
 
     def search(self) -> SearchResult:
         """The fastest plan found that keeps the accuracy target."""
@@ -288,24 +293,15 @@ class Run:
     # Ranking, search, delivery.
 
     @cached_property
-    def _ranking(self) -> Ranking:
-        given = SensitivityInputs(
-            graph=self.graph, grouping=self.grouping, ranges=self._network.ranges, candidates=self.settings.formats,
-            samples=self._data.calibration, sample_limit=self.settings.sensitivity_samples, loss=self._data.loss,
-            runtime=self._choices.runtime, batch=self._data.batch, seed=self.settings.seed,
-        )  # fmt: skip
-        return self._stages.value(
-            "sensitivity", self._keys.ranking, "sensitivity.json", Ranking,
-            lambda progress: self._choices.sensitivity.rank(given, progress),
-            title=f"Sensitivity ({self.settings.sensitivity})",
-        )  # fmt: skip
+    def _rankings(self) -> Rankings:
+        return Rankings(self.settings, self._choices, self._data, self._keys, self._stages, lambda: self._network)
 
     @cached_property
     def _result(self) -> SearchResult:
         required = self.required  # first of all scores: a metric that does not work fails here
         problems = [
             Problem(
-                groups=self.grouping.groups, ladder=ladder, refuge=self.grouping.refuge, ranking=self._ranking,
+                groups=self.grouping.groups, ladder=ladder, refuge=self.grouping.refuge, ranking=self._rankings.first,
                 evaluate=self._evaluate, latency=self._latency.plan_ms, required=required,
                 notify=self.observer.evaluated,
             )
@@ -371,7 +367,8 @@ class Run:
             grouping=self.grouping,
             followers={g.id: tuple(operators[name] for name in g.nodes[1:]) for g in self.grouping.groups},
             ranges=self._network.ranges,
-            ranking=self._ranking,
+            ranking=self._rankings.first,
+            agreement=self._rankings.agreement,
             calibration_source=self._data.calibration.source,
             evaluation_samples=self._data.evaluation.count,
             result=self._result,

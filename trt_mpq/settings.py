@@ -41,8 +41,9 @@ class Settings(BaseModel):
     FP16, else FP16; BF16 beside FP16 is where groups run that overflow FP16, named or not."""
     mix_formats: bool = False
     """Let one plan hold FP8 and INT8; otherwise each is searched alone and the faster plan wins."""
-    sensitivity: str = "noise"
-    """Sensitivity metric that ranks the groups."""
+    sensitivity: Annotated[tuple[str, ...], Field(min_length=1)] = ("noise",)
+    """Sensitivity metrics, also as "noise,fisher": the first ranks the groups; of several the report says how well they
+    agree with the loss of really quantizing every group."""
     search: str = "bisection"
     """Search algorithm."""
     device: str = "h200"
@@ -81,7 +82,7 @@ class Settings(BaseModel):
     seed: Annotated[int, Field(ge=0)] = 0
     """Seed of every random draw."""
 
-    @field_validator("precisions", mode="before")
+    @field_validator("precisions", "sensitivity", mode="before")
     @classmethod
     def _split_list(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
@@ -101,6 +102,13 @@ class Settings(BaseModel):
     def top(self) -> Precision:
         """The high precision: what all runs in that is not in 8 bit."""
         return self.precisions[0]
+
+    @field_validator("sensitivity")
+    @classmethod
+    def _require_different(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(value)) < len(value):
+            raise ValueError("a metric is named twice")
+        return value
 
     @property
     def formats(self) -> tuple[Precision, ...]:

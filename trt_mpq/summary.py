@@ -13,6 +13,7 @@ from trt_mpq.engine.values import Deployment
 from trt_mpq.latency import Latency, weight_bytes
 from trt_mpq.numerics import LARGEST
 from trt_mpq.report import data
+from trt_mpq.sensitivity.agreement import Agreement
 from trt_mpq.settings import Settings
 from trt_mpq.types import (
     Comparison,
@@ -43,6 +44,7 @@ class Findings:
     followers: Mapping[str, tuple[str, ...]]
     ranges: Ranges
     ranking: Ranking
+    agreement: Agreement | None
     calibration_source: str
     evaluation_samples: int
     result: SearchResult
@@ -82,6 +84,7 @@ def summarize(found: Findings) -> data.Report:
         refinement=found.refinement,
         comparison=found.comparison,
         device=found.deployment,
+        agreement=found.agreement,
         warnings=_warnings(found),
         not_done=tuple(_not_done(found)),
         seed=found.settings.seed,

@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from trt_mpq import pipeline
 from trt_mpq.cli import app
+from trt_mpq.cli.tables import sensitivities_table
 from trt_mpq.observer import Observer
+from trt_mpq.sensitivity.agreement import Agreement, Sensitivities
 from trt_mpq.settings import Settings
 from trt_mpq.storage import from_json
 from trt_mpq.types import (
@@ -53,6 +56,9 @@ RANGES = Ranges(
     },
 )  # fmt: skip
 RANKING = Ranking("noise", 3, ("a", "b", "c"), {INT8: {"a": 0.5, "b": 1.0, "c": -0.1}}, 512.0)
+OTHER = Ranking("task-loss", 3, ("a", "b", "c"), {INT8: {"a": 0.0, "b": 0.0, "c": 0.0}}, 1024.0)
+AGREEMENT = Agreement(("noise", "task-loss"), (512.0, 1024.0), {INT8: ((1.0, None), (None, None))})
+SENSITIVITIES = Sensitivities((RANKING, OTHER), AGREEMENT)
 WIDE = PrecisionPlan.of({"a": FP16, "b": FP16, "c": FP16})
 MIXED = WIDE.replace({"a": INT8, "c": INT8})
 CHOSEN = Evaluation(MIXED, Score(0.91416, 0.004, 5000), 0.0309, True, "to int8: 2 groups")
@@ -76,8 +82,8 @@ class StandIn:
     def calibrate(self) -> Ranges:
         return RANGES
 
-    def sensitivity(self) -> Ranking:
-        return RANKING
+    def sensitivities(self) -> Sensitivities:
+        return SENSITIVITIES
 
     def search(self) -> SearchResult:
         return RESULT
@@ -104,7 +110,7 @@ def invoke(*arguments: str) -> str:
 
 STAGES = {
     "calibrate": (RANGES, Ranges),
-    "sensitivity": (RANKING, Ranking),
+    "sensitivity": (SENSITIVITIES, Sensitivities),
     "search": (RESULT, SearchResult),
     "emit": (MIXED, PrecisionPlan),
     "compare": (COMPARISON, Comparison),
@@ -169,6 +175,22 @@ def test_ranking_has_the_most_sensitive_on_top_with_the_longest_bar() -> None:
     assert order == ["b", "a", "c"]
     bars = [row[-1].count("█") for row in rows if row and row[0] in ("1", "2", "3")]
     assert bars[0] == 2 * bars[1] > bars[2] == 0
+
+
+def test_several_metrics_are_compared_below_the_ranking() -> None:
+    shown = invoke("sensitivity", "run")
+    rows = [line.split() for line in shown.splitlines()]
+    assert ["noise", "1.00", "\u2013"] in rows
+    assert ["task-loss", "\u2013", "\u2013"] in rows
+    assert "task-loss is the loss with each group really quantized" in shown
+
+
+def test_a_single_metric_is_not_compared() -> None:
+    alone = sensitivities_table(Sensitivities((RANKING,), None))
+    console = Console(width=100)
+    with console.capture() as shown:
+        console.print(alone)
+    assert "Kendall" not in shown.get()
 
 
 def test_search_shows_the_path_and_the_choice() -> None:

@@ -44,6 +44,7 @@ WORDED = {
     "equalize": "off",
     "smooth": "off",
     "precisions": "fp16,int8",
+    "sensitivity": "noise",
     "engine": "where a GPU and TensorRT are",
 }
 """Defaults that a person says in other words than Python."""
@@ -92,7 +93,8 @@ def test_help_states_the_default_of_the_settings(name: str) -> None:
 
 def test_defaults_in_words_are_true() -> None:
     fields = {name: Settings.model_fields[name].default for name in WORDED if name != "model"}
-    assert ",".join(fields.pop("precisions")) == WORDED["precisions"]
+    for name in ("precisions", "sensitivity"):
+        assert ",".join(fields.pop(name)) == WORDED[name]
     assert fields.pop("bias_correction") is True
     assert fields.pop("engine").build == "auto"
     assert not any(fields.values())

@@ -19,6 +19,7 @@ from trt_mpq.report import (
     SearchStep,
     SizeFigures,
 )
+from trt_mpq.sensitivity.agreement import Agreement
 from trt_mpq.types import Comparison, OutputComparison, Precision, PrecisionPlan
 
 FP16, FP8, INT8, INT4 = Precision.FP16, Precision.FP8, Precision.INT8, Precision.INT4
@@ -75,6 +76,7 @@ def sample_report(
         ),
         comparison=Comparison(256, 1e-2, 1e-2, (OutputComparison("logits", 31.2, 0.9996, 0.183, False),)),
         device=None,
+        agreement=None,
         warnings=("calibration saw 256 samples; the entropy method asks for 500 or more",),
         not_done=("no GPU here: the engine was not built; run `trt-mpq build run/` on the device",),
         seed=0,
@@ -148,6 +150,16 @@ def _path(
         )
     steps.append(SearchStep("chosen", score, 0.004, 5000, latency, True, plan.counts(), plan.digest))
     return tuple(steps)
+
+
+def compared_report() -> Report:
+    """A run with several sensitivity metrics."""
+    tau = {
+        FP8: ((1.0, 0.25, None), (0.25, 1.0, None), (None, None, None)),
+        INT8: ((1.0, -0.375, 0.5), (-0.375, 1.0, 0.125), (0.5, 0.125, 1.0)),
+    }
+    agreement = Agreement(("noise", "task-loss", "hessian"), (640.0, 320.0, 512.0), tau)
+    return replace(sample_report(ladder=(FP16, FP8, INT8)), agreement=agreement)
 
 
 def uniform_report(groups: int = 20) -> Report:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.report.device_samples import DEPLOYMENTS, hostile_device, with_device
-from tests.report.samples import INT8, hostile_report, sample_report
+from tests.report.samples import INT8, compared_report, hostile_report, sample_report
 from trt_mpq.engine.values import BuildStatus, Conditions, Deployment, EngineBuild
 from trt_mpq.errors import RunFolderError
 from trt_mpq.report import Report, report_from_json, report_to_json
@@ -122,3 +122,9 @@ def test_damaged_json_is_one_sentence(text: str, where: str) -> None:
     with pytest.raises(RunFolderError, match=where) as caught:
         report_from_json(text)
     assert "\n" not in str(caught.value)
+
+
+def test_agreement_goes_through_json() -> None:
+    report = compared_report()
+    assert report_from_json(report_to_json(report)) == report
+    assert json.loads(report_to_json(report))["agreement"]["tau"]["fp8"][0] == [1.0, 0.25, None]

@@ -8,7 +8,7 @@ from importlib.resources import files
 import pytest
 
 from tests.report.device_samples import DEPLOYMENTS
-from tests.report.samples import HOSTILE_ID, hostile_report, sample_report
+from tests.report.samples import HOSTILE_ID, compared_report, hostile_report, sample_report
 from tests.report.test_report_charts import VARIATIONS
 from trt_mpq.engine.values import Deployment
 from trt_mpq.report import Report, render_html
@@ -215,3 +215,12 @@ def test_both_themes_have_enough_contrast() -> None:
             assert _contrast(palette[name], palette["page"]) >= 3, name
         for name in ("ink", "soft", "warn"):
             assert _contrast(palette[name], palette["page"]) >= 4.5, name
+
+
+def test_agreement_of_metrics_is_a_matrix_per_precision() -> None:
+    text = " ".join("".join(Page(render_html(compared_report())).texts).split())
+    assert "noisetask-losshessian" in text.replace(" ", "")
+    assert "at FP8" in text
+    for value in ("1.00", "0.25", "-0.38", "0.50", "0.12"):
+        assert value in text
+    assert "Agreement of the sensitivity metrics" not in render_html(sample_report())

@@ -5,7 +5,16 @@ import pytest
 from rich.console import Console
 
 from tests.report.device_samples import DEPLOYMENTS, hostile_device
-from tests.report.samples import FP16, HOSTILE_ID, INT4, INT8, hostile_report, sample_report, uniform_report
+from tests.report.samples import (
+    FP16,
+    HOSTILE_ID,
+    INT4,
+    INT8,
+    compared_report,
+    hostile_report,
+    sample_report,
+    uniform_report,
+)
 from trt_mpq.report import Report, render_terminal
 from trt_mpq.report.terminal import device_section
 from trt_mpq.report.wording import MISSING
@@ -122,3 +131,11 @@ def test_names_from_the_device_are_text_not_markup_or_escapes() -> None:
 @pytest.mark.parametrize("width", [20, 40, 200])
 def test_devices_at_any_width(name: str, width: int) -> None:
     assert "hipped" in _printed(DEPLOYMENTS[name], width=width)
+
+
+def test_agreement_with_task_loss_is_a_line_per_metric() -> None:
+    rows = [line.split() for line in _printed(compared_report()).splitlines()]
+    assert ["FP8", "INT8"] in rows
+    assert ["noise", "0.25", "-0.38"] in rows
+    assert ["hessian", MISSING, "0.12"] in rows
+    assert "Kendall" not in _printed(sample_report())

@@ -64,13 +64,9 @@ def observed_ranges(model: ir.Model, grouping: Grouping, feeds: dict[str, np.nda
 def inputs_for(
     proto: onnx.ModelProto, feeds: dict[str, np.ndarray], labels: np.ndarray | None = None, **changes: object
 ) -> SensitivityInputs:
-    model = ir.from_proto(proto)
+    model = ir.from_proto(onnx.shape_inference.infer_shapes(proto))
     grouping = one_group_per_layer(model)
-    specs = tuple(
-        TensorSpec(v.name, v.dtype.numpy().name, tuple(d if isinstance(d, int) else "batch" for d in v.shape))
-        for v in model.graph.inputs
-    )
-    samples = samples_from_arrays(feeds, specs, labels)
+    samples = samples_from_arrays(feeds, specs_of(model), labels)
     settings: dict[str, object] = {
         "graph": model,
         "grouping": grouping,
@@ -84,6 +80,13 @@ def inputs_for(
         "seed": 0,
     }
     return SensitivityInputs(**(settings | changes))
+
+
+def specs_of(model: ir.Model) -> tuple[TensorSpec, ...]:
+    return tuple(
+        TensorSpec(v.name, v.dtype.numpy().name, tuple(d if isinstance(d, int) else "batch" for d in v.shape))
+        for v in model.graph.inputs
+    )
 
 
 def smooth_mlp(sizes: tuple[int, ...], seed: int = 0) -> onnx.ModelProto:

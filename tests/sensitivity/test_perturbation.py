@@ -72,7 +72,22 @@ def test_open_weights_fed_with_themselves_change_nothing(build: object) -> None:
 
 def test_elements_are_counted_per_sample() -> None:
     proto = residual_cnn()
-    elements = SampleLoss(inputs_for(proto, sample_input(proto, 5), batch=4), block=16).elements()
-    assert elements["input"] == 3 * 16 * 16
-    assert elements["block1.relu2.out"] == 16 * 16 * 16
-    assert elements["pool.out"] == 32
+    cases = list(SampleLoss(inputs_for(proto, sample_input(proto, 5), batch=4), block=16).cases)
+    assert [case.chunk.batch.size for case in cases] == [4, 1]
+    for case in cases:
+        assert case.elements["input"] == 3 * 16 * 16
+        assert case.elements["block1.relu2.out"] == 16 * 16 * 16
+        assert case.elements["pool.out"] == 32
+        assert list(case.reference) == ["output"]
+
+
+def test_outputs_that_are_not_kept_are_computed_again() -> None:
+    proto = mlp()
+    inputs = inputs_for(proto, sample_input(proto, 5), batch=2)
+    kept, recomputed = SampleLoss(inputs), SampleLoss(inputs, kept_bytes=1)
+    for _ in range(2):
+        for one, other in zip(kept.cases, recomputed.cases, strict=True):
+            np.testing.assert_array_equal(one.reference["output"], other.reference["output"])
+            assert one.loss == other.loss
+    assert all(one is other for one, other in zip(kept.cases, kept.cases, strict=True))
+    assert all(one is not other for one, other in zip(recomputed.cases, recomputed.cases, strict=True))

@@ -12,14 +12,18 @@ import onnx_ir as ir
 import pytest
 
 from tests.networks import decoder, depthwise_cnn, inception, residual_cnn, sample_input
-from tests.sensitivity.examples import QUANTIZED, fix_batch, inputs_for
+from tests.sensitivity.examples import QUANTIZED, fix_batch, inputs_for, specs_of
 from trt_mpq.errors import SettingsError
 from trt_mpq.losses import CrossEntropy, KullbackLeibler, NormalizedMeanSquare
 from trt_mpq.sensitivity import METRICS, SensitivityInputs, SensitivityMetric, metric_from_name
+from trt_mpq.sensitivity.dependency import InterLayerDependency
+from trt_mpq.sensitivity.fisher import FisherError
 from trt_mpq.sensitivity.hessian import HessianTrace
 from trt_mpq.sensitivity.noise import GaussianNoise
+from trt_mpq.sensitivity.output_sqnr import OutputSqnr
 from trt_mpq.sensitivity.quantization_error import QuantizationError
 from trt_mpq.sensitivity.random_order import RandomOrder
+from trt_mpq.sensitivity.task_loss import TaskLoss
 from trt_mpq.types import Grouping, Precision, Ranking
 
 MEASURED: list[SensitivityMetric] = [
@@ -27,8 +31,14 @@ MEASURED: list[SensitivityMetric] = [
     GaussianNoise(),
     HessianTrace(trials=2, estimator="forward"),
     HessianTrace(trials=2, estimator="autograd"),
+    FisherError(),
+    OutputSqnr(),
+    TaskLoss(),
+    InterLayerDependency(rounds=2),
 ]
 EVERY = [*MEASURED, RandomOrder()]
+DRAWN = ("noise", "hessian", "fisher", "random")
+"""Those that draw random numbers: fisher because of the loss here."""
 
 
 def label(metric: SensitivityMetric) -> str:
@@ -36,7 +46,7 @@ def label(metric: SensitivityMetric) -> str:
 
 
 def usable(metric: SensitivityMetric) -> SensitivityMetric:
-    if label(metric) == "hessian-autograd":
+    if label(metric) in ("hessian-autograd", "fisher"):
         pytest.importorskip("torch").set_num_threads(1)
     return metric
 
@@ -59,7 +69,7 @@ def test_the_seed_decides_everything(metric: SensitivityMetric, inputs: Sensitiv
     assert first == again
     assert (first.metric, first.seed) == (metric.name, inputs.seed)
     other = metric.rank(changed(inputs, seed=1))
-    assert (other.scores == first.scores) is (metric.name == "quantization-error")
+    assert (other.scores == first.scores) is (metric.name not in DRAWN)
 
 
 @pytest.mark.parametrize("metric", EVERY, ids=label)
@@ -75,7 +85,7 @@ def test_every_group_is_scored_where_it_is_allowed(metric: SensitivityMetric, in
     assert list(ranking.scores[Precision.INT8]) == everyone[:-1]
     assert list(ranking.scores[Precision.FP8]) == everyone[1:-1]
     assert all(math.isfinite(score) for scores in ranking.scores.values() for score in scores.values())
-    if metric.name in ("noise", "hessian"):  # a group without candidates costs nothing
+    if metric.name not in ("quantization-error", "fisher", "random"):  # a group without candidates costs nothing
         assert ranking.forward_passes < metric.rank(inputs).forward_passes
 
 
@@ -99,7 +109,8 @@ def test_the_sample_limit_is_kept(metric: SensitivityMetric, inputs: Sensitivity
 def test_a_fixed_batch_dimension_is_served(metric: SensitivityMetric) -> None:
     proto = depthwise_cnn()
     free = inputs_for(proto, sample_input(proto, 10))
-    fixed = changed(free, graph=ir.from_proto(fix_batch(proto, 4)))
+    graph = ir.from_proto(onnx.shape_inference.infer_shapes(fix_batch(proto, 4)))
+    fixed = changed(free, graph=graph, samples=changed(free.samples, inputs=specs_of(graph)))
     tolerance = 0.02 if label(metric) == "hessian-forward" else 1e-3
     assert close(usable(metric).rank(free), metric.rank(fixed), rel=tolerance)
 
@@ -152,12 +163,12 @@ def test_random_permutes_without_running_anything(inputs: SensitivityInputs) -> 
     assert len(orders) > 7
 
 
-@pytest.mark.parametrize("name", ["quantization-error", "noise", "hessian", "random"])
+@pytest.mark.parametrize("name", [*{metric.name: None for metric in EVERY}])
 def test_metrics_are_found_by_name(name: str) -> None:
     assert metric_from_name(name).name == name
     assert name in METRICS
 
 
 def test_an_unknown_metric_lists_the_known_ones() -> None:
-    with pytest.raises(SettingsError, match="'hesian': choose one of quantization-error, noise, hessian, random"):
+    with pytest.raises(SettingsError, match="'hesian': choose one of quantization-error, noise, hessian, fisher, "):
         metric_from_name("hesian")

@@ -74,7 +74,10 @@ MixFormats = Annotated[
 Sensitivity = Annotated[
     str | None,
     _setting(
-        "Search", "--sensitivity", "Ranks the groups: quantization-error, noise, hessian, random (default: noise)."
+        "Search",
+        "--sensitivity",
+        "Ranks the groups: quantization-error, noise, hessian, fisher, output-sqnr, task-loss, dependency, random "
+        "(default: noise). Of a comma list the first ranks, and all are compared with task-loss.",
     ),
 ]
 Search = Annotated[

@@ -20,11 +20,11 @@ def sensitivity(
     quiet: options.Quiet = False,
     json: options.Json = False,
 ) -> None:
-    """Rank the groups by what a low precision costs them."""
+    """Rank the groups by what a low precision costs them; with several metrics, see which to trust."""
     given = options.settings_given(locals())
     from trt_mpq.cli.output import Output
-    from trt_mpq.cli.tables import ranking_table
-    from trt_mpq.types import Ranking
+    from trt_mpq.cli.tables import sensitivities_table
+    from trt_mpq.sensitivity.agreement import Sensitivities
 
     sink = Output(quiet=quiet, json=json)
-    sink.result(open_stage(run_dir, given, sink).sensitivity(), Ranking, ranking_table)
+    sink.result(open_stage(run_dir, given, sink).sensitivities(), Sensitivities, sensitivities_table)

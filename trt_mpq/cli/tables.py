@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from rich import box
@@ -14,7 +14,8 @@ from rich.text import Text
 from trt_mpq.cli.output import counts_text
 from trt_mpq.emit.deliver import FLAVOUR_FILES
 from trt_mpq.numerics import LARGEST
-from trt_mpq.report.wording import count_text, label, printable, size_text
+from trt_mpq.report.wording import count_text, label, printable, size_text, tau_text
+from trt_mpq.sensitivity.agreement import Agreement, Sensitivities
 from trt_mpq.types import (
     Comparison,
     Evaluation,
@@ -80,6 +81,22 @@ def ranking_table(ranking: Ranking) -> RenderableType:
         parts += [table, Text("")]
     summary = f"the search lowers the bottom rows first; seed {ranking.seed}"
     return Group(*parts, Text(f"{summary}, {ranking.forward_passes:,.0f} samples run forward"))
+
+
+def sensitivities_table(found: Sensitivities) -> RenderableType:
+    """The ranking that the search uses, then how well the metrics agree if there are several."""
+    ranking = ranking_table(found.rankings[0])
+    return Group(ranking, Text(""), *agreement_tables(found.agreement)) if found.agreement else ranking
+
+
+def agreement_tables(agreement: Agreement) -> Iterator[RenderableType]:
+    """Kendall's tau of every metric with every other, one table per precision, and what it cost."""
+    for precision in _in_order(agreement.tau):
+        table = table_of("", *agreement.metrics, title=f"Kendall tau between metrics at {label(precision)}")
+        for metric, row in zip(agreement.metrics, agreement.tau[precision], strict=True):
+            table.add_row(*cells((metric, *map(tau_text, row))))
+        yield from (table, Text(""))
+    yield Text("task-loss is the loss with each group really quantized: trust a metric that agrees with it")
 
 
 def _bar(value: float, top: float) -> str:

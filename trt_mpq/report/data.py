@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from trt_mpq.engine.values import Deployment
 from trt_mpq.errors import RunFolderError
 from trt_mpq.latency import LatencySource
+from trt_mpq.sensitivity.agreement import Agreement
 from trt_mpq.types import Comparison, Precision
 
 if TYPE_CHECKING:
@@ -207,6 +208,7 @@ class Report:
 
     `latency_ms` is what the search went by; what engines really take is in `device`, None if none was built.
     `baseline` is the high precision of the run, FP16 or BF16: the plan is compared with the model in it.
+    `agreement` is None unless several sensitivity metrics were asked for.
     """
 
     model: ModelInfo
@@ -221,6 +223,7 @@ class Report:
     refinement: tuple[RefinementRecord, ...]
     comparison: Comparison | None
     device: Deployment | None
+    agreement: Agreement | None
     warnings: tuple[str, ...]
     not_done: tuple[str, ...]
     seed: int

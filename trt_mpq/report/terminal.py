@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from trt_mpq.engine.values import Deployment
+    from trt_mpq.sensitivity.agreement import Agreement
 
 _STYLES = {
     Precision.FP32: "bright_black",
@@ -46,6 +47,8 @@ def render_terminal(report: Report, console: Console, details: bool = False) -> 
         _print_section(console, "On the device", _device_details(report.device, _DEVICE_LINES, notes=()))
     if report.refinement:
         _print_section(console, "Refinement before the search", _refinement_table(report))
+    if report.agreement:
+        _print_section(console, "Sensitivity metrics: Kendall tau with task-loss", _tau_table(report.agreement))
     if details:
         title = f"Groups in network order (latency {report.latency_ms.source})"
         _print_section(console, title, _group_table(report))
@@ -190,6 +193,16 @@ def _refinement_table(report: Report) -> Table:
     for r in report.refinement:
         before, after = (wording.score_text(s, report.accuracy) for s in (r.before, r.after))
         table.add_row(r.name, wording.label(r.precision), before, after, Text(wording.printable(r.detail)))
+    return table
+
+
+def _tau_table(agreement: Agreement) -> Table:
+    table = _table()
+    table.add_column("")
+    for precision in agreement.tau:
+        table.add_column(wording.label(precision), justify="right")
+    for metric in agreement.metrics:
+        table.add_row(metric, *map(wording.tau_text, agreement.with_reference(metric).values()))
     return table
 
 

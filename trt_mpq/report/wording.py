@@ -161,6 +161,11 @@ def _uniform_precisions(report: Report) -> list[Precision]:
     return [p for p in Precision if p.quantized and p in known]
 
 
+def tau_text(value: float | None) -> str:
+    """A rank correlation with two digits."""
+    return MISSING if value is None else f"{value:.2f}"
+
+
 def sensitivity_columns(report: Report) -> list[Precision]:
     """The precisions any group has a sensitivity for, widest first."""
     known = {p for row in report.group_rows for p, value in row.sensitivity.items() if value is not None}

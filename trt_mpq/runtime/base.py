@@ -15,6 +15,11 @@ Array = NDArray[Any]
 Arrays = dict[str, Array]
 
 
+def size_of(arrays: Arrays) -> int:
+    """Bytes of all `arrays` together."""
+    return sum(array.nbytes for array in arrays.values())
+
+
 class Session(Protocol):
     """A loaded graph."""
 

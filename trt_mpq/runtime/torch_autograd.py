@@ -24,14 +24,16 @@ class TorchGraph:
 
     Args:
         graph: An ONNX graph in the default domain, opset 13 or later.
+        track_constants: Whether floating-point constants take part in autograd, so that every tensor computed from
+            one can be differentiated in.
 
     Raises:
         MissingDependencyError: torch is not installed.
         UnsupportedByTorch: The graph has an operator without a torch formula.
     """
 
-    def __init__(self, graph: ir.Model) -> None:
-        self._torch = _import_torch()
+    def __init__(self, graph: ir.Model, *, track_constants: bool = False) -> None:
+        self._torch = import_torch("gradients")
         _check_support(graph)
         self._nodes = tuple(graph.graph)
         self._outputs = tuple(value.name or "" for value in graph.graph.outputs)
@@ -40,6 +42,8 @@ class TorchGraph:
             for name, value in graph.graph.initializers.items()
             if value.const_value is not None
         }
+        for constant in self._constants.values():
+            constant.requires_grad_(track_constants and constant.is_floating_point())
 
     def run(self, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Compute every graph output from torch tensors, recording what autograd needs."""
@@ -72,8 +76,8 @@ class TorchLoss:
     """
 
     def __init__(self, graph: ir.Model, loss: str) -> None:
+        self._torch = import_torch("the autograd Hessian estimator")
         self._graph = TorchGraph(graph)
-        self._torch = _import_torch()
         if loss not in TORCH_LOSSES:
             raise UnsupportedByTorch(f"torch autograd has no formula for the loss {loss!r}")
         self._loss = TORCH_LOSSES[loss]
@@ -167,11 +171,10 @@ def _check_support(graph: ir.Model) -> None:
             raise UnsupportedByTorch(f"torch autograd cannot run operator {node.op_type} (node {node.name!r})")
 
 
-def _import_torch() -> Any:
+def import_torch(purpose: str) -> Any:
+    """The torch package; raises MissingDependencyError saying what it was needed for."""
     try:
         import torch
     except ImportError as error:
-        raise MissingDependencyError(
-            "torch", "the autograd Hessian estimator", "pip install 'trt-mpq[torch]'"
-        ) from error
+        raise MissingDependencyError("torch", purpose, "pip install 'trt-mpq[torch]'") from error
     return torch

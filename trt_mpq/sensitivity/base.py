@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from trt_mpq.dataset import Batch, Samples, pad_batch
+from trt_mpq.chunks import Chunk, chunks_by_length
+from trt_mpq.dataset import Samples
 from trt_mpq.observer import Progress
 from trt_mpq.types import Grouping, LayerGroup, Precision, Ranges, Ranking
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
     from trt_mpq.losses import Loss
-    from trt_mpq.runtime.base import Arrays, Runtime, Session
+    from trt_mpq.runtime.base import Runtime
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class SensitivityInputs:
         sample_limit: How many samples to use, from the first on.
         loss: What a perturbation is judged by.
         runtime: Runs FP32 graphs.
-        batch: Samples per run. It changes speed and memory, not results. A network with a fixed batch
+        batch: Samples per run, at most. It changes speed and memory, not results. A network with a fixed batch
             dimension overrules it.
         seed: Source of all randomness.
     """
@@ -51,27 +52,17 @@ class SensitivityInputs:
         """The groups that may run in some candidate precision, in network order."""
         return tuple(group for group in self.grouping.groups if any(map(group.allows, self.candidates)))
 
-    def batches(self, block: int | None = None) -> Iterator[Batch]:
-        """The samples to use, in order, in batches that do not reach across a multiple of `block` samples."""
-        size = self._fixed_batch or (self.batch if block is None else _largest_divisor(block, self.batch))
-        return self.samples.batches(size, self.sample_limit)
-
-    def fill(self, batch: Batch) -> Batch:
-        """`batch`, grown to the size the network insists on, if it does."""
-        size = self._fixed_batch or batch.size
-        return batch if batch.size == size else pad_batch(batch, size)
-
-    def run(self, session: Session, batch: Batch, feeds: Arrays | None = None) -> Arrays:
-        """Outputs ``[n, ...]`` for a batch, given `feeds` for the inputs that are no samples."""
-        full = self.fill(batch)
-        outputs = session.run(full.feeds | (feeds or {}))
-        return {name: value[: len(value) * batch.size // full.size] for name, value in outputs.items()}
-
     @property
-    def _fixed_batch(self) -> int | None:
-        shape = self.graph.graph.inputs[0].shape
-        size = shape[0] if shape else None
-        return size if isinstance(size, int) else None
+    def sample_count(self) -> int:
+        """How many samples are used."""
+        return min(self.sample_limit, self.samples.count)
+
+    def chunks(self, block: int | None = None) -> Iterator[Chunk]:
+        """The samples to use, cut to their length where the data tells it, `batch` at a time.
+
+        No chunk reaches across a multiple of `block` samples, unless the network fixes its batch dimension.
+        """
+        return chunks_by_length(self.samples.take(self.sample_count), self.batch, block)
 
     def ranking(
         self, metric: str, score: Callable[[LayerGroup, Precision], float], forward_passes: float = 0.0
@@ -83,10 +74,6 @@ class SensitivityInputs:
         }
         order = tuple(group.id for group in self.grouping.groups)
         return Ranking(metric, self.seed, order, scores, forward_passes)
-
-
-def _largest_divisor(number: int, limit: int) -> int:
-    return max(divisor for divisor in range(1, min(number, limit) + 1) if number % divisor == 0)
 
 
 class SensitivityMetric(Protocol):

@@ -126,19 +126,18 @@ class AutogradTrace:
         loss = TorchLoss(open_weights(inputs.graph, groups), inputs.loss.name)
         weights: Arrays = {weight_feed(w): weight_of(inputs.graph, w) for group in groups for w in group.weights}
         sums = dict.fromkeys(weights, 0.0)
-        samples = 0
-        for batch in inputs.batches(self.block):
-            at = batch.start // self.block
+        for chunk in inputs.chunks(self.block):
+            at = chunk.batch.start // self.block
             directions = [
                 {name: signs for group in groups for name, signs in _signs(inputs.seed, group, trial, at).items()}
                 for trial in range(trials)
             ]
-            feeds = inputs.fill(batch).feeds
-            for forms in loss.quadratic_forms(feeds, batch.labels, batch.size, weights, directions):
+            batch = chunk.batch
+            for forms in loss.quadratic_forms(chunk.feeds, batch.labels, batch.size, weights, directions):
                 sums = {name: total + forms[name] for name, total in sums.items()}
-            samples += batch.size
             if progress:
-                progress(samples, min(inputs.sample_limit, inputs.samples.count))
+                progress(chunk.end, inputs.sample_count)
+        samples = inputs.sample_count
         traces = {group.id: sum(sums[weight_feed(w)] for w in group.weights) / samples / trials for group in groups}
         return Traces(traces, samples * (3.0 + self.product_cost * trials * len(weights)))
 
@@ -181,7 +180,7 @@ class ForwardTrace:
             return 0.0
 
         def bend(case: Case, trial: int) -> float:
-            signs = _signs(inputs.seed, group, trial, case.batch.start // self.block)
+            signs = _signs(inputs.seed, group, trial, case.chunk.batch.start // self.block)
             sides = ({name: weights[name] + side * signs[name] for name in weights} for side in (epsilon, -epsilon))
             return sum(loss.growth(session, case, feeds) for feeds in sides)
 

@@ -19,6 +19,7 @@ from trt_mpq.observer import Progress
 from trt_mpq.sensitivity.base import SensitivityInputs
 from trt_mpq.sensitivity.perturbation import (
     NOISE_SCALE,
+    Case,
     SampleLoss,
     add_noise,
     noise_feed,
@@ -29,7 +30,6 @@ from trt_mpq.sensitivity.perturbation import (
 from trt_mpq.types import LayerGroup, Precision, Ranking
 
 if TYPE_CHECKING:
-    from trt_mpq.dataset import Batch
     from trt_mpq.runtime.base import Arrays
 
 #: Distance of neighbouring codes at the largest magnitude, relative to it.
@@ -77,11 +77,10 @@ class GaussianNoise:
     def rank(self, inputs: SensitivityInputs, progress: Progress | None = None) -> Ranking:
         """Run the samples once per group, allowed precision and trial, and once undisturbed."""
         loss = SampleLoss(inputs, self.block)
-        elements = loss.elements()
         groups = inputs.groups
         growth: dict[tuple[str, Precision], float] = {}
         for done, group in enumerate(groups, start=1):
-            for precision, total in self._growth(inputs, group, loss, elements).items():
+            for precision, total in self._growth(inputs, group, loss).items():
                 growth[group.id, precision] = total / self.trials / loss.samples
             if progress:
                 progress(done, len(groups))
@@ -91,16 +90,14 @@ class GaussianNoise:
             loss.samples * (1 + self.trials * len(growth)),
         )
 
-    def _growth(
-        self, inputs: SensitivityInputs, group: LayerGroup, loss: SampleLoss, elements: Mapping[str, int]
-    ) -> dict[Precision, float]:
+    def _growth(self, inputs: SensitivityInputs, group: LayerGroup, loss: SampleLoss) -> dict[Precision, float]:
         """Loss growth per allowed precision, summed over samples and trials."""
         growth = {precision: 0.0 for precision in inputs.candidates if group.allows(precision)}
         session = inputs.runtime.load(add_noise(inputs.graph, group))
-        source = _NoiseSource(inputs, group, elements, self.block, self.per_channel)
+        source = _NoiseSource(inputs, group, self.block, self.per_channel)
         for case in loss.cases:
             for trial in range(0, self.trials, 2):
-                noise = source.draw(inputs.fill(case.batch), trial)
+                noise = source.draw(case, trial)
                 for sign in (1.0, -1.0)[: self.trials - trial]:
                     for precision in growth:
                         feeds = noise.feeds(sign * self.amplitude * self.relative_step[precision])
@@ -126,27 +123,25 @@ class _Noise:
 class _NoiseSource:
     """Draws a group's noise; what a sample gets depends on the seed, the group, the trial and the sample."""
 
-    def __init__(
-        self, inputs: SensitivityInputs, group: LayerGroup, elements: Mapping[str, int], block: int, per_channel: bool
-    ) -> None:
+    def __init__(self, inputs: SensitivityInputs, group: LayerGroup, block: int, per_channel: bool) -> None:
         self._seed = (inputs.seed, group.index)
         self._group = group
         self._block = block
         self._weights = {weight_feed(weight): weight_of(inputs.graph, weight) for weight in group.weights}
         axes = {weight_feed(weight): weight.axis if per_channel else None for weight in group.weights}
         self._spreads = {name: _magnitude(weight, axes[name]) for name, weight in self._weights.items()}
-        self._reads = [
-            (elements[tensor], np.float32(inputs.ranges.tensors[tensor].magnitude))
-            for tensor in quantized_tensors(group)
-        ]
+        self._magnitudes = {
+            tensor: np.float32(inputs.ranges.tensors[tensor].magnitude) for tensor in quantized_tensors(group)
+        }
 
-    def draw(self, batch: Batch, trial: int) -> _Noise:
-        """Noise for the samples of a batch that lies within one block."""
-        weights = np.random.default_rng((*self._seed, trial, 0, batch.start // self._block))
-        samples = [np.random.default_rng((*self._seed, trial, 1, batch.start + i)) for i in range(batch.size)]
+    def draw(self, case: Case, trial: int) -> _Noise:
+        """Noise for samples that lie within one block."""
+        start, rows = case.chunk.batch.start, case.chunk.rows
+        weights = np.random.default_rng((*self._seed, trial, 0, start // self._block))
+        samples = [np.random.default_rng((*self._seed, trial, 1, start + row)) for row in range(rows)]
         inputs = {
-            noise_feed(self._group, number): magnitude * _normal_rows(samples, elements)
-            for number, (elements, magnitude) in enumerate(self._reads)
+            noise_feed(self._group, number): magnitude * _normal_rows(samples, case.elements[tensor])
+            for number, (tensor, magnitude) in enumerate(self._magnitudes.items())
         }
         weight_noise = {
             name: self._spreads[name] * weights.standard_normal(weight.shape, np.float32)

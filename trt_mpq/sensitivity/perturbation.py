@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,12 +10,14 @@ import numpy as np
 import onnx_ir as ir
 
 from trt_mpq.graph_edit import constant_array, node_by_name
+from trt_mpq.kept import Kept
 from trt_mpq.numerics import FloatArray
+from trt_mpq.runtime.base import size_of
 from trt_mpq.sensitivity.base import SensitivityInputs
 from trt_mpq.types import LayerGroup, Weight
 
 if TYPE_CHECKING:
-    from trt_mpq.dataset import Batch
+    from trt_mpq.chunks import Chunk
     from trt_mpq.runtime.base import Arrays, Session
 
 NOISE_SCALE = "trt_mpq:noise_scale"
@@ -88,57 +90,68 @@ def _first(graph: ir.Graph, reads: Sequence[tuple[ir.Node, int]]) -> ir.Node:
 
 @dataclass(frozen=True)
 class Case:
-    """A batch, the FP32 network's outputs for it and their summed loss."""
+    """Samples, the unperturbed network's outputs for them and their summed loss.
 
-    batch: Batch
+    Attributes:
+        chunk: The samples.
+        reference: Outputs ``[n, ...]``.
+        loss: Summed over the samples.
+        elements: Elements per row of every tensor that some group may quantize.
+    """
+
+    chunk: Chunk
     reference: Arrays
     loss: float
+    elements: Mapping[str, int]
 
 
 class SampleLoss:
     """The loss of a network and of its perturbed copies, always on the same samples.
 
-    Holds the samples and the FP32 outputs in memory: every perturbation is judged on all of them.
+    Every perturbation is judged on all samples. The samples and the network's outputs stay in memory if they are
+    small; if not, because they are a language model's say, they are made again for every perturbation.
 
     Args:
         inputs: Network, samples and loss.
-        block: No batch reaches across a multiple of so many samples.
+        block: No batch reaches across a multiple of so many samples, see `SensitivityInputs.chunks`.
+        kept_bytes: Samples and outputs up to this size stay in memory, see `Kept`.
 
     Attributes:
-        cases: The batches.
-        samples: How many samples they hold.
+        cases: The samples in their batches.
+        samples: How many samples there are.
     """
 
-    def __init__(self, inputs: SensitivityInputs, block: int) -> None:
-        self._inputs = inputs
-        session = inputs.runtime.load(inputs.graph)
-        self.cases = tuple(self._case(session, batch) for batch in inputs.batches(block))
-        self.samples = sum(case.batch.size for case in self.cases)
+    def __init__(self, inputs: SensitivityInputs, block: int | None = None, kept_bytes: int | None = None) -> None:
+        self.samples = inputs.sample_count
+        self._inputs, self._block = inputs, block
+        self._tensors = tuple(dict.fromkeys(read.tensor for group in inputs.groups for read in group.inputs))
+        self._session = inputs.runtime.load(_with_sizes(inputs.graph, self._tensors))
+        self.cases = Kept(self._cases, lambda case: size_of(case.chunk.feeds | case.reference), kept_bytes)
 
-    def growth(self, session: Session, case: Case, feeds: Arrays) -> float:
-        """Summed loss of the copy loaded in `session`, minus that of the FP32 network.
+    def growth(self, session: Session, case: Case, feeds: Arrays | None = None) -> float:
+        """Summed loss of the copy loaded in `session`, minus that of the unperturbed network.
 
         Args:
             session: A perturbed copy.
-            case: The batch to run.
+            case: The samples to run.
             feeds: The copy's additional inputs.
         """
-        outputs = self._inputs.run(session, case.batch, feeds)
-        return self._sum(case.batch, outputs, case.reference) - case.loss
+        return self._sum(case.chunk, case.chunk.run(session, feeds), case.reference) - case.loss
 
-    def elements(self) -> dict[str, int]:
-        """Elements per sample of every tensor that some group may quantize, seen on the first batch."""
-        batch = self._inputs.fill(self.cases[0].batch)
-        tensors = dict.fromkeys(read.tensor for group in self._inputs.groups for read in group.inputs)
-        sizes = self._inputs.runtime.load(_sizes(self._inputs.graph, tensors)).run(batch.feeds)
-        return {tensor: int(size) // batch.size for tensor, size in zip(tensors, sizes.values(), strict=True)}
+    def mean_growth(self, session: Session) -> float:
+        """Mean loss over all samples of the copy loaded in `session`, minus that of the unperturbed network."""
+        return sum(self.growth(session, case) for case in self.cases) / self.samples
 
-    def _case(self, session: Session, batch: Batch) -> Case:
-        outputs = self._inputs.run(session, batch)
-        return Case(batch, outputs, self._sum(batch, outputs, outputs))
+    def _cases(self) -> Iterator[Case]:
+        return map(self._case, self._inputs.chunks(self._block))
 
-    def _sum(self, batch: Batch, outputs: Arrays, reference: Arrays) -> float:
-        return float(np.sum(self._inputs.loss.per_sample(outputs, batch.labels, reference)))
+    def _case(self, chunk: Chunk) -> Case:
+        outputs = chunk.run(self._session)
+        elements = {tensor: int(outputs.pop(_size_of(tensor))) // chunk.rows for tensor in self._tensors}
+        return Case(chunk, outputs, self._sum(chunk, outputs, outputs), elements)
+
+    def _sum(self, chunk: Chunk, outputs: Arrays, reference: Arrays) -> float:
+        return float(np.sum(self._inputs.loss.per_sample(outputs, chunk.batch.labels, reference)))
 
 
 def _add_input(graph: ir.Model, name: str, shape: tuple[int | str, ...]) -> ir.Value:
@@ -147,13 +160,18 @@ def _add_input(graph: ir.Model, name: str, shape: tuple[int | str, ...]) -> ir.V
     return value
 
 
-def _sizes(graph: ir.Model, tensors: Iterable[str]) -> ir.Model:
-    """A copy of `graph` whose outputs are the element counts of `tensors`."""
+def _with_sizes(graph: ir.Model, tensors: Iterable[str]) -> ir.Model:
+    """A copy of `graph` that also gives the element counts of `tensors`, as outputs called `_size_of`."""
     clone = graph.clone()
     values = {value.name: value for value in clone.graph.inputs}
     values.update((value.name, value) for node in clone.graph for value in node.outputs)
-    counts = [ir.node("Size", [values[name]]) for name in tensors]
-    clone.graph.extend(counts)
-    clone.graph.outputs.clear()
-    clone.graph.outputs.extend(node.outputs[0] for node in counts)
+    for tensor in tensors:
+        count = ir.node("Size", [values[tensor]])
+        count.outputs[0].name = _size_of(tensor)
+        clone.graph.append(count)
+        clone.graph.outputs.append(count.outputs[0])
     return clone
+
+
+def _size_of(tensor: str) -> str:
+    return f"trt_mpq:size:{tensor}"

@@ -73,11 +73,11 @@ class _ActivationErrors:
         if not self._amax:
             return
         session = inputs.runtime.load(with_outputs(inputs.graph, tuple(self._elements)))
-        for batch in inputs.batches():
-            self._add(inputs.run(session, batch))
-            self.samples += batch.size
+        for chunk in inputs.chunks():
+            self._add(chunk.run(session))
+            self.samples = chunk.end
             if progress:
-                progress(self.samples, min(inputs.sample_limit, inputs.samples.count))
+                progress(chunk.end, inputs.sample_count)
 
     def relative(self, tensor: str, precision: Precision) -> float:
         """RMSE over the largest magnitude of `tensor`."""

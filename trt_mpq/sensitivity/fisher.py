@@ -1,0 +1,138 @@
+"""Fisher: the error that quantizing a group puts on its outputs, weighted by how much the loss minds it there.
+
+Model Optimizer's AutoQuantize scores layers so: squared gradient times squared output error, the Fisher information
+in place of the Hessian in the second-order term of the loss.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+import onnx_ir as ir
+from onnx_ir.passes import common as passes
+
+from trt_mpq.emit import Emitter
+from trt_mpq.errors import SettingsError
+from trt_mpq.observer import Progress
+from trt_mpq.runtime.base import Arrays
+from trt_mpq.runtime.torch_gradients import TorchGradients
+from trt_mpq.sensitivity.base import SensitivityInputs
+from trt_mpq.types import LayerGroup, Precision, PrecisionPlan, Ranges, Ranking
+
+
+@dataclass(frozen=True)
+class FisherError:
+    """Score = mean over samples of the sum over a group's outputs of ``(dL/dy)^2 (y_q - y)^2``.
+
+    ``y`` are the group's outputs in the FP32 network, ``y_q`` what the quantized group makes of the same inputs. All
+    groups are scored by one forward and one backward pass, and by running each of them once per precision: the cost
+    does not grow with the number of groups. What ``L`` is without labels, see `torch_gradients`. The score takes
+    errors to be independent and small; an error that all samples share, such as a shifted mean, is underrated.
+
+    Args:
+        block: Samples in memory at once, at most.
+    """
+
+    block: int = 16
+
+    name: ClassVar[str] = "fisher"
+
+    def __post_init__(self) -> None:
+        if self.block < 1:
+            raise SettingsError("fisher sensitivity needs a block above zero")
+
+    def rank(self, inputs: SensitivityInputs, progress: Progress | None = None) -> Ranking:
+        """Differentiate once per batch and run every group apart, once per precision.
+
+        Raises:
+            MissingDependencyError: torch is not installed.
+            UnsupportedByTorch: An operator has no torch formula.
+        """
+        network, reads = apart(inputs.graph, inputs.groups)
+        writes = tuple(dict.fromkeys(name for group in inputs.groups for name in group.writes))
+        gradients = TorchGradients(inputs.graph, (*reads, *writes), inputs.loss.name)
+        emitter = Emitter(network, inputs.grouping, _ranges_of(inputs.ranges, reads))
+        errors = [_OutputErrors(inputs, emitter, precision) for precision in inputs.candidates]
+        for chunk in inputs.chunks(self.block):
+            start = chunk.batch.start
+            generators = [np.random.default_rng((inputs.seed, start + i)) for i in range(chunk.batch.size)]
+            values, slopes = gradients.run(chunk.feeds, chunk.batch.labels, generators, writes)
+            feeds = chunk.feeds | {given_name(name): values[name] for name in reads}
+            for error in errors:
+                error.add(feeds, values, slopes)
+            if progress:
+                progress(chunk.end, inputs.sample_count)
+        sums = {(group, error.precision): total for error in errors for group, total in error.sums.items()}
+        samples = inputs.sample_count
+        return inputs.ranking(
+            self.name,
+            lambda group, precision: sums[group.id, precision] / samples,
+            samples * (3.0 + len(inputs.candidates)),
+        )
+
+
+class _OutputErrors:
+    """Weighted squared errors of every group that allows a precision, summed over samples."""
+
+    def __init__(self, inputs: SensitivityInputs, emitter: Emitter, precision: Precision) -> None:
+        self.precision = precision
+        self._groups = tuple(group for group in inputs.groups if group.allows(precision))
+        self.sums = dict.fromkeys((group.id for group in self._groups), 0.0)
+        plan = PrecisionPlan.uniform(inputs.grouping.groups, precision, Precision.FP32)
+        self._session = inputs.runtime.load(emitter.reference(plan))
+
+    def add(self, feeds: Arrays, values: Arrays, slopes: Arrays) -> None:
+        """Add a batch; `values` and `slopes` hold every tensor that groups write."""
+        outputs = self._session.run(feeds)
+        for group in self._groups:
+            for name in group.writes:
+                change = slopes[name] * (outputs[name] - values[name])
+                self.sums[group.id] += float(np.sum(change**2, dtype=np.float64))
+
+
+def given_name(tensor: str) -> str:
+    """Name of the graph input that `apart` adds for a tensor that passes between groups."""
+    return f"{tensor}:given"
+
+
+def apart(graph: ir.Model, groups: Iterable[LayerGroup]) -> tuple[ir.Model, tuple[str, ...]]:
+    """A copy of `graph` in which groups do not see each other, and the tensors that it has to be given instead.
+
+    What a group reads from other nodes comes from the graph inputs `given_name`. The outputs are what the groups
+    write; what no group needs is gone.
+    """
+    clone = graph.clone()
+    nodes = {str(node.name): node for node in clone.graph}
+    values = {str(value.name): value for node in clone.graph for value in node.outputs}
+    given: dict[str, ir.Value] = {}
+    writes: dict[str, ir.Value] = {}
+    for group in groups:
+        own = {nodes[name] for name in group.nodes}
+        for node, index, value in _reads(own):
+            name = str(value.name)
+            if name not in given:
+                given[name] = ir.val(given_name(name), value.dtype or ir.DataType.FLOAT, value.shape)
+            node.replace_input_with(index, given[name])
+        writes.update((name, values[name]) for name in group.writes)
+    clone.graph.inputs.extend(given.values())
+    clone.graph.outputs.clear()
+    clone.graph.outputs.extend(writes.values())
+    passes.RemoveUnusedNodesPass()(clone)
+    return clone, tuple(given)
+
+
+def _reads(nodes: set[ir.Node]) -> Iterator[tuple[ir.Node, int, ir.Value]]:
+    """Node, input number and tensor of everything that `nodes` read from nodes outside."""
+    for node in nodes:
+        for index, value in enumerate(node.inputs):
+            if value is not None and value.producer() not in (None, *nodes):
+                yield node, index, value
+
+
+def _ranges_of(ranges: Ranges, given: Iterable[str]) -> Ranges:
+    """`ranges`, which also hold under the names in `apart`."""
+    again = {given_name(name): ranges.tensors[name] for name in given if name in ranges.tensors}
+    return replace(ranges, tensors={**ranges.tensors, **again})
