@@ -107,7 +107,8 @@ def _measure(job: Job, samples: int | None, threads: int) -> Row:
             "eval_samples": samples or real.eval_samples, "precisions": LADDERS[job.ladder].split(","),
             "sensitivity": job.metric, "search": job.search, "seed": job.seed, "target_accuracy": job.target,
             "bias_correction": job.refined, "exclusions": "none", "threads": threads, "device": DEVICE,
-            "sensitivity_samples": SENSITIVITY_SAMPLES, "trials": 2,
+            "sensitivity_samples": real.hessian_samples if job.metric == "hessian" else SENSITIVITY_SAMPLES,
+            "trials": 2,
         },
         "paper table",
     )  # fmt: skip

@@ -16,6 +16,7 @@ class RealModel:
     Attributes:
         eval_samples: Evaluation samples that a long table can afford.
         cost_samples: Enough of them to time an evaluation.
+        hessian_samples: Calibration samples for the Hessian, whose cost per sample differs most between networks.
         ladders: What is searched: INT8, FP8, and the paper's 16/8/4 bits for convolutions.
     """
 
@@ -25,6 +26,7 @@ class RealModel:
     eval: str
     eval_samples: int
     cost_samples: int
+    hessian_samples: int
     ladders: tuple[str, ...] = ("int8", "fp8", "16/8/4")
 
     @property
@@ -40,9 +42,9 @@ _MOBILENET = "imagenet/mobilenet_v1_075_224.onnx"
 MODELS = {
     model.name: model
     for model in (
-        RealModel("resnet20", "cifar10/resnet20.onnx", "cifar10-resnet:calib", "cifar10-resnet:test", 1000, 1000),
-        RealModel("resnet56", "cifar10/resnet56.onnx", "cifar10-resnet:calib", "cifar10-resnet:test", 500, 500),
-        RealModel("mobilenet", _MOBILENET, "imagenet-mobilenet:calib", "imagenet-mobilenet:test", 400, 100),
-        RealModel("minilm", _MINILM, "minilm-sts:calib", "minilm-sts:dev", 500, 100, ("int8", "fp8")),
+        RealModel("resnet20", "cifar10/resnet20.onnx", "cifar10-resnet:calib", "cifar10-resnet:test", 1000, 1000, 128),
+        RealModel("resnet56", "cifar10/resnet56.onnx", "cifar10-resnet:calib", "cifar10-resnet:test", 500, 500, 64),
+        RealModel("mobilenet", _MOBILENET, "imagenet-mobilenet:calib", "imagenet-mobilenet:test", 400, 100, 32),
+        RealModel("minilm", _MINILM, "minilm-sts:calib", "minilm-sts:dev", 500, 100, 32, ("int8", "fp8")),
     )
 }
