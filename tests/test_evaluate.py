@@ -18,9 +18,10 @@ from tests.sensitivity.examples import fix_batch
 from trt_mpq.dataset import Samples, open_samples
 from trt_mpq.dataset.samples import checked_samples
 from trt_mpq.errors import RunFolderError
-from trt_mpq.evaluate import CachedScore, PlanEvaluator, ScoreCache, Scorer
+from trt_mpq.evaluate import PlanEvaluator, Scorer
 from trt_mpq.metrics import PerSampleAccumulator, TaskMetric, metric_from_name
 from trt_mpq.metrics.correlation import spearman
+from trt_mpq.score_cache import CachedScore, ScoreCache
 from trt_mpq.types import Precision, PrecisionPlan, Score, TensorSpec
 from trt_mpq.user_metric import GatheringAccumulator
 
@@ -175,7 +176,7 @@ class Counting:
 
 @pytest.mark.parametrize(("kept_bytes", "reference_runs"), [(1 << 30, 1), (100, 3)])
 def test_fp32_outputs_are_computed_once_unless_they_are_large(monkeypatch, kept_bytes, reference_runs):
-    monkeypatch.setattr("trt_mpq.evaluate._KEPT_BYTES", kept_bytes)
+    monkeypatch.setattr("trt_mpq.evaluation_pass._KEPT_BYTES", kept_bytes)
     prepared = prepare(mlp())
     other = prepared.graph.clone()
     prepared.graph.graph.name, other.graph.name = "fp32", "other"
@@ -361,8 +362,14 @@ class FakeScorer:
     def __init__(self) -> None:
         self.scored: list[object] = []
 
-    def score(self, graph, progress=None) -> Score:
+    def begun(self) -> FakeScorer:
+        return self
+
+    def finished(self, scoring, graph, progress=None) -> FakeScorer:
         self.scored.append(graph)
+        return self
+
+    def result(self) -> Score:
         return Score(float(len(self.scored)), None, 10)
 
 

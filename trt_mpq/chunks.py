@@ -60,7 +60,7 @@ def chunks(samples: Samples, size: int) -> Iterator[Chunk]:
     A sample that is more rows than `size` is not divided.
     """
     fixed = fixed_batch(samples.inputs)
-    return (_chunk(batch, fixed) for batch in samples.batches(_samples_at_once(samples, size)))
+    return (_chunk(batch, fixed) for batch in samples.batches(samples_at_once(samples, size)))
 
 
 def chunks_by_length(samples: Samples, size: int) -> Iterator[Chunk]:
@@ -69,10 +69,11 @@ def chunks_by_length(samples: Samples, size: int) -> Iterator[Chunk]:
     The order is not that of the data, and what a sample looks like does not depend on `size`.
     """
     fixed = fixed_batch(samples.inputs)
-    return (_chunk(batch, fixed) for batch in samples.by_length(_samples_at_once(samples, size)))
+    return (_chunk(batch, fixed) for batch in samples.by_length(samples_at_once(samples, size)))
 
 
-def _samples_at_once(samples: Samples, size: int) -> int:
+def samples_at_once(samples: Samples, size: int) -> int:
+    """Samples in a full chunk of `size` rows, or of the rows that the model fixes."""
     return max(1, (fixed_batch(samples.inputs) or size) // samples.rows)
 
 
