@@ -173,7 +173,7 @@ def test_ranking_has_the_most_sensitive_on_top_with_the_longest_bar() -> None:
 
 def test_search_shows_the_path_and_the_choice() -> None:
     shown = invoke("search", "run")
-    assert "0.80001 ± 0.01 (first 400)" in shown
+    assert "~0.80001 ± 0.01, decided after 400 samples" in shown
     assert "chose 2 int8, 1 fp16: score 0.91416 ± 0.004, 0.0309 ms" in shown
 
 

@@ -105,6 +105,7 @@ class Samples:
             columns={name: PickedRows(column, rows) for name, column in self.columns.items()},
             labels=None if self.labels is None else self.labels[numbers],
             count=len(numbers),
+            content=hashlib.sha256(self.content.encode() + numbers.tobytes()).hexdigest(),
             padding=padding,
         )
 

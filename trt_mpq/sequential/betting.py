@@ -49,6 +49,11 @@ class BettingTest:
 
     def decide(self, plan: Numbers) -> bool | None:
         """What the first decisive sample says; None if there was none. `plan` is [n], in the order of drawing."""
+        decision = self.decision(plan)
+        return None if decision is None else decision[0]
+
+    def decision(self, plan: Numbers) -> tuple[bool, int] | None:
+        """The same, and after how many samples it was decided."""
         low, high = self.bounds
         scores, baseline = ((values - low) / (high - low) for values in (plan, self.baseline))
         required = len(baseline) * (self.required - low) / (high - low)
@@ -97,6 +102,6 @@ def _log_capital(differences: Numbers, mean: Numbers) -> Numbers:
     return np.cumsum(np.log1p(bets * (differences - mean)))
 
 
-def _first(keeps: NDArray[np.bool_], misses: NDArray[np.bool_]) -> bool | None:
+def _first(keeps: NDArray[np.bool_], misses: NDArray[np.bool_]) -> tuple[bool, int] | None:
     decided = np.flatnonzero(keeps | misses)
-    return bool(keeps[decided[0]]) if len(decided) else None
+    return (bool(keeps[decided[0]]), int(decided[0]) + 1) if len(decided) else None
