@@ -56,7 +56,7 @@ RANKING = Ranking("noise", 3, ("a", "b", "c"), {INT8: {"a": 0.5, "b": 1.0, "c": 
 WIDE = PrecisionPlan.of({"a": FP16, "b": FP16, "c": FP16})
 MIXED = WIDE.replace({"a": INT8, "c": INT8})
 CHOSEN = Evaluation(MIXED, Score(0.91416, 0.004, 5000), 0.0309, True, "to int8: 2 groups")
-EARLY = Evaluation(MIXED.replace({"b": INT8}), Score(0.80001, 0.01, 400), 0.0287, False, "uniform int8")
+EARLY = Evaluation(MIXED.replace({"b": INT8}), Score(0.80001, 0.01, 400), 0.0287, False, "uniform int8", complete=False)
 RESULT = SearchResult("bisection", (FP16, INT8), CHOSEN, (EARLY, CHOSEN))
 COMPARISON = Comparison(64, 0.1, 0.05, (OutputComparison("logits", 42.71, 0.999974, 0.164, True),))
 
