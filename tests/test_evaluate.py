@@ -23,6 +23,7 @@ from trt_mpq.metrics import PerSampleAccumulator, TaskMetric, metric_from_name
 from trt_mpq.metrics.correlation import spearman
 from trt_mpq.score_cache import CachedScore, ScoreCache
 from trt_mpq.sequential import Schedule, growing_portions
+from trt_mpq.stopping import paired_test, schedule_for
 from trt_mpq.types import Judgement, Precision, PrecisionPlan, Score, TensorSpec
 from trt_mpq.user_metric import GatheringAccumulator
 
@@ -468,6 +469,28 @@ def test_a_search_that_is_resumed_hears_the_judgement_again_though_the_plan_was_
     assert evaluator(PLAN).value >= 0.5
     assert judging()[0].judge(PLAN, asked) == first
     assert judging()[0].judge(PLAN, replace(asked, identity="new")).complete, "a known score needs no test"
+
+
+@pytest.mark.parametrize(("share", "keeps"), [(0.5, True), (1.5, False)])
+def test_pairs_of_sequences_are_judged_by_the_test_of_their_metric(path, share, keeps):
+    prepared = prepare(sentence_encoder())
+    gold = np.random.default_rng(2).normal(size=700)
+    metric = metric_from_name("spearman", has_labels=True, outputs=prepared.model.outputs, rows_per_sample=2)
+    plain = sentences(prepared, gold, 2, "mask")
+    embeddings = RUNTIME.load(prepared.graph).run(next(plain.uncut().batches(700)).feeds)["positions_mean"]
+    first, second = embeddings.reshape(700, 2, 5).transpose(1, 0, 2).astype(np.float64)
+    cosines = np.sum(first * second, axis=1) / np.linalg.norm(first, axis=1) / np.linalg.norm(second, axis=1)
+    samples = sentences(prepared, cosines + 0.2 * gold, 2, "mask")
+    schedule = schedule_for(metric, samples, 32, 0.999, 0)
+    scorer = Scorer(prepared.graph, RUNTIME, samples, metric, 32, schedule)
+    fp32 = scorer.finished(scorer.begun(), prepared.graph)
+    required = share * fp32.result().value
+    test = paired_test(metric, schedule, fp32.in_data_order, required, 0.999)
+    other = changed(prepared.graph)
+    evaluator = PlanEvaluator(lambda plan: other, scorer, ScoreCache(path, "c"))
+    judgement = evaluator.judge(PLAN, EarlyStop(test, required, "question"))
+    assert (judgement.feasible, judgement.complete, judgement.score.samples) == (keeps, False, 256)
+    assert judgement.score.value == pytest.approx(evaluator(PLAN).value, abs=4 * judgement.score.stderr)
 
 
 # Scoring plans.

@@ -51,7 +51,7 @@ class BootstrapTest:
         if n not in self.looks or differing < _LEAST_DIFFERING:
             return None
         estimate = self.estimate(plan)
-        margin = NormalDist().inv_cdf(1 - self.alpha / len(self.looks)) * (estimate.stderr or 0.0)
+        margin = -NormalDist().inv_cdf(self.alpha / len(self.looks)) * (estimate.stderr or 0.0)
         if abs(estimate.value - self.required) <= margin:
             return None
         return estimate.value > self.required
