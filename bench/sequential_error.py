@@ -20,7 +20,7 @@ from trt_mpq.sequential import BettingTest, BootstrapTest, Schedule, growing_por
 from trt_mpq.sequential.base import Numbers
 
 RUNS = 10_000
-BOOTSTRAP_RUNS = 300
+BOOTSTRAP_RUNS = 100
 GRID = (
     (1000, 0.99, 0.01), (1000, 0.99, 0.03), (1000, 0.99, 0.1), (1000, 0.999, 0.01), (1000, 0.999, 0.1),
     (5000, 0.99, 0.03), (5000, 0.999, 0.01),
