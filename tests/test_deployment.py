@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,11 +17,14 @@ from tests.fakes.fixtures import PretendGpu
 from tests.runs import Recorder, start, tiny_cnn, write_data
 from trt_mpq.cli import app
 from trt_mpq.dataset.arrays import load_npz
+from trt_mpq.deploy import candidates_of
 from trt_mpq.engine.values import BuildStatus
 from trt_mpq.errors import MissingDependencyError, RuntimeFailure
 from trt_mpq.report.data import Report, report_from_json
 from trt_mpq.report.device import shipped_text
-from trt_mpq.types import Precision
+from trt_mpq.types import Evaluation, Precision, PrecisionPlan, Score, SearchResult
+
+FP16, INT8 = Precision.FP16, Precision.INT8
 
 QUICK_TIMING = {"rounds": 4, "round_ms": 2.0, "warm_up_ms": 1.0}
 HERE = {"engine": QUICK_TIMING, "batch": 8}
@@ -33,6 +37,21 @@ class Searched:
 
     folder: Path
     files: dict[str, str]
+
+
+def test_runners_up_were_measured_on_every_sample() -> None:
+    """What a test decided from a part of the samples is an estimate, and no engine is shipped on an estimate."""
+    plans = [PrecisionPlan.of({"a": a, "b": b}) for a in (FP16, INT8) for b in (FP16, INT8)]
+    score = Score(0.9, 0.01, 100)
+    path = [
+        Evaluation(plan, score, ms, True, "step", complete=complete)
+        for plan, ms, complete in zip(plans, (4.0, 3.0, 2.0, 1.0), (True, True, False, True), strict=True)
+    ]
+    found = SearchResult("greedy", (FP16, INT8), path[-1], tuple(path))
+    uniform = SimpleNamespace(uniform={FP16: plans[0], INT8: plans[3]}.__getitem__)
+    searched = SimpleNamespace(result=found)
+    candidates = candidates_of(SimpleNamespace(network=uniform), searched)
+    assert [(name, plan) for name, plan, _ in candidates if name.startswith("candidate")] == [("candidate-2", plans[1])]
 
 
 def slow_device(path: Path) -> str:

@@ -18,10 +18,13 @@ from tests.sensitivity.examples import fix_batch
 from trt_mpq.dataset import Samples, open_samples
 from trt_mpq.dataset.samples import checked_samples
 from trt_mpq.errors import RunFolderError
-from trt_mpq.evaluate import CachedScore, PlanEvaluator, ScoreCache, Scorer
+from trt_mpq.evaluate import EarlyStop, PlanEvaluator, Scorer
 from trt_mpq.metrics import PerSampleAccumulator, TaskMetric, metric_from_name
 from trt_mpq.metrics.correlation import spearman
-from trt_mpq.types import Precision, PrecisionPlan, Score, TensorSpec
+from trt_mpq.score_cache import CachedScore, ScoreCache
+from trt_mpq.sequential import Schedule, growing_portions
+from trt_mpq.stopping import paired_test, schedule_for
+from trt_mpq.types import Judgement, Precision, PrecisionPlan, Score, TensorSpec
 from trt_mpq.user_metric import GatheringAccumulator
 
 INT8, FP8, FP16 = Precision.INT8, Precision.FP8, Precision.FP16
@@ -175,7 +178,7 @@ class Counting:
 
 @pytest.mark.parametrize(("kept_bytes", "reference_runs"), [(1 << 30, 1), (100, 3)])
 def test_fp32_outputs_are_computed_once_unless_they_are_large(monkeypatch, kept_bytes, reference_runs):
-    monkeypatch.setattr("trt_mpq.kept.KEPT_BYTES", kept_bytes)
+    monkeypatch.setattr("trt_mpq.evaluation_pass.KEPT_BYTES", kept_bytes)
     prepared = prepare(mlp())
     other = prepared.graph.clone()
     prepared.graph.graph.name, other.graph.name = "fp32", "other"
@@ -354,6 +357,142 @@ def test_minilm_on_sts_pairs(data_dir, monkeypatch):
     assert score.value == pytest.approx(STS_SPEARMAN, abs=2e-4)
 
 
+# Scoring in portions.
+
+
+def random_portions(count: int, multiple: int = 4) -> Schedule:
+    return growing_portions(count, 5, first=8, growth=0.5, multiple=multiple)
+
+
+def changed(graph: ir.Model, weight: str = "first") -> ir.Model:
+    other = graph.clone()
+    value = other.graph.initializers[weight]
+    value.const_value = ir.tensor(value.const_value.numpy() * np.float32(1.3), name=weight)
+    return other
+
+
+@pytest.mark.parametrize("trim", [None, "mask"])
+@pytest.mark.parametrize("metric", ["sqnr", "cosine", "spearman"])
+def test_the_order_of_drawing_does_not_change_a_score(metric, trim):
+    prepared = prepare(sentence_encoder())
+    samples = sentences(prepared, np.random.default_rng(2).normal(size=60), 2, trim)
+    named = metric_from_name(metric, has_labels=True, outputs=prepared.model.outputs, rows_per_sample=2)
+    other = changed(prepared.graph)
+    drawn, whole = (
+        Scorer(prepared.graph, RUNTIME, samples, named, 8, schedule).score(other)
+        for schedule in (random_portions(60), None)
+    )
+    assert drawn.value == pytest.approx(whole.value, rel=1e-6)
+    assert (drawn.samples, whole.samples) == (60, 60)
+
+
+def test_counts_are_exact_in_any_order_and_samples_keep_their_labels():
+    prepared = prepare(mlp())
+    values = normal(90, 32)
+    labels = RUNTIME.load(prepared.graph).run({"input": values})["output"].argmax(axis=1)
+    labels[:30] = (labels[:30] + 1) % 10
+    metric = metric_from_name("top1", has_labels=True, outputs=prepared.model.outputs)
+    schedule = random_portions(90)
+    scorer = Scorer(prepared.graph, RUNTIME, prepared.samples(values, labels), metric, 4, schedule)
+    scoring = scorer.finished(scorer.begun(), prepared.graph)
+    right = (np.arange(90) >= 30).astype(float)
+    assert scoring.result().value == right.mean()
+    np.testing.assert_array_equal(scoring.in_data_order, right)
+    np.testing.assert_array_equal(scoring.drawn, right[schedule.order])
+
+
+class Deciding:
+    """A test that says `verdict` as soon as it has seen `enough` samples, and keeps what it was shown."""
+
+    def __init__(self, enough: int, verdict: bool = True) -> None:
+        self.enough, self.verdict, self.seen = enough, verdict, []
+
+    def decide(self, plan: np.ndarray) -> bool | None:
+        self.seen.append(plan)
+        return self.verdict if len(plan) >= self.enough else None
+
+    def estimate(self, plan: np.ndarray) -> Score:
+        return Score(0.75, 0.01, len(plan))
+
+
+@pytest.fixture
+def judging(path):
+    """Makes an evaluator of the network with other weights on 40 samples, and what counts the samples it ran."""
+    prepared = prepare(mlp())
+    prepared.graph.graph.name, runtime = "fp32", Counting()
+    other = prepared.graph.clone()
+    other.graph.name = "other"
+    metric = metric_from_name("sqnr", has_labels=False, outputs=prepared.model.outputs)
+
+    def make() -> tuple[PlanEvaluator, Counting]:
+        scorer = Scorer(prepared.graph, runtime, prepared.samples(normal(40, 32)), metric, 4, random_portions(40))
+        return PlanEvaluator(lambda plan: other, scorer, ScoreCache(path, "c")), runtime
+
+    return make
+
+
+def test_a_judged_plan_runs_no_further_than_the_test_needs_and_goes_on_from_there(judging):
+    evaluator, runtime = judging()
+    test = Deciding(12)
+    judgement = evaluator.judge(PLAN, EarlyStop(test, 0.5, "question"))
+    assert judgement == Judgement(Score(0.75, 0.01, 12), True, complete=False)
+    assert [len(seen) for seen in test.seen] == [8, 12]
+    assert runtime.runs == {"fp32": 12, "other": 12}, "and FP32 no further than the plan"
+    assert evaluator(PLAN).samples == 40
+    assert runtime.runs == {"fp32": 40, "other": 40}, "no sample runs twice"
+
+
+def test_an_undecided_plan_is_measured_and_the_score_decides(judging):
+    evaluator, runtime = judging()
+    for required, feasible in ((0.5, True), (1.5, False)):
+        judgement = evaluator.judge(PLAN, EarlyStop(Deciding(41), required, "question"))
+        assert (judgement.score, judgement.feasible, judgement.complete) == (Score(1.0, 0.0, 40), feasible, True)
+    assert runtime.runs["other"] == 40
+
+
+def test_a_judgement_is_remembered_on_disk_for_its_question(judging):
+    asked = EarlyStop(Deciding(12, verdict=False), 0.5, "question")
+    first = judging()[0].judge(PLAN, asked)
+    evaluator, runtime = judging()
+    before = dict(runtime.runs)
+    assert evaluator.judge(PLAN, asked) == first
+    assert runtime.runs == before
+    assert evaluator.seconds(PLAN, asked) > 0 == evaluator.seconds(PLAN)
+    other = evaluator.judge(PLAN, EarlyStop(Deciding(18), 0.5, "other question"))
+    assert (other.score.samples, other.feasible) == (20, True)
+
+
+def test_a_search_that_is_resumed_hears_the_judgement_again_though_the_plan_was_measured_since(judging):
+    asked = EarlyStop(Deciding(12, verdict=False), 0.5, "question")
+    evaluator, _ = judging()
+    first = evaluator.judge(PLAN, asked)
+    assert evaluator(PLAN).value >= 0.5
+    assert judging()[0].judge(PLAN, asked) == first
+    assert judging()[0].judge(PLAN, replace(asked, identity="new")).complete, "a known score needs no test"
+
+
+@pytest.mark.parametrize(("share", "keeps"), [(0.5, True), (1.5, False)])
+def test_pairs_of_sequences_are_judged_by_the_test_of_their_metric(path, share, keeps):
+    prepared = prepare(sentence_encoder())
+    gold = np.random.default_rng(2).normal(size=700)
+    metric = metric_from_name("spearman", has_labels=True, outputs=prepared.model.outputs, rows_per_sample=2)
+    plain = sentences(prepared, gold, 2, "mask")
+    embeddings = RUNTIME.load(prepared.graph).run(next(plain.uncut().batches(700)).feeds)["positions_mean"]
+    first, second = embeddings.reshape(700, 2, 5).transpose(1, 0, 2).astype(np.float64)
+    cosines = np.sum(first * second, axis=1) / np.linalg.norm(first, axis=1) / np.linalg.norm(second, axis=1)
+    samples = sentences(prepared, cosines + 0.2 * gold, 2, "mask")
+    schedule = schedule_for(metric, samples, 32, 0.999, 0)
+    scorer = Scorer(prepared.graph, RUNTIME, samples, metric, 32, schedule)
+    fp32 = scorer.finished(scorer.begun(), prepared.graph)
+    required = share * fp32.result().value
+    test = paired_test(metric, schedule, fp32.in_data_order, required, 0.999)
+    other = changed(prepared.graph)
+    evaluator = PlanEvaluator(lambda plan: other, scorer, ScoreCache(path, "c"))
+    judgement = evaluator.judge(PLAN, EarlyStop(test, required, "question"))
+    assert (judgement.feasible, judgement.complete, judgement.score.samples) == (keeps, False, 256)
+    assert judgement.score.value == pytest.approx(evaluator(PLAN).value, abs=4 * judgement.score.stderr)
+
+
 # Scoring plans.
 
 
@@ -361,8 +500,14 @@ class FakeScorer:
     def __init__(self) -> None:
         self.scored: list[object] = []
 
-    def score(self, graph, progress=None) -> Score:
+    def begun(self) -> FakeScorer:
+        return self
+
+    def finished(self, scoring, graph, progress=None) -> FakeScorer:
         self.scored.append(graph)
+        return self
+
+    def result(self) -> Score:
         return Score(float(len(self.scored)), None, 10)
 
 

@@ -56,6 +56,7 @@ def test_the_folder_holds_a_file_per_stage(done):
         "manifest.json", "model.json", "model.onnx", "groups.json", "ranges.json", "corrections.npz",
         "sensitivity.json", "evaluations.jsonl", "search.json", "plan.json", "placement.txt", "reference.onnx",
         "typed.onnx", "delivery.json", "verification.json", "comparison.json", "report.json", "report.html",
+        "fp32.json", "fp32-samples.npy",
     }  # fmt: skip
     assert not [name for name in names if name.startswith(".")], "no temporary file stays"
 
@@ -259,9 +260,10 @@ def base(files, tmp_path_factory) -> Path:
         ({"target_accuracy": 0.97}, AFTER_SEARCH),
         ({"device": "a100"}, AFTER_SEARCH),
         ({"search": "greedy"}, AFTER_SEARCH),
-        ({"batch": 16}, {"hand-over"} | AFTER_SEARCH),
-        ({"eval_samples": 50}, {"hand-over"} | AFTER_SEARCH),
-        ({"metric": "top5"}, AFTER_SEARCH),
+        ({"confidence": 0.95}, AFTER_SEARCH),
+        ({"batch": 16}, {"score-fp32", "hand-over"} | AFTER_SEARCH),
+        ({"eval_samples": 50}, {"score-fp32", "hand-over"} | AFTER_SEARCH),
+        ({"metric": "top5"}, {"score-fp32"} | AFTER_SEARCH),
         ({"bias_correction": False}, AFTER_SEARCH),
         ({"seed": 1}, {"hand-over", "sensitivity"} | AFTER_SEARCH),
         ({"trials": 1}, {"sensitivity"} | AFTER_SEARCH),
@@ -322,6 +324,62 @@ def test_scores_are_shared_between_runs_that_ask_for_the_same(files, base, tmp_p
     known = (copy / "evaluations.jsonl").read_bytes()
     start(files, copy, search="uniform", target_accuracy=0.5, bias_correction=False).search()
     assert (copy / "evaluations.jsonl").read_bytes() == known
+
+
+# Stopping early.
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory) -> dict[str, str]:
+    return write_data(tmp_path_factory.mktemp("many"), tiny_cnn(), evaluation=1000)
+
+
+EARLY = {"precisions": "int8,int4", "target_accuracy": 0.9, "search": "greedy", "bias_correction": False}
+
+
+@pytest.fixture(scope="module")
+def early(many, tmp_path_factory) -> tuple[Path, Report, Recorder]:
+    """A finished run that decided some of its plans before their last sample."""
+    folder, observer = tmp_path_factory.mktemp("early") / "run", Recorder()
+    report = start(many, folder, observer, **EARLY).report()
+    assert report.search.decided_early > 0
+    return folder, report, observer
+
+
+def test_stopping_early_finds_the_plan_of_full_evaluations_for_less(many, early, tmp_path):
+    _, report, _ = early
+    full = start(many, tmp_path / "run", confidence=1, **EARLY).report()
+    assert (report.plan, report.accuracy) == (full.plan, full.accuracy)
+    assert report.search.full_equivalents < full.search.full_equivalents
+    assert [step.feasible for step in report.search.path] == [step.feasible for step in full.search.path]
+    assert all(step.complete and step.samples == 1000 for step in full.search.path)
+
+
+def test_what_is_shown_and_chosen_is_measured_on_every_sample(many, early):
+    folder, report, _ = early
+    data = np.load(many["eval"])
+    assert top1(folder / "reference.onnx", data["input"], data["labels"]) == report.accuracy.plan
+    assert report.accuracy.plan >= report.accuracy.target
+    whole = {step.plan for step in report.search.path if step.complete}
+    assert report.plan.digest in whole
+    assert all(step.complete for step in report.search.path if step.note.startswith("uniform"))
+    assert all(step.samples < 1000 for step in report.search.path if not step.complete)
+
+
+@pytest.mark.parametrize("share", [0.4, 0.6, 0.8])
+def test_an_interrupted_run_repeats_its_early_decisions(many, early, tmp_path, share):
+    _, report, whole = early
+    with pytest.raises(KeyboardInterrupt):
+        start(many, tmp_path / "run", Recorder(interrupt_at=int(share * len(whole.events))), **EARLY).report()
+    assert comparable(start(many, tmp_path / "run", **EARLY).report()) == comparable(report)
+
+
+def test_a_users_metric_is_never_stopped_early(many, tmp_path, monkeypatch):
+    (tmp_path / "whole_metric.py").write_text("def score(outputs, labels):\n    return 1.0\n", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    report = start(many, tmp_path / "run", metric="whole_metric:score", precisions="int8").report()
+    assert report.search.decided_early == 0
+    assert not (tmp_path / "run" / "fp32-samples.npy").exists()
 
 
 def test_the_stored_settings_hold_in_another_folder(files, tmp_path, monkeypatch):

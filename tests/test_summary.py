@@ -217,6 +217,18 @@ def test_costs_count_every_plan_tried_and_the_sensitivity():
     assert search.seconds == 1.5
 
 
+def test_a_plan_that_was_decided_early_counts_what_ran_and_is_no_figure():
+    found = findings(grouping_of({}), {"g0": INT8})
+    first, chosen = found.result.path
+    early = replace(first, score=Score(0.93, 0.02, 20), complete=False)
+    report = summarize(replace(found, result=replace(found.result, path=(early, chosen))))
+    assert report.search.full_equivalents == (20 + 50 + 100) / 50
+    assert (report.search.decided_early, report.search.confidence) == (1, 0.999)
+    assert [(step.samples, step.complete) for step in report.search.path] == [(20, False), (50, True)]
+    assert report.accuracy.fp16 is None, "an estimate is no measured baseline"
+    assert report.accuracy.plan == 0.9
+
+
 def test_sizes_follow_the_precisions_and_the_rest_is_fp16():
     report = summarize(findings(grouping_of({}, {}), {"g0": INT8, "g1": FP16}))
     rest = 1000 - 20

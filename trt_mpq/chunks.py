@@ -67,7 +67,7 @@ def chunks(samples: Samples, size: int) -> Iterator[Chunk]:
     A sample that is more rows than `size` is not divided.
     """
     fixed = fixed_batch(samples.inputs)
-    return (_chunk(batch, fixed) for batch in samples.batches(_samples_at_once(samples, size)))
+    return (_chunk(batch, fixed) for batch in samples.batches(samples_at_once(samples, size)))
 
 
 def chunks_by_length(samples: Samples, size: int, block: int | None = None) -> Iterator[Chunk]:
@@ -77,11 +77,12 @@ def chunks_by_length(samples: Samples, size: int, block: int | None = None) -> I
     across a multiple of `block` samples, unless the model fixes its batch dimension.
     """
     fixed = fixed_batch(samples.inputs)
-    batches = samples.by_length(_samples_at_once(samples, size), block=None if fixed else block)
+    batches = samples.by_length(samples_at_once(samples, size), block=None if fixed else block)
     return (_chunk(batch, fixed) for batch in batches)
 
 
-def _samples_at_once(samples: Samples, size: int) -> int:
+def samples_at_once(samples: Samples, size: int) -> int:
+    """Samples in a full chunk of `size` rows, or of the rows that the model fixes."""
     return max(1, (fixed_batch(samples.inputs) or size) // samples.rows)
 
 

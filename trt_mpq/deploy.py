@@ -111,8 +111,9 @@ def candidates_of(workshop: Workshop, searched: Searched) -> Iterator[tuple[str,
 
 
 def _runners_up(path: tuple[Evaluation, ...], excluding: set[PrecisionPlan]) -> list[PrecisionPlan]:
-    """The fastest feasible plans of the search beside those `excluding`."""
-    others = {t.plan: t for t in path if t.feasible and t.plan.deployable and t.plan not in excluding}
+    """The fastest plans beside those `excluding` that keep the target on every sample: an estimate ships nothing."""
+    measured = [tried for tried in path if tried.complete and tried.feasible]
+    others = {t.plan: t for t in measured if t.plan.deployable and t.plan not in excluding}
     return sorted(others, key=lambda plan: others[plan].latency_ms)[:RUNNERS_UP]
 
 

@@ -2,97 +2,80 @@
 
 from __future__ import annotations
 
-import json
-import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from itertools import repeat
 from pathlib import Path
-from typing import IO
 
+import numpy as np
 import onnx_ir as ir
+from numpy.typing import NDArray
 
-from trt_mpq.chunks import Chunk, chunks_by_length
 from trt_mpq.dataset import Samples
-from trt_mpq.errors import RunFolderError
-from trt_mpq.kept import Kept
-from trt_mpq.metrics import TaskMetric
+from trt_mpq.evaluation_pass import EvaluationPass
+from trt_mpq.metrics import Scores, TaskMetric
 from trt_mpq.observer import Progress
-from trt_mpq.runtime.base import Arrays, Runtime, Session, size_of
-from trt_mpq.storage import cannot_write
-from trt_mpq.types import Precision, PrecisionPlan, Score
+from trt_mpq.runtime.base import Runtime, Session
+from trt_mpq.score_cache import CachedScore, ScoreCache
+from trt_mpq.sequential import PairedTest, Schedule, data_order
+from trt_mpq.types import Judgement, Precision, PrecisionPlan, Score
 
 Stage = AbstractContextManager["Progress | None"]
 """Entered while a score is measured; may give something that wants to know how far it is."""
 
 
-@dataclass(frozen=True)
-class CachedScore:
-    """A score and what it cost."""
-
-    score: Score
-    seconds: float
-
-
-class ScoreCache:
-    """An append-only file of scores; a line cut short by a kill is ignored.
-
-    Args:
-        path: The file; created on the first score.
-        context: Digest of everything but the plan that a score depends on.
-    """
-
-    def __init__(self, path: Path, context: str) -> None:
-        self._path, self._context = path, context
-        self._scores = dict(self._read())
-
-    def get(self, plan: str) -> CachedScore | None:
-        """The score remembered under `plan`, if it was ever measured in this context."""
-        return self._scores.get(plan)
-
-    def remember(self, plan: str, measure: Callable[[], Score]) -> CachedScore:
-        """The score of `plan`, measured and timed now unless it is known; raises RunFolderError."""
-        if plan not in self._scores:
-            started = time.perf_counter()
-            score = measure()
-            self.put(plan, CachedScore(score, time.perf_counter() - started))
-        return self._scores[plan]
-
-    def put(self, plan: str, cached: CachedScore) -> None:
-        """Remember a score, on disk too; raises RunFolderError if that fails."""
-        score = cached.score
-        line = [self._context, plan, score.value, score.stderr, score.samples, round(cached.seconds, 4)]
-        try:
-            with self._path.open("a+b") as file:
-                file.write(b"" if _ends_a_line(file) else b"\n")
-                file.write(json.dumps(line).encode() + b"\n")
-        except OSError as error:
-            raise RunFolderError(cannot_write(self._path, error)) from error
-        self._scores[plan] = cached
-
-    def _read(self) -> Iterator[tuple[str, CachedScore]]:
-        if not self._path.exists():
-            return
-        for line in self._path.read_bytes().splitlines():
-            try:
-                context, plan, value, stderr, samples, seconds = json.loads(line)
-            except (ValueError, TypeError):  # the line a kill cut short
-                continue
-            if context == self._context:
-                yield plan, CachedScore(Score(value, stderr, samples), seconds)
-
-
-def _ends_a_line(file: IO[bytes]) -> bool:
-    if file.seek(0, os.SEEK_END) == 0:
-        return True
-    file.seek(-1, os.SEEK_END)
-    return file.read(1) == b"\n"
-
-
 def _unobserved() -> Stage:
     return nullcontext(None)
+
+
+class Scoring:
+    """One graph on its way through the evaluation data.
+
+    Args:
+        data: The data.
+        metric: Task metric.
+    """
+
+    def __init__(self, data: EvaluationPass, metric: TaskMetric) -> None:
+        self._data, self._accumulator = data, metric.accumulator()
+        self._positions: list[NDArray[np.intp]] = []
+        self._samples = 0
+
+    def advance(self, session: Session, end: int, progress: Progress | None = None) -> None:
+        """Run the samples that are still missing among the first `end` through `session`.
+
+        Raises:
+            RuntimeFailure: The graph does not run.
+            MetricError: The outputs cannot be scored.
+        """
+        for step in self._data.steps(self._samples, end):
+            self._accumulator.add(step.chunk.run(session), step.chunk.batch.labels, step.reference)
+            self._positions.append(step.positions)
+            if progress:
+                progress(step.end, self._data.samples.count)
+        self._samples = end
+
+    @property
+    def drawn(self) -> Scores | None:
+        """What the metric keeps of the samples run so far, in the order of drawing; None if it keeps nothing."""
+        return self._sorted_by(np.concatenate(self._positions))
+
+    @property
+    def in_data_order(self) -> Scores | None:
+        """The same in the order of the data."""
+        return self._sorted_by(self._numbers_in_data())
+
+    def result(self) -> Score:
+        """The score of the samples run so far; sums are in the order of the data, whatever that of drawing."""
+        return self._accumulator.result(np.argsort(self._numbers_in_data()))
+
+    def _numbers_in_data(self) -> NDArray[np.intp]:
+        return self._data.schedule.in_data(np.concatenate(self._positions))
+
+    def _sorted_by(self, keys: NDArray[np.intp]) -> Scores | None:
+        kept = self._accumulator.numbers
+        return None if kept is None else kept[np.argsort(keys)]
 
 
 class Scorer:
@@ -104,13 +87,27 @@ class Scorer:
         samples: Evaluation data.
         metric: Task metric.
         batch: Rows of the model's batch per run, at most.
+        schedule: Order and portions in which samples run; None for all at once, in the order of the data.
     """
 
-    def __init__(self, fp32: ir.Model, runtime: Runtime, samples: Samples, metric: TaskMetric, batch: int) -> None:
-        self._runtime, self._metric = runtime, metric
-        self._uncut = _Pass(fp32, runtime, samples.uncut(), batch)
-        in_place = samples.padding is None or metric.in_order
-        self._cut = self._uncut if in_place else _Pass(fp32, runtime, samples, batch)
+    def __init__(
+        self,
+        fp32: ir.Model,
+        runtime: Runtime,
+        samples: Samples,
+        metric: TaskMetric,
+        batch: int,
+        schedule: Schedule | None = None,
+    ) -> None:
+        self.metric, self.schedule = metric, schedule or data_order(samples.count)
+        self._runtime = runtime
+        self._count = samples.count
+
+        def passing(data: Samples) -> EvaluationPass:
+            return EvaluationPass(fp32, runtime, data, batch, self.schedule, metric.needs_reference)
+
+        self._uncut = passing(samples.uncut())
+        self._cut = self._uncut if samples.padding is None or metric.in_order else passing(samples)
 
     def score(self, graph: ir.Model | Path, progress: Progress | None = None) -> Score:
         """Run every sample through `graph`, cut to its length where the data tells it and the metric allows it.
@@ -119,41 +116,54 @@ class Scorer:
             RuntimeFailure: The graph does not run.
             MetricError: The outputs cannot be scored.
         """
-        return self._score(self._runtime.load(graph), self._cut, progress)
+        return self.finished(self.begun(), graph, progress).result()
 
     def score_session(self, session: Session, progress: Progress | None = None) -> Score:
         """Run every sample, uncut, through a graph or engine that is loaded; raises RuntimeFailure or MetricError.
 
         An engine is built for the length that the data has: shorter samples may be outside its profile.
         """
-        return self._score(session, self._uncut, progress)
+        scoring = Scoring(self._uncut, self.metric)
+        scoring.advance(session, self._count, progress)
+        return scoring.result()
 
-    def _score(self, session: Session, data: _Pass, progress: Progress | None) -> Score:
-        references = iter(data.references) if self._metric.needs_reference else repeat(None)
-        accumulator = self._metric.accumulator()
-        # References first: their generator is then run to its end, where it keeps them.
-        for reference, chunk in zip(references, data.chunks(), strict=False):
-            accumulator.add(chunk.run(session), chunk.batch.labels, reference)
-            if progress:
-                progress(chunk.end, data.samples.count)
-        return accumulator.result()
+    def begun(self) -> Scoring:
+        """A graph about to run through the data, for `finished` or `decided`."""
+        return Scoring(self._cut, self.metric)
+
+    def finished(self, scoring: Scoring, graph: ir.Model | Path, progress: Progress | None = None) -> Scoring:
+        """`scoring` of `graph` with every sample that was still missing; raises as `score` does."""
+        scoring.advance(self._runtime.load(graph), self._count, progress)
+        return scoring
+
+    def decided(
+        self, scoring: Scoring, graph: ir.Model, test: PairedTest, progress: Progress | None = None
+    ) -> Judgement | None:
+        """Run `graph` portion by portion until `test` decides; None if all samples had to run; raises as `score`."""
+        session = self._runtime.load(graph)
+        for end in self.schedule.looks:
+            scoring.advance(session, end, progress)
+            numbers = scoring.drawn
+            verdict = None if numbers is None else test.decide(numbers)
+            if numbers is not None and verdict is not None:
+                return Judgement(test.estimate(numbers), verdict, complete=False)
+        scoring.advance(session, self._count, progress)
+        return None
 
 
-class _Pass:
-    """The evaluation data in one order and length, and the FP32 outputs of every chunk of it."""
+@dataclass(frozen=True)
+class EarlyStop:
+    """When an evaluation may end before its last sample.
 
-    def __init__(self, fp32: ir.Model, runtime: Runtime, samples: Samples, batch: int) -> None:
-        self.samples = samples
-        self._fp32, self._runtime, self._batch = fp32, runtime, batch
-        self.references = Kept(self._references, size_of)
+    Attributes:
+        test: Decides whether a plan keeps `required`.
+        required: Lowest acceptable score, absolute.
+        identity: Digest of everything that the test decides by, beside what the plan scores on each sample.
+    """
 
-    def chunks(self) -> Iterator[Chunk]:
-        """The data; cut where it tells lengths."""
-        return chunks_by_length(self.samples, self._batch)
-
-    def _references(self) -> Iterator[Arrays]:
-        session = self._runtime.load(self._fp32)
-        return (chunk.run(session) for chunk in self.chunks())
+    test: PairedTest
+    required: float
+    identity: str
 
 
 class PlanEvaluator:
@@ -175,19 +185,50 @@ class PlanEvaluator:
         corrected: frozenset[Precision] = frozenset(),
     ) -> None:
         self._reference, self._scorer, self._cache, self._corrected = reference, scorer, cache, corrected
+        self._begun: dict[str, Scoring] = {}
 
     def __call__(self, plan: PrecisionPlan) -> Score:
         """The score of `plan` on the whole evaluation set."""
         return self.timed(plan).score
 
     def timed(self, plan: PrecisionPlan, stage: Callable[[], Stage] = _unobserved) -> CachedScore:
-        """The score of `plan` and the seconds its evaluation took when it was done; `stage` is entered to do it."""
+        """The score of `plan` on the whole evaluation set and what it cost; `stage` is entered to measure it.
+
+        Samples that `judge` has run in this process are not run again.
+        """
+        key = self._key(plan)
 
         def measure() -> Score:
             with stage() as progress:
-                return self._scorer.score(self._reference(plan), progress)
+                begun = self._begun.pop(key, None) or self._scorer.begun()
+                return self._scorer.finished(begun, self._reference(plan), progress).result()
 
-        return self._cache.remember(self._key(plan), measure)
+        return self._cache.remember(key, measure)
+
+    def judge(self, plan: PrecisionPlan, stop: EarlyStop) -> Judgement:
+        """Whether `plan` keeps what `stop` requires, told from as many samples as its test needs."""
+        key = self._key(plan)
+        # What a test said before comes first, so that a search that is resumed hears what it heard the first time.
+        known = self._cache.get(f"{key} {stop.identity}") or self._cache.get(key) or self._decided(plan, stop)
+        keeps, score = known.keeps_target, known.score
+        return Judgement(score, score.value >= stop.required if keeps is None else keeps, complete=keeps is None)
+
+    def seconds(self, plan: PrecisionPlan, stop: EarlyStop | None = None) -> float:
+        """How long everything took that was ever run for `plan`, or for its judgement by `stop`."""
+        key = self._key(plan)
+        return self._cache.seconds(key, *([f"{key} {stop.identity}"] if stop else []))
+
+    def _decided(self, plan: PrecisionPlan, stop: EarlyStop) -> CachedScore:
+        started, key, scoring = time.perf_counter(), self._key(plan), self._scorer.begun()
+        judged = self._scorer.decided(scoring, self._reference(plan), stop.test)
+        if judged is None:
+            whole = CachedScore(scoring.result(), time.perf_counter() - started)
+            self._cache.put(key, whole)
+            return whole
+        self._begun[key] = scoring
+        early = CachedScore(judged.score, time.perf_counter() - started, judged.feasible)
+        self._cache.put(f"{key} {stop.identity}", early)
+        return early
 
     def _key(self, plan: PrecisionPlan) -> str:
         return " ".join([plan.digest, *(p.value for p in plan.counts() if p in self._corrected)])

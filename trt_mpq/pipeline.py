@@ -20,7 +20,7 @@ from trt_mpq.emit import BiasCorrections
 from trt_mpq.emit.deliver import FLAVOUR_FILES, Delivery, deliver
 from trt_mpq.engine.values import Deployment
 from trt_mpq.errors import RunFolderError
-from trt_mpq.evaluate import PlanEvaluator, ScoreCache, Scorer
+from trt_mpq.evaluate import PlanEvaluator, Scorer
 from trt_mpq.groups import groups_from_model
 from trt_mpq.handover import NETWORK, SAMPLES, SEARCHED, CalibratedNetwork, Searched, write_network
 from trt_mpq.inputs import Choices, Data, environment
@@ -36,6 +36,7 @@ from trt_mpq.refine.recovery import bias_correction_record, worth_keeping
 from trt_mpq.refine.storage import corrections_from_file, save_corrections
 from trt_mpq.report.data import RefinementRecord, Report, report_to_json
 from trt_mpq.report.html import render_html
+from trt_mpq.scores import RunScores
 from trt_mpq.search import Problem
 from trt_mpq.search.ladders import ladders_of, merged
 from trt_mpq.sensitivity.agreement import Sensitivities
@@ -47,7 +48,6 @@ from trt_mpq.summary import Findings, summarize
 from trt_mpq.types import Comparison, Grouping, Model, Precision, PrecisionPlan, Ranges, Ranking, Score, SearchResult
 from trt_mpq.verification import delivered_scores, require_equal
 
-SCORES = "evaluations.jsonl"
 COMPARED_SAMPLES = 64
 """Samples that Polygraphy compares; the task score covers the whole evaluation set."""
 
@@ -228,13 +228,13 @@ class Run:
     def _refinements_of(self, precision: Precision) -> Iterator[RefinementRecord]:
         for change in self._subject.changes:
             before, after = (
-                self._uniform_score(precision, state.lacks or "as calibrated", self._calibrated(state))
+                self._scores.uniform(precision, state.lacks or "as calibrated", self._calibrated(state))
                 for state in (change.before, change.after)
             )
             yield change.record(precision, before, after)
         if self.settings.bias_correction:
-            before = self._uniform_score(precision, "as calibrated", self._network)
-            after = self._uniform_score(precision, "with bias correction", self._network, self._corrections)
+            before = self._scores.uniform(precision, "as calibrated", self._network)
+            after = self._scores.uniform(precision, "with bias correction", self._network, self._corrections)
             yield bias_correction_record(precision, before, after, self._corrections)
 
     @cached_property
@@ -245,42 +245,28 @@ class Run:
     # Scores and latencies.
 
     @cached_property
+    def _scores(self) -> RunScores:
+        return RunScores(self.settings, self._choices, self._subject, self._keys, self._stages, self.observer)
+
+    @property
     def scorer(self) -> Scorer:
         """Scores graphs on the evaluation data; fidelity metrics compare with the original model."""
-        return Scorer(
-            self._subject.original, self._choices.runtime, self._data.evaluation, self._data.metric, self._data.batch
-        )
+        return self._scores.scorer
 
-    @cached_property
+    @property
     def fp32(self) -> Score:
         """Score of the original model."""
-
-        def measure() -> Score:
-            with self.observer.stage("Scoring FP32") as progress:
-                return self.scorer.score(self._subject.original, progress)
-
-        return ScoreCache(self._stages.path(SCORES), self._keys.fp32_score).remember("fp32", measure).score
+        return self._scores.fp32
 
     @property
     def required(self) -> float:
         """The least score a plan must have."""
-        return self.settings.target_accuracy * self.fp32.value
-
-    def _evaluator(self, network: Network, corrections: BiasCorrections) -> PlanEvaluator:
-        cache = ScoreCache(self._stages.path(SCORES), self._keys.scores(network.model))
-        corrected = frozenset(precision for _, precision in corrections)
-        return PlanEvaluator(network.emitter(corrections).reference, self.scorer, cache, corrected)
-
-    def _uniform_score(
-        self, precision: Precision, state: str, network: Network, corrections: BiasCorrections | None = None
-    ) -> float:
-        evaluate, plan = self._evaluator(network, corrections or {}), network.uniform(precision)
-        return evaluate.timed(plan, lambda: self.observer.stage(f"Scoring uniform {precision} {state}")).score.value
+        return self._scores.required
 
     @cached_property
     def _evaluate(self) -> PlanEvaluator:
         """Scores the plans of the search."""
-        return self._evaluator(self._network, self._kept)
+        return self._scores.evaluator(self._network, self._kept)
 
     @cached_property
     def _latency(self) -> Latency:
@@ -299,11 +285,12 @@ class Run:
     @cached_property
     def _result(self) -> SearchResult:
         required = self.required  # first of all scores: a metric that does not work fails here
+        judge = self._scores.judge(self._evaluate)
         problems = [
             Problem(
                 groups=self.grouping.groups, ladder=ladder, refuge=self.grouping.refuge, ranking=self._rankings.first,
                 evaluate=self._evaluate, latency=self._latency.plan_ms, required=required,
-                notify=self.observer.evaluated,
+                notify=self.observer.evaluated, judge=judge,
             )
             for ladder in ladders_of(self.settings.precisions, self.settings.mix_formats)
         ]  # fmt: skip
@@ -391,5 +378,5 @@ class Run:
         )
 
     def _search_seconds(self) -> float:
-        evaluations = sum(self._evaluate.timed(tried.plan).seconds for tried in self._result.path)
+        evaluations = sum(self._scores.seconds(self._evaluate, tried.plan) for tried in self._result.path)
         return self.folder.seconds("sensitivity") + evaluations

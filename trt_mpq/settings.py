@@ -36,6 +36,9 @@ class Settings(BaseModel):
     """Task metric, or `module:function`."""
     target_accuracy: Annotated[float, Field(gt=0, le=1)] = 0.99
     """Least share of the FP32 score that the plan must keep."""
+    confidence: Annotated[float, Field(gt=0.5, le=1)] = 0.999
+    """How sure a search must be of a plan to stop its evaluation early; 1 runs every plan on every sample, as the
+    chosen one always is."""
     precisions: tuple[Precision, ...] = (Precision.FP16, Precision.INT8)
     """Ladder of precisions to search, in any order, also as "fp16,int8". Its top is BF16 where that is named without
     FP16, else FP16; BF16 beside FP16 is where groups run that overflow FP16, named or not."""

@@ -105,7 +105,7 @@ def _fp32_plan(found: Findings) -> PrecisionPlan:
 
 
 def _accuracy(found: Findings) -> data.AccuracyFigures:
-    scores = {evaluation.plan: evaluation.score.value for evaluation in found.result.path}
+    scores = {tried.plan: tried.score.value for tried in found.result.path if tried.complete}
     uniform = {p: scores.get(plan) for p, plan in _uniform_plans(found).items()}
     chosen = found.result.chosen.score
     return data.AccuracyFigures(
@@ -169,9 +169,11 @@ def _search(found: Findings) -> data.SearchRecord:
                 feasible=e.feasible,
                 counts=e.plan.counts(),
                 plan=e.plan.digest,
+                complete=e.complete,
             )
             for e in path
         ),
+        confidence=found.settings.confidence,
     )
 
 

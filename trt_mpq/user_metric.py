@@ -20,7 +20,7 @@ UserFunction = Callable[[Arrays, Array | None], Any]
 class GatheringAccumulator:
     """Keeps all outputs, because the user's function sees them together."""
 
-    scores = None
+    numbers = None
 
     def __init__(self, name: str, function: UserFunction) -> None:
         self._name = name
@@ -34,8 +34,11 @@ class GatheringAccumulator:
         if labels is not None:
             self._labels.append(labels)
 
-    def result(self) -> Score:
-        """Call the user's function; raises MetricError if it raises or returns no score."""
+    def result(self, order: NDArray[np.intp] | None = None) -> Score:
+        """Call the user's function; raises MetricError if it raises or returns no score.
+
+        `order` is not used: the user's function sees the samples as they were added, in the order of the data.
+        """
         if not self._outputs:
             raise MetricError(f"metric {self._name} has no sample to score: provide evaluation data")
         outputs = {name: np.concatenate([part[name] for part in self._outputs]) for name in self._outputs[0]}

@@ -62,7 +62,7 @@ SENSITIVITIES = Sensitivities((RANKING, OTHER), AGREEMENT)
 WIDE = PrecisionPlan.of({"a": FP16, "b": FP16, "c": FP16})
 MIXED = WIDE.replace({"a": INT8, "c": INT8})
 CHOSEN = Evaluation(MIXED, Score(0.91416, 0.004, 5000), 0.0309, True, "to int8: 2 groups")
-EARLY = Evaluation(MIXED.replace({"b": INT8}), Score(0.80001, 0.01, 400), 0.0287, False, "uniform int8")
+EARLY = Evaluation(MIXED.replace({"b": INT8}), Score(0.80001, 0.01, 400), 0.0287, False, "uniform int8", complete=False)
 RESULT = SearchResult("bisection", (FP16, INT8), CHOSEN, (EARLY, CHOSEN))
 COMPARISON = Comparison(64, 0.1, 0.05, (OutputComparison("logits", 42.71, 0.999974, 0.164, True),))
 
@@ -195,7 +195,7 @@ def test_a_single_metric_is_not_compared() -> None:
 
 def test_search_shows_the_path_and_the_choice() -> None:
     shown = invoke("search", "run")
-    assert "0.80001 ± 0.01 (first 400)" in shown
+    assert "~0.80001 ± 0.01, decided after 400 samples" in shown
     assert "chose 2 int8, 1 fp16: score 0.91416 ± 0.004, 0.0309 ms" in shown
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from trt_mpq.cli.output import Output, evaluation_text
@@ -22,6 +24,11 @@ def work(output: Output) -> None:
 
 def test_a_plan_is_one_line() -> None:
     assert evaluation_text(TRIED) == "2 int8, 1 fp16 → 0.91416 ✓ 0.0309 ms"
+
+
+def test_a_plan_that_was_decided_early_says_so() -> None:
+    early = replace(TRIED, complete=False)
+    assert evaluation_text(early) == "2 int8, 1 fp16 → ~0.91416 (after 5,000 samples) ✓ 0.0309 ms"
 
 
 def test_without_a_terminal_everything_is_a_plain_line(capsys: pytest.CaptureFixture[str]) -> None:

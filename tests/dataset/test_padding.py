@@ -96,6 +96,30 @@ def test_labels_per_position_are_cut_too() -> None:
     assert all(batch.labels.shape[1] == 2 for batch in spans.by_length(2))
 
 
+@given(
+    count=st.integers(1, 20), rows=st.integers(1, 3), size=st.integers(1, 6), trim=st.sampled_from([None, "mask"]),
+    seed=st.integers(0, 99),
+)  # fmt: skip
+def test_selected_samples_are_those_of_the_data_in_the_order_asked_for(
+    count: int, rows: int, size: int, trim: str | None, seed: int
+) -> None:
+    data = padded(count, rows, np.arange(count), trim)
+    numbers = np.random.default_rng(seed).permutation(count)[: max(1, count // 2)]
+    alone = {batch.numbers[0]: batch for batch in data.by_length(1)}
+    selected = data.select(numbers)
+    assert selected.count == len(numbers)
+    seen: list[int] = []
+    for batch in selected.by_length(size):
+        for i, own in enumerate(batch.numbers):
+            expected = alone[numbers[own]]
+            assert batch.labels[i] == numbers[own] == expected.labels[0]
+            for name, array in batch.feeds.items():
+                np.testing.assert_array_equal(array[i * rows : (i + 1) * rows], expected.feeds[name])
+            seen.append(own)
+    assert sorted(seen) == list(range(len(numbers)))
+    assert selected.fingerprint not in (data.fingerprint, data.take(len(numbers)).fingerprint)
+
+
 def test_single_rows_have_no_labels_but_the_same_content() -> None:
     pairs = padded(4, 2, np.arange(4))
     single = pairs.single_rows()

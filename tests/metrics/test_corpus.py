@@ -35,5 +35,5 @@ def test_batches_are_put_together() -> None:
     accumulator = CorpusAccumulator("x", lambda outputs, labels: outputs["y"], ratio, lambda sums: None)
     accumulator.add({"y": np.array([[1.0, 1.0]])}, None, None)
     accumulator.add({"y": np.array([[0.0, 1.0], [0.0, 2.0]])}, None, None)
-    assert accumulator.scores is None
+    assert accumulator.numbers.tolist() == [[1, 1], [0, 1], [0, 2]]
     assert (accumulator.result().value, accumulator.result().samples) == (0.25, 3)

@@ -219,8 +219,8 @@ def test_result_does_not_depend_on_the_batches(name: str, cuts: list[int]) -> No
         accumulator.add({"logits": outputs[rows]}, labels[rows], {"logits": reference[rows]})
     whole = evaluate(metric, {"logits": outputs}, labels, {"logits": reference})
     assert accumulator.result() == whole
-    assert accumulator.scores is not None
-    assert accumulator.scores.shape == (20,)
+    assert accumulator.numbers is not None
+    assert accumulator.numbers.shape == (20,)
 
 
 @pytest.mark.parametrize("name", METRIC_NAMES)
@@ -331,7 +331,7 @@ def user_score(name: str, labels: np.ndarray | None = None) -> Score:
     values = logits()
     for rows in (slice(0, 7), slice(7, 20)):
         accumulator.add({"logits": values[rows]}, None if labels is None else labels[rows], None)
-    assert accumulator.scores is None
+    assert accumulator.numbers is None
     return accumulator.result()
 
 

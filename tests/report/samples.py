@@ -66,7 +66,7 @@ def sample_report(
         size_bytes=SizeFigures(
             4 * weights, 2 * weights, sum(r.weight_bytes for r in rows), {p: weights * p.bits // 8 for p in narrow}
         ),
-        search=SearchRecord("greedy", "noise", len(path), 0.61 * len(path), 38.4, tuple(ladder), path),
+        search=SearchRecord("greedy", "noise", len(path), 0.61 * len(path), 38.4, tuple(ladder), path, 0.999),
         plan=PlanRecord(plan.counts(), plan.as_dict(), plan.digest, all(p.deployable for p in plan.counts())),
         groups=groups,
         group_rows=rows,
@@ -146,6 +146,7 @@ def _path(
                 value >= target,
                 {FP16: len(groups) - round(t * len(groups)), narrow[-1]: round(t * len(groups))},
                 f"{i:016x}",
+                complete=False,
             )
         )
     steps.append(SearchStep("chosen", score, 0.004, 5000, latency, True, plan.counts(), plan.digest))

@@ -140,6 +140,10 @@ def test_search_chart_marks_feasible_steps() -> None:
     chosen_or_step = [s for s in report.search.path if not s.note.startswith("uniform")]
     assert len(steps) == len(report.search.path) - uniform
     assert ["feasible" in (c.get("class") or "") for c in steps] == [s.feasible for s in chosen_or_step]
+    assert ["estimated" in (c.get("class") or "") for c in steps] == [not s.complete for s in chosen_or_step]
+    for circle, step in zip(steps, chosen_or_step, strict=True):
+        tip = circle.get("data-tip") or ""
+        assert ("target: decided after 1,600 samples" in tip) == ("top1 about " in tip) == (not step.complete)
 
 
 lows = st.floats(-1e6, 1e6)

@@ -311,7 +311,7 @@ def test_reference_scores_of_engines() -> None:
     seen = replace(step, plan=candidates["candidate-3"].plan.digest, score=0.91)
     scored = replace(report, search=replace(report.search, path=(seen,)))
     assert verdict.reference_score(scored, candidates["candidate-3"]) == 0.91
-    early = replace(report, search=replace(report.search, path=(replace(seen, samples=100),)))
+    early = replace(report, search=replace(report.search, path=(replace(seen, samples=100, complete=False),)))
     assert verdict.reference_score(early, candidates["candidate-3"]) is None
 
 

@@ -122,3 +122,9 @@ def test_printable_text_holds_no_control_characters(text: str) -> None:
     assert len(clean) == len(text)
     assert wording.printable(clean) == clean
     assert not set(clean) & {"\x1b", "\x00", "\r", "\u202e", "\x9b"}
+
+
+def test_the_cost_of_a_search_says_how_many_plans_were_decided_early() -> None:
+    report = sample_report(20)
+    assert "11 plans tried (9 decided early at 99.9 % confidence), 6.71 passes over" in wording.search_cost(report)
+    assert "1 plan tried, 1.00 passes" in wording.search_cost(uniform_report())

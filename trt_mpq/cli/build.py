@@ -23,6 +23,7 @@ def build(
     batch: options.Batch = None,
     sensitivity: options.Sensitivity = None,
     search: options.Search = None,
+    confidence: options.Confidence = None,
     sensitivity_samples: options.SensitivitySamples = None,
     trials: options.Trials = None,
     noise_amplitude: options.NoiseAmplitude = None,

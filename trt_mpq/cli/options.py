@@ -51,6 +51,14 @@ TargetAccuracy = Annotated[
     float | None,
     _setting("Goal", "--target-accuracy", "Share of the FP32 score to keep, up to 1 (default: 0.99)."),
 ]
+Confidence = Annotated[
+    float | None,
+    _setting(
+        "Search",
+        "--confidence",
+        "Stop evaluating a plan as soon as a test is so sure; 1 runs every sample (default: 0.999).",
+    ),
+]
 Precisions = Annotated[
     str | None,
     _setting(

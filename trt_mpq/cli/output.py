@@ -144,4 +144,7 @@ def counts_text(plan: PrecisionPlan) -> str:
 def evaluation_text(evaluation: Evaluation) -> str:
     """One line about an evaluated plan: 14 int8, 6 fp16 → 0.9142 ✓ 0.031 ms."""
     verdict = "✓" if evaluation.feasible else "✗"
-    return f"{counts_text(evaluation.plan)} → {evaluation.score.value:.5g} {verdict} {evaluation.latency_ms:.3g} ms"
+    score = f"{evaluation.score.value:.5g}"
+    if not evaluation.complete:
+        score = f"~{score} (after {evaluation.score.samples:,} samples)"
+    return f"{counts_text(evaluation.plan)} → {score} {verdict} {evaluation.latency_ms:.3g} ms"

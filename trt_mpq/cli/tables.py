@@ -108,21 +108,20 @@ def _bar(value: float, top: float) -> str:
 def search_table(result: SearchResult) -> RenderableType:
     """Every plan tried, in order; the chosen one in bold."""
     table = table_of("plan", "runs in", "score", "latency", "", "step", wrapped=("step",))
-    most = max((step.score.samples for step in result.path), default=0)
     for number, step in enumerate(result.path, start=1):
         style = "bold" if step.plan == result.chosen.plan else None
         verdict = "✓" if step.feasible else "✗"
-        table.add_row(*cells((str(number), *_figures(step, most), verdict, step.note)), style=style)
-    chosen = ", ".join(_figures(result.chosen, most)[1:])
+        table.add_row(*cells((str(number), *_figures(step), verdict, step.note)), style=style)
+    chosen = ", ".join(_figures(result.chosen)[1:])
     return Group(table, Text(f"{result.algorithm} search chose {counts_text(result.chosen.plan)}: score {chosen}"))
 
 
-def _figures(step: Evaluation, samples: int) -> tuple[str, str, str]:
+def _figures(step: Evaluation) -> tuple[str, str, str]:
     score = f"{step.score.value:.5g}"
     if step.score.stderr is not None:
         score += f" ± {step.score.stderr:.1g}"
-    if step.score.samples < samples:
-        score += f" (first {step.score.samples:,})"
+    if not step.complete:
+        score = f"~{score}, decided after {step.score.samples:,} samples"
     return counts_text(step.plan), score, f"{step.latency_ms:.3g} ms"
 
 

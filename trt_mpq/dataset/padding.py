@@ -37,6 +37,25 @@ class Column(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
+class PickedRows:
+    """Some rows of a column, read where they are needed.
+
+    Attributes:
+        column: The column.
+        rows: Numbers of its rows [n].
+    """
+
+    column: Column
+    rows: NDArray[np.intp]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, rows: NDArray[np.intp]) -> Array:
+        return self.column[self.rows[rows]]
+
+
+@dataclass(frozen=True, eq=False)
 class Padding:
     """Where rows end, for data padded behind its real positions.
 

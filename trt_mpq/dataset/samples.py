@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from trt_mpq.dataset.arrays import digest_arrays
 from trt_mpq.dataset.fitting import check_finite, check_lengths, check_names, fit
-from trt_mpq.dataset.padding import Column, Padding, padding_from_mask
+from trt_mpq.dataset.padding import Column, Padding, PickedRows, padding_from_mask
 from trt_mpq.errors import DataError
 from trt_mpq.runtime.base import Array
 from trt_mpq.types import TensorSpec
@@ -95,6 +95,19 @@ class Samples:
         if count < 1:
             raise DataError(f"{self.source}: cannot take {count} samples, ask for at least 1")
         return replace(self, count=min(count, self.count))
+
+    def select(self, numbers: NDArray[np.intp]) -> Samples:
+        """The samples with these `numbers` [n], in that order and counted anew: a view, nothing is read."""
+        rows = rows_of(numbers, self.rows)
+        padding = self.padding and replace(self.padding, lengths=self.padding.lengths[rows])
+        return replace(
+            self,
+            columns={name: PickedRows(column, rows) for name, column in self.columns.items()},
+            labels=None if self.labels is None else self.labels[numbers],
+            count=len(numbers),
+            content=hashlib.sha256(self.content.encode() + numbers.tobytes()).hexdigest(),
+            padding=padding,
+        )
 
     def single_rows(self) -> Samples:
         """The same data with every row a sample of its own; without labels where they belong to several rows."""

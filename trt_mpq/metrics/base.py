@@ -15,15 +15,20 @@ from trt_mpq.types import Score, TensorSpec
 from trt_mpq.user_metric import score_from_samples
 
 Scores = NDArray[np.float64]
+Order = NDArray[np.intp]
 PerSample = Callable[[Arrays, Array | None, Arrays | None], Scores]
+Statistic = Callable[[Scores], float]
 
 
 class Accumulator(Protocol):
     """Collects the outputs of one pass over the data, batch by batch."""
 
     @property
-    def scores(self) -> Scores | None:
-        """Scores [samples so far], for paired tests between two models; None if there is no score per sample."""
+    def numbers(self) -> Scores | None:
+        """What is kept of each sample, in the order they were added: scores [n], numbers [n, k], or None for nothing.
+
+        Paired tests compare two models by it.
+        """
 
     def add(self, outputs: Arrays, labels: Array | None, reference: Arrays | None) -> None:
         """Take a batch.
@@ -38,8 +43,13 @@ class Accumulator(Protocol):
             MetricError: The batch cannot be scored.
         """
 
-    def result(self) -> Score:
-        """The score of everything added; raises MetricError if there is none."""
+    def result(self, order: Order | None = None) -> Score:
+        """The score of everything added, or MetricError.
+
+        Args:
+            order: Positions [n] among what was added that bring it into the order of the data, so that sums do not
+                depend on the order of adding; None if it was added like this.
+        """
 
 
 @dataclass(frozen=True)
@@ -54,6 +64,8 @@ class TaskMetric:
         of_classes: Whether it judges the first output as class scores [N, ..., C], so that cross-entropy and KL
             divergence describe the same task.
         in_order: Whether it must see the samples in the order of the data, all of one length.
+        bounds: Least and largest score of a sample where the score is the mean over samples, else None.
+        statistic: The score of what the accumulator keeps of samples, if it keeps anything.
     """
 
     name: str
@@ -62,6 +74,8 @@ class TaskMetric:
     accumulator: Callable[[], Accumulator]
     of_classes: bool = False
     in_order: bool = False
+    bounds: tuple[float, float] | None = None
+    statistic: Statistic | None = None
 
 
 class PerSampleAccumulator:
@@ -78,7 +92,7 @@ class PerSampleAccumulator:
         self._parts: list[Scores] = []
 
     @property
-    def scores(self) -> Scores:
+    def numbers(self) -> Scores:
         """Scores [samples so far]."""
         return np.concatenate(self._parts) if self._parts else np.empty(0)
 
@@ -86,11 +100,35 @@ class PerSampleAccumulator:
         """Score a batch."""
         self._parts.append(self._score(outputs, labels, reference))
 
-    def result(self) -> Score:
+    def result(self, order: Order | None = None) -> Score:
         """Mean score and its standard error."""
         if not self._parts:
             raise nothing_to_score(self._name)
-        return score_from_samples(self.scores)
+        return score_from_samples(in_order(self.numbers, order))
+
+
+def mean_metric(
+    name: str,
+    score: PerSample,
+    *,
+    needs_labels: bool,
+    of_classes: bool = False,
+    bounds: tuple[float, float] = (0.0, 1.0),
+) -> TaskMetric:
+    """The metric that is the mean of `score`, which is within `bounds`; it compares with FP32 or with labels."""
+    return TaskMetric(
+        name, needs_labels, not needs_labels, lambda: PerSampleAccumulator(name, score), of_classes, bounds=bounds,
+        statistic=_mean,
+    )  # fmt: skip
+
+
+def _mean(scores: Scores) -> float:
+    return float(scores.mean())
+
+
+def in_order(numbers: Scores, order: Order | None) -> Scores:
+    """`numbers` [n, ...] arranged by `order` [n], if there is one."""
+    return numbers if order is None else numbers[order]
 
 
 def nothing_to_score(metric: str) -> MetricError:

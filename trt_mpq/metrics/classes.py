@@ -7,20 +7,16 @@ model); a label of -100 there, torch's convention, says that the position does n
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trt_mpq.errors import MetricError
 from trt_mpq.losses import IGNORED, label_losses
-from trt_mpq.metrics.base import PerSampleAccumulator, Scores, TaskMetric, single_output
-from trt_mpq.metrics.corpus import CorpusAccumulator, ratio
+from trt_mpq.metrics.base import Scores, Statistic, TaskMetric, mean_metric, single_output
+from trt_mpq.metrics.corpus import Quantities, corpus_metric, ratio
 from trt_mpq.runtime.base import Array, Arrays
 from trt_mpq.types import TensorSpec
-
-Quantities = Callable[[Arrays, Array | None], Scores]
-Statistic = Callable[[Scores], float]
 
 
 def top_k(name: str, k: int, outputs: tuple[TensorSpec, ...]) -> TaskMetric:
@@ -34,7 +30,7 @@ def top_k(name: str, k: int, outputs: tuple[TensorSpec, ...]) -> TaskMetric:
         logits = batch[spec.name]
         return correct_in_top_k(logits, _class_labels(labels, logits, name), k).astype(np.float64)
 
-    return TaskMetric(name, True, False, lambda: PerSampleAccumulator(name, score), of_classes=True)
+    return mean_metric(name, score, needs_labels=True, of_classes=True)
 
 
 def accuracy(outputs: tuple[TensorSpec, ...]) -> TaskMetric:
@@ -115,7 +111,7 @@ def _per_position(name: str, quantities: Quantities, statistic: Statistic) -> Ta
         if not sums[:, 1].any():
             raise MetricError(f"metric {name} has nothing to score: every label is {IGNORED}, which does not count")
 
-    return TaskMetric(name, True, False, lambda: CorpusAccumulator(name, quantities, statistic, check), of_classes=True)
+    return corpus_metric(name, quantities, statistic, check, of_classes=True)
 
 
 def _sums(values: Scores, counted: NDArray[np.bool_]) -> Scores:

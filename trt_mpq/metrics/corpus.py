@@ -11,13 +11,15 @@ from collections.abc import Callable
 
 import numpy as np
 
-from trt_mpq.metrics.base import Scores, nothing_to_score
+from trt_mpq.metrics.base import Order, Scores, Statistic, TaskMetric, in_order, nothing_to_score
 from trt_mpq.runtime.base import Array, Arrays
 from trt_mpq.types import Score
 
 _RESAMPLES = 200
 """Efron and Tibshirani's "An Introduction to the Bootstrap" (1993, section 6.4) finds 50 to 200 enough for an error."""
 _SEED = 0
+
+Quantities = Callable[[Arrays, Array | None], Scores]
 
 
 class CorpusAccumulator:
@@ -30,32 +32,51 @@ class CorpusAccumulator:
         check: Raises MetricError if the numbers of all samples have no score.
     """
 
-    scores = None
-
     def __init__(
         self,
         name: str,
-        quantities: Callable[[Arrays, Array | None], Scores],
-        statistic: Callable[[Scores], float],
+        quantities: Quantities,
+        statistic: Statistic,
         check: Callable[[Scores], None],
     ) -> None:
         self._name, self._quantities, self._statistic, self._check = name, quantities, statistic, check
         self._parts: list[Scores] = []
 
+    @property
+    def numbers(self) -> Scores | None:
+        """Numbers [samples so far, k]; None before the first."""
+        return np.concatenate(self._parts) if self._parts else None
+
     def add(self, outputs: Arrays, labels: Array | None, reference: Arrays | None) -> None:
         """Keep the numbers of a batch; `reference` is not used."""
         self._parts.append(self._quantities(outputs, labels))
 
-    def result(self) -> Score:
+    def result(self, order: Order | None = None) -> Score:
         """The statistic and its standard error; raises MetricError if there is none."""
-        if not self._parts:
+        numbers = self.numbers
+        if numbers is None:
             raise nothing_to_score(self._name)
-        quantities = np.concatenate(self._parts)
+        quantities = in_order(numbers, order)
         self._check(quantities)
         return Score(self._statistic(quantities), bootstrap_error(quantities, self._statistic), len(quantities))
 
 
-def bootstrap_error(quantities: Scores, statistic: Callable[[Scores], float]) -> float | None:
+def corpus_metric(
+    name: str,
+    quantities: Quantities,
+    statistic: Statistic,
+    check: Callable[[Scores], None],
+    *,
+    of_classes: bool = False,
+) -> TaskMetric:
+    """The metric that is `statistic` of the `quantities` of all samples; the rest is as for `CorpusAccumulator`."""
+    return TaskMetric(
+        name, True, False, lambda: CorpusAccumulator(name, quantities, statistic, check), of_classes,
+        statistic=statistic,
+    )  # fmt: skip
+
+
+def bootstrap_error(quantities: Scores, statistic: Statistic) -> float | None:
     """Standard error of `statistic` of `quantities` [n, k], by 200 seeded resamples; None for one sample."""
     n = len(quantities)
     if n < 2:

@@ -9,7 +9,7 @@ import numpy as np
 
 from trt_mpq.errors import MetricError
 from trt_mpq.metrics.base import Scores, TaskMetric, single_output
-from trt_mpq.metrics.corpus import CorpusAccumulator
+from trt_mpq.metrics.corpus import corpus_metric
 from trt_mpq.runtime.base import Array, Arrays
 from trt_mpq.types import TensorSpec
 
@@ -33,9 +33,7 @@ def correlation(name: str, outputs: tuple[TensorSpec, ...]) -> TaskMetric:
                 "evaluation samples"
             )
 
-    return TaskMetric(
-        name, True, False, lambda: CorpusAccumulator(name, quantities, lambda p: statistic(p[:, 0], p[:, 1]), check)
-    )
+    return corpus_metric(name, quantities, lambda pairs: statistic(pairs[:, 0], pairs[:, 1]), check)
 
 
 def pearson(a: Scores, b: Scores) -> float:

@@ -8,7 +8,7 @@ import numpy as np
 
 from trt_mpq.errors import MetricError
 from trt_mpq.losses import log_softmax
-from trt_mpq.metrics.base import PerSample, PerSampleAccumulator, Scores, TaskMetric
+from trt_mpq.metrics.base import PerSample, Scores, TaskMetric, mean_metric
 from trt_mpq.metrics.classes import require_class_scores
 from trt_mpq.runtime.base import Array, Arrays
 from trt_mpq.types import TensorSpec
@@ -23,12 +23,12 @@ def fidelity(name: str, outputs: tuple[TensorSpec, ...]) -> TaskMetric:
         for spec in outputs:
             require_class_scores(name, spec)
     score = _fidelity(name, FIDELITY[name])
-    return TaskMetric(
+    return mean_metric(
         name,
-        False,
-        True,
-        lambda: PerSampleAccumulator(name, score),
+        score,
+        needs_labels=False,
         of_classes=name in CLASSIFICATION and len(outputs) == 1,
+        bounds=(-1.0, 1.0) if name == "cosine" else (0.0, 1.0),
     )
 
 

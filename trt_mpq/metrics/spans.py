@@ -15,7 +15,7 @@ import numpy as np
 
 from trt_mpq.errors import MetricError
 from trt_mpq.metrics import squad
-from trt_mpq.metrics.base import PerSampleAccumulator, Scores, TaskMetric
+from trt_mpq.metrics.base import Scores, TaskMetric, mean_metric
 from trt_mpq.runtime.base import Array, Arrays
 from trt_mpq.types import TensorSpec
 
@@ -54,7 +54,7 @@ def span_metric(name: str, outputs: tuple[TensorSpec, ...]) -> TaskMetric:
         scores = np.max(np.where(golds[..., 0] >= 0, overlap(found[:, None], golds), 0.0), axis=1)
         return np.where(found[:, 0] >= 0, scores, 0.0)
 
-    return TaskMetric(name, True, False, lambda: PerSampleAccumulator(name, score))
+    return mean_metric(name, score, needs_labels=True)
 
 
 def best_spans(start: Array, end: Array) -> Positions:

@@ -112,7 +112,8 @@ class SizeFigures(_ByPrecision[int]):
 class SearchStep:
     """One plan the search evaluated, in the order it did.
 
-    `samples` is smaller than the whole evaluation set when the step was decided early; `plan` is the digest.
+    `complete` is False when a test decided the step after `samples` of the evaluation set, and then `score` is an
+    estimate for the whole; `plan` is the digest.
     """
 
     note: str
@@ -123,13 +124,15 @@ class SearchStep:
     feasible: bool
     counts: Mapping[Precision, int]
     plan: str
+    complete: bool = True
 
 
 @dataclass(frozen=True)
 class SearchRecord:
     """How the plan was found and what that cost.
 
-    `evaluations` counts plans tried, `full_equivalents` the same cost in passes over the whole evaluation set.
+    `evaluations` counts plans tried, `full_equivalents` is what was really run for ranking and search, in passes over
+    the whole evaluation set, `confidence` that of the test that stops evaluations early (1: none is stopped).
     """
 
     algorithm: str
@@ -139,6 +142,12 @@ class SearchRecord:
     seconds: float
     ladder: tuple[Precision, ...]
     path: tuple[SearchStep, ...]
+    confidence: float = 1.0
+
+    @property
+    def decided_early(self) -> int:
+        """How many plans a test decided before their last sample."""
+        return sum(not step.complete for step in self.path)
 
 
 @dataclass(frozen=True)

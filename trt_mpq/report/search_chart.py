@@ -162,7 +162,7 @@ def _draw_path(drawing: Element, axes: _Axes, report: Report, steps: list[Search
     for step, (x, _) in zip(steps, points, strict=True):
         _error_bar(drawing, axes, x, step.score or 0.0, step.stderr, "whisker")
     for i, (step, (x, y)) in enumerate(zip(steps, points, strict=True)):
-        css = "step feasible" if step.feasible else "step"
+        css = " ".join(("step", *["feasible"] * step.feasible, *["estimated"] * (not step.complete)))
         add(drawing, "circle", cx=x, cy=y, r=4, class_=css, data_tip=_step_tip(i, step, report))
 
 
@@ -174,10 +174,12 @@ def _error_bar(drawing: Element, axes: _Axes, x: str, score: float, stderr: floa
 def _step_tip(index: int, step: SearchStep, report: Report) -> str:
     score = wording.score_text(step.score, report.accuracy)
     stderr = "" if not step.stderr else f" ± {wording.score_text(step.stderr, report.accuracy)}"
-    early = f" on {step.samples:,} samples" if step.samples < report.accuracy.samples else ""
+    verdict = f"{'meets' if step.feasible else 'misses'} the target"
+    if not step.complete:
+        score, verdict = f"about {score}", f"{verdict}: decided after {step.samples:,} samples"
     lines = (
         f"{index + 1}. {step.note}",
-        f"{report.accuracy.metric} {score}{stderr}{early}, {'meets' if step.feasible else 'misses'} the target",
+        f"{report.accuracy.metric} {score}{stderr}, {verdict}",
         f"{report.latency_ms.source} {wording.latency_text(step.latency_ms)}",
         ", ".join(f"{n} in {wording.label(p)}" for p, n in step.counts.items()),
     )

@@ -107,7 +107,7 @@ def reference_score(report: Report, candidate: Candidate) -> float | None:
         return accuracy.of(report.baseline)
     uniform = (score for precision, score in accuracy.uniform.items() if precision.value == candidate.name)
     digest = candidate.plan.digest
-    whole = (step.score for step in report.search.path if step.plan == digest and step.samples == accuracy.samples)
+    whole = (step.score for step in report.search.path if step.plan == digest and step.complete)
     return next(uniform, next(whole, None))
 
 

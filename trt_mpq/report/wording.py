@@ -208,8 +208,10 @@ def search_cost(report: Report) -> str:
     """Algorithm, sensitivity metric and what the search cost."""
     s = report.search
     plans = "1 plan" if s.evaluations == 1 else f"{s.evaluations} plans"
+    early = f" ({s.decided_early} decided early at {100 * s.confidence:g} % confidence)" if s.decided_early else ""
     cost = f"{significant(s.full_equivalents)} passes over the {report.accuracy.samples:,} evaluation samples"
-    return f"{s.algorithm} search on {s.sensitivity} sensitivity: {plans} tried, {cost}, {duration_text(s.seconds)}"
+    how = f"{s.algorithm} search on {s.sensitivity} sensitivity"
+    return f"{how}: {plans} tried{early}, {cost}, {duration_text(s.seconds)}"
 
 
 def duration_text(seconds: float) -> str:

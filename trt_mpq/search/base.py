@@ -93,8 +93,12 @@ class Trail:
         return self._tried[plan]
 
     def evaluate_uniform(self) -> tuple[Evaluation, ...]:
-        """Try the uniform plan of every precision, widest first: the baselines of the report."""
-        return tuple(self.evaluate(self._problem.uniform(p), f"uniform {p}") for p in self._problem.ladder)
+        """Measure the uniform plan of every precision, widest first: the baselines of the report."""
+        for precision in self._problem.ladder:
+            plan = self._problem.uniform(precision)
+            if plan not in self._tried:
+                self._record(plan, self._problem.measured, f"uniform {precision}")
+        return tuple(self._tried[self._problem.uniform(precision)] for precision in self._problem.ladder)
 
     def result(self, algorithm: str) -> SearchResult:
         """The fastest feasible plan tried; ties go to the higher score, then to the earlier plan.
