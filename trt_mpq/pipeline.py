@@ -309,6 +309,7 @@ class Run:
             Problem(
                 groups=self.grouping.groups, ladder=ladder, ranking=self._ranking, evaluate=self._evaluate,
                 latency=self._latency.plan_ms, required=required, notify=self.observer.evaluated,
+                costs=self._latency.costs({g.id: [p for p in (Precision.FP32, *ladder) if g.allows(p)] for g in self.grouping.groups}),
             )
             for ladder in ladders_of(self.settings.precisions, self.settings.mix_formats)
         ]  # fmt: skip

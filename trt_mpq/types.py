@@ -174,6 +174,10 @@ class LayerGroup:
         """Whether the group may run in `precision`."""
         return precision not in self.excluded
 
+    def widest(self, preferred: Precision) -> Precision:
+        """`preferred` if the group may run in it, else FP32, else the widest it may."""
+        return next(p for p in (preferred, *Precision) if self.allows(p))
+
 
 @dataclass(frozen=True)
 class LooseOp:
@@ -260,9 +264,8 @@ class PrecisionPlan:
 
     @classmethod
     def uniform(cls, groups: Iterable[LayerGroup], precision: Precision, otherwise: Precision) -> PrecisionPlan:
-        """`precision` wherever a group allows it, else `otherwise`, else FP32."""
-        ladder = (precision, otherwise, Precision.FP32)
-        return cls(tuple((g.id, next(p for p in ladder if g.allows(p))) for g in groups))
+        """`precision` wherever a group allows it, else `otherwise`, else the widest the group allows."""
+        return cls(tuple((g.id, precision if g.allows(precision) else g.widest(otherwise)) for g in groups))
 
     def __getitem__(self, group_id: str) -> Precision:
         return self.as_dict()[group_id]
@@ -352,12 +355,16 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class SearchResult:
-    """Outcome of a search: the chosen evaluation and the path that led there, in order."""
+    """Outcome of a search: the chosen evaluation and the path that led there, in order.
+
+    `stopped` names the budget that ended the search early, None if it ended by itself.
+    """
 
     algorithm: str
     ladder: tuple[Precision, ...]
     chosen: Evaluation
     path: tuple[Evaluation, ...]
+    stopped: str | None = None
 
 
 @dataclass(frozen=True)

@@ -123,7 +123,7 @@ class TestContract:
     def test_number_of_evaluations_is_bounded(self, name: str, problem: Problem):
         _, asked = run(name, problem)
         groups, steps = len(problem.groups), len(problem.ladder) - 1
-        per_step = {"bisection": ceil(log2(groups)) + 1, "greedy": groups, "uniform": 0}
+        per_step = {"bisection": ceil(log2(groups)) + 1, "greedy": groups, "uniform": 0, "ilp": 8, "pareto": 16}
         assert len(asked) <= steps * per_step[name] + steps + 1
 
     @pytest.mark.parametrize("ladder", LADDERS)
@@ -199,5 +199,5 @@ class TestContract:
 
 
 def test_unknown_search_lists_the_known():
-    with pytest.raises(SettingsError, match="unknown search 'annealing': choose one of bisection, greedy, uniform"):
+    with pytest.raises(SettingsError, match="unknown search 'annealing': choose one of ilp, pareto, bisection, greedy, uniform"):
         search_from_name("annealing")
