@@ -1,4 +1,4 @@
-"""From what single kernels cost to the latency of every plan as terms that add up: the rules of `dataflow.py`, once more.
+"""From what single kernels cost to the latency of every plan, as terms: the rules of `dataflow.py` once more.
 
 A plan decides which groups run in which precision; which tensors are then stored in 8 bit and which conversions
 run are conditions on several groups. `Costs` holds one term per condition, so that a solver can weigh them exactly.

@@ -146,9 +146,7 @@ class Dataflow:
             if writer is None or not readers:
                 barred.add(tie)
             touching[tie] |= {name for name in (writer, *readers) if name and name not in self._moving}
-        return {
-            tie: frozenset(names) for tie, names in touching.items() if tie not in barred and names <= self.groups
-        }
+        return {tie: frozenset(names) for tie, names in touching.items() if tie not in barred and names <= self.groups}
 
     def elements(self, tensor: str) -> int:
         """Elements per sample; a network input has what the other operands of its first reader leave."""

@@ -59,13 +59,13 @@ class ScoreCache:
         if plan not in self._scores:
             started = time.perf_counter()
             score = measure()
-            self.put(plan, CachedScore(score, time.perf_counter() - started))
+            self.put(plan, CachedScore(score, round(time.perf_counter() - started, 4)))
         return self._scores[plan]
 
     def put(self, plan: str, cached: CachedScore) -> None:
         """Remember a score, on disk too; raises RunFolderError if that fails."""
         score = cached.score
-        line = [self._context, plan, score.value, score.stderr, score.samples, round(cached.seconds, 4)]
+        line = [self._context, plan, score.value, score.stderr, score.samples, cached.seconds]
         try:
             with self._path.open("a+b") as file:
                 file.write(b"" if _ends_a_line(file) else b"\n")
@@ -203,6 +203,11 @@ class PlanEvaluator:
                 return self._scorer.score(self._reference(plan), progress)
 
         return self._cache.remember(self._key(plan), measure)
+
+    def seconds(self, plan: PrecisionPlan) -> float:
+        """What evaluating `plan` took when it was done, as recorded; 0 if it was not."""
+        known = self._cache.get(self._key(plan))
+        return known.seconds if known else 0.0
 
     def _key(self, plan: PrecisionPlan) -> str:
         return " ".join([plan.digest, *(p.value for p in plan.counts() if p in self._corrected)])

@@ -21,7 +21,7 @@ from typing import Literal
 from trt_mpq.cost_terms import cost_terms
 from trt_mpq.dataflow import Dataflow, Formats, Kernel, Reformat, high_precision
 from trt_mpq.errors import SettingsError
-from trt_mpq.search.costs import Costs
+from trt_mpq.search.costs import Costs, Term
 from trt_mpq.types import Grouping, Precision, PrecisionPlan, Target
 
 LatencySource = Literal["modelled", "device-table"]
@@ -185,6 +185,16 @@ def weight_bytes(plan: PrecisionPlan, grouping: Grouping, other_parameters: int)
     precisions = plan.as_dict()
     bits = sum(group.weight_elements * precisions[group.id].bits for group in grouping.groups)
     return (bits + other_parameters * high_precision(plan).bits + 7) // 8
+
+
+def size_costs(grouping: Grouping, other_parameters: int, options: Mapping[str, Sequence[Precision]]) -> Costs:
+    """`weight_bytes` of every plan that takes its precisions from `options`, as terms; the all-FP32 plan aside."""
+    terms = [
+        Term(group.weight_elements * precision.bits / 8, (((group.id, precision),),))
+        for group in grouping.groups
+        for precision in options[group.id]
+    ]
+    return Costs(other_parameters * Precision.FP16.bits / 8, tuple(terms))
 
 
 def _arithmetic(precision: Precision) -> Precision:

@@ -30,13 +30,14 @@ from trt_mpq.model import model_digest
 from trt_mpq.network import Network
 from trt_mpq.observer import Observer
 from trt_mpq.ondevice import OnDevice
+from trt_mpq.pins import pinned
+from trt_mpq.problems import Sought
 from trt_mpq.refine.bias_correction import CorrectionInputs, correct_biases
 from trt_mpq.refine.recovery import bias_correction_record, equalization_record, worth_keeping
 from trt_mpq.refine.storage import corrections_from_file, save_corrections
 from trt_mpq.report.data import RefinementRecord, Report, report_to_json
 from trt_mpq.report.html import render_html
-from trt_mpq.search import Problem
-from trt_mpq.search.ladders import ladders_of, merged
+from trt_mpq.search.ladders import merged
 from trt_mpq.sensitivity import SensitivityInputs
 from trt_mpq.settings import Settings
 from trt_mpq.stages import Stages
@@ -175,10 +176,10 @@ class Run:
     def _network(self) -> Network:
         return self._calibrated(self.model, self.graph)
 
-    @property
+    @cached_property
     def grouping(self) -> Grouping:
-        """The groups, with what calibration forbids."""
-        return self._network.grouping
+        """The groups, with what calibration forbids and the user decided."""
+        return pinned(self._network.grouping, self.settings.keep, self.settings.exclude)
 
     @cached_property
     def _described(self) -> CalibratedNetwork:
@@ -207,7 +208,12 @@ class Run:
             return {}
         path, plain = self._stages.path("corrections.npz"), self._network.emitter()
         given = CorrectionInputs(
-            self.graph, self.grouping, plain, self._data.calibration, self._choices.runtime, self.settings.formats
+            self.graph,
+            self._network.grouping,
+            plain,
+            self._data.calibration,
+            self._choices.runtime,
+            self.settings.formats,
         )
         self._stages.files(
             "correct-biases", self._keys.corrections, (path.name,),
@@ -291,31 +297,28 @@ class Run:
 
     @cached_property
     def _ranking(self) -> Ranking:
+        network, s = self._network, self.settings
         given = SensitivityInputs(
-            graph=self.graph, grouping=self.grouping, ranges=self._network.ranges, candidates=self.settings.formats,
-            samples=self._data.calibration, sample_limit=self.settings.sensitivity_samples, loss=self._data.loss,
-            runtime=self._choices.runtime, batch=self._data.batch, seed=self.settings.seed,
+            graph=network.graph, grouping=network.grouping, ranges=network.ranges, candidates=s.formats,
+            samples=self._data.calibration, sample_limit=s.sensitivity_samples, loss=self._data.loss,
+            runtime=self._choices.runtime, batch=self._data.batch, seed=s.seed,
         )  # fmt: skip
         return self._stages.value(
             "sensitivity", self._keys.ranking, "sensitivity.json", Ranking,
             lambda progress: self._choices.sensitivity.rank(given, progress),
-            title=f"Sensitivity ({self.settings.sensitivity})",
+            title=f"Sensitivity ({s.sensitivity})",
         )  # fmt: skip
 
     @cached_property
     def _result(self) -> SearchResult:
         required = self.required  # first of all scores: a metric that does not work fails here
-        problems = [
-            Problem(
-                groups=self.grouping.groups, ladder=ladder, ranking=self._ranking, evaluate=self._evaluate,
-                latency=self._latency.plan_ms, required=required, notify=self.observer.evaluated,
-                costs=self._latency.costs({g.id: [p for p in (Precision.FP32, *ladder) if g.allows(p)] for g in self.grouping.groups}),
-            )
-            for ladder in ladders_of(self.settings.precisions, self.settings.mix_formats)
-        ]  # fmt: skip
+        sought = Sought(
+            settings=self.settings, grouping=self.grouping, parameters=self.model.parameters, ranking=self._ranking,
+            evaluate=self._evaluate, latency=self._latency, required=required, notify=self.observer.evaluated,
+        )  # fmt: skip
         return self._stages.value(
             "search", self._search_key, "search.json", SearchResult,
-            lambda _: merged(self._choices.algorithm, problems), title=f"Searching ({self.settings.search})",
+            lambda _: merged(self._choices.algorithm, sought.problems()), title=f"Searching ({self.settings.search})",
         )  # fmt: skip
 
     @cached_property

@@ -10,6 +10,7 @@ from math import isfinite
 from trt_mpq import __version__
 from trt_mpq.emit.deliver import Delivery
 from trt_mpq.engine.values import Deployment
+from trt_mpq.explain import Explainer, mac_share
 from trt_mpq.latency import Latency, weight_bytes
 from trt_mpq.numerics import FLOAT16_MAX
 from trt_mpq.report import data
@@ -66,7 +67,6 @@ class Findings:
 
 def summarize(found: Findings) -> data.Report:
     """Lay the findings out as a report."""
-    plan = found.result.chosen.plan
     return data.Report(
         model=data.ModelInfo(
             found.settings.model.name, found.model.source_sha256, found.model.parameters, found.model.opset
@@ -76,7 +76,7 @@ def summarize(found: Findings) -> data.Report:
         latency_ms=_latency(found),
         size_bytes=_size(found),
         search=_search(found),
-        plan=data.PlanRecord(plan.counts(), plan.as_dict(), plan.digest, found.delivery.deployable),
+        plan=_plan(found),
         groups=len(found.grouping.groups),
         group_rows=_rows(found),
         refinement=found.refinement,
@@ -92,13 +92,25 @@ def summarize(found: Findings) -> data.Report:
     )
 
 
+def _plan(found: Findings) -> data.PlanRecord:
+    plan = found.result.chosen.plan
+    share = mac_share(plan, {group.id: group.flops for group in found.grouping.groups})
+    return data.PlanRecord(plan.counts(), plan.as_dict(), plan.digest, found.delivery.deployable, share)
+
+
+def _limit(found: Findings) -> str | None:
+    """The option that set another target than accuracy."""
+    given = {"--target-latency": found.settings.target_latency, "--target-size": found.settings.target_size}
+    return next((option for option, value in given.items() if value is not None), None)
+
+
 def _uniform_plans(found: Findings) -> dict[Precision, PrecisionPlan]:
     groups = found.grouping.groups
     return {p: PrecisionPlan.uniform(groups, p, Precision.FP16) for p in found.result.ladder}
 
 
 def _fp32_plan(found: Findings) -> PrecisionPlan:
-    return PrecisionPlan.uniform(found.grouping.groups, Precision.FP32, Precision.FP32)
+    return PrecisionPlan.of({group.id: Precision.FP32 for group in found.grouping.groups})
 
 
 def _accuracy(found: Findings) -> data.AccuracyFigures:
@@ -156,6 +168,8 @@ def _search(found: Findings) -> data.SearchRecord:
         full_equivalents=round(forward / found.evaluation_samples, 3),
         seconds=round(found.search_seconds, 3),
         ladder=found.result.ladder,
+        stopped=found.result.stopped,
+        limit=_limit(found),
         path=tuple(
             data.SearchStep(
                 note=e.note,
@@ -176,6 +190,7 @@ def _rows(found: Findings) -> tuple[data.GroupRow, ...]:
     plan = found.result.chosen.plan
     chosen, baseline = found.latency.group_ms(plan), found.latency.group_ms(_uniform_plans(found)[Precision.FP16])
     precisions = plan.as_dict()
+    explainer = Explainer(found.result, found.ranking, found.latency, None if _limit(found) else found.required)
     return tuple(
         data.GroupRow(
             id=group.id,
@@ -184,7 +199,7 @@ def _rows(found: Findings) -> tuple[data.GroupRow, ...]:
             followers=found.followers[group.id],
             weight_shapes=tuple(weight.shape for weight in group.weights),
             precision=precisions[group.id],
-            reason=_reason(found, group, precisions[group.id]),
+            reason=explainer.reason(group),
             sensitivity=_sensitivity(found.ranking, group),
             flops=group.flops,
             weight_bytes=group.weight_elements * precisions[group.id].bits // 8,
@@ -198,34 +213,6 @@ def _rows(found: Findings) -> tuple[data.GroupRow, ...]:
 def _sensitivity(ranking: Ranking, group: LayerGroup) -> dict[Precision, float | None]:
     scores = {p: own[group.id] for p, own in ranking.scores.items() if group.id in own}
     return {precision: score if isfinite(score) else None for precision, score in scores.items()}
-
-
-def _reason(found: Findings, group: LayerGroup, precision: Precision) -> str:
-    if precision is Precision.FP32:
-        return group.excluded.get(Precision.FP16, "FP16 is not allowed")
-    if precision.quantized:
-        return f"{_standing(found, group, precision)} to {precision}"
-    lower = _preferred(found, [p for p in found.result.ladder if p.quantized])
-    allowed = [p for p in lower if group.allows(p)]
-    if not allowed:
-        return group.excluded[lower[0]]
-    return f"stays in {precision}: {_standing(found, group, allowed[0])} to {allowed[0]}, left out of the fastest plan"
-
-
-def _preferred(found: Findings, formats: list[Precision]) -> list[Precision]:
-    """`formats`, those that the plan uses first."""
-    return sorted(formats, key=lambda p: p not in found.result.chosen.plan.counts())
-
-
-def _standing(found: Findings, group: LayerGroup, precision: Precision) -> str:
-    order = found.ranking.order(precision)
-    rank = order.index(group.id) + 1
-    return f"{'' if rank == 1 else _ordinal(rank) + ' '}least sensitive of {len(order)}"
-
-
-def _ordinal(number: int) -> str:
-    suffix = "th" if number % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
-    return f"{number}{suffix}"
 
 
 def _warnings(found: Findings) -> tuple[str, ...]:
@@ -247,7 +234,7 @@ def _plan_warnings(found: Findings) -> Iterator[str]:
 
 def _range_warnings(found: Findings) -> Iterator[str]:
     for group in found.grouping.groups:
-        if not group.allows(Precision.FP16):
+        if found.result.chosen.plan[group.id] is Precision.FP32:
             yield f"{group.id} stays in FP32: {group.excluded[Precision.FP16]}"
     for op in found.grouping.loose:
         beyond = [name for name in (*op.inputs, op.output) if _beyond_half(found, name)]

@@ -175,8 +175,8 @@ class LayerGroup:
         return precision not in self.excluded
 
     def widest(self, preferred: Precision) -> Precision:
-        """`preferred` if the group may run in it, else FP32, else the widest it may."""
-        return next(p for p in (preferred, *Precision) if self.allows(p))
+        """`preferred` if the group may run in it, else the widest it may."""
+        return preferred if self.allows(preferred) else next(p for p in Precision if self.allows(p))
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,14 @@ TargetAccuracy = Annotated[
     float | None,
     _setting("Goal", "--target-accuracy", "Share of the FP32 score to keep, up to 1 (default: 0.99)."),
 ]
+TargetLatency = Annotated[
+    float | None,
+    _setting("Goal", "--target-latency", "Milliseconds to keep instead, as accurately as possible (default: none)."),
+]
+TargetSize = Annotated[
+    str | None,
+    _setting("Goal", "--target-size", "Bytes of parameters to keep instead, also as 12MiB (default: none)."),
+]
 Precisions = Annotated[
     str | None,
     _setting("Goal", "--precisions", "Ladder to search, comma list of fp16, fp8, int8, int4 (default: fp16,int8)."),
@@ -77,7 +85,26 @@ Sensitivity = Annotated[
 ]
 Search = Annotated[
     str | None,
-    _setting("Search", "--search", "Search algorithm: bisection, greedy, uniform (default: bisection)."),
+    _setting("Search", "--search", "Search algorithm: ilp, pareto, bisection, greedy, uniform (default: ilp)."),
+]
+MaxEvaluations = Annotated[
+    int | None,
+    _setting("Search", "--max-evaluations", "Plans to evaluate at most (default: the algorithm's own)."),
+]
+MaxSeconds = Annotated[
+    float | None, _setting("Search", "--max-seconds", "Seconds of evaluations at most (default: no limit).")
+]
+Keep = Annotated[
+    list[str] | None,
+    _setting(
+        "Search",
+        "--keep",
+        "Groups that run in a precision, PRECISION:PATTERN as in 'fp16:layer1*'; may be repeated (default: none).",
+    ),
+]
+Exclude = Annotated[
+    list[str] | None,
+    _setting("Search", "--exclude", "Groups that stay out of 8 bit, a glob; may be repeated (default: none)."),
 ]
 SensitivitySamples = Annotated[
     int | None, _setting("Search", "--sensitivity-samples", "Calibration samples a metric runs (default: 256).")

@@ -112,7 +112,16 @@ class SearchStep:
 class SearchRecord:
     """How the plan was found and what that cost.
 
-    `evaluations` counts plans tried, `full_equivalents` the same cost in passes over the whole evaluation set.
+    Attributes:
+        algorithm: Name of the search.
+        sensitivity: Name of the metric that ranked the groups.
+        evaluations: Plans tried.
+        full_equivalents: The same cost in passes over the whole evaluation set.
+        seconds: What ranking and evaluations took.
+        ladder: Precisions searched.
+        path: Every plan tried, in order.
+        stopped: The option whose budget ended the search, None if it ended by itself.
+        limit: The option that set another target than accuracy, None if there was none.
     """
 
     algorithm: str
@@ -122,16 +131,23 @@ class SearchRecord:
     seconds: float
     ladder: tuple[Precision, ...]
     path: tuple[SearchStep, ...]
+    stopped: str | None = None
+    limit: str | None = None
 
 
 @dataclass(frozen=True)
 class PlanRecord:
-    """The chosen plan. `deployable` is False when TensorRT has no kernels for one of its precisions."""
+    """The chosen plan.
+
+    `deployable` is False when TensorRT has no kernels for one of its precisions; `mac_share` is the share of the
+    groups' multiply-adds that run in 8 bit or less.
+    """
 
     counts: Mapping[Precision, int]
     assignments: Mapping[str, Precision]
     digest: str
     deployable: bool
+    mac_share: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -187,6 +187,11 @@ def uniform_equivalent(report: Report) -> Precision | None:
     return None
 
 
+def mac_share_text(report: Report) -> str:
+    """How much of the arithmetic runs in 8 bit or less."""
+    return f"{round(100 * report.plan.mac_share)} % of the multiply-adds in 8 bit or less"
+
+
 def placement(report: Report) -> str:
     """How many groups the plan puts in which narrow precision."""
     counts = report.plan.counts
@@ -206,7 +211,10 @@ def search_cost(report: Report) -> str:
     s = report.search
     plans = "1 plan" if s.evaluations == 1 else f"{s.evaluations} plans"
     cost = f"{significant(s.full_equivalents)} passes over the {report.accuracy.samples:,} evaluation samples"
-    return f"{s.algorithm} search on {s.sensitivity} sensitivity: {plans} tried, {cost}, {duration_text(s.seconds)}"
+    ended = f", ended by {s.stopped}" if s.stopped else ""
+    return (
+        f"{s.algorithm} search on {s.sensitivity} sensitivity: {plans} tried, {cost}, {duration_text(s.seconds)}{ended}"
+    )
 
 
 def duration_text(seconds: float) -> str:

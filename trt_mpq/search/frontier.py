@@ -42,7 +42,7 @@ class Frontier:
         self._cost = self._cost_row()
 
     def fastest(self, most_harm: float = np.inf) -> PrecisionPlan | None:
-        """The plan that costs least among those of at most `most_harm`, the least harmful of equals; None if none is."""
+        """The cheapest plan of at most `most_harm`, the least harmful of equals; None if there is none."""
         harm, cost = self._scaled()
         bound = most_harm * self._harm_scale
         return self._solve(cost + _TIE * harm, [(harm, bound)] if np.isfinite(bound) else [], ())

@@ -63,7 +63,9 @@ def default_evaluations(problem: Problem) -> int:
     return max(_FEWEST_EVALUATIONS, ceil(((rungs - 1) * len(problem.groups) + rungs) / 3))
 
 
-def predicted_harm(groups: tuple[LayerGroup, ...], ladder: tuple[Precision, ...], ranking: Ranking) -> dict[Choice, float]:
+def predicted_harm(
+    groups: tuple[LayerGroup, ...], ladder: tuple[Precision, ...], ranking: Ranking
+) -> dict[Choice, float]:
     """Every choice there is, to its sensitivity: none for the widest precision of a group.
 
     Choices without a finite sensitivity are left out.
@@ -119,7 +121,9 @@ class _Walk:
         while failures < _PATIENCE:
             best = self._best()
             limit = best.latency_ms * (1 - _WORTH_TRYING)
-            tried = self._try(self._frontier.gentlest(limit, self._trail.tried), "gentlest of those faster than the best")
+            tried = self._try(
+                self._frontier.gentlest(limit, self._trail.tried), "gentlest of those faster than the best"
+            )
             if tried is None:
                 return
             failures = 0 if tried.feasible else failures + 1

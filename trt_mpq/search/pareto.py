@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
 
 from trt_mpq.search.base import Problem, Trail
 from trt_mpq.search.frontier import Frontier
 from trt_mpq.search.ilp import default_evaluations, predicted_harm
-from trt_mpq.types import Evaluation, SearchResult
+from trt_mpq.types import SearchResult
 
 _FEWEST_EVALUATIONS = 16
 _NARROWEST_GAP = 0.005
@@ -32,15 +31,6 @@ class Pareto:
             trail.evaluate_uniform()
             _fill(whole, trail)
         return trail.result(self.name)
-
-
-def non_dominated(path: Iterable[Evaluation]) -> tuple[Evaluation, ...]:
-    """The evaluations on every sample that none beats in both latency and score, fastest first."""
-    kept: list[Evaluation] = []
-    for tried in sorted((e for e in path if e.complete), key=lambda e: (e.latency_ms, -e.score.value)):
-        if not kept or tried.score.value > kept[-1].score.value:
-            kept.append(tried)
-    return tuple(kept)
 
 
 def _fill(problem: Problem, trail: Trail) -> None:
