@@ -1,41 +1,36 @@
 """Integer linear programming over predicted harm, corrected by what plans really score.
 
 That latency and summed sensitivity make a knapsack which an integer program solves is from HAWQ-V3 (Yao et al.,
-"HAWQ-V3: Dyadic Neural Network Quantization", ICML 2021). Ours knows the tensors between groups too (`Costs`), and
-takes no prediction of accuracy on trust: every plan it accepts was evaluated.
+"HAWQ-V3: Dyadic Neural Network Quantization", ICML 2021). Ours knows the tensors between groups too (`Costs`), learns
+from every plan it evaluates (`Prediction`), and takes no prediction of accuracy on trust.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from math import ceil, isfinite
+from math import ceil
 
 from trt_mpq.search.base import Limit, Problem, Trail
-from trt_mpq.search.costs import Choice, Costs
+from trt_mpq.search.costs import Choice
 from trt_mpq.search.frontier import Frontier
-from trt_mpq.types import Evaluation, LayerGroup, Precision, PrecisionPlan, Ranking, SearchResult
+from trt_mpq.search.prediction import Prediction, sensitivities
+from trt_mpq.types import Evaluation, SearchResult
 
 _WORTH_TRYING = 0.002
 """Least gain in latency, as a share, for which a plan is evaluated."""
 _FEWEST_EVALUATIONS = 8
-_PATIENCE = 4
-"""Neighbours that may fail in a row before the search gives up."""
-_INNERMOST = 0.1
-"""How close to an end of what is left the secant may step, as a share of it."""
-_LEAST_HARM = 0.01
-"""Least predicted harm, as a share of the mean: a score of zero or below is chance."""
-_BLAME = 2.0
-"""Factor on the harm of what a plan that failed did and the best plan does not do."""
+_PATIENCE = 6
+"""Plans that may fail in a row before the search gives up."""
+_HOPELESS = 2.0
+"""Predicted loss from which on no plan is tried, in units of what is allowed or of one standard error."""
 
 
 class IntegerProgram:
-    """The fastest plan within a budget of predicted harm; the budget is searched, then neighbours are tried.
+    """The fastest plan whose predicted loss is allowed; what it really scores corrects the prediction.
 
-    1. The uniform plans, then the fastest of all plans: if that is feasible, there is nothing more to find.
-    2. The largest budget whose fastest plan is feasible, by the secant method on the scores, kept inside the bracket.
-    3. The least harmful plan that is faster than the best so far and untried, again and again; what fails makes
-       the choices that only it made more harmful.
+    The uniform plans come first, then the fastest of all plans: if that is feasible, there is nothing more to find.
+    Otherwise the next plan is always the fastest that is predicted to be feasible; if that is no faster than the best
+    so far, it is the least harmful of those that are faster, unless even that is hopeless.
 
     It stops after a third of the evaluations greedy would make, but no fewer than 8, unless the problem has a budget.
     With a limit on latency or size it tries the least harmful plans within the limit and keeps what scores best.
@@ -51,9 +46,7 @@ class IntegerProgram:
             if problem.limit:
                 _try_within(problem, problem.limit, trail)
             elif widest.feasible:
-                walk = _Walk(problem, trail)
-                walk.narrow_budget()
-                walk.try_neighbours()
+                _try_faster(problem, trail, widest)
         return trail.result(self.name)
 
 
@@ -63,112 +56,39 @@ def default_evaluations(problem: Problem) -> int:
     return max(_FEWEST_EVALUATIONS, ceil(((rungs - 1) * len(problem.groups) + rungs) / 3))
 
 
-def predicted_harm(
-    groups: tuple[LayerGroup, ...], ladder: tuple[Precision, ...], ranking: Ranking
-) -> dict[Choice, float]:
-    """Every choice there is, to its sensitivity: none for the widest precision of a group.
-
-    Choices without a finite sensitivity are left out.
-    """
-    scores = {
-        (g.id, p): ranking.scores[p][g.id]
-        for g in groups
-        for p in ladder[1:]
-        if g.allows(p) and isfinite(ranking.scores[p].get(g.id, float("nan")))
-    }
-    positive = [score for score in scores.values() if score > 0] or [1.0]
-    least = _LEAST_HARM * sum(positive) / len(positive)
-    harm: dict[Choice, float] = {}
-    for group in groups:
-        widest = group.widest(ladder[0])
-        harm[group.id, widest] = 0.0
-        own = {p: scores[group.id, p] for p in ladder[1:] if (group.id, p) in scores}
-        harm.update(((group.id, p), max(score, least)) for p, score in own.items() if p is not widest)
-    return harm
-
-
-@dataclass(frozen=True)
-class _End:
-    """One end of the bracket: a budget of harm, and what the fastest plan within it scores."""
-
-    harm: float
-    score: float
-
-
-class _Walk:
-    def __init__(self, problem: Problem, trail: Trail) -> None:
-        self._problem, self._trail = problem, trail
-        self._harm = predicted_harm(problem.groups, problem.ladder, problem.ranking)
-        self._frontier = _frontier(problem, problem.known_costs, self._harm)
-
-    def narrow_budget(self) -> None:
-        """Find the largest budget whose fastest plan is feasible."""
-        fastest = self._try(self._frontier.fastest(), "the fastest plan")
-        if fastest is None or fastest.feasible:
-            return
-        low, high = self._gentle_end(), _End(self._frontier.harm(fastest.plan), fastest.score.value)
-        while high.harm - low.harm > 1e-3 * high.harm:
-            budget = low.harm + _secant(low.score, high.score, self._problem.required) * (high.harm - low.harm)
-            tried = self._try(self._frontier.fastest(budget), f"the fastest with {budget:.3g} of sensitivity")
-            if tried is None or tried.feasible:
-                low = _End(budget, low.score if tried is None else tried.score.value)
-            else:
-                high = _End(min(budget, self._frontier.harm(tried.plan)), tried.score.value)
-
-    def try_neighbours(self) -> None:
-        """Try what is a little faster than the best plan, least harmful first."""
-        failures = 0
-        while failures < _PATIENCE:
-            best = self._best()
-            limit = best.latency_ms * (1 - _WORTH_TRYING)
-            tried = self._try(
-                self._frontier.gentlest(limit, self._trail.tried), "gentlest of those faster than the best"
-            )
-            if tried is None:
+def _try_faster(problem: Problem, trail: Trail, best: Evaluation) -> None:
+    """Try plans that are faster than the best so far, until `_PATIENCE` of them failed in a row."""
+    sensitivity = sensitivities(problem.groups, problem.ladder, problem.ranking)
+    allowed = best.score.value - problem.required
+    hopeless = _HOPELESS * max(allowed, best.score.stderr or 0.0)
+    prediction = Prediction(sensitivity, best.score.value, allowed)
+    plan, note = _frontier(problem, sensitivity).fastest(), "fastest of all"
+    failures = -1  # the fastest of all is no guess that could have failed
+    while plan is not None and failures < _PATIENCE:
+        tried = trail.evaluate(plan, note)
+        failures = 0 if tried.feasible else failures + 1
+        best = trail.best() or best
+        limit_ms = best.latency_ms * (1 - _WORTH_TRYING)
+        frontier = _frontier(problem, prediction.after(trail.tried.values()))
+        plan, note = frontier.fastest(allowed), "fastest that should keep the score"
+        if plan is None or plan in trail.tried or problem.latency(plan) > limit_ms:
+            plan, note = frontier.gentlest(limit_ms, trail.tried), "gentlest that is faster"
+            if plan is not None and frontier.harm(plan) > hopeless:
                 return
-            failures = 0 if tried.feasible else failures + 1
-            if not tried.feasible:
-                for choice in set(tried.plan.assignments) - set(best.plan.assignments):
-                    self._harm[choice] *= _BLAME
-                self._frontier = _frontier(self._problem, self._problem.known_costs, self._harm)
-
-    def _try(self, plan: PrecisionPlan | None, note: str) -> Evaluation | None:
-        """Evaluate `plan` if that can bring anything."""
-        if plan is None:
-            return None
-        worth = self._problem.latency(plan) < self._best().latency_ms
-        return self._trail.evaluate(plan, note) if worth or plan in self._trail.tried else None
-
-    def _best(self) -> Evaluation:
-        best = self._trail.best()
-        assert best is not None  # the widest uniform plan is feasible
-        return best
-
-    def _gentle_end(self) -> _End:
-        """The most harmful uniform plan that is feasible, which bounds the budget from below."""
-        feasible = [e for e in self._trail.tried.values() if e.feasible and isfinite(self._frontier.harm(e.plan))]
-        end = max(feasible, key=lambda e: self._frontier.harm(e.plan))
-        return _End(self._frontier.harm(end.plan), end.score.value)
-
-
-def _frontier(problem: Problem, costs: Costs, harm: Mapping[Choice, float]) -> Frontier:
-    return Frontier(costs, (group.id for group in problem.groups), harm)
 
 
 def _try_within(problem: Problem, limit: Limit, trail: Trail) -> None:
-    """Try the least harmful plans that keep `limit`, until none scores better any more."""
-    harm = predicted_harm(problem.groups, problem.ladder, problem.ranking)
-    frontier = _frontier(problem, limit.costs, harm)
+    """Try the least harmful plans that keep `limit`, until `_PATIENCE` in a row score no better."""
+    frontier = Frontier(limit.costs, _ids(problem), sensitivities(problem.groups, problem.ladder, problem.ranking))
     failures = 0
-    while failures < _PATIENCE:
-        plan = frontier.gentlest(limit.most, trail.tried)
-        if plan is None:
-            return
+    while failures < _PATIENCE and (plan := frontier.gentlest(limit.most, trail.tried)) is not None:
         better = trail.evaluate(plan, f"gentlest that {limit.words}") is trail.best()
         failures = 0 if better else failures + 1
 
 
-def _secant(low: float, high: float, required: float) -> float:
-    """Where between two scores the required one lies, as a share, kept off the ends."""
-    share = (low - required) / (low - high) if low > high else 0.5
-    return min(max(share, _INNERMOST), 1 - _INNERMOST)
+def _frontier(problem: Problem, harm: Mapping[Choice, float]) -> Frontier:
+    return Frontier(problem.known_costs, _ids(problem), harm)
+
+
+def _ids(problem: Problem) -> tuple[str, ...]:
+    return tuple(group.id for group in problem.groups)

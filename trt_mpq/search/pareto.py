@@ -6,7 +6,8 @@ from dataclasses import replace
 
 from trt_mpq.search.base import Problem, Trail
 from trt_mpq.search.frontier import Frontier
-from trt_mpq.search.ilp import default_evaluations, predicted_harm
+from trt_mpq.search.ilp import default_evaluations
+from trt_mpq.search.prediction import sensitivities
 from trt_mpq.types import SearchResult
 
 _FEWEST_EVALUATIONS = 16
@@ -35,7 +36,7 @@ class Pareto:
 
 def _fill(problem: Problem, trail: Trail) -> None:
     """Evaluate the fastest plan, then halve the widest gap between latencies until all are narrow."""
-    harm = predicted_harm(problem.groups, problem.ladder, problem.ranking)
+    harm = sensitivities(problem.groups, problem.ladder, problem.ranking)
     frontier = Frontier(problem.known_costs, (group.id for group in problem.groups), harm)
     fastest, widest = frontier.fastest(), problem.uniform(problem.ladder[0])
     if fastest is None:
