@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from trt_mpq.engine.options import EngineOptions
 from trt_mpq.errors import SettingsError
@@ -106,11 +106,12 @@ class Settings(BaseModel):
     def _count_bytes(cls, value: Any) -> Any:
         return bytes_from_text(value) if isinstance(value, str) else value
 
-    @model_validator(mode="after")
-    def _one_limit(self) -> Settings:
-        if self.target_latency is not None and self.target_size is not None:
-            raise ValueError("target_latency and target_size exclude each other: give one of them")
-        return self
+    @field_validator("target_size")
+    @classmethod
+    def _one_limit(cls, value: int | None, others: ValidationInfo) -> int | None:
+        if value is not None and others.data.get("target_latency") is not None:
+            raise ValueError("excludes target_latency: give one of them")
+        return value
 
     @field_validator("precisions", mode="before")
     @classmethod

@@ -19,7 +19,7 @@ _SCALE = 1e4
 """What the costs of the most expensive plan and the harm of all are scaled to: the solver tolerates 1e-6 absolute."""
 _TIE = 1e-5
 """Weight of the other quantity where the first is equal."""
-_MOST_NODES = 20_000
+_MOST_NODES = 1_000
 """Branches after which the best plan so far is taken, as a time limit that does not depend on the machine."""
 
 

@@ -40,9 +40,9 @@ def sensitivities(groups: Sequence[LayerGroup], ladder: Sequence[Precision], ran
 class Prediction:
     """Harm of every choice, in units of the task score.
 
-    A Gaussian belief: before any evaluation each harm is its sensitivity times a factor, give or take as much and the mean; the
-    scores of whole plans are sums of harms (Bayesian linear regression). The factor is what the most harmful plan
-    tried says. Harms stay positive.
+    A Gaussian belief: before any evaluation each harm is its sensitivity times a factor, give or take as much and the
+    mean; the scores of whole plans are sums of harms (Bayesian linear regression). The factor is what the most harmful
+    plan tried says. Harms stay positive.
 
     Args:
         sensitivity: Every choice, to its sensitivity, zero for the widest precisions.
