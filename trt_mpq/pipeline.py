@@ -305,16 +305,15 @@ class Run:
         )  # fmt: skip
         return self._stages.value(
             "sensitivity", self._keys.ranking, "sensitivity.json", Ranking,
-            lambda progress: self._choices.sensitivity.rank(given, progress),
-            title=f"Sensitivity ({s.sensitivity})",
+            lambda progress: self._choices.sensitivity.rank(given, progress), title=f"Sensitivity ({s.sensitivity})",
         )  # fmt: skip
 
     @cached_property
     def _result(self) -> SearchResult:
-        required = self.required  # first of all scores: a metric that does not work fails here
         sought = Sought(
+            required=self.required,  # first of all scores: a metric that does not work fails here
             settings=self.settings, grouping=self.grouping, parameters=self.model.parameters, ranking=self._ranking,
-            evaluate=self._evaluate, latency=self._latency, required=required, notify=self.observer.evaluated,
+            evaluate=self._evaluate, latency=self._latency, notify=self.observer.evaluated,
         )  # fmt: skip
         return self._stages.value(
             "search", self._search_key, "search.json", SearchResult,
@@ -346,8 +345,7 @@ class Run:
     def _verified(self) -> dict[str, Score]:
         verified = self._stages.value(
             "verify", self._delivery_key, "verification.json", dict[str, Score],
-            lambda progress: delivered_scores(self.scorer, self.folder.path, progress),
-            title="Verifying the written files",
+            lambda progress: delivered_scores(self.scorer, self.folder.path, progress), title="Verifying the files",
         )  # fmt: skip
         require_equal(verified, self._result.chosen.score, self.folder.path)
         return verified

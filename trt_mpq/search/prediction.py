@@ -62,7 +62,8 @@ class Prediction:
         loss = np.array([self._best - e.score.value for e in known])
         factor = self._factor(made @ self._sensitivity, loss)
         before = factor * self._sensitivity
-        spread = np.diag(np.where(before > 0, before + before[before > 0].mean(), 0.0) ** 2)
+        mean = before.sum() / max(1, np.count_nonzero(before))
+        spread = np.diag(np.where(before > 0, before + mean, 0.0) ** 2)
         error = np.diag((_INEXACT * np.maximum(np.abs(loss), self._allowed)) ** 2 + 1e-12 * (before**2).sum() + 1e-30)
         gain = spread @ made.T @ np.linalg.inv(made @ spread @ made.T + error)
         harm = before + gain @ (loss - made @ before)
