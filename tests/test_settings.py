@@ -180,3 +180,39 @@ def test_a_job_file_locates_engine_files_beside_itself(tmp_path):
     engine = settings_from(fields_from_job(job), "job").engine
     assert engine.timing_cache == tmp_path / "out"
     assert engine.plugins == (tmp_path / "plugin.so", Path("libelsewhere.so"))
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("1200000", 1_200_000),
+        ("12MiB", 12 * 2**20),
+        ("1.5 kB", 1500),
+        ("2 GB", 2 * 10**9),
+        (" 7B ", 7),
+        ("1GiB", 2**30),
+    ],
+)
+def test_a_size_is_written_as_people_write_it(text, size):
+    assert settings(target_size=text).target_size == size
+
+
+@pytest.mark.parametrize("text", ["", "MiB", "12 mib", "1.2.3MB", "-1MB", "1e6"])
+def test_what_is_no_size_says_how_to_spell_it(text):
+    with pytest.raises(SettingsError, match="target_size: spell it as bytes or with one of B, kB"):
+        settings(target_size=text)
+
+
+def test_targets_replace_each_other():
+    stored = {"target_accuracy": 0.99, "target_latency": None, "batch": 8}
+    assert overridden(stored, {"target_latency": 2.0}) == {"batch": 8, "target_latency": 2.0}
+    assert overridden({"target_size": 9}, {"target_accuracy": 0.9}) == {"target_accuracy": 0.9}
+    with pytest.raises(SettingsError, match="--target-accuracy and --target-size exclude each other"):
+        overridden({}, {"target_accuracy": 0.9, "target_size": "1MB"})
+    with pytest.raises(SettingsError, match="target_size: excludes target_latency: give one of them"):
+        settings(target_latency=1.0, target_size=9)
+
+
+def test_a_pin_is_checked_at_once():
+    with pytest.raises(SettingsError, match=r"keep: spell it PRECISION:PATTERN, as in fp16:layer1\*"):
+        settings(keep=("half:x",))

@@ -79,51 +79,6 @@ def findings(
     return replace(found, **changes)
 
 
-def reasons(grouping: Grouping, plan: dict[str, Precision], **changes: object) -> dict[str, str]:
-    return {row.id: row.reason for row in summarize(findings(grouping, plan, **changes)).group_rows}
-
-
-def test_a_quantized_group_says_where_it_ranks():
-    plan = dict.fromkeys(("g0", "g1", "g2", "g3"), INT8)
-    assert reasons(grouping_of({}, {}, {}, {}), plan) == {
-        "g0": "least sensitive of 4 to int8",
-        "g1": "2nd least sensitive of 4 to int8",
-        "g2": "3rd least sensitive of 4 to int8",
-        "g3": "4th least sensitive of 4 to int8",
-    }
-
-
-@pytest.mark.parametrize(("rank", "text"), [(11, "11th"), (12, "12th"), (13, "13th"), (21, "21st"), (22, "22nd")])
-def test_ordinals_are_english(rank, text):
-    grouping = grouping_of(*[{}] * 30)
-    plan = {g.id: INT8 for g in grouping.groups}
-    assert reasons(grouping, plan)[f"g{rank - 1}"] == f"{text} least sensitive of 30 to int8"
-
-
-def test_a_group_left_in_fp16_says_where_it_ranks_in_the_format_the_plan_uses():
-    plan = {"g0": INT8, "g1": FP16}
-    assert reasons(grouping_of({}, {}), plan)["g1"] == (
-        "stays in fp16: 2nd least sensitive of 2 to int8, left out of the fastest plan"
-    )
-
-
-def test_a_group_that_one_format_excludes_is_judged_by_the_other():
-    """FP8 comes first in the ladder and has no rank for the group."""
-    grouping = grouping_of({}, {FP8: "kernel volume 49 is above 32"})
-    assert reasons(grouping, {"g0": FP16, "g1": FP16})["g1"] == (
-        "stays in fp16: 2nd least sensitive of 2 to int8, left out of the fastest plan"
-    )
-    assert reasons(grouping, {"g0": FP8, "g1": FP16})["g1"].startswith(
-        "stays in fp16: 2nd least sensitive of 2 to int8"
-    )
-
-
-def test_a_group_that_all_formats_exclude_says_why():
-    grouping = grouping_of({}, {FP8: "too narrow", INT8: "odd channels"})
-    assert reasons(grouping, {"g0": INT8, "g1": FP16})["g1"] == "odd channels", "the reason of the format in use"
-    assert reasons(grouping, {"g0": FP8, "g1": FP16})["g1"] == "too narrow"
-
-
 def test_a_group_in_fp32_says_why_and_is_a_warning():
     grouping = grouping_of({}, dict.fromkeys((FP16, FP8, INT8), "tensor x reaches 1e+06"))
     found = findings(grouping, {"g0": FP16, "g1": FP32})

@@ -104,6 +104,7 @@ class Dataflow:
         loose = [replace(kernel, reads=tuple(t for t in kernel.reads if t in known)) for kernel in loose]
         self.kernels = (*groups, *loose)
         self._top = grouping.top
+        self.groups = frozenset(group.id for group in grouping.groups)
         self._writer = {tensor: kernel for kernel in self.kernels for tensor in kernel.writes}
         self._readers: dict[str, list[Kernel]] = defaultdict(list)
         for kernel in self.kernels:
@@ -112,6 +113,49 @@ class Dataflow:
         self._leader = _leaders({*self._writer, *self._readers}, tied)
         # A loose op whose operands share one scale only moves values, so it runs in whatever format they have.
         self._moving = {kernel.name for kernel in loose if kernel.reads and self._tied_to_one_scale(kernel)}
+
+    @property
+    def tensors(self) -> tuple[str, ...]:
+        """Tensors between kernels, and those that cross the network's border."""
+        return tuple(self._leader)
+
+    def tie(self, tensor: str) -> str:
+        """Name of the set of tensors that are stored alike with `tensor`."""
+        return self._leader[tensor]
+
+    def writer(self, tensor: str) -> str | None:
+        """The kernel that writes `tensor`; None for network inputs."""
+        return self._writer[tensor].name if tensor in self._writer else None
+
+    def readers(self, tensor: str) -> tuple[str, ...]:
+        """The kernels that read `tensor`."""
+        return tuple(kernel.name for kernel in self._readers.get(tensor, ()))
+
+    def moves(self, kernel: str) -> bool:
+        """Whether `kernel` is a loose op that only moves values, in whatever format they have."""
+        return kernel in self._moving
+
+    def unanimous(self) -> dict[str, frozenset[str]]:
+        """Tie to the groups that must all run in one 8-bit format for its tensors to be stored in that.
+
+        Ties that never are, because a tensor crosses the network's border or a loose op computes with it, are absent.
+        """
+        touching: dict[str, set[str]] = defaultdict(set)
+        barred: set[str] = set()
+        for tensor, tie in self._leader.items():
+            writer, readers = self.writer(tensor), self.readers(tensor)
+            if writer is None or not readers:
+                barred.add(tie)
+            touching[tie] |= {name for name in (writer, *readers) if name and name not in self._moving}
+        return {tie: frozenset(names) for tie, names in touching.items() if tie not in barred and names <= self.groups}
+
+    def elements(self, tensor: str) -> int:
+        """Elements per sample; a network input has what the other operands of its first reader leave."""
+        if tensor in self._writer:
+            return self._writer[tensor].writes[tensor]
+        reader = self._readers[tensor][0]
+        known = sum(self._writer[other].writes[other] for other in reader.reads if other in self._writer)
+        return (reader.input_elements - known) // sum(other not in self._writer for other in reader.reads)
 
     def formats(self, plan: PrecisionPlan) -> Formats:
         """Formats under `plan`, by the rules of the module docstring."""
@@ -133,7 +177,7 @@ class Dataflow:
             for tensor in kernel.reads:
                 stored = formats.stored[tensor]
                 if stored is not wanted and (tensor, wanted) not in needed:
-                    needed[tensor, wanted] = Reformat(tensor, self._elements(tensor), stored, wanted, kernel.name)
+                    needed[tensor, wanted] = Reformat(tensor, self.elements(tensor), stored, wanted, kernel.name)
         return tuple(needed.values())
 
     def _native(self, tensor: str, computed: Mapping[str, Precision]) -> Precision:
@@ -152,14 +196,6 @@ class Dataflow:
         formats = {computed[kernel.name] for kernel in kernels if kernel.name not in self._moving}
         crosses_the_border = tensor not in self._writer or not readers
         return formats | {native[tensor]} if crosses_the_border else formats
-
-    def _elements(self, tensor: str) -> int:
-        """Elements per sample; a network input has what the other operands of its first reader leave."""
-        if tensor in self._writer:
-            return self._writer[tensor].writes[tensor]
-        reader = self._readers[tensor][0]
-        known = sum(self._writer[other].writes[other] for other in reader.reads if other in self._writer)
-        return (reader.input_elements - known) // sum(other not in self._writer for other in reader.reads)
 
     def _tied_to_one_scale(self, kernel: Kernel) -> bool:
         return len({self._leader[tensor] for tensor in (*kernel.writes, *kernel.reads)}) == 1

@@ -18,7 +18,7 @@ from trt_mpq.losses import Loss, loss_for
 from trt_mpq.metrics import TaskMetric, metric_from_name
 from trt_mpq.runtime.base import Runtime
 from trt_mpq.runtime.onnxruntime import OnnxRuntime
-from trt_mpq.search import Search, search_from_name
+from trt_mpq.search import FOR_ACCURACY_ONLY, SEARCHES, Search, search_from_name
 from trt_mpq.sensitivity import SensitivityMetric
 from trt_mpq.sensitivity import metric_from_name as sensitivity_from_name
 from trt_mpq.sensitivity.agreement import REFERENCE
@@ -30,7 +30,8 @@ from trt_mpq.target import target_from_name
 from trt_mpq.types import Grouping, Model, Precision, Target
 
 _RECORDED_PACKAGES = (
-    "onnx", "onnx-ir", "onnxruntime", "polygraphy", "numpy", "ml-dtypes", "torch", "transformers", "tensorrt", "pycuda"
+    "onnx", "onnx-ir", "onnxruntime", "polygraphy", "numpy", "scipy", "ml-dtypes", "torch", "transformers", "tensorrt",
+    "pycuda",
 )  # fmt: skip
 
 
@@ -47,6 +48,7 @@ class Choices:
     def __init__(self, settings: Settings) -> None:
         self.target: Target = target_from_name(settings.device)
         self.algorithm: Search = search_from_name(settings.search)
+        _require_goal(settings)
         self.sensitivity, *others = (_sensitivity(name, settings) for name in settings.sensitivity)
         self.compared: tuple[SensitivityMetric, ...] = _with_reference(self.sensitivity, others)
         self.runtime: Runtime = OnnxRuntime(settings.threads)
@@ -194,6 +196,12 @@ def environment() -> dict[str, str]:
 
 def _limited(samples: Samples, count: int | None) -> Samples:
     return samples if count is None else samples.take(count)
+
+
+def _require_goal(settings: Settings) -> None:
+    if settings.search in FOR_ACCURACY_ONLY and (settings.target_latency or settings.target_size):
+        others = ", ".join(name for name in SEARCHES if name not in FOR_ACCURACY_ONLY)
+        raise SettingsError(f"--search {settings.search} knows no target but accuracy: choose one of {others}")
 
 
 def _require_arithmetic(target: Target, precisions: tuple[Precision, ...]) -> None:

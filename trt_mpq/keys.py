@@ -101,7 +101,8 @@ class Keys:
         s = self.settings
         return key_of(
             self.ranking(s.sensitivity[0]), self.fp32_score, self.scores(self.model), s.bias_correction, s.search,
-            s.precisions, s.mix_formats, s.target_accuracy, s.confidence, to_json(self.choices.target, Target), latency,
+            s.precisions, s.mix_formats, s.target_accuracy, s.target_latency, s.target_size, s.confidence,
+            s.max_evaluations, s.max_seconds, s.keep, s.exclude, to_json(self.choices.target, Target), latency,
         )  # fmt: skip
 
     def delivery(self, search: str, plan: PrecisionPlan) -> str:

@@ -15,11 +15,13 @@ Not modelled: kernels that do not exist for a shape, caches, clocks, and what `d
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
+from trt_mpq.cost_terms import cost_terms
 from trt_mpq.dataflow import Dataflow, Formats, Kernel, Reformat, high_precision
 from trt_mpq.errors import SettingsError
+from trt_mpq.search.costs import Costs, Term
 from trt_mpq.types import Grouping, Precision, PrecisionPlan, Target
 
 LatencySource = Literal["modelled", "device-table"]
@@ -49,12 +51,35 @@ class Latency(ABC):
         """Whether the latency of `plan` can be told."""
 
     @abstractmethod
+    def require(self, plan: PrecisionPlan) -> None:
+        """Refuse a plan whose latency cannot be told; raises SettingsError."""
+
+    @abstractmethod
+    def kernel_ms(self, kernel: Kernel, formats: Formats) -> float:
+        """Milliseconds of `kernel`; of `formats` it asks for its own and for those of what it writes."""
+
+    @abstractmethod
+    def conversion_ms(self, reformat: Reformat) -> float:
+        """Milliseconds of the kernel that converts a tensor."""
+
+    def share_ms(self, precision: Precision) -> float:
+        """Milliseconds of what is charged to no kernel, for each group that runs in `precision`."""
+        return 0.0
+
     def charges(self, plan: PrecisionPlan) -> Iterator[tuple[str, float]]:
-        """Every kernel that runs: the group or loose op it is charged to, and its milliseconds.
+        """Every kernel that runs: the group or loose op it is charged to ("" if to none), and its milliseconds.
 
         Raises:
             SettingsError: Nothing is known of a precision of `plan`.
         """
+        self.require(plan)
+        formats = self.flow.formats(plan)
+        for kernel in self.flow.kernels:
+            yield kernel.name, self.kernel_ms(kernel, formats)
+        for reformat in self.flow.reformats(formats):
+            yield reformat.reader, self.conversion_ms(reformat)
+        for _, precision in plan.assignments:
+            yield "", self.share_ms(precision)
 
     def plan_ms(self, plan: PrecisionPlan) -> float:
         """Milliseconds for one batch under `plan`: groups, conversions and loose ops.
@@ -63,6 +88,19 @@ class Latency(ABC):
             SettingsError: Nothing is known of a precision of `plan`.
         """
         return sum(ms for _, ms in self.charges(plan))
+
+    def costs(self, options: Mapping[str, Sequence[Precision]]) -> Costs:
+        """The latency of every plan as terms that add up, for solvers.
+
+        Args:
+            options: Group id to the precisions it may run in.
+
+        Raises:
+            SettingsError: Nothing is known of one of them.
+        """
+        for precision in dict.fromkeys(precision for own in options.values() for precision in own):
+            self.require(PrecisionPlan.of({g: precision if precision in own else own[0] for g, own in options.items()}))
+        return cost_terms(self.flow, self, options)
 
     def group_ms(self, plan: PrecisionPlan) -> dict[str, float]:
         """Milliseconds per group id, in network order, with the conversions charged to that group.
@@ -108,23 +146,23 @@ class LatencyModel(Latency):
         """Whether the GPU has arithmetic for every precision of `plan`."""
         return all(self._target.supports(_arithmetic(precision)) for precision in plan.counts())
 
-    def charges(self, plan: PrecisionPlan) -> Iterator[tuple[str, float]]:
-        """Groups, loose ops and conversions, each as a roofline."""
+    def require(self, plan: PrecisionPlan) -> None:
+        """Refuse a plan with a precision that the GPU cannot compute in."""
         for precision in plan.counts():
             _require_support(self._target, precision)
-        formats = self.flow.formats(plan)
-        for kernel in self.flow.kernels:
-            yield kernel.name, self._kernel_ms(kernel, formats)
-        for reformat in self.flow.reformats(formats):
-            yield reformat.reader, self._stream_ms(reformat.moved_bits) + self._launch_ms
 
-    def _kernel_ms(self, kernel: Kernel, formats: Formats) -> float:
+    def kernel_ms(self, kernel: Kernel, formats: Formats) -> float:
+        """The roofline of a group or loose op."""
         precision = formats.computed[kernel.name]
         written = sum(count * formats.stored[tensor].bits for tensor, count in kernel.writes.items())
         bits = kernel.input_elements * precision.bits + written
         memory_ms = self._stream_ms(bits, once=kernel.weights * precision.bits)
         rate = self._target.peak_tops[_arithmetic(precision)] * 1e12 * self._target.compute_efficiency
         return max(kernel.flops * self._batch / rate * 1e3, memory_ms) + self._launch_ms
+
+    def conversion_ms(self, reformat: Reformat) -> float:
+        """Reading, writing and launching."""
+        return self._stream_ms(reformat.moved_bits) + self._launch_ms
 
     def _stream_ms(self, bits: int, once: int = 0) -> float:
         """Time to move `bits` for every sample and `once` more for the whole batch."""
@@ -147,6 +185,16 @@ def weight_bytes(plan: PrecisionPlan, grouping: Grouping, other_parameters: int)
     precisions = plan.as_dict()
     bits = sum(group.weight_elements * precisions[group.id].bits for group in grouping.groups)
     return (bits + other_parameters * high_precision(plan, grouping.top).bits + 7) // 8
+
+
+def size_costs(grouping: Grouping, other_parameters: int, options: Mapping[str, Sequence[Precision]]) -> Costs:
+    """`weight_bytes` of every plan that takes its precisions from `options`, as terms; the all-FP32 plan aside."""
+    terms = [
+        Term(group.weight_elements * precision.bits / 8, (((group.id, precision),),))
+        for group in grouping.groups
+        for precision in options[group.id]
+    ]
+    return Costs(other_parameters * grouping.top.bits / 8, tuple(terms))
 
 
 def _arithmetic(precision: Precision) -> Precision:

@@ -8,7 +8,7 @@ to resuming an interrupted run.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,8 @@ from trt_mpq.model import model_digest
 from trt_mpq.network import Network
 from trt_mpq.observer import Observer
 from trt_mpq.ondevice import OnDevice
+from trt_mpq.pins import pinned
+from trt_mpq.problems import Sought
 from trt_mpq.rankings import Rankings
 from trt_mpq.refine.bias_correction import CorrectionInputs, correct_biases
 from trt_mpq.refine.recovery import bias_correction_record, worth_keeping
@@ -37,8 +39,7 @@ from trt_mpq.refine.storage import corrections_from_file, save_corrections
 from trt_mpq.report.data import RefinementRecord, Report, report_to_json
 from trt_mpq.report.html import render_html
 from trt_mpq.scores import RunScores
-from trt_mpq.search import Problem
-from trt_mpq.search.ladders import ladders_of, merged
+from trt_mpq.search.ladders import merged
 from trt_mpq.sensitivity.agreement import Sensitivities
 from trt_mpq.settings import Settings
 from trt_mpq.stages import Stages
@@ -180,10 +181,10 @@ class Run:
     def _network(self) -> Network:
         return self._calibrated(self._subject.final)
 
-    @property
+    @cached_property
     def grouping(self) -> Grouping:
-        """The groups, with what calibration forbids."""
-        return self._network.grouping
+        """The groups, with what calibration forbids and the user decided."""
+        return pinned(self._network.grouping, self.settings.keep, self.settings.exclude)
 
     @cached_property
     def _described(self) -> CalibratedNetwork:
@@ -212,7 +213,12 @@ class Run:
             return {}
         path, plain = self._stages.path("corrections.npz"), self._network.emitter()
         given = CorrectionInputs(
-            self.graph, self.grouping, plain, self._data.calibration, self._choices.runtime, self.settings.formats
+            self.graph,
+            self._network.grouping,
+            plain,
+            self._data.calibration,
+            self._choices.runtime,
+            self.settings.formats,
         )
         self._stages.files(
             "correct-biases", self._keys.corrections, (path.name,),
@@ -284,19 +290,16 @@ class Run:
 
     @cached_property
     def _result(self) -> SearchResult:
-        required = self.required  # first of all scores: a metric that does not work fails here
-        judge = self._scores.judge(self._evaluate)
-        problems = [
-            Problem(
-                groups=self.grouping.groups, ladder=ladder, refuge=self.grouping.refuge, ranking=self._rankings.first,
-                evaluate=self._evaluate, latency=self._latency.plan_ms, required=required,
-                notify=self.observer.evaluated, judge=judge,
-            )
-            for ladder in ladders_of(self.settings.precisions, self.settings.mix_formats)
-        ]  # fmt: skip
+        sought = Sought(
+            required=self.required,  # first of all scores: a metric that does not work fails here
+            settings=self.settings, grouping=self.grouping, parameters=self.model.parameters,
+            ranking=self._rankings.first, evaluate=self._evaluate, judge=self._scores.judge(self._evaluate),
+            seconds=partial(self._scores.seconds, self._evaluate), latency=self._latency,
+            notify=self.observer.evaluated,
+        )  # fmt: skip
         return self._stages.value(
             "search", self._search_key, "search.json", SearchResult,
-            lambda _: merged(self._choices.algorithm, problems), title=f"Searching ({self.settings.search})",
+            lambda _: merged(self._choices.algorithm, sought.problems()), title=f"Searching ({self.settings.search})",
         )  # fmt: skip
 
     @cached_property
@@ -324,8 +327,7 @@ class Run:
     def _verified(self) -> dict[str, Score]:
         verified = self._stages.value(
             "verify", self._delivery_key, "verification.json", dict[str, Score],
-            lambda progress: delivered_scores(self.scorer, self.folder.path, progress),
-            title="Verifying the written files",
+            lambda progress: delivered_scores(self.scorer, self.folder.path, progress), title="Verifying the files",
         )  # fmt: skip
         require_equal(verified, self._result.chosen.score, self.folder.path)
         return verified

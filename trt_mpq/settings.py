@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from trt_mpq.engine.options import EngineOptions
 from trt_mpq.errors import SettingsError
+from trt_mpq.pins import parse_pin
 from trt_mpq.resources import load_toml
 from trt_mpq.types import Precision
 
@@ -16,6 +18,10 @@ Count = Annotated[int, Field(gt=0)]
 
 _FILES = ("model", "calib", "eval", "device", "latency")
 """Settings that may name a file."""
+
+
+_TARGETS = ("target_accuracy", "target_latency", "target_size")
+_BYTES = {"": 1, "B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 
 
 class Settings(BaseModel):
@@ -36,6 +42,10 @@ class Settings(BaseModel):
     """Task metric, or `module:function`."""
     target_accuracy: Annotated[float, Field(gt=0, le=1)] = 0.99
     """Least share of the FP32 score that the plan must keep."""
+    target_latency: Annotated[float, Field(gt=0)] | None = None
+    """Milliseconds that the plan may take, which then is the most accurate such plan; no accuracy is required."""
+    target_size: Count | None = None
+    """Bytes that the parameters may take, also as "12MiB"; the same for the size."""
     confidence: Annotated[float, Field(gt=0.5, le=1)] = 0.999
     """How sure a search must be of a plan to stop its evaluation early; 1 runs every plan on every sample, as the
     chosen one always is."""
@@ -47,8 +57,16 @@ class Settings(BaseModel):
     sensitivity: Annotated[tuple[str, ...], Field(min_length=1)] = ("noise",)
     """Sensitivity metrics, also as "noise,fisher": the first ranks the groups; of several the report says how well they
     agree with the loss of really quantizing every group."""
-    search: str = "bisection"
+    search: str = "ilp"
     """Search algorithm."""
+    max_evaluations: Count | None = None
+    """Plans the search may evaluate; None leaves it to the algorithm."""
+    max_seconds: Annotated[float, Field(gt=0)] | None = None
+    """Seconds the search may spend on evaluations."""
+    keep: tuple[str, ...] = ()
+    """Groups that run in a given precision, each as `precision:pattern` with a glob over group ids."""
+    exclude: tuple[str, ...] = ()
+    """Globs over the ids of groups that stay out of 8 bit and less."""
     device: str = "h200"
     """Device model for latency: a name in `engines/targets/` or a path."""
     batch: Count = 32
@@ -84,6 +102,25 @@ class Settings(BaseModel):
     """Threads of the reference runtime; 0 takes every core."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Seed of every random draw."""
+
+    @field_validator("keep")
+    @classmethod
+    def _check_pins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for spec in value:
+            parse_pin(spec)
+        return value
+
+    @field_validator("target_size", mode="before")
+    @classmethod
+    def _count_bytes(cls, value: Any) -> Any:
+        return bytes_from_text(value) if isinstance(value, str) else value
+
+    @field_validator("target_size")
+    @classmethod
+    def _one_limit(cls, value: int | None, others: ValidationInfo) -> int | None:
+        if value is not None and others.data.get("target_latency") is not None:
+            raise ValueError("excludes target_latency: give one of them")
+        return value
 
     @field_validator("precisions", "sensitivity", mode="before")
     @classmethod
@@ -124,6 +161,14 @@ class Settings(BaseModel):
         return Settings(**_anchored(self.model_dump(), here))
 
 
+def bytes_from_text(text: str) -> int:
+    """A size as people write it: 1200000, 1.2MB, 12 MiB; raises ValueError."""
+    written = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)", text.strip())
+    if written is None or written[2] not in _BYTES:
+        raise ValueError(f"spell it as bytes or with one of {', '.join(filter(None, _BYTES))}")
+    return round(float(written[1]) * _BYTES[written[2]])
+
+
 def settings_from(fields: dict[str, Any], origin: str) -> Settings:
     """Validate `fields`; `origin` says in an error where they came from.
 
@@ -148,7 +193,16 @@ def fields_from_job(path: Path) -> dict[str, Any]:
 
 
 def overridden(fields: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
-    """`fields` with what was `given` instead; of the engine's options only those that were given change."""
+    """`fields` with what was `given` instead; of the engine's options only those that were given change.
+
+    A target that is given replaces the stored one, whatever it was for; raises SettingsError if two are.
+    """
+    targets = [name for name in _TARGETS if given.get(name) is not None]
+    if len(targets) > 1:
+        options = " and ".join(f"--{name.replace('_', '-')}" for name in targets)
+        raise SettingsError(f"{options} exclude each other: give one of them")
+    if targets:
+        fields = {name: value for name, value in fields.items() if name not in _TARGETS}
     stored = fields.get("engine")
     if "engine" in given and isinstance(stored, dict):
         given = {**given, "engine": {**stored, **given["engine"]}}

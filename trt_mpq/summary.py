@@ -10,6 +10,7 @@ from math import inf, isfinite
 from trt_mpq import __version__
 from trt_mpq.emit.deliver import Delivery
 from trt_mpq.engine.values import Deployment
+from trt_mpq.explain import Explainer, mac_share
 from trt_mpq.latency import Latency, weight_bytes
 from trt_mpq.numerics import LARGEST
 from trt_mpq.report import data
@@ -68,7 +69,6 @@ class Findings:
 
 def summarize(found: Findings) -> data.Report:
     """Lay the findings out as a report."""
-    plan = found.result.chosen.plan
     return data.Report(
         model=data.ModelInfo(
             found.settings.model.name, found.model.source_sha256, found.model.parameters, found.model.opset
@@ -78,7 +78,7 @@ def summarize(found: Findings) -> data.Report:
         latency_ms=_latency(found),
         size_bytes=_size(found),
         search=_search(found),
-        plan=data.PlanRecord(plan.counts(), plan.as_dict(), plan.digest, found.delivery.deployable),
+        plan=_plan(found),
         groups=len(found.grouping.groups),
         group_rows=_rows(found),
         refinement=found.refinement,
@@ -96,12 +96,24 @@ def summarize(found: Findings) -> data.Report:
     )
 
 
+def _plan(found: Findings) -> data.PlanRecord:
+    plan = found.result.chosen.plan
+    share = mac_share(plan, {group.id: group.flops for group in found.grouping.groups})
+    return data.PlanRecord(plan.counts(), plan.as_dict(), plan.digest, found.delivery.deployable, share)
+
+
+def _limit(found: Findings) -> str | None:
+    """The option that set another target than accuracy."""
+    given = {"--target-latency": found.settings.target_latency, "--target-size": found.settings.target_size}
+    return next((option for option, value in given.items() if value is not None), None)
+
+
 def _uniform_plans(found: Findings) -> dict[Precision, PrecisionPlan]:
     return {p: found.grouping.uniform(p) for p in found.result.ladder}
 
 
 def _fp32_plan(found: Findings) -> PrecisionPlan:
-    return PrecisionPlan.uniform(found.grouping.groups, Precision.FP32, Precision.FP32)
+    return PrecisionPlan.of({group.id: Precision.FP32 for group in found.grouping.groups})
 
 
 def _accuracy(found: Findings) -> data.AccuracyFigures:
@@ -159,6 +171,8 @@ def _search(found: Findings) -> data.SearchRecord:
         full_equivalents=round(forward / found.evaluation_samples, 3),
         seconds=round(found.search_seconds, 3),
         ladder=found.result.ladder,
+        stopped=found.result.stopped,
+        limit=_limit(found),
         path=tuple(
             data.SearchStep(
                 note=e.note,
@@ -177,11 +191,17 @@ def _search(found: Findings) -> data.SearchRecord:
     )
 
 
+def _explainer(found: Findings) -> Explainer:
+    required = None if _limit(found) else found.required
+    return Explainer(found.result, found.grouping, found.ranking, found.latency, found.target, required)
+
+
 def _rows(found: Findings) -> tuple[data.GroupRow, ...]:
     plan = found.result.chosen.plan
     top = found.grouping.top
     chosen, baseline = found.latency.group_ms(plan), found.latency.group_ms(found.grouping.uniform(top))
     precisions = plan.as_dict()
+    explainer = _explainer(found)
     return tuple(
         data.GroupRow(
             id=group.id,
@@ -190,7 +210,7 @@ def _rows(found: Findings) -> tuple[data.GroupRow, ...]:
             followers=found.followers[group.id],
             weight_shapes=tuple(weight.shape for weight in group.weights),
             precision=precisions[group.id],
-            reason=_reason(found, group, precisions[group.id]),
+            reason=explainer.reason(group),
             sensitivity=_sensitivity(found.ranking, group),
             flops=group.flops,
             weight_bytes=group.weight_elements * precisions[group.id].bits // 8,
@@ -205,40 +225,6 @@ def _rows(found: Findings) -> tuple[data.GroupRow, ...]:
 def _sensitivity(ranking: Ranking, group: LayerGroup) -> dict[Precision, float | None]:
     scores = {p: own[group.id] for p, own in ranking.scores.items() if group.id in own}
     return {precision: score if isfinite(score) else None for precision, score in scores.items()}
-
-
-def _reason(found: Findings, group: LayerGroup, precision: Precision) -> str:
-    if not group.allows(found.grouping.top):
-        return f"{group.excluded[found.grouping.top]}, so it runs in {precision.name}{_last_resort(found, precision)}"
-    if precision.quantized:
-        return f"{_standing(found, group, precision)} to {precision}"
-    lower = _preferred(found, [p for p in found.result.ladder if p.quantized])
-    allowed = [p for p in lower if group.allows(p)]
-    if not allowed:
-        return group.excluded[lower[0]]
-    return f"stays in {precision}: {_standing(found, group, allowed[0])} to {allowed[0]}, left out of the fastest plan"
-
-
-def _last_resort(found: Findings, precision: Precision) -> str:
-    """Why what FP16 cannot hold runs in FP32 and not in BF16, if it does."""
-    lacks = found.grouping.top is Precision.FP16 and not found.target.supports(Precision.BF16)
-    return f": {found.target.name} has no BF16" if precision is Precision.FP32 and lacks else ""
-
-
-def _preferred(found: Findings, formats: list[Precision]) -> list[Precision]:
-    """`formats`, those that the plan uses first."""
-    return sorted(formats, key=lambda p: p not in found.result.chosen.plan.counts())
-
-
-def _standing(found: Findings, group: LayerGroup, precision: Precision) -> str:
-    order = found.ranking.order(precision)
-    rank = order.index(group.id) + 1
-    return f"{'' if rank == 1 else _ordinal(rank) + ' '}least sensitive of {len(order)}"
-
-
-def _ordinal(number: int) -> str:
-    suffix = "th" if number % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
-    return f"{number}{suffix}"
 
 
 def _warnings(found: Findings) -> tuple[str, ...]:
@@ -263,10 +249,10 @@ def _plan_warnings(found: Findings) -> Iterator[str]:
 
 
 def _range_warnings(found: Findings) -> Iterator[str]:
-    top, precisions = found.grouping.top, found.result.chosen.plan.as_dict()
+    top, precisions, explainer = found.grouping.top, found.result.chosen.plan.as_dict(), _explainer(found)
     for group in found.grouping.groups:
-        if not group.allows(top):
-            yield f"{group.id} leaves {top.name}: {_reason(found, group, precisions[group.id])}"
+        if precisions[group.id] not in (top, *found.result.ladder):
+            yield f"{group.id} leaves {top.name}: {explainer.reason(group)}"
     for op in found.grouping.loose:
         beyond = [name for name in (*op.inputs, op.output) if _magnitude(found, name) > LARGEST[top]]
         if beyond:
@@ -275,7 +261,7 @@ def _range_warnings(found: Findings) -> Iterator[str]:
             instead = refuge if fits else Precision.FP32
             yield (
                 f"{op.node} leaves {top.name}: tensor {beyond[0]} is beyond its range, so it runs in {instead.name}"
-                f"{_last_resort(found, instead)}"
+                f"{explainer.last_resort(instead)}"
             )
 
 

@@ -175,6 +175,11 @@ class LayerGroup:
         """Whether the group may run in `precision`."""
         return precision not in self.excluded
 
+    def widest(self, *preferred: Precision) -> Precision:
+        """The first of `preferred` that the group may run in, else the widest that it may."""
+        candidates: tuple[Precision, ...] = (*preferred, *Precision)
+        return next(precision for precision in candidates if self.allows(precision))
+
 
 @dataclass(frozen=True)
 class LooseOp:
@@ -271,9 +276,8 @@ class PrecisionPlan:
 
     @classmethod
     def uniform(cls, groups: Iterable[LayerGroup], *preferred: Precision) -> PrecisionPlan:
-        """For every group the first of `preferred` that it allows, else FP32."""
-        ladder = (*preferred, Precision.FP32)
-        return cls(tuple((g.id, next(p for p in ladder if g.allows(p))) for g in groups))
+        """For every group the first of `preferred` that it allows, else the widest that it does."""
+        return cls(tuple((g.id, g.widest(*preferred)) for g in groups))
 
     def __getitem__(self, group_id: str) -> Precision:
         return self.as_dict()[group_id]
@@ -363,12 +367,16 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class SearchResult:
-    """Outcome of a search: the chosen evaluation and the path that led there, in order."""
+    """Outcome of a search: the chosen evaluation and the path that led there, in order.
+
+    `stopped` names the budget that ended the search early, None if it ended by itself.
+    """
 
     algorithm: str
     ladder: tuple[Precision, ...]
     chosen: Evaluation
     path: tuple[Evaluation, ...]
+    stopped: str | None = None
 
 
 @dataclass(frozen=True)

@@ -51,8 +51,9 @@ class Case:
 Spoil = Callable[[Case], None]
 
 
-def option(name: str, value: str) -> Spoil:
-    return lambda case: case.options.update({name: value})
+def option(*words: str) -> Spoil:
+    """Options and their values, in turn."""
+    return lambda case: case.options.update(zip(words[::2], words[1::2], strict=True))
 
 
 def array(name: str, change: Callable[[Any], Any]) -> Spoil:
@@ -166,6 +167,10 @@ CASES: dict[str, tuple[Spoil, str]] = {
     "search unknown": (option("--search", "luck"), "bisection"),
     "calibration unknown": (option("--calibration", "guess"), "entropy"),
     "exclusions unknown": (option("--exclusions", "mine"), "modelopt"),
+    "two targets": (option("--target-accuracy", "0.9", "--target-latency", "1"), "exclude each other"),
+    "size without a unit we know": (option("--target-size", "12 furlongs"), "target_size"),
+    "greedy for a latency": (option("--search", "greedy", "--target-latency", "1"), "no target but accuracy"),
+    "pin without a pattern": (option("--keep", "fp16"), "PRECISION:PATTERN"),
     "target above one": (option("--target-accuracy", "1.5"), "target_accuracy"),
     "batch of nothing": (option("--batch", "0"), "batch"),
     "metric that raises": (

@@ -45,6 +45,12 @@ WORDED = {
     "smooth": "off",
     "precisions": "fp16,int8",
     "sensitivity": "noise",
+    "target_latency": "none",
+    "target_size": "none",
+    "max_evaluations": "the algorithm's own",
+    "max_seconds": "no limit",
+    "keep": "none",
+    "exclude": "none",
     "engine": "where a GPU and TensorRT are",
 }
 """Defaults that a person says in other words than Python."""

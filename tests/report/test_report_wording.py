@@ -72,6 +72,7 @@ def test_headline_of_a_mixed_plan() -> None:
     )
     assert verdict.headline(report) == (
         "14 of 20 groups in INT8",
+        "62 % of the multiply-adds in 8 bit or less",
         "top1 91.40 % (FP32 91.60 %, required 90.70 %)",
         "modelled latency 0.0210 ms, 27 % below FP16",
         "size 0.284 MB (FP32 1.09 MB)",

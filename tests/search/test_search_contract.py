@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests.fixtures_groups import make_chain
 from trt_mpq.errors import SettingsError, TargetNotReachable
-from trt_mpq.search import SEARCHES, Problem, search_from_name
+from trt_mpq.search import SEARCHES, Budget, Problem, search_from_name
 from trt_mpq.types import Evaluation, LayerGroup, Precision, PrecisionPlan, Ranking, Score, SearchResult
 
 FP32, FP16, BF16, FP8, INT8, INT4 = Precision
@@ -119,11 +119,28 @@ class TestContract:
     def test_same_problem_same_path(self, name: str, problem: Problem):
         assert run(name, problem) == run(name, problem)
 
+    @given(problem=problems(), most=st.integers(1, 9))
+    def test_a_budget_is_kept_and_the_best_so_far_is_the_result(self, name: str, problem: Problem, most: int):
+        free, asked_freely = run(name, problem)
+        result, asked = run(name, replace(problem, budget=Budget(evaluations=most)))
+        assert asked == asked_freely[:most]
+        if result is not None:
+            assert result.stopped == ("--max-evaluations" if len(asked_freely) > most else None)
+        if free is not None and result is not None:
+            assert free.chosen.latency_ms <= result.chosen.latency_ms
+
+    @given(problem=problems(), most=st.integers(1, 9))
+    def test_seconds_are_those_recorded(self, name: str, problem: Problem, most: int):
+        """Three a plan, whatever the clock says, so that a resumed search stops where the first one did."""
+        budget = Budget(seconds=3.0 * most)
+        _, asked = run(name, replace(problem, budget=budget, seconds=lambda plan: 3.0))
+        assert asked == run(name, problem)[1][:most]
+
     @given(problem=problems())
     def test_number_of_evaluations_is_bounded(self, name: str, problem: Problem):
         _, asked = run(name, problem)
         groups, steps = len(problem.groups), len(problem.ladder) - 1
-        per_step = {"bisection": ceil(log2(groups)) + 1, "greedy": groups, "uniform": 0}
+        per_step = {"bisection": ceil(log2(groups)) + 1, "greedy": groups, "uniform": 0, "ilp": 8, "pareto": 16}
         assert len(asked) <= steps * per_step[name] + steps + 1
 
     @pytest.mark.parametrize("ladder", LADDERS)
@@ -199,5 +216,7 @@ class TestContract:
 
 
 def test_unknown_search_lists_the_known():
-    with pytest.raises(SettingsError, match="unknown search 'annealing': choose one of bisection, greedy, uniform"):
+    with pytest.raises(
+        SettingsError, match="unknown search 'annealing': choose one of ilp, pareto, bisection, greedy, uniform"
+    ):
         search_from_name("annealing")

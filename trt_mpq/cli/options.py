@@ -59,6 +59,14 @@ Confidence = Annotated[
         "Stop evaluating a plan as soon as a test is so sure; 1 runs every sample (default: 0.999).",
     ),
 ]
+TargetLatency = Annotated[
+    float | None,
+    _setting("Goal", "--target-latency", "Milliseconds to keep instead, as accurately as possible (default: none)."),
+]
+TargetSize = Annotated[
+    str | None,
+    _setting("Goal", "--target-size", "Bytes of parameters to keep instead, also as 12MiB (default: none)."),
+]
 Precisions = Annotated[
     str | None,
     _setting(
@@ -90,7 +98,26 @@ Sensitivity = Annotated[
 ]
 Search = Annotated[
     str | None,
-    _setting("Search", "--search", "Search algorithm: bisection, greedy, uniform (default: bisection)."),
+    _setting("Search", "--search", "Search algorithm: ilp, pareto, bisection, greedy, uniform (default: ilp)."),
+]
+MaxEvaluations = Annotated[
+    int | None,
+    _setting("Search", "--max-evaluations", "Plans to evaluate at most (default: the algorithm's own)."),
+]
+MaxSeconds = Annotated[
+    float | None, _setting("Search", "--max-seconds", "Seconds of evaluations at most (default: no limit).")
+]
+Keep = Annotated[
+    list[str] | None,
+    _setting(
+        "Search",
+        "--keep",
+        "Groups that run in a precision, PRECISION:PATTERN as in 'fp16:layer1*'; may be repeated (default: none).",
+    ),
+]
+Exclude = Annotated[
+    list[str] | None,
+    _setting("Search", "--exclude", "Groups that stay out of 8 bit, a glob; may be repeated (default: none)."),
 ]
 SensitivitySamples = Annotated[
     int | None, _setting("Search", "--sensitivity-samples", "Calibration samples a metric runs (default: 256).")

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
+from trt_mpq.dataflow import Formats, Kernel, Reformat
 from trt_mpq.device_table.values import DeviceTable
 from trt_mpq.errors import SettingsError
 from trt_mpq.latency import Latency
@@ -29,9 +28,9 @@ class MeasuredLatency(Latency):
         self.table = table
         self.device = table.provenance.platform.gpu
         self.identity = key_of(to_stored_json(table, DeviceTable))
-        self._grouping = grouping
         known = {group for times in table.group_ms.values() for group in times}
-        if known != {group.id for group in grouping.groups}:
+        self._by_id = {group.id: group for group in grouping.groups}
+        if known != self._by_id.keys():
             raise SettingsError(
                 f"the device table of {table.provenance.platform.gpu} was measured for other layer groups: "
                 "run `trt-mpq measure` again with this version and these settings"
@@ -41,24 +40,24 @@ class MeasuredLatency(Latency):
         """Whether every group was measured in its precision."""
         return self.table.covers(plan)
 
-    def charges(self, plan: PrecisionPlan) -> Iterator[tuple[str, float]]:
-        """Groups, the conversions at their boundaries, and the rest under a name of no group.
+    def kernel_ms(self, kernel: Kernel, formats: Formats) -> float:
+        """What the table says of a group; loose ops are part of the rest."""
+        if kernel.name not in self._by_id:
+            return 0.0
+        times = self.table.wide_ms if formats.widens(self._by_id[kernel.name]) else self.table.group_ms
+        return self.table.scale * times[formats.computed[kernel.name]][kernel.name]
 
-        Raises:
-            SettingsError: A group was not measured in its precision.
-        """
-        self._require_covered(plan)
-        table, formats = self.table, self.flow.formats(plan)
-        for group in self._grouping.groups:
-            times = table.wide_ms if formats.widens(group) else table.group_ms
-            yield group.id, table.scale * times[formats.computed[group.id]][group.id]
-        for reformat in self.flow.reformats(formats):
-            moved_bytes = reformat.moved_bits * table.counted_batches / 8
-            yield reformat.reader, table.scale * table.conversion.realised * table.conversion.kernel_ms(moved_bytes)
-        rest = sum(share * table.other_ms[precision] for precision, share in shares(plan).items())
-        yield "", table.scale * rest
+    def conversion_ms(self, reformat: Reformat) -> float:
+        """A point on the table's line."""
+        moved_bytes = reformat.moved_bits * self.table.counted_batches / 8
+        return self.table.scale * self.table.conversion.realised * self.table.conversion.kernel_ms(moved_bytes)
 
-    def _require_covered(self, plan: PrecisionPlan) -> None:
+    def share_ms(self, precision: Precision) -> float:
+        """The share of one group in the rest of the engine, as the table has it for `precision`."""
+        return self.table.scale * self.table.other_ms[precision] / len(self._by_id)
+
+    def require(self, plan: PrecisionPlan) -> None:
+        """Refuse a plan with a group that was not measured in its precision."""
         for group, precision in plan.assignments:
             if group not in self.table.group_ms.get(precision, {}):
                 of = self.table.provenance.platform

@@ -131,8 +131,17 @@ class SearchStep:
 class SearchRecord:
     """How the plan was found and what that cost.
 
-    `evaluations` counts plans tried, `full_equivalents` is what was really run for ranking and search, in passes over
-    the whole evaluation set, `confidence` that of the test that stops evaluations early (1: none is stopped).
+    Attributes:
+        algorithm: Name of the search.
+        sensitivity: Name of the metric that ranked the groups.
+        evaluations: Plans tried.
+        full_equivalents: What was really run for ranking and search, in passes over the whole evaluation set.
+        seconds: What ranking and evaluations took.
+        ladder: Precisions searched.
+        path: Every plan tried, in order.
+        stopped: The option whose budget ended the search, None if it ended by itself.
+        limit: The option that set another target than accuracy, None if there was none.
+        confidence: Of the test that stops evaluations early; 1 if none is stopped.
     """
 
     algorithm: str
@@ -142,6 +151,8 @@ class SearchRecord:
     seconds: float
     ladder: tuple[Precision, ...]
     path: tuple[SearchStep, ...]
+    stopped: str | None = None
+    limit: str | None = None
     confidence: float = 1.0
 
     @property
@@ -152,12 +163,17 @@ class SearchRecord:
 
 @dataclass(frozen=True)
 class PlanRecord:
-    """The chosen plan. `deployable` is False when TensorRT has no kernels for one of its precisions."""
+    """The chosen plan.
+
+    `deployable` is False when TensorRT has no kernels for one of its precisions; `mac_share` is the share of the
+    groups' multiply-adds that run in 8 bit or less.
+    """
 
     counts: Mapping[Precision, int]
     assignments: Mapping[str, Precision]
     digest: str
     deployable: bool
+    mac_share: float = 0.0
 
 
 @dataclass(frozen=True)

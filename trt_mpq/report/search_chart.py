@@ -65,6 +65,7 @@ def search_chart(report: Report) -> str:
     taken += [axes.box(s.latency_ms, s.score or 0.0, 8) for s in path]
     _draw_grid(drawing, axes, report)
     _draw_limits(drawing, axes, report, taken)
+    _draw_line(drawing, axes, _unbeaten(steps) if report.search.algorithm == "pareto" else path)
     _draw_path(drawing, axes, report, path)
     for mark in reversed(marks):
         _draw_mark(drawing, axes, report, mark, taken)
@@ -155,10 +156,23 @@ def _limit(drawing: Element, y: float, css: str, text: str, dy: float, taken: li
     add(drawing, "text", text, x=percent(places[anchor]), y=y + dy, class_=f"note{strong}", text_anchor=anchor)
 
 
-def _draw_path(drawing: Element, axes: _Axes, report: Report, steps: list[SearchStep]) -> None:
+def _unbeaten(steps: list[SearchStep]) -> list[SearchStep]:
+    """The steps that none beats in both latency and score, fastest first: the frontier."""
+    kept: list[SearchStep] = []
+    for step in sorted(steps, key=lambda s: (s.latency_ms, -(s.score or 0.0))):
+        if not kept or (step.score or 0.0) > (kept[-1].score or 0.0):
+            kept.append(step)
+    return kept
+
+
+def _draw_line(drawing: Element, axes: _Axes, steps: list[SearchStep]) -> None:
     points = [(axes.left(s.latency_ms), axes.top(s.score or 0.0)) for s in steps]
     for (x1, y1), (x2, y2) in pairwise(points):
         add(drawing, "line", x1=x1, y1=y1, x2=x2, y2=y2, class_="path")
+
+
+def _draw_path(drawing: Element, axes: _Axes, report: Report, steps: list[SearchStep]) -> None:
+    points = [(axes.left(s.latency_ms), axes.top(s.score or 0.0)) for s in steps]
     for step, (x, _) in zip(steps, points, strict=True):
         _error_bar(drawing, axes, x, step.score or 0.0, step.stderr, "whisker")
     for i, (step, (x, y)) in enumerate(zip(steps, points, strict=True)):

@@ -14,6 +14,7 @@ from trt_mpq.report.wording import (
     below_text,
     label,
     latency_text,
+    mac_share_text,
     meets_target,
     placement,
     score_text,
@@ -37,7 +38,7 @@ def lead(report: Report) -> str:
 
 
 def headline(report: Report) -> tuple[str, ...]:
-    """What the search found in four parts: placement, score, latency, size."""
+    """What the search found in five parts: placement, arithmetic, score, latency, size."""
     accuracy, latency, size = report.accuracy, report.latency_ms, report.size_bytes
     scores = [score_text(s, accuracy) for s in (accuracy.plan, accuracy.fp32, accuracy.target)]
     baseline_ms = latency.of(report.baseline)
@@ -45,6 +46,7 @@ def headline(report: Report) -> tuple[str, ...]:
     sizes = [size_text(b, size.fp32) for b in (size.plan, size.fp32)]
     return (
         placement(report),
+        mac_share_text(report),
         f"{accuracy.metric} {scores[0]} (FP32 {scores[1]}, required {scores[2]})",
         f"{latency.source} latency {latency_text(latency.plan)}{against}",
         f"size {sizes[0]} (FP32 {sizes[1]})",
@@ -69,12 +71,18 @@ def remarks(report: Report) -> tuple[str, ...]:
     """What the verdict must not leave unsaid: a trivial result, a missed target, a plan that is not shipped."""
     said = [*_shipped_instead(report), *_engine_missing_target(report)]
     if not meets_target(report.accuracy.plan, report):
-        said.append("The plan does not reach the required score.")
+        said.append(_missed(report))
     elif trivial := _trivial(report):
         said.append(trivial)
     if not report.plan.deployable:
         said.append("For study only: TensorRT has no kernels for this plan, so no engine can be built from it.")
     return (*said, *(device.cautions(report.device) if report.device else ()))
+
+
+def _missed(report: Report) -> str:
+    if report.search.limit:
+        return f"The plan scores below the accuracy target, which {report.search.limit} does not enforce."
+    return "The plan does not reach the required score."
 
 
 def _shipped_instead(report: Report) -> list[str]:

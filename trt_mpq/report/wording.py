@@ -190,6 +190,11 @@ def uniform_equivalent(report: Report) -> Precision | None:
     return None
 
 
+def mac_share_text(report: Report) -> str:
+    """How much of the arithmetic runs in 8 bit or less."""
+    return f"{round(100 * report.plan.mac_share)} % of the multiply-adds in 8 bit or less"
+
+
 def placement(report: Report) -> str:
     """How many groups the plan puts in which narrow precision."""
     counts = report.plan.counts
@@ -210,8 +215,9 @@ def search_cost(report: Report) -> str:
     plans = "1 plan" if s.evaluations == 1 else f"{s.evaluations} plans"
     early = f" ({s.decided_early} decided early at {100 * s.confidence:g} % confidence)" if s.decided_early else ""
     cost = f"{significant(s.full_equivalents)} passes over the {report.accuracy.samples:,} evaluation samples"
+    ended = f", ended by {s.stopped}" if s.stopped else ""
     how = f"{s.algorithm} search on {s.sensitivity} sensitivity"
-    return f"{how}: {plans} tried{early}, {cost}, {duration_text(s.seconds)}"
+    return f"{how}: {plans} tried{early}, {cost}, {duration_text(s.seconds)}{ended}"
 
 
 def duration_text(seconds: float) -> str:

@@ -7,14 +7,36 @@ it here; the contract tests then cover it.
 from __future__ import annotations
 
 from trt_mpq.errors import SettingsError
-from trt_mpq.search.base import Evaluate, Latency, Problem, Search
+from trt_mpq.search.base import Budget, Evaluate, Latency, Limit, Problem, Search
 from trt_mpq.search.bisection import Bisection
 from trt_mpq.search.greedy import Greedy
+from trt_mpq.search.ilp import IntegerProgram
+from trt_mpq.search.pareto import Pareto
 from trt_mpq.search.uniform import Uniform
 
-__all__ = ["Bisection", "Evaluate", "Greedy", "Latency", "Problem", "Search", "Uniform", "search_from_name"]
+__all__ = [
+    "FOR_ACCURACY_ONLY",
+    "SEARCHES",
+    "Bisection",
+    "Budget",
+    "Evaluate",
+    "Greedy",
+    "IntegerProgram",
+    "Latency",
+    "Limit",
+    "Pareto",
+    "Problem",
+    "Search",
+    "Uniform",
+    "search_from_name",
+]
 
-SEARCHES: dict[str, Search] = {search.name: search for search in (Bisection(), Greedy(), Uniform())}
+SEARCHES: dict[str, Search] = {
+    search.name: search for search in (IntegerProgram(), Pareto(), Bisection(), Greedy(), Uniform())
+}
+
+FOR_ACCURACY_ONLY = ("bisection", "greedy")
+"""Searches whose steps mean nothing but to keep a score, so that they find no plan within a limit."""
 
 
 def search_from_name(name: str) -> Search:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 from trt_mpq.errors import TargetNotReachable
+from trt_mpq.search.costs import Costs
 from trt_mpq.types import Evaluation, Judgement, LayerGroup, Precision, PrecisionPlan, Ranking, Score, SearchResult
 
 Evaluate = Callable[[PrecisionPlan], Score]
@@ -15,8 +18,41 @@ Latency = Callable[[PrecisionPlan], float]
 
 
 @dataclass(frozen=True)
+class Budget:
+    """What a search may spend; None is no limit. The uniform plan of the widest precision is always tried."""
+
+    evaluations: int | None = None
+    seconds: float | None = None
+
+
+class _SpentError(Exception):
+    """The budget is spent; ends a search inside `Trail.until_spent`."""
+
+
+@dataclass(frozen=True)
+class Limit:
+    """A target for something cheap to tell, latency or size, in place of one for accuracy.
+
+    Attributes:
+        words: What is limited to what, as the end of "a plan that ...": "takes at most 3 ms".
+        most: The largest amount allowed.
+        amount: The amount of a plan.
+        costs: The same as terms for solvers.
+    """
+
+    words: str
+    most: float
+    amount: Callable[[PrecisionPlan], float]
+    costs: Costs
+
+    def allows(self, plan: PrecisionPlan) -> bool:
+        """Whether `plan` keeps the limit."""
+        return self.amount(plan) <= self.most
+
+
+@dataclass(frozen=True)
 class Problem:
-    """Find the plan with the lowest latency whose score is at least `required`.
+    """Find the plan with the lowest latency whose score is at least `required`, or the best score within `limit`.
 
     Attributes:
         groups: All groups, in network order.
@@ -24,10 +60,14 @@ class Problem:
         ranking: Sensitivity of every group for every precision below the first.
         evaluate: Task score of a plan on every sample; expensive.
         latency: Milliseconds of a plan; cheap.
-        required: Lowest acceptable score, absolute, compared exactly.
+        required: Lowest acceptable score, absolute, compared exactly; means nothing where there is a limit.
         refuge: What groups run in that may not run in the widest of the ladder.
         notify: Called with every new evaluation as it is made.
         judge: Says whether a plan keeps `required`, and may stop as soon as it is sure; without one, `evaluate` says.
+        costs: Latency as terms for solvers; without them, what single groups save is taken to add up.
+        budget: What the search may spend.
+        seconds: What judging a plan took when it was done; needed where the budget is in seconds.
+        limit: The target, if it is not the required score: of the plans that keep it, the one that scores best.
     """
 
     groups: tuple[LayerGroup, ...]
@@ -39,19 +79,37 @@ class Problem:
     notify: Callable[[Evaluation], None] | None = None
     judge: Judge | None = None
     refuge: Precision = Precision.FP32
+    costs: Costs | None = None
+    budget: Budget = Budget()
+    seconds: Callable[[PrecisionPlan], float] | None = None
+    limit: Limit | None = None
+
+    @cached_property
+    def known_costs(self) -> Costs:
+        """The costs that were given, or additive ones."""
+        return self.costs or Costs.additive(self.groups, self.ladder, self.latency)
 
     def judged(self, plan: PrecisionPlan) -> Judgement:
-        """Whether `plan` keeps the requirement, as cheaply as it can be told."""
-        return self.judge(plan) if self.judge else self.measured(plan)
+        """Whether `plan` is feasible, as cheaply as it can be told."""
+        return self.judge(plan) if self.judge and not self.limit else self.measured(plan)
 
     def measured(self, plan: PrecisionPlan) -> Judgement:
         """The same, from every sample."""
         score = self.evaluate(plan)
-        return Judgement(score, score.value >= self.required, complete=True)
+        return Judgement(score, self.limit.allows(plan) if self.limit else score.value >= self.required, complete=True)
+
+    def preference(self, feasible: Evaluation) -> tuple[float, float]:
+        """Sorts feasible plans, the best first: by latency, or with a limit by score, then by the other."""
+        by_latency, by_score = feasible.latency_ms, -feasible.score.value
+        return (by_score, by_latency) if self.limit else (by_latency, by_score)
 
     def uniform(self, precision: Precision) -> PrecisionPlan:
-        """`precision` wherever it is allowed, else the widest of the ladder, its refuge, FP32."""
+        """`precision` wherever it is allowed, else the widest of the ladder, its refuge, or the widest there is."""
         return PrecisionPlan.uniform(self.groups, precision, self.ladder[0], self.refuge)
+
+    def widest(self, group: LayerGroup) -> Precision:
+        """What `group` starts from: the widest of the ladder, its refuge, or the widest there is."""
+        return group.widest(self.ladder[0], self.refuge)
 
     def movable(self, plan: PrecisionPlan, rung: int) -> tuple[str, ...]:
         """Groups that may step from ``ladder[rung]`` to the next precision, least sensitive first.
@@ -60,12 +118,11 @@ class Problem:
         not in fp8 waits in fp16 for the step to int8.
         """
         precisions, reached, target = plan.as_dict(), self.ladder[: rung + 1], self.ladder[rung + 1]
-        kept_up = {g.id for g in self.groups if g.allows(target) and precisions[g.id] is _narrowest(g, reached)}
+        kept_up = {g.id for g in self.groups if g.allows(target) and precisions[g.id] is self._narrowest(g, reached)}
         return tuple(group for group in self.ranking.order(target) if group in kept_up)
 
-
-def _narrowest(group: LayerGroup, ladder: tuple[Precision, ...]) -> Precision:
-    return next((precision for precision in reversed(ladder) if group.allows(precision)), Precision.FP32)
+    def _narrowest(self, group: LayerGroup, ladder: tuple[Precision, ...]) -> Precision:
+        return next((p for p in reversed(ladder) if group.allows(p)), self.widest(group))
 
 
 class Search(Protocol):
@@ -80,41 +137,80 @@ class Search(Protocol):
 
 
 class Trail:
-    """The plans a search has tried, in order: each is judged once, and the winner measured on every sample."""
+    """The plans a search has tried, in order: each is judged once, and the winner measured on every sample.
 
-    def __init__(self, problem: Problem) -> None:
+    Args:
+        problem: What is searched.
+        usual: Evaluations that the search allows itself where the problem has no budget of them; None for any number.
+    """
+
+    def __init__(self, problem: Problem, usual: int | None = None) -> None:
         self._problem = problem
         self._tried: dict[PrecisionPlan, Evaluation] = {}
+        self._usual = usual
+        self._stopped: str | None = None
+
+    @property
+    def tried(self) -> Mapping[PrecisionPlan, Evaluation]:
+        """Every plan tried, in order."""
+        return self._tried
+
+    @contextmanager
+    def until_spent(self) -> Iterator[None]:
+        """Leave the block when the budget is spent: `result` then is the best so far."""
+        with suppress(_SpentError):
+            yield
 
     def evaluate(self, plan: PrecisionPlan, note: str) -> Evaluation:
         """Judge and time `plan`, or recall it; `note` says which step asked first."""
+        return self._try(plan, self._problem.judged, note)
+
+    def _try(self, plan: PrecisionPlan, judge: Judge, note: str) -> Evaluation:
         if plan not in self._tried:
-            self._record(plan, self._problem.judged, note)
+            if self._tried:
+                self._require_budget()
+            self._record(plan, judge, note)
         return self._tried[plan]
+
+    def best(self) -> Evaluation | None:
+        """The feasible plan that the problem prefers among those tried, the earliest of equals."""
+        feasible = [tried for tried in self._tried.values() if tried.feasible]
+        return min(feasible, key=self._problem.preference, default=None)
+
+    def _require_budget(self) -> None:
+        """Raise _SpentError if one more plan is more than the budget allows, and remember why."""
+        most, seconds = self._problem.budget.evaluations, self._problem.budget.seconds
+        if most is not None and len(self._tried) >= most:
+            self._stopped = "--max-evaluations"
+        elif seconds is not None and self._seconds() >= seconds:
+            self._stopped = "--max-seconds"
+        elif most is None and self._usual is not None and len(self._tried) >= self._usual:
+            pass
+        else:
+            return
+        raise _SpentError
+
+    def _seconds(self) -> float:
+        """What the evaluations took when they were done, so that a resumed search stops where the first did."""
+        return sum(self._problem.seconds(plan) for plan in self._tried) if self._problem.seconds else 0.0
 
     def evaluate_uniform(self) -> tuple[Evaluation, ...]:
         """Measure the uniform plan of every precision, widest first: the baselines of the report."""
-        for precision in self._problem.ladder:
-            plan = self._problem.uniform(precision)
-            if plan not in self._tried:
-                self._record(plan, self._problem.measured, f"uniform {precision}")
-        return tuple(self._tried[self._problem.uniform(precision)] for precision in self._problem.ladder)
+        problem = self._problem
+        return tuple(self._try(problem.uniform(p), problem.measured, f"uniform {p}") for p in problem.ladder)
 
     def result(self, algorithm: str) -> SearchResult:
-        """The fastest feasible plan tried; ties go to the higher score, then to the earlier plan.
+        """The best feasible plan tried.
 
         Raises:
             TargetNotReachable: No plan tried is feasible.
         """
-        while (fastest := self._fastest()) is not None:
-            if fastest.complete:
-                return SearchResult(algorithm, self._problem.ladder, fastest, tuple(self._tried.values()))
-            self._record(fastest.plan, self._problem.measured, fastest.note)
+        while (best := self.best()) is not None:
+            if best.complete:
+                path = tuple(self._tried.values())
+                return SearchResult(algorithm, self._problem.ladder, best, path, self._stopped)
+            self._record(best.plan, self._problem.measured, best.note)
         raise TargetNotReachable(self._explanation())
-
-    def _fastest(self) -> Evaluation | None:
-        feasible = [tried for tried in self._tried.values() if tried.feasible]
-        return min(feasible, key=lambda tried: (tried.latency_ms, -tried.score.value), default=None)
 
     def _record(self, plan: PrecisionPlan, judge: Judge, note: str) -> None:
         latency_ms = self._problem.latency(plan)  # first: it refuses what the device cannot compute
@@ -125,6 +221,9 @@ class Trail:
             self._problem.notify(tried)
 
     def _explanation(self) -> str:
+        if limit := self._problem.limit:
+            least = min(map(limit.amount, self._tried))
+            return f"none of {len(self._tried)} plans tried {limit.words}: the least is {least:.6g}"
         best = max(self._tried.values(), key=lambda tried: tried.score.value)
         mix = ", ".join(f"{count} x {precision}" for precision, count in best.plan.counts().items())
         return (

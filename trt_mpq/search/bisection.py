@@ -32,7 +32,8 @@ class Bisection:
 
             return moved(longest_feasible(feasible, len(movable)))
 
-        descend(problem, trail, step)
+        with trail.until_spent():
+            descend(problem, trail, step)
         return trail.result(self.name)
 
 

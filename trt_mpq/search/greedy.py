@@ -26,5 +26,6 @@ class Greedy:
                     plan = candidate
             return plan
 
-        descend(problem, trail, step)
+        with trail.until_spent():
+            descend(problem, trail, step)
         return trail.result(self.name)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from trt_mpq.errors import TargetNotReachable
-from trt_mpq.search.base import Problem, Search
+from trt_mpq.search.base import Budget, Problem, Search
 from trt_mpq.types import Evaluation, Precision, PrecisionPlan, SearchResult
 
 _EIGHT_BIT = (Precision.FP8, Precision.INT8)
@@ -25,8 +25,10 @@ def ladders_of(precisions: Sequence[Precision], mix_formats: bool) -> tuple[tupl
     return tuple(tuple(p for p in ordered if p is own or p not in _EIGHT_BIT) for own in formats)
 
 
-def merged(algorithm: Search, problems: Iterable[Problem]) -> SearchResult:
-    """Solve every problem and keep the fastest result; the path holds what all of them tried, each plan once.
+def merged(algorithm: Search, problems: Sequence[Problem]) -> SearchResult:
+    """Solve every problem and keep the best result; the path holds what all of them tried, each plan once.
+
+    What one problem leaves of the budget is shared by those after it.
 
     Raises:
         TargetNotReachable: No problem has a feasible plan; it says how close the best came.
@@ -35,18 +37,30 @@ def merged(algorithm: Search, problems: Iterable[Problem]) -> SearchResult:
     solved: list[SearchResult] = []
     failures: list[tuple[float, TargetNotReachable]] = []
     rungs: set[Precision] = set()
-    for problem in problems:
+    for i, problem in enumerate(problems):
         rungs.update(problem.ladder)
         own = _Record(problem, tried)
+        given = replace(problem, notify=own, budget=_share(problem, tried, of=len(problems) - i))
         try:
-            solved.append(algorithm.run(replace(problem, notify=own)))
+            solved.append(algorithm.run(given))
         except TargetNotReachable as failure:
             failures.append((own.best, failure))
     if not solved:
         raise max(failures, key=lambda failure: failure[0])[1]
-    best = min((result.chosen for result in solved), key=lambda e: (e.latency_ms, -e.score.value))
+    best = min((result.chosen for result in solved), key=problems[0].preference)
     ladder = tuple(p for p in Precision if p in rungs)
-    return SearchResult(solved[0].algorithm, ladder, best, tuple(tried.values()))
+    stopped = next((result.stopped for result in solved if result.stopped), None)
+    return SearchResult(solved[0].algorithm, ladder, best, tuple(tried.values()), stopped)
+
+
+def _share(problem: Problem, tried: Iterable[PrecisionPlan], of: int) -> Budget:
+    """An equal share of what is left of the budget."""
+    plans, budget = tuple(tried), problem.budget
+    spent = sum(map(problem.seconds, plans)) if problem.seconds else 0.0
+    return Budget(
+        None if budget.evaluations is None else max(0, budget.evaluations - len(plans)) // of,
+        None if budget.seconds is None else max(0.0, budget.seconds - spent) / of,
+    )
 
 
 class _Record:

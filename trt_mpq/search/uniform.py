@@ -14,5 +14,6 @@ class Uniform:
     def run(self, problem: Problem) -> SearchResult:
         """The best uniform plan; raises TargetNotReachable if none meets the requirement."""
         trail = Trail(problem)
-        trail.evaluate_uniform()
+        with trail.until_spent():
+            trail.evaluate_uniform()
         return trail.result(self.name)

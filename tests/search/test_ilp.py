@@ -1,0 +1,129 @@
+"""Integer programming and the frontier on networks with the real costs of boundaries, against every plan there is."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import product
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.drawn_groups import groupings
+from tests.fixtures_groups import make_chain, make_group, make_grouping
+from trt_mpq.errors import TargetNotReachable
+from trt_mpq.latency import LatencyModel
+from trt_mpq.search import Bisection, Greedy, IntegerProgram, Limit, Pareto, Problem
+from trt_mpq.search.ilp import default_evaluations
+from trt_mpq.search.prediction import sensitivities
+from trt_mpq.target import target_from_name
+from trt_mpq.types import Grouping, Precision, PrecisionPlan, Ranking, Score
+
+FP16, FP8, INT8, INT4 = Precision.FP16, Precision.FP8, Precision.INT8, Precision.INT4
+
+
+def problem_on(
+    grouping: Grouping, harm: dict[str, int], allowed: float, ladder: tuple[Precision, ...] = (FP16, INT8)
+) -> Problem:
+    """Accuracy falls by the harm of every group in 8 bit, which is what the ranking says."""
+    latency = LatencyModel(grouping, target_from_name("l4"), 4)
+    return Problem(
+        groups=grouping.groups,
+        ladder=ladder,
+        ranking=Ranking("given", 0, tuple(harm), {p: {g: float(h) for g, h in harm.items()} for p in ladder[1:]}),
+        evaluate=lambda plan: Score(-float(sum(harm[g] for g, p in plan.assignments if p.quantized)), None, 1),
+        latency=latency.plan_ms,
+        required=-allowed,
+        costs=latency.costs({group.id: ladder for group in grouping.groups}),
+    )
+
+
+def every_plan(problem: Problem) -> list[PrecisionPlan]:
+    ids = [group.id for group in problem.groups]
+    rows = product(problem.ladder, repeat=len(ids))
+    return [PrecisionPlan.of(dict(zip(ids, made, strict=True))) for made in rows]
+
+
+@st.composite
+def problems(draw: st.DrawFn) -> Problem:
+    grouping = draw(groupings(7))
+    harm = {group.id: draw(st.integers(1, 20)) for group in grouping.groups}
+    return problem_on(grouping, harm, draw(st.integers(0, 60)))
+
+
+@settings(max_examples=40)
+@given(problems())
+def test_within_two_percent_of_the_optimum_where_the_ranking_is_right(problem: Problem):
+    plans = every_plan(problem)
+    optimum = min(problem.latency(plan) for plan in plans if problem.measured(plan).feasible)
+    result = IntegerProgram().run(problem)
+    assert result.chosen.latency_ms <= 1.02 * optimum
+    assert len(result.path) <= default_evaluations(problem)
+
+
+@settings(max_examples=20)
+@given(problems(), st.floats(0, 1))
+def test_within_a_latency_it_finds_the_least_harmful_plan(problem: Problem, share: float):
+    plans = every_plan(problem)
+    times = sorted(map(problem.latency, plans))
+    most = times[int(share * (len(times) - 1))] * (1 + 1e-6)
+    limit = Limit("is fast", most, problem.latency, problem.known_costs)
+    result = IntegerProgram().run(replace(problem, limit=limit))
+    best = max(problem.evaluate(plan).value for plan in plans if problem.latency(plan) <= most)
+    assert result.chosen.latency_ms <= most
+    assert result.chosen.score.value == best
+
+
+@pytest.mark.parametrize("search", [IntegerProgram(), Pareto()])
+def test_a_limit_below_every_plan_says_what_the_least_is(search):
+    problem = problem_on(make_grouping(make_chain(3)), {"g0": 1, "g1": 1, "g2": 1}, 0)
+    limit = Limit("takes at most 1e-09 ms", 1e-9, problem.latency, problem.known_costs)
+    with pytest.raises(TargetNotReachable, match=r"plans tried takes at most 1e-09 ms: the least is 0\.0"):
+        search.run(replace(problem, limit=limit))
+
+
+def test_it_pays_no_boundary_that_greedy_pays():
+    """A cheap group in the middle must not be lowered alone: two conversions for nothing."""
+    chain = [replace(group, flops=10**5) for group in make_chain(5)]
+    heavy = replace(make_group("g5", ["g4.out"], index=5), flops=10**10)
+    problem = problem_on(make_grouping([*chain, heavy]), {"g0": 9, "g1": 9, "g2": 1, "g3": 9, "g4": 9, "g5": 2}, 5)
+    found, greedy = IntegerProgram().run(problem).chosen, Greedy().run(problem).chosen
+    assert found.plan.counts() == {FP16: 5, INT8: 1}
+    assert found.plan["g5"] is INT8
+    assert greedy.plan["g2"] is INT8
+    assert found.latency_ms < greedy.latency_ms
+
+
+def test_a_wrong_ranking_is_found_out():
+    """The ranking calls the harmful group harmless; what plans score puts it right."""
+    groups = [replace(group, flops=10**9) for group in make_chain(6)]
+    problem = problem_on(make_grouping(groups), {"g0": 50} | {f"g{i}": 2 for i in range(1, 6)}, 8)
+    wrong = {INT8: {"g0": 0.1} | {f"g{i}": 2.0 for i in range(1, 6)}}
+    result = IntegerProgram().run(replace(problem, ranking=replace(problem.ranking, scores=wrong)))
+    assert result.chosen.plan["g0"] is FP16
+    assert result.chosen.plan.counts() == {FP16: 2, INT8: 4}
+
+
+def test_prediction_leaves_out_what_is_unknown_and_lifts_what_is_chance():
+    groups = make_chain(4)
+    scores = {"g0": float("inf"), "g1": -0.5, "g2": 3.0, "g3": 1.0}
+    harm = sensitivities(groups, (FP16, INT8), Ranking("noise", 0, tuple(scores), {INT8: scores}))
+    assert ("g0", INT8) not in harm
+    assert harm["g1", INT8] == pytest.approx(0.02)
+    assert harm["g2", INT8] == 3.0
+    assert {harm[g.id, FP16] for g in groups} == {0.0}
+
+
+def test_another_target_asks_the_frontier_for_nothing_new():
+    groups = [replace(group, flops=10**9) for group in make_chain(8)]
+    strict = problem_on(make_grouping(groups), {f"g{i}": i + 1 for i in range(8)}, 5)
+    first, second = Pareto().run(strict), Pareto().run(replace(strict, required=-20.0))
+    assert {e.plan for e in first.path} == {e.plan for e in second.path}
+    assert second.chosen.latency_ms < first.chosen.latency_ms
+
+
+@pytest.mark.parametrize("search", [IntegerProgram(), Bisection()])
+def test_the_frontier_run_is_no_slower_than(search):
+    groups = [replace(group, flops=10**9) for group in make_chain(8)]
+    problem = problem_on(make_grouping(groups), {f"g{i}": i + 1 for i in range(8)}, 12)
+    assert Pareto().run(problem).chosen.latency_ms <= 1.02 * search.run(problem).chosen.latency_ms

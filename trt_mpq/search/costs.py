@@ -1,0 +1,54 @@
+"""What every plan costs, as a formula a solver can read: a constant and terms that a plan pays or does not.
+
+A group costs its time in the precision it runs in. What makes latency more than a sum over groups are the tensors
+between them: a tensor is stored in 8 bit only if all who touch it run in that format, and a conversion is paid once
+however many readers want it. Both are conditions on a few groups at once, which is all that a `Term` can say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from trt_mpq.types import LayerGroup, Precision, PrecisionPlan
+
+Choice = tuple[str, Precision]
+"""A group and the precision it runs in, as in `PrecisionPlan.assignments`."""
+Clause = tuple[Choice, ...]
+"""Choices of which at least one is made."""
+
+
+@dataclass(frozen=True)
+class Term:
+    """Milliseconds that a plan costs in which every clause holds; negative where that saves time."""
+
+    ms: float
+    clauses: tuple[Clause, ...]
+
+    def holds(self, made: frozenset[Choice]) -> bool:
+        """Whether a plan with the choices `made` pays it."""
+        return all(any(choice in made for choice in clause) for clause in self.clauses)
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Latency of every plan: `constant_ms` and the terms that hold."""
+
+    constant_ms: float
+    terms: tuple[Term, ...]
+
+    def plan_ms(self, plan: PrecisionPlan) -> float:
+        """Milliseconds of `plan`."""
+        made = frozenset(plan.assignments)
+        return self.constant_ms + sum(term.ms for term in self.terms if term.holds(made))
+
+    @classmethod
+    def additive(
+        cls, groups: Iterable[LayerGroup], ladder: Sequence[Precision], latency: Callable[[PrecisionPlan], float]
+    ) -> Costs:
+        """Costs of which nothing is known but `latency`: what every group saves on its own is taken to add up."""
+        known = tuple(groups)
+        widest = PrecisionPlan.uniform(known, ladder[0], ladder[0])
+        base = latency(widest)
+        moves = [(g.id, p) for g in known for p in ladder[1:] if g.allows(p)]
+        return cls(base, tuple(Term(latency(widest.replace(dict([move]))) - base, ((move,),)) for move in moves))

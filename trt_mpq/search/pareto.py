@@ -1,0 +1,54 @@
+"""The whole frontier between latency and accuracy in one run, from which every target is answered."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from trt_mpq.search.base import Problem, Trail
+from trt_mpq.search.frontier import Frontier
+from trt_mpq.search.ilp import default_evaluations
+from trt_mpq.search.prediction import sensitivities
+from trt_mpq.types import SearchResult
+
+_FEWEST_EVALUATIONS = 16
+_NARROWEST_GAP = 0.005
+"""Gap in latency, as a share, in which no further plan is looked for."""
+
+
+class Pareto:
+    """Measures plans along the predicted frontier on every sample, the widest gap in latency first.
+
+    Which plans those are does not depend on the target: asked again with another one, all scores are known. It
+    makes as many evaluations as the budget allows, or as many as `ilp` would, but no fewer than 16.
+    """
+
+    name = "pareto"
+
+    def run(self, problem: Problem) -> SearchResult:
+        """The best plan evaluated; raises TargetNotReachable if none meets the requirement."""
+        whole = replace(problem, judge=None)
+        trail = Trail(whole, max(_FEWEST_EVALUATIONS, default_evaluations(problem)))
+        with trail.until_spent():
+            trail.evaluate_uniform()
+            _fill(whole, trail)
+        return trail.result(self.name)
+
+
+def _fill(problem: Problem, trail: Trail) -> None:
+    """Evaluate the fastest plan, then halve the widest gap between latencies until all are narrow."""
+    harm = sensitivities(problem.groups, problem.ladder, problem.ranking, problem.refuge)
+    frontier = Frontier(problem.known_costs, (group.id for group in problem.groups), harm)
+    fastest, widest = frontier.fastest(), problem.uniform(problem.ladder[0])
+    if fastest is None:
+        return
+    low, high = trail.evaluate(fastest, "fastest of all").latency_ms, problem.latency(widest)
+    gaps = [(low, high)]
+    while gaps:
+        gaps.sort(key=lambda gap: gap[1] - gap[0])
+        low, high = gaps.pop()
+        if high - low <= _NARROWEST_GAP * high:
+            return
+        middle = (low + high) / 2
+        plan = frontier.gentlest(middle)
+        reached = low if plan is None else trail.evaluate(plan, f"gentlest within {middle:.4g} ms").latency_ms
+        gaps += [(low, min(reached, middle)), (middle, high)]

@@ -1,0 +1,81 @@
+"""What a plan loses in accuracy, predicted: sensitivities add up, and every plan that was evaluated corrects them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from math import isfinite
+
+import numpy as np
+
+from trt_mpq.search.costs import Choice
+from trt_mpq.types import Evaluation, LayerGroup, Precision, PrecisionPlan, Ranking
+
+_LEAST_HARM = 0.01
+"""Least predicted harm, as a share of the mean: a score of zero or below is chance."""
+_INEXACT = 0.05
+"""Standard error of a sum of harms, as a share of it: harms do not quite add up."""
+
+
+def sensitivities(
+    groups: Sequence[LayerGroup], ladder: Sequence[Precision], ranking: Ranking, refuge: Precision = Precision.FP32
+) -> dict[Choice, float]:
+    """Every choice there is, to its sensitivity: none for the widest precision of a group.
+
+    Choices without a finite sensitivity are left out.
+    """
+    known = {
+        (g.id, p): ranking.scores[p][g.id]
+        for g in groups
+        for p in ladder[1:]
+        if g.allows(p) and isfinite(ranking.scores[p].get(g.id, float("nan")))
+    }
+    positive = [score for score in known.values() if score > 0] or [1.0]
+    least = _LEAST_HARM * sum(positive) / len(positive)
+    harm: dict[Choice, float] = {}
+    for group in groups:
+        widest = group.widest(ladder[0], refuge)
+        own = {(group.id, p): known[group.id, p] for p in ladder[1:] if p is not widest and (group.id, p) in known}
+        harm |= {(group.id, widest): 0.0, **{choice: max(score, least) for choice, score in own.items()}}
+    return harm
+
+
+class Prediction:
+    """Harm of every choice, in units of the task score.
+
+    A Gaussian belief: before any evaluation each harm is its sensitivity times a factor, give or take as much and the
+    mean; the scores of whole plans are sums of harms (Bayesian linear regression). The factor is what the most harmful
+    plan tried says. Harms stay positive.
+
+    Args:
+        sensitivity: Every choice, to its sensitivity, zero for the widest precisions.
+        best: Score of the widest plan, which loses nothing.
+        allowed: Loss that is allowed; sums near it are believed to that scale.
+    """
+
+    def __init__(self, sensitivity: dict[Choice, float], best: float, allowed: float) -> None:
+        self._choices = {choice: column for column, choice in enumerate(sensitivity)}
+        self._sensitivity = np.array(list(sensitivity.values()))
+        self._best, self._allowed = best, allowed
+
+    def after(self, tried: Iterable[Evaluation]) -> dict[Choice, float]:
+        """Harm of every choice after the evaluations `tried`."""
+        known = [e for e in tried if all(choice in self._choices for choice in e.plan.assignments)]
+        made = np.array([self._made(e.plan) for e in known])
+        loss = np.array([self._best - e.score.value for e in known])
+        factor = self._factor(made @ self._sensitivity, loss)
+        before = factor * self._sensitivity
+        mean = before.sum() / max(1, np.count_nonzero(before))
+        spread = np.diag(np.where(before > 0, before + mean, 0.0) ** 2)
+        error = np.diag((_INEXACT * np.maximum(np.abs(loss), self._allowed)) ** 2 + 1e-12 * (before**2).sum() + 1e-30)
+        gain = spread @ made.T @ np.linalg.inv(made @ spread @ made.T + error)
+        harm = before + gain @ (loss - made @ before)
+        return dict(zip(self._choices, np.maximum(harm, _LEAST_HARM * before).tolist(), strict=True))
+
+    def _made(self, plan: PrecisionPlan) -> list[float]:
+        chosen = frozenset(plan.assignments)
+        return [float(choice in chosen) for choice in self._choices]
+
+    @staticmethod
+    def _factor(sensitivity: np.ndarray, loss: np.ndarray) -> float:
+        most = int(np.argmax(sensitivity))
+        return float(loss[most] / sensitivity[most]) if sensitivity[most] > 0 and loss[most] > 0 else 1.0
