@@ -54,7 +54,8 @@ class Prediction:
 
     def __init__(self, sensitivity: dict[Choice, float], best: float, allowed: float) -> None:
         self._choices = {choice: column for column, choice in enumerate(sensitivity)}
-        self._sensitivity = np.array(list(sensitivity.values()))
+        # In units of the largest: a metric's own may be too small to divide by.
+        self._sensitivity = np.array(list(sensitivity.values())) / (max(sensitivity.values()) or 1.0)
         self._best, self._allowed = best, allowed
 
     def after(self, tried: Iterable[Evaluation]) -> dict[Choice, float]:
