@@ -101,7 +101,7 @@ def _multiply_adds(node: ir.Node) -> int:
         return output * math.prod(shape_of(weight)[1:])
     if node.op_type == "ConvTranspose":
         return elements(data) * math.prod(shape_of(weight)[1:])
-    transposed = node.op_type == "Gemm" and node.attributes.get_int("transA", 0)
+    transposed = node.op_type == "Gemm" and bool(node.attributes.get_int("transA", 0))
     return output * shape_of(data)[0 if transposed else -1]
 
 
@@ -138,8 +138,8 @@ def _kind(node: ir.Node) -> str:
 def _with_shapes(model: ir.Model, sample_shapes: Mapping[str, tuple[int, ...]]) -> ir.Model:
     copy = model.clone()
     for value in copy.graph.inputs:
-        if value.name in sample_shapes:
-            value.shape = ir.Shape(sample_shapes[value.name])
+        if (shape := sample_shapes.get(str(value.name))) is not None:
+            value.shape = ir.Shape(shape)
     return copy
 
 

@@ -15,10 +15,10 @@ from trt_mpq.chunks import chunks
 from trt_mpq.dataset import Samples, open_samples
 from trt_mpq.evaluate import Scorer
 from trt_mpq.groups import groups_from_model
+from trt_mpq.handover import write_arrays
 from trt_mpq.metrics import metric_from_name
 from trt_mpq.model import load_graph, prepare_model
 from trt_mpq.runtime.onnxruntime import OnnxRuntime
-from trt_mpq.storage import atomic_path
 from trt_mpq.types import Grouping, Model, Score
 
 CALIBRATION_SAMPLES = 256
@@ -142,5 +142,6 @@ def _write(samples: Samples, path: Path) -> None:
     parts = list(chunks(samples, BATCH))
     arrays = {name: np.concatenate([part.batch.feeds[name] for part in parts]) for name in parts[0].batch.feeds}
     labels = [part.batch.labels for part in parts if part.batch.labels is not None]
-    with atomic_path(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, **arrays, **({"labels": np.concatenate(labels)} if labels else {}))
+    if labels:
+        arrays["labels"] = np.concatenate(labels)
+    write_arrays(arrays, path)

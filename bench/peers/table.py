@@ -26,7 +26,7 @@ def table(rows: Sequence[Row], peers: Mapping[str, Peer] = PEERS) -> str:
     for model, calibration, evaluation in sorted({_data(row) for row in rows}):
         own = [row for row in rows if _data(row) == (model, calibration, evaluation)]
         targets = sorted({row.job.target for row in own if row.job.target is not None})
-        for target in targets or [None]:
+        for target in targets or (None,):
             shown = sorted(
                 (row for row in own if row.job.target in (target, None)), key=lambda row: _position(row, peers)
             )
