@@ -34,7 +34,8 @@ def table(rows: Sequence[Row], peers: Mapping[str, Peer] = PEERS) -> str:
             lines += ["", f"### {model}, {kept} ({calibration} calibration, {evaluation} evaluation samples)", ""]
             lines += [_line(_COLUMNS), _rule()]
             lines += [_line(_cells(row, target, peers)) for row in shown]
-            lines += ["", *_remarks(shown, peers)]
+            remarks = list(_remarks(shown, peers))
+            lines += ["", *remarks] if remarks else []
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -50,8 +51,8 @@ def _head() -> Iterator[str]:
     yield "# Ours against peers"
     yield ""
     yield (
-        f"Measured {datetime.now(timezone.utc):%Y-%m-%d} on {os.cpu_count()} CPU cores, no GPU, one peer at a time. "
-        "Every peer got the same ONNX file, the same preprocessed arrays and the same target, in an environment and a "
+        f"Written {datetime.now(timezone.utc):%Y-%m-%d}, measured on {os.cpu_count()} CPU cores, no GPU, one peer at a "
+        "time. Every peer got the same ONNX file, the same preprocessed arrays and the same target, in an environment and a "
         "process of its own, and was used as its documentation says (`bench/peers/adapters`)."
     )
     yield ""
