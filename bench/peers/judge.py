@@ -37,6 +37,8 @@ _CODES = {
     ir.DataType.UINT8: Precision.INT8,
     ir.DataType.FLOAT8E4M3FN: Precision.FP8,
 }
+_SUFFIX = "_quant"
+"""What Intel Neural Compressor puts behind the names of operators that it quantizes."""
 _PRODUCTS = frozenset({"Gemm", "MatMul"})
 """Tools turn one into the other."""
 
@@ -116,7 +118,7 @@ def precisions_in(
         ModelError: The delivered file does not have the same weighted operators.
     """
     graph = QdqGraph(_with_shapes(delivered, sample_shapes))
-    found = {str(node.name): node for node in graph.weighted()}
+    found = {str(node.name).removesuffix(_SUFFIX): node for node in graph.weighted()}
     wanted = [node for node in original.graph if node.op_type in WEIGHTED]
     if not all(node.name in found for node in wanted):
         found = _by_order(list(graph.weighted()), wanted)

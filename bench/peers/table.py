@@ -52,8 +52,8 @@ def _head() -> Iterator[str]:
     yield ""
     yield (
         f"Written {datetime.now(timezone.utc):%Y-%m-%d}, measured on {os.cpu_count()} CPU cores, no GPU, one peer at a "
-        "time. Every peer got the same ONNX file, the same preprocessed arrays and the same target, in an environment and a "
-        "process of its own, and was used as its documentation says (`bench/peers/adapters`)."
+        "time. Every peer got the same ONNX file, the same preprocessed arrays and the same target, in an environment "
+        "and a process of its own, and was used as its documentation says (`bench/peers/adapters`)."
     )
     yield ""
     yield "- **accuracy / FP32**: the delivered file in our reference runtime, on the evaluation samples."

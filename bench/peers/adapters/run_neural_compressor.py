@@ -34,6 +34,7 @@ def main() -> None:
     config = PostTrainingQuantConfig(
         approach="static",
         quant_format="QDQ",
+        recipes={"graph_optimization_level": "ENABLE_BASIC"},  # the next one brings operators only ONNX Runtime has
         calibration_sampling_size=[len(next(iter(task.calibration.values())))],
         accuracy_criterion=AccuracyCriterion(criterion="relative", tolerable_loss=1 - task.target),
         tuning_criterion=TuningCriterion(timeout=0),
