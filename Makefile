@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 PIP = $(VENV)/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test lint bench paper-table gpu-test gpu-bench gpu-bundle clean
+.PHONY: demo test lint bench paper-table peers gpu-test gpu-bench gpu-bundle clean
 
 demo: $(VENV)/.demo            ## real data, from ONNX to a searched plan and a report, in about a minute
 	$(VENV)/bin/trt-mpq demo
@@ -22,6 +22,9 @@ bench: $(VENV)/.dev            ## speed: plan evaluation against FP32, start-up,
 
 paper-table: $(VENV)/.dev      ## the paper's table: metric x search x target x ladder
 	$(VENV)/bin/python -m bench.paper_table
+
+peers: $(VENV)/.dev            ## ours against NNCF, AIMET, Quark, Neural Compressor, Model Optimizer, ONNX Runtime; 7 GB
+	$(VENV)/bin/python -m bench.peers
 
 gpu-test: $(VENV)/.gpu         ## on a GPU host: the suite that builds and runs real engines
 	$(VENV)/bin/python -m pytest -m gpu
