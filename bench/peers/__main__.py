@@ -21,8 +21,9 @@ from bench.peers.judge import DEVICE, judge
 from bench.peers.measure import measure
 from bench.peers.roster import PEERS, Peer
 from bench.peers.rows import Job, Row, read_rows, row_to_json
-from bench.peers.subjects import BATCH, CALIBRATION_SAMPLES, ENTRIES, Subject
+from bench.peers.subjects import BATCH, CALIBRATION_SAMPLES, Subject
 from bench.peers.table import table
+from bench.real import MODELS
 from trt_mpq.errors import TrtMpqError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -122,7 +123,7 @@ def main() -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.peers", description=__doc__)
     parser.add_argument("--peers", default=",".join(PEERS))
-    parser.add_argument("--models", default=",".join(ENTRIES))
+    parser.add_argument("--models", default=",".join(MODELS))
     parser.add_argument("--targets", default=",".join(map(str, TARGETS)))
     parser.add_argument("--calib-samples", type=int, default=CALIBRATION_SAMPLES)
     parser.add_argument("--eval-samples", type=int, default=None, help="default: what bench.real can afford per model")

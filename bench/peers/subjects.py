@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 
-from bench.real import MODELS, RealModel
+from bench.real import MODELS
 from trt_mpq.chunks import chunks
 from trt_mpq.dataset import Samples, open_samples
 from trt_mpq.evaluate import Scorer
@@ -24,22 +23,6 @@ from trt_mpq.types import Grouping, Model, Score
 CALIBRATION_SAMPLES = 256
 BATCH = 32
 """Rows of the model's batch at a time, for evaluation and for the modelled latency."""
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A model with data, and the metric its users go by."""
-
-    real: RealModel
-    metric: str
-
-
-ENTRIES: Mapping[str, Entry] = {
-    **{name: Entry(real, "top1") for name, real in MODELS.items()},
-    "minilm": Entry(
-        RealModel("minilm", "minilm/minilm_l6_v2.onnx", "minilm-sts:calib", "minilm-sts:dev", 300), "spearman"
-    ),
-}
 
 
 @dataclass(frozen=True)
@@ -59,15 +42,15 @@ class Subject:
     """A model of the table: prepared as ours is, with its data opened.
 
     Args:
-        name: One of `ENTRIES`.
+        name: One of `MODELS`.
         folder: Where the prepared model and the arrays are kept.
         calibration_samples: The first so many.
         evaluation_samples: The first so many; None is the model's own number.
     """
 
     def __init__(self, name: str, folder: Path, calibration_samples: int, evaluation_samples: int | None) -> None:
-        entry = ENTRIES[name]
-        self.name, self.metric, self.real = name, entry.metric, entry.real
+        self.name, self.real = name, MODELS[name]
+        self.metric = self.real.metric
         self.calibration_samples = calibration_samples
         self.evaluation_samples = evaluation_samples or entry.real.eval_samples
         self._folder = folder / f"{name}-{self.calibration_samples}-{self.evaluation_samples}"
