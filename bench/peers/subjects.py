@@ -52,7 +52,7 @@ class Subject:
         self.name, self.real = name, MODELS[name]
         self.metric = self.real.metric
         self.calibration_samples = calibration_samples
-        self.evaluation_samples = evaluation_samples or entry.real.eval_samples
+        self.evaluation_samples = evaluation_samples or self.real.eval_samples
         self._folder = folder / f"{name}-{self.calibration_samples}-{self.evaluation_samples}"
         self._folder.mkdir(parents=True, exist_ok=True)
 
