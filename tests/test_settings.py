@@ -45,7 +45,7 @@ def test_the_ladder_is_ordered_and_starts_with_its_high_precision(given, ladder)
 @pytest.mark.parametrize("given", ["noise, fisher", ["noise", "fisher"], ("noise", "fisher")])
 def test_several_sensitivity_metrics_are_a_list(given):
     assert settings(sensitivity=given).sensitivity == ("noise", "fisher")
-    assert settings(sensitivity="noise").sensitivity == ("noise",) == settings().sensitivity
+    assert settings(sensitivity="output-sqnr").sensitivity == ("output-sqnr",) == settings().sensitivity
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ class Settings(BaseModel):
     FP16, else FP16; BF16 beside FP16 is where groups run that overflow FP16, named or not."""
     mix_formats: bool = False
     """Let one plan hold FP8 and INT8; otherwise each is searched alone and the faster plan wins."""
-    sensitivity: Annotated[tuple[str, ...], Field(min_length=1)] = ("noise",)
+    sensitivity: Annotated[tuple[str, ...], Field(min_length=1)] = ("output-sqnr",)
     """Sensitivity metrics, also as "noise,fisher": the first ranks the groups; of several the report says how well they
     agree with the loss of really quantizing every group."""
     search: str = "ilp"

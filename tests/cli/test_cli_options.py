@@ -44,7 +44,7 @@ WORDED = {
     "equalize": "off",
     "smooth": "off",
     "precisions": "fp16,int8",
-    "sensitivity": "noise",
+    "sensitivity": "output-sqnr",
     "target_latency": "none",
     "target_size": "none",
     "max_evaluations": "the algorithm's own",

@@ -66,7 +66,7 @@ def sample_report(
         size_bytes=SizeFigures(
             4 * weights, 2 * weights, sum(r.weight_bytes for r in rows), {p: weights * p.bits // 8 for p in narrow}
         ),
-        search=SearchRecord("greedy", "noise", len(path), 0.61 * len(path), 38.4, tuple(ladder), path, 0.999),
+        search=SearchRecord("greedy", "noise", len(path), 0.61 * len(path), 38.4, tuple(ladder), path, confidence=0.999),
         plan=PlanRecord(plan.counts(), plan.as_dict(), plan.digest, all(p.deployable for p in plan.counts()), 0.62),
         groups=groups,
         group_rows=rows,

@@ -93,7 +93,7 @@ Sensitivity = Annotated[
         "Search",
         "--sensitivity",
         "Ranks the groups: quantization-error, noise, hessian, fisher, output-sqnr, task-loss, dependency, random "
-        "(default: noise). Of a comma list the first ranks, and all are compared with task-loss.",
+        "(default: output-sqnr). Of a comma list the first ranks, and all are compared with task-loss.",
     ),
 ]
 Search = Annotated[
