@@ -106,8 +106,8 @@ def _measure(job: Job, samples: int | None, threads: int) -> Row:
             "model": real.path, "calib": real.calib, "eval": real.eval, "calib_samples": 256,
             "eval_samples": samples or real.eval_samples, "precisions": LADDERS[job.ladder].split(","),
             "sensitivity": job.metric, "search": job.search, "seed": job.seed, "target_accuracy": job.target,
-            "bias_correction": job.refined, "exclusions": "none", "threads": threads, "device": DEVICE,
-            "sensitivity_samples": SENSITIVITY_SAMPLES, "trials": 2,
+            "bias_correction": job.refined, "refine_plan": False, "exclusions": "none", "threads": threads,
+            "device": DEVICE, "sensitivity_samples": SENSITIVITY_SAMPLES, "trials": 2,
         },
         "paper table",
     )  # fmt: skip

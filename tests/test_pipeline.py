@@ -20,9 +20,8 @@ import pytest
 
 from tests.runs import QUICK, Recorder, start, tiny_cnn, write_data
 from trt_mpq.errors import RunFolderError
-from trt_mpq.pipeline import settings_of_run
 from trt_mpq.report.data import Report, report_from_json
-from trt_mpq.storage import RunFolder
+from trt_mpq.storage import RunFolder, settings_of_run
 from trt_mpq.types import Precision
 
 FP16, INT8, FP8 = Precision.FP16, Precision.INT8, Precision.FP8
@@ -54,7 +53,7 @@ def test_the_folder_holds_a_file_per_stage(done):
     names = {path.name for path in folder.iterdir()}
     assert names >= {
         "manifest.json", "model.json", "model.onnx", "groups.json", "ranges.json", "corrections.npz",
-        "sensitivity.json", "evaluations.jsonl", "search.json", "plan.json", "placement.txt", "reference.onnx",
+        "sensitivity.json", "evaluations.jsonl", "search.json", "refined.json", "plan-corrections.npz", "plan.json", "placement.txt", "reference.onnx",
         "typed.onnx", "delivery.json", "verification.json", "comparison.json", "report.json", "report.html",
     }  # fmt: skip
     assert not [name for name in names if name.startswith(".")], "no temporary file stays"
@@ -238,10 +237,11 @@ def test_a_damaged_file_is_made_again(files, done, tmp_path, name):
 
 
 ALL = {
-    "prepare", "group", "calibrate", "hand-over", "correct-biases", "sensitivity", "search", "searched", "emit",
-    "verify", "compare",
+    "prepare", "group", "calibrate", "hand-over", "correct-biases", "sensitivity", "search", "refine-plan", "searched",
+    "emit", "verify", "compare",
 }  # fmt: skip
-AFTER_SEARCH = {"search", "searched", "emit", "verify", "compare"}
+AFTER_REFINEMENT = {"searched", "emit", "verify", "compare"}
+AFTER_SEARCH = {"search", "refine-plan"} | AFTER_REFINEMENT
 
 
 @pytest.fixture(scope="module")
@@ -262,7 +262,9 @@ def base(files, tmp_path_factory) -> Path:
         ({"batch": 16}, {"hand-over"} | AFTER_SEARCH),
         ({"eval_samples": 50}, {"hand-over"} | AFTER_SEARCH),
         ({"metric": "top5"}, AFTER_SEARCH),
-        ({"bias_correction": False}, AFTER_SEARCH),
+        ({"bias_correction": False}, AFTER_SEARCH - {"refine-plan"}),
+        ({"refine_plan": False}, AFTER_REFINEMENT),
+        ({"adaround_steps": 5}, set()),
         ({"seed": 1}, {"hand-over", "sensitivity"} | AFTER_SEARCH),
         ({"trials": 1}, {"sensitivity"} | AFTER_SEARCH),
         ({"noise_amplitude": 2.0}, {"sensitivity"} | AFTER_SEARCH),

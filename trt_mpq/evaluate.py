@@ -21,7 +21,7 @@ from trt_mpq.metrics import TaskMetric
 from trt_mpq.observer import Progress
 from trt_mpq.runtime.base import Arrays, Runtime, Session
 from trt_mpq.storage import cannot_write
-from trt_mpq.types import Precision, PrecisionPlan, Score
+from trt_mpq.types import PrecisionPlan, Score
 
 _KEPT_BYTES = 1 << 30
 """FP32 outputs up to this size stay in memory between the evaluations of a search; larger ones are recomputed."""
@@ -178,8 +178,8 @@ class PlanEvaluator:
         reference: Gives the reference flavour of a plan.
         scorer: Scores graphs.
         cache: Scores already known.
-        corrected: Precisions whose groups `reference` corrects. A plan without them scores the same with and
-            without corrections, and is scored once.
+        marks: What tells the plan that `reference` writes from the unrefined one. A plan without marks scores the
+            same with and without refinement, and is scored once.
     """
 
     def __init__(
@@ -187,9 +187,9 @@ class PlanEvaluator:
         reference: Callable[[PrecisionPlan], ir.Model],
         scorer: Scorer,
         cache: ScoreCache,
-        corrected: frozenset[Precision] = frozenset(),
+        marks: Callable[[PrecisionPlan], tuple[str, ...]] = lambda plan: (),
     ) -> None:
-        self._reference, self._scorer, self._cache, self._corrected = reference, scorer, cache, corrected
+        self._reference, self._scorer, self._cache, self._marks = reference, scorer, cache, marks
 
     def __call__(self, plan: PrecisionPlan) -> Score:
         """The score of `plan` on the whole evaluation set."""
@@ -205,4 +205,4 @@ class PlanEvaluator:
         return self._cache.remember(self._key(plan), measure)
 
     def _key(self, plan: PrecisionPlan) -> str:
-        return " ".join([plan.digest, *(p.value for p in plan.counts() if p in self._corrected)])
+        return " ".join([plan.digest, *self._marks(plan)])

@@ -52,6 +52,12 @@ class Settings(BaseModel):
     """Calibration method."""
     bias_correction: bool = True
     """Correct the mean output of every quantized group before the search."""
+    adaround: bool = False
+    """Learn whether to round each weight up or down before the search (AdaRound; needs torch)."""
+    adaround_steps: Count = 1000
+    """Steps of gradient descent with which a layer's rounding is learned."""
+    refine_plan: bool = True
+    """Correct biases once more for exactly the plan that was found, and try to bring more groups down."""
     equalize: bool = False
     """Equalize weight ranges across layers before calibration."""
     exclusions: Literal["modelopt", "none"] = "modelopt"

@@ -54,6 +54,7 @@ class Findings:
     target: Target
     batch: int
     refinement: tuple[data.RefinementRecord, ...]
+    rescued: Mapping[str, Precision]
     comparison: Comparison
     delivery: Delivery
     deployment: Deployment | None
@@ -204,7 +205,8 @@ def _reason(found: Findings, group: LayerGroup, precision: Precision) -> str:
     if precision is Precision.FP32:
         return group.excluded.get(Precision.FP16, "FP16 is not allowed")
     if precision.quantized:
-        return f"{_standing(found, group, precision)} to {precision}"
+        saved = ", saved by refinement for exactly this plan" if group.id in found.rescued else ""
+        return f"{_standing(found, group, precision)} to {precision}{saved}"
     lower = _preferred(found, [p for p in found.result.ladder if p.quantized])
     allowed = [p for p in lower if group.allows(p)]
     if not allowed:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from trt_mpq import pipeline
+from trt_mpq import pipeline, storage
 from trt_mpq.cli import app
 from trt_mpq.observer import Observer
 from trt_mpq.settings import Settings
@@ -92,7 +92,7 @@ class StandIn:
 @pytest.fixture(autouse=True)
 def stand_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(pipeline, "Run", StandIn)
-    monkeypatch.setattr(pipeline, "settings_of_run", lambda folder: dict(STORED))
+    monkeypatch.setattr(storage, "settings_of_run", lambda folder: dict(STORED))
     monkeypatch.chdir(tmp_path)
 
 

@@ -41,6 +41,8 @@ WORDED = {
     "trials": "the metric's own",
     "mix_formats": "off",
     "bias_correction": "on",
+    "adaround": "off",
+    "refine_plan": "on",
     "equalize": "off",
     "precisions": "fp16,int8",
     "engine": "where a GPU and TensorRT are",
@@ -92,7 +94,7 @@ def test_help_states_the_default_of_the_settings(name: str) -> None:
 def test_defaults_in_words_are_true() -> None:
     fields = {name: Settings.model_fields[name].default for name in WORDED if name != "model"}
     assert ",".join(fields.pop("precisions")) == WORDED["precisions"]
-    assert fields.pop("bias_correction") is True
+    assert fields.pop("bias_correction") is fields.pop("refine_plan") is True
     assert fields.pop("engine").build == "auto"
     assert not any(fields.values())
 

@@ -13,7 +13,7 @@ from tests.emit import examples as emission
 from tests.networks import NETWORKS, Builder, mlp, residual_cnn
 from tests.prepared import RUNTIME, Prepared, normal, prepare
 from tests.sensitivity.examples import fix_batch
-from trt_mpq.emit import Emitter
+from trt_mpq.emit import Emitter, Refinements
 from trt_mpq.graph_edit import node_by_name
 from trt_mpq.refine.bias_correction import CorrectionInputs, correct_biases
 from trt_mpq.refine.storage import corrections_from_file, save_corrections
@@ -55,7 +55,7 @@ def quantized_output(
     prepared: Prepared, ranges: Ranges, corrections: Corrections, plan: PrecisionPlan, group: LayerGroup, values: Array
 ) -> Array:
     """What the group's operator computes under `plan`, before FP16 rounds it."""
-    graph = Emitter(prepared.graph, prepared.grouping, ranges, corrections).reference(plan)
+    graph = Emitter(prepared.graph, prepared.grouping, ranges, Refinements(corrections)).reference(plan)
     names = {output.name for node in graph.graph for output in node.outputs}
     name = next(n for n in (f"{group.weight.output}_exact", group.weight.output) if n in names)
     return RUNTIME.load(with_outputs(graph, [name])).run({prepared.model.inputs[0].name: values})[name]
@@ -207,7 +207,7 @@ def assert_means_are_restored(prepared: Prepared, values: Array | None = None) -
     last = prepared.grouping.groups[-1]
     shifts = []
     for corrections in ({}, corrected(prepared, values, INT4)):
-        graph = Emitter(prepared.graph, prepared.grouping, ranges, corrections).reference(plan)
+        graph = Emitter(prepared.graph, prepared.grouping, ranges, Refinements(corrections)).reference(plan)
         output = RUNTIME.load(graph).run({"input": values})["output"]
         shifts.append(np.abs(channel_means(last, output) - channel_means(last, exact)).max())
     assert shifts[1] < 0.05 * shifts[0] + 1e-3
@@ -266,7 +266,7 @@ def test_every_product_of_a_transformer_is_corrected() -> None:
     exact = transformer.tensors(ids, "output")["output"].mean(axis=0)
     shifts = []
     for corrections in ({}, found):
-        graph = Emitter(transformer.graph, transformer.grouping, ranges, corrections).reference(
+        graph = Emitter(transformer.graph, transformer.grouping, ranges, Refinements(corrections)).reference(
             plan_of(transformer, INT4)
         )
         shifts.append(float(np.abs(RUNTIME.load(graph).run({"input": ids})["output"].mean(axis=0) - exact).max()))

@@ -18,6 +18,7 @@ def search(
     device: options.Device = None,
     batch: options.Batch = None,
     search: options.Search = None,
+    refine_plan: options.RefinePlan = None,
     sensitivity: options.Sensitivity = None,
     threads: options.Threads = None,
     seed: options.Seed = None,

@@ -49,6 +49,12 @@ def merged(algorithm: Search, problems: Iterable[Problem]) -> SearchResult:
     return SearchResult(solved[0].algorithm, ladder, best, tuple(tried.values()))
 
 
+def problem_of(plan: PrecisionPlan, problems: Iterable[Problem]) -> Problem:
+    """The first problem on whose ladder `plan` is."""
+    held = set(plan.counts()) - {Precision.FP32}
+    return next(problem for problem in problems if held <= set(problem.ladder))
+
+
 class _Record:
     """Collects the evaluations of all problems, and tells the listener of its own problem the new ones."""
 
