@@ -53,8 +53,9 @@ def test_the_folder_holds_a_file_per_stage(done):
     names = {path.name for path in folder.iterdir()}
     assert names >= {
         "manifest.json", "model.json", "model.onnx", "groups.json", "ranges.json", "corrections.npz",
-        "sensitivity.json", "evaluations.jsonl", "search.json", "refined.json", "plan-corrections.npz", "plan.json", "placement.txt", "reference.onnx",
-        "typed.onnx", "delivery.json", "verification.json", "comparison.json", "report.json", "report.html",
+        "sensitivity.json", "evaluations.jsonl", "search.json", "refined.json", "plan-corrections.npz", "plan.json",
+        "placement.txt", "reference.onnx", "typed.onnx", "delivery.json", "verification.json", "comparison.json",
+        "report.json", "report.html",
     }  # fmt: skip
     assert not [name for name in names if name.startswith(".")], "no temporary file stays"
 
@@ -124,8 +125,10 @@ def test_formats_may_be_mixed_on_request(files, tmp_path):
 
 def test_refinement_says_before_and_after_for_every_precision(done):
     _, report, _ = done
-    assert [(r.name, r.precision) for r in report.refinement] == [("bias correction", FP8), ("bias correction", INT8)]
-    for record in report.refinement:
+    *uniform, chosen = report.refinement
+    assert [(r.name, r.precision) for r in uniform] == [("bias correction", FP8), ("bias correction", INT8)]
+    assert (chosen.name, chosen.precision, chosen.after) == ("for the chosen plan", None, report.accuracy.plan)
+    for record in uniform:
         assert record.before is not None
         assert record.after is not None
         kept = max(record.before, record.after) if record.after < record.before else record.after
@@ -145,7 +148,7 @@ def test_no_plan_is_scored_twice(done):
     folder, _, _ = done
     lines = [json.loads(line)[:2] for line in (folder / "evaluations.jsonl").read_text(encoding="utf-8").splitlines()]
     assert len({tuple(line) for line in lines}) == len(lines)
-    plans = [key for _, key in lines if key != "fp32"]
+    plans = [key for _, key in lines if key != "fp32" and not key.endswith(" own")]
     assert len(plans) <= 2 + len({key.split()[0] for key in plans}), (
         "uncorrected uniform plans are all that comes twice"
     )

@@ -22,7 +22,7 @@ from trt_mpq.graph_edit import constant_array, node_by_name
 from trt_mpq.numerics import BoolArray
 from trt_mpq.observer import Progress
 from trt_mpq.runtime.base import Runtime, Session, with_outputs
-from trt_mpq.runtime.torch_autograd import TorchGraph
+from trt_mpq.runtime.torch_autograd import TorchGraph, import_torch
 from trt_mpq.runtime.torch_rounding import Choices, Portion, learn_choices
 from trt_mpq.types import Grouping, LayerGroup, Precision, PrecisionPlan, Weight
 
@@ -69,6 +69,7 @@ def learn_rounding(inputs: RoundingInputs, plan: PrecisionPlan, progress: Progre
         MissingDependencyError: torch is not installed.
         UnsupportedByTorch: A layer has an operator without a torch formula.
     """
+    import_torch("learned rounding (--adaround)")  # before any work
     quantized = inputs.emitter.reference(plan)
     layers = _layers(inputs, quantized, plan)
     roundings: dict[tuple[str, Precision], BoolArray] = {}
