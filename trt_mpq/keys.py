@@ -100,7 +100,7 @@ class Keys:
 
     def result(self, search: str) -> str:
         """Key of what is made of the outcome of the search with the key `search`."""
-        return key_of(search, self.settings.refine_plan)
+        return key_of(search, self.settings.refines_plan)
 
     def delivery(self, result: str, plan: PrecisionPlan) -> str:
         """Key of the files of `plan`, which was chosen under the key `result`."""

@@ -295,7 +295,7 @@ class Run:
     @cached_property
     def _refined(self) -> Refined | None:
         """What refinement for exactly the plan that was found came to; None if it is not wanted."""
-        if not (self.settings.refine_plan and self.settings.bias_correction):
+        if not self.settings.refines_plan:
             return None
         found, refining = self._found.chosen, self._refining
         evaluate = PlanEvaluator(

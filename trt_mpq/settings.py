@@ -102,6 +102,11 @@ class Settings(BaseModel):
         """The quantized precisions of the ladder."""
         return tuple(p for p in self.precisions if p.quantized)
 
+    @property
+    def refines_plan(self) -> bool:
+        """Whether the plan that is found is refined once more for itself; a uniform search is to stay uniform."""
+        return self.refine_plan and self.bias_correction and self.search != "uniform"
+
     def anchored(self) -> Settings:
         """The same settings with absolute paths, so that they hold in any working directory."""
         here = Path.cwd()

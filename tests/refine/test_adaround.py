@@ -39,9 +39,9 @@ def learned(network: Prepared, precision: Precision, values: Array, steps: int =
     return learn_rounding(given(network, values, steps, seed), plan_of(network, precision))
 
 
-def small_layer(precision: Precision) -> Prepared:
+def small_layer() -> Prepared:
     """A product of 4 x 2 weights behind correlated inputs, so that rounding errors can cancel."""
-    b = Builder(3)
+    b = Builder(2)
     b.relu("fc.relu", b.gemm("fc", "input", (4, 2)))
     return prepare(b.model((4,), (2,)))
 
@@ -55,8 +55,8 @@ def correlated(count: int, features: int, seed: int = 0) -> np.ndarray:
 @pytest.mark.parametrize("precision", [INT4, FP8])
 def test_the_learned_rounding_is_near_the_best_of_all(precision: Precision) -> None:
     """All 2^8 roundings of a layer, computed in numpy on the quantized inputs."""
-    network, values = small_layer(precision), correlated(256, 4)
-    inputs, plan = given(network, values, steps=500), plan_of(network, precision)
+    network, values = small_layer(), correlated(256, 4)
+    inputs, plan = given(network, values), plan_of(network, precision)
     (group,) = network.grouping.groups
     up = learn_rounding(inputs, plan).get((group.weight.name, precision))
     weight = network.graph.graph.initializers["fc.weight"].const_value.numpy()
@@ -75,8 +75,8 @@ def test_the_learned_rounding_is_near_the_best_of_all(precision: Precision) -> N
     nearest = error(high - weight < weight - low)
     assert up is not None
     assert error(up) < nearest
-    assert error(up) - min(every) < 0.1 * (nearest - min(every)) + 1e-9
-    assert sum(other < error(up) for other in every) <= 5
+    assert error(up) < 1.05 * min(every) < nearest
+    assert sum(other < error(up) for other in every) <= 5, "among the best two in a hundred"
 
 
 def quantized(ratio: np.ndarray, precision: Precision) -> np.ndarray:

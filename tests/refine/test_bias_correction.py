@@ -15,7 +15,7 @@ from tests.prepared import RUNTIME, Prepared, normal, prepare
 from tests.sensitivity.examples import fix_batch
 from trt_mpq.emit import Emitter, Refinements
 from trt_mpq.graph_edit import node_by_name
-from trt_mpq.refine.bias_correction import CorrectionInputs, correct_biases
+from trt_mpq.refine.bias_correction import CorrectionInputs, correct_biases, correct_for_plan
 from trt_mpq.refine.storage import corrections_from_file, save_corrections
 from trt_mpq.runtime.base import Array, with_outputs
 from trt_mpq.types import LayerGroup, Precision, PrecisionPlan, Ranges
@@ -271,3 +271,23 @@ def test_every_product_of_a_transformer_is_corrected() -> None:
         )
         shifts.append(float(np.abs(RUNTIME.load(graph).run({"input": ids})["output"].mean(axis=0) - exact).max()))
     assert shifts[1] < 0.02 < shifts[0]
+
+
+def test_a_mixed_plan_is_corrected_where_it_is_quantized_in_the_precision_it_has_there() -> None:
+    """Against one layer after the other, each measured under the mixed plan itself."""
+    prepared, values = network("mlp"), data("mlp")
+    plan = plan_of(prepared, INT4).replace({"fc2": Precision.FP16, "fc3": INT8})
+    ranges = prepared.calibrated(prepared.samples(values))
+    emitter = Emitter(prepared.graph, prepared.grouping, ranges)
+    inputs = CorrectionInputs(prepared.graph, prepared.grouping, emitter, prepared.samples(values), RUNTIME, (INT4,))
+    steps: list[int] = []
+    found = correct_for_plan(inputs, plan, steps.append)
+    assert set(found) == {("fc1", INT4), ("fc3", INT8)}
+    assert steps[-1] == len(values)
+    done: Corrections = {}
+    for group, precision in ((prepared.grouping.by_id("fc1"), INT4), (prepared.grouping.by_id("fc3"), INT8)):
+        exact = prepared.tensors(values, group.weight.output)[group.weight.output]
+        rounded = quantized_output(prepared, ranges, done, plan, group, values)
+        shift = channel_means(group, exact) - channel_means(group, rounded)
+        np.testing.assert_allclose(found[group.id, precision], shift, atol=2e-5)
+        done[group.id, precision] = shift.astype(np.float32)
