@@ -68,6 +68,7 @@ def findings(
         target=target,
         batch=8,
         refinement=(),
+        rescued={},
         comparison=Comparison(10, 0.1, 0.1, ()),
         deployment=None,
         no_device="no GPU",
@@ -200,6 +201,12 @@ def test_a_sensitivity_that_is_no_number_is_absent():
     scores = {FP8: {"g0": float("inf")}, INT8: {"g0": 0.5}}
     report = summarize(replace(found, ranking=replace(found.ranking, scores=scores)))
     assert report.group_rows[0].sensitivity == {FP8: None, INT8: 0.5}
+
+
+def test_a_group_that_refinement_saved_says_so() -> None:
+    said = reasons(grouping_of({}, {}), {"g0": INT8, "g1": INT8}, rescued={"g1": INT8})
+    assert said["g1"].endswith("least sensitive of 2 to int8, saved by refinement for exactly this plan")
+    assert "saved" not in said["g0"]
 
 
 def test_figures_that_were_not_evaluated_are_absent_and_never_guessed():

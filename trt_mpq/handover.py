@@ -84,6 +84,7 @@ class Searched:
         corrected: Precisions whose groups have corrected biases.
         rounded: Precisions whose weights have learned roundings.
         own: Digest of the plan that has corrections of its own, None if none has.
+        marks: What refinement adds to the chosen plan, in words for a key.
         metric: Task metric.
         fp32: Task score of the original model.
         required: Least task score of a plan.
@@ -96,6 +97,7 @@ class Searched:
     required: float
     rounded: tuple[Precision, ...] = ()
     own: str | None = None
+    marks: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, result: SearchResult, delivered: Refinements, metric: str, fp32: Score, required: float) -> Searched:
@@ -103,7 +105,8 @@ class Searched:
         corrected, rounded = (
             tuple(sorted({precision for _, precision in keys})) for keys in (delivered.corrections, delivered.roundings)
         )
-        return cls(result, corrected, metric, fp32, required, rounded, next(iter(delivered.own), None))
+        own, marks = next(iter(delivered.own), None), delivered.marks(result.chosen.plan)
+        return cls(result, corrected, metric, fp32, required, rounded, own, marks)
 
     def emitter(self, network: Network, folder: Path) -> Emitter:
         """Writes plans of `network` as the search scored them."""

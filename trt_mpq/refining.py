@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cached_property
+from itertools import count
 
 import onnx_ir as ir
 
@@ -16,7 +17,7 @@ from trt_mpq.numerics import BoolArray
 from trt_mpq.observer import Progress
 from trt_mpq.refine.adaround import RoundingInputs, learn_rounding
 from trt_mpq.refine.bias_correction import CorrectionInputs, correct_biases, correct_for_plan
-from trt_mpq.refine.for_plan import Refined, refine_for_plan
+from trt_mpq.refine.for_plan import MOST_ATTEMPTS, Refined, refine_for_plan
 from trt_mpq.refine.recovery import LEARNED_ROUNDING, bias_correction_record, rounding_record, worth_keeping
 from trt_mpq.refine.storage import (
     CORRECTIONS,
@@ -33,7 +34,7 @@ from trt_mpq.search import Evaluate, Problem
 from trt_mpq.settings import Settings
 from trt_mpq.stages import Stages
 from trt_mpq.storage import from_json, to_stored_json, write_text
-from trt_mpq.types import Evaluation, Precision, PrecisionPlan
+from trt_mpq.types import Evaluation, Precision, PrecisionPlan, Score
 
 REFINED = "refined.json"
 
@@ -152,7 +153,14 @@ class Refining:
         """Refine for what the search found; `evaluate` scores plans that are refined for themselves."""
 
         def work(progress: Progress) -> None:
-            refined = refine_for_plan(problem, found, evaluate)
+            done = count(1)
+
+            def scored(plan: PrecisionPlan) -> Score:
+                score = evaluate(plan)
+                progress(next(done), MOST_ATTEMPTS + 1)
+                return score
+
+            refined = refine_for_plan(problem, found, scored)
             own = self._own_corrections(refined.chosen.plan) if refined.own else {}
             save_corrections(self._stages.path(PLAN_CORRECTIONS), own)
             write_text(path, to_stored_json(refined, Refined))

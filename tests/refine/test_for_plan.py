@@ -128,7 +128,8 @@ def test_a_group_that_is_excluded_stays() -> None:
 
 def test_the_listener_hears_of_every_attempt() -> None:
     heard: list[Evaluation] = []
-    refine_for_plan(replace(problem(), notify=heard.append), found(plan_of(f=INT8)), Scores(lambda plan: 0.92))
+    listening = replace(problem(), notify=heard.append)
+    refine_for_plan(listening, found(plan_of(f=INT8)), Scores(lambda plan: 0.92), most_attempts=8)
     assert [tried.note.split(" to ")[0] for tried in heard] == ["e", "d", "c", "b", "a"]
 
 

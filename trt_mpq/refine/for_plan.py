@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from trt_mpq.search import Evaluate, Problem
 from trt_mpq.types import Evaluation, Precision, PrecisionPlan, SearchResult
 
-MOST_ATTEMPTS = 8
+MOST_ATTEMPTS = 4
 """Plans that are tried to save groups; each costs a pass over the calibration and one over the evaluation data."""
 
 
