@@ -72,6 +72,7 @@ def sample_report(
         refinement=(
             RefinementRecord("bias correction", narrow[-1], 0.894, 0.912, "19 biases moved, largest shift 0.21"),
             RefinementRecord("cross-layer equalization", narrow[-1], None, None, "no Conv-Relu-Conv chain to equalize"),
+            RefinementRecord("for the chosen plan", None, 0.914, 0.915, "biases corrected anew, kept"),
         ),
         comparison=Comparison(256, 1e-2, 1e-2, (OutputComparison("logits", 31.2, 0.9996, 0.183, False),)),
         device=None,
