@@ -54,7 +54,7 @@ class Settings(BaseModel):
     """Correct the mean output of every quantized group before the search."""
     adaround: bool = False
     """Learn whether to round each weight up or down before the search (AdaRound; needs torch)."""
-    adaround_steps: Count = 1000
+    adaround_steps: Count = 100
     """Steps of gradient descent with which a layer's rounding is learned."""
     refine_plan: bool = True
     """Correct biases once more for exactly the plan that was found, and try to bring more groups down."""

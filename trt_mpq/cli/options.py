@@ -111,7 +111,7 @@ Adaround = Annotated[
     ),
 ]
 AdaroundSteps = Annotated[
-    int | None, _setting("Quantizers", "--adaround-steps", "Steps that learn one layer's rounding (default: 1000).")
+    int | None, _setting("Quantizers", "--adaround-steps", "Steps that learn one layer's rounding (default: 100).")
 ]
 RefinePlan = Annotated[
     bool | None,

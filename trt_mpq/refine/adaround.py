@@ -18,6 +18,7 @@ import onnx_ir as ir
 from trt_mpq.chunks import Chunk, chunks_by_length
 from trt_mpq.dataset import Samples
 from trt_mpq.emit import Emitter, Roundings
+from trt_mpq.emit.emitter import WEIGHT_INPUT
 from trt_mpq.graph_edit import constant_array, node_by_name
 from trt_mpq.numerics import BoolArray
 from trt_mpq.observer import Progress
@@ -32,7 +33,6 @@ _STEP_ELEMENTS = 1 << 19
 """Activations that one step reads and writes, at most; bounds what autograd keeps, and the cost of a step."""
 _STEP_SAMPLES = 32
 """Samples of one step, at most (the authors' batch)."""
-_WEIGHT_INPUT = 1
 
 
 @dataclass(frozen=True)
@@ -175,6 +175,6 @@ def _choices(inputs: RoundingInputs, layer: _Layer) -> Choices:
 
 
 def _replace_weight(quantized: ir.Model, weight: Weight, content: np.ndarray) -> None:
-    constant = node_by_name(quantized.graph, weight.node).inputs[_WEIGHT_INPUT]
+    constant = node_by_name(quantized.graph, weight.node).inputs[WEIGHT_INPUT]
     assert constant is not None
     constant.const_value = ir.tensor(content, name=constant.name)
