@@ -18,7 +18,7 @@ from pathlib import Path
 
 from bench.gpu_prepare import CACHE, SUBJECTS
 from trt_mpq.errors import DataError, TrtMpqError
-from trt_mpq.handover import CORRECTIONS, NETWORK, SAMPLES, SEARCHED, read_network
+from trt_mpq.handover import NETWORK, SAMPLES, SEARCHED, read_network, read_searched
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = (
@@ -100,7 +100,7 @@ def _copy_prepared(source: Path, destination: Path) -> None:
     destination.mkdir(parents=True, exist_ok=True)
     described = read_network(source)
     models = {described.model.path, described.original.path}
-    wanted = [NETWORK, SEARCHED, SAMPLES, CORRECTIONS, *models, *(f"{model}.data" for model in models)]
+    wanted = [NETWORK, SEARCHED, SAMPLES, *read_searched(source).files, *models, *(f"{model}.data" for model in models)]
     for name in wanted:
         if (source / name).exists():
             shutil.copy2(source / name, destination / name)

@@ -48,7 +48,8 @@ def test_runners_up_were_measured_on_every_sample() -> None:
         for plan, ms, complete in zip(plans, (4.0, 3.0, 2.0, 1.0), (True, True, False, True), strict=True)
     ]
     found = SearchResult("greedy", (FP16, INT8), path[-1], tuple(path))
-    uniform = SimpleNamespace(uniform={FP16: plans[0], INT8: plans[3]}.__getitem__)
+    grouping = SimpleNamespace(top=FP16)
+    uniform = SimpleNamespace(uniform={FP16: plans[0], INT8: plans[3]}.__getitem__, grouping=grouping)
     searched = SimpleNamespace(result=found)
     candidates = candidates_of(SimpleNamespace(network=uniform), searched)
     assert [(name, plan) for name, plan, _ in candidates if name.startswith("candidate")] == [("candidate-2", plans[1])]
@@ -96,7 +97,7 @@ def test_a_build_with_every_tensorrt_ends_with_a_verified_engine(
     assert device is not None
     assert device.platform.gpu == "Fake H200"
     assert device.platform.tensorrt.startswith(trt_version)
-    assert [c.name for c in device.candidates] == ["plan", "fp16"]
+    assert [c.name for c in device.candidates] == ["plan", "fp16", "int8"]
     assert {c.build.typing for c in device.candidates} == {"weak" if trt_version == "8.6" else "strong"}
     assert device.decision.shipped == "plan"
     assert device.realised is not None

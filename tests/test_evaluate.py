@@ -17,6 +17,7 @@ from tests.prepared import RUNTIME, normal, prepare
 from tests.sensitivity.examples import fix_batch
 from trt_mpq.dataset import Samples, open_samples
 from trt_mpq.dataset.samples import checked_samples
+from trt_mpq.emit import Refinements
 from trt_mpq.errors import RunFolderError
 from trt_mpq.evaluate import EarlyStop, PlanEvaluator, Scorer
 from trt_mpq.metrics import PerSampleAccumulator, TaskMetric, metric_from_name
@@ -514,7 +515,8 @@ class FakeScorer:
 def evaluator(path: Path, corrected: set[Precision]) -> tuple[PlanEvaluator, FakeScorer]:
     scorer = FakeScorer()
     cache = ScoreCache(path, "c")
-    return PlanEvaluator(lambda plan: plan, scorer, cache, frozenset(corrected)), scorer
+    refinements = Refinements({("a", precision): np.zeros(1, np.float32) for precision in corrected})
+    return PlanEvaluator(lambda plan: plan, scorer, cache, refinements.marks), scorer
 
 
 PLAN = PrecisionPlan.of({"a": INT8, "b": FP16})

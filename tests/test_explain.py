@@ -23,7 +23,11 @@ def chain(*excluded: dict[Precision, str], flops: int = 10**9) -> Grouping:
 
 
 def explained(
-    grouping: Grouping, plan: dict[str, Precision], ladder: tuple[Precision, ...] = LADDER, failed: tuple = ()
+    grouping: Grouping,
+    plan: dict[str, Precision],
+    ladder: tuple[Precision, ...] = LADDER,
+    failed: tuple = (),
+    rescued: tuple[str, ...] = (),
 ) -> dict[str, str]:
     """Group to reason; group i is the i-th least sensitive of those a precision allows. `failed` plans were tried."""
     latency = LatencyModel(grouping, target_from_name("h200"), 8)
@@ -43,6 +47,7 @@ def explained(
         latency,
         target_from_name("h200"),
         0.9,
+        rescued,
     )
     return {group.id: explainer.reason(group) for group in groups}
 
@@ -54,6 +59,12 @@ def test_a_quantized_group_says_what_it_saves_and_where_it_ranks():
     saved = model.plan_ms(PrecisionPlan.of({**plan, "g1": FP16})) - model.plan_ms(PrecisionPlan.of(plan))
     assert explained(grouping, plan)["g1"] == f"saves {saved:.3g} ms; 2nd least sensitive of 3 to int8"
     assert explained(grouping, plan)["g0"].endswith("; least sensitive of 3 to int8")
+
+
+def test_a_group_that_refinement_saved_says_so():
+    said = explained(chain({}, {}), {"g0": INT8, "g1": INT8}, rescued=("g1",))
+    assert said["g1"].endswith("2nd least sensitive of 2 to int8, saved by refinement for exactly this plan")
+    assert "refinement" not in said["g0"]
 
 
 @pytest.mark.parametrize(("rank", "text"), [(11, "11th"), (12, "12th"), (13, "13th"), (21, "21st"), (22, "22nd")])

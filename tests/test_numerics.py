@@ -16,6 +16,7 @@ from trt_mpq.numerics import (
     codes,
     fake_quantize,
     fake_quantize_weights,
+    neighbours,
     round_to_half,
     scale_from_amax,
 )
@@ -184,3 +185,29 @@ def test_the_largest_numbers_are_those_before_infinity() -> None:
         assert float(largest) == REACH[precision]
         following = (largest.view(np.uint16) + np.uint16(1)).view(dtype)
         assert np.isinf(following.astype(np.float32))
+
+
+@pytest.mark.parametrize("precision", QUANTIZED)
+@given(st.lists(st.floats(-600, 600, width=32), min_size=1, max_size=20))
+def test_neighbours_are_the_codes_around_a_value(precision, values):
+    """Against a search through everything that the type can hold."""
+    low, high = INTEGERS.get(precision, (0, 0))
+    grid = np.sort(E4M3[np.isfinite(E4M3)]) if precision is Precision.FP8 else np.arange(low, high + 1)
+    x = np.array(values, np.float32)
+    below, above = neighbours(x, np.float32(1.0), precision)
+    for value, low, high in zip(x, below, above, strict=True):
+        assert low == (grid[grid <= value].max() if value >= grid[0] else grid[0])
+        assert high == (grid[grid > value].min() if grid[0] <= value < grid[-1] else low)
+    nearest = codes(x, np.float32(1.0), precision).astype(np.float32)
+    assert np.all((nearest == below) | (nearest == above))
+    for up in (False, True):
+        chosen = codes(x, np.float32(1.0), precision, up=np.full(x.shape, up)).astype(np.float32)
+        np.testing.assert_array_equal(chosen, above if up else below)
+
+
+def test_the_direction_is_taken_per_element_and_channel():
+    weights = np.array([[0.3, -0.3, 1.27], [0.6, -0.6, 2.54]], np.float32)
+    up = np.array([[True, False, False], [False, True, True]])
+    scale = np.array([0.25, 0.5], np.float32)
+    found = codes(weights, scale, Precision.INT8, 0, up=up)
+    np.testing.assert_array_equal(found, [[2, -2, 5], [1, -1, 6]])

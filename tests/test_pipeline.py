@@ -20,9 +20,8 @@ import pytest
 
 from tests.runs import QUICK, Recorder, start, tiny_cnn, write_data
 from trt_mpq.errors import RunFolderError
-from trt_mpq.pipeline import settings_of_run
 from trt_mpq.report.data import Report, report_from_json
-from trt_mpq.storage import RunFolder
+from trt_mpq.storage import RunFolder, settings_of_run
 from trt_mpq.types import Precision
 
 FP16, INT8, FP8 = Precision.FP16, Precision.INT8, Precision.FP8
@@ -54,9 +53,9 @@ def test_the_folder_holds_a_file_per_stage(done):
     names = {path.name for path in folder.iterdir()}
     assert names >= {
         "manifest.json", "model.json", "model.onnx", "groups.json", "ranges.json", "corrections.npz",
-        "sensitivity.json", "evaluations.jsonl", "search.json", "plan.json", "placement.txt", "reference.onnx",
-        "typed.onnx", "delivery.json", "verification.json", "comparison.json", "report.json", "report.html",
-        "fp32.json", "fp32-samples.npy",
+        "sensitivity.json", "evaluations.jsonl", "search.json", "refined.json", "plan-corrections.npz", "plan.json",
+        "placement.txt", "reference.onnx", "typed.onnx", "delivery.json", "verification.json", "comparison.json",
+        "report.json", "report.html", "fp32.json", "fp32-samples.npy",
     }  # fmt: skip
     assert not [name for name in names if name.startswith(".")], "no temporary file stays"
 
@@ -126,8 +125,10 @@ def test_formats_may_be_mixed_on_request(files, tmp_path):
 
 def test_refinement_says_before_and_after_for_every_precision(done):
     _, report, _ = done
-    assert [(r.name, r.precision) for r in report.refinement] == [("bias correction", FP8), ("bias correction", INT8)]
-    for record in report.refinement:
+    *uniform, chosen = report.refinement
+    assert [(r.name, r.precision) for r in uniform] == [("bias correction", FP8), ("bias correction", INT8)]
+    assert (chosen.name, chosen.precision, chosen.after) == ("for the chosen plan", None, report.accuracy.plan)
+    for record in uniform:
         assert record.before is not None
         assert record.after is not None
         kept = max(record.before, record.after) if record.after < record.before else record.after
@@ -147,7 +148,7 @@ def test_no_plan_is_scored_twice(done):
     folder, _, _ = done
     lines = [json.loads(line)[:2] for line in (folder / "evaluations.jsonl").read_text(encoding="utf-8").splitlines()]
     assert len({tuple(line) for line in lines}) == len(lines)
-    plans = [key for _, key in lines if key != "fp32"]
+    plans = [key for _, key in lines if key != "fp32" and not key.endswith(" own")]
     assert len(plans) <= 2 + len({key.split()[0] for key in plans}), (
         "uncorrected uniform plans are all that comes twice"
     )
@@ -259,7 +260,7 @@ def base(files, tmp_path_factory) -> Path:
         ({"threads": 2}, set()),
         ({"target_accuracy": 0.97}, AFTER_SEARCH),
         ({"device": "a100"}, AFTER_SEARCH),
-        ({"search": "greedy"}, AFTER_SEARCH),
+        ({"search": "greedy"}, AFTER_SEARCH | {"refine-plan"}),
         ({"keep": ("fp16:second*",)}, AFTER_SEARCH),
         ({"max_evaluations": 1}, AFTER_SEARCH),
         ({"target_size": "1MB"}, AFTER_SEARCH),
@@ -268,6 +269,8 @@ def base(files, tmp_path_factory) -> Path:
         ({"eval_samples": 50}, {"score-fp32", "hand-over"} | AFTER_SEARCH),
         ({"metric": "top5"}, {"score-fp32"} | AFTER_SEARCH),
         ({"bias_correction": False}, AFTER_SEARCH),
+        ({"refine_plan": False}, set()),
+        ({"adaround_steps": 5}, set()),
         ({"seed": 1}, {"hand-over", "sensitivity"} | AFTER_SEARCH),
         ({"trials": 1}, {"sensitivity"} | AFTER_SEARCH),
         ({"noise_amplitude": 2.0}, {"sensitivity"} | AFTER_SEARCH),

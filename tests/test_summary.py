@@ -67,6 +67,7 @@ def findings(
         target=target,
         batch=8,
         refinement=(),
+        rescued={},
         comparison=Comparison(10, 0.1, 0.1, ()),
         deployment=None,
         no_device="no GPU",

@@ -19,7 +19,7 @@ from trt_mpq.observer import Progress
 from trt_mpq.runtime.base import Runtime, Session
 from trt_mpq.score_cache import CachedScore, ScoreCache
 from trt_mpq.sequential import PairedTest, Schedule, data_order
-from trt_mpq.types import Judgement, Precision, PrecisionPlan, Score
+from trt_mpq.types import Judgement, PrecisionPlan, Score
 
 Stage = AbstractContextManager["Progress | None"]
 """Entered while a score is measured; may give something that wants to know how far it is."""
@@ -173,8 +173,8 @@ class PlanEvaluator:
         reference: Gives the reference flavour of a plan.
         scorer: Scores graphs.
         cache: Scores already known.
-        corrected: Precisions whose groups `reference` corrects. A plan without them scores the same with and
-            without corrections, and is scored once.
+        marks: What tells the plan that `reference` writes from the unrefined one. A plan without marks scores the
+            same with and without refinement, and is scored once.
     """
 
     def __init__(
@@ -182,9 +182,9 @@ class PlanEvaluator:
         reference: Callable[[PrecisionPlan], ir.Model],
         scorer: Scorer,
         cache: ScoreCache,
-        corrected: frozenset[Precision] = frozenset(),
+        marks: Callable[[PrecisionPlan], tuple[str, ...]] = lambda plan: (),
     ) -> None:
-        self._reference, self._scorer, self._cache, self._corrected = reference, scorer, cache, corrected
+        self._reference, self._scorer, self._cache, self._marks = reference, scorer, cache, marks
         self._begun: dict[str, Scoring] = {}
 
     def __call__(self, plan: PrecisionPlan) -> Score:
@@ -231,4 +231,4 @@ class PlanEvaluator:
         return early
 
     def _key(self, plan: PrecisionPlan) -> str:
-        return " ".join([plan.digest, *(p.value for p in plan.counts() if p in self._corrected)])
+        return " ".join([plan.digest, *self._marks(plan)])

@@ -5,7 +5,7 @@ Answered by asking what would change if this group alone moved, everything else 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 
 from trt_mpq.latency import Latency
@@ -26,6 +26,7 @@ class Explainer:
         latency: Times plans.
         target: The GPU.
         required: Least score of a plan; None where it was no condition.
+        rescued: Groups that refinement for exactly this plan brought down.
     """
 
     result: SearchResult
@@ -34,6 +35,7 @@ class Explainer:
     latency: Latency
     target: Target
     required: float | None
+    rescued: Container[str] = ()
 
     @property
     def _plan(self) -> PrecisionPlan:
@@ -64,7 +66,8 @@ class Explainer:
 
     def _lowered(self, group: LayerGroup, precision: Precision) -> str:
         saved = self._change_ms(group, group.widest(self.grouping.top, self.grouping.refuge))
-        standing = f"{self._standing(group, precision)} to {precision}"
+        saved_by = ", saved by refinement for exactly this plan" if group.id in self.rescued else ""
+        standing = f"{self._standing(group, precision)} to {precision}{saved_by}"
         if saved > self._nothing_ms:
             return f"saves {_time(saved)}; {standing}"
         if saved < -self._nothing_ms:

@@ -1,8 +1,8 @@
 """What one half of a run hands to the other: all that building and timing engines takes, without data or model file.
 
 A search on a workstation and an engine build on a Jetson are two halves of one run. The first writes these values
-into the run folder, beside the graph (`model.onnx`), the bias corrections and a few samples; the second needs
-nothing else.
+into the run folder, beside the graph (`model.onnx`), the refinements and a few samples; the second needs nothing
+else.
 """
 
 from __future__ import annotations
@@ -17,17 +17,23 @@ import numpy as np
 from pydantic import ValidationError
 
 from trt_mpq.dataset import Samples, open_samples
-from trt_mpq.emit import BiasCorrections, Emitter
+from trt_mpq.emit import Emitter, Refinements
 from trt_mpq.errors import RunFolderError
 from trt_mpq.model import load_graph
 from trt_mpq.network import Network
-from trt_mpq.refine.storage import corrections_from_file
+from trt_mpq.refine.storage import (
+    CORRECTIONS,
+    PLAN_CORRECTIONS,
+    corrections_from_file,
+    roundings_file,
+    roundings_from_file,
+)
 from trt_mpq.runtime.base import Array
 from trt_mpq.storage import atomic_path, from_json, to_stored_json, write_text
 from trt_mpq.types import Grouping, Model, Precision, Ranges, Score, SearchResult
 
 T = TypeVar("T")
-NETWORK, SEARCHED, SAMPLES, CORRECTIONS = "network.json", "searched.json", "samples.npz", "corrections.npz"
+NETWORK, SEARCHED, SAMPLES = "network.json", "searched.json", "samples.npz"
 _SAMPLE_BYTES = 16 << 20
 """Samples that travel with a run take no more than this."""
 
@@ -76,6 +82,9 @@ class Searched:
     Attributes:
         result: The plans that were tried and the chosen one.
         corrected: Precisions whose groups have corrected biases.
+        rounded: Precisions whose weights have learned roundings.
+        own: Digest of the plan that has corrections of its own, None if none has.
+        marks: What refinement adds to the chosen plan, in words for a key.
         metric: Task metric.
         fp32: Task score of the original model.
         required: Least task score of a plan.
@@ -86,16 +95,37 @@ class Searched:
     metric: str
     fp32: Score
     required: float
+    rounded: tuple[Precision, ...] = ()
+    own: str | None = None
+    marks: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, result: SearchResult, delivered: Refinements, metric: str, fp32: Score, required: float) -> Searched:
+        """What was found, with the refinements under which the run delivers it."""
+        corrected, rounded = (
+            tuple(sorted({precision for _, precision in keys})) for keys in (delivered.corrections, delivered.roundings)
+        )
+        own, marks = next(iter(delivered.own), None), delivered.marks(result.chosen.plan)
+        return cls(result, corrected, metric, fp32, required, rounded, own, marks)
 
     def emitter(self, network: Network, folder: Path) -> Emitter:
         """Writes plans of `network` as the search scored them."""
-        return network.emitter(self._corrections(folder))
+        return network.emitter(self._refinements(folder))
 
-    def _corrections(self, folder: Path) -> BiasCorrections:
-        if not self.corrected:
-            return {}
-        found = corrections_from_file(folder / CORRECTIONS)
-        return {key: delta for key, delta in found.items() if key[1] in self.corrected}
+    @property
+    def files(self) -> tuple[str, ...]:
+        """What `emitter` reads from the run folder beside the network."""
+        corrections = [CORRECTIONS] if self.corrected else []
+        return (*corrections, *map(roundings_file, self.rounded), *([PLAN_CORRECTIONS] if self.own else []))
+
+    def _refinements(self, folder: Path) -> Refinements:
+        corrections = corrections_from_file(folder / CORRECTIONS) if self.corrected else {}
+        roundings = (roundings_from_file(folder / roundings_file(precision)) for precision in self.rounded)
+        return Refinements(
+            {key: delta for key, delta in corrections.items() if key[1] in self.corrected},
+            {key: up for found in roundings for key, up in found.items()},
+            {self.own: corrections_from_file(folder / PLAN_CORRECTIONS)} if self.own else {},
+        )
 
 
 def write_network(network: CalibratedNetwork, samples: Samples, folder: Path) -> None:

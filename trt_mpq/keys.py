@@ -7,13 +7,14 @@ rounding. Keys build on each other, so a stage also depends on whatever the stag
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from trt_mpq import __version__
 from trt_mpq.inputs import Choices, Data
 from trt_mpq.settings import Settings
 from trt_mpq.storage import key_of, to_json
-from trt_mpq.types import Model, PrecisionPlan, Target
+from trt_mpq.types import Model, Precision, PrecisionPlan, Target
 
 
 def preparation_key(source_sha256: str) -> str:
@@ -65,10 +66,13 @@ class Keys:
         """Key of the calibrated network: the ranges of `model`, and what it runs in where that is not 8 bit."""
         return key_of(self.ranges(model), self.settings.top, self.choices.refuge)
 
-    @property
-    def corrections(self) -> str:
-        """Key of the bias corrections, which the calibrated network decides."""
-        return key_of("corrections", self.network(self.model))
+    def rounding(self, precision: Precision) -> str:
+        """Key of the learned rounding to `precision`."""
+        return key_of("rounding", self.network(self.model), precision, self.settings.adaround_steps, self.settings.seed)
+
+    def corrections(self, roundings: Sequence[str]) -> str:
+        """Key of the bias corrections, which the calibrated network decides, and the weights as they are rounded."""
+        return key_of("corrections", self.network(self.model), *roundings)
 
     def scores(self, model: Model) -> str:
         """Context of the scores of plans of `model`, beside the plan and its refinement."""
@@ -100,14 +104,19 @@ class Keys:
         """Key of the search with latencies from what `latency` identifies."""
         s = self.settings
         return key_of(
-            self.ranking(s.sensitivity[0]), self.fp32_score, self.scores(self.model), s.bias_correction, s.search,
-            s.precisions, s.mix_formats, s.target_accuracy, s.target_latency, s.target_size, s.confidence,
-            s.max_evaluations, s.max_seconds, s.keep, s.exclude, to_json(self.choices.target, Target), latency,
+            self.ranking(s.sensitivity[0]), self.fp32_score, self.scores(self.model), s.bias_correction,
+            s.adaround and s.adaround_steps, s.search, s.precisions, s.mix_formats, s.target_accuracy, s.target_latency,
+            s.target_size, s.confidence, s.max_evaluations, s.max_seconds, s.keep, s.exclude,
+            to_json(self.choices.target, Target), latency,
         )  # fmt: skip
 
-    def delivery(self, search: str, plan: PrecisionPlan) -> str:
-        """Key of the files of `plan`, which the search with the key `search` chose."""
-        return key_of(search, plan.digest)
+    def result(self, search: str) -> str:
+        """Key of what is made of the outcome of the search with the key `search`."""
+        return key_of(search, self.settings.refines_plan)
+
+    def delivery(self, result: str, plan: PrecisionPlan) -> str:
+        """Key of the files of `plan`, which was chosen under the key `result`."""
+        return key_of(result, plan.digest)
 
     def comparison(self, delivery: str, samples: int) -> str:
         """Key of the comparison with FP32 of what was delivered, on the first `samples` evaluation samples."""

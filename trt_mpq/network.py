@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from trt_mpq.emit import BiasCorrections, Emitter
+from trt_mpq.emit import Emitter, Refinements
 from trt_mpq.types import Grouping, Model, Precision, PrecisionPlan, Ranges
 
 
@@ -19,9 +19,9 @@ class Network:
     grouping: Grouping
     ranges: Ranges
 
-    def emitter(self, corrections: BiasCorrections | None = None) -> Emitter:
-        """Writes plans, with `corrections` applied."""
-        return Emitter(self.graph, self.grouping, self.ranges, corrections)
+    def emitter(self, refinements: Refinements | None = None) -> Emitter:
+        """Writes plans, with `refinements` applied."""
+        return Emitter(self.graph, self.grouping, self.ranges, refinements)
 
     def uniform(self, precision: Precision) -> PrecisionPlan:
         """`precision` wherever a group allows it, else the high precision, its refuge, FP32."""

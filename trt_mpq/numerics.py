@@ -19,11 +19,20 @@ from trt_mpq.errors import CalibrationError
 from trt_mpq.types import Precision
 
 FloatArray = NDArray[np.float32]
+BoolArray = NDArray[np.bool_]
 
 #: Largest magnitude a code stands for; ``amax`` maps onto it.
 QMAX: dict[Precision, float] = {Precision.INT8: 127.0, Precision.INT4: 7.0, Precision.FP8: 448.0}
 #: Smallest code: two's complement for integers, symmetric for FP8.
 QMIN: dict[Precision, float] = {Precision.INT8: -128.0, Precision.INT4: -8.0, Precision.FP8: -448.0}
+
+_E4M3 = np.arange(256, dtype=np.uint8).view(ml_dtypes.float8_e4m3fn).astype(np.float32) + 0.0  # no negative zero
+GRIDS: dict[Precision, FloatArray] = {
+    Precision.INT8: np.arange(-128, 128, dtype=np.float32),
+    Precision.INT4: np.arange(-8, 8, dtype=np.float32),
+    Precision.FP8: np.unique(_E4M3[np.isfinite(_E4M3)]),
+}
+"""Everything that a code can stand for, ascending, in units of the scale."""
 
 HALF_TYPES: dict[Precision, np.dtype[Any]] = {
     Precision.FP16: np.dtype(np.float16),
@@ -85,7 +94,29 @@ def _along(scale: FloatArray, ndim: int, axis: int | None) -> FloatArray:
     return scale.reshape(shape)
 
 
-def codes(values: FloatArray, scale: FloatArray, precision: Precision, axis: int | None = None) -> NDArray[np.generic]:
+def neighbours(
+    values: FloatArray, scale: FloatArray, precision: Precision, axis: int | None = None
+) -> tuple[FloatArray, FloatArray]:
+    """What the codes below and above ``values / scale`` stand for, in units of the scale, in the shape of `values`.
+
+    A quotient that is a code is the lower of its two; both are the outermost code where it saturates.
+    """
+    grid = GRIDS[precision]
+    with np.errstate(over="ignore"):
+        ratio = values / _along(scale, values.ndim, axis)
+    below = np.clip(np.searchsorted(grid, ratio, side="right") - 1, 0, len(grid) - 1)
+    above = np.minimum(below + (ratio >= grid[0]), len(grid) - 1)
+    return grid[below], grid[above]
+
+
+def codes(
+    values: FloatArray,
+    scale: FloatArray,
+    precision: Precision,
+    axis: int | None = None,
+    *,
+    up: BoolArray | None = None,
+) -> NDArray[np.generic]:
     """Quantize `values` to stored codes.
 
     Args:
@@ -93,12 +124,15 @@ def codes(values: FloatArray, scale: FloatArray, precision: Precision, axis: int
         scale: Scalar, or shape ``(values.shape[axis],)``.
         precision: A quantized precision.
         axis: Channel axis of `scale`, None for one scale.
+        up: Shape of `values`: which take the code above instead of the one below; None takes the nearest.
 
     Returns:
         int8 for INT8, ml_dtypes.int4 for INT4, ml_dtypes.float8_e4m3fn for FP8; shape of `values`.
     """
     with np.errstate(over="ignore"):  # a quotient beyond float32 saturates like any other
         ratio = values / _along(scale, values.ndim, axis)
+    if up is not None:
+        ratio = np.where(up, *neighbours(values, scale, precision, axis)[::-1])
     clipped: FloatArray = np.clip(ratio, QMIN[precision], QMAX[precision])
     if precision is Precision.FP8:
         return clipped.astype(ml_dtypes.float8_e4m3fn)
@@ -106,17 +140,39 @@ def codes(values: FloatArray, scale: FloatArray, precision: Precision, axis: int
     return integers.astype(ml_dtypes.int4) if precision is Precision.INT4 else integers
 
 
-def fake_quantize(values: FloatArray, scale: FloatArray, precision: Precision, axis: int | None = None) -> FloatArray:
-    """Quantize and dequantize: what the network computes with, as float32 of the shape of `values`."""
-    stored = codes(values, scale, precision, axis).astype(np.float32)
+def fake_quantize(
+    values: FloatArray,
+    scale: FloatArray,
+    precision: Precision,
+    axis: int | None = None,
+    *,
+    up: BoolArray | None = None,
+) -> FloatArray:
+    """Quantize (see `codes`) and dequantize: what the network computes with, as float32 of the shape of `values`."""
+    stored = codes(values, scale, precision, axis, up=up).astype(np.float32)
     return stored * _along(scale, values.ndim, axis)
 
 
 def fake_quantize_weights(
-    weights: FloatArray, axis: int | None, precision: Precision, stored: Precision = Precision.FP16
+    weights: FloatArray,
+    axis: int | None,
+    precision: Precision,
+    stored: Precision = Precision.FP16,
+    *,
+    up: BoolArray | None = None,
 ) -> FloatArray:
-    """Per-channel fake quantization of a constant, with min-max scales, held in `stored`, per channel of `axis`."""
-    return fake_quantize(weights, scale_from_amax(channel_amax(weights, axis), precision, stored), precision, axis)
+    """Fake quantization of a constant (see `codes`), with min-max scales, held in `stored`, per channel of `axis`."""
+    scale = scale_from_amax(channel_amax(weights, axis), precision, stored)
+    return fake_quantize(weights, scale, precision, axis, up=up)
+
+
+def weight_choices(
+    weights: FloatArray, axis: int | None, precision: Precision, stored: Precision = Precision.FP16
+) -> tuple[FloatArray, FloatArray]:
+    """The two values that rounding of each weight chooses between, as `fake_quantize_weights` gives them."""
+    up = np.ones(weights.shape, bool)
+    low, high = (fake_quantize_weights(weights, axis, precision, stored, up=choice) for choice in (~up, up))
+    return low, high
 
 
 def round_to_half(values: FloatArray, stored: Precision = Precision.FP16) -> FloatArray:

@@ -10,16 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
 
 import onnx_ir as ir
 
 from trt_mpq.calibrate import CalibrationInputs, calibrate, restrict_to_ranges
 from trt_mpq.compare import compare_models
-from trt_mpq.emit import BiasCorrections
+from trt_mpq.emit import Refinements
 from trt_mpq.emit.deliver import FLAVOUR_FILES, Delivery, deliver
 from trt_mpq.engine.values import Deployment
-from trt_mpq.errors import RunFolderError
 from trt_mpq.evaluate import PlanEvaluator, Scorer
 from trt_mpq.groups import groups_from_model
 from trt_mpq.handover import NETWORK, SAMPLES, SEARCHED, CalibratedNetwork, Searched, write_network
@@ -33,17 +31,18 @@ from trt_mpq.ondevice import OnDevice
 from trt_mpq.pins import pinned
 from trt_mpq.problems import Sought
 from trt_mpq.rankings import Rankings
-from trt_mpq.refine.bias_correction import CorrectionInputs, correct_biases
-from trt_mpq.refine.recovery import bias_correction_record, worth_keeping
-from trt_mpq.refine.storage import corrections_from_file, save_corrections
+from trt_mpq.refine.for_plan import Refined, with_chosen
+from trt_mpq.refine.recovery import plan_record
+from trt_mpq.refining import Refining
 from trt_mpq.report.data import RefinementRecord, Report, report_to_json
 from trt_mpq.report.html import render_html
 from trt_mpq.scores import RunScores
-from trt_mpq.search.ladders import merged
+from trt_mpq.search import Problem
+from trt_mpq.search.ladders import merged, problem_of
 from trt_mpq.sensitivity.agreement import Sensitivities
 from trt_mpq.settings import Settings
 from trt_mpq.stages import Stages
-from trt_mpq.storage import RunFolder, key_of, read_manifest, write_text
+from trt_mpq.storage import RunFolder, key_of, write_text
 from trt_mpq.subject import State, Subject
 from trt_mpq.summary import Findings, summarize
 from trt_mpq.types import Comparison, Grouping, Model, Precision, PrecisionPlan, Ranges, Ranking, Score, SearchResult
@@ -51,18 +50,6 @@ from trt_mpq.verification import delivered_scores, require_equal
 
 COMPARED_SAMPLES = 64
 """Samples that Polygraphy compares; the task score covers the whole evaluation set."""
-
-
-def settings_of_run(folder: Path) -> dict[str, Any]:
-    """The settings a run folder was last worked on with.
-
-    Raises:
-        RunFolderError: It is no run folder.
-    """
-    manifest = read_manifest(folder)
-    if manifest is None:
-        raise RunFolderError(f"{folder} is no run folder: make one with `trt-mpq inspect MODEL -o {folder}`")
-    return dict(manifest.settings)
 
 
 class Run:
@@ -207,46 +194,26 @@ class Run:
     # Refinement.
 
     @cached_property
-    def _corrections(self) -> BiasCorrections:
-        """All corrections that were measured, worth keeping or not; none if they are not wanted."""
-        if not self.settings.bias_correction:
-            return {}
-        path, plain = self._stages.path("corrections.npz"), self._network.emitter()
-        given = CorrectionInputs(
-            self.graph,
-            self._network.grouping,
-            plain,
-            self._data.calibration,
-            self._choices.runtime,
-            self.settings.formats,
-        )
-        self._stages.files(
-            "correct-biases", self._keys.corrections, (path.name,),
-            lambda progress: save_corrections(path, correct_biases(given, progress)), "Correcting biases",
+    def _refining(self) -> Refining:
+        return Refining(
+            self.settings, self._keys, self._stages, self._network, self._data.calibration, self._choices.runtime,
+            self._scores.uniform,
         )  # fmt: skip
-        return corrections_from_file(path)
 
     @cached_property
     def refinement(self) -> tuple[RefinementRecord, ...]:
-        """What each refinement recovered of every uniform plan's score."""
-        return tuple(record for precision in self.settings.formats for record in self._refinements_of(precision))
+        """What each refinement recovered of the score of every uniform plan, and of the chosen one."""
+        uniform = (record for precision in self.settings.formats for record in self._refinements_of(precision))
+        return (*uniform, *([plan_record(self._found.chosen, self._refined)] if self._refined else []))
 
     def _refinements_of(self, precision: Precision) -> Iterator[RefinementRecord]:
         for change in self._subject.changes:
             before, after = (
-                self._scores.uniform(precision, state.lacks or "as calibrated", self._calibrated(state))
+                self._scores.uniform(precision, state.lacks or "as calibrated", self._calibrated(state), Refinements())
                 for state in (change.before, change.after)
             )
             yield change.record(precision, before, after)
-        if self.settings.bias_correction:
-            before = self._scores.uniform(precision, "as calibrated", self._network)
-            after = self._scores.uniform(precision, "with bias correction", self._network, self._corrections)
-            yield bias_correction_record(precision, before, after, self._corrections)
-
-    @cached_property
-    def _kept(self) -> BiasCorrections:
-        """The corrections of the precisions whose uniform plan they do not hurt."""
-        return worth_keeping(self._corrections, self.refinement)
+        yield from self._refining.records(precision)
 
     # Scores and latencies.
 
@@ -272,7 +239,7 @@ class Run:
     @cached_property
     def _evaluate(self) -> PlanEvaluator:
         """Scores the plans of the search."""
-        return self._scores.evaluator(self._network, self._kept)
+        return self._scores.evaluator(self._network, self._refining.kept)
 
     @cached_property
     def _latency(self) -> Latency:
@@ -289,7 +256,7 @@ class Run:
         return Rankings(self.settings, self._choices, self._data, self._keys, self._stages, lambda: self._network)
 
     @cached_property
-    def _result(self) -> SearchResult:
+    def _problems(self) -> tuple[Problem, ...]:
         sought = Sought(
             required=self.required,  # first of all scores: a metric that does not work fails here
             settings=self.settings, grouping=self.grouping, parameters=self.model.parameters,
@@ -297,27 +264,53 @@ class Run:
             seconds=partial(self._scores.seconds, self._evaluate), latency=self._latency,
             notify=self.observer.evaluated,
         )  # fmt: skip
+        return tuple(sought.problems())
+
+    @cached_property
+    def _found(self) -> SearchResult:
+        problems = self._problems
         return self._stages.value(
             "search", self._search_key, "search.json", SearchResult,
-            lambda _: merged(self._choices.algorithm, sought.problems()), title=f"Searching ({self.settings.search})",
+            lambda _: merged(self._choices.algorithm, problems), title=f"Searching ({self.settings.search})",
         )  # fmt: skip
+
+    @cached_property
+    def _refined(self) -> Refined | None:
+        """What refinement for exactly the plan that was found came to; None if it is not wanted."""
+        if not self.settings.refines_plan:
+            return None
+        found, refining = self._found.chosen, self._refining
+        evaluate = self._scores.evaluating(self._network, refining.reference_for_itself, refining.marks_for_itself)
+        return refining.for_plan(self._result_key, problem_of(found.plan, self._problems), found, evaluate)
+
+    @property
+    def _result_key(self) -> str:
+        return self._keys.result(self._search_key)
+
+    @cached_property
+    def _result(self) -> SearchResult:
+        """The outcome of the search, with the plan to deliver as the chosen one."""
+        return with_chosen(self._found, self._refined.chosen) if self._refined else self._found
+
+    @cached_property
+    def _delivered(self) -> Refinements:
+        return self._refining.with_own(self._refined) if self._refined else self._refining.kept
 
     @cached_property
     def _searched(self) -> Searched:
         """What the search hands to the device half."""
-        corrected = tuple(sorted({precision for _, precision in self._kept}))
         return self._stages.value(
-            "searched", key_of(self._search_key, corrected, self.required), SEARCHED, Searched,
-            lambda _: Searched(self._result, corrected, self._data.metric.name, self.fp32, self.required),
+            "searched", key_of(self._result_key, self.required), SEARCHED, Searched,
+            lambda _: Searched.of(self._result, self._delivered, self._data.metric.name, self.fp32, self.required),
         )  # fmt: skip
 
     @property
     def _delivery_key(self) -> str:
-        return self._keys.delivery(self._search_key, self._searched.result.chosen.plan)
+        return self._keys.delivery(self._result_key, self._searched.result.chosen.plan)
 
     @cached_property
     def _delivery(self) -> Delivery:
-        plan, emitter = self._result.chosen.plan, self._network.emitter(self._kept)
+        plan, emitter = self._result.chosen.plan, self._network.emitter(self._delivered)
         return self._stages.value(
             "emit", self._delivery_key, "delivery.json", Delivery,
             lambda _: deliver(emitter, plan, self.folder.path), others=FLAVOUR_FILES, title="Writing the plan",
@@ -369,6 +362,7 @@ class Run:
             target=self._choices.target,
             batch=self._data.batch,
             refinement=self.refinement,
+            rescued=self._refined.rescued if self._refined else {},
             comparison=comparison,
             delivery=self._delivery,
             deployment=deployment,
@@ -380,5 +374,5 @@ class Run:
         )
 
     def _search_seconds(self) -> float:
-        evaluations = sum(self._scores.seconds(self._evaluate, tried.plan) for tried in self._result.path)
+        evaluations = sum(self._scores.seconds(self._evaluate, tried.plan) for tried in self._found.path)
         return self.folder.seconds("sensitivity") + evaluations

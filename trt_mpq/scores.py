@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
+import onnx_ir as ir
 
-from trt_mpq.emit import BiasCorrections
+from trt_mpq.emit import Refinements
 from trt_mpq.evaluate import EarlyStop, PlanEvaluator, Scorer
 from trt_mpq.inputs import Choices
 from trt_mpq.keys import Keys
@@ -72,17 +74,23 @@ class RunScores:
         """The least score a plan must have."""
         return self._settings.target_accuracy * self.fp32.value
 
-    def evaluator(self, network: Network, corrections: BiasCorrections) -> PlanEvaluator:
-        """Scores plans of `network`."""
-        cache = ScoreCache(self._stages.path(SCORES), self._keys.scores(network.model))
-        corrected = frozenset(precision for _, precision in corrections)
-        return PlanEvaluator(network.emitter(corrections).reference, self.scorer, cache, corrected)
+    def evaluator(self, network: Network, refinements: Refinements) -> PlanEvaluator:
+        """Scores plans of `network`, refined."""
+        return self.evaluating(network, network.emitter(refinements).reference, refinements.marks)
 
-    def uniform(
-        self, precision: Precision, state: str, network: Network, corrections: BiasCorrections | None = None
-    ) -> float:
+    def evaluating(
+        self,
+        network: Network,
+        reference: Callable[[PrecisionPlan], ir.Model],
+        marks: Callable[[PrecisionPlan], tuple[str, ...]],
+    ) -> PlanEvaluator:
+        """Scores plans of `network` by the graphs that `reference` gives; `marks` tell these from others."""
+        cache = ScoreCache(self._stages.path(SCORES), self._keys.scores(network.model))
+        return PlanEvaluator(reference, self.scorer, cache, marks)
+
+    def uniform(self, precision: Precision, state: str, network: Network, refinements: Refinements) -> float:
         """Score of the uniform plan of `precision`; `state` tells the observer what of."""
-        evaluator, plan = self.evaluator(network, corrections or {}), network.uniform(precision)
+        evaluator, plan = self.evaluator(network, refinements), network.uniform(precision)
         return evaluator.timed(plan, lambda: self._observer.stage(f"Scoring uniform {precision} {state}")).score.value
 
     def judge(self, evaluator: PlanEvaluator) -> Judge | None:

@@ -75,6 +75,12 @@ class Settings(BaseModel):
     """Calibration method."""
     bias_correction: bool = True
     """Correct the mean output of every quantized group before the search."""
+    adaround: bool = False
+    """Learn whether to round each weight up or down before the search (AdaRound; needs torch)."""
+    adaround_steps: Count = 100
+    """Steps of gradient descent with which a layer's rounding is learned."""
+    refine_plan: bool = True
+    """Correct biases once more for exactly the plan that was found, and try to bring more groups down."""
     equalize: bool = False
     """Equalize weight ranges across layers before calibration."""
     smooth: bool = False
@@ -154,6 +160,11 @@ class Settings(BaseModel):
     def formats(self) -> tuple[Precision, ...]:
         """The quantized precisions of the ladder."""
         return tuple(p for p in self.precisions if p.quantized)
+
+    @property
+    def refines_plan(self) -> bool:
+        """Whether the plan that is found is refined once more for itself; a uniform search is to stay uniform."""
+        return self.refine_plan and self.bias_correction and self.search != "uniform"
 
     def anchored(self) -> Settings:
         """The same settings with absolute paths, so that they hold in any working directory."""

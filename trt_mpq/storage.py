@@ -201,6 +201,18 @@ def read_manifest(folder: Path) -> Manifest | None:
         raise RunFolderError(f"{path} cannot be read ({error.strerror}): choose another folder with -o") from error
 
 
+def settings_of_run(folder: Path) -> dict[str, Any]:
+    """The settings a run folder was last worked on with.
+
+    Raises:
+        RunFolderError: It is no run folder.
+    """
+    manifest = read_manifest(folder)
+    if manifest is None:
+        raise RunFolderError(f"{folder} is no run folder: make one with `trt-mpq inspect MODEL -o {folder}`")
+    return dict(manifest.settings)
+
+
 def cannot_write(path: Path, error: OSError) -> str:
     """The sentence for a write to `path` that failed."""
     if error.errno == errno.ENOSPC:

@@ -57,6 +57,7 @@ class Findings:
     target: Target
     batch: int
     refinement: tuple[data.RefinementRecord, ...]
+    rescued: Mapping[str, Precision]
     comparison: Comparison
     delivery: Delivery
     deployment: Deployment | None
@@ -193,7 +194,7 @@ def _search(found: Findings) -> data.SearchRecord:
 
 def _explainer(found: Findings) -> Explainer:
     required = None if _limit(found) else found.required
-    return Explainer(found.result, found.grouping, found.ranking, found.latency, found.target, required)
+    return Explainer(found.result, found.grouping, found.ranking, found.latency, found.target, required, found.rescued)
 
 
 def _rows(found: Findings) -> tuple[data.GroupRow, ...]:

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from trt_mpq import pipeline
+from trt_mpq import pipeline, storage
 from trt_mpq.cli import app
 from trt_mpq.cli.tables import sensitivities_table
 from trt_mpq.observer import Observer
@@ -98,7 +98,7 @@ class StandIn:
 @pytest.fixture(autouse=True)
 def stand_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(pipeline, "Run", StandIn)
-    monkeypatch.setattr(pipeline, "settings_of_run", lambda folder: dict(STORED))
+    monkeypatch.setattr(storage, "settings_of_run", lambda folder: dict(STORED))
     monkeypatch.chdir(tmp_path)
 
 

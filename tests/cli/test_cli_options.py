@@ -41,6 +41,8 @@ WORDED = {
     "trials": "the metric's own",
     "mix_formats": "off",
     "bias_correction": "on",
+    "adaround": "off",
+    "refine_plan": "on",
     "equalize": "off",
     "smooth": "off",
     "precisions": "fp16,int8",
@@ -101,7 +103,7 @@ def test_defaults_in_words_are_true() -> None:
     fields = {name: Settings.model_fields[name].default for name in WORDED if name != "model"}
     for name in ("precisions", "sensitivity"):
         assert ",".join(fields.pop(name)) == WORDED[name]
-    assert fields.pop("bias_correction") is True
+    assert fields.pop("bias_correction") is fields.pop("refine_plan") is True
     assert fields.pop("engine").build == "auto"
     assert not any(fields.values())
 

@@ -12,7 +12,7 @@ import pytest
 from tests.emit.examples import crossroads
 from tests.networks import Builder
 from tests.prepared import RUNTIME, Prepared, normal, prepare
-from trt_mpq.emit import Emitter
+from trt_mpq.emit import Emitter, Refinements
 from trt_mpq.emit.bias import add_to_bias
 from trt_mpq.graph_edit import add_constant
 from trt_mpq.runtime.base import with_outputs
@@ -141,7 +141,7 @@ def test_corrections_apply_in_the_precision_they_were_measured_for() -> None:
     layers = prepare(shared_bias())
     ranges = layers.calibrated(layers.samples(normal(4, 3, 6, 6)))
     delta = {("first", Precision.INT8): np.full(8, 5, np.float32)}
-    plain, corrected = (Emitter(layers.graph, layers.grouping, ranges, given) for given in ({}, delta))
+    plain, corrected = (Emitter(layers.graph, layers.grouping, ranges, Refinements(given)) for given in ({}, delta))
     for precision, shift in ((Precision.INT8, 5), (Precision.FP8, 0), (Precision.FP16, 0)):
         plan = PrecisionPlan.of({"first": precision, "second": Precision.FP32})
         outputs = [

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from tests.emit.examples import ALL_NETWORKS, deviation, emitter, feeds, prepared, run_plainly, uniform
 from tests.prepared import RUNTIME, prepare
-from trt_mpq.emit import Emitter
+from trt_mpq.emit import Emitter, Refinements
 from trt_mpq.errors import ModelError
 from trt_mpq.opset import convert_opset
 from trt_mpq.types import Precision, PrecisionPlan, Ranges, TensorRange
@@ -411,7 +411,7 @@ def test_our_session_runs_typed_graphs_as_if_nothing_were_optimized(precision: P
     ranges = emitter("residual_cnn")._ranges
     groups = {group.id: np.full(group.weight.shape[0], 30, np.float32) for group in network.grouping.groups[:2]}
     corrections = {(name, precision): delta for name, delta in groups.items()}
-    corrected = Emitter(network.graph, network.grouping, ranges, corrections)
+    corrected = Emitter(network.graph, network.grouping, ranges, Refinements(corrections))
     strong = corrected.strong(uniform("residual_cnn", precision))
     ours = RUNTIME.load(strong).run(feeds("residual_cnn"))["output"]
     np.testing.assert_array_equal(ours, run_plainly(strong, feeds("residual_cnn"), "ORT_DISABLE_ALL")["output"])

@@ -193,7 +193,7 @@ def test_stored_weights_agree_at_every_optimization_level(precision: Precision) 
     product.shape = ir.Shape(["n", 12])
     node = product.producer()
     assert node is not None
-    stored = insert_stored_weight(graph, source, 1, precision, Precision.FP16, instead_of=source, before=node)
+    stored = insert_stored_weight(graph, source, 1, precision, Precision.FP16, None, instead_of=source, before=node)
     node.replace_input_with(1, stored)
     del graph.initializers["weight"]
     graph.outputs.append(product)

@@ -13,9 +13,9 @@ from tests.emit import examples as emission
 from tests.networks import NETWORKS, Builder, mlp, residual_cnn
 from tests.prepared import RUNTIME, Prepared, normal, prepare
 from tests.sensitivity.examples import fix_batch
-from trt_mpq.emit import Emitter
+from trt_mpq.emit import Emitter, Refinements
 from trt_mpq.graph_edit import node_by_name
-from trt_mpq.refine.bias_correction import CorrectionInputs, correct_biases
+from trt_mpq.refine.bias_correction import CorrectionInputs, correct_biases, correct_for_plan
 from trt_mpq.refine.storage import corrections_from_file, save_corrections
 from trt_mpq.runtime.base import Array, with_outputs
 from trt_mpq.types import LayerGroup, Precision, PrecisionPlan, Ranges
@@ -55,7 +55,7 @@ def quantized_output(
     prepared: Prepared, ranges: Ranges, corrections: Corrections, plan: PrecisionPlan, group: LayerGroup, values: Array
 ) -> Array:
     """What the group's operator computes under `plan`, before FP16 rounds it."""
-    graph = Emitter(prepared.graph, prepared.grouping, ranges, corrections).reference(plan)
+    graph = Emitter(prepared.graph, prepared.grouping, ranges, Refinements(corrections)).reference(plan)
     names = {output.name for node in graph.graph for output in node.outputs}
     name = next(n for n in (f"{group.weight.output}_exact", group.weight.output) if n in names)
     return RUNTIME.load(with_outputs(graph, [name])).run({prepared.model.inputs[0].name: values})[name]
@@ -81,13 +81,12 @@ def biased_node(prepared: Prepared, group: LayerGroup) -> str:
     return readers[0] if group.op_type == "MatMul" else group.id
 
 
-def sequential_reference(prepared: Prepared, values: Array, precision: Precision) -> Corrections:
+def sequential_reference(prepared: Prepared, values: Array, plan: PrecisionPlan) -> Corrections:
     """Nagel et al. 2019, section 4.2, empirical: correct a layer, then measure the next one behind it."""
     ranges = prepared.calibrated(prepared.samples(values))
-    plan = plan_of(prepared, precision)
     plain = Emitter(prepared.graph, prepared.grouping, ranges).reference(plan)
     done: Corrections = {}
-    for group in prepared.grouping.groups:
+    for group in (group for group in prepared.grouping.groups if plan[group.id].quantized):
         biased = biased_node(prepared, group)
         output = node_by_name(prepared.graph.graph, biased).outputs[0].name
         exact = prepared.tensors(values, output)[output]
@@ -96,7 +95,7 @@ def sequential_reference(prepared: Prepared, values: Array, precision: Precision
         session = RUNTIME.load(with_outputs(graph, [before_rounding]))
         rounded = session.run({prepared.model.inputs[0].name: values})[before_rounding]
         shift = channel_means(group, exact) - channel_means(group, rounded)
-        done[group.id, precision] = shift.astype(np.float32)
+        done[group.id, plan[group.id]] = shift.astype(np.float32)
     return done
 
 
@@ -104,7 +103,10 @@ def sequential_reference(prepared: Prepared, values: Array, precision: Precision
 @pytest.mark.parametrize("name", NETWORKS)
 def test_one_pass_gives_what_the_sequential_reference_gives(name, precision):
     prepared, values = network(name), data(name)
-    found, expected = corrected(prepared, values, precision), sequential_reference(prepared, values, precision)
+    found, expected = (
+        corrected(prepared, values, precision),
+        sequential_reference(prepared, values, plan_of(prepared, precision)),
+    )
     assert found.keys() == expected.keys()
     for key, shift in expected.items():
         np.testing.assert_allclose(found[key], shift, atol=2e-5, err_msg=str(key))
@@ -207,7 +209,7 @@ def assert_means_are_restored(prepared: Prepared, values: Array | None = None) -
     last = prepared.grouping.groups[-1]
     shifts = []
     for corrections in ({}, corrected(prepared, values, INT4)):
-        graph = Emitter(prepared.graph, prepared.grouping, ranges, corrections).reference(plan)
+        graph = Emitter(prepared.graph, prepared.grouping, ranges, Refinements(corrections)).reference(plan)
         output = RUNTIME.load(graph).run({"input": values})["output"]
         shifts.append(np.abs(channel_means(last, output) - channel_means(last, exact)).max())
     assert shifts[1] < 0.05 * shifts[0] + 1e-3
@@ -266,8 +268,23 @@ def test_every_product_of_a_transformer_is_corrected() -> None:
     exact = transformer.tensors(ids, "output")["output"].mean(axis=0)
     shifts = []
     for corrections in ({}, found):
-        graph = Emitter(transformer.graph, transformer.grouping, ranges, corrections).reference(
+        graph = Emitter(transformer.graph, transformer.grouping, ranges, Refinements(corrections)).reference(
             plan_of(transformer, INT4)
         )
         shifts.append(float(np.abs(RUNTIME.load(graph).run({"input": ids})["output"].mean(axis=0) - exact).max()))
     assert shifts[1] < 0.02 < shifts[0]
+
+
+def test_a_mixed_plan_is_corrected_where_it_is_quantized_in_the_precision_it_has_there() -> None:
+    """Against one layer after the other, each measured under the mixed plan itself."""
+    prepared, values = network("mlp"), data("mlp")
+    plan = plan_of(prepared, INT4).replace({"fc2": Precision.FP16, "fc3": INT8})
+    ranges = prepared.calibrated(prepared.samples(values))
+    emitter = Emitter(prepared.graph, prepared.grouping, ranges)
+    inputs = CorrectionInputs(prepared.graph, prepared.grouping, emitter, prepared.samples(values), RUNTIME, (INT4,))
+    steps: list[int] = []
+    found = correct_for_plan(inputs, plan, steps.append)
+    assert set(found) == {("fc1", INT4), ("fc3", INT8)}
+    assert steps[-1] == len(values)
+    for key, shift in sequential_reference(prepared, values, plan).items():
+        np.testing.assert_allclose(found[key], shift, atol=2e-5, err_msg=str(key))

@@ -6,7 +6,7 @@ import pytest
 
 from trt_mpq.calibrate import CalibrationInputs, calibrate
 from trt_mpq.dataset import open_samples
-from trt_mpq.emit import Emitter
+from trt_mpq.emit import Emitter, Refinements
 from trt_mpq.evaluate import Scorer
 from trt_mpq.groups import groups_from_model
 from trt_mpq.metrics import metric_from_name
@@ -29,7 +29,7 @@ def test_bias_correction_recovers_fp8_on_the_mobilenet(data_dir, tmp_path, monke
     ranges = calibrate(CalibrationInputs(graph, grouping, calib, runtime, "minmax", (Precision.FP8,), 20))
     plain = Emitter(graph, grouping, ranges)
     inputs = CorrectionInputs(graph, grouping, plain, calib, runtime, (Precision.FP8,))
-    corrected = Emitter(graph, grouping, ranges, correct_biases(inputs))
+    corrected = Emitter(graph, grouping, ranges, Refinements(correct_biases(inputs)))
     metric = metric_from_name("top1", has_labels=True, outputs=model.outputs)
     scorer = Scorer(graph, runtime, evaluation, metric, 20)
     plan = PrecisionPlan.uniform(grouping.groups, Precision.FP8, Precision.FP16)

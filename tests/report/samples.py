@@ -66,13 +66,16 @@ def sample_report(
         size_bytes=SizeFigures(
             4 * weights, 2 * weights, sum(r.weight_bytes for r in rows), {p: weights * p.bits // 8 for p in narrow}
         ),
-        search=SearchRecord("greedy", "noise", len(path), 0.61 * len(path), 38.4, tuple(ladder), path, confidence=0.999),
+        search=SearchRecord(
+            "greedy", "noise", len(path), 0.61 * len(path), 38.4, tuple(ladder), path, confidence=0.999
+        ),
         plan=PlanRecord(plan.counts(), plan.as_dict(), plan.digest, all(p.deployable for p in plan.counts()), 0.62),
         groups=groups,
         group_rows=rows,
         refinement=(
             RefinementRecord("bias correction", narrow[-1], 0.894, 0.912, "19 biases moved, largest shift 0.21"),
             RefinementRecord("cross-layer equalization", narrow[-1], None, None, "no Conv-Relu-Conv chain to equalize"),
+            RefinementRecord("for the chosen plan", None, 0.914, 0.915, "biases corrected anew, kept"),
         ),
         comparison=Comparison(256, 1e-2, 1e-2, (OutputComparison("logits", 31.2, 0.9996, 0.183, False),)),
         device=None,

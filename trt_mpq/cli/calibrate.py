@@ -13,6 +13,8 @@ def calibrate(
     precisions: options.Precisions = None,
     calibration: options.Calibration = None,
     bias_correction: options.BiasCorrection = None,
+    adaround: options.Adaround = None,
+    adaround_steps: options.AdaroundSteps = None,
     equalize: options.Equalize = None,
     smooth: options.Smooth = None,
     smooth_alpha: options.SmoothAlpha = None,

@@ -142,6 +142,25 @@ BiasCorrection = Annotated[
         "Correct each group's mean output before the search (default: on).",
     ),
 ]
+Adaround = Annotated[
+    bool | None,
+    _setting(
+        "Quantizers",
+        "--adaround/--no-adaround",
+        "Learn whether to round each weight up or down, with torch; takes minutes (default: off).",
+    ),
+]
+AdaroundSteps = Annotated[
+    int | None, _setting("Quantizers", "--adaround-steps", "Steps that learn one layer's rounding (default: 100).")
+]
+RefinePlan = Annotated[
+    bool | None,
+    _setting(
+        "Search",
+        "--refine-plan/--no-refine-plan",
+        "Correct biases anew for the plan that was found, and try to lower more groups (default: on).",
+    ),
+]
 Equalize = Annotated[
     bool | None,
     _setting(

@@ -25,6 +25,7 @@ def search(
     max_seconds: options.MaxSeconds = None,
     keep: options.Keep = None,
     exclude: options.Exclude = None,
+    refine_plan: options.RefinePlan = None,
     sensitivity: options.Sensitivity = None,
     threads: options.Threads = None,
     seed: options.Seed = None,

@@ -10,9 +10,10 @@ from onnx_ir.passes import common as passes
 from trt_mpq.emit import float_types, quantizers
 from trt_mpq.emit.bias import add_to_bias
 from trt_mpq.emit.quantizers import QuantizerWriter
+from trt_mpq.emit.refinements import Refinements
 from trt_mpq.errors import ModelError
 from trt_mpq.graph_edit import add_constant, constant_array
-from trt_mpq.numerics import FloatArray, fake_quantize_weights, round_to_half
+from trt_mpq.numerics import FloatArray, fake_quantize_weights, round_to_half, weight_choices
 from trt_mpq.opset import convert_opset
 from trt_mpq.types import Grouping, Precision, PrecisionPlan, Ranges, Weight
 
@@ -20,9 +21,6 @@ NodesByName = Mapping[str, ir.Node]
 
 WeightWriter = Callable[[ir.Graph, ir.Node, Weight, Precision], ir.Value]
 """Gives the constant (or dequantized codes) that a node of a quantized group reads as its weight."""
-
-BiasCorrections = Mapping[tuple[str, Precision], FloatArray]
-"""(anchor, precision) to what is added to the bias there, shape ``(output channels,)``."""
 
 WEAK_OPSET = 17
 """The newest opset TensorRT 8.6 reads."""
@@ -45,14 +43,14 @@ class Emitter:
         graph: The prepared FP32 graph; never changed.
         grouping: Its groups.
         ranges: Calibrated ranges of every quantized tensor.
-        corrections: Bias corrections, applied to a group only in the precision they were measured for.
+        refinements: Learned roundings and bias corrections to apply.
     """
 
     def __init__(
-        self, graph: ir.Model, grouping: Grouping, ranges: Ranges, corrections: BiasCorrections | None = None
+        self, graph: ir.Model, grouping: Grouping, ranges: Ranges, refinements: Refinements | None = None
     ) -> None:
         self._graph, self._grouping, self._ranges = graph, grouping, ranges
-        self._corrections = corrections or {}
+        self._refinements = refinements or Refinements()
         self._folded: dict[tuple[str, Precision], FloatArray] = {}
         self._halves: dict[Precision, frozenset[str]] = {}
 
@@ -130,6 +128,11 @@ class Emitter:
             if name in wide or (name in loose and name not in free)
         }
 
+    def weight_choices(self, weight: Weight, precision: Precision) -> tuple[FloatArray, FloatArray]:
+        """The values below and above every element of `weight` that `precision` has; both in the weight's shape."""
+        content = constant_array(self._graph.graph.initializers[weight.name])
+        return weight_choices(content, weight.axis, precision, self._grouping.top)
+
     @property
     def _opset(self) -> int:
         return self._graph.opset_imports[""]
@@ -163,9 +166,10 @@ class Emitter:
         model.metadata_props["trt_mpq.plan"] = plan.digest
         model.metadata_props["trt_mpq.flavour"] = flavour
         model.metadata_props["trt_mpq.deployable"] = str(all(p.deployable for p in plan.counts())).lower()
+        corrections = self._refinements.corrections_of(plan)
         for group, precision in quantizers.quantized_groups(self._grouping, plan):
             for weight in group.weights:
-                delta = self._corrections.get((weight.node, precision))
+                delta = corrections.get((weight.node, precision))
                 if delta is not None:
                     add_to_bias(model.graph, group, weight, delta)
         return model
@@ -182,23 +186,21 @@ class Emitter:
         key = (weight.name, precision)
         if key not in self._folded:
             content = constant_array(self._graph.graph.initializers[weight.name])
-            self._folded[key] = fake_quantize_weights(content, weight.axis, precision, self._grouping.top)
+            up = self._refinements.roundings.get(key)
+            self._folded[key] = fake_quantize_weights(content, weight.axis, precision, self._grouping.top, up=up)
         return add_constant(graph, f"{weight.name}_{precision}", self._folded[key])
 
     def _stored_weight(self, graph: ir.Graph, node: ir.Node, weight: Weight, precision: Precision) -> ir.Value:
         source = self._graph.graph.initializers[weight.name]
         return quantizers.insert_stored_weight(
-            graph,
-            source,
-            weight.axis,
-            precision,
-            self._grouping.top,
-            instead_of=_input(node, WEIGHT_INPUT),
+            graph, source, weight.axis, precision, self._grouping.top,
+            self._refinements.roundings.get((weight.name, precision)), instead_of=_input(node, WEIGHT_INPUT),
             before=node,
-        )
+        )  # fmt: skip
 
     def _quantized_weight(self, graph: ir.Graph, node: ir.Node, weight: Weight, precision: Precision) -> ir.Value:
-        return quantizers.insert_weight_qdq(graph, _input(node, WEIGHT_INPUT), weight.axis, precision, before=node)
+        up = self._refinements.roundings.get((weight.name, precision))
+        return quantizers.insert_weight_qdq(graph, _input(node, WEIGHT_INPUT), weight.axis, precision, up, before=node)
 
     def _quantized(
         self, model: ir.Model, nodes: NodesByName, plan: PrecisionPlan, weight: WeightWriter, read: QuantizerWriter

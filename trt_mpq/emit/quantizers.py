@@ -17,7 +17,7 @@ import onnx_ir as ir
 
 from trt_mpq.errors import CalibrationError
 from trt_mpq.graph_edit import add_constant, constant_array, insert_node
-from trt_mpq.numerics import QMAX, QMIN, FloatArray, channel_amax, codes, scale_from_amax
+from trt_mpq.numerics import QMAX, QMIN, BoolArray, FloatArray, channel_amax, codes, fake_quantize, scale_from_amax
 from trt_mpq.types import Grouping, LayerGroup, Precision, PrecisionPlan, QuantizedInput, Ranges
 
 CODE_TYPES = {
@@ -156,19 +156,20 @@ def insert_stored_weight(
     axis: int | None,
     precision: Precision,
     high: Precision,
+    up: BoolArray | None,
     *,
     instead_of: ir.Value,
     before: ir.Node,
 ) -> ir.Value:
     """The codes of the FP32 constant `weight` as an initializer, dequantized in front of node `before`.
 
-    Scales are such as `high` can hold; the result has the float type of `instead_of`, the constant that the node reads
-    now.
+    Scales are such as `high` can hold. `up` says which elements are rounded up instead of down; None rounds to nearest.
+    The result has the float type of `instead_of`, the constant that the node reads now.
     """
     content = constant_array(weight)
     scale = scale_from_amax(channel_amax(content, axis), precision, high)
     name = f"{weight.name}_{precision}"
-    stored = add_constant(graph, f"{name}_codes", codes(content, scale, precision, axis))
+    stored = add_constant(graph, f"{name}_codes", codes(content, scale, precision, axis, up=up))
     scale_value = _scale_constant(graph, f"{name}_scale", scale, instead_of.dtype)
     zero = _zero_point(graph, precision, scale.shape)
     parameters = _Parameters(scale_value, zero, axis)
@@ -176,14 +177,19 @@ def insert_stored_weight(
 
 
 def insert_weight_qdq(
-    graph: ir.Graph, weight: ir.Value, axis: int | None, precision: Precision, before: ir.Node
+    graph: ir.Graph, weight: ir.Value, axis: int | None, precision: Precision, up: BoolArray | None, before: ir.Node
 ) -> ir.Value:
     """QuantizeLinear and DequantizeLinear behind the FP32 constant `weight`, in front of node `before`.
 
-    Whoever folds them gets the codes that `insert_stored_weight` writes, because the scales are FP32.
+    Whoever folds them gets the codes that `insert_stored_weight` writes, because the scales are FP32. Where `up`
+    decides the rounding, the constant holds what those codes stand for, which rounding to nearest leaves alone.
     """
-    scale = scale_from_amax(channel_amax(constant_array(weight), axis), precision)
+    content = constant_array(weight)
+    scale = scale_from_amax(channel_amax(content, axis), precision)
     name = f"{weight.name}_{precision}"
+    if up is not None:
+        learned = fake_quantize(content, scale, precision, axis, up=up)
+        weight = add_constant(graph, f"{weight.name}_learned", learned)
     scale_value = _scale_constant(graph, f"{name}_scale", scale, weight.dtype)
     parameters = _Parameters(scale_value, _zero_point(graph, precision, scale.shape), axis)
     stored = _insert_step(graph, "QuantizeLinear", weight, parameters, f"{name}_q", CODE_TYPES[precision], before)

@@ -1,1 +1,1 @@
-"""Refinement before the search: better weights and biases, same graph, same symmetric quantizers."""
+"""Refinement: better weights and biases, same graph, same symmetric quantizers."""

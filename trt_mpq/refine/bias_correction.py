@@ -38,7 +38,7 @@ class CorrectionInputs:
     Attributes:
         graph: Prepared FP32 graph.
         grouping: Its groups.
-        emitter: Writes plans of `graph`, without corrections.
+        emitter: Writes plans of `graph`, without corrections; weights are rounded before biases are corrected.
         samples: Calibration data.
         runtime: Where the doubled graph runs.
         formats: Precisions to correct for, each under the uniform plan of that precision.
@@ -70,15 +70,19 @@ def correct_biases(inputs: CorrectionInputs, progress: Progress | None = None) -
             if progress is not None:
                 progress(offset + done, total)
 
-        corrections.update(_correct(inputs, precision, report))
+        plan = PrecisionPlan.uniform(inputs.grouping.groups, precision, Precision.FP16)
+        corrections.update(correct_for_plan(inputs, plan, report))
     return corrections
 
 
-def _correct(
-    inputs: CorrectionInputs, precision: Precision, report: Callable[[int], None]
-) -> dict[tuple[str, Precision], FloatArray]:
-    plan = inputs.grouping.uniform(precision)
-    sites = _sites(inputs, plan, precision)
+def correct_for_plan(
+    inputs: CorrectionInputs, plan: PrecisionPlan, report: Callable[[int], None] | None = None
+) -> BiasCorrections:
+    """The same for the groups that one plan, uniform or mixed, quantizes, each in the precision it has there.
+
+    `report` is called with the number of samples done.
+    """
+    sites = _sites(inputs, plan)
     if not sites:
         return {}
     session = inputs.runtime.load(_doubled(inputs.graph, inputs.emitter.reference(plan), sites))
@@ -88,26 +92,28 @@ def _correct(
         for name, total in sums.items():
             shift = values[_shift_name(name)].astype(np.float64).ravel() * chunk.batch.size
             sums[name] = total + shift if total.size else shift
-        report(chunk.end)
+        if report is not None:
+            report(chunk.end)
     count = inputs.samples.count
-    return {(name, precision): (total / count).astype(np.float32) for name, total in sums.items()}
+    return {(site.anchor, site.precision): (sums[site.anchor] / count).astype(np.float32) for site in sites}
 
 
 @dataclass(frozen=True)
 class _Site:
-    """An anchor, the node whose output includes its bias (itself, or the Add behind it), and its channel axis."""
+    """An anchor, its precision, the node whose output includes its bias (itself, or an Add), and its channel axis."""
 
     anchor: str
+    precision: Precision
     node: str
     axis: int
 
 
-def _sites(inputs: CorrectionInputs, plan: PrecisionPlan, precision: Precision) -> list[_Site]:
+def _sites(inputs: CorrectionInputs, plan: PrecisionPlan) -> list[_Site]:
     """Where to correct: every anchor that `plan` quantizes and that takes a bias, in network order."""
     graph, precisions = inputs.graph.graph, plan.as_dict()
-    groups = [group for group in inputs.grouping.groups if precisions[group.id] is precision]
+    groups = [group for group in inputs.grouping.groups if precisions[group.id].quantized]
     return [
-        _Site(weight.node, str(bias_input(graph, group, weight)[0].name), weight.channel_axis)
+        _Site(weight.node, precisions[group.id], str(bias_input(graph, group, weight)[0].name), weight.channel_axis)
         for group in groups
         for weight in group.weights
         if takes_bias(graph, weight)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import TypeVar
 
-from trt_mpq.emit import BiasCorrections
+from trt_mpq.emit import BiasCorrections, Roundings
+from trt_mpq.refine.for_plan import Refined
 from trt_mpq.report.data import RefinementRecord
-from trt_mpq.types import Precision
+from trt_mpq.types import Evaluation, Precision
 
+T = TypeVar("T")
 EQUALIZATION, SMOOTHING, BIAS_CORRECTION = "equalization", "smoothing", "bias correction"
+LEARNED_ROUNDING, FOR_PLAN = "learned rounding", "for the chosen plan"
 
 
 def equalization_record(precision: Precision, before: float, after: float, pairs: int) -> RefinementRecord:
@@ -28,16 +32,36 @@ def bias_correction_record(
 ) -> RefinementRecord:
     """What `corrections` did to the uniform `precision` plan, and whether they stay."""
     groups = sum(corrected is precision for _, corrected in corrections)
-    verdict = "dropped because the score fell" if after < before else "kept"
-    return RefinementRecord(
-        BIAS_CORRECTION, precision, before, after, f"{_counted(groups, 'group')} corrected, {verdict}"
-    )
+    detail = f"{_counted(groups, 'group')} corrected, {_verdict(before, after)}"
+    return RefinementRecord(BIAS_CORRECTION, precision, before, after, detail)
 
 
-def worth_keeping(corrections: BiasCorrections, records: Iterable[RefinementRecord]) -> BiasCorrections:
-    """The corrections of the precisions whose uniform plan they do not hurt."""
-    hurt = {record.precision for record in records if record.name == BIAS_CORRECTION and _fell(record)}
-    return {key: delta for key, delta in corrections.items() if key[1] not in hurt}
+def rounding_record(precision: Precision, before: float, after: float, roundings: Roundings) -> RefinementRecord:
+    """What `roundings` did to the uniform `precision` plan, and whether they stay."""
+    weights = sum(rounded is precision for _, rounded in roundings)
+    detail = f"{_counted(weights, 'weight')} rounded, {_verdict(before, after)}"
+    return RefinementRecord(LEARNED_ROUNDING, precision, before, after, detail)
+
+
+def plan_record(found: Evaluation, refined: Refined) -> RefinementRecord:
+    """What refinement for exactly the plan that was `found` came to."""
+    before, after = found.score.value, refined.refined_score
+    verdict = "the plan is uniform" if after is None else f"biases corrected anew, {_verdict(before, after)}"
+    groups = _counted(len(refined.rescued), "group")
+    saved = f"; {groups} more lowered, in {_counted(refined.attempts, 'attempt')}" if refined.attempts else ""
+    return RefinementRecord(FOR_PLAN, None, before, refined.chosen.score.value, f"{verdict}{saved}")
+
+
+def worth_keeping(
+    refined: Mapping[tuple[str, Precision], T], records: Iterable[RefinementRecord], name: str = BIAS_CORRECTION
+) -> dict[tuple[str, Precision], T]:
+    """What the refinement called `name` made for the precisions whose uniform plan it does not hurt."""
+    hurt = {record.precision for record in records if record.name == name and _fell(record)}
+    return {key: value for key, value in refined.items() if key[1] not in hurt}
+
+
+def _verdict(before: float, after: float) -> str:
+    return "dropped because the score fell" if after < before else "kept"
 
 
 def _fell(record: RefinementRecord) -> bool:

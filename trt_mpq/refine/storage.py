@@ -1,4 +1,4 @@
-"""Bias corrections on disk."""
+"""Bias corrections and learned roundings on disk."""
 
 from __future__ import annotations
 
@@ -7,19 +7,55 @@ from pathlib import Path
 import numpy as np
 
 from trt_mpq.dataset.arrays import load_npz
-from trt_mpq.emit import BiasCorrections
+from trt_mpq.emit import BiasCorrections, Roundings
+from trt_mpq.runtime.base import Arrays
 from trt_mpq.storage import atomic_path
 from trt_mpq.types import Precision
 
+CORRECTIONS, PLAN_CORRECTIONS = "corrections.npz", "plan-corrections.npz"
+"""Bias corrections measured under uniform plans, and those measured for exactly the chosen one."""
+_BITS, _SHAPE = "bits/", "shape/"
+
+
+def roundings_file(precision: Precision) -> str:
+    """Where the learned rounding of `precision` is kept."""
+    return f"roundings-{precision}.npz"
+
 
 def save_corrections(path: Path, corrections: BiasCorrections) -> None:
-    """Write `corrections` as an `.npz` with one array per ``precision/group``, atomically."""
-    arrays = {f"{precision.value}/{group}": delta for (group, precision), delta in corrections.items()}
-    with atomic_path(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, **arrays)  # type: ignore[arg-type]
+    """Write `corrections` as an `.npz` with one array per ``precision/anchor``, atomically."""
+    _save(path, {f"{precision.value}/{anchor}": delta for (anchor, precision), delta in corrections.items()})
 
 
 def corrections_from_file(path: Path) -> BiasCorrections:
     """Read what `save_corrections` wrote; raises DataError if the file is damaged."""
-    split = ((name.partition("/"), delta) for name, delta in load_npz(path).items())
-    return {(group, Precision(precision)): delta for (precision, _, group), delta in split}
+    return {_key(name): delta for name, delta in load_npz(path).items()}
+
+
+def save_roundings(path: Path, roundings: Roundings) -> None:
+    """Write `roundings` as an `.npz`, atomically: one bit per weight, and the shape, per ``precision/weight``."""
+    arrays: Arrays = {}
+    for (weight, precision), up in roundings.items():
+        arrays[f"{_BITS}{precision.value}/{weight}"] = np.packbits(up)
+        arrays[f"{_SHAPE}{precision.value}/{weight}"] = np.array(up.shape, np.int64)
+    _save(path, arrays)
+
+
+def roundings_from_file(path: Path) -> Roundings:
+    """Read what `save_roundings` wrote; raises DataError if the file is damaged."""
+    arrays = load_npz(path)
+    shapes = {name.removeprefix(_SHAPE): array for name, array in arrays.items() if name.startswith(_SHAPE)}
+    return {
+        _key(name): np.unpackbits(arrays[f"{_BITS}{name}"], count=int(shape.prod())).astype(bool).reshape(shape)
+        for name, shape in shapes.items()
+    }
+
+
+def _key(name: str) -> tuple[str, Precision]:
+    precision, _, rest = name.partition("/")
+    return rest, Precision(precision)
+
+
+def _save(path: Path, arrays: Arrays) -> None:
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type]

@@ -218,10 +218,13 @@ class GroupRow:
 
 @dataclass(frozen=True)
 class RefinementRecord:
-    """What one refinement recovered: score of the uniform `precision` plan without and with it, if measured."""
+    """What one refinement recovered: score of the uniform `precision` plan without and with it, if measured.
+
+    `precision` is None where it was refined for exactly the chosen plan; `after` then is the delivered plan's score.
+    """
 
     name: str
-    precision: Precision
+    precision: Precision | None
     before: float | None
     after: float | None
     detail: str

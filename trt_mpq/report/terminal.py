@@ -46,7 +46,7 @@ def render_terminal(report: Report, console: Console, details: bool = False) -> 
     if report.device:
         _print_section(console, "On the device", _device_details(report.device, _DEVICE_LINES, notes=()))
     if report.refinement:
-        _print_section(console, "Refinement before the search", _refinement_table(report))
+        _print_section(console, "Refinement", _refinement_table(report))
     if report.agreement:
         _print_section(console, "Sensitivity metrics: Kendall tau with task-loss", _tau_table(report.agreement))
     if details:
@@ -192,7 +192,8 @@ def _refinement_table(report: Report) -> Table:
         table.add_column(heading, justify="right" if heading.startswith("with") else "left", overflow="fold")
     for r in report.refinement:
         before, after = (wording.score_text(s, report.accuracy) for s in (r.before, r.after))
-        table.add_row(r.name, wording.label(r.precision), before, after, Text(wording.printable(r.detail)))
+        plan = "" if r.precision is None else wording.label(r.precision)
+        table.add_row(r.name, plan, before, after, Text(wording.printable(r.detail)))
     return table
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,10 +20,12 @@ _OLDEST_OPSET = 13
 
 
 class TorchGraph:
-    """A graph as a differentiable torch function.
+    """A graph, or a part of it, as a differentiable torch function.
 
     Args:
         graph: An ONNX graph in the default domain, opset 13 or later.
+        nodes: The part: some of its nodes, in order; None for all.
+        outputs: Tensors to compute; None for the outputs of the graph.
         track_constants: Whether floating-point constants take part in autograd, so that every tensor computed from
             one can be differentiated in.
 
@@ -32,21 +34,30 @@ class TorchGraph:
         UnsupportedByTorch: The graph has an operator without a torch formula.
     """
 
-    def __init__(self, graph: ir.Model, *, track_constants: bool = False) -> None:
+    def __init__(
+        self,
+        graph: ir.Model,
+        nodes: Sequence[ir.Node] | None = None,
+        outputs: Sequence[str] | None = None,
+        *,
+        track_constants: bool = False,
+    ) -> None:
         self._torch = import_torch("gradients")
-        _check_support(graph)
-        self._nodes = tuple(graph.graph)
-        self._outputs = tuple(value.name or "" for value in graph.graph.outputs)
+        self._nodes = tuple(graph.graph if nodes is None else nodes)
+        _check_support(graph, self._nodes)
+        own = [value.name or "" for value in graph.graph.outputs]
+        self._outputs = tuple(own if outputs is None else outputs)
+        touched = {*self._outputs, *(value.name for node in self._nodes for value in node.inputs if value is not None)}
         self._constants = {
             name: self._torch.tensor(np.array(value.const_value.numpy()))
             for name, value in graph.graph.initializers.items()
-            if value.const_value is not None
+            if value.const_value is not None and name in touched
         }
         for constant in self._constants.values():
             constant.requires_grad_(track_constants and constant.is_floating_point())
 
     def run(self, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Compute every graph output from torch tensors, recording what autograd needs."""
+        """Compute the outputs from torch tensors, which may replace constants, recording what autograd needs."""
         tensors = {**self._constants, **feeds}
         for node in self._nodes:
             arguments = [None if value is None else tensors[str(value.name)] for value in node.inputs]
@@ -162,11 +173,11 @@ def _detached(outputs: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: value.detach() for name, value in outputs.items()}
 
 
-def _check_support(graph: ir.Model) -> None:
+def _check_support(graph: ir.Model, nodes: Iterable[ir.Node]) -> None:
     opset = graph.opset_imports.get("", 0)
     if opset < _OLDEST_OPSET:
         raise UnsupportedByTorch(f"torch autograd needs opset {_OLDEST_OPSET} or later, the graph has {opset}")
-    for node in graph.graph:
+    for node in nodes:
         if node.domain not in ("", "ai.onnx") or node.op_type not in OPERATORS:
             raise UnsupportedByTorch(f"torch autograd cannot run operator {node.op_type} (node {node.name!r})")
 

@@ -63,6 +63,11 @@ def _share(problem: Problem, tried: Iterable[PrecisionPlan], of: int) -> Budget:
     )
 
 
+def problem_of(plan: PrecisionPlan, problems: Iterable[Problem]) -> Problem:
+    """The problem on whose ladder `plan` is: the first that has most of its precisions; others are pinned."""
+    return max(problems, key=lambda problem: len(set(plan.counts()) & set(problem.ladder)))
+
+
 class _Record:
     """Collects the evaluations of all problems, and tells the listener of its own problem the new ones."""
 

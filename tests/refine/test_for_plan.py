@@ -1,0 +1,150 @@
+"""Refinement for one plan, on problems whose scores are made up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from trt_mpq.refine.for_plan import refine_for_plan, with_chosen
+from trt_mpq.search import Problem
+from trt_mpq.search.ladders import problem_of
+from trt_mpq.types import Evaluation, LayerGroup, Precision, PrecisionPlan, Ranking, Score, SearchResult
+
+FP16, INT8, INT4, FP8 = Precision.FP16, Precision.INT8, Precision.INT4, Precision.FP8
+MILLISECONDS = {FP16: 2.0, INT8: 1.0, INT4: 0.5, FP8: 1.0}
+NAMES = "abcdef"
+
+
+def group(index: int, excluded: tuple[Precision, ...] = ()) -> LayerGroup:
+    name = NAMES[index]
+    return LayerGroup(name, index, "Conv", (name,), (), (), {}, 1, 1, dict.fromkeys(excluded, "no"))
+
+
+def latency(plan: PrecisionPlan) -> float:
+    return sum(MILLISECONDS[precision] for _, precision in plan.assignments)
+
+
+def problem(ladder: tuple[Precision, ...] = (FP16, INT8), groups: int = 6, required: float = 0.9) -> Problem:
+    """Sensitivity falls with the number of the group: f is the least sensitive."""
+    names = tuple(NAMES[:groups])
+    scores = {p: {name: -float(i) for i, name in enumerate(names)} for p in ladder[1:]}
+
+    def refuse(plan: PrecisionPlan) -> Score:
+        raise AssertionError("only plans refined for themselves are evaluated")
+
+    ranking = Ranking("made up", 0, names, scores)
+    return Problem(tuple(map(group, range(groups))), ladder, ranking, refuse, latency, required)
+
+
+def plan_of(**precisions: Precision) -> PrecisionPlan:
+    return PrecisionPlan.of(dict.fromkeys(NAMES, FP16) | precisions)
+
+
+def found(plan: PrecisionPlan, score: float = 0.95) -> Evaluation:
+    return Evaluation(plan, Score(score, None, 10), latency(plan), feasible=True, note="found")
+
+
+class Scores:
+    """Scores plans by `function` and remembers which."""
+
+    def __init__(self, function: Callable[[PrecisionPlan], float]) -> None:
+        self.asked: list[PrecisionPlan] = []
+        self._function = function
+
+    def __call__(self, plan: PrecisionPlan) -> Score:
+        self.asked.append(plan)
+        return Score(self._function(plan), None, 10)
+
+
+@pytest.mark.parametrize(("own", "kept"), [(0.97, True), (0.95, True), (0.94, False)])
+def test_own_corrections_stay_unless_the_score_falls(own: float, kept: bool) -> None:
+    plan = plan_of(e=INT8, f=INT8)
+    refined = refine_for_plan(problem(), found(plan), Scores(lambda p: own if p == plan else 0.0))
+    assert refined.own is kept
+    assert refined.chosen.plan == plan
+    assert refined.chosen.score.value == (own if kept else 0.95)
+    assert refined.refined_score == own
+    assert refined.rescued == {}
+
+
+def test_groups_are_tried_in_the_order_of_the_ranking_and_stay_where_the_target_is_kept() -> None:
+    """d and b hurt too much."""
+    scores = Scores(lambda plan: 0.95 - 0.2 * (plan["d"] is INT8) - 0.2 * (plan["b"] is INT8))
+    refined = refine_for_plan(problem(), found(plan_of(e=INT8, f=INT8)), scores)
+    assert refined.rescued == {"c": INT8, "a": INT8}
+    assert refined.chosen.plan == plan_of(a=INT8, c=INT8, e=INT8, f=INT8)
+    assert refined.chosen.latency_ms == latency(refined.chosen.plan)
+    assert scores.asked == [
+        plan_of(e=INT8, f=INT8),
+        plan_of(d=INT8, e=INT8, f=INT8),
+        plan_of(c=INT8, e=INT8, f=INT8),
+        plan_of(b=INT8, c=INT8, e=INT8, f=INT8),
+        plan_of(a=INT8, c=INT8, e=INT8, f=INT8),
+    ]
+
+
+def test_attempts_are_bounded() -> None:
+    scores = Scores(lambda plan: 0.95 if plan == plan_of(f=INT8) else 0.1)
+    refined = refine_for_plan(problem(), found(plan_of(f=INT8)), scores, most_attempts=2)
+    assert refined.attempts == 2
+    assert len(scores.asked) == 3
+    assert refined.chosen.plan == plan_of(f=INT8)
+
+
+def test_what_is_no_faster_is_not_tried() -> None:
+    slow = replace(problem(), latency=lambda plan: 1.0)
+    scores = Scores(lambda plan: 0.95)
+    refined = refine_for_plan(slow, replace(found(plan_of(f=INT8)), latency_ms=1.0), scores)
+    assert refined.attempts == 0
+    assert scores.asked == [plan_of(f=INT8)]
+
+
+def test_a_uniform_plan_already_has_its_own_corrections() -> None:
+    given = found(PrecisionPlan.of(dict.fromkeys(NAMES, INT8)))
+    scores = Scores(lambda plan: 1.0)
+    refined = refine_for_plan(problem(), given, scores)
+    assert (refined.own, refined.chosen, refined.refined_score) == (False, given, None)
+    assert scores.asked == []
+
+
+def test_every_rung_of_the_ladder_is_walked() -> None:
+    """Everything may go to INT8, and all but a from there to INT4."""
+    scores = Scores(lambda plan: 0.0 if plan["a"] is INT4 else 0.95)
+    ladder = (FP16, INT8, INT4)
+    given = found(PrecisionPlan.of({"a": INT8, "b": FP16, "c": INT4}))
+    refined = refine_for_plan(problem(ladder, groups=3), given, scores)
+    assert refined.chosen.plan.as_dict() == {"a": INT8, "b": INT4, "c": INT4}
+    assert refined.rescued == {"b": INT4}
+
+
+def test_a_group_that_is_excluded_stays() -> None:
+    own = problem(groups=2)
+    own = replace(own, groups=(group(0, (INT8,)), group(1)), ranking=Ranking("", 0, ("a", "b"), {INT8: {"b": 1.0}}))
+    refined = refine_for_plan(own, found(PrecisionPlan.of({"a": FP16, "b": FP16})), Scores(lambda plan: 1.0))
+    assert refined.chosen.plan.as_dict() == {"a": FP16, "b": INT8}
+
+
+def test_the_listener_hears_of_every_attempt() -> None:
+    heard: list[Evaluation] = []
+    listening = replace(problem(), notify=heard.append)
+    refine_for_plan(listening, found(plan_of(f=INT8)), Scores(lambda plan: 0.92), most_attempts=8)
+    assert [tried.note.split(" to ")[0] for tried in heard] == ["e", "d", "c", "b", "a"]
+
+
+def test_the_path_ends_with_what_is_delivered_and_knows_every_plan_once() -> None:
+    first, second = found(plan_of()), found(plan_of(f=INT8))
+    result = SearchResult("greedy", (FP16, INT8), second, (first, second))
+    assert with_chosen(result, second) is result
+    better = replace(second, score=Score(0.99, None, 10))
+    assert with_chosen(result, better).path == (first, better)
+    other = found(plan_of(e=INT8, f=INT8))
+    assert with_chosen(result, other) == SearchResult("greedy", (FP16, INT8), other, (first, second, other))
+
+
+def test_the_problem_of_a_plan_is_the_one_with_its_formats() -> None:
+    eight, floating = problem((FP16, INT8)), problem((FP16, FP8))
+    assert problem_of(plan_of(f=FP8), (eight, floating)) is floating
+    assert problem_of(plan_of(f=INT8, e=Precision.FP32), (floating, eight)) is eight
+    assert problem_of(plan_of(), (floating, eight)) is floating

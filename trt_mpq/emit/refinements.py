@@ -1,0 +1,52 @@
+"""What refinement adds to the numbers of a plan: learned roundings of weights, corrections of biases."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+from trt_mpq.numerics import BoolArray, FloatArray
+from trt_mpq.types import Precision, PrecisionPlan
+
+BiasCorrections = Mapping[tuple[str, Precision], FloatArray]
+"""(anchor, precision) to what is added to the bias there, shape ``(output channels,)``."""
+
+Roundings = Mapping[tuple[str, Precision], BoolArray]
+"""(weight, precision) to which of its elements are rounded up instead of down, in the weight's shape."""
+
+
+@dataclass(frozen=True)
+class Refinements:
+    """What is applied to a group in the precision that it was measured for.
+
+    Attributes:
+        corrections: Bias corrections measured under the uniform plan of their precision.
+        roundings: Roundings of weights; those that are missing are rounded to nearest.
+        own: Digest of a plan to corrections measured for exactly that plan, which replace the others there.
+    """
+
+    corrections: BiasCorrections = field(default_factory=dict)
+    roundings: Roundings = field(default_factory=dict)
+    own: Mapping[str, BiasCorrections] = field(default_factory=dict)
+
+    def corrections_of(self, plan: PrecisionPlan) -> BiasCorrections:
+        """The bias corrections that `plan` gets."""
+        return self.own.get(plan.digest, self.corrections)
+
+    def marks(self, plan: PrecisionPlan) -> tuple[str, ...]:
+        """What tells `plan` thus refined from the plain one, in words for a key; none if nothing applies to it."""
+        held = plan.counts()
+        corrected = {precision for _, precision in self.corrections}
+        biases = ["own"] if plan.digest in self.own else [p.value for p in held if p in corrected]
+        return (*biases, *(f"{p}~{self._digests[p]}" for p in held if p in self._digests))
+
+    @cached_property
+    def _digests(self) -> dict[Precision, str]:
+        digests = {precision: hashlib.sha256() for _, precision in self.roundings}
+        for (weight, precision), up in sorted(self.roundings.items()):
+            digests[precision].update(weight.encode() + np.packbits(up).tobytes())
+        return {precision: digest.hexdigest()[:16] for precision, digest in digests.items()}

@@ -1,0 +1,104 @@
+"""Refinement for exactly the chosen plan, and the groups that it saves from high precision.
+
+A search judges every plan with what was refined under the uniform plans, because refining each plan anew would cost a
+pass over the calibration data per evaluation. The plan that it chooses deserves that pass, and so do a few others: with
+corrections of its own, a group that was left in high precision may be affordable after all.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from trt_mpq.search import Evaluate, Problem
+from trt_mpq.types import Evaluation, Precision, PrecisionPlan, SearchResult
+
+MOST_ATTEMPTS = 4
+"""Plans that are tried to save groups; each costs a pass over the calibration and one over the evaluation data."""
+
+
+@dataclass(frozen=True)
+class Refined:
+    """What refinement for a plan came to.
+
+    Attributes:
+        chosen: The plan to deliver.
+        own: Whether it has corrections of its own.
+        refined_score: Score of the search's plan with its own corrections; None if it is uniform, and so had them.
+        rescued: Groups that were saved, to the precision they were brought to.
+        attempts: How many plans were tried for that.
+    """
+
+    chosen: Evaluation
+    own: bool
+    refined_score: float | None
+    rescued: dict[str, Precision]
+    attempts: int
+
+
+def refine_for_plan(
+    problem: Problem, found: Evaluation, evaluate: Evaluate, most_attempts: int = MOST_ATTEMPTS
+) -> Refined:
+    """Measure the plan that was found with its own refinement, then try to bring more groups down.
+
+    Its own refinement is kept if the score is not lower. Then groups that may take one more step down the ladder are
+    tried one by one, widest precision first and in the order of the ranking; a step is taken if it makes the plan
+    faster and, refined for itself, the plan keeps the requirement. Where the problem has a limit, none is tried.
+
+    Args:
+        problem: What was searched, on the ladder of the plan.
+        found: What the search chose.
+        evaluate: Score of a plan that is refined for exactly that plan.
+        most_attempts: How many steps are tried, at most.
+    """
+    own = replace(problem, evaluate=evaluate, judge=None)
+    best, refined = found, None
+    if found.plan not in {problem.uniform(precision) for precision in problem.ladder}:
+        refined = evaluate(found.plan)
+        if refined.value >= found.score.value:
+            best = replace(found, score=refined)
+    # Where the latency is the limit, nobody asked for a plan that is faster still.
+    walk = _Walk(own, best, 0 if problem.limit else most_attempts)
+    for rung in range(len(problem.ladder) - 1):
+        walk.descend(rung)
+    return Refined(
+        walk.best, walk.best is not found, None if refined is None else refined.value, walk.rescued, walk.attempts
+    )
+
+
+def with_chosen(result: SearchResult, chosen: Evaluation) -> SearchResult:
+    """`result` with `chosen` as its outcome and at the end of its path, in place of what was known of that plan."""
+    if chosen == result.chosen:
+        return result
+    others = tuple(tried for tried in result.path if tried.plan != chosen.plan)
+    return replace(result, chosen=chosen, path=(*others, chosen))
+
+
+class _Walk:
+    """Steps down the ladder from one plan."""
+
+    def __init__(self, problem: Problem, best: Evaluation, most_attempts: int) -> None:
+        self._problem, self._most_attempts = problem, most_attempts
+        self.best, self.attempts = best, 0
+        self.rescued: dict[str, Precision] = {}
+
+    def descend(self, rung: int) -> None:
+        """Try every group that may go from this rung to the next."""
+        precision = self._problem.ladder[rung + 1]
+        for group in self._problem.movable(self.best.plan, rung):
+            if self.attempts == self._most_attempts:
+                return
+            self._step(self.best.plan.replace({group: precision}), group, precision)
+
+    def _step(self, plan: PrecisionPlan, group: str, precision: Precision) -> None:
+        latency_ms = self._problem.latency(plan)
+        if latency_ms >= self.best.latency_ms:
+            return
+        self.attempts += 1
+        judged = self._problem.measured(plan)
+        note = f"{group} to {precision}, refined for the plan"
+        tried = Evaluation(plan, judged.score, latency_ms, judged.feasible, note)
+        if self._problem.notify:
+            self._problem.notify(tried)
+        if tried.feasible:
+            self.best = tried
+            self.rescued[group] = precision
