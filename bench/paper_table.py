@@ -1,7 +1,7 @@
 """The paper's table on our models: accuracy, relative size and latency, and cost, per metric x search x target.
 
-Rows are kept in a cache folder as they are done, so the command can be stopped and goes on where it was;
-`--print` writes the table of what is there. Latencies are modelled. Nothing here claims to reproduce the
+Rows are added to `bench/results/paper-table.jsonl` as they are done, so the command can be stopped and goes on where
+it was; `--print` writes the table of what is there. Latencies are modelled. Nothing here claims to reproduce the
 paper's numbers: its models and data are others, and only its abstract is public.
 """
 
@@ -10,7 +10,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import mean
 
@@ -28,7 +28,8 @@ RANDOM_SEEDS = 5
 TARGETS = (0.99, 0.999)
 SENSITIVITY_SAMPLES = 128
 DEVICE = "l4"
-CACHE = Path(__file__).parent / "cache" / "paper_table"
+ROWS = Path(__file__).parent / "results" / "paper-table.jsonl"
+RUNS = Path(__file__).parent / "cache" / "paper_table" / "runs"
 
 
 @dataclass(frozen=True)
@@ -86,17 +87,19 @@ def _rankings(search: str, refined: bool) -> list[tuple[str, int]]:
 
 def measure(batch: list[Job], samples: int | None, threads: int) -> None:
     """Measure the jobs of one list, skipping those already done."""
+    done = {row.job for row in measured()}
     for job in batch:
-        path = CACHE / (_slug(job) + ".json")
-        if not path.exists():
+        if job not in done:
             row = _measure(job, samples, threads)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(asdict(row)), encoding="utf-8")
+            with ROWS.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(asdict(row)) + "\n")  # one write, so that processes do not mix lines
             print(_line(row), flush=True)
 
 
-def _slug(job: Job) -> str:
-    return "-".join(str(getattr(job, f.name)).replace("/", "_") for f in fields(job))
+def measured() -> list[Row]:
+    """The rows that are there."""
+    lines = ROWS.read_text(encoding="utf-8").splitlines() if ROWS.exists() else []
+    return [Row(**{**content, "job": Job(**content["job"])}) for content in map(json.loads, lines)]
 
 
 def _measure(job: Job, samples: int | None, threads: int) -> Row:
@@ -112,7 +115,7 @@ def _measure(job: Job, samples: int | None, threads: int) -> Row:
         },
         "paper table",
     )  # fmt: skip
-    folder = CACHE / "runs" / f"{job.model}-{job.ladder.replace('/', '_')}-{job.refined}"
+    folder = RUNS / f"{job.model}-{job.ladder.replace('/', '_')}-{job.refined}"
     run = Run(settings, folder, SilentObserver(), "bench.paper_table")
     try:
         result = run.search()
@@ -147,9 +150,7 @@ def _line(row: Row) -> str:
 def table() -> str:
     """All measured rows as Markdown, random averaged over its seeds."""
     merged: dict[tuple[object, ...], list[Row]] = defaultdict(list)
-    for path in sorted(CACHE.glob("*.json")):
-        content = json.loads(path.read_text(encoding="utf-8"))
-        row = Row(**{**content, "job": Job(**content["job"])})
+    for row in measured():
         job = row.job
         merged[job.model, job.ladder, not job.refined, job.target, job.search, job.metric].append(row)
     lines = []

@@ -122,7 +122,9 @@ def test_a_model_that_cannot_be_loaded_is_an_error_in_silence(
 ) -> None:
     fp32, typed = written("mlp", tmp_path, Precision.INT8)
     (tmp_path / broken).write_bytes(b"nonsense")
-    with pytest.raises(RuntimeFailure, match=r"could not compare fp32\.onnx with typed\.onnx: .*Wire format was corrupt"):
+    with pytest.raises(
+        RuntimeFailure, match=r"could not compare fp32\.onnx with typed\.onnx: .*Wire format was corrupt"
+    ):
         compare_models(fp32, typed, samples("mlp"), 4, 10)
     assert capfd.readouterr() == ("", "")
 

@@ -14,6 +14,8 @@ from trt_mpq.types import Evaluation, Precision, PrecisionPlan, SearchResult
 
 MOST_ATTEMPTS = 4
 """Plans that are tried to save groups; each costs a pass over the calibration and one over the evaluation data."""
+LEAST_GAIN = 0.002
+"""Least gain in latency, as a share, for which a group is brought down: it may cost accuracy within the target."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,7 @@ class _Walk:
 
     def _step(self, plan: PrecisionPlan, group: str, precision: Precision) -> None:
         latency_ms = self._problem.latency(plan)
-        if latency_ms >= self.best.latency_ms:
+        if latency_ms > self.best.latency_ms * (1 - LEAST_GAIN):
             return
         self.attempts += 1
         judged = self._problem.measured(plan)
