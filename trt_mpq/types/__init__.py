@@ -1,0 +1,35 @@
+"""The nouns of the product: frozen values that pass between stages, JSON in and out.
+
+Nothing here computes numerics, reads files or imports a heavy library. Sizes are in bytes, times in
+milliseconds, and per-sample counts (`flops`, element counts) hold for one sample of the batch.
+"""
+
+from trt_mpq.types.comparison import Comparison, OutputComparison
+from trt_mpq.types.groups import Grouping, LayerGroup, LooseOp, QuantizedInput, Weight
+from trt_mpq.types.model import Model, TensorSpec
+from trt_mpq.types.plan import Evaluation, Judgement, PrecisionPlan, Ranking, Score, SearchResult
+from trt_mpq.types.precision import Precision
+from trt_mpq.types.ranges import Ranges, TensorRange
+from trt_mpq.types.target import Target
+
+__all__ = [
+    "Comparison",
+    "Evaluation",
+    "Grouping",
+    "Judgement",
+    "LayerGroup",
+    "LooseOp",
+    "Model",
+    "OutputComparison",
+    "Precision",
+    "PrecisionPlan",
+    "QuantizedInput",
+    "Ranges",
+    "Ranking",
+    "Score",
+    "SearchResult",
+    "Target",
+    "TensorRange",
+    "TensorSpec",
+    "Weight",
+]

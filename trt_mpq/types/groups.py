@@ -1,0 +1,181 @@
+"""What TensorRT fuses, what it leaves alone, and what they read, write and hold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from trt_mpq.types.plan import PrecisionPlan
+from trt_mpq.types.precision import Precision
+
+
+@dataclass(frozen=True)
+class QuantizedInput:
+    """One place where a group reads an activation that an 8-bit plan quantizes.
+
+    `node` reads `tensor` as its input number `index`. `role` is "input" for a weighted op's data input, "residual"
+    for the other operand of a fused skip Add, and in attention "query", "key", "value" or "probabilities".
+    """
+
+    tensor: str
+    node: str
+    index: int
+    role: str
+
+    @property
+    def internal(self) -> bool:
+        """Whether the group itself writes the tensor, as attention does its probabilities."""
+        return self.role == "probabilities"
+
+
+@dataclass(frozen=True)
+class Weight:
+    """A constant operand: initializer `name` of `shape`, quantized per `axis` (None: per tensor).
+
+    Attributes:
+        name: The initializer.
+        shape: Its shape.
+        axis: Axis with one scale per index, or None.
+        node: The anchor, which reads it as its second input.
+        bias: Initializer that is added per output channel by the anchor or right behind it, or None.
+        output: Tensor written by the anchor itself.
+        channel_axis: Axis of `output` that holds output channels.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    axis: int | None
+    node: str
+    bias: str | None
+    output: str
+    channel_axis: int
+
+    @property
+    def elements(self) -> int:
+        """Number of values."""
+        total = 1
+        for dimension in self.shape:
+            total *= dimension
+        return total
+
+
+@dataclass(frozen=True)
+class LayerGroup:
+    """What TensorRT fuses into one kernel, and which therefore shares one precision.
+
+    Attributes:
+        id: Name of its first node, unique in the model.
+        index: Position in network order.
+        op_type: Conv, ConvTranspose, Gemm or MatMul; Attention for softmax(Q K) V.
+        nodes: All nodes; each anchor, then its fused followers in order.
+        weights: The constant operand of every anchor: one, several for matrix products of one tensor, which run
+            as one product (Q, K and V), none for attention.
+        inputs: Activations to quantize when the group runs in 8 bit or less.
+        writes: Tensors that later nodes or the user read, to their elements for one sample.
+        flops: Multiply-adds times two, for one sample.
+        input_elements: Activation elements read from outside, for one sample, residual included.
+        excluded: Precision to the reason why the group may not run in it.
+    """
+
+    id: str
+    index: int
+    op_type: str
+    nodes: tuple[str, ...]
+    weights: tuple[Weight, ...]
+    inputs: tuple[QuantizedInput, ...]
+    writes: Mapping[str, int]
+    flops: int
+    input_elements: int
+    excluded: Mapping[Precision, str] = field(default_factory=dict)
+
+    @property
+    def weight(self) -> Weight:
+        """The weight of a group that has exactly one; ValueError for others."""
+        (weight,) = self.weights
+        return weight
+
+    @property
+    def output(self) -> str:
+        """What a group with exactly one output writes; ValueError for others."""
+        (output,) = self.writes
+        return output
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Activations read from outside the group, each once, in the order of `inputs`."""
+        return tuple(dict.fromkeys(site.tensor for site in self.inputs if not site.internal))
+
+    @property
+    def weight_elements(self) -> int:
+        """Number of values in all weights."""
+        return sum(weight.elements for weight in self.weights)
+
+    @property
+    def output_elements(self) -> int:
+        """Elements written, for one sample."""
+        return sum(self.writes.values())
+
+    def allows(self, precision: Precision) -> bool:
+        """Whether the group may run in `precision`."""
+        return precision not in self.excluded
+
+    def widest(self, *preferred: Precision) -> Precision:
+        """The first of `preferred` that the group may run in, else the widest that it may."""
+        candidates: tuple[Precision, ...] = (*preferred, *Precision)
+        return next(precision for precision in candidates if self.allows(precision))
+
+
+@dataclass(frozen=True)
+class LooseOp:
+    """A node outside every group: it runs in high precision, in a kernel of its own.
+
+    `writes` maps the tensors it writes to their elements for one sample. `reason` says why a product or a table
+    look-up is outside; it is None for operators that no group is made for.
+    """
+
+    node: str
+    op_type: str
+    inputs: tuple[str, ...]
+    writes: Mapping[str, int]
+    input_elements: int
+    reason: str | None = None
+
+    @property
+    def output(self) -> str:
+        """The first tensor it writes."""
+        return next(iter(self.writes))
+
+    @property
+    def output_elements(self) -> int:
+        """Elements written, for one sample."""
+        return sum(self.writes.values())
+
+
+@dataclass(frozen=True)
+class Grouping:
+    """All groups in network order, the remaining compute nodes, and tensors that share a scale.
+
+    Each set in `shared_scales` names tensors that must have one scale (Concat operands and result,
+    the two sides of MaxPool, Reshape, Transpose, Flatten).
+
+    Attributes:
+        top: The high precision of the run: what all runs in that is not in 8 bit, and the float type around Q/DQ.
+        refuge: What a group or loose op runs in whose values `top` cannot hold.
+    """
+
+    groups: tuple[LayerGroup, ...]
+    loose: tuple[LooseOp, ...]
+    shared_scales: tuple[tuple[str, ...], ...]
+    top: Precision = Precision.FP16
+    refuge: Precision = Precision.FP32
+
+    def by_id(self, group_id: str) -> LayerGroup:
+        """The group called `group_id`; KeyError if there is none."""
+        for group in self.groups:
+            if group.id == group_id:
+                return group
+        raise KeyError(group_id)
+
+    def uniform(self, precision: Precision) -> PrecisionPlan:
+        """`precision` wherever a group allows it, else the high precision, its refuge, FP32."""
+        return PrecisionPlan.uniform(self.groups, precision, self.top, self.refuge)

@@ -1,0 +1,130 @@
+"""The central value, and what a search knows of it: rankings, scores, evaluations."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from trt_mpq.types.precision import Precision
+
+if TYPE_CHECKING:
+    from trt_mpq.types.groups import LayerGroup
+
+
+@dataclass(frozen=True)
+class PrecisionPlan:
+    """The central value: one precision per group, in network order. Hashable."""
+
+    assignments: tuple[tuple[str, Precision], ...]
+
+    @classmethod
+    def of(cls, assignments: Mapping[str, Precision]) -> PrecisionPlan:
+        """A plan from a mapping whose order is the network order."""
+        return cls(tuple(assignments.items()))
+
+    @classmethod
+    def uniform(cls, groups: Iterable[LayerGroup], *preferred: Precision) -> PrecisionPlan:
+        """For every group the first of `preferred` that it allows, else the widest that it does."""
+        return cls(tuple((g.id, g.widest(*preferred)) for g in groups))
+
+    def __getitem__(self, group_id: str) -> Precision:
+        return self.as_dict()[group_id]
+
+    def as_dict(self) -> dict[str, Precision]:
+        """Group id to precision, in network order."""
+        return dict(self.assignments)
+
+    def replace(self, changes: Mapping[str, Precision]) -> PrecisionPlan:
+        """The same plan with some groups changed."""
+        return PrecisionPlan(tuple((g, changes.get(g, p)) for g, p in self.assignments))
+
+    def counts(self) -> dict[Precision, int]:
+        """How many groups run in each precision that occurs, widest first."""
+        tally = Counter(p for _, p in self.assignments)
+        return {p: tally[p] for p in Precision if tally[p]}
+
+    @property
+    def deployable(self) -> bool:
+        """Whether TensorRT has kernels for all its precisions."""
+        return all(p.deployable for _, p in self.assignments)
+
+    @property
+    def digest(self) -> str:
+        """Short stable hash, the key of the evaluation cache."""
+        text = ";".join(f"{g}={p.value}" for g, p in self.assignments)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Sensitivity of every group for every candidate precision; larger means more sensitive.
+
+    `scores[precision][group_id]`; `groups` is the network order and breaks ties.
+    """
+
+    metric: str
+    seed: int
+    groups: tuple[str, ...]
+    scores: Mapping[Precision, Mapping[str, float]]
+    forward_passes: float = 0.0
+    """Cost in samples run forward through the network (a backward pass counts as two)."""
+
+    def order(self, precision: Precision) -> tuple[str, ...]:
+        """Group ids that have a score for `precision`, least sensitive first."""
+        scores = self.scores[precision]
+        position = {g: i for i, g in enumerate(self.groups)}
+        return tuple(sorted(scores, key=lambda g: (scores[g], position[g])))
+
+
+@dataclass(frozen=True)
+class Score:
+    """A task score: higher is better. `stderr` is None when the metric is the user's own one number for all."""
+
+    value: float
+    stderr: float | None
+    samples: int
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """Whether a plan keeps the target, and the score that says so.
+
+    `complete` tells whether the score covers every evaluation sample; otherwise a test stopped early because the
+    samples seen so far decided.
+    """
+
+    score: Score
+    feasible: bool
+    complete: bool
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One plan tried by the search.
+
+    `note` says which step asked for it; `complete` whether the score covers every evaluation sample.
+    """
+
+    plan: PrecisionPlan
+    score: Score
+    latency_ms: float
+    feasible: bool
+    note: str
+    complete: bool = True
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """Outcome of a search: the chosen evaluation and the path that led there, in order.
+
+    `stopped` names the budget that ended the search early, None if it ended by itself.
+    """
+
+    algorithm: str
+    ladder: tuple[Precision, ...]
+    chosen: Evaluation
+    path: tuple[Evaluation, ...]
+    stopped: str | None = None
