@@ -80,3 +80,21 @@ class Recorder:
 def start(files: dict[str, str], folder: Path, observer: Recorder | None = None, **settings: object) -> Run:
     """A run that has not done anything yet."""
     return Run(settings_from({**files, **QUICK, **settings}, "test"), folder, observer or Recorder(), "trt-mpq build")
+
+
+def slow_device(path: Path, bandwidth_gb_s: float = 1e6) -> str:
+    """A device model on which a tiny network is bound by arithmetic, or by a small bandwidth: narrow formats pay."""
+    numbers = {
+        "sm": 87,
+        "bandwidth_gb_s": bandwidth_gb_s,
+        "launch_us": 1e-6,
+        "compute_efficiency": 1,
+        "memory_efficiency": 1,
+    }
+    peaks = {f"peak_tops.{precision}": value for precision, value in (("fp32", 1e-3), ("fp16", 2e-3), ("int8", 4e-3))}
+    tables = [
+        f'[{name}]\nvalue = {value}\nsource = "assumption: a test"\ndate = 2026-11-24\n'
+        for name, value in {**numbers, **peaks}.items()
+    ]
+    path.write_text('name = "slow"\ndescription = "slow"\n' + "\n".join(tables))
+    return str(path)

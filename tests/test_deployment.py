@@ -14,7 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.fakes.fixtures import PretendGpu
-from tests.runs import Recorder, start, tiny_cnn, write_data
+from tests.runs import Recorder, slow_device, start, tiny_cnn, write_data
 from trt_mpq.cli import app
 from trt_mpq.dataset.arrays import load_npz
 from trt_mpq.deploy import candidates_of
@@ -53,18 +53,6 @@ def test_runners_up_were_measured_on_every_sample() -> None:
     searched = SimpleNamespace(result=found)
     candidates = candidates_of(SimpleNamespace(network=uniform), searched)
     assert [(name, plan) for name, plan, _ in candidates if name.startswith("candidate")] == [("candidate-2", plans[1])]
-
-
-def slow_device(path: Path) -> str:
-    """A device model on which a tiny network is bound by arithmetic, so that INT8 pays."""
-    numbers = {"sm": 87, "bandwidth_gb_s": 1e6, "launch_us": 1e-6, "compute_efficiency": 1, "memory_efficiency": 1}
-    peaks = {f"peak_tops.{precision}": value for precision, value in (("fp32", 1e-3), ("fp16", 2e-3), ("int8", 4e-3))}
-    tables = [
-        f'[{name}]\nvalue = {value}\nsource = "assumption: a test"\ndate = 2026-11-24\n'
-        for name, value in {**numbers, **peaks}.items()
-    ]
-    path.write_text('name = "slow"\ndescription = "slow"\n' + "\n".join(tables))
-    return str(path)
 
 
 @pytest.fixture(scope="module")

@@ -277,7 +277,7 @@ def base(files, tmp_path_factory) -> Path:
         ({"sensitivity": "quantization-error"}, {"sensitivity"} | AFTER_SEARCH),
         ({"sensitivity_samples": 4}, {"sensitivity"} | AFTER_SEARCH),
         (
-            {"sensitivity": "noise,random"},
+            {"sensitivity": "output-sqnr,random"},
             {"sensitivity.random", "sensitivity.task-loss", "agreement"},
         ),
         ({"calibration": "percentile"}, ALL - {"prepare", "group"}),

@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 import pytest
 
-from tests.runs import Recorder, start, tiny_cnn, write_data
+from tests.runs import Recorder, slow_device, start, tiny_cnn, write_data
 from trt_mpq.handover import read_network, read_searched
 from trt_mpq.report.data import Report
 from trt_mpq.storage import RunFolder
@@ -73,8 +73,9 @@ def test_rounding_comes_before_the_correction_and_each_says_what_it_did(done) ->
 
 
 def test_a_saved_group_says_so(files, tmp_path) -> None:
-    settings = {**LEARNED, "adaround": False, "precisions": "int8,int4", "target_accuracy": 0.95}
-    report = start(files, tmp_path / "run", **settings).report()
+    settings = {**LEARNED, "adaround": False, "precisions": "int8,int4", "target_accuracy": 0.99}
+    given = {"search": "bisection", "sensitivity": "noise", "device": slow_device(tmp_path / "slow.toml", 1e-3)}
+    report = start(files, tmp_path / "run", **{**settings, **given}).report()
     refined, found = (
         json.loads((tmp_path / "run" / f"{name}.json").read_text(encoding="utf-8")) for name in ("refined", "search")
     )

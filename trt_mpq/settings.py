@@ -163,8 +163,11 @@ class Settings(BaseModel):
 
     @property
     def refines_plan(self) -> bool:
-        """Whether the plan that is found is refined once more for itself; a uniform search is to stay uniform."""
-        return self.refine_plan and self.bias_correction and self.search != "uniform"
+        """Whether the plan that is found is refined once more for itself.
+
+        A uniform search is to stay uniform, and a frontier to answer every target with what was measured.
+        """
+        return self.refine_plan and self.bias_correction and self.search not in ("uniform", "pareto")
 
     def anchored(self) -> Settings:
         """The same settings with absolute paths, so that they hold in any working directory."""
