@@ -20,9 +20,8 @@ import pytest
 
 from tests.runs import QUICK, Recorder, start, tiny_cnn, write_data
 from trt_mpq.errors import RunFolderError
-from trt_mpq.pipeline import settings_of_run
 from trt_mpq.report.data import Report, report_from_json
-from trt_mpq.storage import RunFolder
+from trt_mpq.storage import RunFolder, settings_of_run
 from trt_mpq.types import Precision
 
 FP16, INT8, FP8 = Precision.FP16, Precision.INT8, Precision.FP8

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from trt_mpq.errors import RunFolderError
+from trt_mpq.locking import hold
 
 T = TypeVar("T")
 _CHUNK = 1 << 20
@@ -110,16 +111,19 @@ class RunFolder:
     Args:
         path: The folder; created if absent.
         source_sha256: Digest of the model file this run is about.
+        writable: Whether stages may be done; a worker only reads those that are.
 
     Raises:
-        RunFolderError: It cannot be created or written, its manifest is damaged, or it is another model's.
+        RunFolderError: It cannot be created or written, its manifest is damaged, it is another model's, or another
+            process works on it.
     """
 
     MANIFEST = "manifest.json"
 
-    def __init__(self, path: Path, source_sha256: str) -> None:
-        self.path = path
-        self._make(path)
+    def __init__(self, path: Path, source_sha256: str, *, writable: bool = True) -> None:
+        self.path, self._writable = path, writable
+        if writable:
+            self._make(path)
         found = read_manifest(path)
         if found is None and any(path.glob("*.onnx")):
             raise RunFolderError(
@@ -127,6 +131,9 @@ class RunFolder:
             )
         if found is not None and found.source_sha256 != source_sha256:
             raise RunFolderError(f"{path} belongs to another model ({found.source}): choose another folder with -o")
+        if writable:
+            self._lock = hold(path)
+            found = read_manifest(path)  # whoever had the folder may have written until then
         self._manifest = found or Manifest(source_sha256)
 
     def describe(
@@ -149,6 +156,11 @@ class RunFolder:
         """
         if self._finished(name, key, files):
             return False
+        if not self._writable:
+            raise RunFolderError(
+                f"a worker does not find stage {name!r} in {self.path}: every worker must see the same files as the "
+                "process that leads the run, at the same paths"
+            )
         started = time.monotonic()
         compute()
         written = {file: sha256_of(self.path / file) for file in files if (self.path / file).exists()}
@@ -199,6 +211,18 @@ def read_manifest(folder: Path) -> Manifest | None:
         raise RunFolderError(f"{path} is damaged: delete the folder or choose another with -o") from error
     except OSError as error:
         raise RunFolderError(f"{path} cannot be read ({error.strerror}): choose another folder with -o") from error
+
+
+def settings_of_run(folder: Path) -> dict[str, Any]:
+    """The settings a run folder was last worked on with.
+
+    Raises:
+        RunFolderError: It is no run folder.
+    """
+    manifest = read_manifest(folder)
+    if manifest is None:
+        raise RunFolderError(f"{folder} is no run folder: make one with `trt-mpq inspect MODEL -o {folder}`")
+    return dict(manifest.settings)
 
 
 def cannot_write(path: Path, error: OSError) -> str:

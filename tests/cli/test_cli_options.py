@@ -46,6 +46,7 @@ WORDED = {
     "precisions": "fp16,int8",
     "sensitivity": "noise",
     "engine": "where a GPU and TensorRT are",
+    "ray": "none",
 }
 """Defaults that a person says in other words than Python."""
 

@@ -32,9 +32,8 @@ def open_build(source: Path, given: dict[str, Any], folder: Path, observer: Obse
 
 def open_inspection(source: Path, given: dict[str, Any], folder: Path, observer: Observer) -> Run:
     """The same for a folder that may already hold a run, whose other settings then stay."""
-    from trt_mpq.pipeline import settings_of_run
     from trt_mpq.settings import overridden
-    from trt_mpq.storage import RunFolder
+    from trt_mpq.storage import RunFolder, settings_of_run
 
     stored = settings_of_run(folder) if (folder / RunFolder.MANIFEST).exists() else {}
     fields = overridden({**stored, **fields_from_source(source, given, folder, observer)}, given)
@@ -48,8 +47,8 @@ def open_stage(folder: Path, given: dict[str, Any], observer: Observer) -> Run:
         SettingsError: A setting is not allowed.
         RunFolderError: `folder` holds no run.
     """
-    from trt_mpq.pipeline import settings_of_run
     from trt_mpq.settings import overridden
+    from trt_mpq.storage import settings_of_run
 
     return open_run(overridden(settings_of_run(folder), given), str(folder), folder, observer)
 
@@ -62,8 +61,8 @@ def open_device(folder: Path, given: dict[str, Any], observer: Observer) -> Devi
         RunFolderError: `folder` holds no run.
     """
     from trt_mpq.devicerun import DeviceRun
-    from trt_mpq.pipeline import settings_of_run
     from trt_mpq.settings import overridden, settings_from
+    from trt_mpq.storage import settings_of_run
 
     return DeviceRun(settings_from(overridden(settings_of_run(folder), given), str(folder)), folder, observer)
 

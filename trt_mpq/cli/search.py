@@ -21,6 +21,8 @@ def search(
     confidence: options.Confidence = None,
     sensitivity: options.Sensitivity = None,
     threads: options.Threads = None,
+    workers: options.Workers = None,
+    ray: options.Ray = None,
     seed: options.Seed = None,
     quiet: options.Quiet = False,
     json: options.Json = False,

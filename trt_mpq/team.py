@@ -1,0 +1,101 @@
+"""The workers of one run and what they are given to do. A run without workers does it all itself, and ends the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from trt_mpq.evaluate import EarlyStop, PlanEvaluator
+from trt_mpq.foresight import Asked, foreseeing
+from trt_mpq.observer import Observer
+from trt_mpq.openings import PlanParts, Question, RankingParts, site_of
+from trt_mpq.search import Problem, Search
+from trt_mpq.sensitivity.base import Elsewhere, watched
+from trt_mpq.settings import Settings
+from trt_mpq.types import Precision
+from trt_mpq.workers import Crew, crew_for
+
+Evaluators = Callable[[str, tuple[Precision, ...]], PlanEvaluator]
+"""(state of the model, precisions whose bias corrections are applied) to what scores such plans."""
+
+
+class Team:
+    """Gives work to the workers that the settings ask for.
+
+    Args:
+        settings: Of the run.
+        folder: The run folder.
+        observer: Told of scores that are measured.
+    """
+
+    def __init__(self, settings: Settings, folder: Path, observer: Observer) -> None:
+        self._site, self._observer = site_of(settings, folder), observer
+        self._crew = crew_for(settings.workers, settings.ray)
+
+    @property
+    def elsewhere(self) -> Elsewhere | None:
+        """How sensitivity metrics have their parts done; None for "here"."""
+        crew = self._crew
+        return None if crew is None else lambda opening: partial(crew.map, RankingParts(self._site, opening))
+
+    def score(self, questions: Iterable[Question], evaluators: Evaluators, title: str) -> None:
+        """Have those of `questions` side by side whose plans were not scored, as far as there are several."""
+        if self._crew is None:
+            return
+        unknown = [q for q in questions if evaluators(q.lacks, q.corrected).known(q.plan) is None]
+        if len(unknown) < 2:
+            return
+        with self._observer.stage(title) as progress:
+            scores = watched(self._crew.map(PlanParts(self._site), unknown), len(unknown), progress)
+            for question, score in zip(unknown, scores, strict=True):
+                evaluators(question.lacks, question.corrected).remember(question.plan, score)
+
+    def foreseeing(
+        self,
+        algorithm: Search,
+        problems: Sequence[Problem],
+        evaluator: PlanEvaluator,
+        stop: EarlyStop | None,
+    ) -> Sequence[Problem]:
+        """`problems` for a search whose next plans the workers evaluate side by side, before they are asked for.
+
+        Args:
+            algorithm: The search.
+            problems: What it solves; they take scores from `evaluator` and judgements by `stop`.
+            evaluator: Scores the plans.
+            stop: Ends evaluations early; None if they do not.
+        """
+        if self._crew is None:
+            return problems
+        memory = _Evaluations(self._crew, PlanParts(self._site), evaluator, stop)
+        return [foreseeing(algorithm, problem, memory) for problem in problems]
+
+    def close(self) -> None:
+        """Let the workers go; more work hires new ones."""
+        if self._crew:
+            self._crew.close()
+
+
+@dataclass(frozen=True)
+class _Evaluations:
+    """What an evaluator knows of plans, and what the workers add to it; a `foresight.Memory`."""
+
+    crew: Crew
+    opening: PlanParts
+    evaluator: PlanEvaluator
+    stop: EarlyStop | None
+
+    @property
+    def count(self) -> int:
+        return self.crew.count
+
+    def knows(self, asked: Asked) -> bool:
+        return self.evaluator.known(asked.plan, self.stop if asked.judged else None) is not None
+
+    def fill(self, asked: Sequence[Asked]) -> None:
+        corrected = tuple(sorted(self.evaluator.corrected))
+        questions = [Question(a.plan, a.judged, corrected) for a in asked]
+        for question, measured in zip(questions, self.crew.map(self.opening, questions), strict=True):
+            self.evaluator.remember(question.plan, measured, self.stop if question.judged else None)
