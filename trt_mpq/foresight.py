@@ -94,7 +94,7 @@ def _first_unknown(algorithm: Search, problem: Problem, memory: Memory, assumed:
         def answer(plan: PrecisionPlan) -> Judgement:
             asked = Asked(plan, judged)
             if asked in assumed:
-                value = problem.required if assumed[asked] else -math.inf
+                value = problem.required if assumed[asked] else math.nextafter(problem.required, -math.inf)
                 return Judgement(Score(value, 0.0, 0), assumed[asked], complete=not judged)
             if memory.knows(asked):
                 return known(plan)

@@ -51,6 +51,7 @@ class Crew:
                     self._give_out(shift)
                     for worker in self._workforce.ready(tuple(shift.busy)):
                         self._take(worker, shift)
+                self._give_out(shift)  # so that nobody is idle while the result is looked at
                 yield shift.results.pop(number)
         finally:
             if shift.busy:

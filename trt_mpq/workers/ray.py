@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import socket
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
@@ -14,6 +15,9 @@ from typing import Any
 from trt_mpq.errors import MissingDependencyError, RuntimeFailure
 from trt_mpq.workers.base import Outcome, WorkerDied
 from trt_mpq.workers.station import Station
+
+_ANSWER_S = 10.0
+"""How long the head node of a cluster may take to answer."""
 
 
 class RayCluster:
@@ -87,9 +91,17 @@ def connected(address: str) -> Any:
     except ImportError as error:
         raise MissingDependencyError("ray", "--ray", "pip install 'trt-mpq[ray]'") from error
     try:
+        _require_listener(address)
         ray.init(address=address, ignore_reinit_error=True, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise RuntimeFailure(
             f"there is no Ray cluster at {address}: start one with `ray start --head`, or pass its address to --ray"
         ) from error
     return ray
+
+
+def _require_listener(address: str) -> None:
+    """Raise OSError unless something listens at `address`: Ray itself would take two minutes to say so."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if colon and port.isdigit():
+        socket.create_connection((host, int(port)), timeout=_ANSWER_S).close()
