@@ -184,7 +184,7 @@ class PlanEvaluator:
         cache: ScoreCache,
         corrected: frozenset[Precision] = frozenset(),
     ) -> None:
-        self._reference, self._scorer, self._cache, self.corrected = reference, scorer, cache, corrected
+        self._reference, self._scorer, self._cache, self._corrected = reference, scorer, cache, corrected
         self._begun: dict[str, Scoring] = {}
 
     def __call__(self, plan: PrecisionPlan) -> Score:
@@ -249,4 +249,4 @@ class PlanEvaluator:
         return CachedScore(scoring.result(), time.perf_counter() - started)
 
     def _key(self, plan: PrecisionPlan) -> str:
-        return " ".join([plan.digest, *(p.value for p in plan.counts() if p in self.corrected)])
+        return " ".join([plan.digest, *(p.value for p in plan.counts() if p in self._corrected)])

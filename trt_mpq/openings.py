@@ -5,17 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trt_mpq.foresight import Asked
 from trt_mpq.score_cache import CachedScore
 from trt_mpq.sensitivity import SensitivityInputs
 from trt_mpq.settings import Settings
-from trt_mpq.types import Precision, PrecisionPlan
 
 if TYPE_CHECKING:
-    from trt_mpq.evaluate import PlanEvaluator
     from trt_mpq.pipeline import Run
 
 
@@ -57,42 +55,17 @@ class RankingParts:
 
     def __call__(self) -> Callable[[Any], Any]:
         """Ready for the metric's parts."""
-        return self.opening(self.site.run().rankings.inputs)
-
-
-@dataclass(frozen=True)
-class Question:
-    """A plan to score.
-
-    Attributes:
-        plan: The plan.
-        judged: Whether a test may stop the evaluation early.
-        corrected: Precisions whose bias corrections are applied.
-        lacks: State of the model, see `subject.State`.
-    """
-
-    plan: PrecisionPlan
-    judged: bool = False
-    corrected: tuple[Precision, ...] = ()
-    lacks: str = ""
+        return self.opening(self.site.run().sensitivity_inputs)
 
 
 @dataclass(frozen=True)
 class PlanParts:
-    """Opens what scores plans; the parts are questions."""
+    """Opens what scores the plans of the search."""
 
     site: Site
 
-    def __call__(self) -> Callable[[Question], CachedScore]:
-        """Ready to score plans."""
+    def __call__(self) -> Callable[[Asked], CachedScore]:
+        """Ready for what a search asks."""
         run = self.site.run()
-
-        @cache
-        def evaluator(lacks: str, corrected: tuple[Precision, ...]) -> PlanEvaluator:
-            return run.evaluator(lacks, corrected)
-
-        def answer(question: Question) -> CachedScore:
-            stop = run.scores.stop if question.judged else None
-            return evaluator(question.lacks, question.corrected).fresh(question.plan, stop)
-
-        return answer
+        evaluator, stop = run.plan_evaluator, run.early_stop
+        return lambda asked: evaluator.fresh(asked.plan, stop if asked.judged else None)

@@ -18,7 +18,7 @@ from trt_mpq.compare import compare_models
 from trt_mpq.emit import BiasCorrections
 from trt_mpq.emit.deliver import FLAVOUR_FILES, Delivery, deliver
 from trt_mpq.engine.values import Deployment
-from trt_mpq.evaluate import PlanEvaluator, Scorer
+from trt_mpq.evaluate import EarlyStop, PlanEvaluator, Scorer
 from trt_mpq.groups import groups_from_model
 from trt_mpq.handover import NETWORK, SAMPLES, SEARCHED, CalibratedNetwork, Searched, write_network
 from trt_mpq.inputs import Choices, Data, environment
@@ -28,7 +28,6 @@ from trt_mpq.model import model_digest
 from trt_mpq.network import Network
 from trt_mpq.observer import Observer
 from trt_mpq.ondevice import OnDevice
-from trt_mpq.openings import Question
 from trt_mpq.rankings import Rankings
 from trt_mpq.refine.bias_correction import CorrectionInputs, correct_biases
 from trt_mpq.refine.recovery import bias_correction_record, worth_keeping
@@ -38,6 +37,7 @@ from trt_mpq.report.html import render_html
 from trt_mpq.scores import RunScores
 from trt_mpq.search import Problem
 from trt_mpq.search.ladders import ladders_of, merged
+from trt_mpq.sensitivity import SensitivityInputs
 from trt_mpq.sensitivity.agreement import Sensitivities
 from trt_mpq.settings import Settings
 from trt_mpq.stages import Stages
@@ -76,7 +76,7 @@ class Run:
                 source=str(settings.model.resolve()), settings=settings.anchored().model_dump(mode="json"),
                 command=command, seed=settings.seed, environment=environment(),
             )  # fmt: skip
-        self._team = Team(settings, folder, observer)
+        self._team = Team(settings, folder)
         self._stages = Stages(self.folder, observer)
         self._subject = Subject(settings, source, self._stages, self._choices.runtime)
 
@@ -92,11 +92,11 @@ class Run:
 
     def sensitivity(self) -> Ranking:
         """Sensitivity of every group to every candidate precision, by the metric that the search uses."""
-        return self.rankings.first
+        return self._rankings.first
 
     def sensitivities(self) -> Sensitivities:
         """The same by every metric that was asked for, and how well they agree."""
-        return Sensitivities(self.rankings.all, self.rankings.agreement)
+        return Sensitivities(self._rankings.all, self._rankings.agreement)
 
     def search(self) -> SearchResult:
         """The fastest plan found that keeps the accuracy target."""
@@ -126,10 +126,22 @@ class Run:
         write_text(self.folder.path / "report.html", render_html(report))
         return report
 
-    def evaluator(self, lacks: str, corrected: tuple[Precision, ...]) -> PlanEvaluator:
-        """Scores plans of the model in the state `lacks`, with the bias corrections of the precisions `corrected`."""
-        corrections = {key: delta for key, delta in self._corrections.items() if key[1] in corrected}
-        return self.scores.evaluator(self._calibrated(self._subject.states[lacks]), corrections)
+    # What workers open.
+
+    @property
+    def sensitivity_inputs(self) -> SensitivityInputs:
+        """What sensitivity metrics are given."""
+        return self._rankings.inputs
+
+    @property
+    def plan_evaluator(self) -> PlanEvaluator:
+        """What scores the plans of the search."""
+        return self._evaluate
+
+    @property
+    def early_stop(self) -> EarlyStop | None:
+        """When the evaluation of a plan that is judged may end; None if it may not."""
+        return self._scores.stop
 
     # The model and its data.
 
@@ -218,27 +230,18 @@ class Run:
     @cached_property
     def refinement(self) -> tuple[RefinementRecord, ...]:
         """What each refinement recovered of every uniform plan's score."""
-        self._team.score(self._compared(), self.evaluator, "Scoring uniform plans")
         return tuple(record for precision in self.settings.formats for record in self._refinements_of(precision))
-
-    def _compared(self) -> Iterator[Question]:
-        """The plans whose scores tell what the refinements recover."""
-        for lacks, state in self._subject.states.items():
-            for plan in map(self._calibrated(state).uniform, self.settings.formats):
-                yield Question(plan, lacks=lacks)
-        for precision in sorted({precision for _, precision in self._corrections}):
-            yield Question(self._network.uniform(precision), corrected=(precision,))
 
     def _refinements_of(self, precision: Precision) -> Iterator[RefinementRecord]:
         for change in self._subject.changes:
             before, after = (
-                self.scores.uniform(precision, state.lacks or "as calibrated", self._calibrated(state))
+                self._scores.uniform(precision, state.lacks or "as calibrated", self._calibrated(state))
                 for state in (change.before, change.after)
             )
             yield change.record(precision, before, after)
         if self.settings.bias_correction:
-            before = self.scores.uniform(precision, "as calibrated", self._network)
-            after = self.scores.uniform(precision, "with bias correction", self._network, self._corrections)
+            before = self._scores.uniform(precision, "as calibrated", self._network)
+            after = self._scores.uniform(precision, "with bias correction", self._network, self._corrections)
             yield bias_correction_record(precision, before, after, self._corrections)
 
     @cached_property
@@ -249,29 +252,28 @@ class Run:
     # Scores and latencies.
 
     @cached_property
-    def scores(self) -> RunScores:
-        """The scores of FP32 and of plans."""
+    def _scores(self) -> RunScores:
         return RunScores(self.settings, self._choices, self._subject, self._keys, self._stages, self.observer)
 
     @property
     def scorer(self) -> Scorer:
         """Scores graphs on the evaluation data; fidelity metrics compare with the original model."""
-        return self.scores.scorer
+        return self._scores.scorer
 
     @property
     def fp32(self) -> Score:
         """Score of the original model."""
-        return self.scores.fp32
+        return self._scores.fp32
 
     @property
     def required(self) -> float:
         """The least score a plan must have."""
-        return self.scores.required
+        return self._scores.required
 
     @cached_property
     def _evaluate(self) -> PlanEvaluator:
         """Scores the plans of the search."""
-        return self.scores.evaluator(self._network, self._kept)
+        return self._scores.evaluator(self._network, self._kept)
 
     @cached_property
     def _latency(self) -> Latency:
@@ -284,8 +286,7 @@ class Run:
     # Ranking, search, delivery.
 
     @cached_property
-    def rankings(self) -> Rankings:
-        """The rankings by every metric that was asked for."""
+    def _rankings(self) -> Rankings:
         return Rankings(
             self.settings, self._choices, self._data, self._keys, self._stages, lambda: self._network,
             self._team.elsewhere,
@@ -294,17 +295,17 @@ class Run:
     @cached_property
     def _result(self) -> SearchResult:
         required = self.required  # first of all scores: a metric that does not work fails here
-        judge = self.scores.judge(self._evaluate)
+        judge = self._scores.judge(self._evaluate)
         problems = [
             Problem(
-                groups=self.grouping.groups, ladder=ladder, refuge=self.grouping.refuge, ranking=self.rankings.first,
+                groups=self.grouping.groups, ladder=ladder, refuge=self.grouping.refuge, ranking=self._rankings.first,
                 evaluate=self._evaluate, latency=self._latency.plan_ms, required=required,
                 notify=self.observer.evaluated, judge=judge,
             )
             for ladder in ladders_of(self.settings.precisions, self.settings.mix_formats)
         ]  # fmt: skip
         algorithm = self._choices.algorithm
-        foreseen = self._team.foreseeing(algorithm, problems, self._evaluate, self.scores.stop)
+        foreseen = self._team.foreseeing(algorithm, problems, self._evaluate, self._scores.stop)
         result = self._stages.value(
             "search", self._search_key, "search.json", SearchResult, lambda _: merged(algorithm, foreseen),
             title=f"Searching ({self.settings.search})",
@@ -367,8 +368,8 @@ class Run:
             grouping=self.grouping,
             followers={g.id: tuple(operators[name] for name in g.nodes[1:]) for g in self.grouping.groups},
             ranges=self._network.ranges,
-            ranking=self.rankings.first,
-            agreement=self.rankings.agreement,
+            ranking=self._rankings.first,
+            agreement=self._rankings.agreement,
             calibration_source=self._data.calibration.source,
             evaluation_samples=self._data.evaluation.count,
             result=self._result,
@@ -391,5 +392,5 @@ class Run:
         )
 
     def _search_seconds(self) -> float:
-        evaluations = sum(self.scores.seconds(self._evaluate, tried.plan) for tried in self._result.path)
+        evaluations = sum(self._scores.seconds(self._evaluate, tried.plan) for tried in self._result.path)
         return self.folder.seconds("sensitivity") + evaluations

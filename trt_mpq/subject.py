@@ -97,12 +97,6 @@ class Subject:
             yield Change(self._unsmoothed, self.final, partial(smoothing_record, tensors=len(self._smoothed.tensors)))
 
     @property
-    def states(self) -> dict[str, State]:
-        """Every state that the model goes through from the first that was asked for, by what it lacks."""
-        states = (state for change in self.changes for state in (change.before, change.after))
-        return {state.lacks: state for state in (*states, self.final)}
-
-    @property
     def _smooths(self) -> bool:
         return self._settings.smooth
 

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from trt_mpq.evaluate import EarlyStop, PlanEvaluator
 from trt_mpq.foresight import Asked, foreseeing
-from trt_mpq.observer import Observer
-from trt_mpq.openings import PlanParts, Question, RankingParts, site_of
+from trt_mpq.openings import PlanParts, RankingParts, site_of
 from trt_mpq.search import Problem, Search
-from trt_mpq.sensitivity.base import Elsewhere, watched
+from trt_mpq.sensitivity.base import Elsewhere
 from trt_mpq.settings import Settings
-from trt_mpq.types import Precision
 from trt_mpq.workers import Crew, crew_for
-
-Evaluators = Callable[[str, tuple[Precision, ...]], PlanEvaluator]
-"""(state of the model, precisions whose bias corrections are applied) to what scores such plans."""
 
 
 class Team:
@@ -27,11 +22,10 @@ class Team:
     Args:
         settings: Of the run.
         folder: The run folder.
-        observer: Told of scores that are measured.
     """
 
-    def __init__(self, settings: Settings, folder: Path, observer: Observer) -> None:
-        self._site, self._observer = site_of(settings, folder), observer
+    def __init__(self, settings: Settings, folder: Path) -> None:
+        self._site = site_of(settings, folder)
         self._crew = crew_for(settings.workers, settings.ray)
 
     @property
@@ -39,18 +33,6 @@ class Team:
         """How sensitivity metrics have their parts done; None for "here"."""
         crew = self._crew
         return None if crew is None else lambda opening: partial(crew.map, RankingParts(self._site, opening))
-
-    def score(self, questions: Iterable[Question], evaluators: Evaluators, title: str) -> None:
-        """Have those of `questions` side by side whose plans were not scored, as far as there are several."""
-        if self._crew is None:
-            return
-        unknown = [q for q in questions if evaluators(q.lacks, q.corrected).known(q.plan) is None]
-        if len(unknown) < 2:
-            return
-        with self._observer.stage(title) as progress:
-            scores = watched(self._crew.map(PlanParts(self._site), unknown), len(unknown), progress)
-            for question, score in zip(unknown, scores, strict=True):
-                evaluators(question.lacks, question.corrected).remember(question.plan, score)
 
     def foreseeing(
         self,
@@ -95,7 +77,5 @@ class _Evaluations:
         return self.evaluator.known(asked.plan, self.stop if asked.judged else None) is not None
 
     def fill(self, asked: Sequence[Asked]) -> None:
-        corrected = tuple(sorted(self.evaluator.corrected))
-        questions = [Question(a.plan, a.judged, corrected) for a in asked]
-        for question, measured in zip(questions, self.crew.map(self.opening, questions), strict=True):
-            self.evaluator.remember(question.plan, measured, self.stop if question.judged else None)
+        for one, measured in zip(asked, self.crew.map(self.opening, asked), strict=True):
+            self.evaluator.remember(one.plan, measured, self.stop if one.judged else None)
