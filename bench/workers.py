@@ -48,9 +48,8 @@ def main(count: int) -> None:
         assert len(plans) == 1, "workers changed the plan"
         for what in ("noise", "search"):
             alone, shared = (statistics.median(seconds[what, how]) for how in ("one process", "workers"))
-            print(
-                f"{what}: {alone:.1f} s with {count} threads, {shared:.1f} s with {count} workers: x{alone / shared:.2f}"
-            )
+            figures = f"{alone:.1f} s with {count} threads, {shared:.1f} s with {count} workers"
+            print(f"{what}: {figures}: x{alone / shared:.2f}")
             print("  ", {how: [round(s, 1) for s in seconds[what, how]] for how in ("one process", "workers")})
 
 

@@ -66,6 +66,4 @@ class PlanParts:
 
     def __call__(self) -> Callable[[Asked], CachedScore]:
         """Ready for what a search asks."""
-        run = self.site.run()
-        evaluator, stop = run.plan_evaluator, run.early_stop
-        return lambda asked: evaluator.fresh(asked.plan, stop if asked.judged else None)
+        return self.site.run().measured

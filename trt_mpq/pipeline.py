@@ -18,7 +18,8 @@ from trt_mpq.compare import compare_models
 from trt_mpq.emit import BiasCorrections
 from trt_mpq.emit.deliver import FLAVOUR_FILES, Delivery, deliver
 from trt_mpq.engine.values import Deployment
-from trt_mpq.evaluate import EarlyStop, PlanEvaluator, Scorer
+from trt_mpq.evaluate import PlanEvaluator, Scorer
+from trt_mpq.foresight import Asked
 from trt_mpq.groups import groups_from_model
 from trt_mpq.handover import NETWORK, SAMPLES, SEARCHED, CalibratedNetwork, Searched, write_network
 from trt_mpq.inputs import Choices, Data, environment
@@ -34,9 +35,10 @@ from trt_mpq.refine.recovery import bias_correction_record, worth_keeping
 from trt_mpq.refine.storage import corrections_from_file, save_corrections
 from trt_mpq.report.data import RefinementRecord, Report, report_to_json
 from trt_mpq.report.html import render_html
+from trt_mpq.score_cache import CachedScore
 from trt_mpq.scores import RunScores
 from trt_mpq.search import Problem
-from trt_mpq.search.ladders import ladders_of, merged
+from trt_mpq.search.ladders import ladders_of
 from trt_mpq.sensitivity import SensitivityInputs
 from trt_mpq.sensitivity.agreement import Sensitivities
 from trt_mpq.settings import Settings
@@ -71,11 +73,10 @@ class Run:
         source = model_digest(settings.model)
         self._command = command or ""
         self.folder = RunFolder(folder, source, writable=command is not None)
-        if command is not None:
-            self.folder.describe(
-                source=str(settings.model.resolve()), settings=settings.anchored().model_dump(mode="json"),
-                command=command, seed=settings.seed, environment=environment(),
-            )  # fmt: skip
+        self.folder.describe(
+            source=str(settings.model.resolve()), settings=settings.anchored().model_dump(mode="json"),
+            command=self._command, seed=settings.seed, environment=environment(),
+        )  # fmt: skip
         self._team = Team(settings, folder)
         self._stages = Stages(self.folder, observer)
         self._subject = Subject(settings, source, self._stages, self._choices.runtime)
@@ -133,15 +134,9 @@ class Run:
         """What sensitivity metrics are given."""
         return self._rankings.inputs
 
-    @property
-    def plan_evaluator(self) -> PlanEvaluator:
-        """What scores the plans of the search."""
-        return self._evaluate
-
-    @property
-    def early_stop(self) -> EarlyStop | None:
-        """When the evaluation of a plan that is judged may end; None if it may not."""
-        return self._scores.stop
+    def measured(self, asked: Asked) -> CachedScore:
+        """What a search asks of a plan, measured now whatever is known."""
+        return self._evaluate.fresh(asked.plan, self._scores.stop if asked.judged else None)
 
     # The model and its data.
 
@@ -304,14 +299,11 @@ class Run:
             )
             for ladder in ladders_of(self.settings.precisions, self.settings.mix_formats)
         ]  # fmt: skip
-        algorithm = self._choices.algorithm
-        foreseen = self._team.foreseeing(algorithm, problems, self._evaluate, self._scores.stop)
-        result = self._stages.value(
-            "search", self._search_key, "search.json", SearchResult, lambda _: merged(algorithm, foreseen),
+        return self._stages.value(
+            "search", self._search_key, "search.json", SearchResult,
+            lambda _: self._team.search(self._choices.algorithm, problems, self._evaluate, self._scores.stop),
             title=f"Searching ({self.settings.search})",
         )  # fmt: skip
-        self._team.close()
-        return result
 
     @cached_property
     def _searched(self) -> Searched:

@@ -139,8 +139,9 @@ class RunFolder:
     def describe(
         self, *, source: str, settings: Mapping[str, Any], command: str, seed: int, environment: Mapping[str, str]
     ) -> None:
-        """Record in the manifest how the run is worked on now."""
-        self._update(source=source, settings=settings, command=command, seed=seed, environment=environment)
+        """Record in the manifest how the run is worked on now, if the folder is writable."""
+        if self._writable:
+            self._update(source=source, settings=settings, command=command, seed=seed, environment=environment)
 
     def stage(self, name: str, key: str, files: tuple[str, ...], compute: Callable[[], None]) -> bool:
         """Make sure the `files` of stage `name` are there for inputs hashed to `key`.

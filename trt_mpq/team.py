@@ -11,8 +11,10 @@ from trt_mpq.evaluate import EarlyStop, PlanEvaluator
 from trt_mpq.foresight import Asked, foreseeing
 from trt_mpq.openings import PlanParts, RankingParts, site_of
 from trt_mpq.search import Problem, Search
+from trt_mpq.search.ladders import merged
 from trt_mpq.sensitivity.base import Elsewhere
 from trt_mpq.settings import Settings
+from trt_mpq.types import SearchResult
 from trt_mpq.workers import Crew, crew_for
 
 
@@ -34,29 +36,26 @@ class Team:
         crew = self._crew
         return None if crew is None else lambda opening: partial(crew.map, RankingParts(self._site, opening))
 
-    def foreseeing(
-        self,
-        algorithm: Search,
-        problems: Sequence[Problem],
-        evaluator: PlanEvaluator,
-        stop: EarlyStop | None,
-    ) -> Sequence[Problem]:
-        """`problems` for a search whose next plans the workers evaluate side by side, before they are asked for.
+    def search(
+        self, algorithm: Search, problems: Sequence[Problem], evaluator: PlanEvaluator, stop: EarlyStop | None
+    ) -> SearchResult:
+        """What `algorithm` finds; workers evaluate the plans that it may ask for next before it does.
 
         Args:
             algorithm: The search.
             problems: What it solves; they take scores from `evaluator` and judgements by `stop`.
             evaluator: Scores the plans.
             stop: Ends evaluations early; None if they do not.
+
+        Raises:
+            TargetNotReachable: No problem has a feasible plan.
         """
         if self._crew is None:
-            return problems
+            return merged(algorithm, problems)
         memory = _Evaluations(self._crew, PlanParts(self._site), evaluator, stop)
-        return [foreseeing(algorithm, problem, memory) for problem in problems]
-
-    def close(self) -> None:
-        """Let the workers go; more work hires new ones."""
-        if self._crew:
+        try:
+            return merged(algorithm, [foreseeing(algorithm, problem, memory) for problem in problems])
+        finally:
             self._crew.close()
 
 
