@@ -11,6 +11,7 @@ from trt_mpq.engine.values import Deployment
 from trt_mpq.errors import DataError, MetricError
 from trt_mpq.evaluate import Scorer
 from trt_mpq.handover import CalibratedNetwork, Searched, read_network, read_searched
+from trt_mpq.locking import hold
 from trt_mpq.metrics import metric_from_name
 from trt_mpq.model import load_graph
 from trt_mpq.observer import Observer
@@ -26,11 +27,15 @@ class DeviceRun:
         settings: The stored settings of the run, with what the user changed.
         folder: The run folder.
         observer: Told what happens.
+
+    Raises:
+        RunFolderError: Another process works on the folder.
     """
 
     def __init__(self, settings: Settings, folder: Path, observer: Observer) -> None:
         self._settings, self._folder, self._observer = settings, folder, observer
         self._device = OnDevice(folder, settings.engine, observer)
+        self._lock = hold(folder)
 
     def measure(self) -> DeviceTable:
         """Measure what every group costs here; raises RuntimeFailure or MissingDependencyError without a GPU."""

@@ -54,6 +54,7 @@ DEPENDENCIES = (
     Dependency("transformers", ("transformers",), "exporting Hugging Face folders", "pip install 'trt-mpq[hf]'"),
     Dependency("PIL", ("pillow",), "image folders as data", "pip install 'trt-mpq[images]'"),
     Dependency("sklearn", ("scikit-learn",), "trt-mpq demo", "pip install 'trt-mpq[demo]'"),
+    Dependency("ray", ("ray",), "workers on a Ray cluster", "pip install 'trt-mpq[ray]'"),
     Dependency(
         "tensorrt",
         ("tensorrt", "tensorrt-cu13", "tensorrt-cu12", "tensorrt-cu11"),

@@ -16,9 +16,22 @@ One tree, so that the command line maps it to an exit code in one place::
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 
 class TrtMpqError(Exception):
-    """Base of all expected failures; the command line prints it and exits with code 2."""
+    """Base of all expected failures; the command line prints it and exits with code 2.
+
+    It can be sent from one process to another.
+    """
+
+    def __reduce__(self) -> tuple[Callable[..., TrtMpqError], tuple[type[TrtMpqError], str]]:
+        # Not by the constructor, which may take other things than the message.
+        return _restored, (type(self), str(self))
+
+
+def _restored(kind: type[TrtMpqError], message: str) -> TrtMpqError:
+    return kind.__new__(kind, message)
 
 
 class ModelError(TrtMpqError):

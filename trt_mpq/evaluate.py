@@ -207,11 +207,25 @@ class PlanEvaluator:
 
     def judge(self, plan: PrecisionPlan, stop: EarlyStop) -> Judgement:
         """Whether `plan` keeps what `stop` requires, told from as many samples as its test needs."""
-        key = self._key(plan)
-        # What a test said before comes first, so that a search that is resumed hears what it heard the first time.
-        known = self._cache.get(f"{key} {stop.identity}") or self._cache.get(key) or self._decided(plan, stop)
+        known = self.known(plan, stop) or self._decided(plan, stop)
         keeps, score = known.keeps_target, known.score
         return Judgement(score, score.value >= stop.required if keeps is None else keeps, complete=keeps is None)
+
+    def known(self, plan: PrecisionPlan, stop: EarlyStop | None = None) -> CachedScore | None:
+        """What is remembered of `plan` on every sample, or with `stop` of its judgement; None if nothing is."""
+        key = self._key(plan)
+        # What a test said before comes first, so that a search that is resumed hears what it heard the first time.
+        said = self._cache.get(f"{key} {stop.identity}") if stop else None
+        return said or self._cache.get(key)
+
+    def fresh(self, plan: PrecisionPlan, stop: EarlyStop | None = None) -> CachedScore:
+        """`plan` run on every sample, or until `stop` decides, whatever is known of it; nothing is remembered."""
+        return self._measured(plan, self._scorer.begun(), stop)
+
+    def remember(self, plan: PrecisionPlan, measured: CachedScore, stop: EarlyStop | None = None) -> None:
+        """Remember what `fresh` returned, here or in another process; raises RunFolderError."""
+        key, early = self._key(plan), measured.keeps_target is not None
+        self._cache.put(f"{key} {stop.identity}" if stop and early else key, measured)
 
     def seconds(self, plan: PrecisionPlan, stop: EarlyStop | None = None) -> float:
         """How long everything took that was ever run for `plan`, or for its judgement by `stop`."""
@@ -219,16 +233,20 @@ class PlanEvaluator:
         return self._cache.seconds(key, *([f"{key} {stop.identity}"] if stop else []))
 
     def _decided(self, plan: PrecisionPlan, stop: EarlyStop) -> CachedScore:
-        started, key, scoring = time.perf_counter(), self._key(plan), self._scorer.begun()
-        judged = self._scorer.decided(scoring, self._reference(plan), stop.test)
-        if judged is None:
-            whole = CachedScore(scoring.result(), time.perf_counter() - started)
-            self._cache.put(key, whole)
-            return whole
-        self._begun[key] = scoring
-        early = CachedScore(judged.score, time.perf_counter() - started, judged.feasible)
-        self._cache.put(f"{key} {stop.identity}", early)
-        return early
+        scoring = self._scorer.begun()
+        measured = self._measured(plan, scoring, stop)
+        self.remember(plan, measured, stop)
+        if measured.keeps_target is not None:
+            self._begun[self._key(plan)] = scoring
+        return measured
+
+    def _measured(self, plan: PrecisionPlan, scoring: Scoring, stop: EarlyStop | None) -> CachedScore:
+        started, graph = time.perf_counter(), self._reference(plan)
+        if stop is None:
+            self._scorer.finished(scoring, graph)
+        elif judged := self._scorer.decided(scoring, graph, stop.test):
+            return CachedScore(judged.score, time.perf_counter() - started, judged.feasible)
+        return CachedScore(scoring.result(), time.perf_counter() - started)
 
     def _key(self, plan: PrecisionPlan) -> str:
         return " ".join([plan.digest, *self._marks(plan)])

@@ -1,8 +1,8 @@
 """What each stage depends on: its key changes whenever something changes that can change its result.
 
-A setting belongs into a key exactly if it can alter the files of that stage. `threads` is in none. `batch` is
-in those that latency or task scores depend on; ranges and rankings are the same for every batch up to float
-rounding. Keys build on each other, so a stage also depends on whatever the stages before it depend on.
+A setting belongs into a key exactly if it can alter the files of that stage: `threads`, `workers` and `ray` are in
+none. `batch` is in those that latency or task scores depend on; ranges and rankings are the same for every batch up to
+float rounding. Keys build on each other, so a stage also depends on whatever the stages before it depend on.
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ from trt_mpq.emit import Refinements
 from trt_mpq.emit.deliver import FLAVOUR_FILES, Delivery, deliver
 from trt_mpq.engine.values import Deployment
 from trt_mpq.evaluate import PlanEvaluator, Scorer
+from trt_mpq.foresight import Asked
 from trt_mpq.groups import groups_from_model
 from trt_mpq.handover import NETWORK, SAMPLES, SEARCHED, CalibratedNetwork, Searched, write_network
 from trt_mpq.inputs import Choices, Data, environment
@@ -36,15 +37,18 @@ from trt_mpq.refine.recovery import plan_record
 from trt_mpq.refining import Refining
 from trt_mpq.report.data import RefinementRecord, Report, report_to_json
 from trt_mpq.report.html import render_html
+from trt_mpq.score_cache import CachedScore
 from trt_mpq.scores import RunScores
 from trt_mpq.search import Problem
-from trt_mpq.search.ladders import merged, problem_of
+from trt_mpq.search.ladders import problem_of
+from trt_mpq.sensitivity import SensitivityInputs
 from trt_mpq.sensitivity.agreement import Sensitivities
 from trt_mpq.settings import Settings
 from trt_mpq.stages import Stages
 from trt_mpq.storage import RunFolder, key_of, write_text
 from trt_mpq.subject import State, Subject
 from trt_mpq.summary import Findings, summarize
+from trt_mpq.team import Team
 from trt_mpq.types import Comparison, Grouping, Model, Precision, PrecisionPlan, Ranges, Ranking, Score, SearchResult
 from trt_mpq.verification import delivered_scores, require_equal
 
@@ -59,22 +63,23 @@ class Run:
         settings: What the user asked for.
         folder: The run folder; created if absent.
         observer: Told what happens.
-        command: The command line, for the record.
+        command: The command line, for the record; None in a worker, which only reads what was done.
 
     Raises:
         TrtMpqError: The model or the folder cannot be used.
     """
 
-    def __init__(self, settings: Settings, folder: Path, observer: Observer, command: str) -> None:
+    def __init__(self, settings: Settings, folder: Path, observer: Observer, command: str | None) -> None:
         self.settings, self.observer = settings, observer
         self._choices = Choices(settings)
         source = model_digest(settings.model)
-        self._command = command
-        self.folder = RunFolder(folder, source)
+        self._command = command or ""
+        self.folder = RunFolder(folder, source, writable=command is not None)
         self.folder.describe(
-            source=str(settings.model.resolve()), settings=settings.anchored().model_dump(mode="json"), command=command,
-            seed=settings.seed, environment=environment(),
+            source=str(settings.model.resolve()), settings=settings.anchored().model_dump(mode="json"),
+            command=self._command, seed=settings.seed, environment=environment(),
         )  # fmt: skip
+        self._team = Team(settings, folder)
         self._stages = Stages(self.folder, observer)
         self._subject = Subject(settings, source, self._stages, self._choices.runtime)
 
@@ -123,6 +128,17 @@ class Run:
         write_text(self.folder.path / "report.json", report_to_json(report))
         write_text(self.folder.path / "report.html", render_html(report))
         return report
+
+    # What workers open.
+
+    @property
+    def sensitivity_inputs(self) -> SensitivityInputs:
+        """What sensitivity metrics are given."""
+        return self._rankings.inputs
+
+    def measured(self, asked: Asked) -> CachedScore:
+        """What a search asks of a plan, measured now whatever is known."""
+        return self._evaluate.fresh(asked.plan, self._scores.stop if asked.judged else None)
 
     # The model and its data.
 
@@ -253,7 +269,10 @@ class Run:
 
     @cached_property
     def _rankings(self) -> Rankings:
-        return Rankings(self.settings, self._choices, self._data, self._keys, self._stages, lambda: self._network)
+        return Rankings(
+            self.settings, self._choices, self._data, self._keys, self._stages, lambda: self._network,
+            self._team.elsewhere,
+        )  # fmt: skip
 
     @cached_property
     def _problems(self) -> tuple[Problem, ...]:
@@ -271,7 +290,8 @@ class Run:
         problems = self._problems
         return self._stages.value(
             "search", self._search_key, "search.json", SearchResult,
-            lambda _: merged(self._choices.algorithm, problems), title=f"Searching ({self.settings.search})",
+            lambda _: self._team.search(self._choices.algorithm, problems, self._evaluate, self._scores.stop),
+            title=f"Searching ({self.settings.search})",
         )  # fmt: skip
 
     @cached_property

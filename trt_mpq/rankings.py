@@ -10,6 +10,7 @@ from trt_mpq.keys import Keys
 from trt_mpq.network import Network
 from trt_mpq.sensitivity import SensitivityInputs, SensitivityMetric
 from trt_mpq.sensitivity.agreement import Agreement, agreement_of
+from trt_mpq.sensitivity.base import Elsewhere
 from trt_mpq.settings import Settings
 from trt_mpq.stages import Stages
 from trt_mpq.storage import key_of
@@ -26,6 +27,7 @@ class Rankings:
         keys: What the rankings depend on.
         stages: Keep them.
         network: Gives the calibrated network.
+        elsewhere: Has parts of a metric done by workers, see `SensitivityInputs`.
     """
 
     def __init__(
@@ -36,9 +38,10 @@ class Rankings:
         keys: Keys,
         stages: Stages,
         network: Callable[[], Network],
+        elsewhere: Elsewhere | None = None,
     ) -> None:
         self._settings, self._choices, self._data = settings, choices, data
-        self._keys, self._stages, self._network = keys, stages, network
+        self._keys, self._stages, self._network, self._elsewhere = keys, stages, network, elsewhere
 
     @cached_property
     def first(self) -> Ranking:
@@ -65,14 +68,16 @@ class Rankings:
     def _ranked(self, metric: SensitivityMetric, stage: str) -> Ranking:
         return self._stages.value(
             stage, self._keys.ranking(metric.name), f"{stage}.json", Ranking,
-            lambda progress: metric.rank(self._inputs, progress), title=f"Sensitivity ({metric.name})",
+            lambda progress: metric.rank(self.inputs, progress), title=f"Sensitivity ({metric.name})",
         )  # fmt: skip
 
     @cached_property
-    def _inputs(self) -> SensitivityInputs:
+    def inputs(self) -> SensitivityInputs:
+        """What the metrics are given."""
         network, settings, data = self._network(), self._settings, self._data
         return SensitivityInputs(
             graph=network.graph, grouping=network.grouping, ranges=network.ranges, candidates=settings.formats,
             samples=data.calibration, sample_limit=settings.sensitivity_samples, loss=data.loss,
             runtime=self._choices.runtime, batch=data.batch, seed=settings.seed,
+            elsewhere=self._elsewhere,
         )  # fmt: skip

@@ -95,14 +95,15 @@ class RunScores:
 
     def judge(self, evaluator: PlanEvaluator) -> Judge | None:
         """Judges plans on as few samples as the confidence allows; None where that is all of them."""
-        return None if self._stop is None else partial(evaluator.judge, stop=self._stop)
+        return None if self.stop is None else partial(evaluator.judge, stop=self.stop)
 
     def seconds(self, evaluator: PlanEvaluator, plan: PrecisionPlan) -> float:
         """How long `plan` was evaluated, judgement and score together."""
-        return evaluator.seconds(plan, self._stop)
+        return evaluator.seconds(plan, self.stop)
 
     @cached_property
-    def _stop(self) -> EarlyStop | None:
+    def stop(self) -> EarlyStop | None:
+        """When the evaluation of a plan that is judged may end; None if it runs every sample."""
         required, schedule, confidence = self.required, self.scorer.schedule, self._settings.confidence
         test = paired_test(self.scorer.metric, schedule, self._baseline, required, confidence)
         identity = key_of(self._keys.fp32_score, required, confidence, self._settings.seed, schedule.ends)

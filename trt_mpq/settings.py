@@ -106,6 +106,10 @@ class Settings(BaseModel):
     """How engines are built and timed."""
     threads: Annotated[int, Field(ge=0)] = 0
     """Threads of the reference runtime; 0 takes every core."""
+    workers: Count = 1
+    """Processes that work side by side on sensitivities and plans; 1 is this one alone."""
+    ray: str | None = None
+    """Address of a Ray cluster whose CPUs do that work, or "auto"; `workers` then says how many, 1 for all."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Seed of every random draw."""
 

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from trt_mpq.errors import RunFolderError
+from trt_mpq.locking import hold
 
 T = TypeVar("T")
 _CHUNK = 1 << 20
@@ -110,16 +111,19 @@ class RunFolder:
     Args:
         path: The folder; created if absent.
         source_sha256: Digest of the model file this run is about.
+        writable: Whether stages may be done; a worker only reads those that are.
 
     Raises:
-        RunFolderError: It cannot be created or written, its manifest is damaged, or it is another model's.
+        RunFolderError: It cannot be created or written, its manifest is damaged, it is another model's, or another
+            process works on it.
     """
 
     MANIFEST = "manifest.json"
 
-    def __init__(self, path: Path, source_sha256: str) -> None:
-        self.path = path
-        self._make(path)
+    def __init__(self, path: Path, source_sha256: str, *, writable: bool = True) -> None:
+        self.path, self._writable = path, writable
+        if writable:
+            self._make(path)
         found = read_manifest(path)
         if found is None and any(path.glob("*.onnx")):
             raise RunFolderError(
@@ -127,13 +131,17 @@ class RunFolder:
             )
         if found is not None and found.source_sha256 != source_sha256:
             raise RunFolderError(f"{path} belongs to another model ({found.source}): choose another folder with -o")
+        if writable:
+            self._lock = hold(path)
+            found = read_manifest(path)  # whoever had the folder may have written until then
         self._manifest = found or Manifest(source_sha256)
 
     def describe(
         self, *, source: str, settings: Mapping[str, Any], command: str, seed: int, environment: Mapping[str, str]
     ) -> None:
-        """Record in the manifest how the run is worked on now."""
-        self._update(source=source, settings=settings, command=command, seed=seed, environment=environment)
+        """Record in the manifest how the run is worked on now, if the folder is writable."""
+        if self._writable:
+            self._update(source=source, settings=settings, command=command, seed=seed, environment=environment)
 
     def stage(self, name: str, key: str, files: tuple[str, ...], compute: Callable[[], None]) -> bool:
         """Make sure the `files` of stage `name` are there for inputs hashed to `key`.
@@ -149,6 +157,11 @@ class RunFolder:
         """
         if self._finished(name, key, files):
             return False
+        if not self._writable:
+            raise RunFolderError(
+                f"a worker does not find stage {name!r} in {self.path}: every worker must see the same files as the "
+                "process that leads the run, at the same paths"
+            )
         started = time.monotonic()
         compute()
         written = {file: sha256_of(self.path / file) for file in files if (self.path / file).exists()}

@@ -54,6 +54,7 @@ WORDED = {
     "keep": "none",
     "exclude": "none",
     "engine": "where a GPU and TensorRT are",
+    "ray": "none",
 }
 """Defaults that a person says in other words than Python."""
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 # Pydantic is not listed: Typer itself uses it from 0.29 on.
 HEAVY = {"numpy", "onnx", "onnx_ir", "onnxruntime", "polygraphy", "torch", "jinja2", "sklearn", "PIL", "transformers"}
-OPTIONAL = {"torch", "tensorrt", "pycuda", "sklearn", "PIL", "transformers"}
+OPTIONAL = {"torch", "tensorrt", "pycuda", "sklearn", "PIL", "transformers", "ray"}
 COMMANDS = (
     "build", "demo", "doctor", "inspect", "calibrate", "sensitivity", "search", "emit", "compare", "report",
     "engine", "measure", "run", "triton", "lint", "export",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 from collections.abc import Callable
 from dataclasses import replace as changed
 
@@ -172,3 +173,15 @@ def test_metrics_are_found_by_name(name: str) -> None:
 def test_an_unknown_metric_lists_the_known_ones() -> None:
     with pytest.raises(SettingsError, match="'hesian': choose one of quantization-error, noise, hessian, fisher, "):
         metric_from_name("hesian")
+
+
+@pytest.mark.parametrize("metric", MEASURED, ids=label)
+def test_parts_may_be_done_elsewhere(metric: SensitivityMetric, inputs: SensitivityInputs) -> None:
+    """By somebody who gets all in pickled form, and made the inputs anew."""
+    metric = usable(metric)
+
+    def elsewhere(opening):
+        work = pickle.loads(pickle.dumps(opening))(inputs)
+        return lambda parts: (pickle.loads(pickle.dumps(work(pickle.loads(pickle.dumps(part))))) for part in parts)
+
+    assert metric.rank(changed(inputs, elsewhere=elsewhere)) == metric.rank(inputs)

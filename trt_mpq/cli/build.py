@@ -64,6 +64,8 @@ def build(
     input_sets: options.InputSets = None,
     margin: options.Margin = None,
     threads: options.Threads = None,
+    workers: options.Workers = None,
+    ray: options.Ray = None,
     seed: options.Seed = None,
     output: options.Output = Path("run"),
     quiet: options.Quiet = False,

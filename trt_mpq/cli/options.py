@@ -260,6 +260,14 @@ Threads = Annotated[
     int | None,
     _setting("Running", "--threads", "Threads of the reference runtime, 0 for every core (default: 0)."),
 ]
+Workers = Annotated[
+    int | None,
+    _setting("Running", "--workers", "Processes side by side, for sensitivities and plans (default: 1)."),
+]
+Ray = Annotated[
+    str | None,
+    _setting("Running", "--ray", "A Ray cluster to work on: its address, or auto for this machine's (default: none)."),
+]
 Seed = Annotated[int | None, _setting("Running", "--seed", "Seed of every random draw (default: 0).")]
 
 Output = Annotated[

@@ -28,6 +28,8 @@ def search(
     refine_plan: options.RefinePlan = None,
     sensitivity: options.Sensitivity = None,
     threads: options.Threads = None,
+    workers: options.Workers = None,
+    ray: options.Ray = None,
     seed: options.Seed = None,
     quiet: options.Quiet = False,
     json: options.Json = False,

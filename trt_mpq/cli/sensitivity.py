@@ -16,6 +16,8 @@ def sensitivity(
     noise_amplitude: options.NoiseAmplitude = None,
     batch: options.Batch = None,
     threads: options.Threads = None,
+    workers: options.Workers = None,
+    ray: options.Ray = None,
     seed: options.Seed = None,
     quiet: options.Quiet = False,
     json: options.Json = False,

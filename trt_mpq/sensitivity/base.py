@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from trt_mpq.chunks import Chunk, chunks_by_length
 from trt_mpq.dataset import Samples
@@ -16,6 +17,16 @@ if TYPE_CHECKING:
 
     from trt_mpq.losses import Loss
     from trt_mpq.runtime.base import Runtime
+
+
+P = TypeVar("P")
+R = TypeVar("R")
+
+Many = Callable[[Sequence[P]], Iterator[R]]
+"""From many parts to the result of each, in order."""
+
+Elsewhere = Callable[[Callable[["SensitivityInputs"], Any]], Many[Any, Any]]
+"""How workers do what `SensitivityInputs.spread` is asked for."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +45,7 @@ class SensitivityInputs:
         batch: Samples per run, at most. It changes speed and memory, not results. A network with a fixed batch
             dimension overrules it.
         seed: Source of all randomness.
+        elsewhere: Has parts of a metric done by workers, see `spread`; None where this process does them.
     """
 
     graph: ir.Model
@@ -46,6 +58,16 @@ class SensitivityInputs:
     runtime: Runtime
     batch: int
     seed: int
+    elsewhere: Elsewhere | None = None
+
+    def spread(self, opening: Callable[[SensitivityInputs], Callable[[P], R]]) -> Many[P, R]:
+        """What ``opening(inputs)`` makes of many parts, in this process or in workers.
+
+        In a worker, `opening` gets inputs equal to those that the run made: what a metric changes in them, it changes
+        inside. It is picklable, and parts and results are small. So every metric whose cost grows with the groups
+        profits from workers, and none knows of them.
+        """
+        return self.elsewhere(opening) if self.elsewhere else partial(map, opening(self))
 
     @property
     def groups(self) -> tuple[LayerGroup, ...]:
@@ -74,6 +96,14 @@ class SensitivityInputs:
         }
         order = tuple(group.id for group in self.grouping.groups)
         return Ranking(metric, self.seed, order, scores, forward_passes)
+
+
+def watched(results: Iterator[R], total: int, progress: Progress | None, before: int = 0) -> Iterator[R]:
+    """`results`, telling `progress` of each of them; `before` of the `total` were done earlier."""
+    for done, result in enumerate(results, start=before + 1):
+        yield result
+        if progress:
+            progress(done, total)
 
 
 class SensitivityMetric(Protocol):

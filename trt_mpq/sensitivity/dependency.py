@@ -14,12 +14,12 @@ from typing import ClassVar
 
 from trt_mpq.errors import SettingsError
 from trt_mpq.observer import Progress
-from trt_mpq.sensitivity.base import SensitivityInputs
-from trt_mpq.sensitivity.lowering import Lowering
+from trt_mpq.sensitivity.base import SensitivityInputs, watched
+from trt_mpq.sensitivity.lowering import loss_growths, lowering_passes
 from trt_mpq.types import LayerGroup, Precision, Ranking
 
-Cost = Callable[[Sequence[LayerGroup]], float]
-"""Loss growth with these groups lowered."""
+Costs = Callable[[Sequence[tuple[str, ...]]], list[float]]
+"""Loss growth with each of these sets of groups lowered."""
 
 
 @dataclass(frozen=True)
@@ -46,31 +46,34 @@ class InterLayerDependency:
 
     def rank(self, inputs: SensitivityInputs, progress: Progress | None = None) -> Ranking:
         """Choose the order of each precision."""
-        lowering = Lowering(inputs)
+        growths = inputs.spread(loss_growths)
         allowed = {p: tuple(group for group in inputs.groups if group.allows(p)) for p in inputs.candidates}
         total = sum(scored for groups in allowed.values() for scored, _ in self._portions(len(groups)))
 
-        def cost_in(precision: Precision) -> Cost:
-            def cost(groups: Sequence[LayerGroup]) -> float:
-                growth = lowering.loss_growth(groups, precision)
-                if progress:
-                    progress(lowering.measured, total)
-                return growth
+        measured = 0
 
-            return cost
+        def costs_in(precision: Precision) -> Costs:
+            def costs(sets: Sequence[tuple[str, ...]]) -> list[float]:
+                nonlocal measured
+                found = list(watched(growths([(ids, precision) for ids in sets]), total, progress, measured))
+                measured += len(found)
+                return found
 
-        scores = {p: _increasing(self._choices(groups, cost_in(p))) for p, groups in allowed.items()}
-        return inputs.ranking(self.name, lambda group, p: scores[p][group.id], lowering.forward_passes)
+            return costs
 
-    def _choices(self, groups: tuple[LayerGroup, ...], cost: Cost) -> Iterator[tuple[LayerGroup, float]]:
+        scores = {p: _increasing(self._choices(groups, costs_in(p))) for p, groups in allowed.items()}
+        return inputs.ranking(self.name, lambda group, p: scores[p][group.id], lowering_passes(inputs, measured))
+
+    def _choices(self, groups: tuple[LayerGroup, ...], costs_of: Costs) -> Iterator[tuple[LayerGroup, float]]:
         """Groups in the order in which they are chosen, with their cost in the round that chose them."""
-        chosen: tuple[LayerGroup, ...] = ()
-        costs: dict[str, float] = {}
+        chosen: tuple[str, ...] = ()
         for _, share in self._portions(len(groups)):
-            costs = {group.id: cost((*chosen, group)) for group in groups}
+            ids = [group.id for group in groups]
+            costs = dict(zip(ids, costs_of([(*chosen, group) for group in ids]), strict=True))
             ranked = sorted(groups, key=lambda group: (costs[group.id], group.index))
             yield from ((group, costs[group.id]) for group in ranked[:share])
-            chosen, groups = (*chosen, *ranked[:share]), tuple(ranked[share:])
+            chosen = (*chosen, *(group.id for group in ranked[:share]))
+            groups = tuple(ranked[share:])
 
     def _portions(self, remaining: int) -> Iterator[tuple[int, int]]:
         """How many groups each round scores, and how many of them it chooses."""

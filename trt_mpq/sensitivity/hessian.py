@@ -9,8 +9,9 @@ norm of what quantization changes in the weight.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar, Protocol
 
 import numpy as np
@@ -21,7 +22,7 @@ from trt_mpq.observer import Progress
 from trt_mpq.runtime.base import Arrays
 from trt_mpq.runtime.torch_autograd import TorchLoss
 from trt_mpq.runtime.torch_operators import UnsupportedByTorch
-from trt_mpq.sensitivity.base import SensitivityInputs
+from trt_mpq.sensitivity.base import SensitivityInputs, watched
 from trt_mpq.sensitivity.perturbation import Case, SampleLoss, open_weights, weight_feed, weight_of
 from trt_mpq.types import LayerGroup, Precision, Ranking
 
@@ -162,16 +163,15 @@ class ForwardTrace:
 
     def traces(self, inputs: SensitivityInputs, trials: int, progress: Progress | None = None) -> Traces:
         """Two passes over the samples per group and trial."""
-        loss = SampleLoss(inputs, self.block)
         groups = _weighted_groups(inputs)
-        traces: dict[str, float] = {}
-        for done, group in enumerate(groups, start=1):
-            traces[group.id] = self._trace(inputs, group, trials, loss)
-            if progress:
-                progress(done, len(groups))
-        return Traces(traces, loss.samples * (1.0 + 2.0 * trials * len(groups)))
+        traces = watched(inputs.spread(partial(self._one_by_one, trials))(groups), len(groups), progress)
+        by_group = {group.id: trace for group, trace in zip(groups, traces, strict=True)}
+        return Traces(by_group, inputs.sample_count * (1.0 + 2.0 * trials * len(groups)))
 
-    def _trace(self, inputs: SensitivityInputs, group: LayerGroup, trials: int, loss: SampleLoss) -> float:
+    def _one_by_one(self, trials: int, inputs: SensitivityInputs) -> Callable[[LayerGroup], float]:
+        return partial(self._trace, inputs, trials, SampleLoss(inputs, self.block))
+
+    def _trace(self, inputs: SensitivityInputs, trials: int, loss: SampleLoss, group: LayerGroup) -> float:
         session = inputs.runtime.load(open_weights(inputs.graph, [group]))
         weights: Arrays = {weight_feed(weight): weight_of(inputs.graph, weight) for weight in group.weights}
         power = sum(float(np.sum(weight**2, dtype=np.float64)) for weight in weights.values())

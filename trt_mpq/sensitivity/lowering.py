@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from trt_mpq.emit import Emitter
 from trt_mpq.observer import Progress
-from trt_mpq.sensitivity.base import SensitivityInputs
+from trt_mpq.sensitivity.base import SensitivityInputs, watched
 from trt_mpq.sensitivity.perturbation import SampleLoss
-from trt_mpq.types import LayerGroup, Precision, PrecisionPlan, Ranking
+from trt_mpq.types import Precision, PrecisionPlan, Ranking
 
 if TYPE_CHECKING:
     import onnx_ir as ir
+
+Lowered = tuple[tuple[str, ...], Precision]
+"""Ids of groups, and what they are lowered to."""
 
 
 class Lowering:
@@ -25,9 +28,6 @@ class Lowering:
 
     Args:
         inputs: Network, samples and loss.
-
-    Attributes:
-        measured: How often a loss was measured, that of the baseline not counted.
     """
 
     def __init__(self, inputs: SensitivityInputs) -> None:
@@ -35,31 +35,37 @@ class Lowering:
         self._wide = PrecisionPlan.uniform(inputs.grouping.groups, Precision.FP32, Precision.FP32)
         self._runtime = inputs.runtime
         self._loss = SampleLoss(replace(inputs, graph=self.graph((), Precision.FP32)))
-        self.measured = 0
 
-    @property
-    def forward_passes(self) -> float:
-        """Samples run forward so far."""
-        return self._loss.samples * (1 + self.measured)
-
-    def graph(self, groups: Iterable[LayerGroup], precision: Precision) -> ir.Model:
+    def graph(self, groups: Iterable[str], precision: Precision) -> ir.Model:
         """The reference flavour of the network with `groups` in `precision`."""
-        return self._emitter.reference(self._wide.replace({group.id: precision for group in groups}))
+        return self._emitter.reference(self._wide.replace(dict.fromkeys(groups, precision)))
 
-    def loss_growth(self, groups: Iterable[LayerGroup], precision: Precision) -> float:
-        """Mean loss with `groups` in `precision`, minus that with none lowered; infinite if it is not a number."""
-        self.measured += 1
-        growth = self._loss.mean_growth(self._runtime.load(self.graph(groups, precision)))
+    def loss_growth(self, lowered: Lowered) -> float:
+        """Mean loss with `lowered` in place, minus that with nothing lowered; infinite if it is not a number."""
+        growth = self._loss.mean_growth(self._runtime.load(self.graph(*lowered)))
         return math.inf if math.isnan(growth) else growth
 
 
-def one_by_one(metric: str, inputs: SensitivityInputs, progress: Progress | None) -> Ranking:
+def loss_growths(inputs: SensitivityInputs) -> Callable[[Lowered], float]:
+    """`Lowering.loss_growth` for these inputs."""
+    return Lowering(inputs).loss_growth
+
+
+def lowering_passes(inputs: SensitivityInputs, measured: int) -> float:
+    """Samples run forward to measure so many loss growths, the baseline included."""
+    return inputs.sample_count * (1.0 + measured)
+
+
+def one_by_one(
+    metric: str,
+    inputs: SensitivityInputs,
+    progress: Progress | None,
+    growths: Callable[[SensitivityInputs], Callable[[Lowered], float]] = loss_growths,
+) -> Ranking:
     """A ranking of `metric` by the loss growth with each group alone in each candidate precision that it allows."""
-    lowering = Lowering(inputs)
-    growth: dict[tuple[str, Precision], float] = {}
-    for done, group in enumerate(inputs.groups, start=1):
-        for precision in filter(group.allows, inputs.candidates):
-            growth[group.id, precision] = lowering.loss_growth([group], precision)
-        if progress:
-            progress(done, len(inputs.groups))
-    return inputs.ranking(metric, lambda group, precision: growth[group.id, precision], lowering.forward_passes)
+    parts = [((group.id,), p) for group in inputs.groups for p in filter(group.allows, inputs.candidates)]
+    found = watched(inputs.spread(growths)(parts), len(parts), progress)
+    growth = dict(zip(parts, found, strict=True))
+    return inputs.ranking(
+        metric, lambda group, precision: growth[(group.id,), precision], lowering_passes(inputs, len(parts))
+    )

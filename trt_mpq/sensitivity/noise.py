@@ -7,8 +7,9 @@ paper leaves open is a parameter of `GaussianNoise`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -16,7 +17,7 @@ import numpy as np
 from trt_mpq.errors import SettingsError
 from trt_mpq.numerics import FloatArray
 from trt_mpq.observer import Progress
-from trt_mpq.sensitivity.base import SensitivityInputs
+from trt_mpq.sensitivity.base import SensitivityInputs, watched
 from trt_mpq.sensitivity.perturbation import (
     NOISE_SCALE,
     Case,
@@ -76,21 +77,23 @@ class GaussianNoise:
 
     def rank(self, inputs: SensitivityInputs, progress: Progress | None = None) -> Ranking:
         """Run the samples once per group, allowed precision and trial, and once undisturbed."""
-        loss = SampleLoss(inputs, self.block)
-        groups = inputs.groups
-        growth: dict[tuple[str, Precision], float] = {}
-        for done, group in enumerate(groups, start=1):
-            for precision, total in self._growth(inputs, group, loss).items():
-                growth[group.id, precision] = total / self.trials / loss.samples
-            if progress:
-                progress(done, len(groups))
+        groups, samples = inputs.groups, inputs.sample_count
+        growths = watched(inputs.spread(self._growths)(groups), len(groups), progress)
+        growth = {
+            (group.id, precision): total / self.trials / samples
+            for group, totals in zip(groups, growths, strict=True)
+            for precision, total in totals.items()
+        }
         return inputs.ranking(
             self.name,
             lambda group, precision: growth[group.id, precision],
-            loss.samples * (1 + self.trials * len(growth)),
+            samples * (1 + self.trials * len(growth)),
         )
 
-    def _growth(self, inputs: SensitivityInputs, group: LayerGroup, loss: SampleLoss) -> dict[Precision, float]:
+    def _growths(self, inputs: SensitivityInputs) -> Callable[[LayerGroup], dict[Precision, float]]:
+        return partial(self._growth, inputs, SampleLoss(inputs, self.block))
+
+    def _growth(self, inputs: SensitivityInputs, loss: SampleLoss, group: LayerGroup) -> dict[Precision, float]:
         """Loss growth per allowed precision, summed over samples and trials."""
         growth = {precision: 0.0 for precision in inputs.candidates if group.allows(precision)}
         session = inputs.runtime.load(add_noise(inputs.graph, group))

@@ -6,13 +6,14 @@ by it, and AIMET's automatic mixed precision does. It needs no labels.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from trt_mpq.losses import NormalizedMeanSquare
 from trt_mpq.observer import Progress
 from trt_mpq.sensitivity.base import SensitivityInputs
-from trt_mpq.sensitivity.lowering import one_by_one
+from trt_mpq.sensitivity.lowering import Lowered, loss_growths, one_by_one
 from trt_mpq.types import Ranking
 
 
@@ -28,4 +29,8 @@ class OutputSqnr:
 
     def rank(self, inputs: SensitivityInputs, progress: Progress | None = None) -> Ranking:
         """Run the samples once per group and allowed precision, and once with none lowered."""
-        return one_by_one(self.name, replace(inputs, loss=NormalizedMeanSquare()), progress)
+        return one_by_one(self.name, inputs, progress, _noise_to_signal)
+
+
+def _noise_to_signal(inputs: SensitivityInputs) -> Callable[[Lowered], float]:
+    return loss_growths(replace(inputs, loss=NormalizedMeanSquare()))

@@ -1,0 +1,128 @@
+"""The crew on workers made up here: order, deaths, errors, and who is hired."""
+
+from __future__ import annotations
+
+import pickle
+import random
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trt_mpq.errors import RuntimeFailure
+from trt_mpq.workers.base import Outcome, WorkerDied
+from trt_mpq.workers.crew import TRIES, Crew
+
+
+def squares():
+    return lambda part: part**2
+
+
+class Scripted:
+    """Hires workers that answer at random times and die as often as `deaths` says of a part.
+
+    Args:
+        count: How many may work side by side.
+        deaths: How often each part kills its worker.
+        seed: Decides who is ready when.
+    """
+
+    def __init__(self, count: int, deaths: dict[int, int], seed: int = 0) -> None:
+        self.count, self.deaths, self.random = count, dict(deaths), random.Random(seed)
+        self.hired: list[Puppet] = []
+
+    def hire(self) -> Puppet:
+        self.hired.append(Puppet(self.deaths))
+        assert sum(not puppet.dismissed for puppet in self.hired) <= self.count
+        return self.hired[-1]
+
+    def ready(self, workers: Sequence[Puppet]) -> Sequence[Puppet]:
+        assert workers, "nobody to wait for"
+        return self.random.sample(workers, self.random.randint(1, len(workers)))
+
+
+class Puppet:
+    def __init__(self, deaths: dict[int, int]) -> None:
+        self._deaths, self.dismissed, self.dead = deaths, False, False
+
+    def begin(self, opening: bytes, part: bytes) -> None:
+        assert not self.dismissed
+        if self.dead:
+            raise WorkerDied("was dead already")
+        self._task = pickle.loads(opening), pickle.loads(part)
+
+    def outcome(self) -> Outcome:
+        opening, part = self._task
+        if self._deaths.get(part, 0):
+            self._deaths[part] -= 1
+            raise WorkerDied("was ended by the test")
+        return Outcome(error=ValueError("a seven")) if part == 7 else Outcome(opening()(part))
+
+    def dismiss(self) -> None:
+        self.dismissed = True
+
+
+@given(
+    parts=st.lists(st.integers(10, 99), max_size=20),
+    count=st.integers(1, 5),
+    deaths=st.dictionaries(st.integers(10, 99), st.integers(1, TRIES - 1), max_size=3),
+    seed=st.integers(0, 99),
+)
+def test_results_come_in_the_order_of_the_parts_whoever_dies(parts, count, deaths, seed):
+    force = Scripted(count, deaths, seed)
+    crew = Crew(force)
+    unique = list(dict.fromkeys(parts))
+    assert list(crew.map(squares, unique)) == [part**2 for part in unique]
+    assert len(force.hired) <= min(count, len(unique)) + sum(deaths.values())
+    crew.close()
+    assert all(puppet.dismissed for puppet in force.hired)
+
+
+def test_workers_stay_for_more():
+    force = Scripted(2, {})
+    crew = Crew(force)
+    for _ in range(3):
+        assert list(crew.map(squares, [2, 3, 4])) == [4, 9, 16]
+    assert len(force.hired) == 2
+
+
+def test_one_that_died_while_idle_is_replaced():
+    force = Scripted(1, {})
+    crew = Crew(force)
+    assert list(crew.map(squares, [2])) == [4]
+    force.hired[0].dead = True
+    assert list(crew.map(squares, [3])) == [9]
+    assert [puppet.dismissed for puppet in force.hired] == [True, False]
+
+
+def test_a_part_that_kills_everybody_ends_the_run_with_a_sentence():
+    force = Scripted(2, {5: 99})
+    with pytest.raises(RuntimeFailure, match=f"{TRIES} workers died .* was ended by the test"):
+        list(Crew(force).map(squares, [1, 2, 3, 5, 8]))
+    assert all(puppet.dismissed for puppet in force.hired)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_an_error_is_raised_and_work_in_progress_stopped(count):
+    force = Scripted(count, {})
+    with pytest.raises(ValueError, match="a seven"):
+        list(Crew(force).map(squares, [7, 1, 2, 3]))
+    busy = force.hired[1:]  # the first had answered
+    assert all(puppet.dismissed for puppet in busy)
+
+
+def test_nobody_goes_on_for_an_iteration_that_is_given_up():
+    force = Scripted(3, {})
+    results = Crew(force).map(squares, list(range(10, 30)))
+    next(results)
+    results.close()
+    assert all(puppet.dismissed for puppet in force.hired)
+
+
+def test_workers_end_with_the_crew():
+    force = Scripted(2, {})
+    crew = Crew(force)
+    list(crew.map(squares, [2, 3]))
+    del crew
+    assert all(puppet.dismissed for puppet in force.hired)

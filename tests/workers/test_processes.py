@@ -1,0 +1,107 @@
+"""Real worker processes: what they return, how they die, and that none is left."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+from pathlib import Path
+
+import pytest
+
+from tests.workers.work import Diary, alive, soon
+from trt_mpq.errors import MissingDependencyError, RuntimeFailure
+from trt_mpq.workers import crew_for
+from trt_mpq.workers.crew import TRIES, Crew
+from trt_mpq.workers.processes import Processes
+
+
+@pytest.fixture
+def diary(tmp_path: Path) -> Diary:
+    return Diary(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def crew() -> Crew:
+    crew = Crew(Processes(2))
+    yield crew
+    crew.close()
+
+
+def test_one_worker_is_this_process() -> None:
+    assert crew_for(1, None) is None
+
+
+def test_parts_are_done_elsewhere_and_opened_once(crew: Crew, diary: Diary) -> None:
+    assert list(crew.map(diary, [3, 1, 2, 5, 4, 6])) == [9, 1, 4, 25, 16, 36]
+    assert os.getpid() not in diary.processes()
+    assert len(diary.processes()) == 2
+    assert diary.noted().count("opened") == 2
+
+
+def test_a_killed_worker_loses_nothing(crew: Crew, diary: Diary) -> None:
+    parts = [1, ("die", 1), 2, 3, ("die", 2)]
+    assert list(crew.map(diary, parts)) == [1, "survived", 4, 9, "survived"]
+    assert [diary.noted().count(f"('die', {times})") for times in (1, 2)] == [2, 3]
+    assert [diary.noted().count(part) for part in "123"] == [1, 1, 1], "what was done is not done again"
+
+
+def test_a_worker_killed_from_outside_is_replaced(crew: Crew, diary: Diary) -> None:
+    def kill() -> None:
+        soon(lambda: "('sleep', 1)" in diary.noted())
+        victim = next(int(p.stem) for p in diary.folder.glob("*.txt") if "sleep" in p.read_text(encoding="utf-8"))
+        os.kill(victim, signal.SIGKILL)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    assert list(crew.map(diary, [("sleep", 1), 2, 3])) == ["awake", 4, 9]
+    killer.join()
+    assert diary.noted().count("('sleep', 1)") == 2
+
+
+def test_what_kills_every_worker_is_an_error(crew: Crew, diary: Diary) -> None:
+    with pytest.raises(RuntimeFailure, match="the last one was ended by SIGKILL"):
+        list(crew.map(diary, [("die", TRIES)]))
+
+
+def test_errors_arrive_as_what_they_are(crew: Crew, diary: Diary) -> None:
+    with pytest.raises(
+        MissingDependencyError, match="ether is not installed and a test needs it: run `pip install it`"
+    ):
+        list(crew.map(diary, [("refuse", "ether")]))
+
+
+def test_a_defect_brings_its_traceback(crew: Crew, diary: Diary) -> None:
+    with pytest.raises(RuntimeError, match=r"(?s)a worker failed:.*_work.*ZeroDivisionError: by nothing"):
+        list(crew.map(diary, [("fail", "by nothing")]))
+
+
+def test_giving_up_ends_the_work_at_once(diary: Diary) -> None:
+    crew = Crew(Processes(2))
+    results = crew.map(diary, [1, ("sleep", 600), ("sleep", 600)])
+    assert next(results) == 1
+    assert soon(lambda: diary.noted().count("('sleep', 600)") == 2)
+    results.close()
+    assert not any(map(alive, diary.processes()))
+
+
+@pytest.mark.parametrize(("how", "code"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 1)], ids=str)
+def test_no_worker_outlives_the_process_that_hired_it(diary: Diary, how: signal.Signals, code: int) -> None:
+    script = f"""
+        from pathlib import Path
+        from tests.workers.work import Diary
+        from trt_mpq.workers import crew_for
+        try:
+            list(crew_for(2, None).map(Diary(Path({str(diary.folder)!r})), [("sleep", 600), ("sleep", 600)]))
+        except KeyboardInterrupt:
+            raise SystemExit(1)
+    """
+    leader = subprocess.Popen([sys.executable, "-c", textwrap.dedent(script)])
+    assert soon(lambda: diary.noted().count("('sleep', 600)") == 2)
+    assert all(map(alive, diary.processes()))
+    leader.send_signal(how)
+    assert leader.wait(60) == code
+    assert soon(lambda: not any(map(alive, diary.processes())), 10)

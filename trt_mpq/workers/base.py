@@ -1,0 +1,54 @@
+"""The port through which a stage has its parts done by others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+W = TypeVar("W", bound="Worker")
+
+Work = Callable[[Any], Any]
+"""From a part to its result, both small and picklable."""
+
+Opening = Callable[[], Work]
+"""Called in every worker before its first part; picklable, and small because it names files."""
+
+
+class WorkerDied(Exception):  # noqa: N818 - told apart by the crew, which hires another; no user sees it
+    """A worker ended without an answer; its message says how."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a part: `result`, or the `error` to raise where the part was given out."""
+
+    result: Any = None
+    error: Exception | None = None
+
+
+class Worker(Protocol):
+    """Does one part at a time."""
+
+    def begin(self, opening: bytes, part: bytes) -> None:
+        """Hand over a part and what opens it, both pickled; raises WorkerDied."""
+
+    def outcome(self) -> Outcome:
+        """What came of it, waited for; raises WorkerDied."""
+
+    def dismiss(self) -> None:
+        """End the worker at once, whatever it is doing."""
+
+
+class Workforce(Protocol[W]):
+    """Where workers are hired."""
+
+    @property
+    def count(self) -> int:
+        """How many work side by side."""
+
+    def hire(self) -> W:
+        """A new worker; returns before it is ready."""
+
+    def ready(self, workers: Sequence[W]) -> Sequence[W]:
+        """Those of the busy `workers` that have an outcome or died; waits until there is one."""

@@ -1,0 +1,36 @@
+"""A worker process: `python -m trt_mpq.workers.child HANDLE`, where HANDLE is its socket's file descriptor."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import threading
+from multiprocessing.connection import Connection
+from queue import SimpleQueue
+
+from trt_mpq.workers.station import Station
+
+
+def main(handle: int) -> None:
+    """Receive openings and parts until the socket ends; send what comes of each."""
+    connection = Connection(handle)
+    received: SimpleQueue[tuple[bytes, bytes]] = SimpleQueue()
+    threading.Thread(target=_receive, args=(connection, received), daemon=True).start()
+    station = Station()
+    with contextlib.suppress(ConnectionError):  # the other thread ends the process
+        while True:
+            connection.send(station.do(*received.get()))
+
+
+def _receive(connection: Connection, received: SimpleQueue[tuple[bytes, bytes]]) -> None:
+    """Pass on what arrives. The end of the socket is the end of the run: nobody waits for the part at work."""
+    while True:
+        try:
+            received.put(connection.recv())
+        except (EOFError, OSError):
+            os._exit(0)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

@@ -1,0 +1,29 @@
+"""Where parts are done: inside a worker process or a Ray actor."""
+
+from __future__ import annotations
+
+import pickle
+import traceback
+
+from trt_mpq.errors import TrtMpqError
+from trt_mpq.workers.base import Outcome, Work
+
+
+class Station:
+    """Does parts; what the last opening returned stays for the parts of the same one."""
+
+    def __init__(self) -> None:
+        self._opening = b""
+        self._work: Work | None = None
+
+    def do(self, opening: bytes, part: bytes) -> Outcome:
+        """Do a part, it and its opening pickled; whatever happens in Python is an outcome."""
+        try:
+            if self._work is None or opening != self._opening:
+                self._work = None  # first: it may hold much memory
+                self._work, self._opening = pickle.loads(opening)(), opening
+            return Outcome(self._work(pickle.loads(part)))
+        except (TrtMpqError, MemoryError) as error:
+            return Outcome(error=error)
+        except Exception:  # its class may not exist where it is read
+            return Outcome(error=RuntimeError(f"a worker failed:\n{traceback.format_exc()}"))
