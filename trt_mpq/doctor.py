@@ -35,6 +35,7 @@ class Dependency:
 DEPENDENCIES = (
     Dependency("numpy", ("numpy",), "everything", "pip install trt-mpq", required=True),
     Dependency("ml_dtypes", ("ml-dtypes",), "BF16, FP8 and INT4 numerics", "pip install trt-mpq", required=True),
+    Dependency("scipy", ("scipy",), "searching with ilp and pareto", "pip install trt-mpq", required=True),
     Dependency("onnx", ("onnx",), "reading and checking models", "pip install trt-mpq", required=True),
     Dependency("onnx_ir", ("onnx-ir",), "editing graphs", "pip install trt-mpq", required=True),
     Dependency("onnxscript", ("onnxscript",), "folding and version conversion", "pip install trt-mpq", required=True),
