@@ -16,9 +16,10 @@ lint: $(VENV)/.dev
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 
-bench: $(VENV)/.dev            ## speed: plan evaluation against FP32, start-up, the whole run on ResNet-20
+bench: $(VENV)/.dev            ## speed: plan evaluation against FP32, start-up, the whole run on ResNet-20, workers
 	$(VENV)/bin/python -m bench.evaluation_cost
 	$(VENV)/bin/python -m bench.end_to_end
+	$(VENV)/bin/python -m bench.workers
 
 paper-table: $(VENV)/.dev      ## the paper's table: metric x search x target x ladder
 	$(VENV)/bin/python -m bench.paper_table

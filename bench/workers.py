@@ -24,7 +24,7 @@ def opened(folder: Path, **more: object) -> Run:
     real = MODELS["resnet20"]
     fields = {
         "model": real.path, "calib": real.calib, "eval": real.eval, "eval_samples": real.eval_samples,
-        "calib_samples": 256, "precisions": "int8", "search": "greedy", "target_accuracy": 0.999, **more,
+        "calib_samples": 256, "precisions": "int8", "target_accuracy": 0.999, **more,
     }  # fmt: skip
     return Run(settings_from(fields, "bench"), folder, SilentObserver(), "bench.workers")
 
