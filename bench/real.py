@@ -47,6 +47,6 @@ MODELS = {
         RealModel("resnet20", "cifar10/resnet20.onnx", "cifar10-resnet:calib", "cifar10-resnet:test", 1000, 1000, 128),
         RealModel("resnet56", "cifar10/resnet56.onnx", "cifar10-resnet:calib", "cifar10-resnet:test", 500, 500, 64),
         RealModel("mobilenet", _MOBILENET, "imagenet-mobilenet:calib", "imagenet-mobilenet:test", 400, 100, 32),
-        RealModel("minilm", _MINILM, "minilm-sts:calib", "minilm-sts:dev", 500, 100, 32, "spearman", ("int8", "fp8")),
+        RealModel("minilm", _MINILM, "minilm-sts:calib", "minilm-sts:dev", 500, 500, 32, "spearman", ("int8", "fp8")),
     )
 }
