@@ -6,15 +6,27 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from trt_mpq.foresight import Asked
 from trt_mpq.score_cache import CachedScore
 from trt_mpq.sensitivity import SensitivityInputs
 from trt_mpq.settings import Settings
 
-if TYPE_CHECKING:
-    from trt_mpq.pipeline import Run
+
+class Opened(Protocol):
+    """A run as workers see it; raises RunFolderError where something of it is not there yet."""
+
+    @property
+    def sensitivity_inputs(self) -> SensitivityInputs:
+        """What sensitivity metrics are given."""
+
+    def measured(self, asked: Asked) -> CachedScore:
+        """What a search asks of a plan, measured now."""
+
+
+OpenRun = Callable[[Settings, Path], Opened]
+"""Opens the run in a folder to read from; a function that other processes can import."""
 
 
 @dataclass(frozen=True)
@@ -24,26 +36,25 @@ class Site:
     Attributes:
         settings: Of the run, made for one worker by `site_of`.
         folder: The run folder, absolute.
+        open_run: Opens it.
     """
 
     settings: Settings
     folder: Path
+    open_run: OpenRun
 
-    def run(self) -> Run:
-        """The run as it stands, to read from; raises RunFolderError, later too, if something is not there yet."""
-        from trt_mpq.observer import SilentObserver
-        from trt_mpq.pipeline import Run
-
-        return Run(self.settings, self.folder, SilentObserver(), command=None)
+    def run(self) -> Opened:
+        """The run as it stands, to read from; raises RunFolderError."""
+        return self.open_run(self.settings, self.folder)
 
 
-def site_of(settings: Settings, folder: Path) -> Site:
+def site_of(settings: Settings, folder: Path, open_run: OpenRun) -> Site:
     """The site of a run; threads are shared out among the workers of one host, and Ray's have one each."""
     threads = 1
     if settings.ray is None:
         threads = max(1, (settings.threads or os.cpu_count() or 1) // settings.workers)
     own = settings.anchored().model_copy(update={"threads": threads, "workers": 1, "ray": None})
-    return Site(own, folder.resolve())
+    return Site(own, folder.resolve(), open_run)
 
 
 @dataclass(frozen=True)

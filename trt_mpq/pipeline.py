@@ -27,7 +27,7 @@ from trt_mpq.keys import Keys
 from trt_mpq.latency import Latency
 from trt_mpq.model import model_digest
 from trt_mpq.network import Network
-from trt_mpq.observer import Observer
+from trt_mpq.observer import Observer, SilentObserver
 from trt_mpq.ondevice import OnDevice
 from trt_mpq.pins import pinned
 from trt_mpq.problems import Sought
@@ -56,6 +56,11 @@ COMPARED_SAMPLES = 64
 """Samples that Polygraphy compares; the task score covers the whole evaluation set."""
 
 
+def opened_by_worker(settings: Settings, folder: Path) -> Run:
+    """The run in `folder`, to read from."""
+    return Run(settings, folder, SilentObserver(), command=None)
+
+
 class Run:
     """One model on its way to a mixed-precision plan.
 
@@ -79,7 +84,7 @@ class Run:
             source=str(settings.model.resolve()), settings=settings.anchored().model_dump(mode="json"),
             command=self._command, seed=settings.seed, environment=environment(),
         )  # fmt: skip
-        self._team = Team(settings, folder)
+        self._team = Team(settings, folder, opened_by_worker)
         self._stages = Stages(self.folder, observer)
         self._subject = Subject(settings, source, self._stages, self._choices.runtime)
 
@@ -276,14 +281,13 @@ class Run:
 
     @cached_property
     def _problems(self) -> tuple[Problem, ...]:
-        sought = Sought(
-            required=self.required,  # first of all scores: a metric that does not work fails here
+        return Sought(
+            required=self.required,  # asked first: a metric that does not work fails here
             settings=self.settings, grouping=self.grouping, parameters=self.model.parameters,
             ranking=self._rankings.first, evaluate=self._evaluate, judge=self._scores.judge(self._evaluate),
             seconds=partial(self._scores.seconds, self._evaluate), latency=self._latency,
             notify=self.observer.evaluated,
-        )  # fmt: skip
-        return tuple(sought.problems())
+        ).problems()  # fmt: skip
 
     @cached_property
     def _found(self) -> SearchResult:

@@ -42,9 +42,10 @@ class Sought:
     required: float
     notify: Callable[[Evaluation], None]
 
-    def problems(self) -> list[Problem]:
+    def problems(self) -> tuple[Problem, ...]:
         """One problem per ladder; raises SettingsError if nothing is known of a precision's latency."""
-        return [self._problem(ladder) for ladder in ladders_of(self.settings.precisions, self.settings.mix_formats)]
+        ladders = ladders_of(self.settings.precisions, self.settings.mix_formats)
+        return tuple(self._problem(ladder) for ladder in ladders)
 
     def _problem(self, ladder: tuple[Precision, ...]) -> Problem:
         options = {

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from trt_mpq.evaluate import EarlyStop, PlanEvaluator
 from trt_mpq.foresight import Asked, foreseeing
-from trt_mpq.openings import PlanParts, RankingParts, site_of
+from trt_mpq.openings import OpenRun, PlanParts, RankingParts, site_of
 from trt_mpq.search import Problem, Search
 from trt_mpq.search.ladders import merged
 from trt_mpq.sensitivity.base import Elsewhere
@@ -24,10 +24,11 @@ class Team:
     Args:
         settings: Of the run.
         folder: The run folder.
+        open_run: How workers open it.
     """
 
-    def __init__(self, settings: Settings, folder: Path) -> None:
-        self._site = site_of(settings, folder)
+    def __init__(self, settings: Settings, folder: Path, open_run: OpenRun) -> None:
+        self._site = site_of(settings, folder, open_run)
         self._crew = crew_for(settings.workers, settings.ray)
 
     @property

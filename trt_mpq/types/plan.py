@@ -6,12 +6,20 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from trt_mpq.types.precision import Precision
 
-if TYPE_CHECKING:
-    from trt_mpq.types.groups import LayerGroup
+
+class Assignable(Protocol):
+    """What a plan asks of a group."""
+
+    @property
+    def id(self) -> str:
+        """Its name."""
+
+    def widest(self, *preferred: Precision) -> Precision:
+        """The first of `preferred` that it may run in, else the widest that it may."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +34,7 @@ class PrecisionPlan:
         return cls(tuple(assignments.items()))
 
     @classmethod
-    def uniform(cls, groups: Iterable[LayerGroup], *preferred: Precision) -> PrecisionPlan:
+    def uniform(cls, groups: Iterable[Assignable], *preferred: Precision) -> PrecisionPlan:
         """For every group the first of `preferred` that it allows, else the widest that it does."""
         return cls(tuple((g.id, g.widest(*preferred)) for g in groups))
 
