@@ -6,7 +6,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -56,9 +56,9 @@ class ScoreCache:
         return self._scores[plan]
 
     def put(self, plan: str, cached: CachedScore) -> None:
-        """Remember a score, on disk too; raises RunFolderError if that fails."""
-        score = cached.score
-        line: list[Any] = [self._context, plan, score.value, score.stderr, score.samples, round(cached.seconds, 4)]
+        """Remember a score, as it is on disk: a resumed run then adds up the same seconds; raises RunFolderError."""
+        score, cached = cached.score, replace(cached, seconds=round(cached.seconds, 4))
+        line: list[Any] = [self._context, plan, score.value, score.stderr, score.samples, cached.seconds]
         if cached.keeps_target is not None:
             line.append(cached.keeps_target)
         try:

@@ -90,10 +90,13 @@ def test_giving_up_ends_the_work_at_once(diary: Diary) -> None:
 
 @pytest.mark.parametrize(("how", "code"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 1)], ids=str)
 def test_no_worker_outlives_the_process_that_hired_it(diary: Diary, how: signal.Signals, code: int) -> None:
+    # A shell that starts the tests in the background has its children ignore SIGINT.
     script = f"""
+        import signal
         from pathlib import Path
         from tests.workers.work import Diary
         from trt_mpq.workers import crew_for
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
             list(crew_for(2, None).map(Diary(Path({str(diary.folder)!r})), [("sleep", 600), ("sleep", 600)]))
         except KeyboardInterrupt:
