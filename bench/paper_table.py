@@ -127,7 +127,7 @@ def _measure(job: Job, samples: int | None, threads: int) -> Row:
         return Row(job, failure=str(failure))
     plan = result.chosen.plan
     fp16 = PrecisionPlan.uniform(run.grouping.groups, Precision.FP16, Precision.FP16)
-    other = run.model.parameters - sum(g.weight_elements for g in run.grouping.groups)
+    other = run.model.parameters - run.grouping.weight_elements
     baseline = next(e.latency_ms for e in result.path if e.plan == fp16)
     forward = sum(e.score.samples for e in result.path) + run.sensitivity().forward_passes
     return Row(

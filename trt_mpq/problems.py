@@ -74,8 +74,7 @@ class Sought:
 
     @property
     def _other_parameters(self) -> int:
-        weights = {weight.name: weight.elements for group in self.grouping.groups for weight in group.weights}
-        return self.parameters - sum(weights.values())
+        return self.parameters - self.grouping.weight_elements
 
 
 def _options(

@@ -150,8 +150,7 @@ def _latency(found: Findings) -> data.LatencyFigures:
 
 
 def _size(found: Findings) -> data.SizeFigures:
-    weights = {weight.name: weight.elements for group in found.grouping.groups for weight in group.weights}
-    other = found.model.parameters - sum(weights.values())
+    other = found.model.parameters - found.grouping.weight_elements
     uniform = {p: weight_bytes(plan, found.grouping, other) for p, plan in _uniform_plans(found).items()}
     return data.SizeFigures(
         fp32=weight_bytes(_fp32_plan(found), found.grouping, other),

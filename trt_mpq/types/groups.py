@@ -169,6 +169,11 @@ class Grouping:
     top: Precision = Precision.FP16
     refuge: Precision = Precision.FP32
 
+    @property
+    def weight_elements(self) -> int:
+        """Number of values in all weights; one that several groups read counts once."""
+        return sum({weight.name: weight.elements for group in self.groups for weight in group.weights}.values())
+
     def by_id(self, group_id: str) -> LayerGroup:
         """The group called `group_id`; KeyError if there is none."""
         for group in self.groups:
