@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from trt_mpq.dataset import open_samples
 from trt_mpq.deploy import Judge
 from trt_mpq.device_table import DeviceTable
-from trt_mpq.engine.values import Deployment
+from trt_mpq.engine.values import Deployment, Platform
+from trt_mpq.errands import Errand, Returned
 from trt_mpq.errors import DataError, MetricError
 from trt_mpq.evaluate import Scorer
 from trt_mpq.handover import CalibratedNetwork, Searched, read_network, read_searched
-from trt_mpq.locking import hold
+from trt_mpq.locking import FolderLock
 from trt_mpq.metrics import metric_from_name
 from trt_mpq.model import load_graph
-from trt_mpq.observer import Observer
+from trt_mpq.observer import Observer, SilentObserver
 from trt_mpq.ondevice import OnDevice
 from trt_mpq.runtime.onnxruntime import OnnxRuntime
 from trt_mpq.settings import Settings
@@ -27,15 +30,16 @@ class DeviceRun:
         settings: The stored settings of the run, with what the user changed.
         folder: The run folder.
         observer: Told what happens.
-
-    Raises:
-        RunFolderError: Another process works on the folder.
+        lock: The folder's, kept as long as this; None on an errand, for whoever sent it holds the folder.
     """
 
-    def __init__(self, settings: Settings, folder: Path, observer: Observer) -> None:
-        self._settings, self._folder, self._observer = settings, folder, observer
+    def __init__(self, settings: Settings, folder: Path, observer: Observer, lock: FolderLock | None) -> None:
+        self._settings, self._folder, self._observer, self._lock = settings, folder, observer, lock
         self._device = OnDevice(folder, settings.engine, observer)
-        self._lock = hold(folder)
+
+    def platform(self) -> Platform:
+        """This machine; raises RuntimeFailure or MissingDependencyError if no engine can be built on it."""
+        return self._device.require()
 
     def measure(self) -> DeviceTable:
         """Measure what every group costs here; raises RuntimeFailure or MissingDependencyError without a GPU."""
@@ -81,3 +85,40 @@ class DeviceRun:
         )
         fp32 = load_graph(self._folder / described.original.path)
         return Scorer(fp32, OnnxRuntime(self._settings.threads), samples, metric, described.batch).score_session
+
+
+@dataclass(frozen=True)
+class Errands:
+    """Opens a run folder where errands for it are run.
+
+    Attributes:
+        settings: Of the run.
+        folder: The run folder, absolute.
+    """
+
+    settings: Settings
+    folder: Path
+
+    def __call__(self) -> Callable[[Errand], Returned]:
+        """Ready for errands."""
+        return self._run
+
+    def _run(self, errand: Errand) -> Returned:
+        notes = _Notes()
+        run = DeviceRun(self.settings, self.folder, notes, lock=None)
+        ways: dict[Errand, Callable[[], Platform | DeviceTable | Deployment]] = {
+            Errand.PLATFORM: run.platform,
+            Errand.MEASURE: run.measure,
+            Errand.SHIP: lambda: run.ship(evaluate=False),
+        }
+        return Returned(ways[errand](), tuple(notes.taken))
+
+
+class _Notes(SilentObserver):
+    """Keeps the notes for whoever sent the errand."""
+
+    def __init__(self) -> None:
+        self.taken: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.taken.append(text)

@@ -1,4 +1,4 @@
-"""The device half of a run: what the GPU of this machine, if there is one, does for one run folder.
+"""The device half of a run: what a GPU, of this machine or of one that errands are sent to, does for one run folder.
 
 Its two results are kept in the run folder and used on machines without a GPU too: the device table, from which a
 search elsewhere takes its latencies, and the deployment, which a report elsewhere shows.
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 from pydantic import ValidationError
 
@@ -29,6 +30,7 @@ from trt_mpq.device_table import (
 from trt_mpq.emit import Emitter
 from trt_mpq.engine.options import EngineOptions
 from trt_mpq.engine.values import Deployment, Platform
+from trt_mpq.errands import Errand, Send
 from trt_mpq.errors import MissingDependencyError, RuntimeFailure, TrtMpqError
 from trt_mpq.handover import CalibratedNetwork, Searched
 from trt_mpq.latency import Latency, LatencyModel
@@ -37,6 +39,8 @@ from trt_mpq.observer import Observer
 from trt_mpq.storage import from_json, key_of, to_stored_json, write_text
 from trt_mpq.types import Precision, Target
 from trt_mpq.workshop import Workshop
+
+T = TypeVar("T")
 
 DEPLOYMENT, TABLE = "deployment.json", "device-table.json"
 
@@ -57,13 +61,14 @@ class OnDevice:
         folder: The run folder.
         options: How engines are built and timed.
         observer: Told what happens.
+        send: Has another machine do what this one cannot; None if there is none.
     """
 
-    def __init__(self, folder: Path, options: EngineOptions, observer: Observer) -> None:
-        self._folder, self._options, self._observer = folder, options, observer
+    def __init__(self, folder: Path, options: EngineOptions, observer: Observer, send: Send | None = None) -> None:
+        self._folder, self._options, self._observer, self._send = folder, options, observer, send
 
     @cached_property
-    def _found(self) -> Platform | TrtMpqError:
+    def _here(self) -> Platform | TrtMpqError:
         from trt_mpq.runtime.tensorrt.platform import this_platform
 
         try:
@@ -71,18 +76,27 @@ class OnDevice:
         except (MissingDependencyError, RuntimeFailure) as error:
             return error
 
+    @cached_property
+    def _found(self) -> Platform | TrtMpqError:
+        if self._send is None or isinstance(self._here, Platform):
+            return self._here
+        try:
+            return self._sent(self._send, Errand.PLATFORM, Platform)
+        except (MissingDependencyError, RuntimeFailure) as error:
+            return RuntimeFailure(f"{self._here}; and on the cluster: {error}")
+
     @property
     def platform(self) -> Platform | None:
-        """This machine, if engines can be built and timed on it."""
+        """The machine on which engines are built and timed, if there is one."""
         return self._found if isinstance(self._found, Platform) else None
 
     @property
     def absence(self) -> str | None:
-        """Why no engine can be built here, in one sentence; None if one can."""
+        """Why no engine can be built, in one sentence; None if one can."""
         return None if isinstance(self._found, Platform) else str(self._found)
 
     def require(self) -> Platform:
-        """This machine.
+        """The machine on which engines are built and timed.
 
         Raises:
             MissingDependencyError: TensorRT or pycuda is absent.
@@ -125,6 +139,8 @@ class OnDevice:
             RuntimeFailure: There is no GPU, or no engine could be built.
         """
         platform = self.require()
+        if self._send is not None and platform is not self._here:
+            return self._sent(self._send, Errand.MEASURE, DeviceTable)
         network = described.network(self._folder)
         workshop = self._workshop(described, network, network.emitter())
         provenance = Provenance(
@@ -143,11 +159,22 @@ class OnDevice:
             return kept.deployment if kept else None
         if kept and self._holds(kept, scored=judge is not None):
             return kept.deployment
+        if self._send is not None and self.platform is not self._here:
+            return self._sent(self._send, Errand.SHIP, Deployment)
         network = described.network(self._folder)
         workshop = self._workshop(described, network, searched.emitter(network, self._folder))
         deployment = deploy(workshop, searched, self._observer, judge)
         write_text(self._folder / DEPLOYMENT, to_stored_json(_Kept(source, self._options, deployment), _Kept))
         return deployment
+
+    def _sent(self, send: Send, errand: Errand, kind: type[T]) -> T:
+        """What another machine did, which wrote it into the run folder too."""
+        with self._observer.stage(f"On a GPU of the cluster: {errand.value}"):
+            returned = send(errand)
+        for note in returned.notes:
+            self._observer.note(note)
+        assert isinstance(returned.value, kind)
+        return returned.value
 
     def _workshop(self, described: CalibratedNetwork, network: Network, emitter: Emitter) -> Workshop:
         return Workshop(described, network, emitter, self._options, self._folder, self.require(), self._observer)

@@ -210,7 +210,7 @@ class Run:
 
     @cached_property
     def _device(self) -> OnDevice:
-        return OnDevice(self.folder.path, self.settings.engine, self.observer)
+        return OnDevice(self.folder.path, self.settings.engine, self.observer, self._team.send)
 
     # Refinement.
 

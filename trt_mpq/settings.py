@@ -109,7 +109,8 @@ class Settings(BaseModel):
     workers: Count = 1
     """Processes that work side by side on sensitivities and plans; 1 is this one alone."""
     ray: str | None = None
-    """Address of a Ray cluster whose CPUs do that work, or "auto"; `workers` then says how many, 1 for all."""
+    """Address of a Ray cluster whose CPUs do that work, or "auto"; `workers` then says how many, 1 for all. Where this
+    machine has no GPU, one of the cluster builds and times the engines."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Seed of every random draw."""
 

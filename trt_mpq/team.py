@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from trt_mpq.devicerun import Errands
+from trt_mpq.errands import Errand, Returned, Send
 from trt_mpq.evaluate import EarlyStop, PlanEvaluator
 from trt_mpq.foresight import Asked, foreseeing
 from trt_mpq.openings import OpenRun, PlanParts, RankingParts, site_of
@@ -15,7 +17,7 @@ from trt_mpq.search.ladders import merged
 from trt_mpq.sensitivity.base import Elsewhere
 from trt_mpq.settings import Settings
 from trt_mpq.types import SearchResult
-from trt_mpq.workers import Crew, crew_for
+from trt_mpq.workers import Crew, crew_for, gpu_crew
 
 
 class Team:
@@ -30,12 +32,27 @@ class Team:
     def __init__(self, settings: Settings, folder: Path, open_run: OpenRun) -> None:
         self._site = site_of(settings, folder, open_run)
         self._crew = crew_for(settings.workers, settings.ray)
+        self._ray, self._device = settings.ray, settings.device
 
     @property
     def elsewhere(self) -> Elsewhere | None:
         """How sensitivity metrics have their parts done; None for "here"."""
         crew = self._crew
         return None if crew is None else lambda opening: partial(crew.map, RankingParts(self._site, opening))
+
+    @property
+    def send(self) -> Send | None:
+        """How a GPU of the Ray cluster runs errands for the run; None without a cluster."""
+        return None if self._ray is None else self._on_gpu
+
+    def _on_gpu(self, errand: Errand) -> Returned:
+        assert self._ray is not None
+        crew = gpu_crew(self._ray, self._device)
+        try:
+            returned: Returned = next(crew.map(Errands(self._site.settings, self._site.folder), [errand]))
+        finally:
+            crew.close()  # a search may be long, and others want the GPU
+        return returned
 
     def search(
         self, algorithm: Search, problems: Sequence[Problem], evaluator: PlanEvaluator, stop: EarlyStop | None

@@ -58,13 +58,15 @@ def open_device(folder: Path, given: dict[str, Any], observer: Observer) -> Devi
 
     Raises:
         SettingsError: An option is not allowed.
-        RunFolderError: `folder` holds no run.
+        RunFolderError: `folder` holds no run, or another process works on it.
     """
     from trt_mpq.devicerun import DeviceRun
+    from trt_mpq.locking import hold
     from trt_mpq.settings import overridden, settings_from
     from trt_mpq.storage import settings_of_run
 
-    return DeviceRun(settings_from(overridden(settings_of_run(folder), given), str(folder)), folder, observer)
+    settings = settings_from(overridden(settings_of_run(folder), given), str(folder))
+    return DeviceRun(settings, folder, observer, hold(folder))
 
 
 def open_run(fields: dict[str, Any], origin: str, folder: Path, observer: Observer, command: str | None = None) -> Run:

@@ -8,9 +8,9 @@ from __future__ import annotations
 from trt_mpq.workers.base import Opening, Work
 from trt_mpq.workers.crew import Crew
 from trt_mpq.workers.processes import Processes
-from trt_mpq.workers.ray import RayCluster
+from trt_mpq.workers.ray import RayCluster, RayGpu
 
-__all__ = ["Crew", "Opening", "Work", "crew_for"]
+__all__ = ["Crew", "Opening", "Work", "crew_for", "gpu_crew"]
 
 
 def crew_for(workers: int, ray: str | None) -> Crew | None:
@@ -21,3 +21,8 @@ def crew_for(workers: int, ray: str | None) -> Crew | None:
     if ray is not None:
         return Crew(RayCluster(ray, workers))
     return Crew(Processes(workers)) if workers > 1 else None
+
+
+def gpu_crew(ray: str, device: str) -> Crew:
+    """The crew of one worker with a GPU of the Ray cluster at `ray`, of the kind `device` where it has several."""
+    return Crew(RayGpu(ray, device))

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -16,30 +17,18 @@ from trt_mpq.errors import MissingDependencyError, RuntimeFailure
 from trt_mpq.workers.base import Outcome, WorkerDied
 from trt_mpq.workers.station import Station
 
+_KIND = "accelerator_type:"
+"""Ray has a resource of this name for every kind of GPU."""
+
 _ANSWER_S = 10.0
 """How long the head node of a cluster may take to answer."""
 
 
-class RayCluster:
-    """A running Ray cluster, connected to when it is first needed.
+class _Cluster:
+    """A running Ray cluster, connected to when it is first needed."""
 
-    Args:
-        address: `host:port` of its head node, "auto" for the cluster that this machine belongs to.
-        workers: How many actors, one CPU each; 1 for all CPUs of the cluster.
-    """
-
-    def __init__(self, address: str, workers: int) -> None:
-        self._address, self._workers = address, workers
-
-    @cached_property
-    def count(self) -> int:
-        """How many actors there is room for, and no more than were asked for."""
-        cpus = int(self._ray.cluster_resources().get("CPU", 0))
-        return max(1, cpus if self._workers == 1 else min(cpus, self._workers))
-
-    def hire(self) -> Actor:
-        """Ask the cluster for one actor."""
-        return Actor(self._ray, self._ray.remote(num_cpus=1, max_restarts=0)(Station).remote())
+    def __init__(self, address: str) -> None:
+        self._address = address
 
     def ready(self, workers: Sequence[Actor]) -> Sequence[Actor]:
         """Those whose answer, or whose end, is known."""
@@ -49,6 +38,76 @@ class RayCluster:
     @cached_property
     def _ray(self) -> Any:
         return connected(self._address)
+
+    @cached_property
+    def _resources(self) -> Mapping[str, float]:
+        resources: Mapping[str, float] = self._ray.cluster_resources()
+        return resources
+
+    def _placed(self, **needs: Any) -> Actor:
+        """An actor where the cluster has what it needs, or will have."""
+        return Actor(self._ray, self._ray.remote(max_restarts=0, **needs)(Station).remote())
+
+
+class RayCluster(_Cluster):
+    """The CPUs of a cluster.
+
+    Args:
+        address: `host:port` of its head node, "auto" for the cluster that this machine belongs to.
+        workers: How many actors, one CPU each; 1 for all CPUs of the cluster.
+    """
+
+    def __init__(self, address: str, workers: int) -> None:
+        super().__init__(address)
+        self._workers = workers
+
+    @cached_property
+    def count(self) -> int:
+        """How many actors there is room for, and no more than were asked for."""
+        cpus = int(self._resources.get("CPU", 0))
+        return max(1, cpus if self._workers == 1 else min(cpus, self._workers))
+
+    def hire(self) -> Actor:
+        """Ask the cluster for one actor."""
+        return self._placed(num_cpus=1)
+
+
+class RayGpu(_Cluster):
+    """One GPU of a cluster, and no CPU: those may all be taken by actors that wait for what it does.
+
+    Args:
+        address: As above.
+        device: Name of a device model, which tells the kind of GPU where the cluster has several.
+    """
+
+    count = 1
+
+    def __init__(self, address: str, device: str) -> None:
+        super().__init__(address)
+        self._device = device
+
+    def hire(self) -> Actor:
+        """Ask the cluster for an actor; Ray gives it the GPU as soon as one is free.
+
+        Raises:
+            RuntimeFailure: The cluster has no GPU, or several kinds and none of them is the device.
+        """
+        if not self._resources.get("GPU"):
+            raise RuntimeFailure(f"the Ray cluster at {self._address} has no GPU")
+        return self._placed(num_cpus=0, num_gpus=1, accelerator_type=self._kind())
+
+    def _kind(self) -> str | None:
+        """Ray's name for the kind of GPU to take; None if there is no choice."""
+        kinds = sorted(name.removeprefix(_KIND) for name in self._resources if name.startswith(_KIND))
+        if len(kinds) < 2:
+            return None
+        wanted = [kind for kind in kinds if _plain(kind) == _plain(self._device)]
+        if not wanted:
+            raise RuntimeFailure(
+                f"the Ray cluster at {self._address} has GPUs of several kinds ({', '.join(kinds)}) and none is called "
+                f"{self._device}: choose one of them with --device"
+            )
+        return wanted[0]
 
 
 class Actor:
@@ -98,6 +157,10 @@ def connected(address: str) -> Any:
             f"there is no Ray cluster at {address}: start one with `ray start --head`, or pass its address to --ray"
         ) from error
     return ray
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
 def _require_listener(address: str) -> None:
