@@ -139,7 +139,7 @@ def test_refinement_says_before_and_after_for_every_precision(done):
 def test_full_equivalents_count_sensitivity_and_search(done):
     folder, report, _ = done
     forward = json.loads((folder / "sensitivity.json").read_text(encoding="utf-8"))["forward_passes"]
-    scored = sum(step.samples for step in report.search.path)
+    scored = sum(step.samples * (2 if step.delivered is not None else 1) for step in report.search.path)
     assert report.search.evaluations == len(report.search.path)
     assert report.search.full_equivalents == pytest.approx((scored + forward) / 100, abs=1e-3)
 
@@ -148,7 +148,7 @@ def test_no_plan_is_scored_twice(done):
     folder, _, _ = done
     lines = [json.loads(line)[:2] for line in (folder / "evaluations.jsonl").read_text(encoding="utf-8").splitlines()]
     assert len({tuple(line) for line in lines}) == len(lines)
-    plans = [key for _, key in lines if key != "fp32" and not key.endswith(" own")]
+    plans = [key for _, key in lines if key != "fp32" and not key.endswith((" own", " typed"))]
     assert len(plans) <= 2 + len({key.split()[0] for key in plans}), (
         "uncorrected uniform plans are all that comes twice"
     )

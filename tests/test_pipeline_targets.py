@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
-from tests.runs import Recorder, start, tiny_cnn, write_data
+from tests.runs import Recorder, slow_device, start, tiny_cnn, write_data
 from trt_mpq.errors import SettingsError, TargetNotReachable
-from trt_mpq.types import Precision
+from trt_mpq.scores import RunScores
+from trt_mpq.types import Precision, Score
 
 FP16, INT8 = Precision.FP16, Precision.INT8
 
@@ -68,10 +71,35 @@ def test_the_frontier_answers_another_target_without_evaluating(files, tmp_path)
     start(files, tmp_path / "run", observer, search="pareto", target_accuracy=0.99).search()
     known = (tmp_path / "run" / "evaluations.jsonl").read_bytes()
     result = start(files, tmp_path / "run", search="pareto", target_accuracy=0.5).search()
-    assert (tmp_path / "run" / "evaluations.jsonl").read_bytes() == known
+    added = (tmp_path / "run" / "evaluations.jsonl").read_bytes().removeprefix(known).decode().splitlines()
+    assert [json.loads(line)[1] for line in added] == [f"{result.chosen.plan.digest} int8 typed"], "but for its file"
     assert result.chosen.latency_ms == min(e.latency_ms for e in result.path)
 
 
 def test_searches_along_the_ranking_know_no_other_target(files, tmp_path):
     with pytest.raises(SettingsError, match="--search greedy knows no target but accuracy: choose one of ilp, pareto"):
         start(files, tmp_path / "run", search="greedy", target_latency=1.0)
+
+
+def test_a_plan_is_chosen_only_if_its_file_keeps_the_target_too(files, tmp_path, monkeypatch):
+    files = {**files, "device": slow_device(tmp_path / "slow.toml")}
+    before = start(files, tmp_path / "before").report()
+    verified = json.loads((tmp_path / "before" / "verification.json").read_text(encoding="utf-8"))
+    (chosen,) = (step for step in before.search.path if step.plan == before.plan.digest)
+    assert before.plan.counts[INT8] > 0
+    assert chosen.delivered == verified["typed"]["value"] >= before.accuracy.target
+
+    original = RunScores.delivered
+
+    def spoiled(self, network, refinements):
+        scored = original(self, network, refinements)
+        return lambda plan: Score(0.0, None, 7) if plan.digest == before.plan.digest else scored(plan)
+
+    monkeypatch.setattr(RunScores, "delivered", spoiled)
+    recorder = Recorder()
+    after = start(files, tmp_path / "after", recorder, refine_plan=False).report()
+    (refused,) = (step for step in after.search.path if step.plan == before.plan.digest)
+    assert (refused.feasible, refused.delivered) == (False, 0.0)
+    assert after.plan.digest != refused.plan
+    assert after.latency_ms.plan > before.latency_ms.plan
+    assert after.search.full_equivalents > 0.07 + sum(step.samples for step in after.search.path) / 100

@@ -151,6 +151,16 @@ def test_a_typed_file_that_drifts_is_a_warning(fp32, plan, typed, warned):
     assert all("trust the plan's" in w for w in warnings)
 
 
+def test_a_typed_file_below_the_target_is_a_warning():
+    found = findings(grouping_of({}), {"g0": FP16})
+    chosen = replace(found.result.chosen, score=Score(0.9, None, 50))
+    found = replace(found, typed=Score(0.899, None, 50), result=replace(found.result, chosen=chosen))
+    warning = "typed.onnx misses the target in ONNX Runtime, with 0.8990: it is delivered because it is uniform FP16"
+    assert any(w.startswith(warning) for w in summarize(found).warnings)
+    allowed = replace(found, typed=Score(0.9, None, 50))
+    assert not any("misses the target" in w for w in summarize(allowed).warnings)
+
+
 def test_a_study_plan_is_said_not_to_be_deployable():
     found = findings(grouping_of({}, {}), {"g0": INT4, "g1": FP16}, (FP16, INT4))
     report = summarize(replace(found, delivery=Delivery("d", False, 1, "INT4 is not for TensorRT 8.6")))

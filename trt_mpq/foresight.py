@@ -43,6 +43,8 @@ class Memory(Protocol):
 def foreseeing(algorithm: Search, problem: Problem, memory: Memory) -> Problem:
     """`problem`, in which an answer that is not known is measured together with others that `algorithm` may need.
 
+    Of files that were not scored yet it is assumed that they keep the requirement, as nearly all do.
+
     Args:
         algorithm: What solves the problem.
         problem: The problem; it answers from `memory` what that knows.
@@ -51,20 +53,28 @@ def foreseeing(algorithm: Search, problem: Problem, memory: Memory) -> Problem:
 
     def ahead(judged: bool, plan: PrecisionPlan) -> None:
         if not memory.knows(Asked(plan, judged)):
-            memory.fill(tuple(next_asked(algorithm, problem, memory, memory.count)))
+            assumed = replace(problem, delivered=lambda plan: files.get(plan, Score(problem.required, 0.0, 0)))
+            memory.fill(tuple(next_asked(algorithm, assumed if delivered else problem, memory, memory.count)))
 
     def evaluate(plan: PrecisionPlan) -> Score:
         ahead(False, plan)
         return problem.evaluate(plan)
 
-    judge = problem.judge
+    judge, files, delivered = problem.judge, dict[PrecisionPlan, Score](), problem.delivered
+
+    def scored_file(plan: PrecisionPlan) -> Score:
+        assert delivered is not None
+        files[plan] = delivered(plan)
+        return files[plan]
 
     def judged(plan: PrecisionPlan) -> Judgement:
         ahead(True, plan)
         assert judge is not None
         return judge(plan)
 
-    return replace(problem, evaluate=evaluate, judge=judged if judge else None)
+    return replace(
+        problem, evaluate=evaluate, judge=judged if judge else None, delivered=scored_file if delivered else None
+    )
 
 
 def next_asked(algorithm: Search, problem: Problem, memory: Memory, count: int) -> Iterable[Asked]:

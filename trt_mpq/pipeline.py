@@ -285,6 +285,7 @@ class Run:
             required=self.required,  # asked first: a metric that does not work fails here
             settings=self.settings, grouping=self.grouping, parameters=self.model.parameters,
             ranking=self._rankings.first, evaluate=self._evaluate, judge=self._scores.judge(self._evaluate),
+            delivered=self._scores.delivered(self._network, self._refining.kept),
             seconds=partial(self._scores.seconds, self._evaluate), latency=self._latency,
             notify=self.observer.evaluated,
         ).problems()  # fmt: skip
@@ -304,8 +305,8 @@ class Run:
         if not self.settings.refines_plan:
             return None
         found, refining = self._found.chosen, self._refining
-        evaluate = self._scores.evaluating(self._network, refining.reference_for_itself, refining.marks_for_itself)
-        return refining.for_plan(self._result_key, problem_of(found.plan, self._problems), found, evaluate)
+        evaluate, delivered = self._scores.for_themselves(self._network, refining)
+        return refining.for_plan(self._result_key, problem_of(found.plan, self._problems), found, evaluate, delivered)
 
     @property
     def _result_key(self) -> str:

@@ -25,6 +25,7 @@ class Sought:
         ranking: Sensitivity of every group.
         evaluate: Scores plans on every sample.
         judge: Judges plans on as few as that takes; None where that is all of them.
+        delivered: Scores the files that are delivered for plans.
         seconds: What scoring and judging a plan took when it was done.
         latency: Times plans.
         required: Least score of a plan.
@@ -37,6 +38,7 @@ class Sought:
     ranking: Ranking
     evaluate: PlanEvaluator
     judge: Judge | None
+    delivered: PlanEvaluator
     seconds: Callable[[PrecisionPlan], float]
     latency: Latency
     required: float
@@ -53,7 +55,7 @@ class Sought:
         }
         return Problem(
             groups=self.grouping.groups, ladder=ladder, refuge=self.grouping.refuge, ranking=self.ranking,
-            evaluate=self.evaluate, judge=self.judge, seconds=self.seconds,
+            evaluate=self.evaluate, judge=self.judge, delivered=self.delivered, seconds=self.seconds,
             latency=self.latency.plan_ms, required=self.required, notify=self.notify,
             costs=self.latency.costs(options), limit=self._limit(options),
             budget=Budget(self.settings.max_evaluations, self.settings.max_seconds),

@@ -7,10 +7,8 @@ from dataclasses import replace
 from functools import cached_property
 from itertools import count
 
-import onnx_ir as ir
-
 from trt_mpq.dataset import Samples
-from trt_mpq.emit import BiasCorrections, Refinements, Roundings
+from trt_mpq.emit import BiasCorrections, Emitter, Refinements, Roundings
 from trt_mpq.keys import Keys
 from trt_mpq.network import Network
 from trt_mpq.numerics import BoolArray
@@ -149,8 +147,10 @@ class Refining:
 
     # Refinement for exactly one plan.
 
-    def for_plan(self, key: str, problem: Problem, found: Evaluation, evaluate: Evaluate) -> Refined:
-        """Refine for what the search found; `evaluate` scores plans that are refined for themselves."""
+    def for_plan(
+        self, key: str, problem: Problem, found: Evaluation, evaluate: Evaluate, delivered: Evaluate
+    ) -> Refined:
+        """Refine for what was found; `evaluate` scores plans that are refined for themselves, `delivered` files."""
 
         def work(progress: Progress) -> None:
             done = count(1)
@@ -160,7 +160,7 @@ class Refining:
                 progress(next(done), MOST_ATTEMPTS + 1)
                 return score
 
-            refined = refine_for_plan(problem, found, scored)
+            refined = refine_for_plan(problem, found, scored, delivered)
             own = self._own_corrections(refined.chosen.plan) if refined.own else {}
             save_corrections(self._stages.path(PLAN_CORRECTIONS), own)
             write_text(path, to_stored_json(refined, Refined))
@@ -177,13 +177,13 @@ class Refining:
         own = corrections_from_file(self._stages.path(PLAN_CORRECTIONS))
         return replace(self.kept, own={refined.chosen.plan.digest: own})
 
-    def reference_for_itself(self, plan: PrecisionPlan) -> ir.Model:
-        """The reference flavour of a plan with corrections of its own, measured now."""
+    def emitter_for_itself(self, plan: PrecisionPlan) -> Emitter:
+        """Writes a plan with corrections of its own, measured now."""
         own = {plan.digest: self._own_corrections(plan)}
-        return self._network.emitter(replace(self.kept, own=own)).reference(plan)
+        return self._network.emitter(replace(self.kept, own=own))
 
     def marks_for_itself(self, plan: PrecisionPlan) -> tuple[str, ...]:
-        """What `reference_for_itself` adds to `plan`, in words for a key; nothing is measured for it."""
+        """What `emitter_for_itself` adds to `plan`, in words for a key; nothing is measured for it."""
         return replace(self.kept, own={plan.digest: {}}).marks(plan)
 
     def _own_corrections(self, plan: PrecisionPlan) -> BiasCorrections:

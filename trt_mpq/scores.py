@@ -16,6 +16,7 @@ from trt_mpq.keys import Keys
 from trt_mpq.metrics import Scores
 from trt_mpq.network import Network
 from trt_mpq.observer import Observer, Progress
+from trt_mpq.refining import Refining
 from trt_mpq.score_cache import ScoreCache
 from trt_mpq.search.base import Judge
 from trt_mpq.settings import Settings
@@ -24,6 +25,8 @@ from trt_mpq.stopping import paired_test, schedule_for
 from trt_mpq.storage import atomic_path, key_of
 from trt_mpq.subject import Subject
 from trt_mpq.types import Precision, PrecisionPlan, Score
+
+Marks = Callable[[PrecisionPlan], tuple[str, ...]]
 
 SCORES, FP32_SAMPLES = "evaluations.jsonl", "fp32-samples.npy"
 
@@ -76,17 +79,29 @@ class RunScores:
 
     def evaluator(self, network: Network, refinements: Refinements) -> PlanEvaluator:
         """Scores plans of `network`, refined."""
-        return self.evaluating(network, network.emitter(refinements).reference, refinements.marks)
+        return self._evaluating(network, network.emitter(refinements).reference, refinements.marks)
 
-    def evaluating(
+    def delivered(self, network: Network, refinements: Refinements) -> PlanEvaluator:
+        """Scores the typed files of plans of `network`, refined."""
+        return self._evaluating(network, network.emitter(refinements).strong, _typed(refinements.marks))
+
+    def for_themselves(self, network: Network, refining: Refining) -> tuple[PlanEvaluator, PlanEvaluator]:
+        """Score plans of `network` that are refined for themselves, and their typed files."""
+        emitter, marks = refining.emitter_for_itself, refining.marks_for_itself
+        return (
+            self._evaluating(network, lambda plan: emitter(plan).reference(plan), marks),
+            self._evaluating(network, lambda plan: emitter(plan).strong(plan), _typed(marks)),
+        )
+
+    def _evaluating(
         self,
         network: Network,
-        reference: Callable[[PrecisionPlan], ir.Model],
-        marks: Callable[[PrecisionPlan], tuple[str, ...]],
+        flavour: Callable[[PrecisionPlan], ir.Model],
+        marks: Marks,
     ) -> PlanEvaluator:
-        """Scores plans of `network` by the graphs that `reference` gives; `marks` tell these from others."""
+        """Scores plans of `network` by the graphs that `flavour` gives; `marks` tell these from others."""
         cache = ScoreCache(self._stages.path(SCORES), self._keys.scores(network.model))
-        return PlanEvaluator(reference, self.scorer, cache, marks)
+        return PlanEvaluator(flavour, self.scorer, cache, marks)
 
     def uniform(self, precision: Precision, state: str, network: Network, refinements: Refinements) -> float:
         """Score of the uniform plan of `precision`; `state` tells the observer what of."""
@@ -116,3 +131,8 @@ class RunScores:
     @property
     def _fp32_samples(self) -> Path:
         return self._stages.path(FP32_SAMPLES)
+
+
+def _typed(marks: Marks) -> Marks:
+    """`marks` of reference graphs as those of the typed graphs of the same plans."""
+    return lambda plan: (*marks(plan), "typed")

@@ -163,7 +163,8 @@ def _size(found: Findings) -> data.SizeFigures:
 def _search(found: Findings) -> data.SearchRecord:
     """The cost of sensitivity and search; calibration and refinement, which every search shares, are left out."""
     path = found.result.path
-    forward = sum(evaluation.score.samples for evaluation in path) + found.ranking.forward_passes
+    scores = (score for tried in path for score in (tried.score, tried.delivered) if score)
+    forward = sum(score.samples for score in scores) + found.ranking.forward_passes
     return data.SearchRecord(
         algorithm=found.result.algorithm,
         sensitivity=found.ranking.metric,
@@ -184,6 +185,7 @@ def _search(found: Findings) -> data.SearchRecord:
                 counts=e.plan.counts(),
                 plan=e.plan.digest,
                 complete=e.complete,
+                delivered=e.delivered.value if e.delivered else None,
             )
             for e in path
         ),
@@ -239,6 +241,11 @@ def _plan_warnings(found: Findings) -> Iterator[str]:
         yield (
             f"typed.onnx scores {typed:.4f} in ONNX Runtime and the plan {plan:.4f}: trust the plan's, ONNX Runtime "
             "does not round FP16 tensors on the CPU"
+        )
+    if typed < found.required <= plan and not _limit(found):
+        yield (
+            f"typed.onnx misses the target in ONNX Runtime, with {typed:.4f}: it is delivered because it is uniform "
+            f"{found.grouping.top.name}, which is what there is without a search"
         )
     widened = found.result.chosen.plan.counts().get(Precision.BF16, 0)
     if widened and found.delivery.weak_missing is None:

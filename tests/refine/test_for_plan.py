@@ -126,6 +126,25 @@ def test_a_group_that_is_excluded_stays() -> None:
     assert refined.chosen.plan.as_dict() == {"a": FP16, "b": INT8}
 
 
+def test_a_plan_whose_file_misses_is_not_taken() -> None:
+    """Refined for itself, the file of the plan itself misses the target; so does that of the plan with d."""
+    misses = {plan_of(e=INT8, f=INT8), plan_of(d=INT8, e=INT8, f=INT8)}
+    files = Scores(lambda plan: 0.8 if plan in misses else 0.95)
+    refined = refine_for_plan(problem(), found(plan_of(e=INT8, f=INT8)), Scores(lambda plan: 0.96), files)
+    assert files.asked == [
+        plan_of(e=INT8, f=INT8),
+        plan_of(d=INT8, e=INT8, f=INT8),
+        plan_of(c=INT8, e=INT8, f=INT8),
+        plan_of(b=INT8, c=INT8, e=INT8, f=INT8),
+        plan_of(a=INT8, b=INT8, c=INT8, e=INT8, f=INT8),
+    ]
+    assert refined.rescued == {"c": INT8, "b": INT8, "a": INT8}
+    assert refined.chosen.delivered == Score(0.95, None, 10)
+    alone = refine_for_plan(problem(), found(plan_of(e=INT8, f=INT8)), Scores(lambda plan: 0.96), files, 0)
+    assert not alone.own
+    assert alone.chosen == found(plan_of(e=INT8, f=INT8))
+
+
 def test_the_listener_hears_of_every_attempt() -> None:
     heard: list[Evaluation] = []
     listening = replace(problem(), notify=heard.append)

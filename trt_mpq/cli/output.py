@@ -147,4 +147,6 @@ def evaluation_text(evaluation: Evaluation) -> str:
     score = f"{evaluation.score.value:.5g}"
     if not evaluation.complete:
         score = f"~{score} (after {evaluation.score.samples:,} samples)"
+    if evaluation.delivered and not evaluation.feasible:
+        score = f"{score}, typed.onnx {evaluation.delivered.value:.5g}"
     return f"{counts_text(evaluation.plan)} → {score} {verdict} {evaluation.latency_ms:.3g} ms"

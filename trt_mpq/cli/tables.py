@@ -122,6 +122,8 @@ def _figures(step: Evaluation) -> tuple[str, str, str]:
         score += f" ± {step.score.stderr:.1g}"
     if not step.complete:
         score = f"~{score}, decided after {step.score.samples:,} samples"
+    if step.delivered and not step.feasible:
+        score = f"{score}, typed.onnx {step.delivered.value:.5g}"
     return counts_text(step.plan), score, f"{step.latency_ms:.3g} ms"
 
 

@@ -38,26 +38,33 @@ class Refined:
 
 
 def refine_for_plan(
-    problem: Problem, found: Evaluation, evaluate: Evaluate, most_attempts: int = MOST_ATTEMPTS
+    problem: Problem,
+    found: Evaluation,
+    evaluate: Evaluate,
+    delivered: Evaluate | None = None,
+    most_attempts: int = MOST_ATTEMPTS,
 ) -> Refined:
     """Measure the plan that was found with its own refinement, then try to bring more groups down.
 
-    Its own refinement is kept if the score is not lower. Then groups that may take one more step down the ladder are
-    tried one by one, widest precision first and in the order of the ranking; a step is taken if it makes the plan
-    faster and, refined for itself, the plan keeps the requirement. Where the problem has a limit, none is tried.
+    Its own refinement is kept if the score is not lower and the file that is delivered keeps the requirement. Then
+    groups that may take one more step down the ladder are tried one by one, widest precision first and in the order of
+    the ranking; a step is taken if it makes the plan faster and, refined for itself, the plan and its file keep the
+    requirement. Where the problem has a limit, none is tried.
 
     Args:
         problem: What was searched, on the ladder of the plan.
         found: What the search chose.
         evaluate: Score of a plan that is refined for exactly that plan.
+        delivered: Score of the file of a plan that is refined so.
         most_attempts: How many steps are tried, at most.
     """
-    own = replace(problem, evaluate=evaluate, judge=None)
+    own = replace(problem, evaluate=evaluate, judge=None, delivered=delivered)
     best, refined = found, None
     if found.plan not in {problem.uniform(precision) for precision in problem.ladder}:
         refined = evaluate(found.plan)
         if refined.value >= found.score.value:
-            best = replace(found, score=refined)
+            confirmed = own.confirmed(replace(found, score=refined, delivered=None))
+            best = confirmed if confirmed.feasible else found
     # Where the latency is the limit, nobody asked for a plan that is faster still.
     walk = _Walk(own, best, 0 if problem.limit else most_attempts)
     for rung in range(len(problem.ladder) - 1):
@@ -101,6 +108,6 @@ class _Walk:
         tried = Evaluation(plan, judged.score, latency_ms, judged.feasible, note)
         if self._problem.notify:
             self._problem.notify(tried)
-        if tried.feasible:
-            self.best = tried
+        if tried.feasible and (confirmed := self._problem.confirmed(tried)).feasible:
+            self.best = confirmed
             self.rescued[group] = precision

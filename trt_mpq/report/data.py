@@ -113,7 +113,8 @@ class SearchStep:
     """One plan the search evaluated, in the order it did.
 
     `complete` is False when a test decided the step after `samples` of the evaluation set, and then `score` is an
-    estimate for the whole; `plan` is the digest.
+    estimate for the whole; `plan` is the digest. `delivered` is the score of typed.onnx where the search asked that
+    too: a plan is infeasible as well if its file misses the target.
     """
 
     note: str
@@ -125,6 +126,7 @@ class SearchStep:
     counts: Mapping[Precision, int]
     plan: str
     complete: bool = True
+    delivered: float | None = None
 
 
 @dataclass(frozen=True)

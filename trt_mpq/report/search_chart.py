@@ -191,6 +191,8 @@ def _step_tip(index: int, step: SearchStep, report: Report) -> str:
     verdict = f"{'meets' if step.feasible else 'misses'} the target"
     if not step.complete:
         score, verdict = f"about {score}", f"{verdict}: decided after {step.samples:,} samples"
+    if step.delivered is not None and not step.feasible:
+        verdict = f"but typed.onnx misses the target: {wording.score_text(step.delivered, report.accuracy)}"
     lines = (
         f"{index + 1}. {step.note}",
         f"{report.accuracy.metric} {score}{stderr}, {verdict}",

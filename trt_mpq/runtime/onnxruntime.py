@@ -80,6 +80,8 @@ class OnnxRuntime:
             if not computes_in_bf16(stored):
                 return self._session(str(graph))
             graph = widened(stored)
+        elif computes_in_bf16(graph):
+            graph = widened(graph.clone())
         if sum(value.const_value.nbytes for value in graph.graph.initializers.values() if value.const_value) < (
             _PROTOBUF_LIMIT
         ):

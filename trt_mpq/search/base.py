@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol
 
@@ -68,6 +68,8 @@ class Problem:
         budget: What the search may spend.
         seconds: What judging a plan took when it was done; needed where the budget is in seconds.
         limit: The target, if it is not the required score: of the plans that keep it, the one that scores best.
+        delivered: Task score, on every sample, of the file that is delivered for a plan: it differs from `evaluate` by
+            the rounding of another runtime, and has to be `required` too. None asks nothing of files.
     """
 
     groups: tuple[LayerGroup, ...]
@@ -83,6 +85,7 @@ class Problem:
     budget: Budget = Budget()
     seconds: Callable[[PrecisionPlan], float] | None = None
     limit: Limit | None = None
+    delivered: Evaluate | None = None
 
     @cached_property
     def known_costs(self) -> Costs:
@@ -97,6 +100,16 @@ class Problem:
         """The same, from every sample."""
         score = self.evaluate(plan)
         return Judgement(score, self.limit.allows(plan) if self.limit else score.value >= self.required, complete=True)
+
+    def confirmed(self, feasible: Evaluation) -> Evaluation:
+        """`feasible` with the score of its file, and infeasible if that is too low.
+
+        The widest uniform plan is what there is without a search; its file is taken as it is.
+        """
+        if not self.delivered or self.limit or feasible.delivered or feasible.plan == self.uniform(self.ladder[0]):
+            return feasible
+        score = self.delivered(feasible.plan)
+        return replace(feasible, delivered=score, feasible=score.value >= self.required)
 
     def preference(self, feasible: Evaluation) -> tuple[float, float]:
         """Sorts feasible plans, the best first: by latency, or with a limit by score, then by the other."""
@@ -205,20 +218,39 @@ class Trail:
         Raises:
             TargetNotReachable: No plan tried is feasible.
         """
-        while (best := self.best()) is not None:
-            if best.complete:
-                path = tuple(self._tried.values())
-                return SearchResult(algorithm, self._problem.ladder, best, path, self._stopped)
-            self._record(best.plan, self._problem.measured, best.note)
-        raise TargetNotReachable(self._explanation())
+        while not self.best_stands():
+            pass
+        if (best := self.best()) is None:
+            raise TargetNotReachable(self._explanation())
+        return SearchResult(algorithm, self._problem.ladder, best, tuple(self._tried.values()), self._stopped)
 
-    def _record(self, plan: PrecisionPlan, judge: Judge, note: str) -> None:
+    def best_stands(self) -> bool:
+        """Whether the best plan is feasible on every sample, and so is its file; if not, it is known as infeasible now.
+
+        True also if no plan is feasible.
+        """
+        best = self.best()
+        if best is None:
+            return True
+        if not best.complete:
+            best = self._record(best.plan, self._problem.measured, best.note)
+        if not best.feasible:
+            return False
+        confirmed = self._problem.confirmed(best)
+        if confirmed != best:
+            self._keep(confirmed)
+        return confirmed.feasible
+
+    def _record(self, plan: PrecisionPlan, judge: Judge, note: str) -> Evaluation:
         latency_ms = self._problem.latency(plan)  # first: it refuses what the device cannot compute
         judgement = judge(plan)
-        tried = Evaluation(plan, judgement.score, latency_ms, judgement.feasible, note, judgement.complete)
-        self._tried[plan] = tried
+        return self._keep(Evaluation(plan, judgement.score, latency_ms, judgement.feasible, note, judgement.complete))
+
+    def _keep(self, tried: Evaluation) -> Evaluation:
+        self._tried[tried.plan] = tried
         if self._problem.notify:
             self._problem.notify(tried)
+        return tried
 
     def _explanation(self) -> str:
         if limit := self._problem.limit:

@@ -47,6 +47,8 @@ class IntegerProgram:
                 _try_within(problem, problem.limit, trail)
             elif widest.feasible:
                 _try_faster(problem, trail, widest)
+                while not trail.best_stands():
+                    _try_faster(problem, trail, widest)
         return trail.result(self.name)
 
 

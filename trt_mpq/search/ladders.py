@@ -78,8 +78,15 @@ class _Record:
     def __call__(self, evaluation: Evaluation) -> None:
         self.best = max(self.best, evaluation.score.value)
         known = self._tried.get(evaluation.plan)
-        if known is not None and (known.complete or not evaluation.complete):
+        if known is not None and not _newer(evaluation, known):
             return
         self._tried[evaluation.plan] = evaluation
-        if self._notify:
+        if self._notify and (known is None or not known.complete or not evaluation.feasible):
             self._notify(evaluation)
+
+
+def _newer(evaluation: Evaluation, known: Evaluation) -> bool:
+    """Whether `evaluation` rests on more than what is known of the plan: on every sample, or on its file."""
+    if evaluation.delivered or known.delivered:
+        return known.delivered is None
+    return evaluation.complete and not known.complete

@@ -113,7 +113,8 @@ class Judgement:
 class Evaluation:
     """One plan tried by the search.
 
-    `note` says which step asked for it; `complete` whether the score covers every evaluation sample.
+    `note` says which step asked for it; `complete` whether the score covers every evaluation sample; `delivered` is
+    what the file that is delivered for the plan scores, None if the search did not come to ask that.
     """
 
     plan: PrecisionPlan
@@ -122,6 +123,7 @@ class Evaluation:
     feasible: bool
     note: str
     complete: bool = True
+    delivered: Score | None = None
 
 
 @dataclass(frozen=True)

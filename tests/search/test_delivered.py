@@ -1,0 +1,87 @@
+"""Searches that ask what the delivered file of a plan scores: no plan is chosen whose file misses the target."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.fixtures_groups import make_chain
+from tests.search.test_search_contract import make_problem, problems
+from trt_mpq.errors import TargetNotReachable
+from trt_mpq.search import SEARCHES, Limit, Problem, search_from_name
+from trt_mpq.search.costs import Costs
+from trt_mpq.search.ladders import merged
+from trt_mpq.types import Evaluation, Precision, PrecisionPlan, Score
+
+FP16, INT8 = Precision.FP16, Precision.INT8
+HARM = {"g0": 0.1, "g1": 0.2, "g2": 0.3, "g3": 9.0}
+
+
+class Files:
+    """Scores of files: those of the plans but for every `nth` plan, by its digest, whose file misses."""
+
+    def __init__(self, problem: Problem, nth: int) -> None:
+        self._problem, self._nth = problem, nth
+        self.asked: list[PrecisionPlan] = []
+
+    def __call__(self, plan: PrecisionPlan) -> Score:
+        self.asked.append(plan)
+        score = self._problem.evaluate(plan)
+        return replace(score, value=self._problem.required - 1) if int(plan.digest, 16) % self._nth == 0 else score
+
+
+@pytest.mark.parametrize("name", sorted(SEARCHES))
+@given(problem=problems(), nth=st.integers(1, 4))
+def test_no_plan_is_chosen_whose_file_misses(name: str, problem: Problem, nth: int) -> None:
+    files = Files(problem, nth)
+    try:
+        result = search_from_name(name).run(replace(problem, delivered=files))
+    except TargetNotReachable:
+        return
+    assert len(files.asked) == len(set(files.asked))
+    if result.chosen.plan == problem.uniform(problem.ladder[0]):
+        assert result.chosen.delivered is None, "there is nothing else to deliver"
+    else:
+        assert result.chosen.delivered is not None
+        assert result.chosen.delivered.value >= problem.required
+    refused = {tried.plan for tried in result.path if tried.delivered and not tried.feasible}
+    assert refused | {result.chosen.plan} >= set(files.asked)
+
+
+def test_ilp_goes_on_where_a_file_misses_and_remembers_why() -> None:
+    problem = make_problem(make_chain(4), (FP16, INT8), HARM, -11.0)
+    alone = search_from_name("ilp").run(problem).chosen
+    assert alone.plan.counts()[INT8] == 3
+
+    def delivered(plan: PrecisionPlan) -> Score:
+        return Score(-12.0, None, 5) if plan == alone.plan else problem.evaluate(plan)
+
+    result = search_from_name("ilp").run(replace(problem, delivered=delivered))
+    assert result.chosen.plan.counts()[INT8] == 2
+    (refused,) = [tried for tried in result.path if tried.plan == alone.plan]
+    assert refused == replace(alone, feasible=False, delivered=Score(-12.0, None, 5))
+
+
+def test_only_what_is_new_reaches_the_listener() -> None:
+    heard: list[Evaluation] = []
+    problem = make_problem(make_chain(4), (FP16, INT8), HARM, -11.0)
+    alone = search_from_name("ilp").run(problem).chosen
+    file = {alone.plan: Score(-12.0, None, 5)}
+    given_files = replace(problem, notify=heard.append, delivered=lambda p: file.get(p) or problem.evaluate(p))
+    result = merged(search_from_name("ilp"), [given_files])
+    twice = {tried.plan for tried in heard if [other.plan for other in heard].count(tried.plan) > 1}
+    assert twice == {alone.plan}
+    assert result.chosen in result.path
+    assert [tried.feasible for tried in result.path if tried.plan == alone.plan] == [False]
+
+
+def test_with_a_limit_no_file_is_asked() -> None:
+    problem = make_problem(make_chain(4), (FP16, INT8), HARM, -11.0)
+    costs = Costs.additive(problem.groups, problem.ladder, problem.latency)
+    limit = Limit("takes at most 1e9 ms", 1e9, problem.latency, costs)
+    files = Files(problem, 1)
+    search_from_name("ilp").run(replace(problem, delivered=files, limit=limit))
+    assert files.asked == []
