@@ -14,6 +14,7 @@ import pytest
 from tests.runs import Recorder, slow_device, start, tiny_cnn, write_data
 from trt_mpq.handover import read_network, read_searched
 from trt_mpq.report.data import Report
+from trt_mpq.scores import RunScores
 from trt_mpq.storage import RunFolder
 
 pytest.importorskip("torch")
@@ -51,6 +52,33 @@ def test_the_device_half_emits_what_was_verified(done) -> None:
     assert constants(emitted) == constants(folder / "typed.onnx")
     assert all((folder / name).is_file() for name in searched.files)
     assert "plan-corrections.npz" in searched.files
+
+
+def test_rounding_learned_under_the_plan_is_delivered_where_it_is_better(files, tmp_path, monkeypatch) -> None:
+    """On this network it is exactly as good, so the other way is spoiled."""
+    import onnx_ir as ir
+
+    original, seen = RunScores.for_itself, []
+
+    def spoiled(self, network, refiner):
+        evaluate, delivered = original(self, network, refiner)
+        seen.append(refiner)
+        if len(seen) > 1:
+            return evaluate, delivered
+        return (lambda plan: replace(evaluate(plan), value=0.0)), delivered
+
+    monkeypatch.setattr(RunScores, "for_itself", spoiled)
+    observer = Recorder()
+    report = start(files, tmp_path / "run", observer, **LEARNED).report()
+    assert len(seen) == 2
+    assert "Learning how to round the plan's weights" in observer.stages
+    assert "weights rounded and biases corrected anew, kept" in report.refinement[-1].detail
+    searched = read_searched(tmp_path / "run")
+    assert searched.own_rounded
+    assert "roundings-plan.npz" in searched.files
+    emitter = searched.emitter(read_network(tmp_path / "run").network(tmp_path / "run"), tmp_path / "run")
+    emitted = ir.to_proto(emitter.strong(searched.result.chosen.plan))
+    assert constants(emitted) == constants(tmp_path / "run" / "typed.onnx")
 
 
 def test_the_written_file_scores_what_the_report_says(files, done) -> None:
@@ -109,7 +137,7 @@ def test_a_second_run_does_no_work_and_an_interrupted_one_ends_the_same(files, d
     [
         (
             {"adaround_steps": 11},
-            {"learn-rounding.int4", "search", "refine-plan", "emit"},
+            {"learn-rounding.int4", "search", "learn-rounding.plan", "refine-plan", "emit"},
             {"calibrate", "sensitivity"},
         ),
         ({"refine_plan": False}, {"searched", "emit"}, {"learn-rounding.int4", "correct-biases", "search"}),

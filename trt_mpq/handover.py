@@ -17,13 +17,14 @@ import numpy as np
 from pydantic import ValidationError
 
 from trt_mpq.dataset import Samples, open_samples
-from trt_mpq.emit import Emitter, Refinements
+from trt_mpq.emit import Emitter, Own, Refinements, Roundings
 from trt_mpq.errors import RunFolderError
 from trt_mpq.model import load_graph
 from trt_mpq.network import Network
 from trt_mpq.refine.storage import (
     CORRECTIONS,
     PLAN_CORRECTIONS,
+    PLAN_ROUNDINGS,
     corrections_from_file,
     roundings_file,
     roundings_from_file,
@@ -84,6 +85,7 @@ class Searched:
         corrected: Precisions whose groups have corrected biases.
         rounded: Precisions whose weights have learned roundings.
         own: Digest of the plan that has corrections of its own, None if none has.
+        own_rounded: Whether it has roundings of its own too.
         marks: What refinement adds to the chosen plan, in words for a key.
         metric: Task metric.
         fp32: Task score of the original model.
@@ -97,6 +99,7 @@ class Searched:
     required: float
     rounded: tuple[Precision, ...] = ()
     own: str | None = None
+    own_rounded: bool = False
     marks: tuple[str, ...] = ()
 
     @classmethod
@@ -106,7 +109,8 @@ class Searched:
             tuple(sorted({precision for _, precision in keys})) for keys in (delivered.corrections, delivered.roundings)
         )
         own, marks = next(iter(delivered.own), None), delivered.marks(result.chosen.plan)
-        return cls(result, corrected, metric, fp32, required, rounded, own, marks)
+        own_rounded = own is not None and delivered.own[own].roundings is not None
+        return cls(result, corrected, metric, fp32, required, rounded, own, own_rounded, marks)
 
     def emitter(self, network: Network, folder: Path) -> Emitter:
         """Writes plans of `network` as the search scored them."""
@@ -116,16 +120,22 @@ class Searched:
     def files(self) -> tuple[str, ...]:
         """What `emitter` reads from the run folder beside the network."""
         corrections = [CORRECTIONS] if self.corrected else []
-        return (*corrections, *map(roundings_file, self.rounded), *([PLAN_CORRECTIONS] if self.own else []))
+        own = [PLAN_CORRECTIONS] * (self.own is not None) + [PLAN_ROUNDINGS] * self.own_rounded
+        return (*corrections, *map(roundings_file, self.rounded), *own)
 
     def _refinements(self, folder: Path) -> Refinements:
         corrections = corrections_from_file(folder / CORRECTIONS) if self.corrected else {}
-        roundings = (roundings_from_file(folder / roundings_file(precision)) for precision in self.rounded)
+        files = (roundings_from_file(folder / roundings_file(precision)) for precision in self.rounded)
+        roundings = {key: up for found in files for key, up in found.items()}
         return Refinements(
             {key: delta for key, delta in corrections.items() if key[1] in self.corrected},
-            {key: up for found in roundings for key, up in found.items()},
-            {self.own: corrections_from_file(folder / PLAN_CORRECTIONS)} if self.own else {},
+            roundings,
+            {self.own: self._own(folder, roundings)} if self.own else {},
         )
+
+    def _own(self, folder: Path, shared: Roundings) -> Own:
+        own = {**shared, **roundings_from_file(folder / PLAN_ROUNDINGS)} if self.own_rounded else None
+        return Own(corrections_from_file(folder / PLAN_CORRECTIONS), own)
 
 
 def write_network(network: CalibratedNetwork, samples: Samples, folder: Path) -> None:

@@ -14,7 +14,7 @@ from trt_mpq import __version__
 from trt_mpq.inputs import Choices, Data
 from trt_mpq.settings import Settings
 from trt_mpq.storage import key_of, to_json
-from trt_mpq.types import Model, Precision, PrecisionPlan, Target
+from trt_mpq.types import Model, PrecisionPlan, Target
 
 
 def preparation_key(source_sha256: str) -> str:
@@ -66,9 +66,9 @@ class Keys:
         """Key of the calibrated network: the ranges of `model`, and what it runs in where that is not 8 bit."""
         return key_of(self.ranges(model), self.settings.top, self.choices.refuge)
 
-    def rounding(self, precision: Precision) -> str:
-        """Key of the learned rounding to `precision`."""
-        return key_of("rounding", self.network(self.model), precision, self.settings.adaround_steps, self.settings.seed)
+    def rounding(self, plan: str) -> str:
+        """Key of the learned rounding under `plan`: a precision for its uniform plan, or a digest."""
+        return key_of("rounding", self.network(self.model), plan, self.settings.adaround_steps, self.settings.seed)
 
     def corrections(self, roundings: Sequence[str]) -> str:
         """Key of the bias corrections, which the calibrated network decides, and the weights as they are rounded."""

@@ -305,8 +305,8 @@ class Run:
         if not self.settings.refines_plan:
             return None
         found, refining = self._found.chosen, self._refining
-        evaluate, delivered = self._scores.for_themselves(self._network, refining)
-        return refining.for_plan(self._result_key, problem_of(found.plan, self._problems), found, evaluate, delivered)
+        scored = partial(self._scores.for_itself, self._network)
+        return refining.for_plan(self._result_key, problem_of(found.plan, self._problems), found, scored)
 
     @property
     def _result_key(self) -> str:

@@ -6,20 +6,23 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cached_property
 from itertools import count
+from pathlib import Path
 
 from trt_mpq.dataset import Samples
-from trt_mpq.emit import BiasCorrections, Emitter, Refinements, Roundings
+from trt_mpq.emit import BiasCorrections, Own, Refinements, Roundings
 from trt_mpq.keys import Keys
 from trt_mpq.network import Network
 from trt_mpq.numerics import BoolArray
 from trt_mpq.observer import Progress
 from trt_mpq.refine.adaround import RoundingInputs, learn_rounding
-from trt_mpq.refine.bias_correction import CorrectionInputs, correct_biases, correct_for_plan
+from trt_mpq.refine.bias_correction import CorrectionInputs, correct_biases
 from trt_mpq.refine.for_plan import MOST_ATTEMPTS, Refined, refine_for_plan
+from trt_mpq.refine.itself import ForItself
 from trt_mpq.refine.recovery import LEARNED_ROUNDING, bias_correction_record, rounding_record, worth_keeping
 from trt_mpq.refine.storage import (
     CORRECTIONS,
     PLAN_CORRECTIONS,
+    PLAN_ROUNDINGS,
     corrections_from_file,
     roundings_file,
     roundings_from_file,
@@ -36,6 +39,8 @@ from trt_mpq.types import Evaluation, Precision, PrecisionPlan, Score
 
 REFINED = "refined.json"
 
+Scored = Callable[[ForItself], tuple[Evaluate, Evaluate]]
+"""Scores plans that are refined for themselves in one way, and the files of such plans."""
 UniformScore = Callable[[Precision, str, Network, Refinements], float]
 """Score of the uniform plan of a precision; the text says in which state, for whoever watches."""
 
@@ -65,7 +70,6 @@ class Refining:
     ) -> None:
         self._settings, self._keys, self._stages = settings, keys, stages
         self._network, self._samples, self._runtime, self._score = network, samples, runtime, score
-        self._measured: dict[str, BiasCorrections] = {}
 
     def records(self, precision: Precision) -> Iterator[RefinementRecord]:
         """What each refinement did to the uniform plan of `precision`, in the order they are applied."""
@@ -107,17 +111,20 @@ class Refining:
         return found
 
     def _roundings_of(self, precision: Precision) -> Roundings:
-        path, plan = self._stages.path(roundings_file(precision)), self._network.uniform(precision)
+        path = self._stages.path(roundings_file(precision))
+        self._learn(path, self._keys.rounding(precision), self._network.uniform(precision), precision)
+        return roundings_from_file(path)
+
+    def _learn(self, path: Path, key: str, plan: PrecisionPlan, whose: str) -> None:
         given = RoundingInputs(
             self._network.graph, self._network.grouping, self._network.emitter(), self._samples, self._runtime,
             self._settings.adaround_steps, self._settings.seed,
         )  # fmt: skip
         self._stages.files(
-            f"learn-rounding.{precision}", self._keys.rounding(precision), (path.name,),
+            path.stem.replace("roundings-", "learn-rounding."), key, (path.name,),
             lambda progress: save_roundings(path, learn_rounding(given, plan, progress)),
-            f"Learning how to round {precision} weights",
+            f"Learning how to round {whose} weights",
         )  # fmt: skip
-        return roundings_from_file(path)
 
     # Bias correction, of the rounded network.
 
@@ -147,46 +154,46 @@ class Refining:
 
     # Refinement for exactly one plan.
 
-    def for_plan(
-        self, key: str, problem: Problem, found: Evaluation, evaluate: Evaluate, delivered: Evaluate
-    ) -> Refined:
-        """Refine for what was found; `evaluate` scores plans that are refined for themselves, `delivered` files."""
+    def for_plan(self, key: str, problem: Problem, found: Evaluation, scored: Scored) -> Refined:
+        """Refine for exactly what was found; where rounding is learned, that too if it helps."""
+        ways = [(refiner, *scored(refiner)) for refiner in self._refiners(problem, found.plan)]
+        path = self._stages.path(REFINED)
 
         def work(progress: Progress) -> None:
             done = count(1)
+            # A uniform plan, which has one way only, was scored with its own refinements already.
+            refiner, evaluate, delivered = max(ways, key=lambda way: way[1](found.plan).value) if ways[1:] else ways[0]
 
-            def scored(plan: PrecisionPlan) -> Score:
+            def told(plan: PrecisionPlan) -> Score:
                 score = evaluate(plan)
                 progress(next(done), MOST_ATTEMPTS + 1)
                 return score
 
-            refined = refine_for_plan(problem, found, scored, delivered)
-            own = self._own_corrections(refined.chosen.plan) if refined.own else {}
-            save_corrections(self._stages.path(PLAN_CORRECTIONS), own)
-            write_text(path, to_stored_json(refined, Refined))
+            refined = refine_for_plan(problem, found, told, delivered)
+            own = refiner.own(refined.chosen.plan) if refined.own else Own({})
+            save_corrections(self._stages.path(PLAN_CORRECTIONS), own.corrections)
+            write_text(path, to_stored_json(replace(refined, rounded=own.roundings is not None), Refined))
 
-        _ = self.kept  # a stage of its own
-        path = self._stages.path(REFINED)
         self._stages.files("refine-plan", key, (REFINED, PLAN_CORRECTIONS), work, "Refining for the chosen plan")
         return from_json(path.read_bytes(), Refined)
 
     def with_own(self, refined: Refined) -> Refinements:
-        """What is delivered: the kept refinements, and the corrections that `for_plan` kept."""
+        """What is delivered: the kept refinements, and those of its own that `for_plan` kept."""
         if not refined.own:
             return self.kept
-        own = corrections_from_file(self._stages.path(PLAN_CORRECTIONS))
+        corrections = corrections_from_file(self._stages.path(PLAN_CORRECTIONS))
+        own = Own(corrections, self._roundings_for_plan if refined.rounded else None)
         return replace(self.kept, own={refined.chosen.plan.digest: own})
 
-    def emitter_for_itself(self, plan: PrecisionPlan) -> Emitter:
-        """Writes a plan with corrections of its own, measured now."""
-        own = {plan.digest: self._own_corrections(plan)}
-        return self._network.emitter(replace(self.kept, own=own))
+    def _refiners(self, problem: Problem, plan: PrecisionPlan) -> tuple[ForItself, ...]:
+        """Ways to refine plans for themselves: with the roundings that all share, and with those learned for `plan`."""
+        shared = ForItself(self._network, self._correcting, self.kept, None)
+        if not self._settings.adaround or problem.is_uniform(plan):
+            return (shared,)
+        self._learn(self._stages.path(PLAN_ROUNDINGS), self._keys.rounding(plan.digest), plan, "the plan's")
+        return shared, ForItself(self._network, self._correcting, self.kept, self._roundings_for_plan)
 
-    def marks_for_itself(self, plan: PrecisionPlan) -> tuple[str, ...]:
-        """What `emitter_for_itself` adds to `plan`, in words for a key; nothing is measured for it."""
-        return replace(self.kept, own={plan.digest: {}}).marks(plan)
-
-    def _own_corrections(self, plan: PrecisionPlan) -> BiasCorrections:
-        if plan.digest not in self._measured:
-            self._measured[plan.digest] = correct_for_plan(self._correcting, plan)
-        return self._measured[plan.digest]
+    @property
+    def _roundings_for_plan(self) -> Roundings:
+        """What was learned under the plan that was found, and for weights that it does not have what is shared."""
+        return {**self.kept.roundings, **roundings_from_file(self._stages.path(PLAN_ROUNDINGS))}

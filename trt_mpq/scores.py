@@ -16,7 +16,7 @@ from trt_mpq.keys import Keys
 from trt_mpq.metrics import Scores
 from trt_mpq.network import Network
 from trt_mpq.observer import Observer, Progress
-from trt_mpq.refining import Refining
+from trt_mpq.refine.itself import ForItself
 from trt_mpq.score_cache import ScoreCache
 from trt_mpq.search.base import Judge
 from trt_mpq.settings import Settings
@@ -85,12 +85,11 @@ class RunScores:
         """Scores the typed files of plans of `network`, refined."""
         return self._evaluating(network, network.emitter(refinements).strong, _typed(refinements.marks))
 
-    def for_themselves(self, network: Network, refining: Refining) -> tuple[PlanEvaluator, PlanEvaluator]:
+    def for_itself(self, network: Network, refiner: ForItself) -> tuple[PlanEvaluator, PlanEvaluator]:
         """Score plans of `network` that are refined for themselves, and their typed files."""
-        emitter, marks = refining.emitter_for_itself, refining.marks_for_itself
         return (
-            self._evaluating(network, lambda plan: emitter(plan).reference(plan), marks),
-            self._evaluating(network, lambda plan: emitter(plan).strong(plan), _typed(marks)),
+            self._evaluating(network, lambda plan: refiner.emitter(plan).reference(plan), refiner.marks),
+            self._evaluating(network, lambda plan: refiner.emitter(plan).strong(plan), _typed(refiner.marks)),
         )
 
     def _evaluating(

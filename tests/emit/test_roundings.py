@@ -10,7 +10,7 @@ import pytest
 from tests.emit.examples import prepared, uniform
 from tests.networks import NETWORKS, sample_input
 from tests.prepared import RUNTIME, Prepared
-from trt_mpq.emit import Emitter, Refinements
+from trt_mpq.emit import Emitter, Own, Refinements
 from trt_mpq.graph_edit import constant_array, node_by_name
 from trt_mpq.runtime.base import with_outputs
 from trt_mpq.types import Precision, PrecisionPlan, Weight
@@ -112,10 +112,26 @@ def test_corrections_of_a_plan_of_its_own_replace_the_others_there_only() -> Non
     ranges = network.calibrated(network.samples(sample_input(NETWORKS["mlp"](), 4)["input"]))
     mixed = uniform("mlp", INT8).replace({"fc2": Precision.FP16})
     common = {("fc1", INT8): np.full(64, 1.0, np.float32), ("fc3", INT8): np.full(16, 1.0, np.float32)}
-    refinements = Refinements(common, own={mixed.digest: {("fc1", INT8): np.full(64, 5.0, np.float32)}})
+    refinements = Refinements(common, own={mixed.digest: Own({("fc1", INT8): np.full(64, 5.0, np.float32)})})
     assert shifts(network, Emitter(network.graph, network.grouping, ranges, refinements), mixed) == {"fc1": 5, "fc3": 0}
     plan = uniform("mlp", INT8)
     assert shifts(network, Emitter(network.graph, network.grouping, ranges, refinements), plan) == {"fc1": 1, "fc3": 1}
+
+
+def test_roundings_of_a_plan_of_its_own_replace_the_others_there_only() -> None:
+    network = prepared("mlp")
+    ranges = network.calibrated(network.samples(sample_input(NETWORKS["mlp"](), 4)["input"]))
+    mixed, plan = uniform("mlp", INT8).replace({"fc2": Precision.FP16}), uniform("mlp", INT8)
+    weight = network.grouping.by_id("fc1").weight
+    shared, own = ({(weight.name, INT8): np.full(weight.shape, up)} for up in (True, False))
+    source = Emitter(network.graph, network.grouping, ranges, Refinements({}, shared, {mixed.digest: Own({}, own)}))
+    codes = [stored(source.strong(each), weight) for each in (plan, mixed, plan)]
+    assert (codes[1] <= codes[0]).all()
+    assert (codes[1] < codes[0]).any()
+    np.testing.assert_array_equal(codes[2], codes[0])
+    folded = [constant_array(weight_input(source.reference(each), weight)) for each in (plan, mixed, plan)]
+    assert (folded[1] < folded[0]).any()
+    np.testing.assert_array_equal(folded[2], folded[0])
 
 
 def shifts(network: Prepared, source: Emitter, plan: PrecisionPlan) -> dict[str, float]:
@@ -136,13 +152,15 @@ def test_marks_tell_apart_what_scores_differently() -> None:
     corrected = Refinements({("a", INT8): correction})
     rounded = Refinements(roundings={("w", INT8): up})
     flipped = Refinements(roundings={("w", INT8): ~up})
-    own = Refinements({("a", INT8): correction}, own={plan.digest: {}})
+    own = Refinements({("a", INT8): correction}, own={plan.digest: Own({})})
+    own_rounded = Refinements(roundings={("w", INT8): up}, own={plan.digest: Own({}, {("w", INT8): ~up})})
     states = [
         Refinements(),
         corrected,
         rounded,
         flipped,
         own,
+        own_rounded,
         Refinements({("a", INT8): correction}, {("w", INT8): up}),
     ]
     assert len({state.marks(plan) for state in states}) == len(states)

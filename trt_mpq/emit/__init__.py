@@ -1,6 +1,6 @@
 """From plan to graph: Q/DQ placement, float types, and the three flavours."""
 
 from trt_mpq.emit.emitter import Emitter
-from trt_mpq.emit.refinements import BiasCorrections, Refinements, Roundings
+from trt_mpq.emit.refinements import BiasCorrections, Own, Refinements, Roundings
 
-__all__ = ["BiasCorrections", "Emitter", "Refinements", "Roundings"]
+__all__ = ["BiasCorrections", "Emitter", "Own", "Refinements", "Roundings"]

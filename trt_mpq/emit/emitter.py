@@ -13,14 +13,14 @@ from trt_mpq.emit.quantizers import QuantizerWriter
 from trt_mpq.emit.refinements import Refinements
 from trt_mpq.errors import ModelError
 from trt_mpq.graph_edit import add_constant, constant_array
-from trt_mpq.numerics import FloatArray, fake_quantize_weights, round_to_half, weight_choices
+from trt_mpq.numerics import BoolArray, FloatArray, fake_quantize_weights, round_to_half, weight_choices
 from trt_mpq.opset import convert_opset
 from trt_mpq.types import Grouping, Precision, PrecisionPlan, Ranges, Weight
 
 NodesByName = Mapping[str, ir.Node]
 
-WeightWriter = Callable[[ir.Graph, ir.Node, Weight, Precision], ir.Value]
-"""Gives the constant (or dequantized codes) that a node of a quantized group reads as its weight."""
+WeightWriter = Callable[[ir.Graph, ir.Node, Weight, Precision, BoolArray | None], ir.Value]
+"""Gives the constant (or dequantized codes) that a node of a quantized group reads as weight, rounded as learned."""
 
 WEAK_OPSET = 17
 """The newest opset TensorRT 8.6 reads."""
@@ -182,24 +182,31 @@ class Emitter:
             self._folded[key] = round_to_half(constant_array(constant), half)
         return self._folded[key]
 
-    def _folded_weight(self, graph: ir.Graph, node: ir.Node, weight: Weight, precision: Precision) -> ir.Value:
+    def _folded_weight(
+        self, graph: ir.Graph, node: ir.Node, weight: Weight, precision: Precision, up: BoolArray | None
+    ) -> ir.Value:
         key = (weight.name, precision)
-        if key not in self._folded:
+        shared = up is self._refinements.roundings.get(key)
+        folded = self._folded.get(key) if shared else None
+        if folded is None:
             content = constant_array(self._graph.graph.initializers[weight.name])
-            up = self._refinements.roundings.get(key)
-            self._folded[key] = fake_quantize_weights(content, weight.axis, precision, self._grouping.top, up=up)
-        return add_constant(graph, f"{weight.name}_{precision}", self._folded[key])
+            folded = fake_quantize_weights(content, weight.axis, precision, self._grouping.top, up=up)
+        if shared:
+            self._folded[key] = folded
+        return add_constant(graph, f"{weight.name}_{precision}", folded)
 
-    def _stored_weight(self, graph: ir.Graph, node: ir.Node, weight: Weight, precision: Precision) -> ir.Value:
+    def _stored_weight(
+        self, graph: ir.Graph, node: ir.Node, weight: Weight, precision: Precision, up: BoolArray | None
+    ) -> ir.Value:
         source = self._graph.graph.initializers[weight.name]
         return quantizers.insert_stored_weight(
-            graph, source, weight.axis, precision, self._grouping.top,
-            self._refinements.roundings.get((weight.name, precision)), instead_of=_input(node, WEIGHT_INPUT),
-            before=node,
+            graph, source, weight.axis, precision, self._grouping.top, up,
+            instead_of=_input(node, WEIGHT_INPUT), before=node,
         )  # fmt: skip
 
-    def _quantized_weight(self, graph: ir.Graph, node: ir.Node, weight: Weight, precision: Precision) -> ir.Value:
-        up = self._refinements.roundings.get((weight.name, precision))
+    def _quantized_weight(
+        self, graph: ir.Graph, node: ir.Node, weight: Weight, precision: Precision, up: BoolArray | None
+    ) -> ir.Value:
         return quantizers.insert_weight_qdq(graph, _input(node, WEIGHT_INPUT), weight.axis, precision, up, before=node)
 
     def _quantized(
@@ -211,12 +218,14 @@ class Emitter:
 
     def _replace_weights(self, graph: ir.Graph, nodes: NodesByName, plan: PrecisionPlan, write: WeightWriter) -> None:
         made: dict[tuple[ir.Value, Precision], ir.Value] = {}
+        roundings = self._refinements.roundings_of(plan)
         for group, precision in quantizers.quantized_groups(self._grouping, plan):
             for weight in group.weights:
                 node = nodes[weight.node]
                 key = (_input(node, WEIGHT_INPUT), precision)
                 if key not in made:
-                    made[key] = write(graph, node, weight, precision)
+                    up = roundings.get((weight.name, precision))
+                    made[key] = write(graph, node, weight, precision, up)
                 node.replace_input_with(WEIGHT_INPUT, made[key])
 
     def _quantize_reads(self, graph: ir.Graph, nodes: NodesByName, plan: PrecisionPlan, write: QuantizerWriter) -> None:

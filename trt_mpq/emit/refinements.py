@@ -20,33 +20,58 @@ Roundings = Mapping[tuple[str, Precision], BoolArray]
 
 
 @dataclass(frozen=True)
+class Own:
+    """What was made for exactly one plan.
+
+    Attributes:
+        corrections: Its bias corrections.
+        roundings: Its roundings of weights; None if it has those that all plans share.
+    """
+
+    corrections: BiasCorrections
+    roundings: Roundings | None = None
+
+
+@dataclass(frozen=True)
 class Refinements:
     """What is applied to a group in the precision that it was measured for.
 
     Attributes:
         corrections: Bias corrections measured under the uniform plan of their precision.
         roundings: Roundings of weights; those that are missing are rounded to nearest.
-        own: Digest of a plan to corrections measured for exactly that plan, which replace the others there.
+        own: Digest of a plan to what was made for exactly that plan, in place of the above.
     """
 
     corrections: BiasCorrections = field(default_factory=dict)
     roundings: Roundings = field(default_factory=dict)
-    own: Mapping[str, BiasCorrections] = field(default_factory=dict)
+    own: Mapping[str, Own] = field(default_factory=dict)
 
     def corrections_of(self, plan: PrecisionPlan) -> BiasCorrections:
         """The bias corrections that `plan` gets."""
-        return self.own.get(plan.digest, self.corrections)
+        own = self.own.get(plan.digest)
+        return self.corrections if own is None else own.corrections
+
+    def roundings_of(self, plan: PrecisionPlan) -> Roundings:
+        """The roundings of weights that `plan` gets."""
+        own = self.own.get(plan.digest)
+        return self.roundings if own is None or own.roundings is None else own.roundings
 
     def marks(self, plan: PrecisionPlan) -> tuple[str, ...]:
         """What tells `plan` thus refined from the plain one, in words for a key; none if nothing applies to it."""
         held = plan.counts()
         corrected = {precision for _, precision in self.corrections}
         biases = ["own"] if plan.digest in self.own else [p.value for p in held if p in corrected]
-        return (*biases, *(f"{p}~{self._digests[p]}" for p in held if p in self._digests))
+        roundings = self.roundings_of(plan)
+        digests = self._digests if roundings is self.roundings else _digests(roundings)
+        return (*biases, *(f"{p}~{digests[p]}" for p in held if p in digests))
 
     @cached_property
     def _digests(self) -> dict[Precision, str]:
-        digests = {precision: hashlib.sha256() for _, precision in self.roundings}
-        for (weight, precision), up in sorted(self.roundings.items()):
-            digests[precision].update(weight.encode() + np.packbits(up).tobytes())
-        return {precision: digest.hexdigest()[:16] for precision, digest in digests.items()}
+        return _digests(self.roundings)
+
+
+def _digests(roundings: Roundings) -> dict[Precision, str]:
+    digests = {precision: hashlib.sha256() for _, precision in roundings}
+    for (weight, precision), up in sorted(roundings.items(), key=lambda item: item[0]):
+        digests[precision].update(weight.encode() + np.packbits(up).tobytes())
+    return {precision: digest.hexdigest()[:16] for precision, digest in digests.items()}

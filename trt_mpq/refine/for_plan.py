@@ -24,10 +24,11 @@ class Refined:
 
     Attributes:
         chosen: The plan to deliver.
-        own: Whether it has corrections of its own.
-        refined_score: Score of the search's plan with its own corrections; None if it is uniform, and so had them.
+        own: Whether it has refinements of its own.
+        refined_score: Score of the search's plan with its own refinements; None if it is uniform, and so had them.
         rescued: Groups that were saved, to the precision they were brought to.
         attempts: How many plans were tried for that.
+        rounded: Whether its weights are rounded as was learned under the search's plan.
     """
 
     chosen: Evaluation
@@ -35,6 +36,7 @@ class Refined:
     refined_score: float | None
     rescued: dict[str, Precision]
     attempts: int
+    rounded: bool = False
 
 
 def refine_for_plan(
@@ -60,7 +62,7 @@ def refine_for_plan(
     """
     own = replace(problem, evaluate=evaluate, judge=None, delivered=delivered)
     best, refined = found, None
-    if found.plan not in {problem.uniform(precision) for precision in problem.ladder}:
+    if not problem.is_uniform(found.plan):
         refined = evaluate(found.plan)
         if refined.value >= found.score.value:
             confirmed = own.confirmed(replace(found, score=refined, delivered=None))

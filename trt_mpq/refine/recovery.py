@@ -46,7 +46,8 @@ def rounding_record(precision: Precision, before: float, after: float, roundings
 def plan_record(found: Evaluation, refined: Refined) -> RefinementRecord:
     """What refinement for exactly the plan that was `found` came to."""
     before, after = found.score.value, refined.refined_score
-    verdict = "the plan is uniform" if after is None else f"biases corrected anew, {_verdict(before, after)}"
+    anew = "weights rounded and biases corrected anew" if refined.rounded else "biases corrected anew"
+    verdict = "the plan is uniform" if after is None else f"{anew}, {_verdict(before, after)}"
     groups = _counted(len(refined.rescued), "group")
     saved = f"; {groups} more lowered, in {_counted(refined.attempts, 'attempt')}" if refined.attempts else ""
     return RefinementRecord(FOR_PLAN, None, before, refined.chosen.score.value, f"{verdict}{saved}")

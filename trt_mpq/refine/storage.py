@@ -14,6 +14,8 @@ from trt_mpq.types import Precision
 
 CORRECTIONS, PLAN_CORRECTIONS = "corrections.npz", "plan-corrections.npz"
 """Bias corrections measured under uniform plans, and those measured for exactly the chosen one."""
+PLAN_ROUNDINGS = "roundings-plan.npz"
+"""Learned rounding under exactly the plan that the search found."""
 _BITS, _SHAPE = "bits/", "shape/"
 
 

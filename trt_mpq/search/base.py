@@ -120,6 +120,10 @@ class Problem:
         """`precision` wherever it is allowed, else the widest of the ladder, its refuge, or the widest there is."""
         return PrecisionPlan.uniform(self.groups, precision, self.ladder[0], self.refuge)
 
+    def is_uniform(self, plan: PrecisionPlan) -> bool:
+        """Whether `plan` is the uniform plan of a precision of the ladder."""
+        return any(plan == self.uniform(precision) for precision in self.ladder)
+
     def widest(self, group: LayerGroup) -> Precision:
         """What `group` starts from: the widest of the ladder, its refuge, or the widest there is."""
         return group.widest(self.ladder[0], self.refuge)
