@@ -39,7 +39,10 @@ class Chunk:
         Where a sample is several rows, an output that has one entry per row is [n, rows, ...]. `others` feeds the
         inputs that are no samples.
         """
-        outputs = session.run(self.feeds | dict(others or {}))
+        return self.by_sample(session.run(self.feeds | dict(others or {})))
+
+    def by_sample(self, outputs: Arrays) -> Arrays:
+        """Outputs for the rows of the feeds as outputs for the samples, see `run`."""
         return {name: self._by_sample(self.cut(value)) for name, value in outputs.items()}
 
     def cut(self, value: Array) -> Array:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace as changed
 from itertools import combinations, pairwise
 
@@ -19,8 +19,10 @@ from tests.test_evaluate import sentence_encoder, sentences
 from trt_mpq.errors import SettingsError
 from trt_mpq.losses import CrossEntropy, KullbackLeibler, NormalizedMeanSquare
 from trt_mpq.sensitivity import SensitivityInputs, SensitivityMetric
+from trt_mpq.sensitivity.base import Many
 from trt_mpq.sensitivity.dependency import InterLayerDependency
 from trt_mpq.sensitivity.hessian import HessianTrace
+from trt_mpq.sensitivity.lowering import Growth, Lowered
 from trt_mpq.sensitivity.noise import GaussianNoise
 from trt_mpq.sensitivity.output_sqnr import OutputSqnr
 from trt_mpq.sensitivity.task_loss import TaskLoss
@@ -95,11 +97,31 @@ def test_output_sqnr_is_noise_over_signal_whatever_the_loss(network: ByHand, pre
 
 
 def test_each_metric_counts_what_it_runs(network: ByHand) -> None:
-    given = network.inputs(candidates=(INT4,))
-    assert TaskLoss().rank(given).forward_passes == 24 * (1 + 5)
-    assert InterLayerDependency(rounds=5).rank(given).forward_passes == 24 * (1 + 5 + 4 + 3 + 2 + 1)
-    assert InterLayerDependency(rounds=2).rank(given).forward_passes == 24 * (1 + 5 + 2)
-    assert InterLayerDependency(rounds=9).rank(given).forward_passes == 24 * (1 + 5 + 4 + 3 + 2 + 1)
+    given, asked = network.inputs(candidates=(INT4,)), list[Lowered]()
+
+    def here(opening: Callable[[SensitivityInputs], Callable[[Lowered], Growth]]) -> Many[Lowered, Growth]:
+        work = opening(given)
+
+        def many(parts: Sequence[Lowered]) -> Iterator[Growth]:
+            asked.extend(parts)
+            return map(work, parts)
+
+        return many
+
+    def share(part: Lowered) -> float:
+        first = min(group.index for group in given.groups if group.id in part[0])
+        return sum(g.flops for g in given.groups if g.index >= first) / sum(g.flops for g in given.groups)
+
+    for metric, sets in (
+        (TaskLoss(), 5),
+        (InterLayerDependency(rounds=5), 5 + 4 + 3 + 2 + 1),
+        (InterLayerDependency(rounds=2), 5 + 2),
+        (InterLayerDependency(rounds=9), 5 + 4 + 3 + 2 + 1),
+    ):
+        asked.clear()
+        passes = metric.rank(changed(given, elsewhere=here)).forward_passes
+        assert len(asked) == sets
+        assert passes == pytest.approx(24 * (2 + sum(map(share, asked))))
 
 
 def test_as_many_rounds_as_groups_are_the_greedy_order(network: ByHand) -> None:

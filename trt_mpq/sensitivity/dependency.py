@@ -15,7 +15,7 @@ from typing import ClassVar
 from trt_mpq.errors import SettingsError
 from trt_mpq.observer import Progress
 from trt_mpq.sensitivity.base import SensitivityInputs, watched
-from trt_mpq.sensitivity.lowering import loss_growths, lowering_passes
+from trt_mpq.sensitivity.lowering import Growth, loss_growths, lowering_passes
 from trt_mpq.types import LayerGroup, Precision, Ranking
 
 Costs = Callable[[Sequence[tuple[str, ...]]], list[float]]
@@ -50,14 +50,13 @@ class InterLayerDependency:
         allowed = {p: tuple(group for group in inputs.groups if group.allows(p)) for p in inputs.candidates}
         total = sum(scored for groups in allowed.values() for scored, _ in self._portions(len(groups)))
 
-        measured = 0
+        measured: list[Growth] = []
 
         def costs_in(precision: Precision) -> Costs:
             def costs(sets: Sequence[tuple[str, ...]]) -> list[float]:
-                nonlocal measured
-                found = list(watched(growths([(ids, precision) for ids in sets]), total, progress, measured))
-                measured += len(found)
-                return found
+                found = list(watched(growths([(ids, precision) for ids in sets]), total, progress, len(measured)))
+                measured.extend(found)
+                return [growth.loss for growth in found]
 
             return costs
 

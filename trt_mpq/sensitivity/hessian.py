@@ -182,7 +182,7 @@ class ForwardTrace:
         def bend(case: Case, trial: int) -> float:
             signs = _signs(inputs.seed, group, trial, case.chunk.batch.start // self.block)
             sides = ({name: weights[name] + side * signs[name] for name in weights} for side in (epsilon, -epsilon))
-            return sum(loss.growth(session, case, feeds) for feeds in sides)
+            return sum(loss.growth(case, case.chunk.run(session, feeds)) for feeds in sides)
 
         bends = sum(bend(case, trial) for case in loss.cases for trial in range(trials))
         return bends / float(epsilon) ** 2 / trials / loss.samples

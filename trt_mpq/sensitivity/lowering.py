@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from trt_mpq.emit import Emitter
 from trt_mpq.observer import Progress
 from trt_mpq.sensitivity.base import SensitivityInputs, watched
 from trt_mpq.sensitivity.perturbation import SampleLoss
+from trt_mpq.sensitivity.prefix import Prefix
 from trt_mpq.types import Precision, PrecisionPlan, Ranking
 
 if TYPE_CHECKING:
@@ -18,6 +19,19 @@ if TYPE_CHECKING:
 
 Lowered = tuple[tuple[str, ...], Precision]
 """Ids of groups, and what they are lowered to."""
+
+
+@dataclass(frozen=True)
+class Growth:
+    """What lowering groups does.
+
+    Attributes:
+        loss: Mean loss with them lowered, minus that with nothing lowered; infinite if it is not a number.
+        share: How much of the network was run for that, see `Start`.
+    """
+
+    loss: float
+    share: float
 
 
 class Lowering:
@@ -34,38 +48,41 @@ class Lowering:
         self._emitter = Emitter(inputs.graph, inputs.grouping, inputs.ranges)
         self._wide = PrecisionPlan.uniform(inputs.grouping.groups, Precision.FP32, Precision.FP32)
         self._runtime = inputs.runtime
-        self._loss = SampleLoss(replace(inputs, graph=self.graph((), Precision.FP32)))
+        unlowered = self.graph((), Precision.FP32)
+        self._loss = SampleLoss(replace(inputs, graph=unlowered))
+        self._prefix = Prefix(unlowered, inputs.grouping.groups, inputs.runtime, self._loss.chunks)
 
     def graph(self, groups: Iterable[str], precision: Precision) -> ir.Model:
         """The reference flavour of the network with `groups` in `precision`."""
         return self._emitter.reference(self._wide.replace(dict.fromkeys(groups, precision)))
 
-    def loss_growth(self, lowered: Lowered) -> float:
-        """Mean loss with `lowered` in place, minus that with nothing lowered; infinite if it is not a number."""
-        growth = self._loss.mean_growth(self._runtime.load(self.graph(*lowered)))
-        return math.inf if math.isnan(growth) else growth
+    def growth(self, lowered: Lowered) -> Growth:
+        """What `lowered` does to the loss."""
+        groups, _ = lowered
+        start = self._prefix.before(groups)
+        loss = self._loss.mean_growth(start.load(self._runtime, self.graph(*lowered)))
+        return Growth(math.inf if math.isnan(loss) else loss, start.share)
 
 
-def loss_growths(inputs: SensitivityInputs) -> Callable[[Lowered], float]:
-    """`Lowering.loss_growth` for these inputs."""
-    return Lowering(inputs).loss_growth
+def loss_growths(inputs: SensitivityInputs) -> Callable[[Lowered], Growth]:
+    """`Lowering.growth` for these inputs."""
+    return Lowering(inputs).growth
 
 
-def lowering_passes(inputs: SensitivityInputs, measured: int) -> float:
-    """Samples run forward to measure so many loss growths, the baseline included."""
-    return inputs.sample_count * (1.0 + measured)
+def lowering_passes(inputs: SensitivityInputs, growths: Iterable[Growth]) -> float:
+    """Samples run forward to measure these: beside them once for the baseline, and once from group to group."""
+    return inputs.sample_count * (2.0 + sum(growth.share for growth in growths))
 
 
 def one_by_one(
     metric: str,
     inputs: SensitivityInputs,
     progress: Progress | None,
-    growths: Callable[[SensitivityInputs], Callable[[Lowered], float]] = loss_growths,
+    growths: Callable[[SensitivityInputs], Callable[[Lowered], Growth]] = loss_growths,
 ) -> Ranking:
     """A ranking of `metric` by the loss growth with each group alone in each candidate precision that it allows."""
     parts = [((group.id,), p) for group in inputs.groups for p in filter(group.allows, inputs.candidates)]
     found = watched(inputs.spread(growths)(parts), len(parts), progress)
     growth = dict(zip(parts, found, strict=True))
-    return inputs.ranking(
-        metric, lambda group, precision: growth[(group.id,), precision], lowering_passes(inputs, len(parts))
-    )
+    passes = lowering_passes(inputs, growth.values())
+    return inputs.ranking(metric, lambda group, precision: growth[(group.id,), precision].loss, passes)

@@ -28,6 +28,7 @@ from trt_mpq.sensitivity.perturbation import (
     weight_feed,
     weight_of,
 )
+from trt_mpq.sensitivity.prefix import Prefix
 from trt_mpq.types import LayerGroup, Precision, Ranking
 
 if TYPE_CHECKING:
@@ -78,34 +79,46 @@ class GaussianNoise:
     def rank(self, inputs: SensitivityInputs, progress: Progress | None = None) -> Ranking:
         """Run the samples once per group, allowed precision and trial, and once undisturbed."""
         groups, samples = inputs.groups, inputs.sample_count
-        growths = watched(inputs.spread(self._growths)(groups), len(groups), progress)
+        growths = list(watched(inputs.spread(self._growths)(groups), len(groups), progress))
         growth = {
             (group.id, precision): total / self.trials / samples
-            for group, totals in zip(groups, growths, strict=True)
-            for precision, total in totals.items()
+            for group, found in zip(groups, growths, strict=True)
+            for precision, total in found.totals.items()
         }
+        runs = sum(found.share * len(found.totals) for found in growths)
         return inputs.ranking(
             self.name,
             lambda group, precision: growth[group.id, precision],
-            samples * (1 + self.trials * len(growth)),
+            # Beside them once undisturbed, and once on the way from group to group.
+            samples * (2 + self.trials * runs),
         )
 
-    def _growths(self, inputs: SensitivityInputs) -> Callable[[LayerGroup], dict[Precision, float]]:
-        return partial(self._growth, inputs, SampleLoss(inputs, self.block))
+    def _growths(self, inputs: SensitivityInputs) -> Callable[[LayerGroup], _Growths]:
+        loss = SampleLoss(inputs, self.block)
+        prefix = Prefix(inputs.graph, inputs.grouping.groups, inputs.runtime, loss.chunks)
+        return partial(self._growth, inputs, loss, prefix)
 
-    def _growth(self, inputs: SensitivityInputs, loss: SampleLoss, group: LayerGroup) -> dict[Precision, float]:
-        """Loss growth per allowed precision, summed over samples and trials."""
+    def _growth(self, inputs: SensitivityInputs, loss: SampleLoss, prefix: Prefix, group: LayerGroup) -> _Growths:
         growth = {precision: 0.0 for precision in inputs.candidates if group.allows(precision)}
-        session = inputs.runtime.load(add_noise(inputs.graph, group))
+        start = prefix.before([group.id])
+        copy = start.load(inputs.runtime, add_noise(inputs.graph, group))
         source = _NoiseSource(inputs, group, self.block, self.per_channel)
-        for case in loss.cases:
+        for number, case in enumerate(loss.cases):
             for trial in range(0, self.trials, 2):
                 noise = source.draw(case, trial)
                 for sign in (1.0, -1.0)[: self.trials - trial]:
                     for precision in growth:
                         feeds = noise.feeds(sign * self.amplitude * self.relative_step[precision])
-                        growth[precision] += loss.growth(session, case, feeds)
-        return growth
+                        growth[precision] += loss.growth(case, copy.run(number, case.chunk, feeds))
+        return _Growths(growth, start.share)
+
+
+@dataclass(frozen=True)
+class _Growths:
+    """Loss growth of one group per allowed precision, summed over samples and trials, and what was run for each."""
+
+    totals: dict[Precision, float]
+    share: float
 
 
 @dataclass(frozen=True)

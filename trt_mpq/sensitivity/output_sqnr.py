@@ -13,7 +13,7 @@ from typing import ClassVar
 from trt_mpq.losses import NormalizedMeanSquare
 from trt_mpq.observer import Progress
 from trt_mpq.sensitivity.base import SensitivityInputs
-from trt_mpq.sensitivity.lowering import Lowered, loss_growths, one_by_one
+from trt_mpq.sensitivity.lowering import Growth, Lowered, loss_growths, one_by_one
 from trt_mpq.types import Ranking
 
 
@@ -32,5 +32,5 @@ class OutputSqnr:
         return one_by_one(self.name, inputs, progress, _noise_to_signal)
 
 
-def _noise_to_signal(inputs: SensitivityInputs) -> Callable[[Lowered], float]:
+def _noise_to_signal(inputs: SensitivityInputs) -> Callable[[Lowered], Growth]:
     return loss_growths(replace(inputs, loss=NormalizedMeanSquare()))

@@ -18,7 +18,8 @@ from trt_mpq.types import LayerGroup, Weight
 
 if TYPE_CHECKING:
     from trt_mpq.chunks import Chunk
-    from trt_mpq.runtime.base import Arrays, Session
+    from trt_mpq.runtime.base import Arrays
+    from trt_mpq.sensitivity.prefix import Rest
 
 NOISE_SCALE = "trt_mpq:noise_scale"
 """Graph input, a float32 scalar that multiplies every noise input."""
@@ -128,19 +129,19 @@ class SampleLoss:
         self._session = inputs.runtime.load(_with_sizes(inputs.graph, self._tensors))
         self.cases = Kept(self._cases, lambda case: size_of(case.chunk.feeds | case.reference), kept_bytes)
 
-    def growth(self, session: Session, case: Case, feeds: Arrays | None = None) -> float:
-        """Summed loss of the copy loaded in `session`, minus that of the unperturbed network.
+    @property
+    def chunks(self) -> Iterable[Chunk]:
+        """The samples alone, whenever they are iterated over."""
+        return _Chunks(self.cases)
 
-        Args:
-            session: A perturbed copy.
-            case: The samples to run.
-            feeds: The copy's additional inputs.
-        """
-        return self._sum(case.chunk, case.chunk.run(session, feeds), case.reference) - case.loss
+    def growth(self, case: Case, outputs: Arrays) -> float:
+        """Summed loss of a perturbed copy with these outputs for `case`, minus that of the unperturbed network."""
+        return self._sum(case.chunk, outputs, case.reference) - case.loss
 
-    def mean_growth(self, session: Session) -> float:
-        """Mean loss over all samples of the copy loaded in `session`, minus that of the unperturbed network."""
-        return sum(self.growth(session, case) for case in self.cases) / self.samples
+    def mean_growth(self, copy: Rest) -> float:
+        """Mean loss over all samples of a perturbed copy, minus that of the unperturbed network."""
+        growths = (self.growth(case, copy.run(number, case.chunk)) for number, case in enumerate(self.cases))
+        return sum(growths) / self.samples
 
     def _cases(self) -> Iterator[Case]:
         return map(self._case, self._inputs.chunks(self._block))
@@ -152,6 +153,14 @@ class SampleLoss:
 
     def _sum(self, chunk: Chunk, outputs: Arrays, reference: Arrays) -> float:
         return float(np.sum(self._inputs.loss.per_sample(outputs, chunk.batch.labels, reference)))
+
+
+@dataclass(frozen=True)
+class _Chunks:
+    cases: Iterable[Case]
+
+    def __iter__(self) -> Iterator[Chunk]:
+        return (case.chunk for case in self.cases)
 
 
 def _add_input(graph: ir.Model, name: str, shape: tuple[int | str, ...]) -> ir.Value:

@@ -1,0 +1,167 @@
+"""What a network computes before a group, kept: copies in which only the group is perturbed run from there on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import onnx_ir as ir
+from onnx_ir.convenience import extract
+
+from trt_mpq.runtime.base import size_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from trt_mpq.chunks import Chunk
+    from trt_mpq.runtime.base import Array, Arrays, Runtime, Session
+    from trt_mpq.types import LayerGroup
+
+PREFIX_BYTES = 1 << 28
+"""Values that are kept for all samples together take no more than this."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """A place in the network, and what is known there.
+
+    Attributes:
+        share: Of the multiply-adds of all groups, how much comes from there on.
+        kept: Per chunk of the samples the values that the rest reads; None at the beginning of the network.
+        outputs: Names of the network's outputs.
+    """
+
+    share: float
+    kept: Sequence[Arrays] | None
+    outputs: tuple[str, ...]
+
+    def load(self, runtime: Runtime, copy: ir.Model) -> Rest:
+        """What is left to compute of a copy that is not perturbed before this place; raises RuntimeFailure."""
+        if self.kept is None:
+            return Rest(self, runtime.load(copy), _inputs(copy))
+        known = self.kept[0]
+        own = [name for name in _inputs(copy) if name not in known]
+        part = _part(copy, (*known, *own), [name for name in self.outputs if name not in known])
+        return Rest(self, runtime.load(part), _inputs(part))
+
+
+@dataclass(frozen=True)
+class Rest:
+    """A copy of the network, loaded from a place on.
+
+    Attributes:
+        start: The place.
+        session: What comes from there on.
+        reads: Names of its inputs.
+    """
+
+    start: Start
+    session: Session
+    reads: tuple[str, ...]
+
+    def run(self, number: int, chunk: Chunk, others: Mapping[str, Array] | None = None) -> Arrays:
+        """Every output of the network for chunk `number` of the samples, as `Chunk.run` has them.
+
+        `others` feeds the inputs that are no samples.
+        """
+        known = self.start.kept[number] if self.start.kept else {}
+        given = {**chunk.feeds, **known, **(others or {})}
+        computed = known | self.session.run({name: given[name] for name in self.reads})
+        return chunk.by_sample({name: computed[name] for name in self.start.outputs})
+
+
+class Prefix:
+    """Goes through a network from group to group with all samples, and remembers the values where it stands.
+
+    It always stops at the same places, so that what is known there does not depend, to the last bit, on who asked for
+    what before. Where the values are too many it does not stop.
+
+    Args:
+        graph: The network; none of its nodes is perturbed.
+        groups: Before the first node of each it may stop.
+        runtime: Runs it.
+        chunks: The samples, the same whenever they are iterated over.
+        limit: Bytes that the values at one place may take.
+    """
+
+    def __init__(
+        self,
+        graph: ir.Model,
+        groups: Sequence[LayerGroup],
+        runtime: Runtime,
+        chunks: Iterable[Chunk],
+        limit: int = PREFIX_BYTES,
+    ) -> None:
+        self._graph, self._runtime, self._chunks, self._limit = graph, runtime, chunks, limit
+        self._nodes = tuple(graph.graph)
+        places = {str(node.name): place for place, node in enumerate(self._nodes)}
+        self._places = {group.id: min(places[name] for name in group.nodes) for group in groups}
+        self._flops = {group.id: group.flops for group in groups}
+        self._outputs = tuple(str(value.name) for value in graph.graph.outputs)
+        self._stops = sorted(set(self._places.values()) - {0})
+        self._restart()
+
+    def before(self, groups: Iterable[str]) -> Start:
+        """The last place that is kept before all of these groups."""
+        wanted = min((self._places[group] for group in groups), default=0)
+        if self._place > wanted:
+            self._restart()
+        while self._ahead and self._ahead[0] <= wanted:
+            self._advance(self._ahead.pop(0))
+        after = sum(flops for group, flops in self._flops.items() if self._places[group] >= self._place)
+        total = sum(self._flops.values())
+        return Start(after / total if total else 1.0, self._kept, self._outputs)
+
+    def _restart(self) -> None:
+        self._place, self._ahead = 0, list(self._stops)
+        self._kept: list[Arrays] | None = None
+
+    def _advance(self, place: int) -> None:
+        """Compute what is alive before the node at `place` from what is known, unless that is too much to keep."""
+        alive = self._alive(place)
+        known = self._kept[0] if self._kept else {}
+        given = tuple(known) or _inputs(self._graph)
+        made = [name for name in alive if name not in given]
+        if not made:
+            return
+        part = _part(self._graph, given, made)
+        session, reads = self._runtime.load(part), _inputs(part)
+        kept: list[Arrays] = []
+        size = 0
+        for number, chunk in enumerate(self._chunks):
+            values = self._kept[number] if self._kept else chunk.feeds
+            computed = session.run({name: values[name] for name in reads})
+            kept.append({name: computed[name] if name in computed else values[name] for name in alive})
+            size += size_of(kept[-1])
+            if size > self._limit:
+                return
+        self._place, self._kept = place, kept
+
+    def _alive(self, place: int) -> tuple[str, ...]:
+        """Names of the values that are there before the node at `place`, and that it, or what follows it, reads."""
+        there = {value for node in self._nodes[:place] for value in node.outputs} | set(self._graph.graph.inputs)
+        read = [value for node in self._nodes[place:] for value in _reads(node)] + list(self._graph.graph.outputs)
+        return tuple(dict.fromkeys(str(value.name) for value in read if value in there))
+
+
+def _inputs(model: ir.Model) -> tuple[str, ...]:
+    return tuple(str(value.name) for value in model.graph.inputs)
+
+
+def _reads(node: ir.Node) -> Iterable[ir.Value]:
+    """What a node reads, the bodies of a control-flow operator included."""
+    yield from (value for value in node.inputs if value is not None)
+    for attribute in node.attributes.values():
+        if attribute.type is ir.AttributeType.GRAPH:
+            for inner in attribute.as_graph():
+                yield from _reads(inner)
+
+
+def _part(model: ir.Model, inputs: Sequence[str], outputs: Sequence[str]) -> ir.Model:
+    """What computes `outputs` of a network from `inputs`; inputs that it does not need are left out."""
+    graph = extract(model.graph, inputs=inputs, outputs=outputs)
+    for value in list(graph.inputs):
+        if not value.uses() and not value.is_graph_output():
+            graph.inputs.remove(value)
+    return ir.Model(graph, ir_version=model.ir_version, functions=list(model.functions.values()))
