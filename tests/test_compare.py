@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -169,3 +171,18 @@ def test_rows_that_only_fill_a_fixed_batch_do_not_count(tmp_path: Path) -> None:
     )
     noise, signal = (np.sum(values.astype(np.float64) ** 2) for values in (exact - given, exact))
     assert output.sqnr_db == pytest.approx(10 * np.log10(signal / noise), rel=1e-4)
+
+
+def test_torch_is_not_loaded_for_it(tmp_path: Path) -> None:
+    """Polygraphy imports torch where it is installed, which takes longer than the comparison."""
+    onnx.save(mlp(), tmp_path / "net.onnx")
+    program = (
+        "import sys, numpy as np, pathlib\n"
+        "from trt_mpq.runtime.polygraphy import compare_runs\n"
+        "path = pathlib.Path(sys.argv[1])\n"
+        "feeds = [{'input': np.zeros((1, int(sys.argv[2])), np.float32)}]\n"
+        "assert all(compare_runs(path, path, feeds, 1e-3, 1e-3).passed.values())\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    width = str(mlp().graph.input[0].type.tensor_type.shape.dim[1].dim_value)
+    subprocess.run([sys.executable, "-c", program, str(tmp_path / "net.onnx"), width], check=True)

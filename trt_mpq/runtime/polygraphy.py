@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,21 +48,31 @@ def compare_runs(
     judged = _file_runner(tested, "tested") if isinstance(tested, Path) else _session_runner(tested, "tested", feeds[0])
     runners = [_file_runner(reference, "fp32"), judged]
     close = SimpleCompareFunc(atol=absolute, rtol=relative, check_error_stat="median")
-    with G_LOGGER.verbosity(G_LOGGER.CRITICAL + 1):  # critical messages are raised too
+    with G_LOGGER.verbosity(G_LOGGER.CRITICAL + 1), _torch_left_out():  # critical messages are raised too
         try:
             results = Comparator.run(runners, data_loader=[dict(feed) for feed in feeds])
             verdicts = Comparator.compare_accuracy(results, compare_func=close)
+            iterations = [iteration for verdict in verdicts for pairs in verdict.values() for iteration in pairs]
+            passed = {name: all(bool(iteration[name]) for iteration in iterations) for name in iterations[0]}
         except Exception as error:  # what Polygraphy and ONNX Runtime raise has no common base
             what = tested.name if isinstance(tested, Path) else "the engine"
             raise RuntimeFailure(
                 f"Polygraphy could not compare {reference.name} with {what}: {first_line(error)}"
             ) from error
-    iterations = [iteration for verdict in verdicts for pairs in verdict.values() for iteration in pairs]
-    return ComparedRuns(
-        reference=_arrays(results["fp32"]),
-        tested=_arrays(results["tested"]),
-        passed={name: all(bool(iteration[name]) for iteration in iterations) for name in iterations[0]},
-    )
+    return ComparedRuns(_arrays(results["fp32"]), _arrays(results["tested"]), passed)
+
+
+@contextmanager
+def _torch_left_out() -> Iterator[None]:
+    """Where torch is not loaded, no array is a tensor of it: Polygraphy would import it, for seconds, to see that."""
+    if "torch" in sys.modules:
+        yield
+        return
+    sys.modules["torch"] = None  # type: ignore[assignment]  # Python's way to say that it cannot be imported
+    try:
+        yield
+    finally:
+        del sys.modules["torch"]
 
 
 def _file_runner(path: Path, name: str) -> Any:
