@@ -132,7 +132,8 @@ def _measure(job: Job, samples: int | None, threads: int) -> Row:
     fp16 = PrecisionPlan.uniform(run.grouping.groups, Precision.FP16, Precision.FP16)
     other = run.model.parameters - run.grouping.weight_elements
     baseline = next(e.latency_ms for e in result.path if e.plan == fp16)
-    forward = sum(e.score.samples for e in result.path) + run.sensitivity().forward_passes
+    scores = (score for tried in result.path for score in (tried.score, tried.delivered) if score)
+    forward = sum(score.samples for score in scores) + run.sensitivity().forward_passes
     return Row(
         job,
         accuracy=result.chosen.score.value / run.fp32.value,
