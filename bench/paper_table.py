@@ -38,7 +38,7 @@ RUNS = Path(__file__).parent / "cache" / "paper_table" / "runs"
 
 @dataclass(frozen=True)
 class Job:
-    """One row to measure."""
+    """One row to measure, on so many evaluation samples; None stands for what `bench.real` can afford."""
 
     model: str
     ladder: str
@@ -47,6 +47,7 @@ class Job:
     metric: str
     seed: int
     target: float
+    samples: int | None = None
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class Row:
     failure: str | None = None
 
 
-def jobs(models: list[str], searches: list[str], ladders: list[str]) -> Iterator[list[Job]]:
+def jobs(models: list[str], searches: list[str], ladders: list[str], samples: int | None) -> Iterator[list[Job]]:
     """Lists of jobs that share a run folder and therefore run one after the other.
 
     Without refinement there are only the uniform plans and bisection by noise: enough to see what it is worth.
@@ -73,7 +74,7 @@ def jobs(models: list[str], searches: list[str], ladders: list[str]) -> Iterator
         for ladder in (own for own in MODELS[model].ladders if own in ladders):
             for refined in (True, False):
                 yield [
-                    Job(model, ladder, refined, search, metric, seed, target)
+                    Job(model, ladder, refined, search, metric, seed, target, samples)
                     for search in searches
                     for metric, seed in _rankings(search, refined)
                     for target in TARGETS
@@ -92,12 +93,12 @@ def _rankings(search: str, refined: bool) -> list[tuple[str, int]]:
     return [*((metric, 0) for metric in METRICS), *(("random", seed) for seed in range(seeds))]
 
 
-def measure(batch: list[Job], samples: int | None, threads: int) -> None:
+def measure(batch: list[Job], threads: int) -> None:
     """Measure the jobs of one list, skipping those already done."""
     done = {row.job for row in measured()}
     for job in batch:
         if job not in done:
-            row = _measure(job, samples, threads)
+            row = _measure(job, threads)
             with ROWS.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(asdict(row)) + "\n")  # one write, so that processes do not mix lines
             print(_line(row), flush=True)
@@ -109,12 +110,12 @@ def measured() -> list[Row]:
     return [Row(**{**content, "job": Job(**content["job"])}) for content in map(json.loads, lines)]
 
 
-def _measure(job: Job, samples: int | None, threads: int) -> Row:
+def _measure(job: Job, threads: int) -> Row:
     real = MODELS[job.model]
     settings = settings_from(
         {
             "model": real.path, "calib": real.calib, "eval": real.eval, "calib_samples": 256,
-            "eval_samples": samples or real.eval_samples, "precisions": LADDERS[job.ladder].split(","),
+            "eval_samples": job.samples or real.eval_samples, "precisions": LADDERS[job.ladder].split(","),
             "sensitivity": job.metric, "search": job.search, "seed": job.seed, "target_accuracy": job.target,
             "bias_correction": job.refined, "refine_plan": False, "exclusions": "none", "threads": threads,
             "sensitivity_samples": real.hessian_samples if job.metric == "hessian" else SENSITIVITY_SAMPLES,
@@ -160,22 +161,23 @@ def table() -> str:
     merged: dict[tuple[object, ...], list[Row]] = defaultdict(list)
     for row in measured():
         job = row.job
-        merged[job.model, job.ladder, not job.refined, job.target, job.search, job.metric].append(row)
+        merged[job.model, job.samples, job.ladder, not job.refined, job.target, job.search, job.metric].append(row)
     lines = []
     heading: tuple[object, ...] = ()
     for key in sorted(merged, key=str):
-        if key[:4] != heading:
-            heading = key[:4]
+        if key[:5] != heading:
+            heading = key[:5]
             lines += _heading(*heading)
-        lines.append(_table_line(key[4], key[5], merged[key]))
+        lines.append(_table_line(*key[5:], merged[key]))
     return "\n".join(lines) + "\n"
 
 
-def _heading(model: object, ladder: object, plain: object, target: object) -> list[str]:
+def _heading(model: object, samples: object, ladder: object, plain: object, target: object) -> list[str]:
+    name = f"{model}, first {samples} samples" if samples else model
     refined = "without refinement" if plain else "with bias correction"
     return [
         "",
-        f"### {model}, ladder {ladder}, {refined}, target {target} of FP32",
+        f"### {name}, ladder {ladder}, {refined}, target {target} of FP32",
         "",
         "| search | sensitivity | accuracy / FP32 | size / FP16 | latency / FP16 | lowered groups | equivalents | plans |",  # noqa: E501
         "|---|---|---:|---:|---:|---:|---:|---:|",
@@ -204,14 +206,15 @@ def main() -> None:
     parser.add_argument("--models", default=",".join(MODELS))
     parser.add_argument("--searches", default="uniform,ilp,bisection,greedy")
     parser.add_argument("--ladders", default=",".join(LADDERS))
-    parser.add_argument("--eval-samples", type=int, default=None)
+    parser.add_argument("--eval-samples", type=int, default=None, help="default: what bench.real can afford per model")
     parser.add_argument("--jobs", type=int, default=2, help="processes; each runs its models on one thread")
     parser.add_argument("--print", action="store_true", help="print the table of the rows measured so far")
     options = parser.parse_args()
     if not options.print:
-        batches = list(jobs(options.models.split(","), options.searches.split(","), options.ladders.split(",")))
+        chosen = (options.models.split(","), options.searches.split(","), options.ladders.split(","))
+        batches = list(jobs(*chosen, options.eval_samples))
         with ProcessPoolExecutor(options.jobs) as pool:
-            for future in [pool.submit(measure, batch, options.eval_samples, 1) for batch in batches]:
+            for future in [pool.submit(measure, batch, 1) for batch in batches]:
                 future.result()
     print(table())
 
