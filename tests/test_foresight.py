@@ -14,6 +14,7 @@ from tests.search.test_search_contract import make_problem, problems
 from trt_mpq.errors import TargetNotReachable
 from trt_mpq.foresight import Asked, foreseeing
 from trt_mpq.search import SEARCHES, Problem, search_from_name
+from trt_mpq.search.frontier import Frontier
 from trt_mpq.types import Evaluation, Judgement, Precision, PrecisionPlan, Score, SearchResult
 
 FP16, INT8 = Precision.FP16, Precision.INT8
@@ -106,6 +107,27 @@ def test_there_is_less_to_wait_for(name: str, most: int) -> None:
     foreseen = foreseeing(search_from_name(name), problem, notebook)
     assert solved(name, foreseen) == solved(name, problem)
     assert alone / 4 < len(notebook.filled) <= most < alone
+
+
+def test_no_integer_program_is_solved_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    groups = make_chain(8)
+    harm = {group.id: 1.0 + group.index for group in groups}
+    problem = make_problem(groups, (FP16, INT8), harm, -50.0)
+    solved_programs: list[object] = []
+    original = Frontier._solution
+
+    def counted(self, *question):
+        solved_programs.append(question)
+        return original(self, *question)
+
+    monkeypatch.setattr(Frontier, "_solution", counted)
+    alone = solved("ilp", problem)
+    once = len(solved_programs)
+    notebook = Notebook(1)  # nothing is asked that the search itself does not ask
+    fresh = replace(problem, solved={})
+    assert solved("ilp", foreseeing(search_from_name("ilp"), fresh, notebook)) == alone
+    assert len(notebook.filled) > 3
+    assert len(solved_programs) == 2 * once
 
 
 def test_the_plan_that_is_asked_for_is_measured_first() -> None:

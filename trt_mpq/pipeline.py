@@ -263,6 +263,10 @@ class Run:
         return self._scores.evaluator(self._network, self._refining.kept)
 
     @cached_property
+    def _files(self) -> PlanEvaluator:
+        return self._scores.delivered(self._network, self._refining.kept)
+
+    @cached_property
     def _latency(self) -> Latency:
         return self._device.latency(self.settings.latency, self._described, self._choices.target)
 
@@ -285,7 +289,7 @@ class Run:
             required=self.required,  # asked first: a metric that does not work fails here
             settings=self.settings, grouping=self.grouping, parameters=self.model.parameters,
             ranking=self._rankings.first, evaluate=self._evaluate, judge=self._scores.judge(self._evaluate),
-            delivered=self._scores.delivered(self._network, self._refining.kept),
+            delivered=self._files,
             seconds=partial(self._scores.seconds, self._evaluate), latency=self._latency,
             notify=self.observer.evaluated,
         ).problems()  # fmt: skip
@@ -399,5 +403,6 @@ class Run:
         )
 
     def _search_seconds(self) -> float:
-        evaluations = sum(self._scores.seconds(self._evaluate, tried.plan) for tried in self._found.path)
-        return self.folder.seconds("sensitivity") + evaluations
+        plans = sum(self._scores.seconds(self._evaluate, tried.plan) for tried in self._found.path)
+        files = sum(self._files.seconds(tried.plan) for tried in self._found.path if tried.delivered)
+        return self.folder.seconds("sensitivity") + plans + files

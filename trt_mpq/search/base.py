@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Protocol
 
 from trt_mpq.errors import TargetNotReachable
-from trt_mpq.search.costs import Costs
+from trt_mpq.search.costs import Costs, Solved
 from trt_mpq.types import Evaluation, Judgement, LayerGroup, Precision, PrecisionPlan, Ranking, Score, SearchResult
 
 Evaluate = Callable[[PrecisionPlan], Score]
@@ -70,6 +70,8 @@ class Problem:
         limit: The target, if it is not the required score: of the plans that keep it, the one that scores best.
         delivered: Task score, on every sample, of the file that is delivered for a plan: it differs from `evaluate` by
             the rounding of another runtime, and has to be `required` too. None asks nothing of files.
+        solved: What solvers were asked before; copies of a problem share it, so that a search that is run ahead solves
+            nothing twice.
     """
 
     groups: tuple[LayerGroup, ...]
@@ -86,6 +88,7 @@ class Problem:
     seconds: Callable[[PrecisionPlan], float] | None = None
     limit: Limit | None = None
     delivered: Evaluate | None = None
+    solved: Solved = field(default_factory=dict, compare=False, repr=False)
 
     @cached_property
     def known_costs(self) -> Costs:

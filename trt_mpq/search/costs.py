@@ -7,7 +7,7 @@ however many readers want it. Both are conditions on a few groups at once, which
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, MutableMapping, Sequence
 from dataclasses import dataclass
 
 from trt_mpq.types import LayerGroup, Precision, PrecisionPlan
@@ -16,6 +16,8 @@ Choice = tuple[str, Precision]
 """A group and the precision it runs in, as in `PrecisionPlan.assignments`."""
 Clause = tuple[Choice, ...]
 """Choices of which at least one is made."""
+Solved = MutableMapping[Hashable, PrecisionPlan | None]
+"""What a solver was asked, and the plan that it found."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from trt_mpq.search.costs import Choice, Clause, Costs
+from trt_mpq.search.costs import Choice, Clause, Costs, Solved
 from trt_mpq.types import PrecisionPlan
 
 _SCALE = 1e4
@@ -30,10 +30,13 @@ class Frontier:
         costs: Milliseconds (or bytes) of every plan.
         groups: Group ids in network order.
         harm: Every choice there is, to its predicted harm, not negative; harms add up.
+        solved: Where answers are looked up and left for frontiers that are asked the same.
     """
 
-    def __init__(self, costs: Costs, groups: Iterable[str], harm: Mapping[Choice, float]) -> None:
-        self._costs, self._groups = costs, tuple(groups)
+    def __init__(
+        self, costs: Costs, groups: Iterable[str], harm: Mapping[Choice, float], solved: Solved | None = None
+    ) -> None:
+        self._costs, self._groups, self._solved = costs, tuple(groups), {} if solved is None else solved
         self._choices = {choice: column for column, choice in enumerate(harm)}
         self._harm = np.array(list(harm.values()))
         self._rows = _Rows(self._choices)
@@ -79,6 +82,16 @@ class Frontier:
         return harm, cost
 
     def _solve(
+        self, objective: Any, limits: list[tuple[Any, float]], without: Iterable[PrecisionPlan]
+    ) -> PrecisionPlan | None:
+        excluded = tuple(without)
+        bounds = tuple((row.tobytes(), most) for row, most in limits)
+        question = (self._costs, objective.tobytes(), bounds, frozenset(excluded))
+        if question not in self._solved:
+            self._solved[question] = self._solution(objective, limits, excluded)
+        return self._solved[question]
+
+    def _solution(
         self, objective: Any, limits: list[tuple[Any, float]], without: Iterable[PrecisionPlan]
     ) -> PrecisionPlan | None:
         from scipy.optimize import Bounds, LinearConstraint, milp

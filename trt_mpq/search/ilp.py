@@ -82,7 +82,10 @@ def _try_faster(problem: Problem, trail: Trail, best: Evaluation) -> None:
 def _try_within(problem: Problem, limit: Limit, trail: Trail) -> None:
     """Try the least harmful plans that keep `limit`, until `_PATIENCE` in a row score no better."""
     frontier = Frontier(
-        limit.costs, _ids(problem), sensitivities(problem.groups, problem.ladder, problem.ranking, problem.refuge)
+        limit.costs,
+        _ids(problem),
+        sensitivities(problem.groups, problem.ladder, problem.ranking, problem.refuge),
+        problem.solved,
     )
     failures = 0
     while failures < _PATIENCE and (plan := frontier.gentlest(limit.most, trail.tried)) is not None:
@@ -91,7 +94,7 @@ def _try_within(problem: Problem, limit: Limit, trail: Trail) -> None:
 
 
 def _frontier(problem: Problem, harm: Mapping[Choice, float]) -> Frontier:
-    return Frontier(problem.known_costs, _ids(problem), harm)
+    return Frontier(problem.known_costs, _ids(problem), harm, problem.solved)
 
 
 def _ids(problem: Problem) -> tuple[str, ...]:

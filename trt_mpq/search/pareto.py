@@ -37,7 +37,7 @@ class Pareto:
 def _fill(problem: Problem, trail: Trail) -> None:
     """Evaluate the fastest plan, then halve the widest gap between latencies until all are narrow."""
     harm = sensitivities(problem.groups, problem.ladder, problem.ranking, problem.refuge)
-    frontier = Frontier(problem.known_costs, (group.id for group in problem.groups), harm)
+    frontier = Frontier(problem.known_costs, (group.id for group in problem.groups), harm, problem.solved)
     fastest, widest = frontier.fastest(), problem.uniform(problem.ladder[0])
     if fastest is None:
         return
