@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from hashlib import sha256
 
 import pytest
 
 from tests.runs import Recorder, slow_device, start, tiny_cnn, write_data
 from trt_mpq.errors import SettingsError, TargetNotReachable
-from trt_mpq.scores import RunScores
 from trt_mpq.types import Precision, Score
+from trt_mpq.verification import TypedFiles
 
 FP16, INT8 = Precision.FP16, Precision.INT8
 
@@ -72,7 +73,8 @@ def test_the_frontier_answers_another_target_without_evaluating(files, tmp_path)
     known = (tmp_path / "run" / "evaluations.jsonl").read_bytes()
     result = start(files, tmp_path / "run", search="pareto", target_accuracy=0.5).search()
     added = (tmp_path / "run" / "evaluations.jsonl").read_bytes().removeprefix(known).decode().splitlines()
-    assert [json.loads(line)[1] for line in added] == [f"{result.chosen.plan.digest} int8 typed"], "but for its file"
+    assert [json.loads(line)[1].split()[0] for line in added] == ["typed"], "but for its file"
+    assert result.chosen.delivered is not None
     assert result.chosen.latency_ms == min(e.latency_ms for e in result.path)
 
 
@@ -89,15 +91,18 @@ def test_a_plan_is_chosen_only_if_its_file_keeps_the_target_too(files, tmp_path,
     assert before.plan.counts[INT8] > 0
     assert chosen.delivered == verified["typed"]["value"] >= before.accuracy.target
 
-    original = RunScores.delivered
+    lines = (tmp_path / "before" / "evaluations.jsonl").read_text(encoding="utf-8").splitlines()
+    scored = [key for _, key, *_ in map(json.loads, lines) if key.startswith("typed ")]
+    assert len(scored) == sum(step.delivered is not None for step in before.search.path), "not again on disk"
+    assert f"typed {sha256((tmp_path / 'before' / 'typed.onnx').read_bytes()).hexdigest()}" in scored
 
-    def spoiled(self, network, refinements):
-        scored = original(self, network, refinements)
-        return lambda plan: Score(0.0, None, 7) if plan.digest == before.plan.digest else scored(plan)
+    score = TypedFiles.__call__
 
-    monkeypatch.setattr(RunScores, "delivered", spoiled)
-    recorder = Recorder()
-    after = start(files, tmp_path / "after", recorder, refine_plan=False).report()
+    def spoiled(self, plan):
+        return Score(0.0, None, 7) if plan.digest == before.plan.digest else score(self, plan)
+
+    monkeypatch.setattr(TypedFiles, "__call__", spoiled)
+    after = start(files, tmp_path / "after", refine_plan=False).report()
     (refused,) = (step for step in after.search.path if step.plan == before.plan.digest)
     assert (refused.feasible, refused.delivered) == (False, 0.0)
     assert after.plan.digest != refused.plan

@@ -50,7 +50,7 @@ from trt_mpq.subject import State, Subject
 from trt_mpq.summary import Findings, summarize
 from trt_mpq.team import Team
 from trt_mpq.types import Comparison, Grouping, Model, Precision, PrecisionPlan, Ranges, Ranking, Score, SearchResult
-from trt_mpq.verification import delivered_scores, require_equal
+from trt_mpq.verification import TypedFiles, delivered_scores, require_equal
 
 COMPARED_SAMPLES = 64
 """Samples that Polygraphy compares; the task score covers the whole evaluation set."""
@@ -263,7 +263,7 @@ class Run:
         return self._scores.evaluator(self._network, self._refining.kept)
 
     @cached_property
-    def _files(self) -> PlanEvaluator:
+    def _files(self) -> TypedFiles:
         return self._scores.delivered(self._network, self._refining.kept)
 
     @cached_property
@@ -349,7 +349,9 @@ class Run:
     def _verified(self) -> dict[str, Score]:
         verified = self._stages.value(
             "verify", self._delivery_key, "verification.json", dict[str, Score],
-            lambda progress: delivered_scores(self.scorer, self.folder.path, progress), title="Verifying the files",
+            lambda progress: delivered_scores(
+                self.scorer, self._scores.delivered(self._network, self._delivered), self.folder.path, progress
+            ), title="Verifying the files",
         )  # fmt: skip
         require_equal(verified, self._result.chosen.score, self.folder.path)
         return verified

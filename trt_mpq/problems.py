@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from trt_mpq.evaluate import PlanEvaluator
 from trt_mpq.latency import Latency, size_costs, weight_bytes
 from trt_mpq.search import Budget, Limit, Problem
-from trt_mpq.search.base import Judge
+from trt_mpq.search.base import Evaluate, Judge
 from trt_mpq.search.ladders import ladders_of
 from trt_mpq.settings import Settings
 from trt_mpq.types import Evaluation, Grouping, Precision, PrecisionPlan, Ranking
@@ -38,7 +38,7 @@ class Sought:
     ranking: Ranking
     evaluate: PlanEvaluator
     judge: Judge | None
-    delivered: PlanEvaluator
+    delivered: Evaluate
     seconds: Callable[[PrecisionPlan], float]
     latency: Latency
     required: float

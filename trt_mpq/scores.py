@@ -25,6 +25,7 @@ from trt_mpq.stopping import paired_test, schedule_for
 from trt_mpq.storage import atomic_path, key_of
 from trt_mpq.subject import Subject
 from trt_mpq.types import Precision, PrecisionPlan, Score
+from trt_mpq.verification import TypedFiles
 
 Marks = Callable[[PrecisionPlan], tuple[str, ...]]
 
@@ -81,15 +82,15 @@ class RunScores:
         """Scores plans of `network`, refined."""
         return self._evaluating(network, network.emitter(refinements).reference, refinements.marks)
 
-    def delivered(self, network: Network, refinements: Refinements) -> PlanEvaluator:
+    def delivered(self, network: Network, refinements: Refinements) -> TypedFiles:
         """Scores the typed files of plans of `network`, refined."""
-        return self._evaluating(network, network.emitter(refinements).strong, _typed(refinements.marks))
+        return TypedFiles(network.emitter(refinements).strong, self.scorer, self._cache(network))
 
-    def for_itself(self, network: Network, refiner: ForItself) -> tuple[PlanEvaluator, PlanEvaluator]:
+    def for_itself(self, network: Network, refiner: ForItself) -> tuple[PlanEvaluator, TypedFiles]:
         """Score plans of `network` that are refined for themselves, and their typed files."""
         return (
             self._evaluating(network, lambda plan: refiner.emitter(plan).reference(plan), refiner.marks),
-            self._evaluating(network, lambda plan: refiner.emitter(plan).strong(plan), _typed(refiner.marks)),
+            TypedFiles(lambda plan: refiner.emitter(plan).strong(plan), self.scorer, self._cache(network)),
         )
 
     def _evaluating(
@@ -99,8 +100,10 @@ class RunScores:
         marks: Marks,
     ) -> PlanEvaluator:
         """Scores plans of `network` by the graphs that `flavour` gives; `marks` tell these from others."""
-        cache = ScoreCache(self._stages.path(SCORES), self._keys.scores(network.model))
-        return PlanEvaluator(flavour, self.scorer, cache, marks)
+        return PlanEvaluator(flavour, self.scorer, self._cache(network), marks)
+
+    def _cache(self, network: Network) -> ScoreCache:
+        return ScoreCache(self._stages.path(SCORES), self._keys.scores(network.model))
 
     def uniform(self, precision: Precision, state: str, network: Network, refinements: Refinements) -> float:
         """Score of the uniform plan of `precision`; `state` tells the observer what of."""
@@ -130,8 +133,3 @@ class RunScores:
     @property
     def _fp32_samples(self) -> Path:
         return self._stages.path(FP32_SAMPLES)
-
-
-def _typed(marks: Marks) -> Marks:
-    """`marks` of reference graphs as those of the typed graphs of the same plans."""
-    return lambda plan: (*marks(plan), "typed")

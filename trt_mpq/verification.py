@@ -2,27 +2,66 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+
+import onnx_ir as ir
 
 from trt_mpq.errors import RuntimeFailure
 from trt_mpq.evaluate import Scorer
+from trt_mpq.model import model_digest
 from trt_mpq.observer import Progress
-from trt_mpq.types import Score
+from trt_mpq.score_cache import ScoreCache
+from trt_mpq.types import PrecisionPlan, Score
 
-_NAMES = ("reference", "typed")
 _ROUNDING = 1e-6
 """Relative: less than one sample in a million, more than what another batch does to the last bits of a product."""
 
 
-def delivered_scores(scorer: Scorer, folder: Path, progress: Progress) -> dict[str, Score]:
+class TypedFiles:
+    """Scores the typed files of plans, each content once: a file on disk that is what a search scored has that score.
+
+    Args:
+        strong: Gives the strong flavour of a plan.
+        scorer: Scores graphs.
+        cache: Scores already known.
+    """
+
+    def __init__(self, strong: Callable[[PrecisionPlan], ir.Model], scorer: Scorer, cache: ScoreCache) -> None:
+        self._strong, self._scorer, self._cache = strong, scorer, cache
+
+    def __call__(self, plan: PrecisionPlan) -> Score:
+        """The score of the file of `plan`, which need not be written."""
+        graph = self._strong(plan)
+        return self._cache.remember(_key(_digest(graph)), lambda: self._scorer.score(graph)).score
+
+    def on_disk(self, path: Path) -> Score:
+        """The score of a typed file; raises RuntimeFailure if it does not run."""
+        return self._cache.remember(_key(model_digest(path)), lambda: self._scorer.score(path)).score
+
+    def seconds(self, plan: PrecisionPlan) -> float:
+        """How long the file of `plan` was scored."""
+        return self._cache.seconds(_key(_digest(self._strong(plan))))
+
+
+def _key(digest: str) -> str:
+    return f"typed {digest}"
+
+
+def _digest(graph: ir.Model) -> str:
+    """The digest of the file that `graph` is written as, unless its weights lie beside it: then nothing is found."""
+    return hashlib.sha256(ir.to_proto(graph).SerializeToString()).hexdigest()
+
+
+def delivered_scores(scorer: Scorer, files: TypedFiles, folder: Path, progress: Progress) -> dict[str, Score]:
     """Scores of reference.onnx and typed.onnx in `folder`; raises RuntimeFailure if one does not run."""
-    scores = {}
-    for i, name in enumerate(_NAMES):
-        scores[name] = scorer.score(folder / f"{name}.onnx")
-        progress(i + 1, len(_NAMES))
-    return scores
+    reference = scorer.score(folder / "reference.onnx")
+    progress(1, 2)
+    typed = files.on_disk(folder / "typed.onnx")
+    progress(2, 2)
+    return {"reference": reference, "typed": typed}
 
 
 def require_equal(delivered: Mapping[str, Score], searched: Score, folder: Path) -> None:
