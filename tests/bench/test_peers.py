@@ -222,7 +222,8 @@ def test_ours_counts_ranking_scores_and_delivered_files(tmp_path: Path, monkeypa
     monkeypatch.syspath_prepend(str(command.ADAPTERS))
     evaluations = importlib.import_module("run_trt_mpq").evaluations
     (tmp_path / "evaluations.jsonl").write_text('["c", "p", 0.9, null, 100, 1.0]\n["c", "q", 0.9, null, 50, 1.0]\n')
-    search = {"full_equivalents": 3.5, "path": [{"samples": 100}, {"samples": 50}]}
+    path = [{"samples": 100, "delivered": 0.9}, {"samples": 50, "delivered": None}]
+    search = {"full_equivalents": 4.5, "path": path}
     assert evaluations({"accuracy": {"samples": 100}, "search": search}, tmp_path) == 2.0 + 1.5 + 1
 
 

@@ -40,7 +40,7 @@ def evaluations(report: dict[str, Any], run: Path) -> float:
     The delivered reference.onnx is scored too, which the run folder's list leaves out.
     """
     samples = report["accuracy"]["samples"]
-    searched = sum(step["samples"] for step in report["search"]["path"])
+    searched = sum(step["samples"] * (1 + (step["delivered"] is not None)) for step in report["search"]["path"])
     ranking = report["search"]["full_equivalents"] - searched / samples
     scored = sum(json.loads(line)[4] for line in (run / "evaluations.jsonl").read_text(encoding="utf-8").splitlines())
     return ranking + scored / samples + VERIFIED_FILES
