@@ -65,6 +65,20 @@ def test_ilp_goes_on_where_a_file_misses_and_remembers_why() -> None:
     assert refused == replace(alone, feasible=False, delivered=Score(-12.0, None, 5))
 
 
+def test_ilp_learns_from_a_file_that_misses_where_the_plan_itself_loses_nothing() -> None:
+    """Few samples, so that no plan seems to lose any: only the file of a plan with many groups in INT8 does."""
+    groups = make_chain(12)
+    flat = make_problem(groups, (FP16, INT8), {group.id: 1.0 for group in groups}, 0.947)
+
+    def delivered(plan: PrecisionPlan) -> Score:
+        return Score(0.946 if plan.counts().get(INT8, 0) > 8 else 0.948, None, 500)
+
+    problem = replace(flat, evaluate=lambda plan: Score(0.948, 0.01, 500), delivered=delivered)
+    result = search_from_name("ilp").run(problem)
+    assert 5 <= result.chosen.plan.counts()[INT8] <= 8
+    assert len(result.path) <= 8
+
+
 def test_only_what_is_new_reaches_the_listener() -> None:
     heard: list[Evaluation] = []
     problem = make_problem(make_chain(4), (FP16, INT8), HARM, -11.0)

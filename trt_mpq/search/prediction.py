@@ -43,8 +43,8 @@ class Prediction:
     """Harm of every choice, in units of the task score.
 
     A Gaussian belief: before any evaluation each harm is its sensitivity times a factor, give or take as much and the
-    mean; the scores of whole plans are sums of harms (Bayesian linear regression). The factor is what the most harmful
-    plan tried says. Harms stay positive.
+    mean; the scores of whole plans, or of their files where these are lower, are sums of harms (Bayesian linear
+    regression). The factor is what the most harmful plan tried says. Harms stay positive.
 
     Args:
         sensitivity: Every choice, to its sensitivity, zero for the widest precisions.
@@ -62,7 +62,7 @@ class Prediction:
         """Harm of every choice after the evaluations `tried`."""
         known = [e for e in tried if all(choice in self._choices for choice in e.plan.assignments)]
         made = np.array([self._made(e.plan) for e in known])
-        loss = np.array([self._best - e.score.value for e in known])
+        loss = np.array([self._best - _worst(e) for e in known])
         factor = self._factor(made @ self._sensitivity, loss)
         before = factor * self._sensitivity
         mean = before.sum() / max(1, np.count_nonzero(before))
@@ -76,7 +76,14 @@ class Prediction:
         chosen = frozenset(plan.assignments)
         return [float(choice in chosen) for choice in self._choices]
 
-    @staticmethod
-    def _factor(sensitivity: np.ndarray, loss: np.ndarray) -> float:
+    def _factor(self, sensitivity: np.ndarray, loss: np.ndarray) -> float:
         most = int(np.argmax(sensitivity))
-        return float(loss[most] / sensitivity[most]) if sensitivity[most] > 0 and loss[most] > 0 else 1.0
+        if sensitivity[most] <= 0:
+            return 1.0
+        # A plan that lost nothing tells no more than that the harm is of the size of what is allowed.
+        return float(loss[most] if loss[most] > 0 else self._allowed or 1.0) / float(sensitivity[most])
+
+
+def _worst(tried: Evaluation) -> float:
+    """The score that a plan is refused for: its own or that of its file."""
+    return tried.score.value if tried.delivered is None else min(tried.score.value, tried.delivered.value)
