@@ -74,7 +74,7 @@ def test_the_searched_plans_keep_the_target_and_one_format(folder: Path) -> None
     searched = read_searched(folder)
     plans = plans_to_measure(read_network(folder).network(folder), searched, BOTH)
     assert list(plans)[:4] == ["fp32", "fp16", "int8", "fp8"]
-    kept = {found.plan: found.latency_ms for found in searched.result.path if found.score.value >= searched.required}
+    kept = {found.plan: found.latency_ms for found in searched.result.path if found.feasible}
     for precision, ending in ((Precision.INT8, ""), (Precision.FP8, "-fp8")):
         fastest, lowest = plans[f"searched{ending}"], plans[f"lowered{ending}"]
         rivals = [plan for plan in kept if set(plan.counts()) <= {Precision.FP32, Precision.FP16, precision}]
