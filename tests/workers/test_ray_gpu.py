@@ -43,10 +43,10 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     started.shutdown()
 
 
-@pytest.fixture(scope="module")
-def gpu_node(cluster: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+@pytest.fixture
+def gpu_node(cluster: Any, tmp_path: Path) -> Iterator[str]:
     """The cluster's address while it has a node with a pretended H200."""
-    fakes = fake_packages(tmp_path_factory.mktemp("fakes"), "10.16", Behaviour())
+    fakes = fake_packages(tmp_path / "fakes", "10.16", Behaviour())
     path = os.pathsep.join(filter(None, [str(fakes), os.environ.get("PYTHONPATH")]))
     node = cluster.add_node(
         num_cpus=0, num_gpus=1, object_store_memory=80_000_000, resources={"accelerator_type:H200": 1},

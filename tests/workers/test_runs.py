@@ -172,10 +172,10 @@ def test_kills_at_random_moments_change_nothing_and_leave_no_orphan(tmp_path, ki
 
 
 def test_settings_of_workers_are_in_no_key(files, tmp_path):
-    start(files, tmp_path / "run", search="uniform").search()
+    start(files, tmp_path / "run", search="uniform", latency="modelled").search()
     before = json.loads((tmp_path / "run" / "manifest.json").read_text(encoding="utf-8"))["stages"]
     observer = Recorder()
-    start(files, tmp_path / "run", observer, search="uniform", workers=3, ray="nowhere").search()
+    start(files, tmp_path / "run", observer, search="uniform", latency="modelled", workers=3, ray="nowhere").search()
     after = json.loads((tmp_path / "run" / "manifest.json").read_text(encoding="utf-8"))["stages"]
     assert observer.events == []
     assert after == before
