@@ -9,7 +9,7 @@ demo: $(VENV)/.demo            ## real data, from ONNX to a searched plan and a 
 	$(VENV)/bin/trt-mpq demo
 
 test: $(VENV)/.dev             ## the whole suite; tests that need data, a browser or a GPU say so when they skip
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest -n auto --maxprocesses 8 --dist loadfile
 
 lint: $(VENV)/.dev
 	$(VENV)/bin/ruff check .

@@ -288,7 +288,7 @@ def base(files, tmp_path_factory) -> Path:
         ({"smooth_alpha": 0.7}, set()),
         ({"smooth": True}, {"smooth", "group.unsmoothed", "calibrate.unsmoothed"}),
     ],
-    ids=str,
+    ids=lambda value: str(sorted(value) if isinstance(value, set) else value),  # the same in every process
 )
 def test_a_changed_setting_redoes_what_depends_on_it_and_nothing_else(
     files, base, tmp_path, monkeypatch, change, redone
