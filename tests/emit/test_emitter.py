@@ -159,12 +159,16 @@ def test_any_plan_is_valid_and_placed_right_in_every_flavour(name: str, data: st
 @few
 @given(data=st.data())
 def test_strong_and_reference_are_bit_equal_where_nothing_is_half(name: str, data: st.DataObject) -> None:
-    """Q/DQ against plain arithmetic, stored codes against folded weights, placement against placement."""
+    """Q/DQ against plain arithmetic, stored codes against folded weights, placement against placement.
+
+    At one opset: from 21 on, which INT4 needs, ONNX Runtime fuses a GELU otherwise, to another last bit.
+    """
     plan = data.draw(plans(name, FP32, INT8, FP8, INT4))
-    reference = RUNTIME.load(unrounded(name).reference(plan)).run(feeds(name))
-    strong = RUNTIME.load(unrounded(name).strong(plan)).run(feeds(name))
-    for output, values in reference.items():
-        np.testing.assert_array_equal(strong[output], values)
+    strong = unrounded(name).strong(plan)
+    reference = convert_opset(unrounded(name).reference(plan), strong.opset_imports[""])
+    written = RUNTIME.load(strong).run(feeds(name))
+    for output, values in RUNTIME.load(reference).run(feeds(name)).items():
+        np.testing.assert_array_equal(written[output], values)
 
 
 @networks
