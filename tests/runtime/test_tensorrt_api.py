@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -19,12 +20,14 @@ STRONG = Capabilities("11.4.0.106", strong_typing=True, weak_typing=False, fp8=T
 
 
 @pytest.fixture
-def no_tensorrt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder that is searched first, with whatever TensorRT is installed forgotten."""
+def no_tensorrt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder that is searched first, with whatever TensorRT is installed forgotten; what comes from it goes again."""
     for name in [name for name in sys.modules if name.partition(".")[0] == "tensorrt"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.syspath_prepend(str(tmp_path))
-    return tmp_path
+    yield tmp_path
+    for name in [name for name in sys.modules if name.partition(".")[0] == "tensorrt"]:
+        del sys.modules[name]
 
 
 @pytest.mark.parametrize(("version", "expected"), [("8.6", WEAK), ("10.16", BOTH), ("11.4", STRONG)])
