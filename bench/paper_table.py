@@ -133,8 +133,7 @@ def _measure(job: Job, threads: int) -> Row:
     fp16 = PrecisionPlan.uniform(run.grouping.groups, Precision.FP16, Precision.FP16)
     other = run.model.parameters - run.grouping.weight_elements
     baseline = next(e.latency_ms for e in result.path if e.plan == fp16)
-    scores = (score for tried in result.path for score in (tried.score, tried.delivered) if score)
-    forward = sum(score.samples for score in scores) + run.sensitivity().forward_passes
+    forward = result.samples_run + run.sensitivity().forward_passes
     return Row(
         job,
         accuracy=result.chosen.score.value / run.fp32.value,

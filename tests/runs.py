@@ -8,12 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import pytest
 
 from tests.networks import Builder
 from trt_mpq.observer import Progress
 from trt_mpq.pipeline import Run
 from trt_mpq.runtime.onnxruntime import OnnxRuntime
 from trt_mpq.settings import settings_from
+from trt_mpq.storage import RunFolder
 from trt_mpq.types import Evaluation
 
 
@@ -80,6 +82,19 @@ class Recorder:
 def start(files: dict[str, str], folder: Path, observer: Recorder | None = None, **settings: object) -> Run:
     """A run that has not done anything yet."""
     return Run(settings_from({**files, **QUICK, **settings}, "test"), folder, observer or Recorder(), "trt-mpq build")
+
+
+def stages_at_work(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """Names of the stages that do work from now on, those read back left out; the set grows as they do."""
+    worked: set[str] = set()
+    original = RunFolder.stage
+
+    def stage(self, name, *rest):
+        if original(self, name, *rest):
+            worked.add(name)
+
+    monkeypatch.setattr(RunFolder, "stage", stage)
+    return worked
 
 
 def slow_device(path: Path, bandwidth_gb_s: float = 1e6) -> str:

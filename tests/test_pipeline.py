@@ -18,10 +18,10 @@ import numpy as np
 import onnx
 import pytest
 
-from tests.runs import QUICK, Recorder, start, tiny_cnn, write_data
+from tests.runs import QUICK, Recorder, stages_at_work, start, tiny_cnn, write_data
 from trt_mpq.errors import RunFolderError
 from trt_mpq.report.data import Report, report_from_json
-from trt_mpq.storage import RunFolder, settings_of_run
+from trt_mpq.storage import settings_of_run
 from trt_mpq.types import Precision
 
 FP16, INT8, FP8 = Precision.FP16, Precision.INT8, Precision.FP8
@@ -294,14 +294,7 @@ def test_a_changed_setting_redoes_what_depends_on_it_and_nothing_else(
     files, base, tmp_path, monkeypatch, change, redone
 ):
     copy = Path(shutil.copytree(base, tmp_path / "run"))
-    worked: set[str] = set()
-    original = RunFolder.stage
-
-    def stage(self, name, *rest):
-        if original(self, name, *rest):
-            worked.add(name)
-
-    monkeypatch.setattr(RunFolder, "stage", stage)
+    worked = stages_at_work(monkeypatch)
     start(files, copy, **{"search": "uniform", **change}).report()
     assert worked == redone
 

@@ -11,11 +11,10 @@ import numpy as np
 import onnx
 import pytest
 
-from tests.runs import Recorder, slow_device, start, tiny_cnn, write_data
+from tests.runs import Recorder, slow_device, stages_at_work, start, tiny_cnn, write_data
 from trt_mpq.handover import read_network, read_searched
 from trt_mpq.report.data import Report
 from trt_mpq.scores import RunScores
-from trt_mpq.storage import RunFolder
 
 pytest.importorskip("torch")
 
@@ -146,14 +145,7 @@ def test_a_second_run_does_no_work_and_an_interrupted_one_ends_the_same(files, d
 )
 def test_a_changed_setting_redoes_what_depends_on_it(files, done, tmp_path, monkeypatch, change, redone, left) -> None:
     copy = Path(shutil.copytree(done[0], tmp_path / "run"))
-    worked: set[str] = set()
-    original = RunFolder.stage
-
-    def stage(self, name, *rest):
-        if original(self, name, *rest):
-            worked.add(name)
-
-    monkeypatch.setattr(RunFolder, "stage", stage)
+    worked = stages_at_work(monkeypatch)
     report = start(files, copy, **{**LEARNED, **change}).report()
     assert redone <= worked
     assert not left & worked

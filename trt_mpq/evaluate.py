@@ -167,24 +167,24 @@ class EarlyStop:
 
 
 class PlanEvaluator:
-    """Scores plans: writes the graph of a plan, runs it, and remembers the score.
+    """Scores plans: writes the reference graph of a plan, runs it, and remembers the score.
 
     Args:
-        flavour: Gives the graph of a plan, as a rule its reference flavour.
+        reference: Gives the reference flavour of a plan.
         scorer: Scores graphs.
         cache: Scores already known.
-        marks: What tells the graph that `flavour` gives from the unrefined reference. A plan without marks scores the
+        marks: What tells the plan that `reference` writes from the unrefined one. A plan without marks scores the
             same with and without refinement, and is scored once.
     """
 
     def __init__(
         self,
-        flavour: Callable[[PrecisionPlan], ir.Model],
+        reference: Callable[[PrecisionPlan], ir.Model],
         scorer: Scorer,
         cache: ScoreCache,
         marks: Callable[[PrecisionPlan], tuple[str, ...]] = lambda plan: (),
     ) -> None:
-        self._flavour, self._scorer, self._cache, self._marks = flavour, scorer, cache, marks
+        self._reference, self._scorer, self._cache, self._marks = reference, scorer, cache, marks
         self._begun: dict[str, Scoring] = {}
 
     def __call__(self, plan: PrecisionPlan) -> Score:
@@ -201,7 +201,7 @@ class PlanEvaluator:
         def measure() -> Score:
             with stage() as progress:
                 begun = self._begun.pop(key, None) or self._scorer.begun()
-                return self._scorer.finished(begun, self._flavour(plan), progress).result()
+                return self._scorer.finished(begun, self._reference(plan), progress).result()
 
         return self._cache.remember(key, measure)
 
@@ -241,7 +241,7 @@ class PlanEvaluator:
         return measured
 
     def _measured(self, plan: PrecisionPlan, scoring: Scoring, stop: EarlyStop | None) -> CachedScore:
-        started, graph = time.perf_counter(), self._flavour(plan)
+        started, graph = time.perf_counter(), self._reference(plan)
         if stop is None:
             self._scorer.finished(scoring, graph)
         elif judged := self._scorer.decided(scoring, graph, stop.test):

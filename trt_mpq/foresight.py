@@ -53,14 +53,15 @@ def foreseeing(algorithm: Search, problem: Problem, memory: Memory) -> Problem:
 
     def ahead(judged: bool, plan: PrecisionPlan) -> None:
         if not memory.knows(Asked(plan, judged)):
-            assumed = replace(problem, delivered=lambda plan: files.get(plan, Score(problem.required, 0.0, 0)))
-            memory.fill(tuple(next_asked(algorithm, assumed if delivered else problem, memory, memory.count)))
+            memory.fill(tuple(next_asked(algorithm, assumed, memory, memory.count)))
 
     def evaluate(plan: PrecisionPlan) -> Score:
         ahead(False, plan)
         return problem.evaluate(plan)
 
     judge, files, delivered = problem.judge, dict[PrecisionPlan, Score](), problem.delivered
+    keeps = Score(problem.required, 0.0, 0)
+    assumed = replace(problem, delivered=lambda plan: files.get(plan, keeps)) if delivered else problem
 
     def scored_file(plan: PrecisionPlan) -> Score:
         assert delivered is not None

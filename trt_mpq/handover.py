@@ -28,6 +28,7 @@ from trt_mpq.refine.storage import (
     corrections_from_file,
     roundings_file,
     roundings_from_file,
+    roundings_over,
 )
 from trt_mpq.runtime.base import Array
 from trt_mpq.storage import atomic_path, from_json, to_stored_json, write_text
@@ -134,7 +135,7 @@ class Searched:
         )
 
     def _own(self, folder: Path, shared: Roundings) -> Own:
-        own = {**shared, **roundings_from_file(folder / PLAN_ROUNDINGS)} if self.own_rounded else None
+        own = roundings_over(shared, folder / PLAN_ROUNDINGS) if self.own_rounded else None
         return Own(corrections_from_file(folder / PLAN_CORRECTIONS), own)
 
 

@@ -26,6 +26,7 @@ from trt_mpq.refine.storage import (
     corrections_from_file,
     roundings_file,
     roundings_from_file,
+    roundings_over,
     save_corrections,
     save_roundings,
 )
@@ -195,5 +196,5 @@ class Refining:
 
     @property
     def _roundings_for_plan(self) -> Roundings:
-        """What was learned under the plan that was found, and for weights that it does not have what is shared."""
-        return {**self.kept.roundings, **roundings_from_file(self._stages.path(PLAN_ROUNDINGS))}
+        """What was learned under the plan that was found, over what all plans share."""
+        return roundings_over(self.kept.roundings, self._stages.path(PLAN_ROUNDINGS))

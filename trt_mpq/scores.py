@@ -27,8 +27,6 @@ from trt_mpq.subject import Subject
 from trt_mpq.types import Precision, PrecisionPlan, Score
 from trt_mpq.verification import TypedFiles
 
-Marks = Callable[[PrecisionPlan], tuple[str, ...]]
-
 SCORES, FP32_SAMPLES = "evaluations.jsonl", "fp32-samples.npy"
 
 
@@ -96,11 +94,11 @@ class RunScores:
     def _evaluating(
         self,
         network: Network,
-        flavour: Callable[[PrecisionPlan], ir.Model],
-        marks: Marks,
+        reference: Callable[[PrecisionPlan], ir.Model],
+        marks: Callable[[PrecisionPlan], tuple[str, ...]],
     ) -> PlanEvaluator:
-        """Scores plans of `network` by the graphs that `flavour` gives; `marks` tell these from others."""
-        return PlanEvaluator(flavour, self.scorer, self._cache(network), marks)
+        """Scores plans of `network` by the graphs that `reference` gives; `marks` tell these from others."""
+        return PlanEvaluator(reference, self.scorer, self._cache(network), marks)
 
     def _cache(self, network: Network) -> ScoreCache:
         return ScoreCache(self._stages.path(SCORES), self._keys.scores(network.model))

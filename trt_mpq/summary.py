@@ -163,8 +163,7 @@ def _size(found: Findings) -> data.SizeFigures:
 def _search(found: Findings) -> data.SearchRecord:
     """The cost of sensitivity and search; calibration and refinement, which every search shares, are left out."""
     path = found.result.path
-    scores = (score for tried in path for score in (tried.score, tried.delivered) if score)
-    forward = sum(score.samples for score in scores) + found.ranking.forward_passes
+    forward = found.result.samples_run + found.ranking.forward_passes
     return data.SearchRecord(
         algorithm=found.result.algorithm,
         sensitivity=found.ranking.metric,

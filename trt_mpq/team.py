@@ -32,7 +32,7 @@ class Team:
     def __init__(self, settings: Settings, folder: Path, open_run: OpenRun) -> None:
         self._site = site_of(settings, folder, open_run)
         self._crew = crew_for(settings.workers, settings.ray)
-        self._ray, self._device = settings.ray, settings.device
+        self._gpu = None if settings.ray is None else gpu_crew(settings.ray, settings.device)
 
     @property
     def elsewhere(self) -> Elsewhere | None:
@@ -43,16 +43,8 @@ class Team:
     @property
     def send(self) -> Send | None:
         """How a GPU of the Ray cluster runs errands for the run; None without a cluster."""
-        return None if self._ray is None else self._on_gpu
-
-    def _on_gpu(self, errand: Errand) -> Returned:
-        assert self._ray is not None
-        crew = gpu_crew(self._ray, self._device)
-        try:
-            returned: Returned = next(crew.map(Errands(self._site.settings, self._site.folder), [errand]))
-        finally:
-            crew.close()  # a search may be long, and others want the GPU
-        return returned
+        crew = self._gpu
+        return None if crew is None else partial(_sent, crew, Errands(self._site.settings, self._site.folder))
 
     def search(
         self, algorithm: Search, problems: Sequence[Problem], evaluator: PlanEvaluator, stop: EarlyStop | None
@@ -75,6 +67,14 @@ class Team:
             return merged(algorithm, [foreseeing(algorithm, problem, memory) for problem in problems])
         finally:
             self._crew.close()
+
+
+def _sent(crew: Crew, errands: Errands, errand: Errand) -> Returned:
+    try:
+        returned: Returned = next(crew.map(errands, [errand]))
+    finally:
+        crew.close()  # a search may be long, and others want the GPU
+    return returned
 
 
 @dataclass(frozen=True)

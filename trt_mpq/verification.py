@@ -31,11 +31,13 @@ class TypedFiles:
 
     def __init__(self, strong: Callable[[PrecisionPlan], ir.Model], scorer: Scorer, cache: ScoreCache) -> None:
         self._strong, self._scorer, self._cache = strong, scorer, cache
+        self._keys: dict[PrecisionPlan, str] = {}
 
     def __call__(self, plan: PrecisionPlan) -> Score:
         """The score of the file of `plan`, which need not be written."""
         graph = self._strong(plan)
-        return self._cache.remember(_key(_digest(graph)), lambda: self._scorer.score(graph)).score
+        key = self._keys[plan] = _key(_digest(graph))
+        return self._cache.remember(key, lambda: self._scorer.score(graph)).score
 
     def on_disk(self, path: Path) -> Score:
         """The score of a typed file; raises RuntimeFailure if it does not run."""
@@ -43,7 +45,7 @@ class TypedFiles:
 
     def seconds(self, plan: PrecisionPlan) -> float:
         """How long the file of `plan` was scored."""
-        return self._cache.seconds(_key(_digest(self._strong(plan))))
+        return self._cache.seconds(self._keys.get(plan) or _key(_digest(self._strong(plan))))
 
 
 def _key(digest: str) -> str:

@@ -53,6 +53,11 @@ def roundings_from_file(path: Path) -> Roundings:
     }
 
 
+def roundings_over(shared: Roundings, path: Path) -> Roundings:
+    """The roundings in a file, and for weights that it does not have the `shared` ones; raises DataError."""
+    return {**shared, **roundings_from_file(path)}
+
+
 def _key(name: str) -> tuple[str, Precision]:
     precision, _, rest = name.partition("/")
     return rest, Precision(precision)

@@ -138,3 +138,9 @@ class SearchResult:
     chosen: Evaluation
     path: tuple[Evaluation, ...]
     stopped: str | None = None
+
+    @property
+    def samples_run(self) -> int:
+        """Samples that were run to score the plans of the path, and the files of those whose file was asked."""
+        scores = (score for tried in self.path for score in (tried.score, tried.delivered) if score)
+        return sum(score.samples for score in scores)
