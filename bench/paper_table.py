@@ -117,7 +117,8 @@ def _measure(job: Job, threads: int) -> Row:
             "model": real.path, "calib": real.calib, "eval": real.eval, "calib_samples": 256,
             "eval_samples": job.samples or real.eval_samples, "precisions": LADDERS[job.ladder].split(","),
             "sensitivity": job.metric, "search": job.search, "seed": job.seed, "target_accuracy": job.target,
-            "bias_correction": job.refined, "refine_plan": False, "exclusions": "none", "threads": threads,
+            "calibration": "mse", "bias_correction": job.refined, "refine_plan": False, "exclusions": "none",
+            "threads": threads,
             "sensitivity_samples": real.hessian_samples if job.metric == "hessian" else SENSITIVITY_SAMPLES,
             "trials": 2, "device": DEVICE, "confidence": 1.0,  # the table counts full evaluations
         },

@@ -36,7 +36,10 @@ class Prepared:
 
     def calibrated(self, samples: Samples, method: str = "minmax", batch: int = 8) -> Ranges:
         """Ranges for every quantized precision."""
-        return calibrate(CalibrationInputs(self.graph, self.grouping, samples, RUNTIME, method, QUANTIZED, batch))
+        (ranges,) = calibrate(
+            CalibrationInputs(self.graph, self.grouping, samples, RUNTIME, (method,), QUANTIZED, batch)
+        )
+        return ranges
 
     def tensors(self, values: Array, *names: str) -> dict[str, Array]:
         """The named tensors for `values`, straight from ONNX Runtime."""

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tests.networks import NETWORKS, Builder, depthwise_cnn, inception, mlp, residual_cnn, shared_maxpool
 from tests.prepared import QUANTIZED, RUNTIME, Prepared, normal, prepare
 from tests.sensitivity.examples import fix_batch
-from trt_mpq.calibrate import CalibrationInputs, calibrate, quantized_tensors, restrict_to_ranges
+from trt_mpq.calibrate import CalibrationInputs, by_format, calibrate, quantized_tensors, restrict_to_ranges
 from trt_mpq.errors import CalibrationError
 from trt_mpq.histogram import METHODS, Histogram
 from trt_mpq.runtime.base import Array, Arrays
@@ -48,7 +48,7 @@ def test_extremes_are_those_of_every_value(name):
         assert observed.minimum == pytest.approx(float(expected.min()), rel=1e-5, abs=1e-6), tensor
         assert observed.maximum == pytest.approx(float(expected.max()), rel=1e-5, abs=1e-6), tensor
     assert ranges.samples == 13
-    assert ranges.method == "minmax"
+    assert ranges.methods == dict.fromkeys(QUANTIZED, "minmax")
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -120,7 +120,7 @@ class AffineSession:
 def test_equal_runtime_outputs_give_equal_ranges_whatever_the_batch(count, method, batch):
     prepared = network("mlp")
     samples = prepared.samples(normal(count, 32))
-    given_inputs = CalibrationInputs(prepared.graph, prepared.grouping, samples, Affine(), method, QUANTIZED, batch)
+    given_inputs = CalibrationInputs(prepared.graph, prepared.grouping, samples, Affine(), (method,), QUANTIZED, batch)
     assert calibrate(given_inputs) == calibrate(replace(given_inputs, batch=count))
 
 
@@ -137,9 +137,9 @@ def test_tensors_need_not_have_the_batch_on_axis_0(layout, transform, method):
     prepared = network("mlp")
     samples = prepared.samples(normal(10, 32))
     given_inputs = CalibrationInputs(
-        prepared.graph, prepared.grouping, samples, Affine(transform), method, QUANTIZED, 10
+        prepared.graph, prepared.grouping, samples, Affine(transform), (method,), QUANTIZED, 10
     )
-    assert calibrate(replace(given_inputs, batch=4)).tensors == calibrate(given_inputs).tensors
+    assert calibrate(replace(given_inputs, batch=4)) == calibrate(given_inputs)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -158,9 +158,9 @@ def test_a_fixed_batch_dimension_is_filled_and_the_filling_not_counted(method):
 def test_only_what_groups_read_is_quantized_and_only_in_the_formats_asked_for():
     prepared = network("mlp")
     given_inputs = CalibrationInputs(
-        prepared.graph, prepared.grouping, prepared.samples(normal(4, 32)), RUNTIME, "minmax", (INT8,), 4
+        prepared.graph, prepared.grouping, prepared.samples(normal(4, 32)), RUNTIME, ("minmax",), (INT8,), 4
     )
-    ranges = calibrate(given_inputs)
+    (ranges,) = calibrate(given_inputs)
     assert {n for n, r in ranges.tensors.items() if r.amax} == {"input", "fc1.relu.out", "fc2.relu.out"}
     assert all(set(r.amax) <= {INT8} for r in ranges.tensors.values())
 
@@ -215,7 +215,7 @@ def test_large_finite_values_are_no_overflow():
 
 def test_an_unknown_method_is_refused():
     prepared = network("mlp")
-    with pytest.raises(CalibrationError, match="unknown calibration method 'median': choose one of minmax, percentile"):
+    with pytest.raises(CalibrationError, match="unknown calibration method 'median': choose from minmax, percentile"):
         prepared.calibrated(prepared.samples(normal(2, 32)), "median")
 
 
@@ -226,11 +226,36 @@ def test_an_empty_calibration_set_is_refused():
         prepared.calibrated(empty)
 
 
+def test_all_methods_at_once_are_each_alone():
+    prepared = network("inception")
+    samples = prepared.samples(normal(17, 3, 12, 12))
+    given_inputs = CalibrationInputs(prepared.graph, prepared.grouping, samples, RUNTIME, tuple(METHODS), QUANTIZED, 17)
+    assert calibrate(given_inputs) == tuple(prepared.calibrated(samples, method, 17) for method in METHODS)
+
+
+def test_every_format_can_have_a_method_of_its_own():
+    prepared = network("inception")
+    samples = prepared.samples(normal(17, 3, 12, 12))
+    given_inputs = CalibrationInputs(
+        prepared.graph, prepared.grouping, samples, RUNTIME, ("minmax", "mse"), QUANTIZED, 17
+    )
+    widest, closest = calibrate(given_inputs)
+    mixed = by_format((widest, closest), {FP8: "minmax", INT8: "mse"})
+    assert mixed.methods == {FP8: "minmax", INT8: "mse"}
+    assert mixed.agrees(widest, FP8)
+    assert mixed.agrees(closest, INT8)
+    assert not mixed.agrees(widest, INT8)
+    assert {name: (r.minimum, r.maximum) for name, r in mixed.tensors.items()} == {
+        name: (r.minimum, r.maximum) for name, r in widest.tensors.items()
+    }
+    assert {frozenset(r.amax) for r in mixed.tensors.values()} == {frozenset(), frozenset({FP8, INT8})}
+
+
 def test_progress_ends_at_the_total_and_never_goes_back():
     prepared = network("mlp")
     steps: list[tuple[int, int]] = []
     given_inputs = CalibrationInputs(
-        prepared.graph, prepared.grouping, prepared.samples(normal(10, 32)), RUNTIME, "mse", (INT8,), 4
+        prepared.graph, prepared.grouping, prepared.samples(normal(10, 32)), RUNTIME, ("mse",), (INT8,), 4
     )
     calibrate(given_inputs, lambda done, total: steps.append((done, total)))
     assert steps[-1] == (20, 20)
@@ -264,7 +289,7 @@ def test_the_second_pass_bounds_what_one_run_returns(monkeypatch):
     per_sample = sum(group.input_elements for group in prepared.grouping.groups)
     monkeypatch.setattr("trt_mpq.calibrate._CHUNK_ELEMENTS", 3 * per_sample)
     samples = prepared.samples(normal(9, 3, 16, 16))
-    inputs = CalibrationInputs(prepared.graph, prepared.grouping, samples, Affine(transform), "mse", (INT8,), 9)
+    inputs = CalibrationInputs(prepared.graph, prepared.grouping, samples, Affine(transform), ("mse",), (INT8,), 9)
     calibrate(inputs)
     assert min(sizes) == 3
     assert max(sizes) == 9, "the first pass reduces inside the graph and needs no such bound"

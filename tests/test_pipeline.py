@@ -126,7 +126,8 @@ def test_formats_may_be_mixed_on_request(files, tmp_path):
 def test_refinement_says_before_and_after_for_every_precision(done):
     _, report, _ = done
     *uniform, chosen = report.refinement
-    assert [(r.name, r.precision) for r in uniform] == [("bias correction", FP8), ("bias correction", INT8)]
+    corrected = [r.precision for r in uniform if r.name == "bias correction"]
+    assert corrected == [FP8, INT8]
     assert (chosen.name, chosen.precision, chosen.after) == ("for the chosen plan", None, report.accuracy.plan)
     for record in uniform:
         assert record.before is not None
@@ -149,9 +150,9 @@ def test_no_plan_is_scored_twice(done):
     lines = [json.loads(line)[:2] for line in (folder / "evaluations.jsonl").read_text(encoding="utf-8").splitlines()]
     assert len({tuple(line) for line in lines}) == len(lines)
     plans = [key for _, key in lines if key != "fp32" and not key.endswith(" own") and not key.startswith("typed ")]
-    assert len(plans) <= 2 + len({key.split()[0] for key in plans}), (
-        "uncorrected uniform plans are all that comes twice"
-    )
+    trials = json.loads((folder / "calibration.json").read_text(encoding="utf-8"))
+    with_ranges = {tuple(key.split()[:2]) for key in plans}  # what follows these are the refinements
+    assert len(plans) <= len(trials) + len(with_ranges), "uncorrected uniform plans are all that comes twice"
 
 
 def test_the_fp32_score_comes_before_any_other_work(done):
@@ -239,8 +240,9 @@ def test_a_damaged_file_is_made_again(files, done, tmp_path, name):
     assert (copy / name).stat().st_size >= (folder / name).stat().st_size - 5
 
 
+BY_MSE = "correct-biases.int8.mse"
 ALL = {
-    "prepare", "group", "calibrate", "hand-over", "correct-biases", "sensitivity", "search", "searched", "emit",
+    "prepare", "group", "calibrate", "hand-over", BY_MSE, "correct-biases", "sensitivity", "search", "searched", "emit",
     "verify", "compare",
 }  # fmt: skip
 AFTER_SEARCH = {"search", "searched", "emit", "verify", "compare"}
@@ -249,7 +251,7 @@ AFTER_SEARCH = {"search", "searched", "emit", "verify", "compare"}
 @pytest.fixture(scope="module")
 def base(files, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("base") / "run"
-    start(files, folder, search="uniform").report()
+    start(files, folder, search="uniform", calibration="mse").report()
     return folder
 
 
@@ -280,9 +282,16 @@ def base(files, tmp_path_factory) -> Path:
             {"sensitivity": "output-sqnr,random"},
             {"sensitivity.random", "sensitivity.task-loss", "agreement"},
         ),
-        ({"calibration": "percentile"}, ALL - {"prepare", "group"}),
+        (
+            {"calibration": "percentile"},
+            (ALL - {"prepare", "group", BY_MSE}) | {"correct-biases.int8.percentile"},
+        ),
+        ({"calibration": "mse,percentile"}, {"calibrate", "choose-calibration"}),
         ({"calib_samples": 12}, ALL - {"prepare", "group"}),
-        ({"precisions": "int8,int4"}, ALL - {"prepare", "group"}),
+        (
+            {"precisions": "int8,int4"},
+            (ALL - {"prepare", "group", BY_MSE}) | {"correct-biases.int4.mse"},
+        ),
         ({"exclusions": "modelopt"}, ALL - {"prepare"}),
         ({"equalize": True}, (ALL - {"prepare"}) | {"equalize", "group.unequalized", "calibrate.unequalized"}),
         ({"smooth_alpha": 0.7}, set()),
@@ -295,7 +304,7 @@ def test_a_changed_setting_redoes_what_depends_on_it_and_nothing_else(
 ):
     copy = Path(shutil.copytree(base, tmp_path / "run"))
     worked = stages_at_work(monkeypatch)
-    start(files, copy, **{"search": "uniform", **change}).report()
+    start(files, copy, **{"search": "uniform", "calibration": "mse", **change}).report()
     assert worked == redone
 
 
@@ -321,7 +330,7 @@ def test_scores_are_shared_between_runs_that_ask_for_the_same(files, base, tmp_p
     """Another target needs a new search, but uniform plans and FP32 are known."""
     copy = Path(shutil.copytree(base, tmp_path / "run"))
     known = (copy / "evaluations.jsonl").read_bytes()
-    start(files, copy, search="uniform", target_accuracy=0.5, bias_correction=False).search()
+    start(files, copy, search="uniform", calibration="mse", target_accuracy=0.5, bias_correction=False).search()
     assert (copy / "evaluations.jsonl").read_bytes() == known
 
 

@@ -96,8 +96,8 @@ def test_equalization_is_reported_against_the_original_model(files, tmp_path):
 
 def test_smoothing_is_reported_against_the_model_before_it(tmp_path):
     files = write_data(tmp_path, mlp())
-    report = start(files, tmp_path / "run", smooth=True).report()
-    plain = start(files, tmp_path / "plain").report()
+    report = start(files, tmp_path / "run", smooth=True, calibration="mse").report()
+    plain = start(files, tmp_path / "plain", calibration="mse").report()
     record = report.refinement[0]
     assert (record.name, record.detail) == ("smoothing", "2 tensors smoothed")
     assert record.before == plain.refinement[0].before
@@ -217,7 +217,7 @@ def test_scores_of_one_high_precision_are_not_taken_for_another_s(files, tmp_pat
     recorder = Recorder()
     start(files, tmp_path / "run", recorder, precisions="bf16,int8", search="uniform").report()
     assert {tuple(tried.plan.counts()) for tried in recorder.evaluations} == {(BF16,), (INT8,)}
-    assert "Correcting biases" in recorder.stages
+    assert "Correcting biases for uniform int8 by mse" in recorder.stages
     assert "Calibrating" not in recorder.stages, "ranges are the same"
 
 
@@ -243,7 +243,7 @@ def test_fp8_on_a_gpu_without_it_is_refused_before_anything_is_written(files, tm
         ({"device": "h300"}, SettingsError, "unknown device 'h300'"),
         ({"search": "best"}, SettingsError, "unknown search 'best'"),
         ({"sensitivity": "feeling"}, SettingsError, "feeling"),
-        ({"calibration": "median"}, SettingsError, "unknown calibration 'median': choose one of minmax, percentile"),
+        ({"calibration": "median"}, SettingsError, "unknown calibration 'median': choose from minmax, percentile"),
     ],
 )
 def test_unknown_names_are_refused_before_anything_is_written(files, tmp_path, change, error, message):

@@ -20,7 +20,7 @@ pytest.importorskip("torch")
 
 LEARNED = {
     "precisions": "int4", "target_accuracy": 0.9, "device": "l4", "latency": "modelled", "adaround": True,
-    "adaround_steps": 10,
+    "adaround_steps": 10, "calibration": "mse",
 }  # fmt: skip
 
 

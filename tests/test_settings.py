@@ -51,7 +51,7 @@ def test_several_sensitivity_metrics_are_a_list(given):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"sensitivity": "noise,noise"}, "here: sensitivity: a metric is named twice"),
+        ({"sensitivity": "noise,noise"}, "here: sensitivity: noise is named twice"),
         ({"sensitivity": []}, "here: sensitivity: Tuple should have at least 1 item"),
         ({"precisions": ["int9"]}, "here: precisions: got 'int9', choose from fp16, bf16, fp8, int8, int4"),
         ({"precisions": ["fp16"]}, "here: precisions: name at least one of fp8, int8, int4 beside fp16 (got ['fp16'])"),

@@ -53,7 +53,7 @@ def findings(
         model=Model("model.onnx", "a", "b", (), (), 17, 1000, 4000),
         grouping=grouping,
         followers={g.id: ("Relu",) for g in grouping.groups},
-        ranges=Ranges("minmax", 32, {}),
+        ranges=Ranges({}, 32, {}),
         ranking=Ranking("noise", 0, tuple(g.id for g in grouping.groups), scores, forward_passes=100.0),
         agreement=None,
         calibration_source="calib.npz",
@@ -119,11 +119,11 @@ def test_a_loose_op_that_overflows_is_a_warning():
     groups = make_chain(1)
     grouping = make_grouping(groups, [make_loose("mix", ["g0.out"]), make_loose("calm", ["x"])])
     tensors = {"mix.out": TensorRange(-70000.0, 3.0), "calm.out": TensorRange(-1.0, 65504.0)}
-    warnings = summarize(findings(grouping, {"g0": FP16}, ranges=Ranges("minmax", 1, tensors))).warnings
+    warnings = summarize(findings(grouping, {"g0": FP16}, ranges=Ranges({}, 1, tensors))).warnings
     sentence = "mix leaves FP16: tensor mix.out is beyond its range, so it runs in"
     assert [w for w in warnings if "mix" in w] == [f"{sentence} FP32"]
     for refuge, top, expected in ((BF16, FP16, [f"{sentence} BF16"]), (FP32, BF16, [])):
-        found = findings(replace(grouping, refuge=refuge, top=top), {"g0": top}, ranges=Ranges("minmax", 1, tensors))
+        found = findings(replace(grouping, refuge=refuge, top=top), {"g0": top}, ranges=Ranges({}, 1, tensors))
         assert [w for w in summarize(found).warnings if "mix" in w] == expected
 
 

@@ -40,7 +40,7 @@ class CalibrationInputs:
         grouping: Its groups.
         samples: Calibration data.
         runtime: Where the graph runs.
-        method: A key of `histogram.METHODS`.
+        methods: Keys of `histogram.METHODS`.
         formats: Quantized precisions that need an amax.
         batch: Samples per run, at most. It changes speed and memory, not the result.
     """
@@ -49,13 +49,13 @@ class CalibrationInputs:
     grouping: Grouping
     samples: Samples
     runtime: Runtime
-    method: str
+    methods: tuple[str, ...]
     formats: tuple[Precision, ...]
     batch: int
 
 
-def calibrate(inputs: CalibrationInputs, progress: Progress | None = None) -> Ranges:
-    """Observe the data and choose an amax per quantized tensor and format.
+def calibrate(inputs: CalibrationInputs, progress: Progress | None = None) -> tuple[Ranges, ...]:
+    """Observe the data once and choose, by every method, an amax per quantized tensor and format.
 
     Tensors that must share a scale get the largest amax among them. Probabilities of attention, most of which are
     near zero, keep their whole range up to 1, whatever the method would clip.
@@ -63,12 +63,12 @@ def calibrate(inputs: CalibrationInputs, progress: Progress | None = None) -> Ra
     Raises:
         CalibrationError: Unknown method, no samples, or a tensor that is NaN or infinite.
     """
-    if inputs.method not in METHODS:
-        raise CalibrationError(f"unknown calibration method {inputs.method!r}: choose one of {', '.join(METHODS)}")
-    choose = METHODS[inputs.method]
+    for method in inputs.methods:
+        if method not in METHODS:
+            raise CalibrationError(f"unknown calibration method {method!r}: choose from {', '.join(METHODS)}")
+    counted = any(METHODS[method].needs_histogram for method in inputs.methods)
     quantized = quantized_tensors(inputs.grouping)
-    passes = 2 if choose.needs_histogram else 1
-    total = passes * inputs.samples.count
+    total = (2 if counted else 1) * inputs.samples.count
 
     def report(done: int) -> None:
         if progress is not None:
@@ -76,16 +76,41 @@ def calibrate(inputs: CalibrationInputs, progress: Progress | None = None) -> Ra
 
     extremes = _extremes(inputs, report)
     histograms = {name: Histogram.empty(extremes[name].magnitude) for name in quantized}
-    if choose.needs_histogram:
+    if counted:
         _fill(inputs, histograms, lambda done: report(inputs.samples.count + done))
+    return tuple(_ranges(inputs, method, extremes, histograms) for method in inputs.methods)
+
+
+def _ranges(
+    inputs: CalibrationInputs, method: str, extremes: Mapping[str, TensorRange], histograms: Mapping[str, Histogram]
+) -> Ranges:
+    choose, formats = METHODS[method].amax, inputs.formats
     whole = {site.tensor for group in inputs.grouping.groups for site in group.inputs if site.internal}
     amax = {
-        name: {p: 1.0 if name in whole else choose.amax(histograms[name], p) for p in inputs.formats}
-        for name in quantized
+        name: {p: 1.0 if name in whole else choose(histogram, p) for p in formats}
+        for name, histogram in histograms.items()
     }
     shared = _share(amax, inputs.grouping.shared_scales)
     tensors = {name: replace(observed, amax=shared.get(name, {})) for name, observed in extremes.items()}
-    return Ranges(inputs.method, inputs.samples.count, tensors)
+    return Ranges(dict.fromkeys(formats, method), inputs.samples.count, tensors)
+
+
+def by_format(candidates: Sequence[Ranges], methods: Mapping[Precision, str]) -> Ranges:
+    """The ranges in which every format has the amax that its own one of `methods` chose.
+
+    Args:
+        candidates: What `calibrate` returned.
+        methods: Method of each format.
+    """
+    chosen = {p: next(ranges for ranges in candidates if ranges.methods[p] == own) for p, own in methods.items()}
+
+    def amax(name: str) -> dict[Precision, float]:
+        own = {p: ranges.tensors[name].amax for p, ranges in chosen.items()}
+        return {p: values[p] for p, values in own.items() if p in values}
+
+    observed = candidates[0]
+    tensors = {name: replace(tensor, amax=amax(name)) for name, tensor in observed.tensors.items()}
+    return Ranges(methods, observed.samples, tensors)
 
 
 def quantized_tensors(grouping: Grouping) -> tuple[str, ...]:

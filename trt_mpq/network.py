@@ -23,6 +23,10 @@ class Network:
         """Writes plans, with `refinements` applied."""
         return Emitter(self.graph, self.grouping, self.ranges, refinements)
 
+    def marks(self, plan: PrecisionPlan) -> tuple[str, ...]:
+        """What tells `plan` from the same plan with other ranges, in words for a key."""
+        return tuple(f"{p}/{self.ranges.methods[p]}" for p in plan.counts() if p in self.ranges.methods)
+
     def uniform(self, precision: Precision) -> PrecisionPlan:
         """`precision` wherever a group allows it, else the high precision, its refuge, FP32."""
         return self.grouping.uniform(precision)

@@ -13,14 +13,14 @@ from pathlib import Path
 
 import onnx_ir as ir
 
-from trt_mpq.calibrate import CalibrationInputs, calibrate, restrict_to_ranges
+from trt_mpq.calibrating import MethodChoice, Networks
 from trt_mpq.compare import compare_models
+from trt_mpq.correcting import Correcting
 from trt_mpq.emit import Refinements
 from trt_mpq.emit.deliver import FLAVOUR_FILES, Delivery, deliver
 from trt_mpq.engine.values import Deployment
 from trt_mpq.evaluate import PlanEvaluator, Scorer
 from trt_mpq.foresight import Asked
-from trt_mpq.groups import groups_from_model
 from trt_mpq.handover import NETWORK, SAMPLES, SEARCHED, CalibratedNetwork, Searched, write_network
 from trt_mpq.inputs import Choices, Data, environment
 from trt_mpq.keys import Keys
@@ -92,7 +92,7 @@ class Run:
 
     def inspect(self) -> Grouping:
         """Prepare the model and find its groups."""
-        return self._grouped(self._subject.final)
+        return self._networks.grouping(self._subject.final)
 
     def calibrate(self) -> Ranges:
         """Ranges of every tensor that a group quantizes."""
@@ -163,31 +163,23 @@ class Run:
 
     @cached_property
     def _keys(self) -> Keys:
-        return Keys(self.settings, self._choices, self._data, self._subject.prepared, self.model)
+        return Keys(self.settings, self._choices, self._data, self._subject.prepared)
 
     # Groups and ranges.
 
-    def _grouped(self, state: State) -> Grouping:
-        return self._stages.value(
-            f"group{state.suffix}", self._keys.groups(state.model), f"groups{state.suffix}.json", Grouping,
-            lambda _: groups_from_model(state.graph, self._data.sample_shapes, exclusions=self.settings.exclusions),
-        )  # fmt: skip
+    @cached_property
+    def _networks(self) -> Networks:
+        return Networks(self.settings, self._choices, self._data, self._keys, self._stages)
 
-    def _calibrated(self, state: State) -> Network:
-        suffix, groups = state.suffix, self._choices.in_high_precision(self._grouped(state))
-        given = CalibrationInputs(
-            state.graph, groups, self._data.calibration, self._choices.runtime, self.settings.calibration,
-            self.settings.formats, self._data.batch,
-        )  # fmt: skip
-        ranges = self._stages.value(
-            f"calibrate{suffix}", self._keys.ranges(state.model), f"ranges{suffix}.json", Ranges,
-            lambda progress: calibrate(given, progress), title=f"Calibrating{suffix.replace('.', ' ')}",
-        )  # fmt: skip
-        return Network(state.model, state.graph, restrict_to_ranges(groups, ranges, state.graph.graph), ranges)
+    @cached_property
+    def _methods(self) -> MethodChoice:
+        return MethodChoice(
+            self.settings, self._keys, self._stages, self._subject.final, self._networks, self._correcting, self._scores
+        )
 
     @cached_property
     def _network(self) -> Network:
-        return self._calibrated(self._subject.final)
+        return self._networks.calibrated(self._subject.final, self._methods.methods)
 
     @cached_property
     def grouping(self) -> Grouping:
@@ -203,7 +195,7 @@ class Run:
             data.sample_shapes, self.settings.precisions, self.settings.mix_formats, self.settings.seed,
         )  # fmt: skip
         self._stages.files(
-            "hand-over", self._keys.described, (NETWORK, SAMPLES),
+            "hand-over", self._keys.described(network), (NETWORK, SAMPLES),
             lambda _: write_network(described, data.evaluation, self.folder.path),
         )  # fmt: skip
         return described
@@ -215,10 +207,14 @@ class Run:
     # Refinement.
 
     @cached_property
+    def _correcting(self) -> Correcting:
+        return Correcting(self._keys, self._stages, self._data.calibration, self._choices.runtime)
+
+    @cached_property
     def _refining(self) -> Refining:
         return Refining(
             self.settings, self._keys, self._stages, self._network, self._data.calibration, self._choices.runtime,
-            self._scores.uniform,
+            self._correcting, self._scores.uniform,
         )  # fmt: skip
 
     @cached_property
@@ -229,12 +225,14 @@ class Run:
 
     def _refinements_of(self, precision: Precision) -> Iterator[RefinementRecord]:
         for change in self._subject.changes:
-            before, after = (
-                self._scores.uniform(precision, state.lacks or "as calibrated", self._calibrated(state), Refinements())
-                for state in (change.before, change.after)
-            )
+            before, after = (self._unrefined_score(precision, state) for state in (change.before, change.after))
             yield change.record(precision, before, after)
+        yield from self._methods.records(precision)
         yield from self._refining.records(precision)
+
+    def _unrefined_score(self, precision: Precision, state: State) -> float:
+        network = self._networks.calibrated(state, self._methods.methods)
+        return self._scores.uniform(precision, state.lacks or "as calibrated", network, Refinements())
 
     # Scores and latencies.
 
@@ -272,7 +270,7 @@ class Run:
 
     @property
     def _search_key(self) -> str:
-        return self._keys.search(self._latency.identity)
+        return self._keys.search(self._network, self._latency.identity)
 
     # Ranking, search, delivery.
 

@@ -61,15 +61,18 @@ class Rankings:
             return None
         metrics = (self._choices.sensitivity, *self._choices.compared)
         return self._stages.value(
-            "agreement", key_of(*(self._keys.ranking(metric.name) for metric in metrics)), "agreement.json", Agreement,
+            "agreement", key_of(*map(self._key, metrics)), "agreement.json", Agreement,
             lambda _: agreement_of(self.all),
         )  # fmt: skip
 
     def _ranked(self, metric: SensitivityMetric, stage: str) -> Ranking:
         return self._stages.value(
-            stage, self._keys.ranking(metric.name), f"{stage}.json", Ranking,
+            stage, self._key(metric), f"{stage}.json", Ranking,
             lambda progress: metric.rank(self.inputs, progress), title=f"Sensitivity ({metric.name})",
         )  # fmt: skip
+
+    def _key(self, metric: SensitivityMetric) -> str:
+        return self._keys.ranking(self._network(), metric.name)
 
     @cached_property
     def inputs(self) -> SensitivityInputs:

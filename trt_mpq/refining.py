@@ -8,14 +8,15 @@ from functools import cached_property
 from itertools import count
 from pathlib import Path
 
+from trt_mpq.correcting import Correcting
 from trt_mpq.dataset import Samples
 from trt_mpq.emit import BiasCorrections, Own, Refinements, Roundings
 from trt_mpq.keys import Keys
 from trt_mpq.network import Network
-from trt_mpq.numerics import BoolArray
+from trt_mpq.numerics import BoolArray, FloatArray
 from trt_mpq.observer import Progress
 from trt_mpq.refine.adaround import RoundingInputs, learn_rounding
-from trt_mpq.refine.bias_correction import CorrectionInputs, correct_biases
+from trt_mpq.refine.bias_correction import correct_biases
 from trt_mpq.refine.for_plan import MOST_ATTEMPTS, Refined, refine_for_plan
 from trt_mpq.refine.itself import ForItself
 from trt_mpq.refine.recovery import LEARNED_ROUNDING, bias_correction_record, rounding_record, worth_keeping
@@ -56,6 +57,7 @@ class Refining:
         network: The network.
         samples: Calibration data.
         runtime: Where networks run.
+        correcting: Corrects biases.
         score: Scores uniform plans.
     """
 
@@ -67,10 +69,12 @@ class Refining:
         network: Network,
         samples: Samples,
         runtime: Runtime,
+        correcting: Correcting,
         score: UniformScore,
     ) -> None:
         self._settings, self._keys, self._stages = settings, keys, stages
-        self._network, self._samples, self._runtime, self._score = network, samples, runtime, score
+        self._network, self._samples, self._runtime = network, samples, runtime
+        self._correcting, self._score = correcting, score
 
     def records(self, precision: Precision) -> Iterator[RefinementRecord]:
         """What each refinement did to the uniform plan of `precision`, in the order they are applied."""
@@ -113,7 +117,7 @@ class Refining:
 
     def _roundings_of(self, precision: Precision) -> Roundings:
         path = self._stages.path(roundings_file(precision))
-        self._learn(path, self._keys.rounding(precision), self._network.uniform(precision), precision)
+        self._learn(path, self._keys.rounding(self._network, precision), self._network.uniform(precision), precision)
         return roundings_from_file(path)
 
     def _learn(self, path: Path, key: str, plan: PrecisionPlan, whose: str) -> None:
@@ -141,17 +145,22 @@ class Refining:
         path = self._stages.path(CORRECTIONS)
         marks = [mark for p in self._settings.formats for mark in self._rounded.marks(self._network.uniform(p))]
         self._stages.files(
-            "correct-biases", self._keys.corrections(marks), (path.name,),
-            lambda progress: save_corrections(path, correct_biases(self._correcting, progress)), "Correcting biases",
+            "correct-biases", self._keys.corrections(self._network, marks), (path.name,),
+            lambda progress: save_corrections(path, self._measured_corrections(progress)),
+            "Correcting biases" if marks else None,
         )  # fmt: skip
         return corrections_from_file(path)
 
-    @property
-    def _correcting(self) -> CorrectionInputs:
-        return CorrectionInputs(
-            self._network.graph, self._network.grouping, self._network.emitter(self._rounded), self._samples,
-            self._runtime, self._settings.formats,
-        )  # fmt: skip
+    def _measured_corrections(self, progress: Progress) -> BiasCorrections:
+        rounded = {precision for _, precision in self._rounded.roundings}
+        found: dict[tuple[str, Precision], FloatArray] = {}
+        for precision in self._settings.formats:
+            if precision in rounded:
+                given = self._correcting.inputs(self._network, self._rounded, (precision,))
+                found.update(correct_biases(given, progress))
+            else:
+                found.update(self._correcting.unrounded(self._network, precision))
+        return found
 
     # Refinement for exactly one plan.
 
@@ -188,11 +197,14 @@ class Refining:
 
     def _refiners(self, problem: Problem, plan: PrecisionPlan) -> tuple[ForItself, ...]:
         """Ways to refine plans for themselves: with the roundings that all share, and with those learned for `plan`."""
-        shared = ForItself(self._network, self._correcting, self.kept, None)
+        correcting = self._correcting.inputs(self._network, self._rounded, self._settings.formats)
+        shared = ForItself(self._network, correcting, self.kept, None)
         if not self._settings.adaround or problem.is_uniform(plan):
             return (shared,)
-        self._learn(self._stages.path(PLAN_ROUNDINGS), self._keys.rounding(plan.digest), plan, "the plan's")
-        return shared, ForItself(self._network, self._correcting, self.kept, self._roundings_for_plan)
+        self._learn(
+            self._stages.path(PLAN_ROUNDINGS), self._keys.rounding(self._network, plan.digest), plan, "the plan's"
+        )
+        return shared, ForItself(self._network, correcting, self.kept, self._roundings_for_plan)
 
     @property
     def _roundings_for_plan(self) -> Roundings:

@@ -98,7 +98,9 @@ class RunScores:
         marks: Callable[[PrecisionPlan], tuple[str, ...]],
     ) -> PlanEvaluator:
         """Scores plans of `network` by the graphs that `reference` gives; `marks` tell these from others."""
-        return PlanEvaluator(reference, self.scorer, self._cache(network), marks)
+        return PlanEvaluator(
+            reference, self.scorer, self._cache(network), lambda plan: (*network.marks(plan), *marks(plan))
+        )
 
     def _cache(self, network: Network) -> ScoreCache:
         return ScoreCache(self._stages.path(SCORES), self._keys.scores(network.model))

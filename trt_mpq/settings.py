@@ -71,8 +71,9 @@ class Settings(BaseModel):
     """Device model for latency: a name in `engines/targets/` or a path."""
     batch: Count = 32
     """Rows per inference: what the latency is for, and how many the reference runtime takes at a time."""
-    calibration: str = "mse"
-    """Calibration method."""
+    calibration: Annotated[tuple[str, ...], Field(min_length=1)] = ("mse", "entropy", "minmax", "percentile")
+    """Calibration methods, also as "mse,minmax": every format takes the first with which its uniform plan keeps the
+    target, else the one with which that scores best."""
     bias_correction: bool = True
     """Correct the mean output of every quantized group before the search."""
     adaround: bool = False
@@ -133,7 +134,7 @@ class Settings(BaseModel):
             raise ValueError("excludes target_latency: give one of them")
         return value
 
-    @field_validator("precisions", "sensitivity", mode="before")
+    @field_validator("precisions", "sensitivity", "calibration", mode="before")
     @classmethod
     def _split_list(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
@@ -154,11 +155,11 @@ class Settings(BaseModel):
         """The high precision: what all runs in that is not in 8 bit."""
         return self.precisions[0]
 
-    @field_validator("sensitivity")
+    @field_validator("sensitivity", "calibration")
     @classmethod
     def _require_different(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if len(set(value)) < len(value):
-            raise ValueError("a metric is named twice")
+        if twice := next((name for name in value if value.count(name) > 1), None):
+            raise ValueError(f"{twice} is named twice")
         return value
 
     @property

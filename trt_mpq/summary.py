@@ -74,7 +74,7 @@ def summarize(found: Findings) -> data.Report:
         model=data.ModelInfo(
             found.settings.model.name, found.model.source_sha256, found.model.parameters, found.model.opset
         ),
-        calibration=data.CalibrationInfo(found.settings.calibration, found.ranges.samples, found.calibration_source),
+        calibration=data.CalibrationInfo(found.ranges.methods, found.ranges.samples, found.calibration_source),
         accuracy=_accuracy(found),
         latency_ms=_latency(found),
         size_bytes=_size(found),

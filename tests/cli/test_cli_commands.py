@@ -48,7 +48,7 @@ def group(index: int, name: str, **excluded: str) -> LayerGroup:
 
 GROUPING = Grouping((group(0, "stem[/x]", fp8="too few channels", int8="too few channels"), group(1, "head")), (), ())
 RANGES = Ranges(
-    "entropy", 1024,
+    {INT8: "entropy"}, 1024,
     {
         "image": TensorRange(-1.0, 2.0, {INT8: 1.75}),
         "loud": TensorRange(0.0, 1e6),

@@ -47,6 +47,7 @@ WORDED = {
     "smooth": "off",
     "precisions": "fp16,int8",
     "sensitivity": "output-sqnr",
+    "calibration": "mse,entropy,minmax,percentile",
     "target_latency": "none",
     "target_size": "none",
     "max_evaluations": "the algorithm's own",
@@ -102,7 +103,7 @@ def test_help_states_the_default_of_the_settings(name: str) -> None:
 
 def test_defaults_in_words_are_true() -> None:
     fields = {name: Settings.model_fields[name].default for name in WORDED if name != "model"}
-    for name in ("precisions", "sensitivity"):
+    for name in ("precisions", "sensitivity", "calibration"):
         assert ",".join(fields.pop(name)) == WORDED[name]
     assert fields.pop("bias_correction") is fields.pop("refine_plan") is True
     assert fields.pop("engine").build == "auto"

@@ -35,7 +35,7 @@ def mixed() -> str:
 def resnet20(data: Path) -> str:
     network = prepare(onnx.load(data / "cifar10" / "resnet20.onnx"))
     tensors = {site.tensor for group in network.grouping.groups for site in group.inputs}
-    ranges = Ranges("minmax", 1, {name: TensorRange(-4, 4, {Precision.INT8: 4.0}) for name in tensors})
+    ranges = Ranges({}, 1, {name: TensorRange(-4, 4, {Precision.INT8: 4.0}) for name in tensors})
     plan = PrecisionPlan.uniform(network.grouping.groups, Precision.INT8, Precision.FP16)
     return describe_placement(Emitter(network.graph, network.grouping, ranges).strong(plan).graph)
 

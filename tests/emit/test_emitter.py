@@ -40,7 +40,7 @@ def unrounded(name: str) -> Emitter:
     """An emitter for which nothing fits into FP16, so that flavours differ in how they write quantizers only."""
     ranges = prepared(name).calibrated(prepared(name).samples(feeds(name)["input"]))
     wide = {tensor: TensorRange(-1e6, 1e6, observed.amax) for tensor, observed in ranges.tensors.items()}
-    return Emitter(prepared(name).graph, prepared(name).grouping, Ranges("minmax", 16, wide))
+    return Emitter(prepared(name).graph, prepared(name).grouping, Ranges({}, 16, wide))
 
 
 def checked(graph: ir.Model) -> bytes:
@@ -302,7 +302,7 @@ def test_casts_and_shape_computations_are_not_pinned() -> None:
 
     onnx_api.infer_shapes(graph)
     grouping = groups_from_model(graph, {"input": (1, 8), "mask": (1, 16)}, "none")
-    network = Emitter(graph, grouping, Ranges("minmax", 1, {}))
+    network = Emitter(graph, grouping, Ranges({}, 1, {}))
     pinned = network.constraints(PrecisionPlan.uniform(grouping.groups, FP16, FP16))
     assert pinned == {"product": FP16, "masked": FP16}
 

@@ -20,7 +20,7 @@ from trt_mpq.errors import ModelError
 from trt_mpq.graph_edit import constant_array
 from trt_mpq.types import Precision, PrecisionPlan, Ranges, TensorRange
 
-UNKNOWN = Ranges("minmax", 0, {})
+UNKNOWN = Ranges({}, 0, {})
 NOTHING_QUANTIZED = PrecisionPlan.of({})
 
 
@@ -320,7 +320,7 @@ def test_capability_follows_schema_constants_and_ranges() -> None:
     )
     graph = prepare(parse(f"g {body}")).graph
     assert half_capable(graph, UNKNOWN, Precision.FP16) == {"a.node", "y.node"}
-    beyond = Ranges("minmax", 1, {"a": TensorRange(-70000.0, 0.0)})
+    beyond = Ranges({}, 1, {"a": TensorRange(-70000.0, 0.0)})
     assert half_capable(graph, beyond, Precision.FP16) == {"y.node"}
-    within = Ranges("minmax", 1, {"a": TensorRange(-65504.0, 65504.0)})
+    within = Ranges({}, 1, {"a": TensorRange(-65504.0, 65504.0)})
     assert half_capable(graph, within, Precision.FP16) == {"a.node", "y.node"}

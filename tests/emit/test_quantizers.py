@@ -228,12 +228,12 @@ def test_a_tensor_without_range_is_named() -> None:
     grouping = make_grouping([make_group("conv")])
     plan = PrecisionPlan.of({"conv": Precision.INT8})
     with pytest.raises(CalibrationError, match=r"tensor x \(read by conv\) was not calibrated for int8: calibrate"):
-        list(activation_reads(grouping, plan, Ranges("minmax", 1, {})))
+        list(activation_reads(grouping, plan, Ranges({}, 1, {})))
 
 
 def test_a_tensor_with_a_bad_range_is_named() -> None:
     grouping = make_grouping([make_group("conv")])
     plan = PrecisionPlan.of({"conv": Precision.INT8})
-    ranges = Ranges("minmax", 1, {"x": TensorRange(0, 1, {Precision.INT8: float("nan")})})
+    ranges = Ranges({}, 1, {"x": TensorRange(0, 1, {Precision.INT8: float("nan")})})
     with pytest.raises(CalibrationError, match=r"tensor x \(read by conv\): amax must be finite"):
         list(activation_reads(grouping, plan, ranges))

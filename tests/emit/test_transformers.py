@@ -133,7 +133,7 @@ def emitter(name: str) -> Emitter:
     everything = {
         str(value.name): TensorRange(-1e6, 1e6) for node in prepared(name).graph.graph for value in node.outputs
     }
-    return Emitter(prepared(name).graph, prepared(name).grouping, Ranges("minmax", 16, everything | tensors))
+    return Emitter(prepared(name).graph, prepared(name).grouping, Ranges({}, 16, everything | tensors))
 
 
 @networks

@@ -111,7 +111,7 @@ def network_of(path: Path) -> tuple[Prepared, Emitter]:
     tensors = {site.tensor for group in network.grouping.groups for site in group.inputs}
     amax = {INT8: 4.0, FP8: 4.0}
     return network, Emitter(
-        network.graph, network.grouping, Ranges("minmax", 1, {name: TensorRange(-4, 4, amax) for name in tensors})
+        network.graph, network.grouping, Ranges({}, 1, {name: TensorRange(-4, 4, amax) for name in tensors})
     )
 
 

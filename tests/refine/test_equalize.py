@@ -195,7 +195,7 @@ def test_a_badly_scaled_network_loses_less(precision):
 
     def error(model: ir.Model) -> float:
         samples = prepared.samples(values)
-        ranges = calibrate(CalibrationInputs(model, prepared.grouping, samples, RUNTIME, "minmax", QUANTIZED, 8))
+        (ranges,) = calibrate(CalibrationInputs(model, prepared.grouping, samples, RUNTIME, ("minmax",), QUANTIZED, 8))
         plan = PrecisionPlan.uniform(prepared.grouping.groups, precision, Precision.FP16)
         found = outputs(Emitter(model, prepared.grouping, ranges).reference(plan), values)
         return float(np.mean((found - exact) ** 2) / np.mean(exact**2))

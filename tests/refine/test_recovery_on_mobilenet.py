@@ -26,7 +26,7 @@ def test_bias_correction_recovers_fp8_on_the_mobilenet(data_dir, tmp_path, monke
     calib = open_samples("imagenet-mobilenet:calib", model.inputs).take(40)
     evaluation = open_samples("imagenet-mobilenet:test", model.inputs).take(120)
     grouping = groups_from_model(graph, {"input": (1, 3, 224, 224)}, exclusions="none")
-    ranges = calibrate(CalibrationInputs(graph, grouping, calib, runtime, "minmax", (Precision.FP8,), 20))
+    (ranges,) = calibrate(CalibrationInputs(graph, grouping, calib, runtime, ("minmax",), (Precision.FP8,), 20))
     plain = Emitter(graph, grouping, ranges)
     inputs = CorrectionInputs(graph, grouping, plain, calib, runtime, (Precision.FP8,))
     corrected = Emitter(graph, grouping, ranges, Refinements(correct_biases(inputs)))

@@ -269,9 +269,12 @@ def test_an_outlier_channel_costs_less() -> None:
     exact = run_plainly(prepared.graph, {"input": values})["output"]
 
     def error(model: ir.Model) -> float:
-        given = CalibrationInputs(model, prepared.grouping, prepared.samples(values), RUNTIME, "minmax", QUANTIZED, 8)
+        given = CalibrationInputs(
+            model, prepared.grouping, prepared.samples(values), RUNTIME, ("minmax",), QUANTIZED, 8
+        )
         plan = PrecisionPlan.uniform(prepared.grouping.groups, Precision.INT8, Precision.FP16)
-        found = RUNTIME.load(Emitter(model, prepared.grouping, calibrate(given)).reference(plan)).run({"input": values})
+        (ranges,) = calibrate(given)
+        found = RUNTIME.load(Emitter(model, prepared.grouping, ranges).reference(plan)).run({"input": values})
         return float(np.mean((found["output"] - exact) ** 2) / np.mean(exact**2))
 
     assert error(smoothed(prepared, values)[0]) < 0.5 * error(prepared.graph)

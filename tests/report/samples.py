@@ -50,7 +50,7 @@ def sample_report(
     path = _path(rng, narrow, plan, score, latency, uniform_score, uniform_latency, target)
     return Report(
         model=ModelInfo("resnet20.onnx", "6f1c" * 16, 272_474, 17),
-        calibration=CalibrationInfo("entropy", 256, "cifar10-calib.npz"),
+        calibration=CalibrationInfo(dict.fromkeys(narrow, "entropy"), 256, "cifar10-calib.npz"),
         accuracy=AccuracyFigures(
             "top1", target, target_fraction, 5000, fp32, 0.9162, score, 0.00392, 0.00401, uniform_score
         ),

@@ -58,7 +58,7 @@ def observed_ranges(model: ir.Model, grouping: Grouping, feeds: dict[str, np.nda
     ranges = {name: (float(values[name].min()), float(values[name].max())) for name in names}
     amax = {name: max(-low, high) for name, (low, high) in ranges.items()}
     tensors = {n: TensorRange(*ranges[n], dict.fromkeys(QUANTIZED, amax[n])) for n in names}
-    return Ranges("minmax", len(next(iter(feeds.values()))), tensors)
+    return Ranges({}, len(next(iter(feeds.values()))), tensors)
 
 
 def inputs_for(

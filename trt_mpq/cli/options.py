@@ -132,7 +132,12 @@ NoiseAmplitude = Annotated[
 
 Calibration = Annotated[
     str | None,
-    _setting("Quantizers", "--calibration", "Ranges by: minmax, percentile, mse, entropy (default: mse)."),
+    _setting(
+        "Quantizers",
+        "--calibration",
+        "Ranges by mse, entropy, minmax or percentile; of several a format takes the first with which its uniform plan "
+        "keeps the target, else the best (default: mse,entropy,minmax,percentile).",
+    ),
 ]
 BiasCorrection = Annotated[
     bool | None,

@@ -14,7 +14,7 @@ from rich.text import Text
 from trt_mpq.cli.output import counts_text
 from trt_mpq.emit.deliver import FLAVOUR_FILES
 from trt_mpq.numerics import LARGEST
-from trt_mpq.report.wording import count_text, label, printable, size_text, tau_text
+from trt_mpq.report.wording import count_text, label, methods_text, printable, size_text, tau_text
 from trt_mpq.sensitivity.agreement import Agreement, Sensitivities
 from trt_mpq.types import (
     Comparison,
@@ -61,7 +61,8 @@ def ranges_table(ranges: Ranges) -> RenderableType:
             amax = (f"{tensor.amax[p]:.4g}" if p in tensor.amax else "" for p in formats)
             table.add_row(*cells((name, f"{tensor.minimum:.4g}", f"{tensor.maximum:.4g}", *amax)))
     overflows = sum(map(_overflows, ranges.tensors.values()))
-    summary = f"{len(ranges.tensors)} tensors observed on {ranges.samples:,} samples, ranges by {ranges.method}"
+    observed = f"{len(ranges.tensors)} tensors observed on {ranges.samples:,} samples"
+    summary = f"{observed}, ranges by {methods_text(ranges.methods)}"
     return Group(table, Text(f"{summary}, {overflows} beyond FP16" if overflows else summary))
 
 

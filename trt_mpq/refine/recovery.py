@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from trt_mpq.emit import BiasCorrections, Roundings
@@ -11,7 +11,7 @@ from trt_mpq.report.data import RefinementRecord
 from trt_mpq.types import Evaluation, Precision
 
 T = TypeVar("T")
-EQUALIZATION, SMOOTHING, BIAS_CORRECTION = "equalization", "smoothing", "bias correction"
+EQUALIZATION, SMOOTHING, CALIBRATION, BIAS_CORRECTION = "equalization", "smoothing", "calibration", "bias correction"
 LEARNED_ROUNDING, FOR_PLAN = "learned rounding", "for the chosen plan"
 
 
@@ -25,6 +25,14 @@ def smoothing_record(precision: Precision, before: float, after: float, tensors:
     """What smoothing `tensors` did to the uniform `precision` plan; it stays, because it was asked for."""
     detail = f"{_counted(tensors, 'tensor')} smoothed" if tensors else "no tensor can be smoothed"
     return RefinementRecord(SMOOTHING, precision, before, after, detail)
+
+
+def calibration_record(
+    precision: Precision, before: float, after: float, method: str, tried: Sequence[str]
+) -> RefinementRecord:
+    """What choosing `method` did to the uniform `precision` plan, against the first that was `tried`."""
+    others = ", ".join(other for other in tried if other != method)
+    return RefinementRecord(CALIBRATION, precision, before, after, f"{method}; tried {others} too")
 
 
 def bias_correction_record(

@@ -33,9 +33,9 @@ class ModelInfo:
 
 @dataclass(frozen=True)
 class CalibrationInfo:
-    """How the ranges were found, on how many samples, from where."""
+    """How the ranges of each format were found, on how many samples, from where."""
 
-    method: str
+    methods: Mapping[Precision, str]
     samples: int
     source: str
 

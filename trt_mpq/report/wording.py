@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from unicodedata import category
 
@@ -35,6 +35,13 @@ def minus(text: str) -> str:
 def label(precision: Precision) -> str:
     """The precision as people write it."""
     return precision.value.upper()
+
+
+def methods_text(methods: Mapping[Precision, str]) -> str:
+    """The calibration method, or which one each format has: mse for FP8, minmax for INT8."""
+    if len(set(methods.values())) == 1:
+        return next(iter(methods.values()))
+    return ", ".join(f"{method} for {label(precision)}" for precision, method in methods.items())
 
 
 def significant(value: float, digits: int = 3) -> str:

@@ -27,8 +27,14 @@ class TensorRange:
 
 @dataclass(frozen=True)
 class Ranges:
-    """Result of calibration: tensor name to range, the method, and how many samples were seen."""
+    """Result of calibration: tensor name to range, the method by format, and how many samples were seen."""
 
-    method: str
+    methods: Mapping[Precision, str]
     samples: int
     tensors: Mapping[str, TensorRange]
+
+    def agrees(self, other: Ranges, precision: Precision) -> bool:
+        """Whether both have the same amax for `precision` on every tensor."""
+        return all(
+            found.amax.get(precision) == other.tensors[name].amax.get(precision) for name, found in self.tensors.items()
+        )

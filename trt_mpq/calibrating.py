@@ -1,0 +1,167 @@
+"""The calibrated networks of one run, and the choice of a calibration method for every format.
+
+Which clipping serves a network best cannot be told from its tensors alone: the least squared error wins on one and
+loses to the plain largest magnitude on the next. Trying costs a few passes over the evaluation set; keeping groups in
+FP16 because of a range chosen badly costs latency for good.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from trt_mpq.calibrate import CalibrationInputs, by_format, calibrate, restrict_to_ranges
+from trt_mpq.correcting import Correcting
+from trt_mpq.emit import Refinements
+from trt_mpq.groups import groups_from_model
+from trt_mpq.inputs import Choices, Data
+from trt_mpq.keys import Keys
+from trt_mpq.network import Network
+from trt_mpq.refine.recovery import calibration_record
+from trt_mpq.report.data import RefinementRecord
+from trt_mpq.scores import RunScores
+from trt_mpq.settings import Settings
+from trt_mpq.stages import Stages
+from trt_mpq.subject import State
+from trt_mpq.types import Grouping, Precision, Ranges
+
+
+class Networks:
+    """The model of a run in any of its states, grouped and calibrated.
+
+    Args:
+        settings: What the user asked for.
+        choices: What the settings name.
+        data: The calibration data.
+        keys: Keys of the stages.
+        stages: Keep what is computed here.
+    """
+
+    def __init__(self, settings: Settings, choices: Choices, data: Data, keys: Keys, stages: Stages) -> None:
+        self._settings, self._choices, self._data, self._keys, self._stages = settings, choices, data, keys, stages
+
+    def grouping(self, state: State) -> Grouping:
+        """The groups of `state`."""
+        return self._stages.value(
+            f"group{state.suffix}", self._keys.groups(state.model), f"groups{state.suffix}.json", Grouping,
+            lambda _: groups_from_model(state.graph, self._data.sample_shapes, exclusions=self._settings.exclusions),
+        )  # fmt: skip
+
+    def candidates(self, state: State) -> tuple[Ranges, ...]:
+        """The ranges of `state` by every method that was asked for."""
+        suffix = state.suffix
+        given = CalibrationInputs(
+            state.graph, self._groups(state), self._data.calibration, self._choices.runtime,
+            self._settings.calibration, self._settings.formats, self._data.batch,
+        )  # fmt: skip
+        return self._stages.value(
+            f"calibrate{suffix}", self._keys.ranges(state.model), f"ranges{suffix}.json", tuple[Ranges, ...],
+            lambda progress: calibrate(given, progress), title=f"Calibrating{suffix.replace('.', ' ')}",
+        )  # fmt: skip
+
+    def calibrated(self, state: State, methods: Mapping[Precision, str]) -> Network:
+        """`state` with the ranges that its own one of `methods` gives every format."""
+        ranges = by_format(self.candidates(state), methods)
+        grouping = restrict_to_ranges(self._groups(state), ranges, state.graph.graph)
+        return Network(state.model, state.graph, grouping, ranges)
+
+    def _groups(self, state: State) -> Grouping:
+        return self._choices.in_high_precision(self.grouping(state))
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What the uniform plan of a precision scores with the ranges of a method, its biases corrected if that helps.
+
+    `keeps_target` is about the file that would be delivered too.
+    """
+
+    precision: Precision
+    method: str
+    score: float
+    keeps_target: bool
+
+
+class MethodChoice:
+    """Chooses a calibration method for every format: the first whose uniform plan keeps the target.
+
+    If none does, it is the one whose uniform plan scores best. Learned rounding comes after the choice.
+
+    Args:
+        settings: What the user asked for.
+        keys: Keys of the stages.
+        stages: Keep what is computed here.
+        state: The model that is calibrated.
+        networks: Calibrates it.
+        correcting: Corrects biases.
+        scores: Scores uniform plans.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        keys: Keys,
+        stages: Stages,
+        state: State,
+        networks: Networks,
+        correcting: Correcting,
+        scores: RunScores,
+    ) -> None:
+        self._settings, self._keys, self._stages = settings, keys, stages
+        self._state, self._networks, self._correcting, self._scores = state, networks, correcting, scores
+
+    @cached_property
+    def methods(self) -> Mapping[Precision, str]:
+        """The method of every format."""
+        return {precision: self._best(precision).method for precision in self._settings.formats}
+
+    def records(self, precision: Precision) -> Iterator[RefinementRecord]:
+        """What trying further methods did for the uniform plan of `precision`; nothing if the first kept the target."""
+        trials = self._of(precision)
+        if len(trials) > 1:
+            first, best = trials[0], self._best(precision)
+            tried = tuple(trial.method for trial in trials)
+            yield calibration_record(precision, first.score, best.score, best.method, tried)
+
+    def _best(self, precision: Precision) -> Trial:
+        return max(self._of(precision), key=lambda trial: (trial.keeps_target, trial.score))
+
+    def _of(self, precision: Precision) -> tuple[Trial, ...]:
+        return tuple(trial for trial in self._trials if trial.precision is precision)
+
+    @cached_property
+    def _trials(self) -> tuple[Trial, ...]:
+        methods = self._settings.calibration
+        if len(methods) == 1:
+            return tuple(Trial(p, methods[0], score=0.0, keeps_target=True) for p in self._settings.formats)
+        return self._stages.value(
+            "choose-calibration", self._keys.methods(self._state.model), "calibration.json", tuple[Trial, ...],
+            lambda _: tuple(trial for precision in self._settings.formats for trial in self._tried(precision)),
+        )  # fmt: skip
+
+    def _tried(self, precision: Precision) -> Iterator[Trial]:
+        seen: list[Ranges] = []
+        for ranges in self._networks.candidates(self._state):
+            if not any(ranges.agrees(other, precision) for other in seen):
+                seen.append(ranges)
+                trial = self._try(precision, ranges.methods[precision])
+                yield trial
+                if trial.keeps_target:
+                    return
+
+    def _try(self, precision: Precision, method: str) -> Trial:
+        network = self._networks.calibrated(self._state, {precision: method})
+        score, refinements = self._scores.uniform(precision, f"by {method}", network, Refinements()), Refinements()
+        if self._settings.bias_correction:
+            corrected = Refinements(corrections=self._correcting.unrounded(network, precision))
+            after = self._scores.uniform(precision, f"by {method}, with bias correction", network, corrected)
+            if after >= score:
+                score, refinements = after, corrected
+        return Trial(precision, method, score, self._keeps_target(precision, score, network, refinements))
+
+    def _keeps_target(self, precision: Precision, score: float, network: Network, refinements: Refinements) -> bool:
+        required = self._scores.required
+        if score < required:
+            return False
+        return self._scores.delivered(network, refinements)(network.uniform(precision)).value >= required
