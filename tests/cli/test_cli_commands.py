@@ -195,7 +195,7 @@ def test_a_single_metric_is_not_compared() -> None:
 
 def test_search_shows_the_path_and_the_choice() -> None:
     shown = invoke("search", "run")
-    assert "~0.80001 ± 0.01, decided after 400 samples" in shown
+    assert "~0.80001 ± 0.01 (after 400 samples)" in shown
     assert "chose 2 int8, 1 fp16: score 0.91416 ± 0.004, 0.0309 ms" in shown
 
 

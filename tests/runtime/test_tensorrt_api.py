@@ -84,6 +84,7 @@ def test_a_mere_folder_of_that_name_is_not_tensorrt(no_tensorrt: Path, monkeypat
     monkeypatch.setattr(sys, "path", [str(no_tensorrt)])
     with pytest.raises(MissingDependencyError, match="tensorrt is not installed"):
         load_tensorrt()
+    assert "tensorrt" not in sys.modules, "torch would take the folder for TensorRT"
 
 
 @pytest.mark.parametrize(

@@ -144,9 +144,14 @@ def counts_text(plan: PrecisionPlan) -> str:
 def evaluation_text(evaluation: Evaluation) -> str:
     """One line about an evaluated plan: 14 int8, 6 fp16 → 0.9142 ✓ 0.031 ms."""
     verdict = "✓" if evaluation.feasible else "✗"
-    score = f"{evaluation.score.value:.5g}"
+    return f"{counts_text(evaluation.plan)} → {judged_text(evaluation)} {verdict} {evaluation.latency_ms:.3g} ms"
+
+
+def judged_text(evaluation: Evaluation, error: str = "") -> str:
+    """The score of a plan, of how few samples it is, and that of its file if this is what misses the target."""
+    score = f"{evaluation.score.value:.5g}{error}"
     if not evaluation.complete:
         score = f"~{score} (after {evaluation.score.samples:,} samples)"
     if evaluation.delivered and not evaluation.feasible:
         score = f"{score}, typed.onnx {evaluation.delivered.value:.5g}"
-    return f"{counts_text(evaluation.plan)} → {score} {verdict} {evaluation.latency_ms:.3g} ms"
+    return score

@@ -11,7 +11,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from trt_mpq.cli.output import counts_text
+from trt_mpq.cli.output import counts_text, judged_text
 from trt_mpq.emit.deliver import FLAVOUR_FILES
 from trt_mpq.numerics import LARGEST
 from trt_mpq.report.wording import count_text, label, methods_text, printable, size_text, tau_text
@@ -118,14 +118,8 @@ def search_table(result: SearchResult) -> RenderableType:
 
 
 def _figures(step: Evaluation) -> tuple[str, str, str]:
-    score = f"{step.score.value:.5g}"
-    if step.score.stderr is not None:
-        score += f" ± {step.score.stderr:.1g}"
-    if not step.complete:
-        score = f"~{score}, decided after {step.score.samples:,} samples"
-    if step.delivered and not step.feasible:
-        score = f"{score}, typed.onnx {step.delivered.value:.5g}"
-    return counts_text(step.plan), score, f"{step.latency_ms:.3g} ms"
+    error = "" if step.score.stderr is None else f" ± {step.score.stderr:.1g}"
+    return counts_text(step.plan), judged_text(step, error), f"{step.latency_ms:.3g} ms"
 
 
 def comparison_table(comparison: Comparison) -> RenderableType:

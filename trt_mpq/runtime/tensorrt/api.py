@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Literal
@@ -31,6 +32,7 @@ def load_tensorrt() -> ModuleType:
     except (ImportError, OSError) as error:  # a missing shared library is either, by version
         raise _unloadable(error) from error
     if not hasattr(module, "__version__"):  # any folder called tensorrt in the current one is a namespace package
+        del sys.modules["tensorrt"]  # torch takes what it finds there for the real one
         raise missing
     return module
 
