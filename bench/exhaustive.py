@@ -1,7 +1,8 @@
 """How far searches are from the true optimum, on the demo's network, which is small enough to try every plan.
 
-All plans are sorted by modelled latency; the first that keeps the target, as searched and as a file, is the optimum. `sqnr`
-of the outputs is the metric, because by top-1 every plan is good enough. Every plan is evaluated on every sample.
+All plans are sorted by modelled latency; the first that keeps the target, as it is searched and as a file, is the
+optimum. `sqnr` of the outputs is the metric, because by top-1 every plan is good enough. Every plan is evaluated on
+every sample.
 """
 
 import itertools
