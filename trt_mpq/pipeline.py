@@ -14,14 +14,13 @@ from pathlib import Path
 import onnx_ir as ir
 
 from trt_mpq.calibrating import MethodChoice, Networks
-from trt_mpq.compare import compare_models
 from trt_mpq.correcting import Correcting
+from trt_mpq.delivering import Delivering
 from trt_mpq.emit import Refinements
-from trt_mpq.emit.deliver import FLAVOUR_FILES, Delivery, deliver
 from trt_mpq.engine.values import Deployment
 from trt_mpq.evaluate import PlanEvaluator, Scorer
 from trt_mpq.foresight import Asked
-from trt_mpq.handover import NETWORK, SAMPLES, SEARCHED, CalibratedNetwork, Searched, write_network
+from trt_mpq.handover import NETWORK, SAMPLES, CalibratedNetwork, write_network
 from trt_mpq.inputs import Choices, Data, environment
 from trt_mpq.keys import Keys
 from trt_mpq.latency import Latency
@@ -32,7 +31,6 @@ from trt_mpq.ondevice import OnDevice
 from trt_mpq.pins import pinned
 from trt_mpq.problems import Sought
 from trt_mpq.rankings import Rankings
-from trt_mpq.refine.for_plan import Refined, with_chosen
 from trt_mpq.refine.recovery import plan_record
 from trt_mpq.refining import Refining
 from trt_mpq.report.data import RefinementRecord, Report, report_to_json
@@ -45,15 +43,12 @@ from trt_mpq.sensitivity import SensitivityInputs
 from trt_mpq.sensitivity.agreement import Sensitivities
 from trt_mpq.settings import Settings
 from trt_mpq.stages import Stages
-from trt_mpq.storage import RunFolder, key_of, write_text
+from trt_mpq.storage import RunFolder, write_text
 from trt_mpq.subject import State, Subject
 from trt_mpq.summary import Findings, summarize
 from trt_mpq.team import Team
 from trt_mpq.types import Comparison, Grouping, Model, Precision, PrecisionPlan, Ranges, Ranking, Score, SearchResult
-from trt_mpq.verification import TypedFiles, delivered_scores, require_equal
-
-COMPARED_SAMPLES = 64
-"""Samples that Polygraphy compares; the task score covers the whole evaluation set."""
+from trt_mpq.verification import TypedFiles
 
 
 def opened_by_worker(settings: Settings, folder: Path) -> Run:
@@ -108,18 +103,16 @@ class Run:
 
     def search(self) -> SearchResult:
         """The fastest plan found that keeps the accuracy target."""
-        return self._searched.result
+        return self._delivering.searched.result
 
     def emit(self) -> PrecisionPlan:
         """Write the chosen plan as ONNX files, and check that the written file scores as the search said."""
-        self._delivery  # noqa: B018 - evaluated for its files
-        self._verified  # noqa: B018 - evaluated for its check
-        return self._result.chosen.plan
+        self._delivering.verified  # noqa: B018 - evaluated for its check
+        return self._delivering.result.chosen.plan
 
     def compare(self) -> Comparison:
         """Polygraphy's comparison of the typed model with FP32."""
-        self.emit()
-        return self._comparison
+        return self._delivering.comparison
 
     def report(self) -> Report:
         """Everything above and the engine, as report.json and report.html.
@@ -221,7 +214,8 @@ class Run:
     def refinement(self) -> tuple[RefinementRecord, ...]:
         """What each refinement recovered of the score of every uniform plan, and of the chosen one."""
         uniform = (record for precision in self.settings.formats for record in self._refinements_of(precision))
-        return (*uniform, *([plan_record(self._found.chosen, self._refined)] if self._refined else []))
+        refined = self._delivering.refined
+        return (*uniform, *([plan_record(self._found.chosen, refined)] if refined else []))
 
     def _refinements_of(self, precision: Precision) -> Iterator[RefinementRecord]:
         for change in self._subject.changes:
@@ -302,75 +296,21 @@ class Run:
         )  # fmt: skip
 
     @cached_property
-    def _refined(self) -> Refined | None:
-        """What refinement for exactly the plan that was found came to; None if it is not wanted."""
-        if not self.settings.refines_plan:
-            return None
-        found, refining = self._found.chosen, self._refining
-        scored = partial(self._scores.for_itself, self._network)
-        return refining.for_plan(self._result_key, problem_of(found.plan, self._problems), found, scored)
-
-    @property
-    def _result_key(self) -> str:
-        return self._keys.result(self._search_key)
-
-    @cached_property
-    def _result(self) -> SearchResult:
-        """The outcome of the search, with the plan to deliver as the chosen one."""
-        return with_chosen(self._found, self._refined.chosen) if self._refined else self._found
-
-    @cached_property
-    def _delivered(self) -> Refinements:
-        return self._refining.with_own(self._refined) if self._refined else self._refining.kept
-
-    @cached_property
-    def _searched(self) -> Searched:
-        """What the search hands to the device half."""
-        return self._stages.value(
-            "searched", key_of(self._result_key, self.required), SEARCHED, Searched,
-            lambda _: Searched.of(self._result, self._delivered, self._data.metric.name, self.fp32, self.required),
-        )  # fmt: skip
-
-    @property
-    def _delivery_key(self) -> str:
-        return self._keys.delivery(self._result_key, self._searched.result.chosen.plan)
-
-    @cached_property
-    def _delivery(self) -> Delivery:
-        plan, emitter = self._result.chosen.plan, self._network.emitter(self._delivered)
-        return self._stages.value(
-            "emit", self._delivery_key, "delivery.json", Delivery,
-            lambda _: deliver(emitter, plan, self.folder.path), others=FLAVOUR_FILES, title="Writing the plan",
-        )  # fmt: skip
-
-    @cached_property
-    def _verified(self) -> dict[str, Score]:
-        verified = self._stages.value(
-            "verify", self._delivery_key, "verification.json", dict[str, Score],
-            lambda progress: delivered_scores(
-                self.scorer, self._scores.delivered(self._network, self._delivered), self.folder.path, progress
-            ), title="Verifying the files",
-        )  # fmt: skip
-        require_equal(verified, self._result.chosen.score, self.folder.path)
-        return verified
-
-    @cached_property
-    def _comparison(self) -> Comparison:
-        data, path = self._data, self._stages.path
-        original, typed = path(self._subject.prepared.path), path("typed.onnx")
-        return self._stages.value(
-            "compare", self._keys.comparison(self._delivery_key, COMPARED_SAMPLES), "comparison.json", Comparison,
-            lambda _: compare_models(original, typed, data.evaluation, data.batch, COMPARED_SAMPLES),
-            title="Comparing with Polygraphy",
+    def _delivering(self) -> Delivering:
+        return Delivering(
+            self.settings, self._keys, self._stages, self._subject, self._network, self._refining, self._scores,
+            problem_of(self._found.chosen.plan, self._problems), self._found, self._search_key,
         )  # fmt: skip
 
     def _deployed(self) -> Deployment | None:
-        if self.settings.engine.build == "never" or not self._searched.result.chosen.plan.deployable:
+        searched = self._delivering.searched
+        if self.settings.engine.build == "never" or not searched.result.chosen.plan.deployable:
             return None
-        return self._device.deployment(self._described, self._searched, self.scorer.score_session)
+        return self._device.deployment(self._described, searched, self.scorer.score_session)
 
     def _findings(self) -> Findings:
-        comparison, deployment = self.compare(), self._deployed()
+        delivering = self._delivering
+        comparison, deployment = delivering.comparison, self._deployed()
         operators = {str(node.name): node.op_type for node in self.graph.graph}
         return Findings(
             settings=self.settings,
@@ -382,18 +322,18 @@ class Run:
             agreement=self._rankings.agreement,
             calibration_source=self._data.calibration.source,
             evaluation_samples=self._data.evaluation.count,
-            result=self._result,
+            result=delivering.result,
             fp32=self.fp32,
-            typed=self._verified["typed"],
+            typed=delivering.verified["typed"],
             required=self.required,
             metric=self._data.metric.name,
             latency=self._latency,
             target=self._choices.target,
             batch=self._data.batch,
             refinement=self.refinement,
-            rescued=self._refined.rescued if self._refined else {},
+            rescued=delivering.refined.rescued if delivering.refined else {},
             comparison=comparison,
-            delivery=self._delivery,
+            delivery=delivering.files,
             deployment=deployment,
             no_device=self._device.absence,
             search_seconds=self._search_seconds(),

@@ -94,8 +94,8 @@ class Settings(BaseModel):
     """Use the first so many calibration samples."""
     eval_samples: Count | None = None
     """Use the first so many evaluation samples."""
-    sensitivity_samples: Count = 256
-    """Calibration samples that sensitivity metrics run."""
+    sensitivity_samples: Count | None = None
+    """Calibration samples that sensitivity metrics run; None is the metric's own number."""
     trials: Count | None = None
     """Random draws of the noise and Hessian metrics; None is the metric's own default."""
     noise_amplitude: Annotated[float, Field(gt=0)] = 1.0

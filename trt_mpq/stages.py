@@ -23,6 +23,11 @@ class Stages:
     def __init__(self, folder: RunFolder, observer: Observer) -> None:
         self._folder, self._observer = folder, observer
 
+    @property
+    def folder(self) -> Path:
+        """The run folder."""
+        return self._folder.path
+
     def path(self, name: str) -> Path:
         """The file called `name` in the run folder."""
         return self._folder.path / name

@@ -38,6 +38,7 @@ WORDED = {
     "model": None,
     "calib_samples": "all",
     "eval_samples": "all",
+    "sensitivity_samples": "the metric's own",
     "trials": "the metric's own",
     "mix_formats": "off",
     "bias_correction": "on",

@@ -181,6 +181,15 @@ def test_a_loss_that_is_no_number_is_ranked_last(network: ByHand) -> None:
     assert set(ranking.scores[INT4].values()) == {math.inf}
 
 
+@pytest.mark.parametrize(("outputs", "enough"), [(2, 256), (100, 82), (1024, 32)])
+def test_output_sqnr_takes_fewer_samples_the_more_outputs_there_are(outputs: int, enough: int) -> None:
+    values = np.random.default_rng(1).standard_normal((300, 6)).astype(np.float32)
+    inputs = inputs_for(smooth_mlp((6, 8, outputs)), {"input": values}, batch=50)
+    own = OutputSqnr().rank(changed(inputs, sample_limit=None))
+    assert own == OutputSqnr().rank(changed(inputs, sample_limit=enough))
+    assert own != OutputSqnr().rank(changed(inputs, sample_limit=enough + 1)), "what is asked for is done"
+
+
 @pytest.mark.parametrize(
     "metric", [GaussianNoise(), HessianTrace(trials=2, estimator="forward"), TaskLoss()], ids=lambda m: m.name
 )

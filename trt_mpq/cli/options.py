@@ -120,7 +120,8 @@ Exclude = Annotated[
     _setting("Search", "--exclude", "Groups that stay out of 8 bit, a glob; may be repeated (default: none)."),
 ]
 SensitivitySamples = Annotated[
-    int | None, _setting("Search", "--sensitivity-samples", "Calibration samples a metric runs (default: 256).")
+    int | None,
+    _setting("Search", "--sensitivity-samples", "Calibration samples a metric runs (default: the metric's own)."),
 ]
 Trials = Annotated[
     int | None, _setting("Search", "--trials", "Random draws of noise and hessian (default: the metric's own).")

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from trt_mpq.runtime.base import Runtime
 
 
+USUAL_SAMPLES = 256
+"""Samples that a metric uses unless it is told how many or knows better."""
+
 P = TypeVar("P")
 R = TypeVar("R")
 
@@ -39,7 +42,7 @@ class SensitivityInputs:
         ranges: Calibrated ranges of every activation the groups quantize.
         candidates: Quantized precisions to score.
         samples: Calibration data; labels only if `loss` needs them.
-        sample_limit: How many samples to use, from the first on.
+        sample_limit: How many samples to use, from the first on; None leaves it to the metric, see `USUAL_SAMPLES`.
         loss: What a perturbation is judged by.
         runtime: Runs FP32 graphs.
         batch: Samples per run, at most. It changes speed and memory, not results. A network with a fixed batch
@@ -53,7 +56,7 @@ class SensitivityInputs:
     ranges: Ranges
     candidates: tuple[Precision, ...]
     samples: Samples
-    sample_limit: int
+    sample_limit: int | None
     loss: Loss
     runtime: Runtime
     batch: int
@@ -77,7 +80,7 @@ class SensitivityInputs:
     @property
     def sample_count(self) -> int:
         """How many samples are used."""
-        return min(self.sample_limit, self.samples.count)
+        return min(self.sample_limit or USUAL_SAMPLES, self.samples.count)
 
     def chunks(self, block: int | None = None) -> Iterator[Chunk]:
         """The samples to use, cut to their length where the data tells it, `batch` at a time.

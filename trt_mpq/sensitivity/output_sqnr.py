@@ -6,15 +6,28 @@ by it, and AIMET's automatic mixed precision does. It needs no labels.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from trt_mpq.losses import NormalizedMeanSquare
 from trt_mpq.observer import Progress
-from trt_mpq.sensitivity.base import SensitivityInputs
+from trt_mpq.sensitivity.base import USUAL_SAMPLES, SensitivityInputs
 from trt_mpq.sensitivity.lowering import Growth, Lowered, loss_growths, one_by_one
 from trt_mpq.types import Ranking
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+
+OUTPUT_VALUES, FEWEST_SAMPLES = 1 << 13, 32
+"""Values of the network's outputs that tell groups apart, and samples that they come from at least.
+
+Each value is an observation of the noise, so a network with many outputs needs few samples: Kendall's tau of the order
+by 32 samples with that by all 256 (100 on the MobileNet) is 0.99 on a MobileNet with 1,000 outputs and 0.99 on MiniLM
+with 384, but 0.81 and 0.76 on ResNet-20 and ResNet-56 with 10.
+"""
 
 
 @dataclass(frozen=True)
@@ -29,8 +42,21 @@ class OutputSqnr:
 
     def rank(self, inputs: SensitivityInputs, progress: Progress | None = None) -> Ranking:
         """Run the samples once per group and allowed precision, and once with none lowered."""
-        return one_by_one(self.name, inputs, progress, _noise_to_signal)
+        return one_by_one(self.name, _with_enough(inputs), progress, _noise_to_signal)
 
 
 def _noise_to_signal(inputs: SensitivityInputs) -> Callable[[Lowered], Growth]:
-    return loss_growths(replace(inputs, loss=NormalizedMeanSquare()))
+    return loss_growths(replace(_with_enough(inputs), loss=NormalizedMeanSquare()))
+
+
+def _with_enough(inputs: SensitivityInputs) -> SensitivityInputs:
+    """`inputs` limited to as many samples as it takes, unless they are limited already."""
+    values = sum(_values_per_row(output) for output in inputs.graph.graph.outputs)
+    enough = min(USUAL_SAMPLES, max(FEWEST_SAMPLES, math.ceil(OUTPUT_VALUES / max(values, 1))))
+    return replace(inputs, sample_limit=inputs.sample_limit or enough)
+
+
+def _values_per_row(output: ir.Value) -> int:
+    """Values of an output for one row of the batch; dimensions that are not known count as 1."""
+    dimensions = () if output.shape is None else output.shape[1:]
+    return math.prod(size for size in dimensions if isinstance(size, int))
