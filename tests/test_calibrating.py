@@ -31,7 +31,7 @@ def spoil(monkeypatch: pytest.MonkeyPatch, method: str, *formats: Precision, by:
     monkeypatch.setitem(METHODS, method, Method(amax, needs_histogram=False))
 
 
-def trials(folder: Path) -> list[tuple[str, str, bool]]:
+def trials(folder: Path) -> list[tuple[str, str, bool | None]]:
     found = json.loads((folder / "calibration.json").read_text(encoding="utf-8"))
     return [(trial["precision"], trial["method"], trial["keeps_target"]) for trial in found]
 
@@ -91,6 +91,16 @@ def test_a_file_that_misses_the_target_is_no_success(files, tmp_path, monkeypatc
     monkeypatch.setattr(TypedFiles, "__call__", lowered)
     start(files, tmp_path / "run", **TWO, precisions="int8").calibrate()
     assert [keeps for *_, keeps in trials(tmp_path / "run")] == [False, False]
+
+
+@pytest.mark.parametrize("change", [{"search": "pareto"}, {"search": "ilp", "target_latency": 1.0}], ids=str)
+def test_without_a_target_for_accuracy_all_are_tried(files, tmp_path, monkeypatch, change) -> None:
+    spoil(monkeypatch, "percentile", INT8)
+    folder = tmp_path / "run"
+    settings = {**TWO, "calibration": "minmax,percentile", "precisions": "int8", **change}
+    report = start(files, folder, **settings).report()
+    assert trials(folder) == [("int8", "minmax", None), ("int8", "percentile", None)]
+    assert report.calibration.methods == {INT8: "minmax"}
 
 
 def test_one_method_needs_no_score(files, tmp_path, monkeypatch) -> None:

@@ -268,7 +268,7 @@ def test_another_models_folder_is_refused(files, tmp_path):
 
 def test_a_reference_file_that_scores_otherwise_is_an_error(files, tmp_path, monkeypatch):
     wrong = dict.fromkeys(("reference", "typed"), Score(0.123, None, 100))
-    monkeypatch.setattr("trt_mpq.pipeline.delivered_scores", lambda scorer, files, folder, progress: wrong)
+    monkeypatch.setattr("trt_mpq.delivering.delivered_scores", lambda scorer, files, folder, progress: wrong)
     run = start(files, tmp_path / "run", search="uniform")
     with pytest.raises(RuntimeFailure, match=r"reference.onnx scores .* and the search measured .* delete"):
         run.emit()

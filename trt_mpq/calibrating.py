@@ -18,6 +18,7 @@ from trt_mpq.groups import groups_from_model
 from trt_mpq.inputs import Choices, Data
 from trt_mpq.keys import Keys
 from trt_mpq.network import Network
+from trt_mpq.observer import Progress
 from trt_mpq.refine.recovery import calibration_record
 from trt_mpq.report.data import RefinementRecord
 from trt_mpq.scores import RunScores
@@ -74,19 +75,20 @@ class Networks:
 class Trial:
     """What the uniform plan of a precision scores with the ranges of a method, its biases corrected if that helps.
 
-    `keeps_target` is about the file that would be delivered too.
+    `keeps_target` is about the file that would be delivered too; it is None where no accuracy is asked for.
     """
 
     precision: Precision
     method: str
     score: float
-    keeps_target: bool
+    keeps_target: bool | None
 
 
 class MethodChoice:
     """Chooses a calibration method for every format: the first whose uniform plan keeps the target.
 
-    If none does, it is the one whose uniform plan scores best. Learned rounding comes after the choice.
+    If none does, or no accuracy is asked for, it is the one whose uniform plan scores best. Learned rounding comes
+    after the choice.
 
     Args:
         settings: What the user asked for.
@@ -113,8 +115,9 @@ class MethodChoice:
 
     @cached_property
     def methods(self) -> Mapping[Precision, str]:
-        """The method of every format."""
-        return {precision: self._best(precision).method for precision in self._settings.formats}
+        """The method of every format; if there is one only, it is not tried."""
+        first, *others = self._settings.calibration
+        return {p: self._best(p).method if others else first for p in self._settings.formats}
 
     def records(self, precision: Precision) -> Iterator[RefinementRecord]:
         """What trying further methods did for the uniform plan of `precision`; nothing if the first kept the target."""
@@ -125,32 +128,36 @@ class MethodChoice:
             yield calibration_record(precision, first.score, best.score, best.method, tried)
 
     def _best(self, precision: Precision) -> Trial:
-        return max(self._of(precision), key=lambda trial: (trial.keeps_target, trial.score))
+        return max(self._of(precision), key=lambda trial: (bool(trial.keeps_target), trial.score))
 
     def _of(self, precision: Precision) -> tuple[Trial, ...]:
         return tuple(trial for trial in self._trials if trial.precision is precision)
 
     @cached_property
     def _trials(self) -> tuple[Trial, ...]:
-        methods = self._settings.calibration
-        if len(methods) == 1:
-            return tuple(Trial(p, methods[0], score=0.0, keeps_target=True) for p in self._settings.formats)
-        return self._stages.value(
-            "choose-calibration", self._keys.methods(self._state.model), "calibration.json", tuple[Trial, ...],
-            lambda _: tuple(trial for precision in self._settings.formats for trial in self._tried(precision)),
-        )  # fmt: skip
+        if len(self._settings.calibration) == 1:
+            return ()
 
-    def _tried(self, precision: Precision) -> Iterator[Trial]:
+        def compute(_: Progress) -> tuple[Trial, ...]:
+            # Asked first: a metric that does not work fails on FP32.
+            required = self._scores.required if self._settings.seeks_target else None
+            return tuple(trial for precision in self._settings.formats for trial in self._tried(precision, required))
+
+        return self._stages.value(
+            "choose-calibration", self._keys.methods(self._state.model), "calibration.json", tuple[Trial, ...], compute
+        )
+
+    def _tried(self, precision: Precision, required: float | None) -> Iterator[Trial]:
         seen: list[Ranges] = []
         for ranges in self._networks.candidates(self._state):
             if not any(ranges.agrees(other, precision) for other in seen):
                 seen.append(ranges)
-                trial = self._try(precision, ranges.methods[precision])
+                trial = self._try(precision, ranges.methods[precision], required)
                 yield trial
                 if trial.keeps_target:
                     return
 
-    def _try(self, precision: Precision, method: str) -> Trial:
+    def _try(self, precision: Precision, method: str, required: float | None) -> Trial:
         network = self._networks.calibrated(self._state, {precision: method})
         score, refinements = self._scores.uniform(precision, f"by {method}", network, Refinements()), Refinements()
         if self._settings.bias_correction:
@@ -158,10 +165,8 @@ class MethodChoice:
             after = self._scores.uniform(precision, f"by {method}, with bias correction", network, corrected)
             if after >= score:
                 score, refinements = after, corrected
-        return Trial(precision, method, score, self._keeps_target(precision, score, network, refinements))
-
-    def _keeps_target(self, precision: Precision, score: float, network: Network, refinements: Refinements) -> bool:
-        required = self._scores.required
-        if score < required:
-            return False
-        return self._scores.delivered(network, refinements)(network.uniform(precision)).value >= required
+        if required is None:
+            return Trial(precision, method, score, None)
+        file = self._scores.delivered(network, refinements)
+        keeps = score >= required and file(network.uniform(precision)).value >= required
+        return Trial(precision, method, score, keeps)

@@ -62,7 +62,8 @@ class Keys:
     def methods(self, model: Model) -> str:
         """Key of the choice of a calibration method for every format, which the scores of uniform plans decide."""
         s = self.settings
-        return key_of(self.ranges(model), self.scores(model), self.fp32_score, s.bias_correction, s.target_accuracy)
+        target = (self.fp32_score, s.target_accuracy) if s.seeks_target else None
+        return key_of(self.ranges(model), self.scores(model), s.bias_correction, target)
 
     def network(self, network: Network) -> str:
         """Key of a calibrated network: the ranges of its model, and what it runs in where that is not 8 bit."""

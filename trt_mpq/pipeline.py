@@ -297,9 +297,10 @@ class Run:
 
     @cached_property
     def _delivering(self) -> Delivering:
+        found = self._found
         return Delivering(
             self.settings, self._keys, self._stages, self._subject, self._network, self._refining, self._scores,
-            problem_of(self._found.chosen.plan, self._problems), self._found, self._search_key,
+            problem_of(found.chosen.plan, self._problems), found, self._search_key,
         )  # fmt: skip
 
     def _deployed(self) -> Deployment | None:

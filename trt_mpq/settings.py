@@ -168,6 +168,14 @@ class Settings(BaseModel):
         return tuple(p for p in self.precisions if p.quantized)
 
     @property
+    def seeks_target(self) -> bool:
+        """Whether the plan is to keep a share of the FP32 score; otherwise the more accurate the better.
+
+        A frontier answers every target, so it must not depend on one.
+        """
+        return self.search != "pareto" and self.target_latency is None and self.target_size is None
+
+    @property
     def refines_plan(self) -> bool:
         """Whether the plan that is found is refined once more for itself.
 

@@ -63,8 +63,9 @@ def _head() -> Iterator[str]:
         "quantizer of the file; the last column says whether it would."
     )
     yield (
-        "- **evaluations**: samples run to score models, in passes over the evaluation set; ours counts the ranking "
-        "and its checks of the delivered files too. Calibration is in nobody's count."
+        "- **evaluations**: samples run to score models, in passes over the evaluation set; ours counts the ranking, "
+        "the calibration methods it tries and its checks of the delivered files too. Calibration itself is in "
+        "nobody's count."
     )
     yield "- **wall s**, **peak MiB**: of the peer's processes, loading included."
     yield "- **TensorRT placement**: errors and warnings of `trt-mpq lint` on the delivered file."
