@@ -54,8 +54,9 @@ class Choices:
         self.runtime: Runtime = OnnxRuntime(settings.threads)
         _require_arithmetic(self.target, settings.precisions)
         self._top = settings.top
-        if unknown := next((method for method in settings.calibration if method not in METHODS), None):
-            raise SettingsError(f"unknown calibration {unknown!r}: choose from {', '.join(METHODS)}")
+        for method in settings.calibration:
+            if method not in METHODS:
+                raise SettingsError(f"unknown calibration {method!r}: choose from {', '.join(METHODS)}")
 
     @property
     def refuge(self) -> Precision:

@@ -166,6 +166,8 @@ CASES: dict[str, tuple[Spoil, str]] = {
     "sensitivity unknown": (option("--sensitivity", "gut"), "hessian"),
     "search unknown": (option("--search", "luck"), "bisection"),
     "calibration unknown": (option("--calibration", "guess"), "entropy"),
+    "calibration list with a gap": (option("--calibration", "mse,"), "unknown calibration ''"),
+    "calibration named twice": (option("--calibration", "mse,mse"), "mse is named twice"),
     "exclusions unknown": (option("--exclusions", "mine"), "modelopt"),
     "two targets": (option("--target-accuracy", "0.9", "--target-latency", "1"), "exclude each other"),
     "size without a unit we know": (option("--target-size", "12 furlongs"), "target_size"),
