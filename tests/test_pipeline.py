@@ -126,8 +126,8 @@ def test_formats_may_be_mixed_on_request(files, tmp_path):
 def test_refinement_says_before_and_after_for_every_precision(done):
     _, report, _ = done
     *uniform, chosen = report.refinement
-    corrected = [r.precision for r in uniform if r.name == "bias correction"]
-    assert corrected == [FP8, INT8]
+    refined = [(r.name, r.precision) for r in uniform if r.name != "calibration"]
+    assert refined == [("bias correction", FP8), ("bias correction", INT8)]
     assert (chosen.name, chosen.precision, chosen.after) == ("for the chosen plan", None, report.accuracy.plan)
     for record in uniform:
         assert record.before is not None

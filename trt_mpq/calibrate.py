@@ -103,13 +103,11 @@ def by_format(candidates: Sequence[Ranges], methods: Mapping[Precision, str]) ->
         methods: Method of each format.
     """
     chosen = {p: next(ranges for ranges in candidates if ranges.methods[p] == own) for p, own in methods.items()}
-
-    def amax(name: str) -> dict[Precision, float]:
-        own = {p: ranges.tensors[name].amax for p, ranges in chosen.items()}
-        return {p: values[p] for p, values in own.items() if p in values}
-
     observed = candidates[0]
-    tensors = {name: replace(tensor, amax=amax(name)) for name, tensor in observed.tensors.items()}
+    tensors = {
+        name: replace(tensor, amax={p: chosen[p].tensors[name].amax[p] for p in methods if p in tensor.amax})
+        for name, tensor in observed.tensors.items()
+    }
     return Ranges(methods, observed.samples, tensors)
 
 

@@ -41,6 +41,7 @@ class Networks:
 
     def __init__(self, settings: Settings, choices: Choices, data: Data, keys: Keys, stages: Stages) -> None:
         self._settings, self._choices, self._data, self._keys, self._stages = settings, choices, data, keys, stages
+        self._restricted: dict[str, Grouping] = {}
 
     def grouping(self, state: State) -> Grouping:
         """The groups of `state`."""
@@ -63,9 +64,12 @@ class Networks:
 
     def calibrated(self, state: State, methods: Mapping[Precision, str]) -> Network:
         """`state` with the ranges that its own one of `methods` gives every format."""
-        ranges = by_format(self.candidates(state), methods)
-        grouping = restrict_to_ranges(self._groups(state), ranges, state.graph.graph)
-        return Network(state.model, state.graph, grouping, ranges)
+        candidates = self.candidates(state)
+        if state.suffix not in self._restricted:  # what was observed forbids, the same by every method
+            groups = self._groups(state)
+            self._restricted[state.suffix] = restrict_to_ranges(groups, candidates[0], state.graph.graph)
+        ranges = by_format(candidates, methods)
+        return Network(state.model, state.graph, self._restricted[state.suffix], ranges)
 
     def _groups(self, state: State) -> Grouping:
         return self._choices.in_high_precision(self.grouping(state))

@@ -6,11 +6,11 @@ from trt_mpq.dataset import Samples
 from trt_mpq.emit import BiasCorrections, Refinements
 from trt_mpq.keys import Keys
 from trt_mpq.network import Network
-from trt_mpq.refine.bias_correction import CorrectionInputs, correct_biases
+from trt_mpq.refine.bias_correction import CorrectionInputs, correct_biases, correct_for_plan
 from trt_mpq.refine.storage import corrections_from_file, save_corrections
 from trt_mpq.runtime.base import Runtime
 from trt_mpq.stages import Stages
-from trt_mpq.types import Precision
+from trt_mpq.types import Precision, PrecisionPlan
 
 
 class Correcting:
@@ -31,6 +31,10 @@ class Correcting:
         return CorrectionInputs(
             network.graph, network.grouping, network.emitter(refinements), self._samples, self._runtime, formats
         )
+
+    def for_plan(self, network: Network, refinements: Refinements, plan: PrecisionPlan) -> BiasCorrections:
+        """The corrections under exactly `plan`, with whatever else is refined in it; measured anew at each call."""
+        return correct_for_plan(self.inputs(network, refinements, ()), plan)
 
     def unrounded(self, network: Network, precision: Precision) -> BiasCorrections:
         """The corrections under the uniform plan of `precision` where weights are rounded to nearest."""

@@ -56,7 +56,7 @@ class Delivering:
     ) -> None:
         self._settings, self._keys, self._stages, self._subject = settings, keys, stages, subject
         self._network, self._refining, self._scores = network, refining, scores
-        self._problem, self.found = problem, found
+        self._problem, self._found = problem, found
         self._key = keys.result(key)
 
     @cached_property
@@ -65,12 +65,12 @@ class Delivering:
         if not self._settings.refines_plan:
             return None
         scored = partial(self._scores.for_itself, self._network)
-        return self._refining.for_plan(self._key, self._problem, self.found.chosen, scored)
+        return self._refining.for_plan(self._key, self._problem, self._found.chosen, scored)
 
     @cached_property
     def result(self) -> SearchResult:
         """The outcome of the search, with the plan to deliver as the chosen one."""
-        return with_chosen(self.found, self.refined.chosen) if self.refined else self.found
+        return with_chosen(self._found, self.refined.chosen) if self.refined else self._found
 
     @cached_property
     def searched(self) -> Searched:

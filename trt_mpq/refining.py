@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import count
 from pathlib import Path
 
@@ -142,25 +142,20 @@ class Refining:
     @cached_property
     def _corrections(self) -> BiasCorrections:
         """All corrections that were measured, worth keeping or not."""
-        path = self._stages.path(CORRECTIONS)
-        marks = [mark for p in self._settings.formats for mark in self._rounded.marks(self._network.uniform(p))]
+        path, formats, network = self._stages.path(CORRECTIONS), self._settings.formats, self._network
+        marks = {p: self._rounded.marks(network.uniform(p)) for p in formats}
+        rounded = tuple(p for p in formats if marks[p])
+        known: dict[tuple[str, Precision], FloatArray] = {}
+        for precision in formats:
+            if precision not in rounded:
+                known.update(self._correcting.unrounded(network, precision))
+        given = self._correcting.inputs(network, self._rounded, rounded)
         self._stages.files(
-            "correct-biases", self._keys.corrections(self._network, marks), (path.name,),
-            lambda progress: save_corrections(path, self._measured_corrections(progress)),
-            "Correcting biases" if marks else None,
+            "correct-biases", self._keys.corrections(network, [mark for own in marks.values() for mark in own]),
+            (path.name,), lambda progress: save_corrections(path, {**known, **correct_biases(given, progress)}),
+            "Correcting biases" if rounded else None,
         )  # fmt: skip
         return corrections_from_file(path)
-
-    def _measured_corrections(self, progress: Progress) -> BiasCorrections:
-        rounded = {precision for _, precision in self._rounded.roundings}
-        found: dict[tuple[str, Precision], FloatArray] = {}
-        for precision in self._settings.formats:
-            if precision in rounded:
-                given = self._correcting.inputs(self._network, self._rounded, (precision,))
-                found.update(correct_biases(given, progress))
-            else:
-                found.update(self._correcting.unrounded(self._network, precision))
-        return found
 
     # Refinement for exactly one plan.
 
@@ -197,14 +192,14 @@ class Refining:
 
     def _refiners(self, problem: Problem, plan: PrecisionPlan) -> tuple[ForItself, ...]:
         """Ways to refine plans for themselves: with the roundings that all share, and with those learned for `plan`."""
-        correcting = self._correcting.inputs(self._network, self._rounded, self._settings.formats)
-        shared = ForItself(self._network, correcting, self.kept, None)
+        correct = partial(self._correcting.for_plan, self._network)
+        shared = ForItself(self._network, correct, self.kept, None)
         if not self._settings.adaround or problem.is_uniform(plan):
             return (shared,)
         self._learn(
             self._stages.path(PLAN_ROUNDINGS), self._keys.rounding(self._network, plan.digest), plan, "the plan's"
         )
-        return shared, ForItself(self._network, correcting, self.kept, self._roundings_for_plan)
+        return shared, ForItself(self._network, correct, self.kept, self._roundings_for_plan)
 
     @property
     def _roundings_for_plan(self) -> Roundings:

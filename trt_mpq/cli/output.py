@@ -148,7 +148,10 @@ def evaluation_text(evaluation: Evaluation) -> str:
 
 
 def judged_text(evaluation: Evaluation, error: str = "") -> str:
-    """The score of a plan, of how few samples it is, and that of its file if this is what misses the target."""
+    """The score of a plan, of how few samples it is, and that of its file if this is what misses the target.
+
+    `error` follows the score: its standard error in words, if that is to be told.
+    """
     score = f"{evaluation.score.value:.5g}{error}"
     if not evaluation.complete:
         score = f"~{score} (after {evaluation.score.samples:,} samples)"

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
-from trt_mpq.emit import Emitter, Own, Refinements, Roundings
+from trt_mpq.emit import BiasCorrections, Emitter, Own, Refinements, Roundings
 from trt_mpq.network import Network
-from trt_mpq.refine.bias_correction import CorrectionInputs, correct_for_plan
 from trt_mpq.types import PrecisionPlan
+
+Correct = Callable[[Refinements, PrecisionPlan], BiasCorrections]
+"""Measures the bias corrections of exactly one plan that is refined otherwise already."""
 
 
 class ForItself:
@@ -15,23 +18,20 @@ class ForItself:
 
     Args:
         network: The network.
-        correcting: How biases are corrected; its emitter does not matter.
+        correct: Corrects the biases of a plan, with whatever else is refined in it.
         kept: The refinements that all plans share, in the place of which come those of its own.
         roundings: How weights are rounded in place of the roundings shared; None leaves these.
     """
 
-    def __init__(
-        self, network: Network, correcting: CorrectionInputs, kept: Refinements, roundings: Roundings | None
-    ) -> None:
-        self._network, self._correcting, self._kept, self._roundings = network, correcting, kept, roundings
+    def __init__(self, network: Network, correct: Correct, kept: Refinements, roundings: Roundings | None) -> None:
+        self._network, self._correct, self._kept, self._roundings = network, correct, kept, roundings
         self._made: dict[str, Own] = {}
 
     def own(self, plan: PrecisionPlan) -> Own:
         """The plan's own refinements, for which the calibration data is run once."""
         if plan.digest not in self._made:
-            rounded = self._network.emitter(self._refined(plan, Own({}, self._roundings)))
-            corrections = correct_for_plan(replace(self._correcting, emitter=rounded), plan)
-            self._made[plan.digest] = Own(corrections, self._roundings)
+            rounded = self._refined(plan, Own({}, self._roundings))
+            self._made[plan.digest] = Own(self._correct(rounded, plan), self._roundings)
         return self._made[plan.digest]
 
     def emitter(self, plan: PrecisionPlan) -> Emitter:
