@@ -8,11 +8,11 @@ from statistics import median
 
 from bench.real import MODELS, RealModel
 from trt_mpq.emit import Emitter
-from trt_mpq.evaluate import Scorer
-from trt_mpq.observer import SilentObserver
-from trt_mpq.pipeline import Run
+from trt_mpq.evaluate.scorer import Scorer
+from trt_mpq.pipeline.run import Run
 from trt_mpq.settings import settings_from
 from trt_mpq.types import Precision, PrecisionPlan
+from trt_mpq.types.observer import SilentObserver
 
 ROUNDS = 5
 

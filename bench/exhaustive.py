@@ -11,10 +11,10 @@ import tempfile
 from pathlib import Path
 
 from trt_mpq.demo import prepare_demo
-from trt_mpq.observer import SilentObserver
-from trt_mpq.pipeline import Run
+from trt_mpq.pipeline.run import Run
 from trt_mpq.settings import settings_from
 from trt_mpq.types import PrecisionPlan
+from trt_mpq.types.observer import SilentObserver
 
 CASES = {"int8": (0.9995, 0.9999, 0.99995), "fp8": (0.9995, 0.9999, 0.99995), "int8,int4": (0.9995, 0.9999)}
 """Targets by ladder. INT4 is modelled as fast as INT8, so the optimum of a higher target comes after 10,000 plans."""

@@ -26,12 +26,12 @@ from bench.real import DATA, MODELS
 from trt_mpq.engine.options import EngineOptions
 from trt_mpq.engine.values import Platform
 from trt_mpq.errors import DataError, TrtMpqError
-from trt_mpq.handover import SEARCHED
-from trt_mpq.observer import Progress
+from trt_mpq.latency.target import FIRST_SM
+from trt_mpq.pipeline.handover import SEARCHED
 from trt_mpq.runtime.tensorrt.api import capabilities
 from trt_mpq.runtime.tensorrt.platform import this_platform
-from trt_mpq.target import FIRST_SM
 from trt_mpq.types import Evaluation, Precision
+from trt_mpq.types.observer import Progress
 
 BATCHES = (1, 8, 32, 128)
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from bench.gpu_prepare import CACHE, SUBJECTS
 from trt_mpq.errors import DataError, TrtMpqError
-from trt_mpq.handover import NETWORK, SAMPLES, SEARCHED, read_network, read_searched
+from trt_mpq.pipeline.handover import NETWORK, SAMPLES, SEARCHED, read_network, read_searched
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = (

@@ -18,11 +18,11 @@ from statistics import mean
 
 from bench.real import MODELS
 from trt_mpq.errors import TargetNotReachable
-from trt_mpq.latency import weight_bytes
-from trt_mpq.observer import SilentObserver
-from trt_mpq.pipeline import Run
+from trt_mpq.latency.roofline import weight_bytes
+from trt_mpq.pipeline.run import Run
 from trt_mpq.settings import settings_from
 from trt_mpq.types import Precision, PrecisionPlan
+from trt_mpq.types.observer import SilentObserver
 
 LADDERS = {"int8": "fp16,int8", "fp8": "fp16,fp8", "16/8/4": "fp16,int8,int4"}
 METRICS = ("quantization-error", "noise", "hessian")

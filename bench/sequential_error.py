@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from trt_mpq.metrics.correlation import spearman
-from trt_mpq.sequential import BettingTest, BootstrapTest, Schedule, growing_portions
-from trt_mpq.sequential.base import Numbers
+from trt_mpq.evaluate.metrics.correlation import spearman
+from trt_mpq.evaluate.sequential import BettingTest, BootstrapTest, Schedule, growing_portions
+from trt_mpq.evaluate.sequential.base import Numbers
 
 RUNS = 10_000
 BOOTSTRAP_RUNS = 100

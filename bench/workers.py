@@ -13,9 +13,9 @@ import time
 from pathlib import Path
 
 from bench.real import MODELS
-from trt_mpq.observer import SilentObserver
-from trt_mpq.pipeline import Run
+from trt_mpq.pipeline.run import Run
 from trt_mpq.settings import settings_from
+from trt_mpq.types.observer import SilentObserver
 
 TURNS = 3
 

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
-from trt_mpq.calibrate import CalibrationInputs, calibrate
+from trt_mpq.calibrate.ranges import CalibrationInputs, calibrate
 from trt_mpq.dataset import Samples, samples_from_arrays
 from trt_mpq.groups import groups_from_model
 from trt_mpq.model import prepare_model

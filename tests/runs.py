@@ -11,12 +11,12 @@ import onnx
 import pytest
 
 from tests.networks import Builder
-from trt_mpq.observer import Progress
-from trt_mpq.pipeline import Run
+from trt_mpq.artifacts.storage import RunFolder
+from trt_mpq.pipeline.run import Run
 from trt_mpq.runtime.onnxruntime import OnnxRuntime
 from trt_mpq.settings import settings_from
-from trt_mpq.storage import RunFolder
 from trt_mpq.types import Evaluation
+from trt_mpq.types.observer import Progress
 
 
 def tiny_cnn(seed: int = 0) -> onnx.ModelProto:

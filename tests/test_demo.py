@@ -17,7 +17,7 @@ from tests.runs import Recorder
 from trt_mpq.cli import app
 from trt_mpq.demo import CALIB_SAMPLES, MODEL, load_digits, prepare_demo
 from trt_mpq.errors import RunFolderError
-from trt_mpq.pipeline import Run
+from trt_mpq.pipeline.run import Run
 from trt_mpq.settings import settings_from
 from trt_mpq.types import Precision
 

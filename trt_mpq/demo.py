@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from trt_mpq.artifacts.storage import RunFolder, atomic_path, sha256_of
 from trt_mpq.errors import MissingDependencyError
-from trt_mpq.storage import RunFolder, atomic_path, sha256_of
 
 MODEL = Path(__file__).resolve().parent / "_data" / "digits_resnet.onnx"
 TRAIN_SAMPLES = 1000

@@ -20,10 +20,10 @@ from pathlib import Path
 import onnx_ir as ir
 from onnx_ir.passes import common as passes
 
-from trt_mpq import admission, onnx_api
 from trt_mpq.errors import ModelError, RunFolderError
+from trt_mpq.graph import admission, onnx_api
+from trt_mpq.graph.opset import convert_opset, opset_of
 from trt_mpq.groups.normal_form import to_normal_form
-from trt_mpq.opset import convert_opset, opset_of
 from trt_mpq.types import Model, TensorSpec
 
 OLDEST_OPSET = 13

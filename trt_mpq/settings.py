@@ -8,10 +8,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
+from trt_mpq._data import load_toml
 from trt_mpq.engine.options import EngineOptions
 from trt_mpq.errors import SettingsError
-from trt_mpq.pins import parse_pin
-from trt_mpq.resources import load_toml
+from trt_mpq.groups.pins import parse_pin
 from trt_mpq.types import Precision
 
 Count = Annotated[int, Field(gt=0)]

@@ -13,9 +13,9 @@ from tests.fakes.fixtures import PretendGpu, pretend_gpu, trt_version  # noqa: F
 from tests.runs import start, tiny_cnn, write_data
 from trt_mpq.engine.options import EngineOptions
 from trt_mpq.engine.values import BuildStatus
-from trt_mpq.handover import read_network, read_searched
-from trt_mpq.observer import SilentObserver
+from trt_mpq.pipeline.handover import read_network, read_searched
 from trt_mpq.types import Precision
+from trt_mpq.types.observer import SilentObserver
 
 QUICK = EngineOptions(warm_up_ms=1.0, rounds=2, round_ms=1.0, input_sets=2)
 BOTH = (Precision.INT8, Precision.FP8)

@@ -35,9 +35,9 @@ from bench.peers.rows import Job, Row, read_rows, row_from_json, row_to_json
 from bench.peers.subjects import Subject
 from bench.peers.table import placement, table
 from trt_mpq.errors import ModelError
+from trt_mpq.evaluate.metrics import metric_from_name
 from trt_mpq.groups import groups_from_model
 from trt_mpq.groups.shapes import bind_shapes
-from trt_mpq.metrics import metric_from_name
 from trt_mpq.types import Precision, TensorSpec
 
 SHAPES = {"x": (1, 2, 4, 4)}

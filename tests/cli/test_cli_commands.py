@@ -11,13 +11,13 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from trt_mpq import pipeline, storage
+from trt_mpq.artifacts import storage
+from trt_mpq.artifacts.storage import from_json
 from trt_mpq.cli import app
 from trt_mpq.cli.tables import sensitivities_table
-from trt_mpq.observer import Observer
+from trt_mpq.pipeline import run as pipeline
 from trt_mpq.sensitivity.agreement import Agreement, Sensitivities
 from trt_mpq.settings import Settings
-from trt_mpq.storage import from_json
 from trt_mpq.types import (
     Comparison,
     Evaluation,
@@ -34,6 +34,7 @@ from trt_mpq.types import (
     TensorRange,
     Weight,
 )
+from trt_mpq.types.observer import Observer
 
 FP16, FP8, INT8 = Precision.FP16, Precision.FP8, Precision.INT8
 STORED = {"model": "stored.onnx", "calib": "stored.npz", "seed": 7}
@@ -256,7 +257,7 @@ def test_a_missing_job_file_is_refused() -> None:
 
 @pytest.mark.parametrize("path", sorted(Path(__file__).parents[2].glob("engines/jobs/*.toml")), ids=lambda p: p.stem)
 def test_committed_jobs_are_valid(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from trt_mpq.inputs import Choices
+    from trt_mpq.pipeline.inputs import Choices
 
     monkeypatch.setenv("TRT_MPQ_DATA", "/data")
     copy = shutil.copy(path, Path.cwd())

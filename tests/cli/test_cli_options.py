@@ -10,6 +10,7 @@ from typing import Any, get_args
 import pytest
 from typer.testing import CliRunner
 
+from trt_mpq.calibrate.histogram import METHODS
 from trt_mpq.cli import app, options
 from trt_mpq.cli.build import build
 from trt_mpq.cli.calibrate import calibrate
@@ -23,8 +24,7 @@ from trt_mpq.cli.report import report
 from trt_mpq.cli.search import search
 from trt_mpq.cli.sensitivity import sensitivity
 from trt_mpq.engine.options import EngineOptions
-from trt_mpq.histogram import METHODS
-from trt_mpq.metrics import METRIC_NAMES
+from trt_mpq.evaluate.metrics import METRIC_NAMES
 from trt_mpq.search import SEARCHES
 from trt_mpq.sensitivity import METRICS
 from trt_mpq.settings import Settings

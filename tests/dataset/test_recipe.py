@@ -11,7 +11,7 @@ import pytest
 from trt_mpq.dataset import Samples, open_samples
 from trt_mpq.dataset.recipe import DATA_VARIABLE, find_recipe, read_recipe
 from trt_mpq.errors import DataError
-from trt_mpq.metrics import metric_from_name
+from trt_mpq.evaluate.metrics import metric_from_name
 from trt_mpq.runtime.onnxruntime import OnnxRuntime
 from trt_mpq.types import Score, TensorSpec
 

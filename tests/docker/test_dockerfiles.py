@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from trt_mpq._data import load_toml
 from trt_mpq.doctor import DEPENDENCIES
-from trt_mpq.resources import load_toml
 
 dockerfile_parse = pytest.importorskip("dockerfile_parse")
 

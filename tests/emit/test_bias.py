@@ -14,7 +14,7 @@ from tests.networks import Builder
 from tests.prepared import RUNTIME, Prepared, normal, prepare
 from trt_mpq.emit import Emitter, Refinements
 from trt_mpq.emit.bias import add_to_bias
-from trt_mpq.graph_edit import add_constant
+from trt_mpq.graph.edit import add_constant
 from trt_mpq.runtime.base import with_outputs
 from trt_mpq.types import Precision, PrecisionPlan
 

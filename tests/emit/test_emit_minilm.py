@@ -10,9 +10,9 @@ import onnx
 import onnx_ir as ir
 import pytest
 
+from tests.groups.test_groups import prepared, sample_shapes
 from tests.prepared import RUNTIME
-from tests.test_groups import prepared, sample_shapes
-from trt_mpq.calibrate import CalibrationInputs, calibrate
+from trt_mpq.calibrate.ranges import CalibrationInputs, calibrate
 from trt_mpq.dataset import samples_from_arrays
 from trt_mpq.emit import Emitter
 from trt_mpq.groups import groups_from_model

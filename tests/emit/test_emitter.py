@@ -18,7 +18,7 @@ from tests.emit.examples import ALL_NETWORKS, deviation, emitter, feeds, prepare
 from tests.prepared import RUNTIME, prepare
 from trt_mpq.emit import Emitter, Refinements
 from trt_mpq.errors import ModelError
-from trt_mpq.opset import convert_opset
+from trt_mpq.graph.opset import convert_opset
 from trt_mpq.types import Precision, PrecisionPlan, Ranges, TensorRange
 
 FP32, FP16, BF16, FP8, INT8, INT4 = Precision

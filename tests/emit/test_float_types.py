@@ -17,7 +17,7 @@ from tests.prepared import RUNTIME, Prepared, prepare
 from trt_mpq.emit import Emitter
 from trt_mpq.emit.float_types import half_capable
 from trt_mpq.errors import ModelError
-from trt_mpq.graph_edit import constant_array
+from trt_mpq.graph.edit import constant_array
 from trt_mpq.types import Precision, PrecisionPlan, Ranges, TensorRange
 
 UNKNOWN = Ranges({}, 0, {})

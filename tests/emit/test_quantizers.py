@@ -20,7 +20,7 @@ from trt_mpq.emit.quantizers import (
     insert_stored_weight,
 )
 from trt_mpq.errors import CalibrationError
-from trt_mpq.graph_edit import add_constant, insert_node
+from trt_mpq.graph.edit import add_constant, insert_node
 from trt_mpq.runtime.onnxruntime import OnnxRuntime
 from trt_mpq.types import Precision, PrecisionPlan, Ranges, TensorRange
 

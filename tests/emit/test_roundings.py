@@ -11,7 +11,7 @@ from tests.emit.examples import prepared, uniform
 from tests.networks import NETWORKS, sample_input
 from tests.prepared import RUNTIME, Prepared
 from trt_mpq.emit import Emitter, Own, Refinements
-from trt_mpq.graph_edit import constant_array, node_by_name
+from trt_mpq.graph.edit import constant_array, node_by_name
 from trt_mpq.runtime.base import with_outputs
 from trt_mpq.types import Precision, PrecisionPlan, Weight
 

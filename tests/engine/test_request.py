@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from trt_mpq.artifacts.storage import from_json, to_stored_json
 from trt_mpq.engine.options import EngineOptions
 from trt_mpq.engine.request import BuildRequest, layers_file, log_file, shape_ranges
 from trt_mpq.engine.values import ShapeRange
 from trt_mpq.errors import SettingsError
-from trt_mpq.storage import from_json, to_stored_json
 from trt_mpq.types import Precision, TensorSpec
 
 IMAGE = TensorSpec("input", "float32", ("N", 3, 224, 224))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from trt_mpq.export import ExportedModel, ExportOptions, export_once, kept
-from trt_mpq.observer import SilentObserver
+from trt_mpq.types.observer import SilentObserver
 
 NET = """
 import torch

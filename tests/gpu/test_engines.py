@@ -11,21 +11,21 @@ import pytest
 
 from bench.gpu_measure import Subject as BenchSubject
 from tests.gpu.conftest import QUICK, Subject
-from trt_mpq.chunks import chunks
-from trt_mpq.compare import sqnr_db
-from trt_mpq.deploy import deploy
+from trt_mpq.dataset.chunks import chunks
+from trt_mpq.engine.deploy import deploy
 from trt_mpq.engine.manifest import admit
 from trt_mpq.engine.options import EngineOptions
 from trt_mpq.engine.realised import disagreements, realise
 from trt_mpq.engine.values import EngineBuild
+from trt_mpq.engine.workshop import Workshop
 from trt_mpq.errors import RunFolderError, RuntimeFailure
-from trt_mpq.handover import read_searched
-from trt_mpq.observer import SilentObserver
+from trt_mpq.evaluate.compare import sqnr_db
+from trt_mpq.latency.target import FIRST_SM
+from trt_mpq.pipeline.handover import read_searched
 from trt_mpq.runtime.base import Array, Session
 from trt_mpq.runtime.onnxruntime import OnnxRuntime
-from trt_mpq.target import FIRST_SM
 from trt_mpq.types import Precision, PrecisionPlan
-from trt_mpq.workshop import Workshop
+from trt_mpq.types.observer import SilentObserver
 
 # NVIDIA's libraries warn of what they please; a warning there is no defect here.
 pytestmark = [pytest.mark.gpu, pytest.mark.filterwarnings("default")]

@@ -14,7 +14,7 @@ from tests.networks import NETWORKS, Builder, mlp, residual_cnn
 from tests.prepared import RUNTIME, Prepared, normal, prepare
 from tests.sensitivity.examples import fix_batch
 from trt_mpq.emit import Emitter, Refinements
-from trt_mpq.graph_edit import node_by_name
+from trt_mpq.graph.edit import node_by_name
 from trt_mpq.refine.bias_correction import CorrectionInputs, correct_biases, correct_for_plan
 from trt_mpq.refine.storage import corrections_from_file, save_corrections
 from trt_mpq.runtime.base import Array, with_outputs

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from tests.emit import examples as emission
 from tests.networks import Builder, depthwise_cnn, residual_cnn, shared_maxpool
 from tests.prepared import QUANTIZED, RUNTIME, Prepared, normal, prepare
-from trt_mpq.calibrate import CalibrationInputs, calibrate
+from trt_mpq.calibrate.ranges import CalibrationInputs, calibrate
 from trt_mpq.emit import Emitter
-from trt_mpq.graph_edit import constant_array
+from trt_mpq.graph.edit import constant_array
 from trt_mpq.refine.equalize import equalize
 from trt_mpq.types import Precision, PrecisionPlan
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from trt_mpq.calibrate import CalibrationInputs, calibrate
+from trt_mpq.calibrate.ranges import CalibrationInputs, calibrate
 from trt_mpq.dataset import open_samples
 from trt_mpq.emit import Emitter, Refinements
-from trt_mpq.evaluate import Scorer
+from trt_mpq.evaluate.metrics import metric_from_name
+from trt_mpq.evaluate.scorer import Scorer
 from trt_mpq.groups import groups_from_model
-from trt_mpq.metrics import metric_from_name
 from trt_mpq.model import load_graph, prepare_model
 from trt_mpq.refine.bias_correction import CorrectionInputs, correct_biases
 from trt_mpq.runtime.onnxruntime import OnnxRuntime

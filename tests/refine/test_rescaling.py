@@ -11,8 +11,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from tests.emit.examples import run_plainly
-from tests.test_groups import from_text
-from trt_mpq.graph_edit import constant_array
+from tests.groups.test_groups import from_text
+from trt_mpq.graph.edit import constant_array
 from trt_mpq.groups.shapes import bind_shapes, shape_of
 from trt_mpq.refine.rescaling import division, factor_before_reshape, rescaled
 from trt_mpq.runtime.base import with_outputs

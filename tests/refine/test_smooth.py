@@ -10,16 +10,16 @@ import pytest
 
 from tests.emit import examples as emission
 from tests.emit.examples import run_plainly
+from tests.groups.test_groups import from_text
 from tests.networks import Builder
 from tests.prepared import QUANTIZED, RUNTIME, Prepared, normal, prepare
 from tests.sensitivity.examples import fix_batch
-from tests.test_groups import from_text
-from trt_mpq.calibrate import CalibrationInputs, calibrate
+from trt_mpq.calibrate.ranges import CalibrationInputs, calibrate
 from trt_mpq.dataset import Samples
 from trt_mpq.dataset.samples import checked_samples
 from trt_mpq.emit import Emitter
 from trt_mpq.errors import CalibrationError
-from trt_mpq.graph_edit import constant_array
+from trt_mpq.graph.edit import constant_array
 from trt_mpq.groups import groups_from_model
 from trt_mpq.refine.equalize import equalize
 from trt_mpq.refine.smooth import SmoothingInputs, channel_magnitudes, smooth, smoothing_factors

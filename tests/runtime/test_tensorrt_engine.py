@@ -19,9 +19,9 @@ from tests.fakes.fixtures import PretendGpu, pretend_gpu, trt_version  # noqa: F
 from tests.networks import mlp, sample_input
 from tests.runtime.plans import plan_file
 from trt_mpq.engine.options import EngineOptions
+from trt_mpq.engine.profile.side_by_side import time_side_by_side
 from trt_mpq.engine.values import LayerTime, ShapeRange
 from trt_mpq.errors import DataError, RuntimeFailure
-from trt_mpq.profile.side_by_side import time_side_by_side
 from trt_mpq.runtime import cuda, nvml
 from trt_mpq.runtime.base import Runtime, Session
 from trt_mpq.runtime.onnxruntime import OnnxRuntime

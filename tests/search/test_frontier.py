@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.drawn_groups import groupings
-from trt_mpq.latency import LatencyModel
+from trt_mpq.latency.roofline import LatencyModel
+from trt_mpq.latency.target import target_from_name
 from trt_mpq.search.costs import Choice, Costs
 from trt_mpq.search.frontier import Frontier
-from trt_mpq.target import target_from_name
 from trt_mpq.types import Precision, PrecisionPlan
 
 FP16, FP8, INT8 = Precision.FP16, Precision.FP8, Precision.INT8

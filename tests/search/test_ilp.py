@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from tests.drawn_groups import groupings
 from tests.fixtures_groups import make_chain, make_group, make_grouping
 from trt_mpq.errors import TargetNotReachable
-from trt_mpq.latency import LatencyModel
+from trt_mpq.latency.roofline import LatencyModel
+from trt_mpq.latency.target import target_from_name
 from trt_mpq.search import Bisection, Greedy, IntegerProgram, Limit, Pareto, Problem
 from trt_mpq.search.ilp import default_evaluations
 from trt_mpq.search.prediction import sensitivities
-from trt_mpq.target import target_from_name
 from trt_mpq.types import Grouping, Precision, PrecisionPlan, Ranking, Score
 
 FP16, FP8, INT8, INT4 = Precision.FP16, Precision.FP8, Precision.INT8, Precision.INT4

@@ -10,9 +10,9 @@ import onnx
 import onnx_ir as ir
 import pytest
 
+from tests.evaluate.test_scorer import sentence_encoder
 from tests.networks import NETWORKS, sample_input
 from tests.sensitivity.examples import inputs_for, smooth_mlp, specs_of
-from tests.test_evaluate import sentence_encoder
 from trt_mpq.dataset import samples_from_arrays
 from trt_mpq.emit import Emitter
 from trt_mpq.runtime.base import Arrays

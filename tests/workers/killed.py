@@ -21,10 +21,10 @@ import onnxruntime  # noqa: F401, TID253 - before the fork
 import polygraphy.comparator  # noqa: F401, TID253
 
 from tests.workers.work import alive, soon, workers_of
-from trt_mpq.observer import Progress, SilentObserver
-from trt_mpq.pipeline import Run
+from trt_mpq.pipeline.run import Run
 from trt_mpq.settings import settings_from
 from trt_mpq.types import Evaluation
+from trt_mpq.types.observer import Progress, SilentObserver
 
 
 class Telling(SilentObserver):

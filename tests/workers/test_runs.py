@@ -17,9 +17,9 @@ import pytest
 from tests.runs import QUICK, Recorder, start, tiny_cnn, write_data
 from tests.workers.work import workers_of
 from trt_mpq.errors import MetricError, RunFolderError
-from trt_mpq.observer import Progress
-from trt_mpq.pipeline import Run
+from trt_mpq.pipeline.run import Run
 from trt_mpq.settings import settings_from
+from trt_mpq.types.observer import Progress
 
 SAME = ("sensitivity.json", "search.json", "plan.json", "typed.onnx", "reference.onnx")
 FULL = {"precisions": "fp8,int8", "sensitivity": "noise,dependency,output-sqnr"}

@@ -11,8 +11,8 @@ from trt_mpq.report.wording import label, latency_text, microseconds_text
 from trt_mpq.types import Precision
 
 if TYPE_CHECKING:
-    from trt_mpq.device_table import DeviceTable
-    from trt_mpq.infer import OutputArray
+    from trt_mpq.engine.run import OutputArray
+    from trt_mpq.latency.device_table import DeviceTable
 
 
 def device_table_table(table: DeviceTable) -> RenderableType:

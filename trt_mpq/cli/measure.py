@@ -32,7 +32,7 @@ def measure(
     given = options.settings_given(locals())
     from trt_mpq.cli.engine_tables import device_table_table
     from trt_mpq.cli.output import Output
-    from trt_mpq.device_table import DeviceTable
+    from trt_mpq.latency.device_table import DeviceTable
 
     sink = Output(quiet=quiet, json=json)
     sink.result(open_device(run_dir, given, sink).measure(), DeviceTable, device_table_table)

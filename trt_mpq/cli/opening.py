@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from trt_mpq.errors import SettingsError
 
 if TYPE_CHECKING:
-    from trt_mpq.devicerun import DeviceRun
-    from trt_mpq.observer import Observer
-    from trt_mpq.pipeline import Run
+    from trt_mpq.pipeline.devicerun import DeviceRun
+    from trt_mpq.pipeline.run import Run
+    from trt_mpq.types.observer import Observer
 
 
 def open_build(source: Path, given: dict[str, Any], folder: Path, observer: Observer) -> Run:
@@ -32,8 +32,8 @@ def open_build(source: Path, given: dict[str, Any], folder: Path, observer: Obse
 
 def open_inspection(source: Path, given: dict[str, Any], folder: Path, observer: Observer) -> Run:
     """The same for a folder that may already hold a run, whose other settings then stay."""
+    from trt_mpq.artifacts.storage import RunFolder, settings_of_run
     from trt_mpq.settings import overridden
-    from trt_mpq.storage import RunFolder, settings_of_run
 
     stored = settings_of_run(folder) if (folder / RunFolder.MANIFEST).exists() else {}
     fields = overridden({**stored, **fields_from_source(source, given, folder, observer)}, given)
@@ -47,8 +47,8 @@ def open_stage(folder: Path, given: dict[str, Any], observer: Observer) -> Run:
         SettingsError: A setting is not allowed.
         RunFolderError: `folder` holds no run.
     """
+    from trt_mpq.artifacts.storage import settings_of_run
     from trt_mpq.settings import overridden
-    from trt_mpq.storage import settings_of_run
 
     return open_run(overridden(settings_of_run(folder), given), str(folder), folder, observer)
 
@@ -60,10 +60,10 @@ def open_device(folder: Path, given: dict[str, Any], observer: Observer) -> Devi
         SettingsError: An option is not allowed.
         RunFolderError: `folder` holds no run, or another process works on it.
     """
-    from trt_mpq.devicerun import DeviceRun
-    from trt_mpq.locking import hold
+    from trt_mpq.artifacts.locking import hold
+    from trt_mpq.artifacts.storage import settings_of_run
+    from trt_mpq.pipeline.devicerun import DeviceRun
     from trt_mpq.settings import overridden, settings_from
-    from trt_mpq.storage import settings_of_run
 
     settings = settings_from(overridden(settings_of_run(folder), given), str(folder))
     return DeviceRun(settings, folder, observer, hold(folder))
@@ -74,7 +74,7 @@ def open_run(fields: dict[str, Any], origin: str, folder: Path, observer: Observ
 
     `origin` is where an error says the settings came from.
     """
-    from trt_mpq.pipeline import Run
+    from trt_mpq.pipeline.run import Run
     from trt_mpq.settings import settings_from
 
     typed = shlex.join(["trt-mpq", *sys.argv[1:]])

@@ -32,7 +32,7 @@ def run(
     """
     from trt_mpq.cli.engine_tables import outputs_table
     from trt_mpq.cli.output import Output
-    from trt_mpq.infer import OutputArray, run_engine
+    from trt_mpq.engine.run import OutputArray, run_engine
 
     sink = Output(quiet=quiet, json=json)
     sink.result(run_engine(engine, input, output, sink), tuple[OutputArray, ...], outputs_table)

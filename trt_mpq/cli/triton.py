@@ -27,7 +27,7 @@ def triton(
     from rich.text import Text
 
     from trt_mpq.cli.output import Output
-    from trt_mpq.infer import export_to_triton
+    from trt_mpq.engine.run import export_to_triton
 
     sink = Output(quiet=quiet, json=json)
     sink.result(str(export_to_triton(run_dir, output, name)), str, Text)

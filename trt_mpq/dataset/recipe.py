@@ -14,13 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, ValidationError, model_validator
 
+from trt_mpq._data import data_folder, load_toml
 from trt_mpq.dataset.arrays import digest_file, load_npy, load_npz
 from trt_mpq.dataset.fitting import check_lengths, check_names
 from trt_mpq.dataset.images import Images, image_paths, read_table, require_pillow
 from trt_mpq.dataset.preprocess import Input, Strict
 from trt_mpq.dataset.samples import Samples, checked_samples, rows_of
 from trt_mpq.errors import DataError
-from trt_mpq.resources import data_folder, load_toml
 from trt_mpq.runtime.base import Array
 from trt_mpq.types import TensorSpec
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from trt_mpq.graph_edit import add_constant, constant_array, node_by_name
+from trt_mpq.graph.edit import add_constant, constant_array, node_by_name
 from trt_mpq.numerics import FloatArray
 from trt_mpq.types import LayerGroup, Weight
 

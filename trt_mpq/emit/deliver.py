@@ -8,11 +8,11 @@ from pathlib import Path
 
 import onnx_ir as ir
 
+from trt_mpq.artifacts.storage import to_json, write_text
 from trt_mpq.emit.describe import describe_placement
 from trt_mpq.emit.emitter import Emitter
 from trt_mpq.errors import ModelError
 from trt_mpq.model import save_graph
-from trt_mpq.storage import to_json, write_text
 from trt_mpq.types import Precision, PrecisionPlan
 
 FLAVOUR_FILES = (

@@ -12,9 +12,9 @@ from trt_mpq.emit.bias import add_to_bias
 from trt_mpq.emit.quantizers import QuantizerWriter
 from trt_mpq.emit.refinements import Refinements
 from trt_mpq.errors import ModelError
-from trt_mpq.graph_edit import add_constant, constant_array
+from trt_mpq.graph.edit import add_constant, constant_array
+from trt_mpq.graph.opset import convert_opset
 from trt_mpq.numerics import BoolArray, FloatArray, fake_quantize_weights, round_to_half, weight_choices
-from trt_mpq.opset import convert_opset
 from trt_mpq.types import Grouping, Precision, PrecisionPlan, Ranges, Weight
 
 NodesByName = Mapping[str, ir.Node]

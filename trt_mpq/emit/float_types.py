@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
-from trt_mpq.graph_edit import add_constant, constant_array, insert_node, take_over
+from trt_mpq.graph.edit import add_constant, constant_array, insert_node, take_over
 from trt_mpq.numerics import HALF_TYPES, LARGEST, FloatArray
 from trt_mpq.types import Precision, Ranges
 

@@ -16,7 +16,7 @@ import numpy as np
 import onnx_ir as ir
 
 from trt_mpq.errors import CalibrationError
-from trt_mpq.graph_edit import add_constant, constant_array, insert_node
+from trt_mpq.graph.edit import add_constant, constant_array, insert_node
 from trt_mpq.numerics import QMAX, QMIN, BoolArray, FloatArray, channel_amax, codes, fake_quantize, scale_from_amax
 from trt_mpq.types import Grouping, LayerGroup, Precision, PrecisionPlan, QuantizedInput, Ranges
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from trt_mpq.artifacts.storage import atomic_path, cannot_write
 from trt_mpq.engine.values import Platform
 from trt_mpq.errors import RunFolderError
-from trt_mpq.storage import atomic_path, cannot_write
 
 
 def cache_file(folder: Path, platform: Platform) -> Path:

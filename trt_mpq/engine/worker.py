@@ -10,10 +10,10 @@ import traceback
 from dataclasses import dataclass
 from pathlib import Path
 
+from trt_mpq.artifacts.storage import from_json, to_stored_json, write_text
 from trt_mpq.engine.request import BuildRequest
 from trt_mpq.engine.values import EngineBuild
 from trt_mpq.errors import TrtMpqError
-from trt_mpq.storage import from_json, to_stored_json, write_text
 
 _WATCH_S = 1.0
 

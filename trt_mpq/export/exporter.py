@@ -8,6 +8,7 @@ from pathlib import Path
 
 import onnx_ir as ir
 
+from trt_mpq.artifacts.storage import cannot_write
 from trt_mpq.errors import ModelError, RunFolderError
 from trt_mpq.export.axes import BATCH, dynamic_axes, resized, sizes_of
 from trt_mpq.export.check import check_file, require_finite
@@ -15,12 +16,11 @@ from trt_mpq.export.graph import spec_of, tidy
 from trt_mpq.export.masks import soften_masks
 from trt_mpq.export.sources import Loaded, load_source
 from trt_mpq.export.values import DynamicAxis, ExportedModel, ExportOptions, OutputCheck
+from trt_mpq.graph.opset import convert_opset, opset_of
 from trt_mpq.model import model_digest, save_graph
-from trt_mpq.observer import Observer, SilentObserver
-from trt_mpq.opset import convert_opset, opset_of
 from trt_mpq.runtime.base import Arrays
 from trt_mpq.runtime.torch_export import TorchModule, quiet
-from trt_mpq.storage import cannot_write
+from trt_mpq.types.observer import Observer, SilentObserver
 
 _DEFAULTS = ExportOptions()
 _TRACED = 2

@@ -8,6 +8,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from trt_mpq import __version__
+from trt_mpq.artifacts.storage import cannot_write, from_json, key_of, to_json, to_stored_json, write_text
 from trt_mpq.dataset.arrays import digest_arrays
 from trt_mpq.errors import ModelError, RunFolderError, RuntimeFailure
 from trt_mpq.export.check import check_file
@@ -15,8 +16,7 @@ from trt_mpq.export.exporter import export_loaded, traced_inputs
 from trt_mpq.export.sources import Loaded, load_source
 from trt_mpq.export.values import ExportedModel, ExportOptions
 from trt_mpq.model import model_digest
-from trt_mpq.observer import Observer
-from trt_mpq.storage import cannot_write, from_json, key_of, to_json, to_stored_json, write_text
+from trt_mpq.types.observer import Observer
 
 MODEL = "model.onnx"
 RECORD = "export.json"

@@ -17,7 +17,7 @@ from trt_mpq.export.values import DynamicAxis, ExportOptions
 from trt_mpq.runtime.base import Array, Arrays
 from trt_mpq.runtime.huggingface import is_model_folder, load_model_folder
 from trt_mpq.runtime.torch_export import TorchModule, import_torch, seeded
-from trt_mpq.user_code import import_reference, importable_current_folder, is_reference
+from trt_mpq.runtime.user_code import import_reference, importable_current_folder, is_reference
 
 _EXAMPLES = 4
 """Samples of a data file that are traced and compared."""

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from trt_mpq.admission import WEIGHTED_OPS
 from trt_mpq.errors import ModelError
+from trt_mpq.graph.admission import WEIGHTED_OPS
 from trt_mpq.groups.shapes import elements, is_constant, shape_of
 
 

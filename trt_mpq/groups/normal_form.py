@@ -15,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from trt_mpq.graph_edit import add_constant, constant_array
+from trt_mpq.graph.edit import add_constant, constant_array
 from trt_mpq.numerics import LARGEST
 from trt_mpq.types import Precision
 

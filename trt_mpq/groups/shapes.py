@@ -8,8 +8,8 @@ from typing import TypeGuard
 
 import onnx_ir as ir
 
-from trt_mpq import onnx_api
 from trt_mpq.errors import ModelError
+from trt_mpq.graph import onnx_api
 
 VIEWS = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze"})
 """Operators whose result is another shape of the same memory."""

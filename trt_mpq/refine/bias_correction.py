@@ -16,15 +16,15 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from trt_mpq.chunks import chunks_by_length
 from trt_mpq.dataset import Samples
+from trt_mpq.dataset.chunks import chunks_by_length
 from trt_mpq.emit import BiasCorrections, Emitter
 from trt_mpq.emit.bias import bias_input, takes_bias
-from trt_mpq.graph_edit import insert_node, reduced
+from trt_mpq.graph.edit import insert_node, reduced
 from trt_mpq.numerics import FloatArray
-from trt_mpq.observer import Progress
 from trt_mpq.runtime.base import Runtime
 from trt_mpq.types import Grouping, Precision, PrecisionPlan
+from trt_mpq.types.observer import Progress
 
 _QUANTIZED = "quantized/"
 _CHUNK_ELEMENTS = 16 << 20

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from trt_mpq.graph_edit import constant_array
+from trt_mpq.graph.edit import constant_array
 from trt_mpq.numerics import FloatArray, channel_amax
 from trt_mpq.types import Grouping, LayerGroup, Model
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from trt_mpq.emit import BiasCorrections, Emitter, Own, Refinements, Roundings
-from trt_mpq.network import Network
+from trt_mpq.emit.network import Network
 from trt_mpq.types import PrecisionPlan
 
 Correct = Callable[[Refinements, PrecisionPlan], BiasCorrections]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from trt_mpq.graph_edit import add_constant, constant_array
+from trt_mpq.graph.edit import add_constant, constant_array
 from trt_mpq.groups.shapes import VIEWS, is_constant, shape_of
 from trt_mpq.numerics import FloatArray
 

@@ -16,17 +16,17 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from trt_mpq.chunks import chunks_by_length
 from trt_mpq.dataset import Samples
+from trt_mpq.dataset.chunks import chunks_by_length
 from trt_mpq.errors import CalibrationError
-from trt_mpq.graph_edit import constant_array, insert_node, reduced
+from trt_mpq.graph.edit import constant_array, insert_node, reduced
 from trt_mpq.groups.anchors import Anchor, anchor_of
 from trt_mpq.groups.shapes import VIEWS, bind_shapes, shape_of
 from trt_mpq.numerics import FloatArray, channel_amax
-from trt_mpq.observer import Progress
 from trt_mpq.refine.rescaling import Rescaling, Rescalings, division, owned, rescaled
 from trt_mpq.runtime.base import Runtime
 from trt_mpq.types import Model
+from trt_mpq.types.observer import Progress
 
 _LARGEST_STEP = 1e4
 """Bound on one channel's factor: a nearly dead channel must not be blown up without limit."""

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
+from trt_mpq.artifacts.storage import atomic_path
 from trt_mpq.dataset.arrays import load_npz
 from trt_mpq.emit import BiasCorrections, Roundings
 from trt_mpq.runtime.base import Arrays
-from trt_mpq.storage import atomic_path
 from trt_mpq.types import Precision
 
 CORRECTIONS, PLAN_CORRECTIONS = "corrections.npz", "plan-corrections.npz"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from trt_mpq.engine.values import Deployment
 from trt_mpq.errors import RunFolderError
-from trt_mpq.latency import LatencySource
+from trt_mpq.latency.roofline import LatencySource
 from trt_mpq.sensitivity.agreement import Agreement
 from trt_mpq.types import Comparison, Precision
 

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trt_mpq.errors import MissingDependencyError, RuntimeFailure
-from trt_mpq.onnx_api import first_line
+from trt_mpq.graph.onnx_api import first_line
 from trt_mpq.runtime.nvml import driver_version
 
 _NON_BLOCKING = 1

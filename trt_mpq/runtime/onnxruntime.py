@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trt_mpq.errors import RuntimeFailure
-from trt_mpq.onnx_api import first_line
+from trt_mpq.graph.onnx_api import first_line
 from trt_mpq.runtime.base import Array, Arrays
 
 if TYPE_CHECKING:

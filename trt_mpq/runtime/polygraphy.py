@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from trt_mpq.errors import RuntimeFailure
-from trt_mpq.onnx_api import first_line
+from trt_mpq.graph.onnx_api import first_line
 from trt_mpq.runtime.base import Array, Arrays, Session
 from trt_mpq.runtime.onnxruntime import OnnxRuntime
 

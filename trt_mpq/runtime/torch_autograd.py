@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from trt_mpq.errors import MissingDependencyError
-from trt_mpq.losses import IGNORED
 from trt_mpq.runtime.base import Array, Arrays
 from trt_mpq.runtime.torch_operators import OPERATORS, Call, Tensor, UnsupportedByTorch
+from trt_mpq.sensitivity.losses import IGNORED
 
 if TYPE_CHECKING:
     import onnx_ir as ir

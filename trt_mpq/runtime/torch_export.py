@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from trt_mpq.errors import DataError, MissingDependencyError, ModelError
-from trt_mpq.onnx_api import first_line
+from trt_mpq.graph.onnx_api import first_line
 from trt_mpq.runtime.base import Array, Arrays
 
 if TYPE_CHECKING:

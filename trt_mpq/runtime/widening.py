@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from trt_mpq.graph_edit import constant_array, insert_node
+from trt_mpq.graph.edit import constant_array, insert_node
 
 _BF16, _FLOAT = ir.DataType.BFLOAT16, ir.DataType.FLOAT
 

@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from trt_mpq.chunks import Chunk, chunks_by_length
 from trt_mpq.dataset import Samples
-from trt_mpq.observer import Progress
+from trt_mpq.dataset.chunks import Chunk, chunks_by_length
 from trt_mpq.types import Grouping, LayerGroup, Precision, Ranges, Ranking
+from trt_mpq.types.observer import Progress
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-    from trt_mpq.losses import Loss
     from trt_mpq.runtime.base import Runtime
+    from trt_mpq.sensitivity.losses import Loss
 
 
 USUAL_SAMPLES = 256

@@ -18,13 +18,13 @@ import numpy as np
 
 from trt_mpq.errors import MissingDependencyError, SettingsError
 from trt_mpq.numerics import fake_quantize_weights
-from trt_mpq.observer import Progress
 from trt_mpq.runtime.base import Arrays
 from trt_mpq.runtime.torch_autograd import TorchLoss
 from trt_mpq.runtime.torch_operators import UnsupportedByTorch
 from trt_mpq.sensitivity.base import SensitivityInputs, watched
 from trt_mpq.sensitivity.perturbation import Case, SampleLoss, open_weights, weight_feed, weight_of
 from trt_mpq.types import LayerGroup, Precision, Ranking
+from trt_mpq.types.observer import Progress
 
 ESTIMATORS = ("auto", "autograd", "forward")
 

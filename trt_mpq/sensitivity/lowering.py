@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from trt_mpq.emit import Emitter
-from trt_mpq.observer import Progress
 from trt_mpq.sensitivity.base import SensitivityInputs, watched
 from trt_mpq.sensitivity.perturbation import SampleLoss
 from trt_mpq.sensitivity.prefix import Prefix
 from trt_mpq.types import Precision, PrecisionPlan, Ranking
+from trt_mpq.types.observer import Progress
 
 if TYPE_CHECKING:
     import onnx_ir as ir

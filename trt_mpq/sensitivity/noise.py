@@ -16,7 +16,6 @@ import numpy as np
 
 from trt_mpq.errors import SettingsError
 from trt_mpq.numerics import FloatArray
-from trt_mpq.observer import Progress
 from trt_mpq.sensitivity.base import SensitivityInputs, watched
 from trt_mpq.sensitivity.perturbation import (
     NOISE_SCALE,
@@ -30,6 +29,7 @@ from trt_mpq.sensitivity.perturbation import (
 )
 from trt_mpq.sensitivity.prefix import Prefix
 from trt_mpq.types import LayerGroup, Precision, Ranking
+from trt_mpq.types.observer import Progress
 
 if TYPE_CHECKING:
     from trt_mpq.runtime.base import Arrays

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx_ir as ir
 
-from trt_mpq.graph_edit import constant_array, node_by_name
-from trt_mpq.kept import Kept
+from trt_mpq.dataset.kept import Kept
+from trt_mpq.graph.edit import constant_array, node_by_name
 from trt_mpq.numerics import FloatArray
 from trt_mpq.runtime.base import size_of
 from trt_mpq.sensitivity.base import SensitivityInputs
 from trt_mpq.types import LayerGroup, Weight
 
 if TYPE_CHECKING:
-    from trt_mpq.chunks import Chunk
+    from trt_mpq.dataset.chunks import Chunk
     from trt_mpq.runtime.base import Arrays
     from trt_mpq.sensitivity.prefix import Rest
 

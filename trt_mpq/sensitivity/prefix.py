@@ -14,7 +14,7 @@ from trt_mpq.runtime.base import size_of
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from trt_mpq.chunks import Chunk
+    from trt_mpq.dataset.chunks import Chunk
     from trt_mpq.runtime.base import Array, Arrays, Runtime, Session
     from trt_mpq.types import LayerGroup
 

@@ -7,9 +7,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from trt_mpq.observer import Progress
 from trt_mpq.sensitivity.base import SensitivityInputs
 from trt_mpq.types import Ranking
+from trt_mpq.types.observer import Progress
 
 
 @dataclass(frozen=True)

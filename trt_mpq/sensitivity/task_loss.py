@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from trt_mpq.observer import Progress
 from trt_mpq.sensitivity.base import SensitivityInputs
 from trt_mpq.sensitivity.lowering import one_by_one
 from trt_mpq.types import Ranking
+from trt_mpq.types.observer import Progress
 
 
 @dataclass(frozen=True)

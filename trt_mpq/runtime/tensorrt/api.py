@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from trt_mpq.engine.values import Typing
 from trt_mpq.errors import MissingDependencyError, RuntimeFailure, SettingsError
-from trt_mpq.onnx_api import first_line
+from trt_mpq.graph.onnx_api import first_line
 
 _INSTALL = "pip install 'trt-mpq[tensorrt]'"
 

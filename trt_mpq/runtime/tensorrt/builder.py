@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from trt_mpq.artifacts.storage import atomic_path, write_text
 from trt_mpq.engine.request import BuildRequest, layers_file, log_file
 from trt_mpq.engine.timing_cache import cache_file, read_cache, write_cache
 from trt_mpq.engine.values import BuildStatus, EngineBuild
@@ -19,7 +20,6 @@ from trt_mpq.runtime.tensorrt.network import ParsedNetwork, create_builder, pars
 from trt_mpq.runtime.tensorrt.platform import this_platform
 from trt_mpq.runtime.tensorrt.refusal import BuildError
 from trt_mpq.runtime.tensorrt.shapes import add_profile
-from trt_mpq.storage import atomic_path, write_text
 
 if TYPE_CHECKING:
     import tensorrt as trt

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from trt_mpq.engine.values import Shape
 from trt_mpq.errors import RuntimeFailure
-from trt_mpq.onnx_api import first_line
+from trt_mpq.graph.onnx_api import first_line
 from trt_mpq.runtime.base import Array, Arrays
 from trt_mpq.runtime.cuda import Stream, failures, primary_context
 from trt_mpq.runtime.tensorrt.api import load_tensorrt
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
     import tensorrt as trt
 
-    from trt_mpq.profile.timeable import Timer
+    from trt_mpq.engine.profile.timeable import Timer
 
 
 class LoadedEngine(AbstractContextManager["LoadedEngine"]):

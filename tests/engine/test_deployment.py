@@ -1,0 +1,414 @@
+"""The whole way to an engine, on a pretended GPU with every TensorRT version."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from tests.fakes.fixtures import PretendGpu
+from tests.runs import Recorder, slow_device, start, tiny_cnn, write_data
+from trt_mpq.cli import app
+from trt_mpq.dataset.arrays import load_npz
+from trt_mpq.engine.deploy import candidates_of
+from trt_mpq.engine.values import BuildStatus
+from trt_mpq.errors import MissingDependencyError, RuntimeFailure
+from trt_mpq.report.data import Report, report_from_json
+from trt_mpq.report.device import shipped_text
+from trt_mpq.types import Evaluation, Precision, PrecisionPlan, Score, SearchResult
+
+FP16, INT8 = Precision.FP16, Precision.INT8
+
+QUICK_TIMING = {"rounds": 4, "round_ms": 2.0, "warm_up_ms": 1.0}
+HERE = {"engine": QUICK_TIMING, "batch": 8}
+MODELLED = {**HERE, "latency": "modelled"}
+
+
+@dataclass(frozen=True)
+class Searched:
+    """A run folder that was searched without a GPU, and what it was made from."""
+
+    folder: Path
+    files: dict[str, str]
+
+
+def test_runners_up_were_measured_on_every_sample() -> None:
+    """What a test decided from a part of the samples is an estimate, and no engine is shipped on an estimate."""
+    plans = [PrecisionPlan.of({"a": a, "b": b}) for a in (FP16, INT8) for b in (FP16, INT8)]
+    score = Score(0.9, 0.01, 100)
+    path = [
+        Evaluation(plan, score, ms, True, "step", complete=complete)
+        for plan, ms, complete in zip(plans, (4.0, 3.0, 2.0, 1.0), (True, True, False, True), strict=True)
+    ]
+    found = SearchResult("greedy", (FP16, INT8), path[-1], tuple(path))
+    grouping = SimpleNamespace(top=FP16)
+    uniform = SimpleNamespace(uniform={FP16: plans[0], INT8: plans[3]}.__getitem__, grouping=grouping)
+    searched = SimpleNamespace(result=found)
+    candidates = candidates_of(SimpleNamespace(network=uniform), searched)
+    assert [(name, plan) for name, plan, _ in candidates if name.startswith("candidate")] == [("candidate-2", plans[1])]
+
+
+@pytest.fixture(scope="module")
+def searched_once(tmp_path_factory: pytest.TempPathFactory) -> Searched:
+    home = tmp_path_factory.mktemp("searched")
+    files = {**write_data(home, tiny_cnn()), "device": slow_device(home / "slow.toml")}
+    start(files, home / "run", **MODELLED).report()
+    return Searched(home / "run", files)
+
+
+@pytest.fixture
+def searched(searched_once: Searched, tmp_path: Path) -> Searched:
+    """A copy of it to work in."""
+    return Searched(Path(shutil.copytree(searched_once.folder, tmp_path / "run")), searched_once.files)
+
+
+def report_of(searched: Searched, recorder: Recorder | None = None, **settings: object) -> Report:
+    return start(searched.files, searched.folder, recorder, **{**MODELLED, **settings}).report()
+
+
+def test_a_build_with_every_tensorrt_ends_with_a_verified_engine(
+    tmp_path: Path,
+    pretend_gpu: PretendGpu,
+    trt_version: str,
+) -> None:
+    pretend_gpu(trt_version)
+    files = write_data(tmp_path, tiny_cnn())
+    # At 0.98 the file of the fastest plan loses one sample too many, and the plan is uniform.
+    report = start(files, tmp_path / "run", **HERE, target_accuracy=0.97).report()
+    device = report.device
+    assert device is not None
+    assert device.platform.gpu == "Fake H200"
+    assert device.platform.tensorrt.startswith(trt_version)
+    assert [c.name for c in device.candidates] == ["plan", "fp16", "int8"]
+    assert {c.build.typing for c in device.candidates} == {"weak" if trt_version == "8.6" else "strong"}
+    assert device.decision.shipped == "plan"
+    assert device.realised is not None
+    assert device.realised.agreeing == len(device.realised.groups) == 4
+    assert device.score is not None
+    assert device.score.value == pytest.approx(report.accuracy.plan, abs=0.02)
+    assert report.latency_ms.source == "device-table"
+    assert report.latency_ms.device == "Fake H200"
+    assert report.not_done == ()
+    assert (tmp_path / "run/engine/engine.plan").is_file()
+    manifest = json.loads((tmp_path / "run/engine/manifest.json").read_text())
+    assert manifest["platform"]["tensorrt"] == device.platform.tensorrt
+
+
+def test_a_bf16_ladder_is_built_and_judged_against_bf16(
+    tmp_path: Path, pretend_gpu: PretendGpu, trt_version: str
+) -> None:
+    pretend_gpu(trt_version)
+    files = write_data(tmp_path, tiny_cnn())
+    report = start(files, tmp_path / "run", **MODELLED, precisions="bf16,int8").report()
+    device = report.device
+    assert device is not None
+    assert device.decision.baseline == "bf16"
+    if trt_version == "8.6":
+        assert device.decision.shipped is None
+        assert all("cannot hold bf16" in (candidate.build.reason or "") for candidate in device.candidates)
+        return
+    assert device.candidate("bf16").build.built
+    assert device.timing is not None
+    assert {ratio.baseline for ratio in device.timing.ratios} == {"bf16"}
+    assert device.shipped is not None
+    assert device.realised is not None
+    assert device.realised.agreeing == len(device.realised.groups)
+    assert "FP16" not in shipped_text(device)
+
+
+def test_a_device_table_knows_bf16(tmp_path: Path, pretend_gpu: PretendGpu) -> None:
+    pretend_gpu("11.4")
+    files = write_data(tmp_path, tiny_cnn())
+    report = start(files, tmp_path / "run", **HERE, precisions="bf16,int8").report()
+    assert report.latency_ms.source == "device-table"
+    assert report.latency_ms.of(Precision.BF16)
+    assert all(row.bf16_latency_ms for row in report.group_rows)
+
+
+def test_the_timing_says_what_the_simulated_device_does(searched: Searched, pretend_gpu: PretendGpu) -> None:
+    pretend_gpu("10.16", noise=0.0, drift=0.0)
+    device = report_of(searched).device
+    assert device is not None
+    assert device.timing is not None
+    plan, fp16 = device.timing.profiles["plan"], device.timing.profiles["fp16"]
+    ratio = device.timing.ratio("plan")
+    assert ratio is not None
+    assert ratio.low <= ratio.value <= ratio.high
+    assert ratio.value == pytest.approx(plan.gpu_compute.median / fp16.gpu_compute.median, rel=0.02)
+    # The simulated device computes INT8 twice as fast as FP16 and converts between them in kernels of their own.
+    assert 0.45 < ratio.value < 0.65
+
+
+def test_a_second_run_does_nothing_again(searched: Searched, pretend_gpu: PretendGpu) -> None:
+    pretend_gpu()
+    first = report_of(searched)
+    recorder = Recorder()
+    assert report_of(searched, recorder).device == first.device
+    assert recorder.stages == []
+
+
+def test_an_interrupted_deployment_keeps_its_builds(searched: Searched, pretend_gpu: PretendGpu) -> None:
+    pretend_gpu()
+    timing = Recorder(interrupt_at=_first_event(searched, "Timing engines in turns"))
+    with pytest.raises(KeyboardInterrupt):
+        report_of(searched, timing)
+    again = Recorder()
+    assert report_of(searched, again).device is not None
+    assert not any(stage.startswith("Building") for stage in again.stages)
+
+
+def _first_event(searched: Searched, stage: str) -> int:
+    """Number of the event with which `stage` begins."""
+    probe = Searched(Path(shutil.copytree(searched.folder, searched.folder.with_name("probe"))), searched.files)
+    recorder = Recorder()
+    report_of(probe, recorder)
+    return recorder.events.index(f"begin {stage}")
+
+
+def test_a_plan_that_is_no_faster_is_not_shipped(searched: Searched, pretend_gpu: PretendGpu) -> None:
+    pretend_gpu("10.16", eight_bit_slowdown=4.0)
+    device = report_of(searched).device
+    assert device is not None
+    assert device.decision.shipped == "fp16"
+    assert "fp16 is shipped: plan takes" in device.decision.verdict
+    assert set(json.loads((searched.folder / "engine/plan.json").read_text()).values()) == {"fp16"}
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "status", "reason"),
+    [
+        ({"crash": "segfault"}, BuildStatus.CRASHED, "SIGSEGV"),
+        ({"crash": "abort"}, BuildStatus.CRASHED, "SIGABRT"),
+        ({"failing_node": "first"}, BuildStatus.FAILED, "first"),
+    ],
+)
+def test_a_failed_build_is_an_outcome(
+    searched: Searched,
+    pretend_gpu: PretendGpu,
+    behaviour: dict[str, str],
+    status: BuildStatus,
+    reason: str,
+) -> None:
+    pretend_gpu("10.16", **behaviour)
+    report = report_of(searched)
+    assert report.device is not None
+    assert {c.build.status for c in report.device.candidates} == {status}
+    assert reason in report.device.candidates[0].build.reason
+    assert report.device.decision.shipped is None
+    assert "nothing is shipped" in report.device.decision.verdict
+    assert not (searched.folder / "engine/engine.plan").exists()
+
+
+def test_a_cuda_graph_that_cannot_be_captured_is_told(
+    searched: Searched, pretend_gpu: PretendGpu, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise RuntimeFailure("CUDA could not capture a CUDA graph: it has a loop")
+
+    pretend_gpu()
+    monkeypatch.setattr("trt_mpq.runtime.cuda.CudaGraph.capture", refuse)
+    device = report_of(searched).device
+    assert device is not None
+    assert device.notes == (
+        "all engines were timed without CUDA graphs, because one cannot be captured: fp16: CUDA could not capture a "
+        "CUDA graph: it has a loop",
+    )
+
+
+def test_a_hanging_build_is_stopped(searched: Searched, pretend_gpu: PretendGpu) -> None:
+    pretend_gpu("10.16", hang=True)
+    device = report_of(searched, engine={**QUICK_TIMING, "build_timeout_s": 6.0}).device
+    assert device is not None
+    assert {c.build.status for c in device.candidates} == {BuildStatus.TIMED_OUT}
+
+
+def test_what_the_device_did_is_reported_without_it(searched: Searched, pretend_gpu: PretendGpu) -> None:
+    pretend_gpu()
+    device = report_of(searched).device
+    pretend_gpu(available=False)
+    assert report_of(searched).device == device
+
+
+def test_another_device_builds_anew(searched: Searched, pretend_gpu: PretendGpu) -> None:
+    pretend_gpu("10.16")
+    report_of(searched)
+    pretend_gpu("10.16", gpu="Fake Orin", sm=87)
+    device = report_of(searched).device
+    assert device is not None
+    assert device.platform.gpu == "Fake Orin"
+
+
+def test_without_a_gpu_the_report_says_what_is_missing(searched: Searched) -> None:
+    (sentence,) = report_of(searched).not_done
+    assert "tensorrt is not installed" in sentence
+    assert "trt-mpq engine RUN_DIR" in sentence
+
+
+@pytest.mark.parametrize("settings", [{"engine": {"build": "always"}}, {"latency": "measured"}])
+def test_an_engine_that_must_be_built_fails_at_once(searched: Searched, settings: dict[str, object]) -> None:
+    with pytest.raises(MissingDependencyError, match="tensorrt is not installed"):
+        report_of(searched, **settings)
+
+
+def test_no_engine_is_built_if_none_is_wanted(searched: Searched, pretend_gpu: PretendGpu) -> None:
+    pretend_gpu()
+    report = report_of(searched, engine={"build": "never"})
+    assert report.device is None
+    assert "it was not asked for" in report.not_done[0]
+
+
+# The two halves of a run on two machines.
+
+Command = Callable[..., str]
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch) -> Command:
+    """Runs trt-mpq and gives what it prints."""
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(*arguments: str | Path, code: int = 0) -> str:
+        result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+        assert result.exit_code == code, result.output
+        return result.output
+
+    return run
+
+
+QUICK_FLAGS = ("--rounds", "4", "--round-ms", "2", "--warm-up-ms", "1")
+
+
+@pytest.fixture
+def travelled(searched: Searched, tmp_path: Path) -> Path:
+    """A run folder on a machine that has neither the model nor the data."""
+    folder = tmp_path / "elsewhere" / "run"
+    shutil.copytree(searched.folder, folder)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    for name in ("model", "calib", "eval"):
+        manifest["settings"][name] = f"/nowhere/{name}.npz"
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    return folder
+
+
+def test_a_run_folder_is_all_the_device_needs(travelled: Path, pretend_gpu: PretendGpu, command: Command) -> None:
+    pretend_gpu("11.4")
+    said = command("engine", travelled, *QUICK_FLAGS)
+    assert any(line.startswith("Shipped: the plan, ") for line in said.splitlines())
+    assert "the task score through the engine was not measured" in said
+    assert command("engine", travelled, *QUICK_FLAGS, "--eval", "/nowhere/eval.npz", code=2).startswith("error: ")
+
+
+def test_an_engine_runs_on_samples(travelled: Path, pretend_gpu: PretendGpu, command: Command) -> None:
+    pretend_gpu("10.16")
+    command("engine", travelled, *QUICK_FLAGS)
+    command("run", travelled, "--input", travelled / "samples.npz", "-o", travelled / "outputs.npz")
+    from trt_mpq.runtime.onnxruntime import OnnxRuntime
+
+    expected = OnnxRuntime(1).load(travelled / "engine/network.onnx")
+    given = load_npz(travelled / "samples.npz")["input"]
+    outputs = load_npz(travelled / "outputs.npz")
+    np.testing.assert_allclose(outputs["output"], expected.run({"input": given})["output"], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("version", "behaviour", "message"),
+    [
+        ("11.4", {}, "built for TensorRT 10.16"),
+        ("10.16", {"gpu": "Fake L4", "sm": 89}, "was built for Fake H200"),
+    ],
+)
+def test_an_engine_of_another_machine_is_refused(
+    travelled: Path,
+    pretend_gpu: PretendGpu,
+    command: Command,
+    version: str,
+    behaviour: dict[str, object],
+    message: str,
+) -> None:
+    pretend_gpu("10.16")
+    command("engine", travelled, *QUICK_FLAGS)
+    pretend_gpu(version, **behaviour)
+    said = command("run", travelled, "--input", travelled / "samples.npz", "-o", travelled / "o.npz", code=2)
+    assert message in said
+    assert f"trt-mpq engine {travelled}" in said
+    assert said.count("\n") == 1
+    assert not (travelled / "o.npz").exists()
+
+
+def test_a_changed_engine_is_refused(travelled: Path, pretend_gpu: PretendGpu, command: Command) -> None:
+    pretend_gpu("10.16")
+    command("engine", travelled, *QUICK_FLAGS)
+    engine = travelled / "engine/engine.plan"
+    content = bytearray(engine.read_bytes())
+    content[-1] ^= 1
+    engine.write_bytes(bytes(content))
+    assert "was changed" in command("run", engine, "--input", travelled / "samples.npz", code=2)
+    (travelled / "engine/manifest.json").unlink()
+    assert "manifest.json is missing" in command("run", engine, "--input", travelled / "samples.npz", code=2)
+
+
+def test_a_device_table_serves_a_search_elsewhere(
+    searched: Searched, pretend_gpu: PretendGpu, command: Command
+) -> None:
+    pretend_gpu("10.16", gpu="Fake Orin", sm=87)
+    said = command("measure", searched.folder, *QUICK_FLAGS)
+    assert "Fake Orin" in said
+    assert "predicted within" in said
+    pretend_gpu(available=False)
+    report = report_of(searched, latency="auto")
+    assert (report.latency_ms.source, report.latency_ms.device) == ("device-table", "Fake Orin")
+    assert report_of(searched, latency="modelled").latency_ms.source == "modelled"
+
+
+def test_an_engine_becomes_a_triton_model(
+    travelled: Path, tmp_path: Path, pretend_gpu: PretendGpu, command: Command
+) -> None:
+    assert "there is no engine" in command("triton", travelled, "-o", tmp_path / "repository", code=2)
+    pretend_gpu("10.16")
+    command("engine", travelled, *QUICK_FLAGS)
+    command("triton", travelled, "-o", tmp_path / "repository", "--name", "net")
+    assert (tmp_path / "repository/net/1/model.plan").read_bytes() == (travelled / "engine/engine.plan").read_bytes()
+    assert 'platform: "tensorrt_plan"' in (tmp_path / "repository/net/config.pbtxt").read_text()
+
+
+@pytest.mark.parametrize("name", ["engine", "measure"])
+def test_device_commands_say_what_they_need(travelled: Path, command: Command, name: str) -> None:
+    said = command(name, travelled, code=2)
+    assert said == (
+        "error: tensorrt is not installed and building and running engines needs it: "
+        "run `pip install 'trt-mpq[tensorrt]'`\n"
+    )
+
+
+def test_a_folder_that_was_not_searched_is_no_use(tmp_path: Path, pretend_gpu: PretendGpu, command: Command) -> None:
+    pretend_gpu()
+    files = write_data(tmp_path, tiny_cnn())
+    start(files, tmp_path / "run", **MODELLED).calibrate()
+    assert "trt-mpq search" in command("engine", tmp_path / "run", code=2)
+    assert "no run folder" in command("engine", tmp_path / "nothing", code=2)
+
+
+def test_cuda_that_does_not_answer_is_one_sentence(travelled: Path, pretend_gpu: PretendGpu, command: Command) -> None:
+    pretend_gpu("10.16", available=False)
+    said = command("engine", travelled, code=2)
+    assert said.startswith("error: ")
+    assert said.count("\n") == 1
+
+
+def test_the_report_of_a_deployment_survives_its_file(searched: Searched, pretend_gpu: PretendGpu) -> None:
+    pretend_gpu()
+    report = report_of(searched)
+    assert report_from_json((searched.folder / "report.json").read_text()) == report
+
+
+def test_a_missing_gpu_is_told_by_the_error_of_the_library(searched: Searched, pretend_gpu: PretendGpu) -> None:
+    pretend_gpu("8.6", available=False)
+    with pytest.raises(RuntimeFailure):
+        report_of(searched, engine={"build": "always"})

@@ -1,0 +1,90 @@
+"""A shipped engine on data: only what its manifest vouches for is run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+from tests.fakes.fixtures import PretendGpu
+from tests.networks import mlp, sample_input
+from tests.runtime.plans import plan_file
+from trt_mpq.dataset.arrays import load_npz
+from trt_mpq.engine.manifest import FILE_NAME, EngineManifest, write_manifest
+from trt_mpq.engine.options import EngineOptions
+from trt_mpq.engine.run import run_engine
+from trt_mpq.engine.values import ShapeRange
+from trt_mpq.errors import RunFolderError
+from trt_mpq.pipeline.handover import write_arrays
+from trt_mpq.runtime.tensorrt.engine import LoadedEngine
+from trt_mpq.runtime.tensorrt.platform import this_platform
+from trt_mpq.types import PrecisionPlan
+from trt_mpq.types.observer import SilentObserver
+
+ROWS = {"input": ShapeRange((1, 32), (4, 32), (4, 32))}
+
+
+def shipped(folder: Path, model: onnx.ModelProto, shapes: dict[str, ShapeRange], **options: Any) -> Path:
+    """An engine of `model` with its manifest."""
+    engine = plan_file(folder / "engine.plan", model, shapes)
+    plan = PrecisionPlan(())
+    manifest = EngineManifest(
+        engine_sha256=hashlib.sha256(engine.read_bytes()).hexdigest(), onnx_sha256="", model_sha256="",
+        ranges_sha256=None, plan=plan, plan_digest=plan.digest, platform=this_platform(),
+        options={**EngineOptions().model_dump(mode="json"), **options}, typing="strong", batch=4, shapes=shapes,
+        version="1", created="", rebuild="trt-mpq engine run",
+    )  # fmt: skip
+    write_manifest(folder / FILE_NAME, manifest)
+    return engine
+
+
+def data(path: Path, **arrays: np.ndarray) -> str:
+    write_arrays(arrays, path)
+    return str(path)
+
+
+def test_an_engine_that_is_exchanged_after_the_check_is_not_run(
+    tmp_path: Path, pretend_gpu: PretendGpu, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretend_gpu()
+    engine = shipped(tmp_path, mlp(), ROWS)
+    feeds = sample_input(mlp(), 6)
+    with LoadedEngine(engine) as loaded, loaded.session() as session:
+        expected = [session.run({"input": feeds["input"][part]})["output"] for part in (slice(0, 4), slice(4, 6))]
+    load = LoadedEngine.__init__
+
+    def exchange(*arguments: Any, **named: Any) -> None:
+        engine.write_bytes(b"exchanged")
+        load(*arguments, **named)
+
+    monkeypatch.setattr(LoadedEngine, "__init__", exchange)
+    (output,) = run_engine(engine, data(tmp_path / "in.npz", **feeds), tmp_path / "out.npz", SilentObserver())
+    assert (output.name, output.shape) == ("output", (6, 16))
+    np.testing.assert_array_equal(load_npz(tmp_path / "out.npz")["output"], np.concatenate(expected))
+
+
+@pytest.mark.parametrize("given", ["int32", "int64"])
+def test_integers_of_either_width_reach_an_engine_that_reads_32_bit_ones(
+    tmp_path: Path, pretend_gpu: PretendGpu, given: str
+) -> None:
+    pretend_gpu()
+    text = '<ir_version: 8, opset_import: ["" : 17]> g (int32[n,2] ids) => (float[n,2] y) { y = Cast<to=1>(ids) }'
+    shapes = {"ids": ShapeRange((1, 2), (4, 2), (4, 2))}
+    engine = shipped(tmp_path, onnx.parser.parse_model(text), shapes)
+    ids = np.arange(6, dtype=given).reshape(3, 2)
+    run_engine(engine, data(tmp_path / "in.npz", ids=ids), tmp_path / "out.npz", SilentObserver())
+    np.testing.assert_array_equal(load_npz(tmp_path / "out.npz")["y"], ids.astype(np.float32))
+
+
+def test_a_manifest_of_another_version_asks_for_a_new_build(tmp_path: Path, pretend_gpu: PretendGpu) -> None:
+    pretend_gpu()
+    engine = shipped(tmp_path, mlp(), ROWS, an_option_of_tomorrow=1)
+    source = data(tmp_path / "in.npz", **sample_input(mlp(), 2))
+    with pytest.raises(RunFolderError, match=r"options of another version.*rebuild it with `trt-mpq engine run`"):
+        run_engine(engine, source, tmp_path / "out.npz", SilentObserver())
+    assert json.loads((tmp_path / FILE_NAME).read_text())["options"]["an_option_of_tomorrow"] == 1

@@ -1,0 +1,188 @@
+"""Error figures by hand, and Polygraphy's verdict on good and broken models."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from tests.emit.examples import emitter, feeds, prepared, uniform
+from tests.networks import mlp
+from tests.prepared import RUNTIME, prepare
+from trt_mpq.dataset import Samples
+from trt_mpq.emit import Emitter
+from trt_mpq.errors import RuntimeFailure
+from trt_mpq.evaluate.compare import compare_models, cosine, max_abs_error, sqnr_db
+from trt_mpq.model import save_graph
+from trt_mpq.runtime.polygraphy import compare_runs
+from trt_mpq.types import OutputComparison, Precision, PrecisionPlan
+
+vectors = hnp.arrays(np.int16, 6).map(lambda steps: steps.astype(np.float32) / 256)
+
+
+def test_figures_of_a_small_example() -> None:
+    reference, tested = np.float32([[3, 4], [0, 0]]), np.float32([[3, 3], [0, 1]])
+    assert sqnr_db(reference, tested) == pytest.approx(10 * np.log10(25 / 2))
+    assert cosine(reference, tested) == pytest.approx((9 + 12) / (5 * np.sqrt(9 + 9 + 1)))
+    assert max_abs_error(reference, tested) == 1
+
+
+def test_equal_outputs_have_no_noise() -> None:
+    values = np.float32([1, -2, 3])
+    assert sqnr_db(values, values.copy()) is None
+    assert cosine(values, values) == pytest.approx(1)
+    assert max_abs_error(values, values) == 0
+
+
+@pytest.mark.parametrize(("tested", "angle"), [([0, 0], 1.0), ([0, 1], 0.0)])
+def test_the_angle_to_nothing_is_defined(tested: list[float], angle: float) -> None:
+    assert cosine(np.zeros(2, np.float32), np.float32(tested)) == angle
+
+
+def test_infinite_outputs_give_finite_figures() -> None:
+    reference = np.float32([1, 2, -np.inf, np.nan])
+    assert sqnr_db(reference, np.float32([1, 2, -np.inf, 5])) is None
+    overflown = np.float32([1, np.inf, 0, 0])
+    figures = (sqnr_db(reference, overflown), cosine(reference, overflown), max_abs_error(reference, overflown))
+    assert np.isfinite(np.array(figures, dtype=np.float64)).all()
+    assert figures[2] == pytest.approx(np.finfo(np.float32).max)
+
+
+@given(reference=vectors, tested=vectors, factor=st.sampled_from([0.25, 8.0]))
+def test_ratios_do_not_depend_on_the_unit(reference: np.ndarray, tested: np.ndarray, factor: np.float32) -> None:
+    scaled = (reference * np.float32(factor), tested * np.float32(factor))
+    assert cosine(*scaled) == pytest.approx(cosine(reference, tested), abs=1e-9)
+    before, after = sqnr_db(reference, tested), sqnr_db(*scaled)
+    if reference.any():
+        assert after == (None if before is None else pytest.approx(before, abs=1e-6))
+
+
+def samples(name: str, count: int = 10) -> Samples:
+    return prepared(name).samples(feeds(name)["input"][:count])
+
+
+def written(name: str, folder: Path, precision: Precision) -> tuple[Path, Path]:
+    """The FP32 and the typed file of a network."""
+    save_graph(prepared(name).graph.clone(), folder / "fp32.onnx")
+    save_graph(emitter(name).strong(uniform(name, precision)), folder / "typed.onnx")
+    return folder / "fp32.onnx", folder / "typed.onnx"
+
+
+@pytest.mark.parametrize("precision", [Precision.INT8, Precision.FP8])
+def test_a_good_typed_model_passes_in_silence(
+    precision: Precision, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    fp32, typed = written("crossroads", tmp_path, precision)
+    result = compare_models(fp32, typed, samples("crossroads"), batch=4, limit=9)
+    assert capfd.readouterr() == ("", "")
+    assert result.samples == 9
+    assert [output.output for output in result.outputs] == ["output", "hub"]
+    for output in result.outputs:
+        assert output.passed
+        assert output.sqnr_db is not None
+        assert output.sqnr_db > 20
+        assert output.cosine > 0.99
+        assert 0 < output.max_abs_error < 1
+
+
+def test_figures_do_not_depend_on_the_batch(tmp_path: Path) -> None:
+    fp32, typed = written("mlp", tmp_path, Precision.INT8)
+    (whole,), (parts,) = (compare_models(fp32, typed, samples("mlp"), batch, 10).outputs for batch in (10, 3))
+    assert parts.sqnr_db == pytest.approx(whole.sqnr_db, rel=1e-3)
+    assert parts.max_abs_error == pytest.approx(whole.max_abs_error, rel=1e-3)
+
+
+def test_a_model_is_bit_equal_to_itself(tmp_path: Path) -> None:
+    fp32, _ = written("mlp", tmp_path, Precision.INT8)
+    (output,) = compare_models(fp32, fp32, samples("mlp"), 4, 10).outputs
+    assert output == OutputComparison("output", None, pytest.approx(1.0), 0.0, True)
+
+
+def test_a_broken_typed_model_fails_and_only_its_broken_output(tmp_path: Path) -> None:
+    fp32, typed = written("crossroads", tmp_path, Precision.INT8)
+    proto = onnx.load(typed)
+    scale = next(tensor for tensor in proto.graph.initializer if tensor.name == "strided.weight_int8_scale")
+    scale.raw_data = (onnx.numpy_helper.to_array(scale) * np.float16(-9)).astype(np.float16).tobytes()
+    onnx.save(proto, typed)
+    verdicts = {output.output: output for output in compare_models(fp32, typed, samples("crossroads"), 4, 10).outputs}
+    assert verdicts["hub"].passed
+    assert not verdicts["output"].passed
+    assert verdicts["output"].sqnr_db is not None
+    assert verdicts["output"].sqnr_db < 10
+
+
+@pytest.mark.parametrize("broken", ["fp32.onnx", "typed.onnx"])
+def test_a_model_that_cannot_be_loaded_is_an_error_in_silence(
+    broken: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    fp32, typed = written("mlp", tmp_path, Precision.INT8)
+    (tmp_path / broken).write_bytes(b"nonsense")
+    with pytest.raises(
+        RuntimeFailure, match=r"could not compare fp32\.onnx with typed\.onnx: .*Wire format was corrupt"
+    ):
+        compare_models(fp32, typed, samples("mlp"), 4, 10)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_inputs_that_do_not_fit_are_an_error_in_silence(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    fp32, typed = written("mlp", tmp_path, Precision.INT8)
+    with pytest.raises(RuntimeFailure, match="incompatible shape"):
+        compare_runs(fp32, typed, [{"input": np.zeros((2, 7), np.float32)}], 0.1, 0.1)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("order", [(0.0, 1.0), (1.0, 0.0)])
+def test_one_bad_batch_is_enough_to_fail(order: tuple[float, float], tmp_path: Path) -> None:
+    """With its first weight negated, the network is right for an input of zeros only."""
+    fp32, typed = written("mlp", tmp_path, Precision.INT8)
+    proto = onnx.load(fp32)
+    weight = next(tensor for tensor in proto.graph.initializer if tensor.name == "fc1.weight")
+    weight.raw_data = (-onnx.numpy_helper.to_array(weight)).tobytes()
+    onnx.save(proto, typed)
+    batches = [{"input": feeds("mlp")["input"][:4] * np.float32(factor)} for factor in order]
+    assert compare_runs(fp32, typed, batches[:1], 0.1, 0.1).passed == {"output": order[0] == 0.0}
+    assert compare_runs(fp32, typed, batches, 0.1, 0.1).passed == {"output": False}
+
+
+def test_rows_that_only_fill_a_fixed_batch_do_not_count(tmp_path: Path) -> None:
+    proto = mlp()
+    for value in (*proto.graph.input, *proto.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = 4
+    fixed = prepare(proto)
+    save_graph(fixed.graph.clone(), tmp_path / "fp32.onnx")
+    plan = PrecisionPlan.uniform(fixed.grouping.groups, Precision.INT8, Precision.FP16)
+    ranges = fixed.calibrated(fixed.samples(feeds("mlp")["input"][:8]), batch=4)
+    save_graph(Emitter(fixed.graph, fixed.grouping, ranges).strong(plan), tmp_path / "typed.onnx")
+    few = fixed.samples(feeds("mlp")["input"][:5])
+    (output,) = compare_models(tmp_path / "fp32.onnx", tmp_path / "typed.onnx", few, batch=3, limit=64).outputs
+    padded = np.concatenate([feeds("mlp")["input"][:5], np.repeat(feeds("mlp")["input"][4:5], 3, axis=0)])
+    exact, given = (
+        np.concatenate([RUNTIME.load(tmp_path / name).run({"input": part})["output"] for part in np.split(padded, 2)])[
+            :5
+        ]
+        for name in ("fp32.onnx", "typed.onnx")
+    )
+    noise, signal = (np.sum(values.astype(np.float64) ** 2) for values in (exact - given, exact))
+    assert output.sqnr_db == pytest.approx(10 * np.log10(signal / noise), rel=1e-4)
+
+
+def test_torch_is_not_loaded_for_it(tmp_path: Path) -> None:
+    """Polygraphy imports torch where it is installed, which takes longer than the comparison."""
+    onnx.save(mlp(), tmp_path / "net.onnx")
+    program = (
+        "import sys, numpy as np, pathlib\n"
+        "from trt_mpq.runtime.polygraphy import compare_runs\n"
+        "path = pathlib.Path(sys.argv[1])\n"
+        "feeds = [{'input': np.zeros((1, int(sys.argv[2])), np.float32)}]\n"
+        "assert all(compare_runs(path, path, feeds, 1e-3, 1e-3).passed.values())\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    width = str(mlp().graph.input[0].type.tensor_type.shape.dim[1].dim_value)
+    subprocess.run([sys.executable, "-c", program, str(tmp_path / "net.onnx"), width], check=True)

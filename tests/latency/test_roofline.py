@@ -1,0 +1,360 @@
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import onnx_ir
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.fixtures_groups import make_chain, make_group, make_grouping, make_loose
+from trt_mpq.errors import SettingsError
+from trt_mpq.groups import groups_from_model
+from trt_mpq.latency.dataflow import Reformat
+from trt_mpq.latency.roofline import LatencyModel, weight_bytes
+from trt_mpq.latency.target import available_targets, target_from_name
+from trt_mpq.types import Grouping, Precision, PrecisionPlan, QuantizedInput, Target
+
+FP32, FP16, BF16, FP8, INT8, INT4 = Precision
+
+# 1 TOPS, 1 GB/s and perfect efficiency: a thousand operations take 1 ns, a byte takes 1 ns.
+UNIT = Target("unit", "", 90, {FP32: 0.5, FP16: 1.0, BF16: 1.0, FP8: 2.0, INT8: 2.0}, 1.0, 1.0, 1.0, 1.0, {})
+NS = 1e-6
+LAUNCH_MS = 1e-3
+ORIN = target_from_name("orin-agx")
+
+
+def all_in(grouping: Grouping, precision: Precision) -> PrecisionPlan:
+    return PrecisionPlan.of({group.id: precision for group in grouping.groups})
+
+
+def converted(model: LatencyModel, plan: PrecisionPlan) -> list[tuple[str, Precision, Precision, str]]:
+    return [(r.tensor, r.stored, r.wanted, r.reader) for r in model.reformats(plan)]
+
+
+class TestRoofline:
+    def test_compute_bound_group(self):
+        grouping = make_grouping([make_group("g", flops=10_000_000)])
+        model = LatencyModel(grouping, UNIT, 3)
+        cast_ns = 3 * 100 * (4 + 1)
+        expected = 3 * 10_000_000 / 2000 + cast_ns
+        assert model.plan_ms(all_in(grouping, INT8)) == pytest.approx(expected * NS + 2 * LAUNCH_MS)
+
+    def test_memory_bound_group(self):
+        grouping = make_grouping([make_group("g", flops=0, weights=50, input_elements=7, output_elements=11)])
+        model = LatencyModel(grouping, UNIT, 3)
+        read, written, weights, cast = 3 * 7 * 1, 3 * 11 * 2, 50 * 1, 3 * 7 * (4 + 1)
+        expected = read + written + weights + cast
+        assert model.plan_ms(all_in(grouping, INT8)) == pytest.approx(expected * NS + 2 * LAUNCH_MS)
+
+    def test_fp32_needs_no_conversion(self):
+        grouping = make_grouping([make_group("g", flops=0, weights=50, input_elements=7, output_elements=11)])
+        model = LatencyModel(grouping, UNIT, 1)
+        assert model.plan_ms(all_in(grouping, FP32)) == pytest.approx(4 * (7 + 11 + 50) * NS + LAUNCH_MS)
+
+    def test_efficiency_slows_down(self):
+        lazy = Target("lazy", "", 90, UNIT.peak_tops, 1.0, 0.0, 0.5, 0.25, {})
+        heavy, wide = make_group("heavy", flops=10**9), make_group("wide", flops=0)
+        assert LatencyModel(make_grouping([heavy]), lazy, 1).group_ms(PrecisionPlan.of({"heavy": FP32})) == {
+            "heavy": pytest.approx(4e6 * NS)
+        }
+        assert LatencyModel(make_grouping([wide]), lazy, 1).group_ms(PrecisionPlan.of({"wide": FP32})) == {
+            "wide": pytest.approx(4 * 840 * NS)
+        }
+
+    def test_loose_op_streams_in_half(self):
+        grouping = make_grouping([make_group("g")], [make_loose("add", ["g.out", "g.out"])])
+        model, plan = LatencyModel(grouping, UNIT, 2), all_in(grouping, FP16)
+        loose = model.plan_ms(plan) - sum(model.group_ms(plan).values())
+        assert loose == pytest.approx(2 * 300 * 2 * NS + LAUNCH_MS)
+
+    def test_int4_is_modelled_as_int8_with_half_the_bytes(self):
+        grouping = make_grouping([make_group("g", flops=0, weights=50), make_group("h", ["g.out"], flops=0)])
+        times = {p: LatencyModel(grouping, UNIT, 1).group_ms(all_in(grouping, p))["g"] for p in (INT8, INT4)}
+        fewer_bytes = (50 + 100 + 100 + 100) / 2  # weights, input, output and what the input conversion writes
+        assert times[INT8] - times[INT4] == pytest.approx(fewer_bytes * NS)
+        heavy = make_grouping([make_group("g", flops=10**10)])
+        assert LatencyModel(heavy, UNIT, 1).plan_ms(all_in(heavy, INT4)) == pytest.approx(
+            LatencyModel(heavy, UNIT, 1).plan_ms(all_in(heavy, INT8)), rel=1e-3
+        )
+
+
+class TestBoundaries:
+    def model(self, *parts: object, **more: object) -> LatencyModel:
+        return LatencyModel(make_grouping(*parts, **more), UNIT, 1)  # type: ignore[arg-type]
+
+    def test_quantize_fuses_between_groups_of_one_format(self):
+        model = self.model(make_chain(3))
+        plan = PrecisionPlan.of(dict.fromkeys(["g0", "g1", "g2"], INT8))
+        assert converted(model, plan) == [("x", FP32, INT8, "g0")]
+
+    def test_quantize_after_a_half_group_is_a_kernel_of_its_own(self):
+        model = self.model(make_chain(2))
+        plan = PrecisionPlan.of({"g0": FP16, "g1": INT8})
+        assert converted(model, plan) == [("x", FP32, FP16, "g0"), ("g0.out", FP16, INT8, "g1")]
+        assert model.reformats(plan)[1] == Reformat("g0.out", 100, FP16, INT8, "g1")
+        expected = 10 * 1 + 100 * 1 + 100 * 2 + 100 * (2 + 1)  # weights, input, output, conversion
+        assert model.group_ms(plan)["g1"] == pytest.approx(expected * NS + 2 * LAUNCH_MS)
+
+    def test_dequantize_is_free_in_the_epilogue(self):
+        plan = PrecisionPlan.of({"g0": INT8, "g1": FP16})
+        assert converted(self.model(make_chain(2)), plan) == [("x", FP32, INT8, "g0")]
+
+    def test_between_two_8_bit_formats_the_tensor_is_stored_in_half(self):
+        plan = PrecisionPlan.of({"g0": INT8, "g1": FP8})
+        assert converted(self.model(make_chain(2)), plan)[1:] == [("g0.out", FP16, FP8, "g1")]
+
+    def test_casts_between_float_formats(self):
+        plan = PrecisionPlan.of({"g0": FP32, "g1": FP16, "g2": FP32})
+        conversions = converted(self.model(make_chain(3)), plan)
+        assert conversions == [("g0.out", FP32, FP16, "g1"), ("g1.out", FP16, FP32, "g2")]
+
+    def test_unquantized_reader_forces_a_conversion_for_the_others_once(self):
+        groups = [make_group("a"), *(make_group(name, ["a.out"]) for name in ("b", "c", "d"))]
+        plan = PrecisionPlan.of({"a": INT8, "b": FP16, "c": INT8, "d": INT8})
+        assert converted(self.model(groups), plan)[1:] == [("a.out", FP16, INT8, "c")]
+
+    def test_quantized_residual_needs_no_conversion(self):
+        groups = [make_group("a"), make_group("b", ["a.out"]), make_group("c", ["b.out", "a.out"], input_elements=200)]
+        model = self.model(groups)
+        assert converted(model, PrecisionPlan.of(dict.fromkeys("abc", INT8))) == [("x", FP32, INT8, "a")]
+        mixed = PrecisionPlan.of({"a": INT8, "b": FP16, "c": INT8})
+        assert converted(model, mixed)[1:] == [("b.out", FP16, INT8, "c"), ("a.out", FP16, INT8, "c")]
+
+    def test_attention_reads_three_tensors_of_one_group_and_keeps_its_probabilities(self):
+        joint = replace(make_group("qkv"), writes={"q": 100, "k": 50, "v": 50})
+        inside = QuantizedInput("p", "pv", 0, "probabilities")
+        reads = make_group("attention", ["q", "k", "v"], weights=0, input_elements=200)
+        attention = replace(reads, weights=(), inputs=(*reads.inputs, inside))
+        model = self.model([joint, attention])
+        assert converted(model, PrecisionPlan.of({"qkv": INT8, "attention": INT8})) == [("x", FP32, INT8, "qkv")]
+        plan = PrecisionPlan.of({"qkv": FP16, "attention": FP8})
+        assert [entry[0] for entry in converted(model, plan)] == ["x", "q", "k", "v"]
+        assert [r.elements for r in model.reformats(plan)] == [100, 100, 50, 50]
+        assert not model.flow.formats(PrecisionPlan.of({"qkv": INT8, "attention": INT8})).widens(joint)
+        assert model.flow.formats(PrecisionPlan.of({"qkv": INT8, "attention": FP16})).widens(joint)
+        moved = 200 * 1 + 100 * 2  # no weights: three operands in 8 bit, the result in half
+        times = model.group_ms(PrecisionPlan.of({"qkv": INT8, "attention": INT8}))
+        assert times["attention"] == pytest.approx(moved * NS + LAUNCH_MS)
+
+    def test_every_result_of_a_split_has_the_format_of_what_it_takes_apart(self):
+        split = replace(make_loose("split", ["a.out"], op_type="Split"), writes={"b": 40, "c": 60})
+        groups = [make_group("a"), make_group("d", ["b"]), make_group("e", ["c"])]
+        model = self.model(groups, [split], [("a.out", "b", "c")])
+        assert converted(model, PrecisionPlan.of(dict.fromkeys("ade", INT8))) == [("x", FP32, INT8, "a")]
+        untied = self.model(groups, [split])
+        plan = PrecisionPlan.of(dict.fromkeys("ade", INT8))
+        assert [(r.tensor, r.elements) for r in untied.reformats(plan)][1:] == [("b", 40), ("c", 60)]
+
+    def test_loose_op_on_either_side_works_in_half(self):
+        parts = [make_group("a"), make_group("b", ["softmax.out"])], [make_loose("softmax", ["a.out"])]
+        plan = PrecisionPlan.of({"a": INT8, "b": INT8})
+        assert converted(self.model(*parts), plan)[1:] == [("softmax.out", FP16, INT8, "b")]
+
+    def test_loose_op_after_fp32_group_pays_its_own_cast(self):
+        parts = [make_group("a"), make_group("b", ["add.out"])], [make_loose("add", ["a.out"])]
+        model, plan = self.model(*parts), PrecisionPlan.of({"a": FP32, "b": FP16})
+        assert converted(model, plan) == [("a.out", FP32, FP16, "add")]
+        assert sum(model.group_ms(plan).values()) < model.plan_ms(plan)
+
+    def test_views_are_the_tensor_they_look_at(self):
+        views = [
+            make_loose("flat", ["a.out"], op_type="Flatten"),
+            make_loose("shape", ["flat.out"], op_type="Reshape"),
+        ]
+        groups = [make_group("a"), make_group("b", ["shape.out"]), make_group("c", ["a.out"])]
+        model, plan = self.model(groups, views), PrecisionPlan.of(dict.fromkeys("abc", INT8))
+        assert converted(model, plan) == [("x", FP32, INT8, "a")]
+        assert model.plan_ms(plan) == pytest.approx(sum(model.group_ms(plan).values()))
+        late = PrecisionPlan.of({"a": FP16, "b": INT8, "c": INT8})
+        assert converted(model, late)[1:] == [("a.out", FP16, INT8, "b")]
+
+    def test_tied_op_passes_8_bit_through(self):
+        groups, pool = (
+            [make_group("a"), make_group("b", ["pool.out"])],
+            [make_loose("pool", ["a.out"], op_type="MaxPool")],
+        )
+        tied = self.model(groups, pool, shared_scales=[("a.out", "pool.out")])
+        plan = PrecisionPlan.of({"a": INT8, "b": INT8})
+        assert converted(tied, plan) == [("x", FP32, INT8, "a")]
+        saved = 100 * 1 + (100 + 100) * 1 + 100 * (2 + 1)  # a writes less, the pool moves less, no conversion
+        untied = self.model(groups, pool)
+        assert untied.plan_ms(plan) - tied.plan_ms(plan) == pytest.approx(saved * NS + LAUNCH_MS)
+
+    def test_constant_operand_of_a_loose_op_is_no_tensor(self):
+        groups = [make_group("a"), make_group("b", ["pad.out"])]
+        pad = [make_loose("pad", ["a.out", "zero"], op_type="Pad")]
+        plan = PrecisionPlan.of({"a": INT8, "b": INT8})
+        assert converted(self.model(groups, pad), plan)[1:] == [("pad.out", FP16, INT8, "b")]
+        assert converted(self.model(groups, pad, shared_scales=[("a.out", "pad.out")]), plan)[1:] == []
+
+    def test_op_on_the_network_input_does_not_hide_its_quantization(self):
+        parts = [make_group("a", ["transposed.out"])], [make_loose("transposed", ["x"], op_type="Transpose")]
+        plan = PrecisionPlan.of({"a": INT8})
+        assert converted(self.model(*parts), plan) == [("transposed.out", FP16, INT8, "a")]
+        tied = self.model(*parts, shared_scales=[("x", "transposed.out")])
+        assert ("transposed.out", FP16, INT8, "a") in converted(tied, plan)
+
+    @pytest.mark.parametrize("odd", ["a", "b", "c"])
+    def test_concat_passes_8_bit_through_only_if_all_agree(self, odd: str):
+        groups = [make_group("a"), make_group("b"), make_group("c", ["concat.out"])]
+        concat = [make_loose("concat", ["a.out", "b.out"], op_type="Concat")]
+        model = self.model(groups, concat, shared_scales=[("a.out", "b.out", "concat.out")])
+        agreed = PrecisionPlan.of(dict.fromkeys("abc", FP8))
+        assert converted(model, agreed) == [("x", FP32, FP8, "a")]
+        after_input = [c for c in converted(model, agreed.replace({odd: FP16})) if c[0] != "x"]
+        assert after_input == ([] if odd == "c" else [("concat.out", FP16, FP8, "c")])
+
+    def test_size_of_a_network_input_is_what_the_other_operands_leave(self):
+        groups = [make_group("a"), make_group("b", ["y", "a.out"], input_elements=160)]
+        reformats = self.model(groups).reformats(PrecisionPlan.of({"a": INT8, "b": INT8}))
+        assert {r.tensor: r.elements for r in reformats} == {"x": 100, "y": 60}
+
+
+@pytest.mark.data
+def test_quantized_resnet_converts_its_input_and_nothing_else(data_dir: Path):
+    model = onnx_ir.load(data_dir / "cifar10" / "resnet20.onnx")
+    grouping = groups_from_model(model, {"input": (1, 3, 32, 32)}, "none")
+    latency, plan = LatencyModel(grouping, target_from_name("l4"), 32), all_in(grouping, INT8)
+    assert [(r.tensor, r.elements) for r in latency.reformats(plan) if r.reader == grouping.groups[0].id] == [
+        ("input", 3 * 32 * 32)
+    ]
+    others = [r.reader for r in latency.reformats(plan)[1:]]
+    assert set(others) <= {grouping.groups[-1].id}, "only the classifier, behind the mean, quantizes what it reads"
+    assert latency.plan_ms(plan) < latency.plan_ms(all_in(grouping, FP16)) < latency.plan_ms(all_in(grouping, FP32))
+
+
+class TestRefusals:
+    def test_precision_the_gpu_lacks(self):
+        grouping = make_grouping(make_chain(1))
+        model = LatencyModel(grouping, ORIN, 1)
+        with pytest.raises(SettingsError, match=r"orin-agx \(SM 87\) cannot compute in fp8: .*fp32, fp16, bf16, int8"):
+            model.plan_ms(all_in(grouping, FP8))
+        assert model.plan_ms(all_in(grouping, INT4)) > 0
+        assert [model.knows(all_in(grouping, p)) for p in (FP16, FP8, INT4)] == [True, False, True]
+
+    def test_empty_batch(self):
+        with pytest.raises(SettingsError, match="at least 1 sample, got 0"):
+            LatencyModel(make_grouping(make_chain(1)), ORIN, 0)
+
+
+class TestWeightBytes:
+    GROUPING = make_grouping([make_group("a", weights=100), make_group("b", weights=7)])
+
+    @pytest.mark.parametrize(
+        ("a", "b", "expected"),
+        [
+            (FP32, FP32, 4 * 107 + 4 * 5),
+            (FP16, FP16, 2 * 107 + 2 * 5),
+            (INT8, FP16, 100 + 2 * 7 + 2 * 5),
+            (FP32, FP8, 4 * 100 + 7 + 2 * 5),
+            (INT4, INT4, 54 + 2 * 5),
+        ],
+    )
+    def test_sizes(self, a: Precision, b: Precision, expected: int):
+        assert weight_bytes(PrecisionPlan.of({"a": a, "b": b}), self.GROUPING, 5) == expected
+
+
+@st.composite
+def networks(draw: st.DrawFn, *, loose: bool = True) -> Grouping:
+    """Directed acyclic networks of groups and untied loose ops, tensors of different sizes."""
+    sizes = {"x": draw(st.integers(1, 10_000))}
+    groups, ops = [], []
+    for i in range(draw(st.integers(1, 8))):
+        reads = draw(st.lists(st.sampled_from(sorted(sizes)), min_size=1, max_size=2, unique=True))
+        size = draw(st.integers(1, 10_000))
+        if loose and draw(st.booleans()):
+            op = make_loose(f"n{i}", reads)
+            ops.append(type(op)(op.node, op.op_type, op.inputs, {op.output: size}, sum(sizes[t] for t in reads)))
+        else:
+            amounts = {name: draw(st.integers(1, 10**7)) for name in ("weights", "flops")}
+            elements = {"input_elements": sum(sizes[t] for t in reads), "output_elements": size}
+            groups.append(make_group(f"n{i}", reads, index=i, **amounts, **elements))
+        sizes[f"n{i}.out"] = size
+    return make_grouping(groups, ops)
+
+
+def plans(grouping: Grouping) -> st.SearchStrategy[PrecisionPlan]:
+    choices = {group.id: st.sampled_from(Precision) for group in grouping.groups}
+    return st.fixed_dictionaries(choices).map(PrecisionPlan.of)
+
+
+@st.composite
+def planned_networks(draw: st.DrawFn) -> tuple[Grouping, PrecisionPlan]:
+    grouping = replace(draw(networks()), top=draw(st.sampled_from([FP16, BF16])))
+    return grouping, draw(plans(grouping))
+
+
+def reference_ms(grouping: Grouping, plan: Mapping[str, Precision], target: Target, batch: int) -> float:
+    """The documented rules, tensor by tensor, for networks without views and ties."""
+    bits = {FP32: 32, FP16: 16, BF16: 16, FP8: 8, INT8: 8, INT4: 4}
+    high = FP32 if plan and all(p is FP32 for p in plan.values()) else grouping.top
+    steps = [(g.id, [i.tensor for i in g.inputs], g.output, g, plan[g.id]) for g in grouping.groups]
+    known = {t for _, reads, output, _, _ in steps for t in (*reads, output)} | {o.output for o in grouping.loose}
+    steps += [(o.node, [t for t in o.inputs if t in known], o.output, o, high) for o in grouping.loose]
+    wide = {FP32: FP32, FP16: FP16, BF16: BF16}
+    stored, size = {}, {}
+    for tensor in {"x", *(s[2] for s in steps)}:
+        maker = next((s for s in steps if s[2] == tensor), None)
+        readers = [s[4] for s in steps if tensor in s[1]]
+        stored[tensor] = FP32 if maker is None else wide.get(maker[4], grouping.top)
+        size[tensor] = maker[3].output_elements if maker else 0
+        if maker and bits[maker[4]] <= 8 and readers and all(r is maker[4] for r in readers):
+            stored[tensor] = maker[4]
+    for _, reads, _, step, _ in steps:
+        if "x" in reads:
+            size["x"] = step.input_elements - sum(size[t] for t in reads if t != "x")
+            break
+    rate, memory = target.compute_efficiency * 1e9, target.bandwidth_gb_s * target.memory_efficiency * 1e6
+    total, paid = 0.0, set()
+    for _, reads, output, step, precision in steps:
+        moved = batch * (step.input_elements * bits[precision] + step.output_elements * bits[stored[output]]) / 8
+        flops = 0
+        if hasattr(step, "flops"):
+            moved, flops = moved + step.weight.elements * bits[precision] / 8, step.flops
+        tops = target.peak_tops[INT8 if precision is INT4 else precision]
+        total += max(flops * batch / (tops * rate), moved / memory) + target.launch_us * 1e-3
+        for tensor in reads:
+            if stored[tensor] is not precision and (tensor, precision) not in paid:
+                paid.add((tensor, precision))
+                total += batch * size[tensor] * (bits[stored[tensor]] + bits[precision]) / 8 / memory
+                total += target.launch_us * 1e-3
+    return total
+
+
+class TestLaws:
+    @given(planned_networks(), st.integers(1, 64))
+    def test_agrees_with_the_rules_worked_out_tensor_by_tensor(self, network, batch):
+        grouping, plan = network
+        target = target_from_name("l4")
+        expected = reference_ms(grouping, plan.as_dict(), target, batch)
+        assert LatencyModel(grouping, target, batch).plan_ms(plan) == pytest.approx(expected)
+
+    @given(planned_networks(), st.integers(1, 100), st.integers(0, 100))
+    def test_positive_and_monotone_in_batch(self, network, batch, more):
+        grouping, plan = network
+        small, large = (LatencyModel(grouping, UNIT, size) for size in (batch, batch + more))
+        assert all(ms >= LAUNCH_MS for ms in small.group_ms(plan).values())
+        assert 0 < small.plan_ms(plan) <= large.plan_ms(plan)
+
+    @given(planned_networks())
+    def test_conversion_paid_once_per_tensor_and_format(self, network):
+        grouping, plan = network
+        reformats = LatencyModel(grouping, UNIT, 1).reformats(plan)
+        assert len({(r.tensor, r.wanted) for r in reformats}) == len(reformats)
+        assert all(r.stored is not r.wanted and r.elements > 0 for r in reformats)
+
+    @given(networks(loose=False), st.integers(1, 64), st.sampled_from(available_targets()))
+    def test_uniform_int8_is_never_slower_than_fp16(self, grouping, batch, device):
+        model = LatencyModel(grouping, target_from_name(device), batch)
+        assert {r.tensor for r in model.reformats(all_in(grouping, INT8))} <= {"x"}
+        assert model.plan_ms(all_in(grouping, INT8)) <= model.plan_ms(all_in(grouping, FP16)) * (1 + 1e-12)
+
+    @given(networks(loose=False), st.data())
+    def test_groups_account_for_everything_when_nothing_is_loose(self, grouping, data):
+        plan = data.draw(plans(grouping))
+        model = LatencyModel(grouping, UNIT, 1)
+        assert tuple(model.group_ms(plan)) == tuple(group.id for group in grouping.groups)
+        assert sum(model.group_ms(plan).values()) == pytest.approx(model.plan_ms(plan))

@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from trt_mpq._data import data_folder, load_toml
+from trt_mpq.errors import SettingsError
+from trt_mpq.latency.target import available_targets, target_from_name
+from trt_mpq.types import Precision, Target
+
+SHIPPED = ("a100", "h100", "h200", "l4", "orin-agx", "orin-nx", "rtx4090", "thor")
+
+# Streaming multiprocessors, dense FP16 tensor operations per clock and multiprocessor, clock in GHz at which
+# NVIDIA states the peak: from the architecture whitepapers, so independent of the datasheets' rates.
+TENSOR_CORES = {
+    "a100": (108, 2048, 1.41),
+    "h100": (132, 4096, 1.83),
+    "h200": (132, 4096, 1.83),
+    "l4": (58, 1024, 2.04),
+    "orin-agx": (16, 2048, 1.3),
+    "orin-nx": (8, 2048, 0.918),
+    "rtx4090": (128, 1024, 2.52),
+    "thor": (20, 8192, 1.575),
+}
+
+
+@pytest.fixture(params=SHIPPED)
+def target(request: pytest.FixtureRequest) -> Target:
+    return target_from_name(request.param)
+
+
+def test_all_device_models_ship():
+    assert available_targets() == SHIPPED
+
+
+def test_fp16_peak_is_dense(target: Target):
+    processors, per_clock, ghz = TENSOR_CORES[target.name]
+    assert target.peak_tops[Precision.FP16] == pytest.approx(processors * per_clock * ghz / 1000, rel=0.01)
+
+
+def test_int8_peak_is_twice_the_fp16_peak(target: Target):
+    assert target.peak_tops[Precision.INT8] == pytest.approx(2 * target.peak_tops[Precision.FP16], rel=0.01)
+
+
+def test_fp8_exactly_where_the_hardware_has_it(target: Target):
+    assert target.supports(Precision.FP8) == (target.sm >= 89)
+    assert not target.supports(Precision.INT4)
+
+
+def test_every_number_names_its_source_and_date(target: Target):
+    numbers = {"sm", "bandwidth_gb_s", "launch_us", "compute_efficiency", "memory_efficiency"}
+    assert set(target.sources) == numbers | {f"peak_tops.{precision}" for precision in target.peak_tops}
+    for source in target.sources.values():
+        assert source.startswith("assumption: ") or "https://" in source
+        assert source.endswith(")")
+        assert source[-11:-7].isdigit()
+
+
+def test_file_name_is_the_device_name(target: Target):
+    assert load_toml(data_folder("targets") / f"{target.name}.toml")["name"] == target.name
+
+
+def test_unknown_device_lists_the_known():
+    with pytest.raises(SettingsError, match=r"unknown device 'h300': choose one of a100, h100.*thor"):
+        target_from_name("h300")
+
+
+def test_own_device_model_from_a_file(own_device: Path):
+    assert target_from_name(str(own_device)) == target_from_name("orin-agx")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "complaint"),
+    [
+        ("sm]\nvalue = 87", "sm]\nvalue = 87.5", "sm.value"),
+        ("value = 42.5", "value = -1.0", "peak_tops.fp16.value"),
+        ("[peak_tops.fp16]", "[peak_tops.fp17]", "peak_tops.fp17"),
+        ("[peak_tops.fp32]", "[peak_tops.fp8]", "peak_tops lacks fp32"),
+        ("[peak_tops.int8]", "[peak_tops.fp8]", "needs sm 89"),
+        ("[peak_tops.int8]", "[peak_tops.int4]", "int4"),
+        ("value = 0.5", "value = 1.5", "compute_efficiency.value"),
+        ("value = 0.5", "value = inf", "compute_efficiency.value"),
+        ("assumption: fixed", "guess: fixed", "launch_us.source: .*public page"),
+        ("[bandwidth_gb_s]", "[bandwidth]", "bandwidth_gb_s: Field required"),
+        ("date = 2026-11-23", "", "date: Field required"),
+        ("[sm]", "[sm", "not valid TOML"),
+    ],
+)
+def test_broken_device_model_is_refused(own_device: Path, old: str, new: str, complaint: str):
+    own_device.write_text(own_device.read_text().replace(old, new))
+    with pytest.raises(SettingsError, match=complaint):
+        target_from_name(str(own_device))
+
+
+def test_missing_file_is_refused(tmp_path: Path):
+    with pytest.raises(SettingsError, match="No such file"):
+        target_from_name(str(tmp_path / "none.toml"))
+
+
+@pytest.fixture
+def own_device(tmp_path: Path) -> Path:
+    path = tmp_path / "own.toml"
+    path.write_text((data_folder("targets") / "orin-agx.toml").read_text())
+    return path

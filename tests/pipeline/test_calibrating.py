@@ -1,0 +1,120 @@
+"""Which calibration method each format gets, in whole runs whose methods are spoilt for one format or all."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.runs import Recorder, stages_at_work, start, tiny_cnn, write_data
+from trt_mpq.calibrate.histogram import METHODS, Histogram, Method
+from trt_mpq.evaluate.verification import TypedFiles
+from trt_mpq.pipeline.handover import read_network, read_searched
+from trt_mpq.types import Precision
+
+FP8, INT8 = Precision.FP8, Precision.INT8
+TWO = {"calibration": "percentile,minmax", "search": "uniform", "target_accuracy": 0.97, "device": "l4"}
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory) -> dict[str, str]:
+    return write_data(tmp_path_factory.mktemp("data"), tiny_cnn())
+
+
+def spoil(monkeypatch: pytest.MonkeyPatch, method: str, *formats: Precision, by: float = 30) -> None:
+    """Let `method` clip nearly everything in `formats`; otherwise it is the largest magnitude."""
+
+    def amax(histogram: Histogram, precision: Precision) -> float:
+        return histogram.magnitude / (by if precision in formats else 1)
+
+    monkeypatch.setitem(METHODS, method, Method(amax, needs_histogram=False))
+
+
+def trials(folder: Path) -> list[tuple[str, str, bool | None]]:
+    found = json.loads((folder / "calibration.json").read_text(encoding="utf-8"))
+    return [(trial["precision"], trial["method"], trial["keeps_target"]) for trial in found]
+
+
+def test_the_first_method_that_keeps_the_target_is_taken(files, tmp_path) -> None:
+    settings = {**TWO, "calibration": "minmax,percentile"}
+    report = start(files, tmp_path / "run", **settings, precisions="int8").report()
+    assert trials(tmp_path / "run") == [("int8", "minmax", True)]
+    assert report.calibration.methods == {INT8: "minmax"}
+    assert "calibration" not in [record.name for record in report.refinement], "there was no choice"
+
+
+def test_a_method_that_misses_it_gives_way(files, tmp_path, monkeypatch) -> None:
+    spoil(monkeypatch, "percentile", INT8)
+    run = start(files, tmp_path / "run", **TWO, precisions="int8")
+    report = run.report()
+    assert trials(tmp_path / "run") == [("int8", "percentile", False), ("int8", "minmax", True)]
+    record = report.refinement[0]
+    assert (record.name, record.precision, record.detail) == ("calibration", INT8, "minmax; tried percentile too")
+    assert record.before < run.required <= record.after
+    assert record.after == report.accuracy.uniform[INT8]
+    alone = start(files, tmp_path / "alone", **{**TWO, "calibration": "minmax"}, precisions="int8").report()
+    assert alone.accuracy == report.accuracy
+
+
+def test_every_format_chooses_for_itself(files, tmp_path, monkeypatch) -> None:
+    spoil(monkeypatch, "percentile", INT8)
+    folder = tmp_path / "run"
+    report = start(files, folder, **TWO, precisions="fp8,int8").report()
+    assert report.calibration.methods == {FP8: "percentile", INT8: "minmax"}
+    for precision, method in report.calibration.methods.items():
+        alone = start(files, tmp_path / method, **{**TWO, "calibration": method}, precisions=str(precision)).report()
+        assert alone.accuracy.uniform[precision] == report.accuracy.uniform[precision]
+    described = read_network(folder)
+    assert described.ranges.methods == report.calibration.methods
+    assert read_searched(folder).emitter(described.network(folder), folder)
+
+
+def test_without_one_that_keeps_it_the_best_is_taken(files, tmp_path, monkeypatch) -> None:
+    spoil(monkeypatch, "percentile", INT8, by=60)
+    spoil(monkeypatch, "minmax", INT8, by=8)
+    settings = {**TWO, "search": "ilp", "target_accuracy": 1.0, "calibration": "percentile,minmax,entropy"}
+    spoil(monkeypatch, "entropy", INT8, by=60)
+    start(files, tmp_path / "run", **settings, precisions="int8").report()
+    assert trials(tmp_path / "run") == [("int8", "percentile", False), ("int8", "minmax", False)], (
+        "ranges that were tried are not tried again under another name"
+    )
+
+
+def test_a_file_that_misses_the_target_is_no_success(files, tmp_path, monkeypatch) -> None:
+    scored = TypedFiles.__call__
+
+    def lowered(self, plan):
+        score = scored(self, plan)
+        return type(score)(0.0, score.stderr, score.samples)
+
+    monkeypatch.setattr(TypedFiles, "__call__", lowered)
+    start(files, tmp_path / "run", **TWO, precisions="int8").calibrate()
+    assert [keeps for *_, keeps in trials(tmp_path / "run")] == [False, False]
+
+
+@pytest.mark.parametrize("change", [{"search": "pareto"}, {"search": "ilp", "target_latency": 1.0}], ids=str)
+def test_without_a_target_for_accuracy_all_are_tried(files, tmp_path, monkeypatch, change) -> None:
+    spoil(monkeypatch, "percentile", INT8)
+    folder = tmp_path / "run"
+    settings = {**TWO, "calibration": "minmax,percentile", "precisions": "int8", **change}
+    report = start(files, folder, **settings).report()
+    assert trials(folder) == [("int8", "minmax", None), ("int8", "percentile", None)]
+    assert report.calibration.methods == {INT8: "minmax"}
+
+
+def test_one_method_needs_no_score(files, tmp_path, monkeypatch) -> None:
+    worked = stages_at_work(monkeypatch)
+    start(files, tmp_path / "run", **{**TWO, "calibration": "minmax"}).calibrate()
+    assert worked == {"prepare", "group", "calibrate", "hand-over"}
+
+
+def test_what_was_tried_is_not_done_again(files, tmp_path, monkeypatch) -> None:
+    spoil(monkeypatch, "percentile", INT8)
+    folder = tmp_path / "run"
+    start(files, folder, **TWO, precisions="int8").report()
+    worked, observer = stages_at_work(monkeypatch), Recorder()
+    (folder / "calibration.json").unlink()
+    start(files, folder, observer, **TWO, precisions="int8").report()
+    assert worked == {"choose-calibration"}
+    assert observer.events == []

@@ -1,0 +1,140 @@
+"""What follows from settings, data and model before any stage runs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from trt_mpq.errors import DataError
+from trt_mpq.pipeline.inputs import Data, environment
+from trt_mpq.settings import Settings
+from trt_mpq.types import Model, TensorSpec
+
+
+def data(tmp_path: Path, shape: tuple[int | str, ...], values: np.ndarray | None = None, **settings: object) -> Data:
+    model = Model(
+        "model.onnx",
+        "a",
+        "b",
+        (TensorSpec("x", "float32", shape),),
+        (TensorSpec("y", "float32", ("batch", 10)),),
+        17,
+        1,
+        1,
+    )
+    if values is not None:
+        np.savez(tmp_path / "calib.npz", x=values.astype(np.float32))
+        settings["calib"] = str(tmp_path / "calib.npz")
+    return Data(Settings(model=Path("m.onnx"), **settings), model)
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [(("batch", 3, 8), (1, 3, 8)), ((4, 3, 8), (4, 3, 8)), (("batch", "seq"), (1, 7)), ((4, "seq"), (4, 7))],
+)
+def test_the_shape_of_a_sample_comes_from_the_model_and_then_from_the_data(tmp_path, shape, expected):
+    values = np.zeros((6, *expected[1:]))
+    assert data(tmp_path, shape, values).sample_shapes == {"x": expected}
+
+
+def test_a_static_model_needs_no_data_for_its_shapes(tmp_path):
+    assert data(tmp_path, ("batch", 3)).sample_shapes == {"x": (1, 3)}
+    with pytest.raises(DataError, match="no calibration data"):
+        data(tmp_path, ("batch", "seq")).sample_shapes  # noqa: B018 - evaluated for its error
+
+
+def test_a_fixed_batch_overrules_the_setting_and_is_in_the_counts_already(tmp_path):
+    free, fixed = data(tmp_path, ("batch", 3), batch=16), data(tmp_path, (4, 3), batch=16)
+    assert (free.batch, free.counted_batches) == (16, 16)
+    assert (fixed.batch, fixed.counted_batches) == (4, 1)
+
+
+def test_samples_are_limited_as_asked(tmp_path):
+    found = data(tmp_path, ("batch", 3), np.zeros((9, 3)), calib_samples=5, eval_samples=3)
+    assert found.calibration.count == 5
+    assert found.evaluation.count == 5, "without evaluation data, the calibration data as it is used"
+    assert found.notes()
+
+
+TOKENS = (TensorSpec("ids", "int64", ("batch", "seq")), TensorSpec("mask", "int64", ("batch", "seq")))
+PAIRS = """
+root = "."
+trim = "mask"
+[splits.pairs]
+arrays = "pairs.npz"
+rows_per_sample = 2
+labels = "score"
+[inputs.ids]
+[inputs.mask]
+"""
+
+
+def pair_data(tmp_path: Path, positions: int | str = "seq", **settings: object) -> Data:
+    inputs = tuple(replace(spec, shape=("batch", positions)) for spec in TOKENS)
+    model = Model("model.onnx", "a", "b", inputs, (TensorSpec("y", "float32", ("batch", 10)),), 17, 1, 1)
+    mask = (np.arange(6) < np.arange(1, 7)[:, None]).astype(np.uint8).reshape(3, 2, 6)
+    np.savez(tmp_path / "pairs.npz", ids=mask, mask=mask, score=np.arange(3.0))
+    (tmp_path / "pairs.toml").write_text(PAIRS, encoding="utf-8")
+    return Data(Settings(model=Path("m.onnx"), calib=str(tmp_path / "pairs.toml"), **settings), model)
+
+
+def test_pairs_calibrate_as_single_rows_and_evaluate_as_pairs(tmp_path):
+    found = pair_data(tmp_path, calib_samples=2)
+    assert (found.calibration.count, found.calibration.rows, found.calibration.has_labels) == (2, 1, False)
+    assert (found.evaluation.count, found.evaluation.rows, found.evaluation.has_labels) == (2, 2, True)
+    assert found.sample_shapes == {"ids": (1, 6), "mask": (1, 6)}
+    assert found.metric.name == "spearman"
+    assert found.loss.name == "mse"
+
+
+def test_a_batch_holds_at_least_one_sample(tmp_path):
+    with pytest.raises(DataError, match="a sample is 2 rows and a batch 1: pass --batch 2 or more"):
+        pair_data(tmp_path, batch=1).evaluation  # noqa: B018 - evaluated for its error
+
+
+def test_what_the_data_has_to_say_is_said_once(tmp_path):
+    assert len(pair_data(tmp_path).notes()) == 1
+    ignored, flattering = pair_data(tmp_path, positions=6).notes()
+    assert "`trim` is ignored" in ignored
+    assert "no --eval was given" in flattering
+
+
+@pytest.mark.parametrize(
+    ("metric", "labels", "expected"),
+    [
+        ("auto", True, "cross-entropy"),
+        ("accuracy", True, "cross-entropy"),
+        ("perplexity", True, "cross-entropy"),
+        ("kl", False, "kl"),
+        ("auto", False, "mse"),
+        ("sqnr", True, "mse"),
+        ("spearman", True, "mse"),
+    ],
+)
+def test_the_metric_decides_what_sensitivity_measures(tmp_path, metric, labels, expected):
+    arrays = {"x": np.zeros((4, 3), np.float32)} | ({"labels": np.arange(4)} if labels else {})
+    np.savez(tmp_path / "data.npz", **arrays)
+    found = data(tmp_path, ("batch", 3), calib=str(tmp_path / "data.npz"), metric=metric)
+    assert found.loss.name == expected
+
+
+def test_a_metric_of_ours_is_known_by_its_name(tmp_path):
+    found = data(tmp_path, ("batch", 3), np.zeros((9, 3)), metric="cosine")
+    assert found.metric_identity == "cosine"
+
+
+def test_a_users_metric_is_known_by_its_source(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "metric_under_test.py").write_text("def f(outputs, labels):\n    return 1.0\n", encoding="utf-8")
+    found = data(tmp_path, ("batch", 3), np.zeros((9, 3)), metric="metric_under_test:f")
+    before = found.metric_identity
+    assert before.startswith("metric_under_test:f ")
+    (tmp_path / "metric_under_test.py").write_text("def f(outputs, labels):\n    return 2.0\n", encoding="utf-8")
+    assert found.metric_identity != before
+
+
+def test_the_environment_names_the_versions_that_matter():
+    assert set(environment()) >= {"trt-mpq", "python", "machine", "onnx", "onnxruntime", "numpy", "polygraphy"}

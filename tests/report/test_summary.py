@@ -1,0 +1,221 @@
+"""The report's reasons, warnings and figures, from findings made by hand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.fixtures_groups import make_chain, make_grouping, make_loose
+from trt_mpq.emit.deliver import Delivery
+from trt_mpq.latency.roofline import LatencyModel
+from trt_mpq.latency.target import target_from_name
+from trt_mpq.report.summary import Findings, summarize
+from trt_mpq.settings import Settings
+from trt_mpq.types import (
+    Comparison,
+    Evaluation,
+    Grouping,
+    Model,
+    Precision,
+    PrecisionPlan,
+    Ranges,
+    Ranking,
+    Score,
+    SearchResult,
+    TensorRange,
+)
+
+FP32, FP16, BF16, FP8, INT8, INT4 = Precision
+LADDER = (FP16, FP8, INT8)
+
+
+def grouping_of(*excluded: dict[Precision, str]) -> Grouping:
+    groups = make_chain(len(excluded))
+    return make_grouping([replace(g, excluded=e) for g, e in zip(groups, excluded, strict=True)])
+
+
+def findings(
+    grouping: Grouping, plan: dict[str, Precision], ladder: tuple[Precision, ...] = LADDER, **changes: object
+) -> Findings:
+    """A run over `grouping` that chose `plan`; group i is the i-th least sensitive of those a precision allows."""
+    target = target_from_name("h200")
+    latency = LatencyModel(grouping, target, 8)
+    scores = {p: {g.id: float(i) for i, g in enumerate(grouping.groups) if g.allows(p)} for p in ladder if p.quantized}
+    chosen = PrecisionPlan.of(plan)
+    tried = [
+        Evaluation(p, Score(0.9, 0.01, 50), latency.plan_ms(p), True, f"plan {i}")
+        for i, p in enumerate(dict.fromkeys([grouping.uniform(grouping.top), chosen]))
+    ]
+    found = Findings(
+        settings=Settings(model=Path("nets/net.onnx")),
+        model=Model("model.onnx", "a", "b", (), (), 17, 1000, 4000),
+        grouping=grouping,
+        followers={g.id: ("Relu",) for g in grouping.groups},
+        ranges=Ranges({}, 32, {}),
+        ranking=Ranking("noise", 0, tuple(g.id for g in grouping.groups), scores, forward_passes=100.0),
+        agreement=None,
+        calibration_source="calib.npz",
+        evaluation_samples=50,
+        result=SearchResult("greedy", ladder, tried[-1], tuple(tried)),
+        fp32=Score(0.91, 0.01, 50),
+        typed=Score(0.9, 0.01, 50),
+        required=0.9,
+        metric="top1",
+        latency=latency,
+        target=target,
+        batch=8,
+        refinement=(),
+        rescued={},
+        comparison=Comparison(10, 0.1, 0.1, ()),
+        deployment=None,
+        no_device="no GPU",
+        delivery=Delivery("digest", True, 1000, None),
+        search_seconds=1.5,
+        notes=("a note",),
+        environment={"python": "3"},
+        command="trt-mpq build",
+    )
+    return replace(found, **changes)
+
+
+def test_a_group_in_fp32_says_why_and_is_a_warning():
+    grouping = grouping_of({}, dict.fromkeys((FP16, FP8, INT8), "tensor x reaches 1e+06"))
+    found = findings(grouping, {"g0": FP16, "g1": FP32})
+    assert summarize(found).group_rows[1].reason == "tensor x reaches 1e+06, so it runs in FP32"
+    assert "g1 leaves FP16: tensor x reaches 1e+06, so it runs in FP32" in summarize(found).warnings
+
+
+def test_what_overflows_names_its_refuge_or_why_there_is_none():
+    grouping = grouping_of({}, dict.fromkeys((FP16, FP8, INT8), "tensor x reaches 1e+06"))
+    refuge = findings(replace(grouping, refuge=BF16), {"g0": INT8, "g1": BF16})
+    assert summarize(refuge).group_rows[1].reason == "tensor x reaches 1e+06, so it runs in BF16"
+    assert [w for w in summarize(refuge).warnings if "BF16" in w] == [
+        "weak.onnx has 1 group of the plan in FP32 in place of BF16, which TensorRT 8.6 does not have",
+        "g1 leaves FP16: tensor x reaches 1e+06, so it runs in BF16",
+    ]
+    h200 = target_from_name("h200")
+    turing = replace(h200, name="turing", peak_tops={p: r for p, r in h200.peak_tops.items() if p is not BF16})
+    lacking = findings(grouping, {"g0": INT8, "g1": FP32}, target=turing)
+    assert summarize(lacking).group_rows[1].reason == "tensor x reaches 1e+06, so it runs in FP32: turing has no BF16"
+
+
+def test_a_bf16_ladder_is_compared_with_bf16():
+    grouping = replace(grouping_of({}, {}), top=BF16)
+    report = summarize(findings(grouping, {"g0": INT8, "g1": BF16}, ladder=(BF16, INT8)))
+    assert report.baseline is BF16
+    assert (report.accuracy.fp16, report.latency_ms.fp16, report.size_bytes.fp16) == (None, None, None)
+    assert report.accuracy.uniform[BF16] == 0.9
+    assert report.latency_ms.of(BF16) == report.latency_ms.uniform[BF16] > report.latency_ms.plan
+    assert report.size_bytes.of(BF16) == 2000
+    assert [(row.fp16_latency_ms, row.bf16_latency_ms) for row in report.group_rows] == [
+        (None, row.baseline_latency_ms) for row in report.group_rows
+    ]
+    assert all(row.baseline_latency_ms for row in report.group_rows)
+
+
+def test_a_loose_op_that_overflows_is_a_warning():
+    groups = make_chain(1)
+    grouping = make_grouping(groups, [make_loose("mix", ["g0.out"]), make_loose("calm", ["x"])])
+    tensors = {"mix.out": TensorRange(-70000.0, 3.0), "calm.out": TensorRange(-1.0, 65504.0)}
+    warnings = summarize(findings(grouping, {"g0": FP16}, ranges=Ranges({}, 1, tensors))).warnings
+    sentence = "mix leaves FP16: tensor mix.out is beyond its range, so it runs in"
+    assert [w for w in warnings if "mix" in w] == [f"{sentence} FP32"]
+    for refuge, top, expected in ((BF16, FP16, [f"{sentence} BF16"]), (FP32, BF16, [])):
+        found = findings(replace(grouping, refuge=refuge, top=top), {"g0": top}, ranges=Ranges({}, 1, tensors))
+        assert [w for w in summarize(found).warnings if "mix" in w] == expected
+
+
+@pytest.mark.parametrize(
+    ("fp32", "plan", "typed", "warned"),
+    [
+        (0.9, 0.9, 0.9, False),
+        (0.9, 0.9, 0.8981, False),
+        (0.9, 0.9, 0.8979, True),
+        (90.0, 90.0, 89.9, False),
+        (90.0, 90.0, 89.8, True),
+    ],
+)
+def test_a_typed_file_that_drifts_is_a_warning(fp32, plan, typed, warned):
+    found = findings(grouping_of({}), {"g0": INT8})
+    chosen = replace(found.result.chosen, score=Score(plan, None, 50))
+    found = replace(
+        found,
+        fp32=Score(fp32, None, 50),
+        typed=Score(typed, None, 50),
+        result=replace(found.result, chosen=chosen),
+    )
+    warnings = [w for w in summarize(found).warnings if w.startswith("typed.onnx scores")]
+    assert bool(warnings) is warned
+    assert all("trust the plan's" in w for w in warnings)
+
+
+def test_a_typed_file_below_the_target_is_a_warning():
+    found = findings(grouping_of({}), {"g0": FP16})
+    chosen = replace(found.result.chosen, score=Score(0.9, None, 50))
+    found = replace(found, typed=Score(0.899, None, 50), result=replace(found.result, chosen=chosen))
+    warning = "typed.onnx misses the target in ONNX Runtime, with 0.8990: it is delivered because it is uniform FP16"
+    assert any(w.startswith(warning) for w in summarize(found).warnings)
+    allowed = replace(found, typed=Score(0.9, None, 50))
+    assert not any("misses the target" in w for w in summarize(allowed).warnings)
+
+
+def test_a_study_plan_is_said_not_to_be_deployable():
+    found = findings(grouping_of({}, {}), {"g0": INT4, "g1": FP16}, (FP16, INT4))
+    report = summarize(replace(found, delivery=Delivery("d", False, 1, "INT4 is not for TensorRT 8.6")))
+    assert not report.plan.deployable
+    assert any(w.startswith("INT4 is for study") for w in report.warnings)
+    assert "no weak.onnx was written: INT4 is not for TensorRT 8.6" in report.warnings
+    assert report.not_done == ("no engine: the plan is not deployable",)
+
+
+def test_a_deployable_plan_says_what_was_not_done():
+    (sentence,) = summarize(findings(grouping_of({}), {"g0": INT8})).not_done
+    assert "no engine was built or timed: no GPU;" in sentence
+    assert "trtexec --onnx=typed.onnx --stronglyTyped" in sentence
+
+
+def test_costs_count_every_plan_tried_and_the_sensitivity():
+    search = summarize(findings(grouping_of({}), {"g0": INT8})).search
+    assert search.evaluations == 2
+    assert search.full_equivalents == (2 * 50 + 100) / 50
+    assert search.seconds == 1.5
+
+
+def test_a_plan_that_was_decided_early_counts_what_ran_and_is_no_figure():
+    found = findings(grouping_of({}), {"g0": INT8})
+    first, chosen = found.result.path
+    early = replace(first, score=Score(0.93, 0.02, 20), complete=False)
+    report = summarize(replace(found, result=replace(found.result, path=(early, chosen))))
+    assert report.search.full_equivalents == (20 + 50 + 100) / 50
+    assert (report.search.decided_early, report.search.confidence) == (1, 0.999)
+    assert [(step.samples, step.complete) for step in report.search.path] == [(20, False), (50, True)]
+    assert report.accuracy.fp16 is None, "an estimate is no measured baseline"
+    assert report.accuracy.plan == 0.9
+
+
+def test_sizes_follow_the_precisions_and_the_rest_is_fp16():
+    report = summarize(findings(grouping_of({}, {}), {"g0": INT8, "g1": FP16}))
+    rest = 1000 - 20
+    assert report.size_bytes.fp32 == 4000
+    assert report.size_bytes.fp16 == 2000
+    assert report.size_bytes.plan == 2 * rest + 10 + 20
+    assert report.size_bytes.uniform[INT8] == 2 * rest + 20
+
+
+def test_a_sensitivity_that_is_no_number_is_absent():
+    found = findings(grouping_of({}), {"g0": INT8})
+    scores = {FP8: {"g0": float("inf")}, INT8: {"g0": 0.5}}
+    report = summarize(replace(found, ranking=replace(found.ranking, scores=scores)))
+    assert report.group_rows[0].sensitivity == {FP8: None, INT8: 0.5}
+
+
+def test_figures_that_were_not_evaluated_are_absent_and_never_guessed():
+    report = summarize(findings(grouping_of({}), {"g0": INT8}))
+    assert report.accuracy.uniform == {FP16: 0.9, FP8: None, INT8: 0.9}
+    assert set(report.latency_ms.uniform) == {FP16, FP8, INT8}
+    assert report.latency_ms.source == "modelled"
+    assert report.warnings[0] == "a note"
+    assert report.model.name == "net.onnx"
+    assert report.calibration.samples == 32

@@ -1,0 +1,1 @@
+"""From data to ranges: observe tensors, and choose a clipping magnitude for each."""

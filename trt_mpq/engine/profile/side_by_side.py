@@ -1,0 +1,154 @@
+"""Engines timed in turns in one session, so that a drift of the GPU's clocks hits all of them alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import numpy as np
+
+from trt_mpq.engine.options import EngineOptions
+from trt_mpq.engine.profile.statistics import ratio, spread
+from trt_mpq.engine.profile.timeable import Iteration, Timeable, Timer, Turn
+from trt_mpq.engine.values import Conditions, LayerTime, Profile, SideBySide
+from trt_mpq.runtime.base import Array
+from trt_mpq.types.observer import Progress
+
+LEAST_ITERATIONS = 10
+"""Inferences of the brief runs: the other way of launching, and the layers (trtexec runs no fewer either)."""
+_LAUNCH_BOUND = 0.8
+"""trtexec's share of gpu_compute from which on enqueueing is said to bind. A GPU that waits for launches is at work
+from the first launch to the last, so gpu_compute is hardly ever shorter than enqueueing."""
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """Everything one engine did in a session. `other` is the brief run the other way, None if there is none."""
+
+    turns: tuple[Turn, ...]
+    warm_up: Turn
+    other: Turn | None
+    layers: tuple[LayerTime, ...]
+
+    @property
+    def iterations(self) -> tuple[Iteration, ...]:
+        return tuple(iteration for turn in self.turns for iteration in turn.iterations)
+
+    @property
+    def rounds(self) -> list[float]:
+        """Median gpu_compute per round."""
+        return [_median_compute(turn.iterations) for turn in self.turns]
+
+
+def time_side_by_side(
+    engines: Mapping[str, Timeable],
+    inputs: Sequence[Mapping[str, Array]],
+    options: EngineOptions,
+    *,
+    batch: int,
+    baseline: str,
+    seed: int,
+    progress: Progress,
+    conditions: Callable[[], Conditions],
+) -> SideBySide:
+    """Time every engine in every round, after a warm-up of all.
+
+    All are launched alike: as a CUDA graph only if each of them can be. The other way is measured briefly too, and
+    the layers in a run of their own. The result does not depend on the order of `engines`.
+
+    Args:
+        engines: What to time, by name.
+        inputs: Input sets that rotate: input name to array [batch, ...].
+        options: Warm-up, rounds, least time of a turn, CUDA graph.
+        batch: Samples per inference.
+        baseline: The engine the others are compared with; a key of `engines`.
+        seed: Seed of the orders and of the bootstrap.
+        progress: Told of finished turns.
+        conditions: Tells the state of the GPU that is timed, right before the rounds and right after.
+
+    Raises:
+        RuntimeFailure: An engine does not run.
+    """
+    names = sorted(engines)
+    with ExitStack() as stack:
+        timers = {name: stack.enter_context(engines[name].timer(inputs)) for name in names}
+        refusals = [f"{name}: {timer.graph_refusal}" for name, timer in timers.items() if timer.graph_refusal]
+        graph = options.cuda_graph and not refusals
+        warm_up = {name: timers[name].turn(options.warm_up_ms, 1, cuda_graph=graph) for name in names}
+        before = conditions()
+        turns = _rounds(timers, options, graph, seed, progress)
+        after = conditions()
+        measured = {
+            name: _Measured(
+                turns=tuple(turns[name]),
+                warm_up=warm_up[name],
+                other=None if refusals else timers[name].turn(options.round_ms, LEAST_ITERATIONS, cuda_graph=not graph),
+                layers=timers[name].layer_times(LEAST_ITERATIONS),
+            )
+            for name in names
+        }
+    return SideBySide(
+        profiles={name: _profile(measured[name], graph, batch, len(inputs), before, after) for name in engines},
+        ratios=tuple(
+            ratio(name, baseline, measured[name].rounds, measured[baseline].rounds, seed)
+            for name in engines
+            if name != baseline
+        ),
+        graph_refusal=refusals[0] if refusals and options.cuda_graph else None,
+    )
+
+
+def turn_orders(names: Sequence[str], rounds: int, seed: int) -> Iterator[tuple[str, ...]]:
+    """The order of the engines in each round: shuffled, then its mirror image, so that a steady drift cancels."""
+    generator = np.random.default_rng(seed)
+    order: tuple[str, ...] = ()
+    for number in range(rounds):
+        order = order[::-1] if number % 2 else tuple(names[i] for i in generator.permutation(len(names)))
+        yield order
+
+
+def _rounds(
+    timers: Mapping[str, Timer], options: EngineOptions, graph: bool, seed: int, progress: Progress
+) -> dict[str, list[Turn]]:
+    turns: dict[str, list[Turn]] = {name: [] for name in timers}
+    done, total = 0, options.rounds * len(timers)
+    for order in turn_orders(tuple(timers), options.rounds, seed):
+        for name in order:
+            turns[name].append(timers[name].turn(options.round_ms, 1, cuda_graph=graph))
+            done += 1
+            progress(done, total)
+    return turns
+
+
+def _profile(
+    measured: _Measured, graph: bool, batch: int, input_sets: int, before: Conditions, after: Conditions
+) -> Profile:
+    iterations = measured.iterations
+    without_graph = measured.other.iterations if graph and measured.other else iterations
+    wall_ms = sum(turn.wall_ms for turn in measured.turns)
+    return Profile(
+        gpu_compute=spread([iteration.gpu_compute for iteration in iterations]),
+        enqueue=spread([iteration.enqueue for iteration in iterations]),
+        h2d=spread([iteration.h2d for iteration in iterations]),
+        d2h=spread([iteration.d2h for iteration in iterations]),
+        latency=spread([iteration.latency for iteration in iterations]),
+        throughput=1000 * len(iterations) / wall_ms,
+        iterations=len(iterations),
+        batch=batch,
+        cuda_graph=graph,
+        input_sets=input_sets,
+        warm_up_ms=measured.warm_up.wall_ms,
+        other_graph_median=None if measured.other is None else _median_compute(measured.other.iterations),
+        launch_bound=bool(
+            np.median([iteration.enqueue for iteration in without_graph])
+            > _LAUNCH_BOUND * _median_compute(without_graph)
+        ),
+        before=before,
+        after=after,
+        layers=measured.layers,
+    )
+
+
+def _median_compute(iterations: Sequence[Iteration]) -> float:
+    return float(np.median([iteration.gpu_compute for iteration in iterations]))

@@ -1,0 +1,102 @@
+"""A shipped engine at work: on samples, or handed on to Triton Inference Server.
+
+An engine is code. It is loaded only if its manifest is there and says that it was built for this machine.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from pydantic import ValidationError
+
+from trt_mpq.dataset import open_samples
+from trt_mpq.dataset.chunks import chunks
+from trt_mpq.engine.deploy import ENGINE_FILE
+from trt_mpq.engine.manifest import FILE_NAME, EngineManifest, admit, read_manifest
+from trt_mpq.engine.options import EngineOptions
+from trt_mpq.engine.triton import export_triton
+from trt_mpq.engine.workshop import ENGINE_FOLDER, loaded_engine
+from trt_mpq.errors import RunFolderError
+from trt_mpq.pipeline.handover import read_network, write_arrays
+from trt_mpq.runtime.base import Array
+from trt_mpq.types import TensorSpec
+from trt_mpq.types.observer import Observer
+
+
+@dataclass(frozen=True)
+class OutputArray:
+    """One output for all samples, as it was written."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+
+def run_engine(path: Path, source: str, output: Path, observer: Observer) -> tuple[OutputArray, ...]:
+    """Run the engine on all samples of `source` and write its outputs as `.npz`.
+
+    Args:
+        path: The engine, its folder, or a run folder.
+        source: Samples, as `open_samples` takes them.
+        output: The `.npz` to write.
+        observer: Told what happens.
+
+    Raises:
+        RunFolderError: There is no engine, its manifest is missing, or it does not belong to this machine.
+        DataError: The samples do not fit.
+        RuntimeFailure: The engine does not run.
+    """
+    from trt_mpq.runtime.tensorrt.platform import this_platform
+
+    engine = located_engine(path)
+    admitted = admit(engine, this_platform())
+    for warning in admitted.warnings:
+        observer.note(warning)
+    collected: dict[str, list[Array]] = {}
+    options = _options(admitted.manifest, engine)
+    with loaded_engine(engine, options, admitted.content) as loaded, loaded.session() as session:
+        samples = open_samples(source, tuple(map(_as_fed, loaded.inputs)))
+        with observer.stage("Running the engine") as progress:
+            for chunk in chunks(samples, admitted.manifest.batch):
+                for name, value in chunk.run(session).items():
+                    collected.setdefault(name, []).append(value)
+                progress(chunk.end, samples.count)
+    outputs = {name: np.concatenate(parts) for name, parts in collected.items()}
+    write_arrays(outputs, output)
+    return tuple(OutputArray(name, str(value.dtype), value.shape) for name, value in outputs.items())
+
+
+def _options(manifest: EngineManifest, engine: Path) -> EngineOptions:
+    try:
+        return EngineOptions(**manifest.options)
+    except ValidationError as error:
+        raise RunFolderError(
+            f"the manifest of {engine} has options of another version of trt-mpq: rebuild it with `{manifest.rebuild}`"
+        ) from error
+
+
+def _as_fed(spec: TensorSpec) -> TensorSpec:
+    """`spec` for data of either integer width: TensorRT 8.6 turns the 64-bit inputs of a model into 32-bit ones."""
+    return replace(spec, dtype="int64") if spec.dtype == "int32" else spec
+
+
+def export_to_triton(folder: Path, repository: Path, name: str | None) -> Path:
+    """Write the engine of a run folder into a Triton model repository; returns the model's folder there.
+
+    Raises:
+        RunFolderError: There is no engine, or the repository cannot be written.
+    """
+    engine = located_engine(folder)
+    manifest = read_manifest(engine.with_name(FILE_NAME))
+    model = read_network(folder).model
+    return export_triton(engine, manifest, model.inputs, model.outputs, repository, name or folder.resolve().name)
+
+
+def located_engine(path: Path) -> Path:
+    """The engine file that `path` (the file, its folder, or a run folder) stands for; raises RunFolderError."""
+    for candidate in (path, path / ENGINE_FILE, path / ENGINE_FOLDER / ENGINE_FILE):
+        if candidate.is_file():
+            return candidate
+    raise RunFolderError(f"there is no engine at {path}: build one with `trt-mpq engine RUN_DIR`")

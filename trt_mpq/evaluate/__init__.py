@@ -1,0 +1,1 @@
+"""How good a graph is: task metrics, scores on the evaluation data, tests that stop early, comparisons."""

@@ -1,0 +1,75 @@
+"""Which metric a name stands for, and whether it fits the model and its data."""
+
+from __future__ import annotations
+
+from trt_mpq.errors import MetricError
+from trt_mpq.evaluate.metrics.base import TaskMetric
+from trt_mpq.evaluate.metrics.classes import accuracy, is_classifier, perplexity, top_k
+from trt_mpq.evaluate.metrics.correlation import correlation
+from trt_mpq.evaluate.metrics.fidelity import CLASSIFICATION, FIDELITY, fidelity
+from trt_mpq.evaluate.metrics.spans import span_metric
+from trt_mpq.evaluate.metrics.user import GatheringAccumulator, import_function
+from trt_mpq.types import TensorSpec
+
+_LABELLED = ("top1", "top5", "accuracy", "spearman", "pearson", "exact-match", "f1", "perplexity")
+_CORRELATIONS = ("spearman", "pearson")
+
+METRIC_NAMES = ("auto", *_LABELLED, *FIDELITY)
+"""The metrics that come with the product, as spelled on the command line."""
+
+
+def metric_from_name(
+    name: str, *, has_labels: bool, outputs: tuple[TensorSpec, ...], rows_per_sample: int = 1
+) -> TaskMetric:
+    """The metric called `name`.
+
+    Args:
+        name: One of `METRIC_NAMES`, or `module:function` for the user's own, which is called as
+            ``function(outputs: dict[str, ndarray], labels: ndarray | None) -> ndarray[n] | float``
+            with all n samples at once, in the order of the data, and returns one score per sample or one
+            for all, higher is better; `module` is also looked for in the current directory.
+        has_labels: Whether the evaluation data has labels.
+        outputs: The model's outputs; dimension 0 of each is the batch.
+        rows_per_sample: Rows of the model's batch that make one sample; metrics see outputs [n, rows, ...] if
+            there are several.
+
+    Raises:
+        MetricError: The name is unknown, the user's function cannot be imported, or the metric does
+            not fit the data or the outputs.
+    """
+    if ":" in name:
+        function = import_function(name)
+        return TaskMetric(name, False, False, lambda: GatheringAccumulator(name, function), in_order=True)
+    if name == "auto":
+        name = _automatic(has_labels, outputs, rows_per_sample)
+    if name not in METRIC_NAMES:
+        raise MetricError(f"unknown metric {name!r}: choose {', '.join(METRIC_NAMES)} or module:function")
+    _check_data(name, has_labels, rows_per_sample)
+    if name in FIDELITY:
+        return fidelity(name, outputs)
+    if name in _CORRELATIONS:
+        return correlation(name, outputs)
+    if name in ("exact-match", "f1"):
+        return span_metric(name, outputs)
+    if name == "accuracy":
+        return accuracy(outputs)
+    return perplexity(outputs) if name == "perplexity" else top_k(name, int(name[3:]), outputs)
+
+
+def _automatic(has_labels: bool, outputs: tuple[TensorSpec, ...], rows_per_sample: int) -> str:
+    if has_labels and len(outputs) == 1 and rows_per_sample == 2:
+        return "spearman"
+    return "top1" if has_labels and rows_per_sample == 1 and is_classifier(outputs) else "sqnr"
+
+
+def _check_data(name: str, has_labels: bool, rows_per_sample: int) -> None:
+    if name in _LABELLED and not has_labels:
+        raise MetricError(
+            f"metric {name} needs labels and the evaluation data has none: add `labels`, or choose a fidelity metric "
+            f"({', '.join(FIDELITY)})"
+        )
+    if rows_per_sample > 1 and name in {*_LABELLED, *CLASSIFICATION} - {*_CORRELATIONS}:
+        raise MetricError(
+            f"metric {name} scores single rows and a sample of the evaluation data is {rows_per_sample}: use spearman, "
+            "pearson, sqnr, cosine or module:function"
+        )

@@ -1,0 +1,1 @@
+"""ONNX graphs: checks at the door, edits, opsets, and what operators are."""

@@ -1,0 +1,130 @@
+"""What a model must not be: every refusal is one sentence that says what to do instead."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import onnx
+import onnx.defs
+import onnx_ir as ir
+
+from trt_mpq.errors import ModelError
+from trt_mpq.graph import onnx_api
+
+WEIGHTED_OPS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+"""Operators that TensorRT runs in 8 bit when their weight is constant."""
+
+_QUANTIZED_OPS = frozenset(
+    {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "MatMulInteger"}
+)
+_OTHER_FLOATS = frozenset({ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE})
+
+
+def external_tensors(graph: ir.Model) -> Iterator[ir.ExternalTensor]:
+    """All tensors of the model, initializers and attributes, whose data lies in another file."""
+    graphs = [*graph.graphs(), *(function.graph for function in graph.functions.values())]
+    for part in graphs:
+        yield from _external(value.const_value for value in part.initializers.values())
+        for node in part:
+            for attribute in node.attributes.values():
+                if attribute.is_ref():
+                    continue
+                if attribute.type is ir.AttributeType.TENSOR:
+                    yield from _external([attribute.value])
+                elif attribute.type is ir.AttributeType.TENSORS:
+                    yield from _external(attribute.value)
+
+
+def _external(tensors: Iterable[ir.TensorProtocol | None]) -> Iterator[ir.ExternalTensor]:
+    return (tensor for tensor in tensors if isinstance(tensor, ir.ExternalTensor))
+
+
+def check_external_data(graph: ir.Model, folder: Path) -> None:
+    """Refuse external data outside `folder` (the model's, resolved), missing or too short, before reading any."""
+    for tensor in external_tensors(graph):
+        location = Path(tensor.location)
+        file = (folder / location).resolve()
+        if location.is_absolute() or folder not in file.parents:
+            raise ModelError(
+                f"tensor {tensor.name} has its data in {location}, outside the model's folder: "
+                "store external data beside the model"
+            )
+        if not file.is_file():
+            raise ModelError(
+                f"tensor {tensor.name} has its data in {location}, which is missing: copy it beside the model"
+            )
+        end = (tensor.offset or 0) + (tensor.nbytes if tensor.length is None else tensor.length)
+        if file.stat().st_size < end:
+            raise ModelError(f"tensor {tensor.name} needs {end} bytes of {location}, which is shorter: copy it again")
+        tensor.base_dir = folder
+
+
+def check_source(graph: ir.Model, path: Path) -> None:
+    """Refuse invalid ONNX and inputs or outputs that no later stage could feed or compare."""
+    newest = onnx.defs.onnx_opset_version()
+    opset = max((graph.opset_imports.get(domain, 0) for domain in ("", "ai.onnx")), default=0)
+    if opset > newest:
+        raise ModelError(
+            f"{path} uses opset {opset}, the installed onnx {onnx.__version__} knows {newest}: upgrade onnx"
+        )
+    inputs = [value for value in graph.graph.inputs if not value.is_initializer()]
+    for value in inputs:
+        _check_input(value)
+    try:
+        onnx.checker.check_model(str(path.resolve()))
+    except onnx.checker.ValidationError as error:
+        raise ModelError(f"{path} is not a valid ONNX model: {onnx_api.first_line(error)}") from error
+    if not inputs:
+        raise ModelError(f"{path} has no inputs, so there is nothing to calibrate")
+    if not graph.graph.outputs:
+        raise ModelError(f"{path} has no outputs, so there is nothing to compare")
+
+
+def _check_input(value: ir.Value) -> None:
+    if value.type is not None and (not isinstance(value.type, ir.TensorType) or value.dtype is ir.DataType.STRING):
+        raise ModelError(f"input {value.name} is a {value.type}: only numeric tensors can be fed to TensorRT")
+    if value.shape is None:
+        raise ModelError(f"input {value.name} has no declared rank: export the model with input shapes")
+
+
+def check_operators(graph: ir.Model) -> None:
+    """Refuse models that are quantized already, control flow, and operators outside the ONNX standard.
+
+    Functions must have been inlined.
+    """
+    for node in graph.graph:
+        if node.op_type in _QUANTIZED_OPS or node.op_type.startswith("QLinear"):
+            raise ModelError(f"the model is already quantized (first at node {_label(node)}): pass the FP32 model")
+    for node in graph.graph:
+        if any(a.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for a in node.attributes.values()):
+            raise ModelError(f"node {_label(node)} is control flow, which is not supported: export a model without it")
+        if node.domain not in ("", "ai.onnx"):
+            raise ModelError(
+                f"node {_label(node)} is of domain {node.domain}: only standard ONNX operators are supported"
+            )
+
+
+def check_prepared(graph: ir.Model) -> None:
+    """Refuse training graphs and weighted operators that do not compute in FP32."""
+    for node in graph.graph:
+        if node.op_type == "Dropout" or (node.op_type == "BatchNormalization" and _trains(node)):
+            raise ModelError(f"node {_label(node)} is in training mode: export the model for inference (model.eval())")
+        if node.op_type in WEIGHTED_OPS:
+            _check_float32(node)
+
+
+def _trains(node: ir.Node) -> bool:
+    return node.attributes.get_int("training_mode", 0) == 1 or len(node.outputs) > 1
+
+
+def _check_float32(node: ir.Node) -> None:
+    for value in node.inputs:
+        if value is not None and value.dtype in _OTHER_FLOATS:
+            raise ModelError(
+                f"node {_label(node)} computes in {value.dtype}: export the model in FP32, precisions are chosen here"
+            )
+
+
+def _label(node: ir.Node) -> str:
+    return f"{node.name or node.outputs[0].name} ({node.op_type})"

@@ -1,0 +1,148 @@
+"""From what single kernels cost to the latency of every plan, as terms: the rules of `dataflow.py` once more.
+
+A plan decides which groups run in which precision; which tensors are then stored in 8 bit and which conversions
+run are conditions on several groups. `Costs` holds one term per condition, so that a solver can weigh them exactly.
+A test compares the sum with the latency of random plans.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import combinations
+from typing import Protocol
+
+from trt_mpq.latency.dataflow import Dataflow, Formats, Kernel, Reformat
+from trt_mpq.search.costs import Choice, Clause, Costs, Term
+from trt_mpq.types import Precision
+
+_NOTHING_MS = 1e-12
+"""Terms below this are rounding."""
+
+Options = Mapping[str, Sequence[Precision]]
+"""Group id to the precisions it may run in."""
+
+
+class KernelTimes(Protocol):
+    """Milliseconds of everything a plan may run."""
+
+    def kernel_ms(self, kernel: Kernel, formats: Formats) -> float:
+        """Of a group or loose op, given its format and those of what it writes."""
+
+    def conversion_ms(self, reformat: Reformat) -> float:
+        """Of a conversion kernel."""
+
+    def share_ms(self, precision: Precision) -> float:
+        """Charged to no kernel, for each group that runs in `precision`."""
+
+
+def cost_terms(flow: Dataflow, times: KernelTimes, options: Options) -> Costs:
+    """The latency of every plan that takes its precisions from `options`.
+
+    The plan with every group in FP32 is left out unless it is the only one: there the ops outside groups run in
+    FP32 too, and here they run in FP16.
+    """
+    terms = _Terms(flow, times, options)
+    for kernel in flow.kernels:
+        if kernel.name in flow.groups:
+            terms.add_group(kernel)
+        else:
+            terms.add_loose(kernel)
+    for tensor in flow.tensors:
+        terms.add_conversions(tensor)
+    return terms.costs()
+
+
+class _Terms:
+    def __init__(self, flow: Dataflow, times: KernelTimes, options: Options) -> None:
+        self._flow, self._times, self._options = flow, times, options
+        self._unanimous = flow.unanimous()
+        lowered = any(precision is not Precision.FP32 for own in options.values() for precision in own)
+        self._high = Precision.FP16 if lowered else Precision.FP32
+        self._constant = 0.0
+        self._ms: dict[frozenset[Clause], float] = defaultdict(float)
+
+    def costs(self) -> Costs:
+        """What was added, in a fixed order."""
+        ordered = sorted((tuple(sorted(clauses)), ms) for clauses, ms in self._ms.items() if abs(ms) > _NOTHING_MS)
+        return Costs(self._constant, tuple(Term(ms, clauses) for clauses, ms in ordered))
+
+    def add_group(self, kernel: Kernel) -> None:
+        """A group's time: what it is with all outputs stored wide, and what storing them in 8 bit changes.
+
+        With several outputs the changes need not add up, so every set of them gets what its subsets do not explain.
+        """
+        for precision in self._options[kernel.name]:
+            own: Choice = (kernel.name, precision)
+            self._add(self._times.share_ms(precision), [(own,)])
+            ties = [tie for tie in dict.fromkeys(map(self._flow.tie, kernel.writes)) if self._storable(tie, precision)]
+            explained: dict[frozenset[str], float] = {}
+            for narrow in (frozenset(some) for size in range(len(ties) + 1) for some in combinations(ties, size)):
+                ms = self._kernel_ms(kernel, precision, narrow)
+                explained[narrow] = ms - sum(part for fewer, part in explained.items() if fewer < narrow)
+                self._add(explained[narrow], [(own,), *self._agreed(narrow, precision)])
+
+    def add_loose(self, kernel: Kernel) -> None:
+        """An op outside every group: the same under every plan, unless it only moves values."""
+        wide_ms = self._kernel_ms(kernel, self._high, frozenset())
+        self._constant += wide_ms
+        if not self._flow.moves(kernel.name):
+            return
+        tie = self._flow.tie(next(iter(kernel.writes)))
+        for precision in (p for p in Precision if self._storable(tie, p)):
+            narrow_ms = self._kernel_ms(kernel, precision, frozenset([tie]))
+            self._add(narrow_ms - wide_ms, self._agreed([tie], precision))
+
+    def add_conversions(self, tensor: str) -> None:
+        """The conversions of `tensor` to what its readers want, each paid once, and none where it is stored so."""
+        readers, tie = self._flow.readers(tensor), self._flow.tie(tensor)
+        for wanted in Precision:
+            asking = tuple((r, wanted) for r in readers if wanted in self._options.get(r, ()))
+            always = wanted is self._high and any(reader not in self._options for reader in readers)
+            if not asking and not always:
+                continue
+            asked = [] if always else [asking]
+            for stored, written in self._native(tensor):
+                if stored is not wanted:
+                    self._add(self._conversion_ms(tensor, stored, wanted), [*asked, *written])
+            if self._storable(tie, wanted):
+                self._add(-self._conversion_ms(tensor, Precision.FP16, wanted), self._agreed([tie], wanted))
+
+    def _native(self, tensor: str) -> Iterable[tuple[Precision, list[Clause]]]:
+        """What `tensor` may be stored in when not in 8 bit, and the clauses for it."""
+        writer = self._flow.writer(tensor)
+        if writer is None:
+            return [(Precision.FP32, [])]
+        if writer not in self._options:
+            return [(self._high, [])]
+        others = tuple((writer, p) for p in self._options[writer] if p is not Precision.FP32)
+        return [(Precision.FP32, [((writer, Precision.FP32),)]), (Precision.FP16, [others])]
+
+    def _storable(self, tie: str, precision: Precision) -> bool:
+        groups = self._unanimous.get(tie, ())
+        return bool(groups) and precision.quantized and all(precision in self._options[g] for g in groups)
+
+    def _agreed(self, ties: Iterable[str], precision: Precision) -> list[Clause]:
+        return [((group, precision),) for tie in ties for group in self._unanimous[tie]]
+
+    def _kernel_ms(self, kernel: Kernel, precision: Precision, narrow: frozenset[str]) -> float:
+        wide = Precision.FP32 if precision is Precision.FP32 else Precision.FP16
+        stored = {tensor: precision if self._flow.tie(tensor) in narrow else wide for tensor in kernel.writes}
+        return self._times.kernel_ms(kernel, Formats({kernel.name: precision}, stored))
+
+    def _conversion_ms(self, tensor: str, stored: Precision, wanted: Precision) -> float:
+        return self._times.conversion_ms(Reformat(tensor, self._flow.elements(tensor), stored, wanted, ""))
+
+    def _add(self, ms: float, clauses: Iterable[Clause]) -> None:
+        """Add a term without what always holds; one that never holds is nothing."""
+        needed = {clause for clause in clauses if not any(self._certain(choice) for choice in clause)}
+        if () in needed or any((g, p) for (g, p), *rest in needed if not rest and p not in self._options[g]):
+            return
+        if needed:
+            self._ms[frozenset(needed)] += ms
+        else:
+            self._constant += ms
+
+    def _certain(self, choice: Choice) -> bool:
+        group, precision = choice
+        return tuple(self._options[group]) == (precision,)

@@ -1,0 +1,119 @@
+"""Device models: what `--device` names. One TOML file per GPU, every number with source and date."""
+
+from __future__ import annotations
+
+import datetime
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from trt_mpq._data import data_folder, load_toml
+from trt_mpq.errors import SettingsError
+from trt_mpq.types import Precision, Target
+
+FIRST_SM = {Precision.BF16: 80, Precision.FP8: 89}
+"""Compute capability, times ten, from which on a precision is there: BF16 came with Ampere, FP8 with Ada."""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class _Number(_Strict):
+    value: Annotated[float, Field(gt=0)]
+    source: str
+    date: datetime.date
+
+    @field_validator("source")
+    @classmethod
+    def _is_cited(cls, source: str) -> str:
+        if not source.startswith("assumption: ") and "https://" not in source:
+            raise ValueError("must hold the address of a public page or start with 'assumption: '")
+        return source
+
+    @property
+    def citation(self) -> str:
+        return f"{self.source} ({self.date.isoformat()})"
+
+
+class _Fraction(_Number):
+    value: Annotated[float, Field(gt=0, le=1)]
+
+
+class _ComputeCapability(_Number):
+    value: Annotated[int, Field(gt=0)]
+
+
+class _TargetFile(_Strict):
+    name: str
+    description: str
+    sm: _ComputeCapability
+    peak_tops: dict[Precision, _Number]
+    bandwidth_gb_s: _Number
+    launch_us: _Number
+    compute_efficiency: _Fraction
+    memory_efficiency: _Fraction
+
+    @model_validator(mode="after")
+    def _precisions_fit_the_gpu(self) -> _TargetFile:
+        missing = {Precision.FP32, Precision.FP16} - set(self.peak_tops)
+        if missing:
+            raise ValueError(f"peak_tops lacks {', '.join(sorted(missing))}")
+        if Precision.INT4 in self.peak_tops:
+            raise ValueError("peak_tops holds int4, for which TensorRT has no activations")
+        for precision, first in FIRST_SM.items():
+            if precision in self.peak_tops and self.sm.value < first:
+                raise ValueError(f"peak_tops holds {precision}, which needs sm {first} or later")
+        return self
+
+    def target(self) -> Target:
+        scalars = {
+            "sm": self.sm,
+            "bandwidth_gb_s": self.bandwidth_gb_s,
+            "launch_us": self.launch_us,
+            "compute_efficiency": self.compute_efficiency,
+            "memory_efficiency": self.memory_efficiency,
+        }
+        rates = {f"peak_tops.{precision}": number for precision, number in self.peak_tops.items()}
+        return Target(
+            name=self.name,
+            description=self.description,
+            sm=self.sm.value,
+            peak_tops={precision: number.value for precision, number in self.peak_tops.items()},
+            bandwidth_gb_s=self.bandwidth_gb_s.value,
+            launch_us=self.launch_us.value,
+            compute_efficiency=self.compute_efficiency.value,
+            memory_efficiency=self.memory_efficiency.value,
+            sources={key: number.citation for key, number in {**scalars, **rates}.items()},
+        )
+
+
+def available_targets() -> tuple[str, ...]:
+    """Names of the device models that ship with the product, sorted."""
+    return tuple(sorted(path.stem for path in data_folder("targets").glob("*.toml")))
+
+
+def target_from_name(name_or_path: str) -> Target:
+    """The device model called `name_or_path`, or read from it if it ends in ``.toml``.
+
+    Raises:
+        SettingsError: No such device, or the file is unreadable or breaks the schema of engines/README.md.
+    """
+    if name_or_path.endswith(".toml"):
+        return _target_from_file(Path(name_or_path))
+    names = available_targets()
+    if name_or_path not in names:
+        raise SettingsError(f"unknown device '{name_or_path}': choose one of {', '.join(names)}, or give a .toml file")
+    return _target_from_file(data_folder("targets") / f"{name_or_path}.toml")
+
+
+def _target_from_file(path: Path) -> Target:
+    content = load_toml(path)
+    try:
+        return _TargetFile.model_validate(content).target()
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(key) for key in first["loc"] if key != "[key]") or "the file"
+        reason = first["msg"].removeprefix("Value error, ")
+        raise SettingsError(f"{path}: {where}: {reason}; engines/README.md describes the schema") from error

@@ -1,0 +1,135 @@
+"""Why every group has its precision, in a few words: pinned, unsupported, no gain, a boundary that costs, accuracy.
+
+Answered by asking what would change if this group alone moved, everything else as in the plan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Mapping
+from dataclasses import dataclass
+
+from trt_mpq.latency.roofline import Latency
+from trt_mpq.types import Evaluation, Grouping, LayerGroup, Precision, PrecisionPlan, Ranking, SearchResult, Target
+
+_NOTHING = 1e-3
+"""Share of the plan's latency below which a change is none."""
+
+
+@dataclass(frozen=True)
+class Explainer:
+    """Explains the plan of a search.
+
+    Args:
+        result: What the search found.
+        grouping: The groups.
+        ranking: Sensitivity of every group.
+        latency: Times plans.
+        target: The GPU.
+        required: Least score of a plan; None where it was no condition.
+        rescued: Groups that refinement for exactly this plan brought down.
+    """
+
+    result: SearchResult
+    grouping: Grouping
+    ranking: Ranking
+    latency: Latency
+    target: Target
+    required: float | None
+    rescued: Container[str] = ()
+
+    @property
+    def _plan(self) -> PrecisionPlan:
+        return self.result.chosen.plan
+
+    def reason(self, group: LayerGroup) -> str:
+        """Why `group` runs in what the plan says."""
+        precision = self._plan[group.id]
+        others = [p for p in self.result.ladder if group.allows(p) and p is not precision]
+        if not others:
+            return self._no_choice(group, precision)
+        if precision.quantized:
+            return self._lowered(group, precision)
+        return self._kept(group, precision, self._preferred([p for p in others if p.quantized])[0])
+
+    def _no_choice(self, group: LayerGroup, precision: Precision) -> str:
+        """The reason that rules out what the group would otherwise run in."""
+        top = self.grouping.top
+        if not precision.quantized and precision is not top:
+            return f"{group.excluded[top]}, so it runs in {precision.name}{self.last_resort(precision)}"
+        formats = self._preferred([p for p in self.result.ladder if p.quantized])
+        return next((group.excluded[p] for p in [*formats, top] if p in group.excluded), "nothing else to choose from")
+
+    def last_resort(self, precision: Precision) -> str:
+        """Why what FP16 cannot hold runs in FP32 and not in BF16, if it does."""
+        lacks = self.grouping.top is Precision.FP16 and not self.target.supports(Precision.BF16)
+        return f": {self.target.name} has no BF16" if precision is Precision.FP32 and lacks else ""
+
+    def _lowered(self, group: LayerGroup, precision: Precision) -> str:
+        saved = self._change_ms(group, group.widest(self.grouping.top, self.grouping.refuge))
+        saved_by = ", saved by refinement for exactly this plan" if group.id in self.rescued else ""
+        standing = f"{self._standing(group, precision)} to {precision}{saved_by}"
+        if saved > self._nothing_ms:
+            return f"saves {_time(saved)}; {standing}"
+        if saved < -self._nothing_ms:
+            return f"costs {_time(-saved)} at its boundaries; {standing}"
+        return f"saves nothing on its own; {standing}"
+
+    def _kept(self, group: LayerGroup, precision: Precision, wanted: Precision) -> str:
+        moved = self._plan.replace({group.id: wanted})
+        saved = -self._change_ms(group, wanted)
+        if saved > self._nothing_ms:
+            return f"{wanted} would save {_time(saved)}, {self._held_back_by(self._known(moved), group, wanted)}"
+        more = len(self.latency.reformats(moved)) - len(self.latency.reformats(self._plan))
+        if more > 0:
+            conversions = "conversion" if more == 1 else "conversions"
+            return f"{wanted} would need {more} more {conversions}, which cost what it saves or more"
+        return f"{wanted} would not be faster"
+
+    def _held_back_by(self, tried: Evaluation | None, group: LayerGroup, wanted: Precision) -> str:
+        if tried is not None and not tried.feasible:
+            return f"but then scores {tried.score.value:.5g}" + self._required_text
+        return f"but is the {self._standing(group, wanted)} to {wanted}"
+
+    @property
+    def _required_text(self) -> str:
+        return "" if self.required is None else f", below {self.required:.5g}"
+
+    def _known(self, plan: PrecisionPlan) -> Evaluation | None:
+        return next((tried for tried in self.result.path if tried.plan == plan), None)
+
+    def _change_ms(self, group: LayerGroup, to: Precision) -> float:
+        """How much slower the plan is with `group` moved `to`."""
+        return self.latency.plan_ms(self._plan.replace({group.id: to})) - self.result.chosen.latency_ms
+
+    @property
+    def _nothing_ms(self) -> float:
+        return _NOTHING * self.result.chosen.latency_ms
+
+    def _preferred(self, formats: list[Precision]) -> list[Precision]:
+        """`formats`, those that the plan uses first."""
+        return sorted(formats, key=lambda p: p not in self._plan.counts())
+
+    def _standing(self, group: LayerGroup, precision: Precision) -> str:
+        order = self.ranking.order(precision)
+        rank = order.index(group.id) + 1
+        return f"{'' if rank == 1 else _ordinal(rank) + ' '}least sensitive of {len(order)}"
+
+
+def mac_share(plan: PrecisionPlan, flops: Mapping[str, int]) -> float:
+    """The share of multiply-adds that run in 8 bit or less; 0 where there are none.
+
+    Args:
+        plan: Precision of every group.
+        flops: Group id to its arithmetic.
+    """
+    narrow = sum(flops[group] for group, precision in plan.assignments if precision.quantized)
+    return narrow / max(1, sum(flops.values()))
+
+
+def _time(milliseconds: float) -> str:
+    return f"{milliseconds:.3g} ms" if milliseconds >= 1e-3 else f"{1000 * milliseconds:.3g} µs"
+
+
+def _ordinal(number: int) -> str:
+    suffix = "th" if number % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number}{suffix}"
