@@ -297,7 +297,7 @@ def test_casts_and_shape_computations_are_not_pinned() -> None:
     graph = ir.from_proto(proto)
     for value in graph.graph.initializers.values():
         value.dtype = ir.DataType.FLOAT
-    from trt_mpq import onnx_api
+    from trt_mpq.graph import onnx_api
     from trt_mpq.groups import groups_from_model
 
     onnx_api.infer_shapes(graph)
