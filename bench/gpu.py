@@ -23,14 +23,14 @@ from bench.gpu_measure import Subject
 from bench.gpu_prepare import CACHE, SUBJECTS, prepare
 from bench.gpu_results import Row, read_results, results_file, write_results
 from bench.real import DATA, MODELS
-from trt_mpq.engine.options import EngineOptions
-from trt_mpq.engine.values import Platform
 from trt_mpq.errors import DataError, TrtMpqError
 from trt_mpq.latency.target import FIRST_SM
 from trt_mpq.pipeline.handover import SEARCHED
 from trt_mpq.runtime.tensorrt.api import capabilities
 from trt_mpq.runtime.tensorrt.platform import this_platform
+from trt_mpq.settings import EngineOptions
 from trt_mpq.types import Evaluation, Precision
+from trt_mpq.types.engine import Platform
 from trt_mpq.types.observer import Progress
 
 BATCHES = (1, 8, 32, 128)

@@ -16,17 +16,17 @@ from trt_mpq.artifacts.storage import key_of
 from trt_mpq.dataset.chunks import chunks
 from trt_mpq.emit.network import Network
 from trt_mpq.engine.build import build_engine
-from trt_mpq.engine.options import EngineOptions
 from trt_mpq.engine.realised import disagreements, realise
-from trt_mpq.engine.request import BuildRequest
-from trt_mpq.engine.values import EngineBuild, Platform, SideBySide
 from trt_mpq.engine.workshop import Workshop
 from trt_mpq.errors import RuntimeFailure
 from trt_mpq.evaluate.compare import sqnr_db
 from trt_mpq.pipeline.handover import Searched, read_network, read_searched
 from trt_mpq.runtime.base import Arrays, Session
 from trt_mpq.runtime.onnxruntime import OnnxRuntime
+from trt_mpq.runtime.tensorrt.request import BuildRequest
+from trt_mpq.settings import EngineOptions
 from trt_mpq.types import Precision, PrecisionPlan
+from trt_mpq.types.engine import EngineBuild, Platform, SideBySide
 from trt_mpq.types.observer import Observer
 
 FP32, FP16 = Precision.FP32.value, Precision.FP16.value

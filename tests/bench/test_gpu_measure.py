@@ -11,10 +11,10 @@ from bench.gpu_measure import Subject, plans_to_measure
 from bench.gpu_results import Row
 from tests.fakes.fixtures import PretendGpu, pretend_gpu, trt_version  # noqa: F401 - fixtures
 from tests.runs import start, tiny_cnn, write_data
-from trt_mpq.engine.options import EngineOptions
-from trt_mpq.engine.values import BuildStatus
 from trt_mpq.pipeline.handover import read_network, read_searched
+from trt_mpq.settings import EngineOptions
 from trt_mpq.types import Precision
+from trt_mpq.types.engine import BuildStatus
 from trt_mpq.types.observer import SilentObserver
 
 QUICK = EngineOptions(warm_up_ms=1.0, rounds=2, round_ms=1.0, input_sets=2)

@@ -11,10 +11,10 @@ import pytest
 from bench import gpu
 from bench.gpu_measure import distinct
 from bench.gpu_results import Measurement, Results, Row, read_results, results_file, write_results
-from trt_mpq.engine.options import EngineOptions
-from trt_mpq.engine.values import BuildStatus, Platform
 from trt_mpq.errors import DataError, RunFolderError
+from trt_mpq.settings import EngineOptions
 from trt_mpq.types import Precision, PrecisionPlan
+from trt_mpq.types.engine import BuildStatus, Platform
 
 H200 = Platform("NVIDIA H200", 90, "10.16.1.11", "13.0", "580.95")
 OPTIONS = EngineOptions(rounds=5)

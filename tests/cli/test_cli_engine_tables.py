@@ -10,9 +10,9 @@ from rich.console import Console, RenderableType
 
 from trt_mpq.cli.engine_tables import device_table_table, outputs_table
 from trt_mpq.engine.run import OutputArray
-from trt_mpq.engine.values import Platform
 from trt_mpq.latency.device_table.values import ConversionCost, DeviceTable, PredictionError, Provenance
 from trt_mpq.types import Precision
+from trt_mpq.types.engine import Platform
 
 FP16, FP8, INT8 = Precision.FP16, Precision.FP8, Precision.INT8
 HOSTILE = "[bold]x[/bold]\x1b[31m"

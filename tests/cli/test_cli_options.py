@@ -23,11 +23,10 @@ from trt_mpq.cli.options import settings_given
 from trt_mpq.cli.report import report
 from trt_mpq.cli.search import search
 from trt_mpq.cli.sensitivity import sensitivity
-from trt_mpq.engine.options import EngineOptions
 from trt_mpq.evaluate.metrics import METRIC_NAMES
 from trt_mpq.search import SEARCHES
 from trt_mpq.sensitivity import METRICS
-from trt_mpq.settings import Settings
+from trt_mpq.settings import EngineOptions, Settings
 from trt_mpq.types import Precision
 
 COMMANDS = (build, inspect_command, calibrate, sensitivity, search, emit, compare, report, engine, measure)

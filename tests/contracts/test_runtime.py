@@ -12,7 +12,7 @@ import pytest
 from tests.contracts.facts import VERSIONS, api
 from tests.contracts.names import ASKING, Dynamic, Use, asking_functions, uses
 from tests.contracts.typecheck import PRODUCT, ROOT, WEAK_TYPING, Verdict, product_files, versions_of
-from trt_mpq.engine.options import EngineOptions
+from trt_mpq.settings import EngineOptions
 
 FILES = product_files("10.16")
 

@@ -17,10 +17,10 @@ import pytest
 import trt_mpq.engine.build as module
 from tests.engine.processes import is_gone
 from trt_mpq.engine.build import build_engine
-from trt_mpq.engine.options import EngineOptions
-from trt_mpq.engine.request import BuildRequest
-from trt_mpq.engine.values import BuildStatus, EngineBuild, Platform
 from trt_mpq.errors import MissingDependencyError, RunFolderError, RuntimeFailure, SettingsError
+from trt_mpq.runtime.tensorrt.request import BuildRequest
+from trt_mpq.settings import EngineOptions
+from trt_mpq.types.engine import BuildStatus, EngineBuild, Platform
 
 PLATFORM = Platform("NVIDIA T4", 75, "8.6.0", "12.2", "535.1")
 

@@ -11,9 +11,9 @@ import pytest
 from tests.fakes.fixtures import PretendGpu, pretend_gpu, trt_version
 from tests.networks import mlp
 from trt_mpq.engine.build import build_engine
-from trt_mpq.engine.options import EngineOptions
-from trt_mpq.engine.request import BuildRequest
-from trt_mpq.engine.values import BuildStatus, ShapeRange
+from trt_mpq.runtime.tensorrt.request import BuildRequest
+from trt_mpq.settings import EngineOptions
+from trt_mpq.types.engine import BuildStatus, ShapeRange
 
 __all__ = ["pretend_gpu", "trt_version"]
 

@@ -13,11 +13,11 @@ import trt_mpq.runtime.tensorrt.builder as builder
 from tests.engine.processes import is_gone
 from trt_mpq.artifacts.storage import from_json, to_stored_json
 from trt_mpq.engine.build import build_engine
-from trt_mpq.engine.options import EngineOptions
-from trt_mpq.engine.request import BuildRequest
-from trt_mpq.engine.values import BuildStatus, EngineBuild
 from trt_mpq.engine.worker import Outcome, main, work
 from trt_mpq.errors import MissingDependencyError, SettingsError
+from trt_mpq.runtime.tensorrt.request import BuildRequest
+from trt_mpq.settings import EngineOptions
+from trt_mpq.types.engine import BuildStatus, EngineBuild
 
 REQUEST = BuildRequest(
     onnx="typed.onnx", engine="plan.plan", typing="strong", options=EngineOptions(), timing_cache="caches"

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trt_mpq.engine.decide import decide
-from trt_mpq.engine.values import (
+from trt_mpq.types import Precision, PrecisionPlan
+from trt_mpq.types.engine import (
     BuildStatus,
     Candidate,
     Conditions,
@@ -18,7 +19,6 @@ from trt_mpq.engine.values import (
     SideBySide,
     Spread,
 )
-from trt_mpq.types import Precision, PrecisionPlan
 
 PLAN = PrecisionPlan.of({"a": Precision.INT8})
 MARGIN = 0.02

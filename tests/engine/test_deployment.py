@@ -18,11 +18,11 @@ from tests.runs import Recorder, slow_device, start, tiny_cnn, write_data
 from trt_mpq.cli import app
 from trt_mpq.dataset.arrays import load_npz
 from trt_mpq.engine.deploy import candidates_of
-from trt_mpq.engine.values import BuildStatus
 from trt_mpq.errors import MissingDependencyError, RuntimeFailure
 from trt_mpq.report.data import Report, report_from_json
 from trt_mpq.report.device import shipped_text
 from trt_mpq.types import Evaluation, Precision, PrecisionPlan, Score, SearchResult
+from trt_mpq.types.engine import BuildStatus
 
 FP16, INT8 = Precision.FP16, Precision.INT8
 

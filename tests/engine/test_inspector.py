@@ -10,8 +10,8 @@ import pytest
 from tests.engine.sample_engines import GROUPING, NODES, sample
 from tests.fixtures_groups import make_chain, make_group, make_grouping
 from trt_mpq.engine.inspector import engine_layers, is_opaque
-from trt_mpq.engine.values import EngineTensor
 from trt_mpq.errors import RuntimeFailure
+from trt_mpq.types.engine import EngineTensor
 
 
 def roles(name):

@@ -20,10 +20,10 @@ from trt_mpq.engine.manifest import (
     require_unchanged,
     write_manifest,
 )
-from trt_mpq.engine.options import EngineOptions
-from trt_mpq.engine.values import Platform, ShapeRange
 from trt_mpq.errors import RunFolderError, RuntimeFailure
+from trt_mpq.settings import EngineOptions
 from trt_mpq.types import Precision, PrecisionPlan
+from trt_mpq.types.engine import Platform, ShapeRange
 
 HERE = Platform("NVIDIA A10", 86, "10.16.1.11", "12.8", "570.86")
 PLAN = PrecisionPlan.of({"stem": Precision.FP16, "head": Precision.INT8})

@@ -9,8 +9,8 @@ from tests.fixtures_groups import make_group, make_grouping
 from trt_mpq.engine.datatypes import kernel_datatype
 from trt_mpq.engine.inspector import engine_layers
 from trt_mpq.engine.realised import disagreements, realise
-from trt_mpq.engine.values import EngineLayer, EngineTensor
 from trt_mpq.types import Precision, PrecisionPlan
+from trt_mpq.types.engine import EngineLayer, EngineTensor
 
 BF16 = Precision.BF16
 ONE = make_grouping([make_group("conv3")])

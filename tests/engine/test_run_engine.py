@@ -16,14 +16,14 @@ from tests.networks import mlp, sample_input
 from tests.runtime.plans import plan_file
 from trt_mpq.dataset.arrays import load_npz
 from trt_mpq.engine.manifest import FILE_NAME, EngineManifest, write_manifest
-from trt_mpq.engine.options import EngineOptions
 from trt_mpq.engine.run import run_engine
-from trt_mpq.engine.values import ShapeRange
 from trt_mpq.errors import RunFolderError
 from trt_mpq.pipeline.handover import write_arrays
 from trt_mpq.runtime.tensorrt.engine import LoadedEngine
 from trt_mpq.runtime.tensorrt.platform import this_platform
+from trt_mpq.settings import EngineOptions
 from trt_mpq.types import PrecisionPlan
+from trt_mpq.types.engine import ShapeRange
 from trt_mpq.types.observer import SilentObserver
 
 ROWS = {"input": ShapeRange((1, 32), (4, 32), (4, 32))}

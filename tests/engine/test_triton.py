@@ -18,9 +18,9 @@ from trt_mpq.engine.manifest import read_manifest
 from trt_mpq.engine.text_format import Message, render
 from trt_mpq.engine.triton import export_triton
 from trt_mpq.engine.triton_config import TritonOptions, model_config
-from trt_mpq.engine.values import ShapeRange
 from trt_mpq.errors import ModelError, RunFolderError, SettingsError
 from trt_mpq.types import TensorSpec
+from trt_mpq.types.engine import ShapeRange
 
 X = TensorSpec("x", "float32", ("batch", 3, 32, 32))
 Y = TensorSpec("y", "float32", ("batch", 10))

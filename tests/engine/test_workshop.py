@@ -13,15 +13,15 @@ import pytest
 from tests.fakes.fixtures import PretendGpu
 from tests.runs import Recorder, start, tiny_cnn, write_data
 from trt_mpq.dataset.arrays import load_npz
-from trt_mpq.engine.options import EngineOptions
-from trt_mpq.engine.values import BuildStatus, Conditions
 from trt_mpq.engine.workshop import Workshop
 from trt_mpq.model import model_digest
 from trt_mpq.pipeline.handover import CalibratedNetwork, read_network
 from trt_mpq.runtime import nvml
 from trt_mpq.runtime.onnxruntime import OnnxRuntime
 from trt_mpq.runtime.tensorrt.platform import this_platform
+from trt_mpq.settings import EngineOptions
 from trt_mpq.types import Precision
+from trt_mpq.types.engine import BuildStatus, Conditions
 
 QUICK = {"rounds": 2, "round_ms": 1.0, "warm_up_ms": 0.0}
 

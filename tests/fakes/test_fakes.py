@@ -203,11 +203,11 @@ def test_the_product_builds_loads_runs_and_times(
     version: str, typing: Any, pretend_gpu: Pretend, tmp_path: Path
 ) -> None:
     """The path through the product, without its child process."""
-    from trt_mpq.engine.options import EngineOptions
-    from trt_mpq.engine.request import BuildRequest
-    from trt_mpq.engine.values import ShapeRange
     from trt_mpq.runtime.tensorrt.builder import build as build_engine
     from trt_mpq.runtime.tensorrt.engine import LoadedEngine
+    from trt_mpq.runtime.tensorrt.request import BuildRequest
+    from trt_mpq.settings import EngineOptions
+    from trt_mpq.types.engine import ShapeRange
 
     pretend_gpu(version)
     model = network(("left", "right"))

@@ -10,12 +10,12 @@ import pytest
 
 from tests.networks import residual_cnn
 from tests.runs import start, write_data
-from trt_mpq.engine.options import EngineOptions
-from trt_mpq.engine.values import Platform
 from trt_mpq.engine.workshop import Workshop
 from trt_mpq.errors import TrtMpqError
 from trt_mpq.pipeline.handover import SEARCHED, CalibratedNetwork, read_network, read_searched
+from trt_mpq.settings import EngineOptions
 from trt_mpq.types import PrecisionPlan
+from trt_mpq.types.engine import Platform
 from trt_mpq.types.observer import SilentObserver
 
 ROOT = Path(__file__).resolve().parents[2]

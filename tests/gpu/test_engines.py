@@ -14,9 +14,7 @@ from tests.gpu.conftest import QUICK, Subject
 from trt_mpq.dataset.chunks import chunks
 from trt_mpq.engine.deploy import deploy
 from trt_mpq.engine.manifest import admit
-from trt_mpq.engine.options import EngineOptions
 from trt_mpq.engine.realised import disagreements, realise
-from trt_mpq.engine.values import EngineBuild
 from trt_mpq.engine.workshop import Workshop
 from trt_mpq.errors import RunFolderError, RuntimeFailure
 from trt_mpq.evaluate.compare import sqnr_db
@@ -24,7 +22,9 @@ from trt_mpq.latency.target import FIRST_SM
 from trt_mpq.pipeline.handover import read_searched
 from trt_mpq.runtime.base import Array, Session
 from trt_mpq.runtime.onnxruntime import OnnxRuntime
+from trt_mpq.settings import EngineOptions
 from trt_mpq.types import Precision, PrecisionPlan
+from trt_mpq.types.engine import EngineBuild
 from trt_mpq.types.observer import SilentObserver
 
 # NVIDIA's libraries warn of what they please; a warning there is no defect here.

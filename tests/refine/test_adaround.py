@@ -8,7 +8,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from tests.emit.examples import prepared
+from tests.emit.examples import ALL_NETWORKS, prepared
 from tests.networks import NETWORKS, Builder, sample_input
 from tests.prepared import RUNTIME, Prepared, normal, prepare
 from trt_mpq.emit import Emitter, Refinements, Roundings
@@ -114,6 +114,15 @@ def test_every_kind_of_layer_is_learned(name: str) -> None:
     shapes = {weight.name: weight.shape for group in network.grouping.groups for weight in group.weights}
     assert {weight: up.shape for (weight, _), up in roundings.items()}.items() <= shapes.items()
     assert len(roundings) >= len(shapes) - 1, "nearest is hardly ever the best for a whole layer"
+
+
+def test_attention_has_no_weights_to_learn() -> None:
+    network = prepared("conv_attention")
+    attention = [group for group in network.grouping.groups if not group.weights]
+    assert [group.op_type for group in attention] == ["Attention"]
+    roundings = learned(network, INT8, sample_input(ALL_NETWORKS["conv_attention"](), 32)["input"], steps=5)
+    assert {weight for weight, _ in roundings} <= {w.name for g in network.grouping.groups for w in g.weights}
+    assert roundings
 
 
 def test_a_seed_gives_one_rounding() -> None:

@@ -8,7 +8,9 @@ from dataclasses import replace
 
 from tests.report.samples import FP16, HOSTILE_ID, INT8, hostile_report, sample_report
 from trt_mpq.engine.decide import decide
-from trt_mpq.engine.values import (
+from trt_mpq.report import Report
+from trt_mpq.types import Comparison, OutputComparison, Precision, PrecisionPlan, Score
+from trt_mpq.types.engine import (
     BuildStatus,
     Candidate,
     Conditions,
@@ -23,8 +25,6 @@ from trt_mpq.engine.values import (
     SideBySide,
     Spread,
 )
-from trt_mpq.report import Report
-from trt_mpq.types import Comparison, OutputComparison, Precision, PrecisionPlan, Score
 
 FASTER = {"plan": 0.0214, "fp16": 0.0311, "int8": 0.0192, "candidate-2": 0.0221, "candidate-3": 0.0224}
 MARGIN = 0.02

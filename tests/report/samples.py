@@ -13,14 +13,13 @@ from trt_mpq.report import (
     LatencyFigures,
     ModelInfo,
     PlanRecord,
-    RefinementRecord,
     Report,
     SearchRecord,
     SearchStep,
     SizeFigures,
 )
 from trt_mpq.sensitivity.agreement import Agreement
-from trt_mpq.types import Comparison, OutputComparison, Precision, PrecisionPlan
+from trt_mpq.types import Comparison, OutputComparison, Precision, PrecisionPlan, RefinementRecord
 
 FP16, FP8, INT8, INT4 = Precision.FP16, Precision.FP8, Precision.INT8, Precision.INT4
 HOSTILE_ID = "</script><img src=x onerror=\"document.title='owned'\">"

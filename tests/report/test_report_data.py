@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 
 from tests.report.device_samples import DEPLOYMENTS, hostile_device, with_device
 from tests.report.samples import INT8, compared_report, hostile_report, sample_report
-from trt_mpq.engine.values import BuildStatus, Conditions, Deployment, EngineBuild
 from trt_mpq.errors import RunFolderError
 from trt_mpq.report import Report, report_from_json, report_to_json
+from trt_mpq.types.engine import BuildStatus, Conditions, Deployment, EngineBuild
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
 positive = st.floats(1e-6, 1e6)

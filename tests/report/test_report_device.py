@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from tests.report.device_samples import DEPLOYMENTS, spread, with_device
 from tests.report.samples import FP16, INT8, sample_report
-from trt_mpq.engine.values import Conditions, Deployment, Ratio, RealisedGroup
 from trt_mpq.report import device, verdict
 from trt_mpq.report.layer_split import LayerShare, group_times, layer_shares, split_text, time_split
+from trt_mpq.types.engine import Conditions, Deployment, Ratio, RealisedGroup
 
 MINUS = "\N{MINUS SIGN}"
 

@@ -11,8 +11,8 @@ import pytest
 
 from tests.report.device_samples import DEPLOYMENTS
 from tests.report.samples import FP16, INT8
-from trt_mpq.engine.values import Deployment
 from trt_mpq.report.engine_chart import engine_bars, engine_precision, layer_legend, layer_ribbon
+from trt_mpq.types.engine import Deployment
 
 SHARE = re.compile(r"\d+(\.\d+)?%?")
 

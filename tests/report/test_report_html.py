@@ -10,8 +10,8 @@ import pytest
 from tests.report.device_samples import DEPLOYMENTS
 from tests.report.samples import HOSTILE_ID, compared_report, hostile_report, sample_report
 from tests.report.test_report_charts import VARIATIONS
-from trt_mpq.engine.values import Deployment
 from trt_mpq.report import Report, render_html
+from trt_mpq.types.engine import Deployment
 
 
 class Page(HTMLParser):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import onnx
 
-from trt_mpq.engine.values import ShapeRange
+from trt_mpq.types.engine import ShapeRange
 
 
 def plan_file(path: Path, network: onnx.ModelProto, shapes: Mapping[str, ShapeRange]) -> Path:

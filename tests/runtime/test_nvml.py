@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from trt_mpq.engine.values import Conditions
 from trt_mpq.runtime import nvml
+from trt_mpq.types.engine import Conditions
 
 
 class NVMLError(Exception):

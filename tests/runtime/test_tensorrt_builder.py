@@ -13,17 +13,17 @@ from onnx import TensorProto, helper
 
 from tests.fakes.fixtures import PretendGpu, pretend_gpu, trt_version
 from tests.networks import mlp, residual_cnn
-from trt_mpq.engine.options import EngineOptions
-from trt_mpq.engine.request import BuildRequest
-from trt_mpq.engine.values import BuildStatus, EngineBuild, Platform, ShapeRange
 from trt_mpq.errors import RuntimeFailure, SettingsError
 from trt_mpq.runtime.tensorrt.builder import build
 from trt_mpq.runtime.tensorrt.config import create_config
 from trt_mpq.runtime.tensorrt.logger import BuildLog, tensorrt_logger
 from trt_mpq.runtime.tensorrt.network import create_builder, parse_network
 from trt_mpq.runtime.tensorrt.refusal import BuildError
+from trt_mpq.runtime.tensorrt.request import BuildRequest
 from trt_mpq.runtime.tensorrt.shapes import add_profile
+from trt_mpq.settings import EngineOptions
 from trt_mpq.types import Precision
+from trt_mpq.types.engine import BuildStatus, EngineBuild, Platform, ShapeRange
 
 __all__ = ["pretend_gpu", "trt_version"]
 

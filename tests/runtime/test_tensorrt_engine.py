@@ -18,9 +18,7 @@ from hypothesis import strategies as st
 from tests.fakes.fixtures import PretendGpu, pretend_gpu, trt_version  # noqa: F401 - fixtures
 from tests.networks import mlp, sample_input
 from tests.runtime.plans import plan_file
-from trt_mpq.engine.options import EngineOptions
 from trt_mpq.engine.profile.side_by_side import time_side_by_side
-from trt_mpq.engine.values import LayerTime, ShapeRange
 from trt_mpq.errors import DataError, RuntimeFailure
 from trt_mpq.runtime import cuda, nvml
 from trt_mpq.runtime.base import Runtime, Session
@@ -29,7 +27,9 @@ from trt_mpq.runtime.tensorrt.engine import LoadedEngine, TensorRTRuntime
 from trt_mpq.runtime.tensorrt.layer_times import median_times, profile_layers
 from trt_mpq.runtime.tensorrt.slot import converted, fit
 from trt_mpq.runtime.tensorrt.timer import EngineTimer
+from trt_mpq.settings import EngineOptions
 from trt_mpq.types import TensorSpec
+from trt_mpq.types.engine import LayerTime, ShapeRange
 
 SHAPES = {"input": ShapeRange((2, 32), (8, 32), (16, 32))}
 

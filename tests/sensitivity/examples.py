@@ -10,10 +10,10 @@ import onnx_ir as ir
 
 from tests.networks import Builder
 from trt_mpq.dataset import samples_from_arrays
+from trt_mpq.evaluate.losses import KullbackLeibler
 from trt_mpq.runtime.base import with_outputs
 from trt_mpq.runtime.onnxruntime import OnnxRuntime
 from trt_mpq.sensitivity import SensitivityInputs
-from trt_mpq.sensitivity.losses import KullbackLeibler
 from trt_mpq.types import (
     Grouping,
     LayerGroup,

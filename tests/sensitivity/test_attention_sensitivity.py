@@ -11,11 +11,11 @@ import pytest
 
 from tests.emit.examples import feeds, prepared
 from tests.prepared import RUNTIME
+from trt_mpq.evaluate.losses import NormalizedMeanSquare
 from trt_mpq.numerics import fake_quantize, fake_quantize_weights, scale_from_amax
 from trt_mpq.runtime.base import with_outputs
 from trt_mpq.sensitivity import SensitivityInputs
 from trt_mpq.sensitivity.hessian import ForwardTrace, HessianTrace
-from trt_mpq.sensitivity.losses import NormalizedMeanSquare
 from trt_mpq.sensitivity.noise import GaussianNoise
 from trt_mpq.sensitivity.perturbation import NOISE_SCALE, add_noise, noise_feed, weight_feed, weight_of
 from trt_mpq.sensitivity.quantization_error import QuantizationError

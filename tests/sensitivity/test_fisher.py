@@ -16,11 +16,11 @@ from tests.sensitivity.examples import QUANTIZED, inputs_for, smooth_mlp
 from tests.sensitivity.test_attention_sensitivity import inputs as transformer
 from tests.sensitivity.test_quantization_error import rounded
 from trt_mpq.errors import MissingDependencyError, SettingsError
+from trt_mpq.evaluate.losses import CrossEntropy
 from trt_mpq.runtime.base import with_outputs
 from trt_mpq.runtime.torch_gradients import TorchGradients
 from trt_mpq.runtime.torch_operators import UnsupportedByTorch
 from trt_mpq.sensitivity.fisher import FisherError, apart, given_name
-from trt_mpq.sensitivity.losses import CrossEntropy
 from trt_mpq.types import Precision
 
 torch = pytest.importorskip("torch")

@@ -13,11 +13,11 @@ import pytest
 from tests.networks import Builder, sample_input
 from tests.sensitivity.examples import inputs_for, smooth_cnn, smooth_mlp
 from trt_mpq.errors import MissingDependencyError, SettingsError
+from trt_mpq.evaluate.losses import CrossEntropy, NormalizedMeanSquare
 from trt_mpq.numerics import fake_quantize_weights
 from trt_mpq.runtime.torch_operators import UnsupportedByTorch
 from trt_mpq.sensitivity import SensitivityInputs
 from trt_mpq.sensitivity.hessian import HessianTrace
-from trt_mpq.sensitivity.losses import CrossEntropy, NormalizedMeanSquare
 from trt_mpq.types import Precision
 
 torch = pytest.importorskip("torch")

@@ -17,11 +17,11 @@ from tests.prepared import RUNTIME, prepare
 from tests.sensitivity.examples import QUANTIZED, inputs_for, smooth_mlp
 from tests.sensitivity.test_quantization_error import rounded
 from trt_mpq.errors import SettingsError
+from trt_mpq.evaluate.losses import CrossEntropy, KullbackLeibler, NormalizedMeanSquare
 from trt_mpq.sensitivity import SensitivityInputs, SensitivityMetric
 from trt_mpq.sensitivity.base import Many
 from trt_mpq.sensitivity.dependency import InterLayerDependency
 from trt_mpq.sensitivity.hessian import HessianTrace
-from trt_mpq.sensitivity.losses import CrossEntropy, KullbackLeibler, NormalizedMeanSquare
 from trt_mpq.sensitivity.lowering import Growth, Lowered
 from trt_mpq.sensitivity.noise import GaussianNoise
 from trt_mpq.sensitivity.output_sqnr import OutputSqnr

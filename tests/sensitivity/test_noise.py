@@ -11,7 +11,7 @@ import pytest
 from tests.networks import Builder, sample_input
 from tests.sensitivity.examples import inputs_for
 from trt_mpq.errors import SettingsError
-from trt_mpq.sensitivity.losses import NormalizedMeanSquare
+from trt_mpq.evaluate.losses import NormalizedMeanSquare
 from trt_mpq.sensitivity.noise import RELATIVE_STEP, GaussianNoise
 from trt_mpq.types import Precision, Ranges, TensorRange
 

@@ -15,11 +15,11 @@ import pytest
 from tests.networks import decoder, depthwise_cnn, inception, residual_cnn, sample_input
 from tests.sensitivity.examples import QUANTIZED, fix_batch, inputs_for, specs_of
 from trt_mpq.errors import SettingsError
+from trt_mpq.evaluate.losses import CrossEntropy, KullbackLeibler, NormalizedMeanSquare
 from trt_mpq.sensitivity import METRICS, SensitivityInputs, SensitivityMetric, metric_from_name
 from trt_mpq.sensitivity.dependency import InterLayerDependency
 from trt_mpq.sensitivity.fisher import FisherError
 from trt_mpq.sensitivity.hessian import HessianTrace
-from trt_mpq.sensitivity.losses import CrossEntropy, KullbackLeibler, NormalizedMeanSquare
 from trt_mpq.sensitivity.noise import GaussianNoise
 from trt_mpq.sensitivity.output_sqnr import OutputSqnr
 from trt_mpq.sensitivity.quantization_error import QuantizationError

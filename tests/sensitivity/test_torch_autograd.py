@@ -15,10 +15,10 @@ import pytest
 from tests.networks import NETWORKS, sample_input
 from tests.sensitivity.examples import smooth_mlp
 from trt_mpq.errors import MissingDependencyError
+from trt_mpq.evaluate.losses import CrossEntropy, KullbackLeibler, Loss, NormalizedMeanSquare
 from trt_mpq.runtime.onnxruntime import OnnxRuntime
 from trt_mpq.runtime.torch_autograd import TORCH_LOSSES, TorchGraph, TorchLoss
 from trt_mpq.runtime.torch_operators import UnsupportedByTorch
-from trt_mpq.sensitivity.losses import CrossEntropy, KullbackLeibler, Loss, NormalizedMeanSquare
 
 torch = pytest.importorskip("torch")
 torch.set_num_threads(1)

@@ -13,11 +13,11 @@ import pytest
 from tests.fakes.install import fake_packages
 from tests.fakes.packages.trt_fake.behaviour import Behaviour
 from tests.runs import Recorder, slow_device, start, tiny_cnn, write_data
-from trt_mpq.engine.values import Platform
 from trt_mpq.errors import RuntimeFailure
 from trt_mpq.pipeline.devicerun import Errands
 from trt_mpq.pipeline.errands import Errand
 from trt_mpq.settings import settings_from
+from trt_mpq.types.engine import Platform
 from trt_mpq.workers import gpu_crew
 from trt_mpq.workers.crew import Crew
 from trt_mpq.workers.ray import RayCluster

@@ -39,8 +39,8 @@ def engine(
     """
     given = options.settings_given(locals())
     from trt_mpq.cli.output import Output
-    from trt_mpq.engine.values import Deployment
     from trt_mpq.report.terminal import device_section
+    from trt_mpq.types.engine import Deployment
 
     sink = Output(quiet=quiet, json=json)
     deployment = open_device(run_dir, given, sink).ship(evaluate=eval is not None)

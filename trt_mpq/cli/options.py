@@ -288,8 +288,7 @@ Details = Annotated[bool, typer.Option("--details", help="Also one line per grou
 
 def settings_given(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of `Settings` among a command's `arguments` that the user really gave."""
-    from trt_mpq.engine.options import EngineOptions
-    from trt_mpq.settings import Settings
+    from trt_mpq.settings import EngineOptions, Settings
 
     stated = {name: value for name, value in arguments.items() if value is not None and value != []}
     given = {name: value for name, value in stated.items() if name in Settings.model_fields}

@@ -17,11 +17,11 @@ from pathlib import Path
 
 from trt_mpq import errors
 from trt_mpq.artifacts.storage import cannot_write, from_json, to_stored_json, write_text
-from trt_mpq.engine.request import BuildRequest, layers_file, log_file
-from trt_mpq.engine.values import BuildStatus, EngineBuild
 from trt_mpq.engine.worker import Outcome
 from trt_mpq.errors import RunFolderError, TrtMpqError
 from trt_mpq.runtime.tensorrt.logger import errors_in
+from trt_mpq.runtime.tensorrt.request import BuildRequest, layers_file, log_file
+from trt_mpq.types.engine import BuildStatus, EngineBuild
 
 WORKER = (sys.executable, "-m", "trt_mpq.engine.worker")
 _SCRATCH = ".build-"

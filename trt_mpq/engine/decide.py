@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from trt_mpq.engine.values import Candidate, Decision, Ratio, SideBySide
+from trt_mpq.types.engine import Candidate, Decision, Ratio, SideBySide
 
 PLAN = "plan"
 

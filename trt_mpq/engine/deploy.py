@@ -20,13 +20,13 @@ from trt_mpq.engine.manifest import FILE_NAME as MANIFEST_FILE
 from trt_mpq.engine.manifest import EngineManifest, write_manifest
 from trt_mpq.engine.profile.trtexec import trtexec_command
 from trt_mpq.engine.realised import realise
-from trt_mpq.engine.values import Candidate, Deployment, SideBySide
 from trt_mpq.engine.workshop import ENGINE_FOLDER, Workshop, data_file
 from trt_mpq.evaluate.compare import compare_models
 from trt_mpq.model import model_digest
 from trt_mpq.pipeline.handover import Searched
 from trt_mpq.runtime.base import Session
 from trt_mpq.types import Evaluation, PrecisionPlan, Ranges, Score
+from trt_mpq.types.engine import Candidate, Deployment, SideBySide
 from trt_mpq.types.observer import Observer
 
 RUNNERS_UP = 2

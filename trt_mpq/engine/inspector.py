@@ -15,9 +15,9 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
 from trt_mpq.engine.datatypes import UNKNOWN, datatype_of
 from trt_mpq.engine.layer_names import NodeNames, in_metadata, is_quantizer
-from trt_mpq.engine.values import EngineLayer, EngineTensor, LayerRole
 from trt_mpq.errors import RuntimeFailure
 from trt_mpq.types import Grouping
+from trt_mpq.types.engine import EngineLayer, EngineTensor, LayerRole
 
 CONSTANT = "constant"
 """Layout of the input that stands for a layer's own weights, which the inspector lists apart from its tensors."""

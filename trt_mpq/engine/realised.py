@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from trt_mpq.engine.datatypes import UNKNOWN, kernel_datatype
 from trt_mpq.engine.inspector import CONSTANT, is_opaque
 from trt_mpq.engine.layer_names import is_quantizer
-from trt_mpq.engine.values import EngineLayer, EngineTensor, Realised, RealisedGroup
 from trt_mpq.types import Grouping, Precision, PrecisionPlan
+from trt_mpq.types.engine import EngineLayer, EngineTensor, Realised, RealisedGroup
 
 _COMPUTED_IN = {
     "fp32": Precision.FP32,

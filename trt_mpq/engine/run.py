@@ -15,12 +15,12 @@ from trt_mpq.dataset import open_samples
 from trt_mpq.dataset.chunks import chunks
 from trt_mpq.engine.deploy import ENGINE_FILE
 from trt_mpq.engine.manifest import FILE_NAME, EngineManifest, admit, read_manifest
-from trt_mpq.engine.options import EngineOptions
 from trt_mpq.engine.triton import export_triton
 from trt_mpq.engine.workshop import ENGINE_FOLDER, loaded_engine
 from trt_mpq.errors import RunFolderError
 from trt_mpq.pipeline.handover import read_network, write_arrays
 from trt_mpq.runtime.base import Array
+from trt_mpq.settings import EngineOptions
 from trt_mpq.types import TensorSpec
 from trt_mpq.types.observer import Observer
 

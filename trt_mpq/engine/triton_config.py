@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 from trt_mpq.engine.manifest import EngineManifest
 from trt_mpq.engine.text_format import Field, Message, Word, render
-from trt_mpq.engine.values import ShapeRange
 from trt_mpq.errors import ModelError, RunFolderError
 from trt_mpq.types import TensorSpec
+from trt_mpq.types.engine import ShapeRange
 
 _DATA_TYPES = {
     "bool": "TYPE_BOOL",

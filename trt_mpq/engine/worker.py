@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trt_mpq.artifacts.storage import from_json, to_stored_json, write_text
-from trt_mpq.engine.request import BuildRequest
-from trt_mpq.engine.values import EngineBuild
 from trt_mpq.errors import TrtMpqError
+from trt_mpq.runtime.tensorrt.request import BuildRequest
+from trt_mpq.types.engine import EngineBuild
 
 _WATCH_S = 1.0
 

@@ -20,10 +20,7 @@ from trt_mpq.emit import Emitter
 from trt_mpq.emit.network import Network
 from trt_mpq.engine.build import build_engine
 from trt_mpq.engine.inspector import engine_layers
-from trt_mpq.engine.options import EngineOptions
 from trt_mpq.engine.profile.side_by_side import time_side_by_side
-from trt_mpq.engine.request import BuildRequest, shape_ranges
-from trt_mpq.engine.values import BuildStatus, EngineBuild, EngineLayer, Platform, ShapeRange, SideBySide, Typing
 from trt_mpq.errors import ModelError, RunFolderError
 from trt_mpq.latency.target import FIRST_SM
 from trt_mpq.model import model_digest, save_graph
@@ -32,7 +29,10 @@ from trt_mpq.runtime import cuda, nvml
 from trt_mpq.runtime.base import Arrays
 from trt_mpq.runtime.tensorrt.api import capabilities, resolve_typing
 from trt_mpq.runtime.tensorrt.engine import LoadedEngine
+from trt_mpq.runtime.tensorrt.request import BuildRequest, shape_ranges
+from trt_mpq.settings import EngineOptions
 from trt_mpq.types import Precision, PrecisionPlan
+from trt_mpq.types.engine import BuildStatus, EngineBuild, EngineLayer, Platform, ShapeRange, SideBySide, Typing
 from trt_mpq.types.observer import Observer
 
 ENGINE_FOLDER = "engine"

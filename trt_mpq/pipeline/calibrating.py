@@ -22,9 +22,8 @@ from trt_mpq.pipeline.keys import Keys
 from trt_mpq.pipeline.scores import RunScores
 from trt_mpq.pipeline.subject import State
 from trt_mpq.refine.recovery import calibration_record
-from trt_mpq.report.data import RefinementRecord
 from trt_mpq.settings import Settings
-from trt_mpq.types import Grouping, Precision, Ranges
+from trt_mpq.types import Grouping, Precision, Ranges, RefinementRecord
 from trt_mpq.types.observer import Progress
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from trt_mpq.artifacts.locking import FolderLock
 from trt_mpq.dataset import open_samples
 from trt_mpq.engine.deploy import Judge
-from trt_mpq.engine.values import Deployment, Platform
 from trt_mpq.errors import DataError, MetricError
 from trt_mpq.evaluate.metrics import metric_from_name
 from trt_mpq.evaluate.scorer import Scorer
@@ -20,6 +19,7 @@ from trt_mpq.pipeline.handover import CalibratedNetwork, Searched, read_network,
 from trt_mpq.pipeline.ondevice import OnDevice
 from trt_mpq.runtime.onnxruntime import OnnxRuntime
 from trt_mpq.settings import Settings
+from trt_mpq.types.engine import Deployment, Platform
 from trt_mpq.types.observer import Observer, SilentObserver
 
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
-from trt_mpq.engine.values import Deployment, Platform
 from trt_mpq.latency.device_table import DeviceTable
+from trt_mpq.types.engine import Deployment, Platform
 
 
 class Errand(Enum):

@@ -15,6 +15,7 @@ from trt_mpq.calibrate.histogram import METHODS
 from trt_mpq.dataset import Samples, open_samples
 from trt_mpq.dataset.chunks import fixed_batch
 from trt_mpq.errors import DataError, SettingsError
+from trt_mpq.evaluate.losses import Loss, loss_for
 from trt_mpq.evaluate.metrics import TaskMetric, metric_from_name
 from trt_mpq.latency.target import target_from_name
 from trt_mpq.runtime.base import Runtime
@@ -24,7 +25,6 @@ from trt_mpq.sensitivity import SensitivityMetric
 from trt_mpq.sensitivity import metric_from_name as sensitivity_from_name
 from trt_mpq.sensitivity.agreement import REFERENCE
 from trt_mpq.sensitivity.hessian import HessianTrace
-from trt_mpq.sensitivity.losses import Loss, loss_for
 from trt_mpq.sensitivity.noise import GaussianNoise
 from trt_mpq.settings import Settings
 from trt_mpq.types import Grouping, Model, Precision, Target

@@ -18,8 +18,6 @@ from trt_mpq.artifacts.storage import from_json, key_of, to_stored_json, write_t
 from trt_mpq.emit import Emitter
 from trt_mpq.emit.network import Network
 from trt_mpq.engine.deploy import Judge, deploy
-from trt_mpq.engine.options import EngineOptions
-from trt_mpq.engine.values import Deployment, Platform
 from trt_mpq.engine.workshop import Workshop
 from trt_mpq.errors import MissingDependencyError, RuntimeFailure, TrtMpqError
 from trt_mpq.latency.device_table import (
@@ -37,7 +35,9 @@ from trt_mpq.latency.device_table import (
 from trt_mpq.latency.roofline import Latency, LatencyModel
 from trt_mpq.pipeline.errands import Errand, Send
 from trt_mpq.pipeline.handover import CalibratedNetwork, Searched
+from trt_mpq.settings import EngineOptions
 from trt_mpq.types import Precision, Target
+from trt_mpq.types.engine import Deployment, Platform
 from trt_mpq.types.observer import Observer
 
 T = TypeVar("T")

@@ -32,11 +32,10 @@ from trt_mpq.refine.storage import (
     save_corrections,
     save_roundings,
 )
-from trt_mpq.report.data import RefinementRecord
 from trt_mpq.runtime.base import Runtime
 from trt_mpq.search import Evaluate, Problem
 from trt_mpq.settings import Settings
-from trt_mpq.types import Evaluation, Precision, PrecisionPlan, Score
+from trt_mpq.types import Evaluation, Precision, PrecisionPlan, RefinementRecord, Score
 from trt_mpq.types.observer import Progress
 
 REFINED = "refined.json"

@@ -17,7 +17,6 @@ from trt_mpq.artifacts.stages import Stages
 from trt_mpq.artifacts.storage import RunFolder, write_text
 from trt_mpq.emit import Refinements
 from trt_mpq.emit.network import Network
-from trt_mpq.engine.values import Deployment
 from trt_mpq.evaluate.score_cache import CachedScore
 from trt_mpq.evaluate.scorer import PlanEvaluator, Scorer
 from trt_mpq.evaluate.verification import TypedFiles
@@ -38,7 +37,7 @@ from trt_mpq.pipeline.scores import RunScores
 from trt_mpq.pipeline.subject import State, Subject
 from trt_mpq.pipeline.team import Team
 from trt_mpq.refine.recovery import plan_record
-from trt_mpq.report.data import RefinementRecord, Report, report_to_json
+from trt_mpq.report.data import Report, report_to_json
 from trt_mpq.report.html import render_html
 from trt_mpq.report.summary import Findings, summarize
 from trt_mpq.search import Problem
@@ -47,7 +46,19 @@ from trt_mpq.search.speculation import Asked
 from trt_mpq.sensitivity import SensitivityInputs
 from trt_mpq.sensitivity.agreement import Sensitivities
 from trt_mpq.settings import Settings
-from trt_mpq.types import Comparison, Grouping, Model, Precision, PrecisionPlan, Ranges, Ranking, Score, SearchResult
+from trt_mpq.types import (
+    Comparison,
+    Grouping,
+    Model,
+    Precision,
+    PrecisionPlan,
+    Ranges,
+    Ranking,
+    RefinementRecord,
+    Score,
+    SearchResult,
+)
+from trt_mpq.types.engine import Deployment
 from trt_mpq.types.observer import Observer, SilentObserver
 
 

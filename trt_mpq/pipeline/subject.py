@@ -17,10 +17,9 @@ from trt_mpq.pipeline.keys import equalization_key, preparation_key, smoothing_k
 from trt_mpq.refine.equalize import Equalized, equalize
 from trt_mpq.refine.recovery import equalization_record, smoothing_record
 from trt_mpq.refine.smooth import Smoothed, SmoothingInputs, smooth
-from trt_mpq.report.data import RefinementRecord
 from trt_mpq.runtime.base import Runtime
 from trt_mpq.settings import Settings
-from trt_mpq.types import Model, Precision
+from trt_mpq.types import Model, Precision, RefinementRecord
 from trt_mpq.types.observer import Progress
 
 

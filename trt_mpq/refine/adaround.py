@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import onnx_ir as ir
@@ -152,7 +153,7 @@ def _layers(inputs: RoundingInputs, quantized: ir.Model, plan: PrecisionPlan) ->
 def _chains(group: LayerGroup, nodes: dict[str, ir.Node]) -> Iterator[tuple[Weight, tuple[ir.Node, ...]]]:
     """Every anchor's weight, and the anchor with the nodes that follow it in the group."""
     starts = [group.nodes.index(weight.node) for weight in group.weights]
-    for weight, start, end in zip(group.weights, starts, [*starts[1:], len(group.nodes)], strict=True):
+    for weight, (start, end) in zip(group.weights, pairwise([*starts, len(group.nodes)]), strict=True):
         yield weight, tuple(nodes[name] for name in group.nodes[start:end])
 
 

@@ -7,8 +7,7 @@ from typing import TypeVar
 
 from trt_mpq.emit import BiasCorrections, Roundings
 from trt_mpq.refine.for_plan import Refined
-from trt_mpq.report.data import RefinementRecord
-from trt_mpq.types import Evaluation, Precision
+from trt_mpq.types import Evaluation, Precision, RefinementRecord
 
 T = TypeVar("T")
 EQUALIZATION, SMOOTHING, CALIBRATION, BIAS_CORRECTION = "equalization", "smoothing", "calibration", "bias correction"

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from trt_mpq.engine.values import Deployment
 from trt_mpq.errors import RunFolderError
 from trt_mpq.latency.roofline import LatencySource
 from trt_mpq.sensitivity.agreement import Agreement
-from trt_mpq.types import Comparison, Precision
+from trt_mpq.types import Comparison, Precision, RefinementRecord
+from trt_mpq.types.engine import Deployment
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -216,20 +216,6 @@ class GroupRow:
     def baseline_latency_ms(self) -> float | None:
         """Latency of the group in the high precision of the run."""
         return self.fp16_latency_ms if self.bf16_latency_ms is None else self.bf16_latency_ms
-
-
-@dataclass(frozen=True)
-class RefinementRecord:
-    """What one refinement recovered: score of the uniform `precision` plan without and with it, if measured.
-
-    `precision` is None where it was refined for exactly the chosen plan; `after` then is the delivered plan's score.
-    """
-
-    name: str
-    precision: Precision | None
-    before: float | None
-    after: float | None
-    detail: str
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from trt_mpq.engine.decide import PLAN
 from trt_mpq.engine.realised import disagreements
-from trt_mpq.engine.values import Candidate, Deployment, Profile, Ratio
 from trt_mpq.report.wording import MISSING, latency_text, minus, size_text
+from trt_mpq.types.engine import Candidate, Deployment, Profile, Ratio
 
 _NAMES = {
     "plan": "the plan", "fp32": "FP32", "fp16": "FP16", "bf16": "BF16", "int8": "uniform INT8", "fp8": "uniform FP8"

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
 
-from trt_mpq.engine.values import Candidate, Deployment
 from trt_mpq.report import device
 from trt_mpq.report.layer_split import PURPOSES, LayerShare, Purpose, layer_shares, split_text
 from trt_mpq.report.svg import Scale, add, canvas, markup, percent
 from trt_mpq.report.wording import label, latency_text, microseconds_text
 from trt_mpq.types import Precision
+from trt_mpq.types.engine import Candidate, Deployment
 
 _ROW = 42.0
 _RIBBON = 36.0

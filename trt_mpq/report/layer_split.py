@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from trt_mpq.engine.values import Deployment
 from trt_mpq.report.device import shipped_profile
 from trt_mpq.types import Precision
+from trt_mpq.types.engine import Deployment
 
 Purpose = Literal["groups", "reformats", "unfused Q/DQ", "other"]
 PURPOSES: tuple[Purpose, ...] = ("groups", "reformats", "unfused Q/DQ", "other")

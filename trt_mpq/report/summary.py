@@ -9,7 +9,6 @@ from math import inf, isfinite
 
 from trt_mpq import __version__
 from trt_mpq.emit.deliver import Delivery
-from trt_mpq.engine.values import Deployment
 from trt_mpq.latency.roofline import Latency, weight_bytes
 from trt_mpq.numerics import LARGEST
 from trt_mpq.report import data
@@ -25,10 +24,12 @@ from trt_mpq.types import (
     PrecisionPlan,
     Ranges,
     Ranking,
+    RefinementRecord,
     Score,
     SearchResult,
     Target,
 )
+from trt_mpq.types.engine import Deployment
 
 TYPED_TOLERANCE = 0.002
 """How far the typed file may score from the plan, for scores up to 1 and relative to the FP32 score above: ONNX
@@ -56,7 +57,7 @@ class Findings:
     latency: Latency
     target: Target
     batch: int
-    refinement: tuple[data.RefinementRecord, ...]
+    refinement: tuple[RefinementRecord, ...]
     rescued: Mapping[str, Precision]
     comparison: Comparison
     delivery: Delivery

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-    from trt_mpq.engine.values import Deployment
     from trt_mpq.sensitivity.agreement import Agreement
+    from trt_mpq.types.engine import Deployment
 
 _STYLES = {
     Precision.FP32: "bright_black",

@@ -6,7 +6,6 @@ What a device measured comes first. The latencies that the search went by are ne
 from __future__ import annotations
 
 from trt_mpq.engine.decide import PLAN
-from trt_mpq.engine.values import Candidate
 from trt_mpq.report import device
 from trt_mpq.report.data import Report
 from trt_mpq.report.wording import (
@@ -22,6 +21,7 @@ from trt_mpq.report.wording import (
     size_text,
     uniform_equivalent,
 )
+from trt_mpq.types.engine import Candidate
 
 
 def title(report: Report) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TypeVar
 
-from trt_mpq.engine.values import Conditions
+from trt_mpq.types.engine import Conditions
 
 T = TypeVar("T")
 _KERNEL_MODULE = Path("/proc/driver/nvidia/version")

@@ -10,7 +10,6 @@ import numpy as np
 from trt_mpq.errors import MissingDependencyError
 from trt_mpq.runtime.base import Array, Arrays
 from trt_mpq.runtime.torch_operators import OPERATORS, Call, Tensor, UnsupportedByTorch
-from trt_mpq.sensitivity.losses import IGNORED
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -79,7 +78,7 @@ class TorchLoss:
 
     Args:
         graph: The graph to run.
-        loss: Name of a loss of `losses.py`.
+        loss: Name of a loss of `evaluate/losses.py`.
 
     Raises:
         MissingDependencyError: torch is not installed.
@@ -132,11 +131,15 @@ class TorchLoss:
         return self._torch.tensor(value)
 
 
+_IGNORED = -100
+"""Label of a position that does not count, as in `evaluate/losses.py`."""
+
+
 def _cross_entropy(torch: Any, outputs: dict[str, Tensor], labels: Tensor, reference: dict[str, Tensor]) -> Tensor:
     losses = torch.nn.functional.cross_entropy(
-        _first(outputs).movedim(-1, 1), labels, reduction="none", ignore_index=IGNORED
+        _first(outputs).movedim(-1, 1), labels, reduction="none", ignore_index=_IGNORED
     ).reshape(len(labels), -1)
-    counted = (labels != IGNORED).reshape(len(labels), -1).sum(1)
+    counted = (labels != _IGNORED).reshape(len(labels), -1).sum(1)
     return losses.sum(1) / counted.clamp(min=1)
 
 
@@ -157,7 +160,7 @@ def _normalized_mean_square(
     return torch.stack(errors).mean(0)
 
 
-#: Torch twins of the losses of `losses.py`: (torch, outputs, labels, reference) to losses ``[n]``.
+#: Torch twins of the losses of `evaluate/losses.py`: (torch, outputs, labels, reference) to losses ``[n]``.
 TORCH_LOSSES: dict[str, Callable[[Any, dict[str, Tensor], Tensor, dict[str, Tensor]], Tensor]] = {
     "cross-entropy": _cross_entropy,
     "kl": _kl,

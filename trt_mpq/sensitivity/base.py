@@ -15,8 +15,8 @@ from trt_mpq.types.observer import Progress
 if TYPE_CHECKING:
     import onnx_ir as ir
 
+    from trt_mpq.evaluate.losses import Loss
     from trt_mpq.runtime.base import Runtime
-    from trt_mpq.sensitivity.losses import Loss
 
 
 USUAL_SAMPLES = 256

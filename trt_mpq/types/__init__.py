@@ -10,6 +10,7 @@ from trt_mpq.types.model import Model, TensorSpec
 from trt_mpq.types.plan import Evaluation, Judgement, PrecisionPlan, Ranking, Score, SearchResult
 from trt_mpq.types.precision import Precision
 from trt_mpq.types.ranges import Ranges, TensorRange
+from trt_mpq.types.refinement import RefinementRecord
 from trt_mpq.types.target import Target
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "QuantizedInput",
     "Ranges",
     "Ranking",
+    "RefinementRecord",
     "Score",
     "SearchResult",
     "Target",

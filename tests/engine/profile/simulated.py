@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from trt_mpq.engine.profile.timeable import Iteration, Timer, Turn
-from trt_mpq.engine.values import LayerTime
 from trt_mpq.runtime.base import Array
+from trt_mpq.runtime.tensorrt.timeable import Iteration, Timer, Turn
+from trt_mpq.types.engine import LayerTime
 
 
 @dataclass

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.engine.profile.simulated import SimulatedEngine, SimulatedGpu
-from trt_mpq.engine.options import EngineOptions
 from trt_mpq.engine.profile.side_by_side import time_side_by_side, turn_orders
-from trt_mpq.engine.values import Conditions, LayerTime, SideBySide
+from trt_mpq.settings import EngineOptions
+from trt_mpq.types.engine import Conditions, LayerTime, SideBySide
 
 INPUTS = [{"input": np.zeros((8, 3), np.float32)}] * 4
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from trt_mpq.engine.options import EngineOptions
 from trt_mpq.engine.profile.trtexec import trtexec_command
-from trt_mpq.engine.values import ShapeRange
+from trt_mpq.settings import EngineOptions
 from trt_mpq.types import Precision
+from trt_mpq.types.engine import ShapeRange
 
 SHAPES = {"input": ShapeRange((1, 3, 8, 8), (16, 3, 8, 8), (32, 3, 8, 8)), "mask": ShapeRange((1, 8), (16, 8), (32, 8))}
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from tests.fixtures_groups import make_group, make_grouping
-from trt_mpq.engine.values import EngineLayer, EngineTensor, LayerRole, Platform
 from trt_mpq.latency.device_table import DeviceTable, ProbedEngine, Provenance, fit, probing_plans
 from trt_mpq.types import Grouping, LayerGroup, LooseOp, Precision, PrecisionPlan
+from trt_mpq.types.engine import EngineLayer, EngineTensor, LayerRole, Platform
 
 FP32, FP16, BF16, FP8, INT8, INT4 = Precision
 BITS = {FP32: 32, FP16: 16, FP8: 8, INT8: 8}

@@ -3,12 +3,12 @@ from __future__ import annotations
 import pytest
 
 from tests.fixtures_groups import make_chain, make_group, make_grouping
-from trt_mpq.engine.values import EngineLayer, EngineTensor, LayerRole
 from trt_mpq.errors import RuntimeFailure
 from trt_mpq.latency.dataflow import Dataflow
 from trt_mpq.latency.device_table import ProbedEngine
 from trt_mpq.latency.device_table.observation import Conversion, Observation, Profiling, observe, profiling_of
 from trt_mpq.types import LayerGroup, Precision, PrecisionPlan
+from trt_mpq.types.engine import EngineLayer, EngineTensor, LayerRole
 
 CHAIN = (*make_chain(2), make_group("g2", ["g1.out"], flops=3000))
 AS_IT_IS = Profiling(0.0, 1.0)

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trt_mpq.engine.options import EngineOptions
 from trt_mpq.engine.profile.statistics import ratio, spread
-from trt_mpq.engine.profile.timeable import Iteration, Timeable, Timer, Turn
-from trt_mpq.engine.values import Conditions, LayerTime, Profile, SideBySide
 from trt_mpq.runtime.base import Array
+from trt_mpq.runtime.tensorrt.timeable import Iteration, Timeable, Timer, Turn
+from trt_mpq.settings import EngineOptions
+from trt_mpq.types.engine import Conditions, LayerTime, Profile, SideBySide
 from trt_mpq.types.observer import Progress
 
 LEAST_ITERATIONS = 10

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from trt_mpq.engine.values import Ratio, Spread
+from trt_mpq.types.engine import Ratio, Spread
 
 _RESAMPLES = 4000
 

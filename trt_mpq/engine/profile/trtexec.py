@@ -11,9 +11,9 @@ import shlex
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from trt_mpq.engine.options import EngineOptions
-from trt_mpq.engine.values import Shape, ShapeRange, Typing
+from trt_mpq.settings import EngineOptions
 from trt_mpq.types import Precision
+from trt_mpq.types.engine import Shape, ShapeRange, Typing
 
 
 def trtexec_command(

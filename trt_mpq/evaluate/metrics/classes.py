@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trt_mpq.errors import MetricError
+from trt_mpq.evaluate.losses import IGNORED, label_losses
 from trt_mpq.evaluate.metrics.base import Scores, Statistic, TaskMetric, mean_metric, single_output
 from trt_mpq.evaluate.metrics.corpus import Quantities, corpus_metric, ratio
 from trt_mpq.runtime.base import Array, Arrays
-from trt_mpq.sensitivity.losses import IGNORED, label_losses
 from trt_mpq.types import TensorSpec
 
 

@@ -7,10 +7,10 @@ from collections.abc import Callable
 import numpy as np
 
 from trt_mpq.errors import MetricError
+from trt_mpq.evaluate.losses import log_softmax
 from trt_mpq.evaluate.metrics.base import PerSample, Scores, TaskMetric, mean_metric
 from trt_mpq.evaluate.metrics.classes import require_class_scores
 from trt_mpq.runtime.base import Array, Arrays
-from trt_mpq.sensitivity.losses import log_softmax
 from trt_mpq.types import TensorSpec
 
 CLASSIFICATION = ("agreement", "kl")

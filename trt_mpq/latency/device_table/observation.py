@@ -9,11 +9,11 @@ from math import prod
 
 import numpy as np
 
-from trt_mpq.engine.values import EngineLayer, EngineTensor
 from trt_mpq.errors import RuntimeFailure
 from trt_mpq.latency.dataflow import Dataflow, Formats, Reformat
 from trt_mpq.latency.device_table.values import ProbedEngine
 from trt_mpq.types import LayerGroup, PrecisionPlan
+from trt_mpq.types.engine import EngineLayer, EngineTensor
 
 _ELEMENT_BYTES: dict[str, float] = {
     "fp32": 4, "int32": 4, "int64": 8, "fp16": 2, "bf16": 2, "fp8": 1, "int8": 1, "uint8": 1, "bool": 1, "int4": 0.5,

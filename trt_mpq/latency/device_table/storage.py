@@ -7,9 +7,9 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from trt_mpq.artifacts.storage import from_json, to_stored_json, write_text
-from trt_mpq.engine.values import Platform
 from trt_mpq.errors import SettingsError
 from trt_mpq.latency.device_table.values import DeviceTable
+from trt_mpq.types.engine import Platform
 
 
 def save_table(table: DeviceTable, path: Path) -> None:

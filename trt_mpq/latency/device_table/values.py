@@ -8,8 +8,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from trt_mpq.engine.values import EngineLayer, Platform
 from trt_mpq.types import Precision, PrecisionPlan
+from trt_mpq.types.engine import EngineLayer, Platform
 
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 """A time or a factor read back from a file: finite and not negative."""

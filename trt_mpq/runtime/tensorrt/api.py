@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Literal
 
-from trt_mpq.engine.values import Typing
 from trt_mpq.errors import MissingDependencyError, RuntimeFailure, SettingsError
 from trt_mpq.graph.onnx_api import first_line
+from trt_mpq.types.engine import Typing
 
 _INSTALL = "pip install 'trt-mpq[tensorrt]'"
 

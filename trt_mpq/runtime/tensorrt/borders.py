@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trt_mpq.engine.values import ShapeRange
 from trt_mpq.errors import RuntimeFailure
 from trt_mpq.types import TensorSpec
+from trt_mpq.types.engine import ShapeRange
 
 if TYPE_CHECKING:
     import tensorrt as trt

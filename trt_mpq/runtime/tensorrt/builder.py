@@ -8,9 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trt_mpq.artifacts.storage import atomic_path, write_text
-from trt_mpq.engine.request import BuildRequest, layers_file, log_file
-from trt_mpq.engine.timing_cache import cache_file, read_cache, write_cache
-from trt_mpq.engine.values import BuildStatus, EngineBuild
 from trt_mpq.runtime.tensorrt.api import capabilities, resolve_typing
 from trt_mpq.runtime.tensorrt.config import cache_fits, create_config
 from trt_mpq.runtime.tensorrt.constraints import constrain
@@ -19,7 +16,10 @@ from trt_mpq.runtime.tensorrt.logger import BuildLog, tensorrt_logger
 from trt_mpq.runtime.tensorrt.network import ParsedNetwork, create_builder, parse_network
 from trt_mpq.runtime.tensorrt.platform import this_platform
 from trt_mpq.runtime.tensorrt.refusal import BuildError
+from trt_mpq.runtime.tensorrt.request import BuildRequest, layers_file, log_file
 from trt_mpq.runtime.tensorrt.shapes import add_profile
+from trt_mpq.runtime.tensorrt.timing_cache import cache_file, read_cache, write_cache
+from trt_mpq.types.engine import BuildStatus, EngineBuild
 
 if TYPE_CHECKING:
     import tensorrt as trt

@@ -5,8 +5,8 @@ from __future__ import annotations
 import tempfile
 from typing import TYPE_CHECKING
 
-from trt_mpq.engine.options import EngineOptions
 from trt_mpq.errors import SettingsError
+from trt_mpq.settings import EngineOptions
 
 if TYPE_CHECKING:
     import tensorrt as trt

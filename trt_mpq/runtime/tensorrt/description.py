@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from trt_mpq.engine.values import Shape
+from trt_mpq.types.engine import Shape
 
 if TYPE_CHECKING:
     import tensorrt as trt

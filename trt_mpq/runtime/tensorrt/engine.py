@@ -15,7 +15,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from trt_mpq.engine.values import Shape
 from trt_mpq.errors import RuntimeFailure
 from trt_mpq.graph.onnx_api import first_line
 from trt_mpq.runtime.base import Array, Arrays
@@ -27,12 +26,13 @@ from trt_mpq.runtime.tensorrt.logger import BuildLog, tensorrt_logger
 from trt_mpq.runtime.tensorrt.refusal import needing_gpu
 from trt_mpq.runtime.tensorrt.slot import Slot, fit
 from trt_mpq.runtime.tensorrt.timer import EngineTimer
+from trt_mpq.types.engine import Shape
 
 if TYPE_CHECKING:
     import onnx_ir as ir
     import tensorrt as trt
 
-    from trt_mpq.engine.profile.timeable import Timer
+    from trt_mpq.runtime.tensorrt.timeable import Timer
 
 
 class LoadedEngine(AbstractContextManager["LoadedEngine"]):

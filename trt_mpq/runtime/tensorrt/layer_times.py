@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from statistics import median
 from typing import TYPE_CHECKING
 
-from trt_mpq.engine.values import LayerTime
+from trt_mpq.types.engine import LayerTime
 
 if TYPE_CHECKING:
     import tensorrt as trt

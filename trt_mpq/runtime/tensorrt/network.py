@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 import onnx
 
-from trt_mpq.engine.request import BuildRequest
 from trt_mpq.errors import SettingsError
 from trt_mpq.runtime.tensorrt.api import bits
 from trt_mpq.runtime.tensorrt.logger import BuildLog
 from trt_mpq.runtime.tensorrt.refusal import BuildError, needing_gpu
+from trt_mpq.runtime.tensorrt.request import BuildRequest
 
 if TYPE_CHECKING:
     import tensorrt as trt

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from trt_mpq.engine.values import Platform
 from trt_mpq.runtime import cuda
 from trt_mpq.runtime.tensorrt.api import load_tensorrt
+from trt_mpq.types.engine import Platform
 
 
 def this_platform() -> Platform:

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from trt_mpq.engine.values import ShapeRange
 from trt_mpq.runtime.tensorrt.refusal import BuildError
+from trt_mpq.types.engine import ShapeRange
 
 if TYPE_CHECKING:
     import tensorrt as trt

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import ml_dtypes
 import numpy as np
 
-from trt_mpq.engine.values import Shape, ShapeRange
 from trt_mpq.errors import DataError, RuntimeFailure
 from trt_mpq.runtime.base import Array, Arrays
 from trt_mpq.runtime.cuda import Buffer, Stream
 from trt_mpq.types import TensorSpec
+from trt_mpq.types.engine import Shape, ShapeRange
 
 if TYPE_CHECKING:
     import tensorrt as trt

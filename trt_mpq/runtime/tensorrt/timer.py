@@ -16,14 +16,14 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Protocol
 
-from trt_mpq.engine.profile.timeable import Iteration, Turn
-from trt_mpq.engine.values import LayerTime, ShapeRange
 from trt_mpq.errors import RuntimeFailure
 from trt_mpq.runtime.base import Array
 from trt_mpq.runtime.cuda import CudaGraph, Event, Stream, failures
 from trt_mpq.runtime.tensorrt.layer_times import profile_layers
 from trt_mpq.runtime.tensorrt.slot import Slot, fit, set_shapes
+from trt_mpq.runtime.tensorrt.timeable import Iteration, Turn
 from trt_mpq.types import TensorSpec
+from trt_mpq.types.engine import LayerTime, ShapeRange
 
 if TYPE_CHECKING:
     import tensorrt as trt
@@ -59,7 +59,7 @@ class Timed(Protocol):
 
 
 class EngineTimer:
-    """An engine with its input sets in memory; a `trt_mpq.engine.profile.timeable.Timer`.
+    """An engine with its input sets in memory; a `trt_mpq.runtime.tensorrt.timeable.Timer`.
 
     Args:
         engine: The engine.

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from trt_mpq.errors import DataError
-from trt_mpq.sensitivity.losses import CrossEntropy, KullbackLeibler, NormalizedMeanSquare, loss_for
+from trt_mpq.evaluate.losses import CrossEntropy, KullbackLeibler, NormalizedMeanSquare, loss_for
 
 SCORES = arrays(np.float32, (4, 5), elements=st.floats(-50, 50, width=32))
 

@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trt_mpq.artifacts.storage import from_json, to_stored_json
-from trt_mpq.engine.options import EngineOptions
-from trt_mpq.engine.request import BuildRequest, layers_file, log_file, shape_ranges
-from trt_mpq.engine.values import ShapeRange
 from trt_mpq.errors import SettingsError
+from trt_mpq.runtime.tensorrt.request import BuildRequest, layers_file, log_file, shape_ranges
+from trt_mpq.settings import EngineOptions
 from trt_mpq.types import Precision, TensorSpec
+from trt_mpq.types.engine import ShapeRange
 
 IMAGE = TensorSpec("input", "float32", ("N", 3, 224, 224))
 TEXT = TensorSpec("tokens", "int64", ("N", "length"))

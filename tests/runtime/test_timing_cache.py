@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from trt_mpq.engine.timing_cache import cache_file, read_cache, write_cache
-from trt_mpq.engine.values import Platform
 from trt_mpq.errors import RunFolderError
+from trt_mpq.runtime.tensorrt.timing_cache import cache_file, read_cache, write_cache
+from trt_mpq.types.engine import Platform
 
 HERE = Platform("NVIDIA GeForce RTX 4090 (Laptop)", 89, "10.16.1.11", "13.0", "580.95.05")
 

@@ -7,8 +7,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
-from trt_mpq.engine.values import LayerTime
 from trt_mpq.runtime.base import Array
+from trt_mpq.types.engine import LayerTime
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from trt_mpq.engine.options import EngineOptions
-from trt_mpq.engine.values import Shape, ShapeRange, Typing
 from trt_mpq.errors import SettingsError
+from trt_mpq.settings import EngineOptions
 from trt_mpq.types import Precision, TensorSpec
+from trt_mpq.types.engine import Shape, ShapeRange, Typing
 
 _SHAPE = re.compile(r"[1-9]\d*(x[1-9]\d*)*")
 

@@ -9,8 +9,8 @@ import re
 from pathlib import Path
 
 from trt_mpq.artifacts.storage import atomic_path, cannot_write
-from trt_mpq.engine.values import Platform
 from trt_mpq.errors import RunFolderError
+from trt_mpq.types.engine import Platform
 
 
 def cache_file(folder: Path, platform: Platform) -> Path:
