@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -235,6 +236,23 @@ def test_every_format_is_corrected_and_progress_ends_at_the_total():
     assert {precision for _, precision in found} == {FP8, INT8}
     assert steps == sorted(steps)
     assert steps[-1] == (20, 20)
+
+
+def test_in_a_bf16_network_what_is_not_quantized_runs_in_bf16():
+    """Biases are measured under the uniform plan that is delivered, whatever its high precision is."""
+    plain, values = prepare(mlp()), normal(64, 32)
+    first = replace(plain.grouping.groups[0], excluded={INT8: "for the test"})
+    grouping = replace(plain.grouping, groups=(first, *plain.grouping.groups[1:]), top=Precision.BF16)
+    samples = plain.samples(values)
+    emitter = Emitter(plain.graph, grouping, plain.calibrated(samples))
+    inputs = CorrectionInputs(plain.graph, grouping, emitter, samples, RUNTIME, (INT8,))
+    plan = grouping.uniform(INT8)
+    assert plan.counts() == {Precision.BF16: 1, INT8: 2}
+    found, expected = correct_biases(inputs), correct_for_plan(inputs, plan)
+    in_half = correct_for_plan(inputs, plan.replace({first.id: Precision.FP16}))
+    assert found.keys() == expected.keys()
+    assert all(np.array_equal(found[key], shift) for key, shift in expected.items())
+    assert any(not np.array_equal(found[key], shift) for key, shift in in_half.items()), "or the test shows nothing"
 
 
 def test_the_given_graph_is_not_changed():

@@ -70,8 +70,7 @@ def correct_biases(inputs: CorrectionInputs, progress: Progress | None = None) -
             if progress is not None:
                 progress(offset + done, total)
 
-        plan = PrecisionPlan.uniform(inputs.grouping.groups, precision, Precision.FP16)
-        corrections.update(correct_for_plan(inputs, plan, report))
+        corrections.update(correct_for_plan(inputs, inputs.grouping.uniform(precision), report))
     return corrections
 
 
