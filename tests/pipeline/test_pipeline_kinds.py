@@ -13,7 +13,7 @@ import onnx_ir as ir
 import pytest
 
 from tests.networks import Builder, mlp
-from tests.runs import Recorder, start, tiny_cnn, write_data
+from tests.runs import Recorder, stages_at_work, start, tiny_cnn, write_data
 from tests.sensitivity.examples import fix_batch
 from trt_mpq._data import data_folder
 from trt_mpq.artifacts.storage import from_json
@@ -92,6 +92,23 @@ def test_equalization_is_reported_against_the_original_model(files, tmp_path):
     plain = start(files, tmp_path / "plain").report()
     assert report.refinement[0].before == plain.refinement[0].before
     assert report.accuracy.fp32 == plain.accuracy.fp32
+
+
+def test_data_of_another_size_equalizes_anew(tmp_path, monkeypatch):
+    """What equalization goes by are the groups, which follow from the sizes that the data has."""
+    proto = tiny_cnn()
+    for axis in (2, 3):
+        proto.graph.input[0].type.tensor_type.shape.dim[axis].dim_param = f"size{axis}"
+    onnx.save(proto, tmp_path / "net.onnx")
+    files = {"model": str(tmp_path / "net.onnx")}
+    done = []
+    for size in (8, 12, 12):
+        np.savez(tmp_path / f"{size}.npz", input=np.zeros((4, 3, size, size), np.float32) + 1)
+        worked = stages_at_work(monkeypatch)
+        start({**files, "calib": str(tmp_path / f"{size}.npz")}, tmp_path / "run", equalize=True).inspect()
+        done.append("equalize" in worked)
+        monkeypatch.undo()
+    assert done == [True, True, False]
 
 
 def test_smoothing_is_reported_against_the_model_before_it(tmp_path):

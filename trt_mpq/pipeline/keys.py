@@ -23,9 +23,9 @@ def preparation_key(source_sha256: str) -> str:
     return key_of(__version__, source_sha256)
 
 
-def equalization_key(prepared: Model) -> str:
-    """Key of the equalized model, which follows from the prepared one."""
-    return key_of(__version__, prepared.sha256)
+def equalization_key(prepared: Model, data: Data) -> str:
+    """Key of the equalized model, which follows from the groups of the prepared one, and so from the data's shapes."""
+    return key_of(__version__, prepared.sha256, data.sample_shapes)
 
 
 def smoothing_key(model: Model, settings: Settings, data: Data, runtime: str) -> str:

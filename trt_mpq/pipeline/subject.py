@@ -120,7 +120,7 @@ class Subject:
             return Equalized(self._saved(graph, "equalized.onnx"), pairs)
 
         return self._stages.value(
-            "equalize", equalization_key(self.prepared), "equalized.json", Equalized, compute,
+            "equalize", equalization_key(self.prepared, self.data), "equalized.json", Equalized, compute,
             others=("equalized.onnx", "equalized.onnx.data"),
         )  # fmt: skip
 
