@@ -12,7 +12,7 @@ import numpy as np
 import onnx_ir as ir
 
 from bench.gpu_results import Measurement, Row
-from trt_mpq.artifacts.storage import key_of
+from trt_mpq.artifacts.files import key_of
 from trt_mpq.dataset.chunks import chunks
 from trt_mpq.emit.network import Network
 from trt_mpq.engine.build import build_engine

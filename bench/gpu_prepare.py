@@ -10,7 +10,7 @@ import numpy as np
 
 from bench.networks import random_images, write_resnet50
 from bench.real import MODELS
-from trt_mpq.artifacts.storage import atomic_path
+from trt_mpq.artifacts.files import atomic_path
 from trt_mpq.pipeline.run import Run
 from trt_mpq.settings import settings_from
 from trt_mpq.types.observer import Observer

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from trt_mpq.artifacts.storage import from_json, to_json, write_text
+from trt_mpq.artifacts.files import from_json, to_json, write_text
 from trt_mpq.errors import RunFolderError
 from trt_mpq.settings import EngineOptions
 from trt_mpq.types.engine import BuildStatus, Platform, Profile, Ratio

@@ -15,7 +15,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from trt_mpq.artifacts.storage import atomic_path
+from trt_mpq.artifacts.files import atomic_path
 
 OPSET, IR_VERSION = 17, 8
 IMAGE = (3, 224, 224)

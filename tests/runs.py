@@ -11,7 +11,7 @@ import onnx
 import pytest
 
 from tests.networks import Builder
-from trt_mpq.artifacts.storage import RunFolder
+from trt_mpq.artifacts.files import RunFolder
 from trt_mpq.pipeline.run import Run
 from trt_mpq.runtime.onnxruntime import OnnxRuntime
 from trt_mpq.settings import settings_from

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trt_mpq.artifacts.storage import RunFolder, atomic_path, sha256_of
-from trt_mpq.errors import MissingDependencyError
+from trt_mpq.artifacts.files import atomic_path, cannot_write, sha256_of
+from trt_mpq.artifacts.store import checked_manifest
+from trt_mpq.errors import MissingDependencyError, RunFolderError
 
 MODEL = Path(__file__).resolve().parent / "_data" / "digits_resnet.onnx"
 TRAIN_SAMPLES = 1000
@@ -67,9 +68,12 @@ def prepare_demo(folder: Path) -> dict[str, Any]:
         RunFolderError: The folder cannot be written or belongs to another model.
     """
     train, evaluation = load_digits()
-    RunFolder(folder, sha256_of(MODEL))
+    checked_manifest(folder, sha256_of(MODEL))
     calib, evaluate = folder / "data" / "calib.npz", folder / "data" / "eval.npz"
-    calib.parent.mkdir(exist_ok=True)
+    try:
+        calib.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunFolderError(cannot_write(calib, error)) from error
     _write_npz(calib, train[:CALIB_SAMPLES])
     _write_npz(evaluate, evaluation)
     return {

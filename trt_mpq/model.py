@@ -207,9 +207,14 @@ def _fold_batch_norm(graph: ir.Model) -> None:
         node.name = by_weight[weight.name]
 
 
+def external_data(network: Path) -> Path:
+    """Where the weights of a large network lie, beside the ONNX file that names them."""
+    return network.with_name(f"{network.name}.data")
+
+
 def save_graph(graph: ir.Model, destination: Path) -> None:
     """Write a complete file beside `destination`, then rename: a reader never sees half a model."""
-    data = f"{destination.name}.data" if _weight_bytes(graph) > _EXTERNAL_DATA_BYTES else None
+    data = external_data(destination).name if _weight_bytes(graph) > _EXTERNAL_DATA_BYTES else None
     if data is None:
         for value in graph.graph.initializers.values():
             value.const_value = value.const_value and onnx_api.in_memory(value.const_value)
@@ -230,7 +235,7 @@ def _weight_bytes(graph: ir.Model) -> int:
 
 def _describe(graph: ir.Model, source: Path, destination: Path) -> Model:
     tensors = [value.const_value for value in graph.graph.initializers.values() if value.const_value is not None]
-    data = destination.with_name(f"{destination.name}.data")
+    data = external_data(destination)
     external = data.stat().st_size if _weight_bytes(graph) > _EXTERNAL_DATA_BYTES else 0
     return Model(
         path=destination.name,

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from trt_mpq.artifacts.locking import LOCK_FILE, hold
+from trt_mpq.artifacts.lock import LOCK_FILE, hold
 from trt_mpq.errors import RunFolderError
 
 HOLDER = """
 import sys, time
 from pathlib import Path
-from trt_mpq.artifacts.locking import hold
+from trt_mpq.artifacts.lock import hold
 lock = hold(Path(sys.argv[1]))
 print("held", flush=True)
 time.sleep(600)
@@ -51,7 +51,7 @@ def test_the_lock_of_a_killed_process_is_taken_over(tmp_path: Path, holder: subp
 
 
 def refused(folder: Path) -> bool:
-    code = "import sys; from pathlib import Path; from trt_mpq.artifacts.locking import hold; hold(Path(sys.argv[1]))"
+    code = "import sys; from pathlib import Path; from trt_mpq.artifacts.lock import hold; hold(Path(sys.argv[1]))"
     done = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=False)
     assert done.returncode == 0 or "RunFolderError" in done.stderr
     return done.returncode != 0

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trt_mpq.artifacts.storage import (
+from trt_mpq.artifacts.files import (
     Manifest,
     RunFolder,
     atomic_path,
@@ -95,7 +95,7 @@ def test_a_killed_process_leaves_the_old_file(tmp_path):
     script = f"""
         import os, signal
         from pathlib import Path
-        from trt_mpq.artifacts.storage import atomic_path
+        from trt_mpq.artifacts.files import atomic_path
         with atomic_path(Path({str(path)!r})) as temporary:
             temporary.write_text("half of the ne")
             os.kill(os.getpid(), signal.SIGKILL)

@@ -12,7 +12,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from trt_mpq.artifacts import storage
-from trt_mpq.artifacts.storage import from_json
+from trt_mpq.artifacts.files import from_json
 from trt_mpq.cli import app
 from trt_mpq.cli.tables import sensitivities_table
 from trt_mpq.pipeline import run as pipeline

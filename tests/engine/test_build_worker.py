@@ -11,7 +11,7 @@ import pytest
 
 import trt_mpq.runtime.tensorrt.builder as builder
 from tests.engine.processes import is_gone
-from trt_mpq.artifacts.storage import from_json, to_stored_json
+from trt_mpq.artifacts.files import from_json, to_stored_json
 from trt_mpq.engine.build import build_engine
 from trt_mpq.engine.worker import Outcome, main, work
 from trt_mpq.errors import MissingDependencyError, SettingsError

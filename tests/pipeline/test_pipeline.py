@@ -19,7 +19,7 @@ import onnx
 import pytest
 
 from tests.runs import QUICK, Recorder, stages_at_work, start, tiny_cnn, write_data
-from trt_mpq.artifacts.storage import settings_of_run
+from trt_mpq.artifacts.files import settings_of_run
 from trt_mpq.errors import RunFolderError
 from trt_mpq.report.data import Report, report_from_json
 from trt_mpq.types import Precision

@@ -16,7 +16,7 @@ from tests.networks import Builder, mlp
 from tests.runs import Recorder, stages_at_work, start, tiny_cnn, write_data
 from tests.sensitivity.examples import fix_batch
 from trt_mpq._data import data_folder
-from trt_mpq.artifacts.storage import from_json
+from trt_mpq.artifacts.files import from_json
 from trt_mpq.errors import DataError, MetricError, RunFolderError, RuntimeFailure, SettingsError, TargetNotReachable
 from trt_mpq.runtime.onnxruntime import OnnxRuntime
 from trt_mpq.types import Precision, Score, SearchResult

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trt_mpq.artifacts.storage import from_json, to_stored_json
+from trt_mpq.artifacts.files import from_json, to_stored_json
 from trt_mpq.errors import SettingsError
 from trt_mpq.runtime.tensorrt.request import BuildRequest, layers_file, log_file, shape_ranges
 from trt_mpq.settings import EngineOptions

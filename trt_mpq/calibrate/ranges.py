@@ -9,14 +9,14 @@ Both keep one number or one histogram per tensor, and the second bounds what one
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import inf
 
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from trt_mpq.calibrate.histogram import METHODS, Histogram
+from trt_mpq.calibrate.histogram import METHODS, Histogram, Method
 from trt_mpq.dataset import Samples
 from trt_mpq.dataset.chunks import chunks_by_length
 from trt_mpq.errors import CalibrationError
@@ -31,68 +31,72 @@ _CHUNK_ELEMENTS = 64 << 20
 _QUANTIZED = tuple(precision for precision in Precision if precision.quantized)
 
 
-@dataclass(frozen=True)
-class CalibrationInputs:
-    """What calibration reads.
-
-    Attributes:
-        graph: Prepared FP32 graph.
-        grouping: Its groups.
-        samples: Calibration data.
-        runtime: Where the graph runs.
-        methods: Keys of `histogram.METHODS`.
-        formats: Quantized precisions that need an amax.
-        batch: Samples per run, at most. It changes speed and memory, not the result.
-    """
-
-    graph: ir.Model
-    grouping: Grouping
-    samples: Samples
-    runtime: Runtime
-    methods: tuple[str, ...]
-    formats: tuple[Precision, ...]
-    batch: int
-
-
-def calibrate(inputs: CalibrationInputs, progress: Progress | None = None) -> tuple[Ranges, ...]:
+def calibrate(
+    graph: ir.Model,
+    grouping: Grouping,
+    samples: Samples,
+    runtime: Runtime,
+    *,
+    methods: Sequence[str],
+    formats: Sequence[Precision],
+    batch: int,
+    progress: Progress | None = None,
+) -> tuple[Ranges, ...]:
     """Observe the data once and choose, by every method, an amax per quantized tensor and format.
 
     Tensors that must share a scale get the largest amax among them. Probabilities of attention, most of which are
     near zero, keep their whole range up to 1, whatever the method would clip.
 
+    Args:
+        graph: Prepared FP32 graph.
+        grouping: Its groups.
+        samples: Calibration data.
+        runtime: Where the graph runs.
+        methods: Names of calibration methods, see `histogram.METHODS`.
+        formats: Quantized precisions that need an amax.
+        batch: Samples per run, at most. It changes speed and memory, not the result.
+        progress: Told how many samples of all passes are done.
+
     Raises:
-        CalibrationError: Unknown method, no samples, or a tensor that is NaN or infinite.
+        CalibrationError: No samples, or a tensor that is NaN or infinite.
     """
-    for method in inputs.methods:
-        if method not in METHODS:
-            raise CalibrationError(f"unknown calibration method {method!r}: choose from {', '.join(METHODS)}")
-    counted = any(METHODS[method].needs_histogram for method in inputs.methods)
-    quantized = quantized_tensors(inputs.grouping)
-    total = (2 if counted else 1) * inputs.samples.count
+    counted = any(METHODS[method].needs_histogram for method in methods)
+    total = (2 if counted else 1) * samples.count
 
     def report(done: int) -> None:
         if progress is not None:
             progress(done, total)
 
-    extremes = _extremes(inputs, report)
+    extremes = _extremes(graph, samples, runtime, batch, report)
+    quantized = dict.fromkeys(site.tensor for group in grouping.groups for site in group.inputs)
     histograms = {name: Histogram.empty(extremes[name].magnitude) for name in quantized}
     if counted:
-        _fill(inputs, histograms, lambda done: report(inputs.samples.count + done))
-    return tuple(_ranges(inputs, method, extremes, histograms) for method in inputs.methods)
+        session = runtime.load(with_outputs(graph, list(histograms)))
+        per_sample = sum(group.input_elements for group in grouping.groups)
+        at_once = max(1, min(batch, _CHUNK_ELEMENTS // max(per_sample, 1)))
+        for chunk in chunks_by_length(samples, at_once):
+            values = chunk.run(session)
+            for name, histogram in histograms.items():
+                histogram.add(values[name])
+            report(samples.count + chunk.end)
+
+    def by(method: str) -> Ranges:
+        amax = _amax(METHODS[method], grouping, histograms, formats)
+        tensors = {name: replace(observed, amax=amax.get(name, {})) for name, observed in extremes.items()}
+        return Ranges(dict.fromkeys(formats, method), samples.count, tensors)
+
+    return tuple(map(by, methods))
 
 
-def _ranges(
-    inputs: CalibrationInputs, method: str, extremes: Mapping[str, TensorRange], histograms: Mapping[str, Histogram]
-) -> Ranges:
-    choose, formats = METHODS[method].amax, inputs.formats
-    whole = {site.tensor for group in inputs.grouping.groups for site in group.inputs if site.internal}
+def _amax(
+    method: Method, grouping: Grouping, histograms: Mapping[str, Histogram], formats: Sequence[Precision]
+) -> dict[str, dict[Precision, float]]:
+    whole = {site.tensor for group in grouping.groups for site in group.inputs if site.internal}
     amax = {
-        name: {p: 1.0 if name in whole else choose(histogram, p) for p in formats}
+        name: {p: 1.0 if name in whole else method.amax(histogram, p) for p in formats}
         for name, histogram in histograms.items()
     }
-    shared = _share(amax, inputs.grouping.shared_scales)
-    tensors = {name: replace(observed, amax=shared.get(name, {})) for name, observed in extremes.items()}
-    return Ranges(dict.fromkeys(formats, method), inputs.samples.count, tensors)
+    return _share(amax, grouping.shared_scales)
 
 
 def by_format(candidates: Sequence[Ranges], methods: Mapping[Precision, str]) -> Ranges:
@@ -109,11 +113,6 @@ def by_format(candidates: Sequence[Ranges], methods: Mapping[Precision, str]) ->
         for name, tensor in observed.tensors.items()
     }
     return Ranges(methods, observed.samples, tensors)
-
-
-def quantized_tensors(grouping: Grouping) -> tuple[str, ...]:
-    """Names of all activations that some group would quantize, in network order."""
-    return tuple(dict.fromkeys(site.tensor for group in grouping.groups for site in group.inputs))
 
 
 def restrict_to_ranges(grouping: Grouping, ranges: Ranges, graph: ir.Graph) -> Grouping:
@@ -158,12 +157,14 @@ def _float_tensors(graph: ir.Graph) -> list[ir.Value]:
     return [value for value in values if value.dtype is ir.DataType.FLOAT and value.name]
 
 
-def _extremes(inputs: CalibrationInputs, report: Callable[[int], None]) -> dict[str, TensorRange]:
-    names = [str(value.name) for value in _float_tensors(inputs.graph.graph)]
-    session = inputs.runtime.load(_with_reductions(inputs.graph, names))
+def _extremes(
+    graph: ir.Model, samples: Samples, runtime: Runtime, batch: int, report: Callable[[int], None]
+) -> dict[str, TensorRange]:
+    names = [str(value.name) for value in _float_tensors(graph.graph)]
+    session = runtime.load(_with_reductions(graph, names))
     low = np.full(len(names), np.inf)
     high = np.full(len(names), -np.inf)
-    for chunk in chunks_by_length(inputs.samples, inputs.batch):
+    for chunk in chunks_by_length(samples, batch):
         values = session.run(chunk.feeds)
         least, most, mean = (
             np.array([values[f"{name}/{kind}"] for name in names], dtype=np.float64) for kind in ("min", "max", "mean")
@@ -199,16 +200,6 @@ def _with_reductions(graph: ir.Model, names: Iterable[str]) -> ir.Model:
             reduced.shape = ir.Shape(())
             model.graph.outputs.append(reduced)
     return model
-
-
-def _fill(inputs: CalibrationInputs, histograms: Mapping[str, Histogram], report: Callable[[int], None]) -> None:
-    session = inputs.runtime.load(with_outputs(inputs.graph, list(histograms)))
-    per_sample = sum(group.input_elements for group in inputs.grouping.groups)
-    for chunk in chunks_by_length(inputs.samples, max(1, min(inputs.batch, _CHUNK_ELEMENTS // max(per_sample, 1)))):
-        values = chunk.run(session)
-        for name, histogram in histograms.items():
-            histogram.add(values[name])
-        report(chunk.end)
 
 
 def _share(

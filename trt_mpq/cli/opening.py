@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from trt_mpq.errors import SettingsError
 
 if TYPE_CHECKING:
-    from trt_mpq.pipeline.devicerun import DeviceRun
+    from trt_mpq.pipeline.device_run import DeviceRun
     from trt_mpq.pipeline.run import Run
     from trt_mpq.types.observer import Observer
 
@@ -32,10 +32,10 @@ def open_build(source: Path, given: dict[str, Any], folder: Path, observer: Obse
 
 def open_inspection(source: Path, given: dict[str, Any], folder: Path, observer: Observer) -> Run:
     """The same for a folder that may already hold a run, whose other settings then stay."""
-    from trt_mpq.artifacts.storage import RunFolder, settings_of_run
+    from trt_mpq.artifacts.store import MANIFEST, settings_of_run
     from trt_mpq.settings import overridden
 
-    stored = settings_of_run(folder) if (folder / RunFolder.MANIFEST).exists() else {}
+    stored = settings_of_run(folder) if (folder / MANIFEST).exists() else {}
     fields = overridden({**stored, **fields_from_source(source, given, folder, observer)}, given)
     return open_run(fields, _origin(source), folder, observer)
 
@@ -47,7 +47,7 @@ def open_stage(folder: Path, given: dict[str, Any], observer: Observer) -> Run:
         SettingsError: A setting is not allowed.
         RunFolderError: `folder` holds no run.
     """
-    from trt_mpq.artifacts.storage import settings_of_run
+    from trt_mpq.artifacts.store import settings_of_run
     from trt_mpq.settings import overridden
 
     return open_run(overridden(settings_of_run(folder), given), str(folder), folder, observer)
@@ -60,13 +60,12 @@ def open_device(folder: Path, given: dict[str, Any], observer: Observer) -> Devi
         SettingsError: An option is not allowed.
         RunFolderError: `folder` holds no run, or another process works on it.
     """
-    from trt_mpq.artifacts.locking import hold
-    from trt_mpq.artifacts.storage import settings_of_run
-    from trt_mpq.pipeline.devicerun import DeviceRun
+    from trt_mpq.artifacts.store import settings_of_run
+    from trt_mpq.pipeline.device_run import DeviceRun
     from trt_mpq.settings import overridden, settings_from
 
     settings = settings_from(overridden(settings_of_run(folder), given), str(folder))
-    return DeviceRun(settings, folder, observer, hold(folder))
+    return DeviceRun(settings, folder, observer)
 
 
 def open_run(fields: dict[str, Any], origin: str, folder: Path, observer: Observer, command: str | None = None) -> Run:

@@ -74,7 +74,7 @@ class Output:
 
     def result(self, value: T, kind: type[T], table: Callable[[T], RenderableType]) -> None:
         """Print `value` as JSON of `kind` or as the table that `table` makes of it."""
-        from trt_mpq.artifacts.storage import to_json
+        from trt_mpq.artifacts.files import to_json
 
         self.show(lambda: table(value), lambda: to_json(value, kind))
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import onnx_ir as ir
 
-from trt_mpq.artifacts.storage import to_json, write_text
+from trt_mpq.artifacts.files import to_json, write_text
 from trt_mpq.emit.describe import describe_placement
 from trt_mpq.emit.emitter import Emitter
 from trt_mpq.errors import ModelError

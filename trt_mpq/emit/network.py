@@ -1,12 +1,14 @@
-"""A calibrated network: what every later stage needs to know of a model."""
+"""A calibrated network: what every stage after calibration needs to know of a model."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from trt_mpq.emit import Emitter, Refinements
+from trt_mpq.emit.emitter import Emitter
+from trt_mpq.emit.refinements import Refinements
 from trt_mpq.types import Grouping, Model, Precision, PrecisionPlan, Ranges
 
 
@@ -23,9 +25,9 @@ class Network:
         """Writes plans, with `refinements` applied."""
         return Emitter(self.graph, self.grouping, self.ranges, refinements)
 
-    def marks(self, plan: PrecisionPlan) -> tuple[str, ...]:
+    def marks(self, plan: PrecisionPlan) -> Iterator[str]:
         """What tells `plan` from the same plan with other ranges, in words for a key."""
-        return tuple(f"{p}/{self.ranges.methods[p]}" for p in plan.counts() if p in self.ranges.methods)
+        return (f"{p}/{self.ranges.methods[p]}" for p in plan.counts() if p in self.ranges.methods)
 
     def uniform(self, precision: Precision) -> PrecisionPlan:
         """`precision` wherever a group allows it, else the high precision, its refuge, FP32."""

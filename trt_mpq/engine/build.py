@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from trt_mpq import errors
-from trt_mpq.artifacts.storage import cannot_write, from_json, to_stored_json, write_text
+from trt_mpq.artifacts.files import cannot_write, from_json, to_stored_json, write_text
 from trt_mpq.engine.worker import Outcome
 from trt_mpq.errors import RunFolderError, TrtMpqError
 from trt_mpq.runtime.tensorrt.logger import errors_in

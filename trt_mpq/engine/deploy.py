@@ -9,83 +9,87 @@ from __future__ import annotations
 
 import shlex
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime, timezone
 
 from trt_mpq import __version__
-from trt_mpq.artifacts.storage import atomic_path, key_of, sha256_of, to_json, to_stored_json, write_text
+from trt_mpq.artifacts.files import atomic_path, key_of, sha256_of, to_json, to_stored_json, write_text
 from trt_mpq.engine.decide import PLAN, decide
 from trt_mpq.engine.manifest import FILE_NAME as MANIFEST_FILE
 from trt_mpq.engine.manifest import EngineManifest, write_manifest
 from trt_mpq.engine.profile.trtexec import trtexec_command
 from trt_mpq.engine.realised import realise
-from trt_mpq.engine.workshop import ENGINE_FOLDER, Workshop, data_file
+from trt_mpq.engine.timing import BuiltEngines
 from trt_mpq.evaluate.compare import compare_models
-from trt_mpq.model import model_digest
-from trt_mpq.pipeline.handover import Searched
+from trt_mpq.model import external_data, model_digest
 from trt_mpq.runtime.base import Session
-from trt_mpq.types import Evaluation, PrecisionPlan, Ranges, Score
+from trt_mpq.types import Evaluation, Grouping, Precision, PrecisionPlan, Ranges, Score, SearchResult
 from trt_mpq.types.engine import Candidate, Deployment, SideBySide
 from trt_mpq.types.observer import Observer
 
-RUNNERS_UP = 2
+_RUNNERS_UP = 2
 """Further feasible plans that are built beside the chosen one and the uniform ones."""
-COMPARED_SAMPLES = 64
+_COMPARED_SAMPLES = 64
 _NOT_SCORED = "no evaluation data here: the task score through the engine was not measured"
-ENGINE_FILE, NETWORK_FILE, PLAN_FILE = "engine.plan", "network.onnx", "plan.json"
+ENGINE_FOLDER, ENGINE_FILE, _NETWORK_FILE = "engine", "engine.plan", "network.onnx"
 
 Judge = Callable[[Session], Score]
 """Gives the task score of a session on the evaluation data."""
 
 
-def deploy(workshop: Workshop, searched: Searched, observer: Observer, judge: Judge | None) -> Deployment:
-    """Build, time and verify the candidates of `searched`; the one that is shipped goes into the folder `engine`.
+def deploy(
+    engines: BuiltEngines,
+    candidates: tuple[Candidate, ...],
+    constraints: Mapping[str, Mapping[str, Precision]],
+    judge: Judge | None,
+) -> Deployment:
+    """Time and verify `candidates`, which were built; the one that is shipped goes into the folder `engine`.
 
     Args:
-        workshop: Builds and times.
-        searched: What the search found.
-        observer: Told what happens.
+        engines: Where they lie.
+        candidates: What was built, see `candidates_of`.
+        constraints: Name of a candidate to the precision of the nodes that its builder was told one for.
         judge: Scores the shipped engine; None without evaluation data.
 
     Raises:
         RunFolderError: A file cannot be written.
         RuntimeFailure: An engine that was built cannot be run.
     """
-    candidates = tuple(
-        Candidate(name, plan, workshop.build(name, plan), feasible)
-        for name, plan, feasible in candidates_of(workshop, searched)
-    )
     built = {candidate.name: candidate.build for candidate in candidates if candidate.build.built}
-    baseline = workshop.network.grouping.top.value
-    timing = workshop.time(built, baseline if baseline in built else next(iter(built))) if built else None
-    decision = decide(candidates, timing, workshop.options.margin, baseline)
+    baseline = engines.described.grouping.top.value
+    timing = engines.time(built, baseline if baseline in built else next(iter(built))) if built else None
+    decision = decide(candidates, timing, engines.options.margin, baseline)
     undelivered = Deployment(
-        workshop.platform, workshop.described.batch, candidates, timing, decision, notes=tuple(_timing_notes(timing))
+        engines.platform, engines.described.batch, candidates, timing, decision, notes=tuple(_timing_notes(timing))
     )
     if undelivered.shipped is None:
         return undelivered
-    return _delivered(workshop, undelivered, undelivered.shipped, observer, judge)
+    return _delivered(engines, undelivered, undelivered.shipped, constraints[undelivered.shipped.name], judge)
 
 
 def _delivered(
-    workshop: Workshop, deployment: Deployment, shipped: Candidate, observer: Observer, judge: Judge | None
+    engines: BuiltEngines,
+    deployment: Deployment,
+    shipped: Candidate,
+    constraints: Mapping[str, Precision],
+    judge: Judge | None,
 ) -> Deployment:
     """`deployment` with the shipped engine in its place and verified."""
-    _deliver(workshop, shipped)
-    with workshop.loaded({shipped.name: shipped.build}) as engines, engines[shipped.name].session() as session:
+    _deliver(engines, shipped)
+    folder, described, observer = engines.folder, engines.described, engines.observer
+    with engines.loaded({shipped.name: shipped.build}) as loaded, loaded[shipped.name].session() as session:
         with observer.stage("Comparing the engine with Polygraphy"):
             comparison = compare_models(
-                workshop.folder / workshop.described.original.path, session,
-                workshop.described.samples(workshop.folder), workshop.described.batch, COMPARED_SAMPLES,
-            )  # fmt: skip
+                folder / described.original.path, session, described.samples(folder), described.batch, _COMPARED_SAMPLES
+            )
         score = None if judge is None else _judged(judge, session, observer)
     return replace(
         deployment,
-        realised=realise(shipped.plan, workshop.described.grouping, workshop.layers(shipped.name)),
+        realised=realise(shipped.plan, described.grouping, engines.layers(shipped.name)),
         comparison=comparison,
         score=score,
-        reproduce=_trtexec(workshop, shipped),
+        reproduce=_trtexec(engines, shipped, constraints),
         notes=deployment.notes if judge else (*deployment.notes, _NOT_SCORED),
     )
 
@@ -95,17 +99,16 @@ def _timing_notes(timing: SideBySide | None) -> Iterator[str]:
         yield f"all engines were timed without CUDA graphs, because one cannot be captured: {timing.graph_refusal}"
 
 
-def candidates_of(workshop: Workshop, searched: Searched) -> Iterator[tuple[str, PrecisionPlan, bool | None]]:
+def candidates_of(grouping: Grouping, result: SearchResult) -> Iterator[tuple[str, PrecisionPlan, bool | None]]:
     """Name, plan and feasibility (None: never scored) of what to build, each plan once, the chosen one first."""
-    result, network = searched.result, workshop.network
     feasible = {tried.plan: tried.feasible for tried in result.path}
-    uniform = {precision.value: network.uniform(precision) for precision in result.ladder if precision.deployable}
+    uniform = {precision.value: grouping.uniform(precision) for precision in result.ladder if precision.deployable}
     named = {PLAN: result.chosen.plan, **uniform}
     for i, plan in enumerate(_runners_up(result.path, excluding=set(named.values()))):
         named[f"candidate-{i + 2}"] = plan
     seen: set[PrecisionPlan] = set()
     for name, plan in named.items():
-        if plan not in seen or name == network.grouping.top.value:
+        if plan not in seen or name == grouping.top.value:
             seen.add(plan)
             yield name, plan, feasible.get(plan)
 
@@ -114,15 +117,15 @@ def _runners_up(path: tuple[Evaluation, ...], excluding: set[PrecisionPlan]) -> 
     """The fastest plans beside those `excluding` that keep the target on every sample: an estimate ships nothing."""
     measured = [tried for tried in path if tried.complete and tried.feasible]
     others = {t.plan: t for t in measured if t.plan.deployable and t.plan not in excluding}
-    return sorted(others, key=lambda plan: others[plan].latency_ms)[:RUNNERS_UP]
+    return sorted(others, key=lambda plan: others[plan].latency_ms)[:_RUNNERS_UP]
 
 
-def _trtexec(workshop: Workshop, shipped: Candidate) -> str:
-    major = int(workshop.platform.tensorrt.partition(".")[0])
-    network = workshop.folder / ENGINE_FOLDER / NETWORK_FILE
-    constraints = workshop.constraints(shipped.plan)
+def _trtexec(engines: BuiltEngines, shipped: Candidate, constraints: Mapping[str, Precision]) -> str:
+    major = int(engines.platform.tensorrt.partition(".")[0])
+    network = engines.folder / ENGINE_FOLDER / _NETWORK_FILE
     quantized = [precision for precision in shipped.plan.counts() if precision.quantized]
-    return trtexec_command(network, workshop.options, workshop.typing, workshop.shapes, major, constraints, quantized)
+    typing, options = shipped.build.typing, engines.options
+    return trtexec_command(network, options, typing, engines.shapes, major, constraints, quantized)
 
 
 def _judged(judge: Judge, session: Session, observer: Observer) -> Score:
@@ -130,38 +133,38 @@ def _judged(judge: Judge, session: Session, observer: Observer) -> Score:
         return judge(session)
 
 
-def _deliver(workshop: Workshop, shipped: Candidate) -> None:
+def _deliver(engines: BuiltEngines, shipped: Candidate) -> None:
     """Copy the shipped engine and its network into the folder `engine`, with a manifest that binds them.
 
     Weights beside a large network keep their file's name, which the network tells.
     """
-    folder = workshop.folder / ENGINE_FOLDER
-    network = workshop.path(f"{shipped.name}.onnx")
-    copies = {workshop.path(f"{shipped.name}.plan"): ENGINE_FILE, network: NETWORK_FILE}
-    if data_file(network).exists():
-        copies[data_file(network)] = data_file(network).name
+    folder = engines.folder / ENGINE_FOLDER
+    network = engines.path(f"{shipped.name}.onnx")
+    copies = {engines.path(f"{shipped.name}.plan"): ENGINE_FILE, network: _NETWORK_FILE}
+    if external_data(network).exists():
+        copies[external_data(network)] = external_data(network).name
     # An engine is trusted by its manifest, which goes first and is written last.
     for outdated in (folder / MANIFEST_FILE, *folder.glob("*.onnx.data")):
         outdated.unlink(missing_ok=True)
     for source, name in copies.items():
         with atomic_path(folder / name) as temporary:
             shutil.copyfile(source, temporary)
-    write_text(folder / PLAN_FILE, to_json(shipped.plan.as_dict(), dict[str, str]))
-    described = workshop.described
+    write_text(folder / "plan.json", to_json(shipped.plan.as_dict(), dict[str, str]))
+    described = engines.described
     manifest = EngineManifest(
         engine_sha256=sha256_of(folder / ENGINE_FILE),
-        onnx_sha256=model_digest(folder / NETWORK_FILE),
+        onnx_sha256=model_digest(folder / _NETWORK_FILE),
         model_sha256=described.model.source_sha256,
         ranges_sha256=key_of(to_stored_json(described.ranges, Ranges)),
         plan=shipped.plan,
         plan_digest=shipped.plan.digest,
-        platform=workshop.platform,
-        options=workshop.options.model_dump(mode="json"),
+        platform=engines.platform,
+        options=engines.options.model_dump(mode="json"),
         typing=shipped.build.typing,
         batch=described.batch,
-        shapes=workshop.shapes,
+        shapes=engines.shapes,
         version=__version__,
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        rebuild=shlex.join(["trt-mpq", "engine", str(workshop.folder)]),
+        rebuild=shlex.join(["trt-mpq", "engine", str(engines.folder)]),
     )
     write_manifest(folder / MANIFEST_FILE, manifest)

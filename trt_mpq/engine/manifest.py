@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from trt_mpq.artifacts.storage import from_json, sha256_of, to_stored_json, write_text
+from trt_mpq.artifacts.files import from_json, sha256_of, to_stored_json, write_text
 from trt_mpq.errors import RunFolderError, RuntimeFailure
 from trt_mpq.types import PrecisionPlan
 from trt_mpq.types.engine import Platform, ShapeRange, Typing

@@ -11,14 +11,15 @@ from pathlib import Path
 import numpy as np
 from pydantic import ValidationError
 
+from trt_mpq.artifacts.files import write_arrays
 from trt_mpq.dataset import open_samples
 from trt_mpq.dataset.chunks import chunks
-from trt_mpq.engine.deploy import ENGINE_FILE
+from trt_mpq.engine.deploy import ENGINE_FILE, ENGINE_FOLDER
+from trt_mpq.engine.handover import read_network
 from trt_mpq.engine.manifest import FILE_NAME, EngineManifest, admit, read_manifest
+from trt_mpq.engine.timing import loaded_engine
 from trt_mpq.engine.triton import export_triton
-from trt_mpq.engine.workshop import ENGINE_FOLDER, loaded_engine
 from trt_mpq.errors import RunFolderError
-from trt_mpq.pipeline.handover import read_network, write_arrays
 from trt_mpq.runtime.base import Array
 from trt_mpq.settings import EngineOptions
 from trt_mpq.types import TensorSpec

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from trt_mpq.artifacts.storage import atomic_path, cannot_write, sha256_of, write_text
+from trt_mpq.artifacts.files import atomic_path, cannot_write, sha256_of, write_text
 from trt_mpq.engine.manifest import FILE_NAME, EngineManifest, require_digest, write_manifest
 from trt_mpq.engine.triton_config import TritonOptions, model_config
 from trt_mpq.errors import RunFolderError, SettingsError

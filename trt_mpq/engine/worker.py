@@ -10,7 +10,7 @@ import traceback
 from dataclasses import dataclass
 from pathlib import Path
 
-from trt_mpq.artifacts.storage import from_json, to_stored_json, write_text
+from trt_mpq.artifacts.files import from_json, to_stored_json, write_text
 from trt_mpq.errors import TrtMpqError
 from trt_mpq.runtime.tensorrt.request import BuildRequest
 from trt_mpq.types.engine import EngineBuild

@@ -1,11 +1,7 @@
-"""Task scores of graphs and plans on the evaluation set, each plan scored at most once per run folder."""
+"""Task scores of graphs on the evaluation set."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,18 +11,10 @@ from numpy.typing import NDArray
 from trt_mpq.dataset import Samples
 from trt_mpq.evaluate.evaluation_pass import EvaluationPass
 from trt_mpq.evaluate.metrics import Scores, TaskMetric
-from trt_mpq.evaluate.score_cache import CachedScore, ScoreCache
 from trt_mpq.evaluate.sequential import PairedTest, Schedule, data_order
 from trt_mpq.runtime.base import Runtime, Session
-from trt_mpq.types import Judgement, PrecisionPlan, Score
+from trt_mpq.types import Judgement, Score
 from trt_mpq.types.observer import Progress
-
-Stage = AbstractContextManager["Progress | None"]
-"""Entered while a score is measured; may give something that wants to know how far it is."""
-
-
-def _unobserved() -> Stage:
-    return nullcontext(None)
 
 
 class Scoring:
@@ -149,104 +137,3 @@ class Scorer:
                 return Judgement(test.estimate(numbers), verdict, complete=False)
         scoring.advance(session, self._count, progress)
         return None
-
-
-@dataclass(frozen=True)
-class EarlyStop:
-    """When an evaluation may end before its last sample.
-
-    Attributes:
-        test: Decides whether a plan keeps `required`.
-        required: Lowest acceptable score, absolute.
-        identity: Digest of everything that the test decides by, beside what the plan scores on each sample.
-    """
-
-    test: PairedTest
-    required: float
-    identity: str
-
-
-class PlanEvaluator:
-    """Scores plans: writes the reference graph of a plan, runs it, and remembers the score.
-
-    Args:
-        reference: Gives the reference flavour of a plan.
-        scorer: Scores graphs.
-        cache: Scores already known.
-        marks: What tells the plan that `reference` writes from the unrefined one. A plan without marks scores the
-            same with and without refinement, and is scored once.
-    """
-
-    def __init__(
-        self,
-        reference: Callable[[PrecisionPlan], ir.Model],
-        scorer: Scorer,
-        cache: ScoreCache,
-        marks: Callable[[PrecisionPlan], tuple[str, ...]] = lambda plan: (),
-    ) -> None:
-        self._reference, self._scorer, self._cache, self._marks = reference, scorer, cache, marks
-        self._begun: dict[str, Scoring] = {}
-
-    def __call__(self, plan: PrecisionPlan) -> Score:
-        """The score of `plan` on the whole evaluation set."""
-        return self.timed(plan).score
-
-    def timed(self, plan: PrecisionPlan, stage: Callable[[], Stage] = _unobserved) -> CachedScore:
-        """The score of `plan` on the whole evaluation set and what it cost; `stage` is entered to measure it.
-
-        Samples that `judge` has run in this process are not run again.
-        """
-        key = self._key(plan)
-
-        def measure() -> Score:
-            with stage() as progress:
-                begun = self._begun.pop(key, None) or self._scorer.begun()
-                return self._scorer.finished(begun, self._reference(plan), progress).result()
-
-        return self._cache.remember(key, measure)
-
-    def judge(self, plan: PrecisionPlan, stop: EarlyStop) -> Judgement:
-        """Whether `plan` keeps what `stop` requires, told from as many samples as its test needs."""
-        known = self.known(plan, stop) or self._decided(plan, stop)
-        keeps, score = known.keeps_target, known.score
-        return Judgement(score, score.value >= stop.required if keeps is None else keeps, complete=keeps is None)
-
-    def known(self, plan: PrecisionPlan, stop: EarlyStop | None = None) -> CachedScore | None:
-        """What is remembered of `plan` on every sample, or with `stop` of its judgement; None if nothing is."""
-        key = self._key(plan)
-        # What a test said before comes first, so that a search that is resumed hears what it heard the first time.
-        said = self._cache.get(f"{key} {stop.identity}") if stop else None
-        return said or self._cache.get(key)
-
-    def fresh(self, plan: PrecisionPlan, stop: EarlyStop | None = None) -> CachedScore:
-        """`plan` run on every sample, or until `stop` decides, whatever is known of it; nothing is remembered."""
-        return self._measured(plan, self._scorer.begun(), stop)
-
-    def remember(self, plan: PrecisionPlan, measured: CachedScore, stop: EarlyStop | None = None) -> None:
-        """Remember what `fresh` returned, here or in another process; raises RunFolderError."""
-        key, early = self._key(plan), measured.keeps_target is not None
-        self._cache.put(f"{key} {stop.identity}" if stop and early else key, measured)
-
-    def seconds(self, plan: PrecisionPlan, stop: EarlyStop | None = None) -> float:
-        """How long everything took that was ever run for `plan`, or for its judgement by `stop`."""
-        key = self._key(plan)
-        return self._cache.seconds(key, *([f"{key} {stop.identity}"] if stop else []))
-
-    def _decided(self, plan: PrecisionPlan, stop: EarlyStop) -> CachedScore:
-        scoring = self._scorer.begun()
-        measured = self._measured(plan, scoring, stop)
-        self.remember(plan, measured, stop)
-        if measured.keeps_target is not None:
-            self._begun[self._key(plan)] = scoring
-        return measured
-
-    def _measured(self, plan: PrecisionPlan, scoring: Scoring, stop: EarlyStop | None) -> CachedScore:
-        started, graph = time.perf_counter(), self._reference(plan)
-        if stop is None:
-            self._scorer.finished(scoring, graph)
-        elif judged := self._scorer.decided(scoring, graph, stop.test):
-            return CachedScore(judged.score, time.perf_counter() - started, judged.feasible)
-        return CachedScore(scoring.result(), time.perf_counter() - started)
-
-    def _key(self, plan: PrecisionPlan) -> str:
-        return " ".join([plan.digest, *self._marks(plan)])

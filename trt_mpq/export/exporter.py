@@ -8,7 +8,7 @@ from pathlib import Path
 
 import onnx_ir as ir
 
-from trt_mpq.artifacts.storage import cannot_write
+from trt_mpq.artifacts.files import cannot_write
 from trt_mpq.errors import ModelError, RunFolderError
 from trt_mpq.export.axes import BATCH, dynamic_axes, resized, sizes_of
 from trt_mpq.export.check import check_file, require_finite

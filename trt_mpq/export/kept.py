@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from trt_mpq import __version__
-from trt_mpq.artifacts.storage import cannot_write, from_json, key_of, to_json, to_stored_json, write_text
+from trt_mpq.artifacts.files import cannot_write, from_json, key_of, to_json, to_stored_json, write_text
 from trt_mpq.dataset.arrays import digest_arrays
 from trt_mpq.errors import ModelError, RunFolderError, RuntimeFailure
 from trt_mpq.export.check import check_file

@@ -20,12 +20,13 @@ from trt_mpq.dataset import Samples
 from trt_mpq.dataset.chunks import Chunk, chunks_by_length
 from trt_mpq.emit import Emitter, Roundings
 from trt_mpq.emit.emitter import WEIGHT_INPUT
+from trt_mpq.emit.network import Network
 from trt_mpq.graph.edit import constant_array, node_by_name
 from trt_mpq.numerics import BoolArray
 from trt_mpq.runtime.base import Runtime, Session, with_outputs
 from trt_mpq.runtime.torch_autograd import TorchGraph, import_torch
 from trt_mpq.runtime.torch_rounding import Choices, Portion, learn_choices
-from trt_mpq.types import Grouping, LayerGroup, Precision, PrecisionPlan, Weight
+from trt_mpq.types import LayerGroup, Precision, PrecisionPlan, Weight
 from trt_mpq.types.observer import Progress
 
 _KEPT_ELEMENTS = 64 << 20
@@ -36,31 +37,26 @@ _STEP_SAMPLES = 32
 """Samples of one step, at most (the authors' batch)."""
 
 
-@dataclass(frozen=True)
-class RoundingInputs:
-    """What learned rounding reads.
+def learn_rounding(
+    network: Network,
+    plan: PrecisionPlan,
+    samples: Samples,
+    runtime: Runtime,
+    *,
+    steps: int,
+    seed: int,
+    progress: Progress | None = None,
+) -> Roundings:
+    """Learn how to round the weights that `plan` quantizes.
 
-    Attributes:
-        graph: Prepared FP32 graph.
-        grouping: Its groups.
-        emitter: Writes plans of `graph`, without refinements.
+    Args:
+        network: Whose weights.
+        plan: Which of them, and to what.
         samples: Calibration data.
-        runtime: Where both networks run.
+        runtime: Where the network runs, exact and quantized.
         steps: Steps of gradient descent per weight.
         seed: Draws the order of the samples.
-    """
-
-    graph: ir.Model
-    grouping: Grouping
-    emitter: Emitter
-    samples: Samples
-    runtime: Runtime
-    steps: int
-    seed: int
-
-
-def learn_rounding(inputs: RoundingInputs, plan: PrecisionPlan, progress: Progress | None = None) -> Roundings:
-    """Learn how to round the weights that `plan` quantizes.
+        progress: Told how many layers are done.
 
     Returns:
         (weight, precision) to which elements are rounded up. Weights for which nothing was gained are absent, and
@@ -71,15 +67,16 @@ def learn_rounding(inputs: RoundingInputs, plan: PrecisionPlan, progress: Progre
         UnsupportedByTorch: A layer has an operator without a torch formula.
     """
     import_torch("learned rounding (--adaround)")  # before any work
-    quantized = inputs.emitter.reference(plan)
-    layers = _layers(inputs, quantized, plan)
+    emitter = network.emitter()
+    quantized = emitter.reference(plan)
+    layers = _layers(network, quantized, plan)
     roundings: dict[tuple[str, Precision], BoolArray] = {}
     for done, layer in enumerate(layers):
         if progress is not None:
             progress(done, len(layers))
-        choices = _choices(inputs, layer)
-        function, portions = layer.in_torch(inputs.graph), layer.portions(inputs, quantized)
-        up = learn_choices(function, choices, portions, inputs.steps, np.random.default_rng((inputs.seed, done)))
+        choices = _choices(network, emitter, layer)
+        function, portions = layer.in_torch(network.graph), layer.portions(network.graph, quantized, samples, runtime)
+        up = learn_choices(function, choices, portions, steps, np.random.default_rng((seed, done)))
         if up is not None:
             roundings[layer.weight.name, layer.precision] = up
             _replace_weight(quantized, layer.weight, np.where(up, choices.high, choices.low))
@@ -115,15 +112,15 @@ class _Layer:
         """The layer as a function of `reads` and its weight, which it names as the FP32 graph does."""
         return TorchGraph(graph, self.nodes, (self.output,))
 
-    def portions(self, inputs: RoundingInputs, quantized: ir.Model) -> list[Portion]:
+    def portions(self, exact: ir.Model, quantized: ir.Model, samples: Samples, runtime: Runtime) -> list[Portion]:
         """What it reads in the quantized network and writes in FP32, for as many samples as are kept."""
-        exact = inputs.runtime.load(with_outputs(inputs.graph, [self.output]))
-        rounded = inputs.runtime.load(with_outputs(quantized, list(dict.fromkeys(self.reads.values()))))
+        written = runtime.load(with_outputs(exact, [self.output]))
+        read = runtime.load(with_outputs(quantized, list(dict.fromkeys(self.reads.values()))))
         size = max(1, min(_STEP_SAMPLES, _STEP_ELEMENTS // self.elements))
         portions: list[Portion] = []
         kept = 0
-        for chunk in chunks_by_length(inputs.samples, size):
-            portion = self._portion(chunk, exact, rounded)
+        for chunk in chunks_by_length(samples, size):
+            portion = self._portion(chunk, written, read)
             kept += portion.target.size + sum(value.size for value in portion.feeds.values())
             if portions and kept > _KEPT_ELEMENTS:
                 break
@@ -136,14 +133,14 @@ class _Layer:
         return Portion(feeds, chunk.cut(written[self.output]))
 
 
-def _layers(inputs: RoundingInputs, quantized: ir.Model, plan: PrecisionPlan) -> list[_Layer]:
+def _layers(network: Network, quantized: ir.Model, plan: PrecisionPlan) -> list[_Layer]:
     """The layers whose weights `plan` quantizes and nobody else reads, in network order."""
-    nodes = {str(node.name): node for node in inputs.graph.graph}
-    readers = Counter(weight.name for group in inputs.grouping.groups for weight in group.weights)
+    nodes = {str(node.name): node for node in network.graph.graph}
+    readers = Counter(weight.name for group in network.grouping.groups for weight in group.weights)
     precisions = plan.as_dict()
     return [
         _Layer(weight, precisions[group.id], own, _reads(own, quantized), group.input_elements + group.output_elements)
-        for group in inputs.grouping.groups
+        for group in network.grouping.groups
         if precisions[group.id].quantized
         for weight, own in _chains(group, nodes)
         if readers[weight.name] == 1
@@ -169,9 +166,9 @@ def _reads(nodes: tuple[ir.Node, ...], quantized: ir.Model) -> dict[str, str]:
     return reads
 
 
-def _choices(inputs: RoundingInputs, layer: _Layer) -> Choices:
-    low, high = inputs.emitter.weight_choices(layer.weight, layer.precision)
-    exact = constant_array(inputs.graph.graph.initializers[layer.weight.name])
+def _choices(network: Network, emitter: Emitter, layer: _Layer) -> Choices:
+    low, high = emitter.weight_choices(layer.weight, layer.precision)
+    exact = constant_array(network.graph.graph.initializers[layer.weight.name])
     return Choices(layer.weight.name, exact, low, high)
 
 

@@ -10,7 +10,6 @@ graph before the next one reads it, so that one pass over the data corrects all 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,10 +17,10 @@ import onnx_ir as ir
 
 from trt_mpq.dataset import Samples
 from trt_mpq.dataset.chunks import chunks_by_length
-from trt_mpq.emit import BiasCorrections, Emitter
+from trt_mpq.emit import BiasCorrections, Refinements
 from trt_mpq.emit.bias import bias_input, takes_bias
+from trt_mpq.emit.network import Network
 from trt_mpq.graph.edit import insert_node, reduced
-from trt_mpq.numerics import FloatArray
 from trt_mpq.runtime.base import Runtime
 from trt_mpq.types import Grouping, Precision, PrecisionPlan
 from trt_mpq.types.observer import Progress
@@ -31,70 +30,45 @@ _CHUNK_ELEMENTS = 16 << 20
 """Largest tensor, in elements, that a chunk may hold: bounds the memory of the doubled network."""
 
 
-@dataclass(frozen=True)
-class CorrectionInputs:
-    """What bias correction reads.
+def correct_biases(
+    network: Network,
+    plan: PrecisionPlan,
+    refinements: Refinements,
+    samples: Samples,
+    runtime: Runtime,
+    *,
+    chunk: int = 64,
+    progress: Progress | None = None,
+) -> BiasCorrections:
+    """Measure what to add to the bias of each group that `plan` quantizes, in the precision it has there.
 
-    Attributes:
-        graph: Prepared FP32 graph.
-        grouping: Its groups.
-        emitter: Writes plans of `graph`, without corrections; weights are rounded before biases are corrected.
+    Args:
+        network: Whose biases.
+        plan: The plan, uniform or mixed, under which they are measured.
+        refinements: What else is refined in it: weights are rounded before biases are corrected.
         samples: Calibration data.
         runtime: Where the doubled graph runs.
-        formats: Precisions to correct for, each under the uniform plan of that precision.
         chunk: Samples whose means are taken together; bounded further by the largest tensor.
-    """
-
-    graph: ir.Model
-    grouping: Grouping
-    emitter: Emitter
-    samples: Samples
-    runtime: Runtime
-    formats: tuple[Precision, ...]
-    chunk: int = 64
-
-
-def correct_biases(inputs: CorrectionInputs, progress: Progress | None = None) -> BiasCorrections:
-    """Measure what to add to each group's bias, per precision.
+        progress: Told how many samples are done.
 
     Returns:
         (anchor, precision) to a float32 array of shape ``(output channels,)``. Anchors that have nowhere to put a
         bias (a MatMul without one) are absent.
     """
-    total = inputs.samples.count * len(inputs.formats)
-    corrections: dict[tuple[str, Precision], FloatArray] = {}
-    for i, precision in enumerate(inputs.formats):
-        offset = i * inputs.samples.count
-
-        def report(done: int, offset: int = offset) -> None:
-            if progress is not None:
-                progress(offset + done, total)
-
-        corrections.update(correct_for_plan(inputs, inputs.grouping.uniform(precision), report))
-    return corrections
-
-
-def correct_for_plan(
-    inputs: CorrectionInputs, plan: PrecisionPlan, report: Callable[[int], None] | None = None
-) -> BiasCorrections:
-    """The same for the groups that one plan, uniform or mixed, quantizes, each in the precision it has there.
-
-    `report` is called with the number of samples done.
-    """
-    sites = _sites(inputs, plan)
+    sites = _sites(network, plan)
     if not sites:
         return {}
-    session = inputs.runtime.load(_doubled(inputs.graph, inputs.emitter.reference(plan), sites))
+    reference = network.emitter(refinements).reference(plan)
+    session = runtime.load(_doubled(network.graph, reference, sites))
     sums = {site.anchor: np.zeros(0) for site in sites}
-    for chunk in chunks_by_length(inputs.samples, _chunk_size(inputs)):
-        values = session.run(chunk.feeds)
+    for portion in chunks_by_length(samples, _chunk_size(network.grouping, chunk)):
+        values = session.run(portion.feeds)
         for name, total in sums.items():
-            shift = values[_shift_name(name)].astype(np.float64).ravel() * chunk.batch.size
+            shift = values[_shift_name(name)].astype(np.float64).ravel() * portion.batch.size
             sums[name] = total + shift if total.size else shift
-        if report is not None:
-            report(chunk.end)
-    count = inputs.samples.count
-    return {(site.anchor, site.precision): (sums[site.anchor] / count).astype(np.float32) for site in sites}
+        if progress is not None:
+            progress(portion.end, samples.count)
+    return {(site.anchor, site.precision): (sums[site.anchor] / samples.count).astype(np.float32) for site in sites}
 
 
 @dataclass(frozen=True)
@@ -107,10 +81,10 @@ class _Site:
     axis: int
 
 
-def _sites(inputs: CorrectionInputs, plan: PrecisionPlan) -> list[_Site]:
+def _sites(network: Network, plan: PrecisionPlan) -> list[_Site]:
     """Where to correct: every anchor that `plan` quantizes and that takes a bias, in network order."""
-    graph, precisions = inputs.graph.graph, plan.as_dict()
-    groups = [group for group in inputs.grouping.groups if precisions[group.id].quantized]
+    graph, precisions = network.graph.graph, plan.as_dict()
+    groups = [group for group in network.grouping.groups if precisions[group.id].quantized]
     return [
         _Site(weight.node, precisions[group.id], str(bias_input(graph, group, weight)[0].name), weight.channel_axis)
         for group in groups
@@ -119,9 +93,9 @@ def _sites(inputs: CorrectionInputs, plan: PrecisionPlan) -> list[_Site]:
     ]
 
 
-def _chunk_size(inputs: CorrectionInputs) -> int:
-    largest = max((max(g.input_elements, g.output_elements) for g in inputs.grouping.groups), default=1)
-    return max(1, min(inputs.chunk, _CHUNK_ELEMENTS // max(largest, 1)))
+def _chunk_size(grouping: Grouping, most: int) -> int:
+    largest = max((max(g.input_elements, g.output_elements) for g in grouping.groups), default=1)
+    return max(1, min(most, _CHUNK_ELEMENTS // max(largest, 1)))
 
 
 def _shift_name(anchor: str) -> str:

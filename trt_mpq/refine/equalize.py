@@ -16,21 +16,13 @@ import onnx_ir as ir
 
 from trt_mpq.graph.edit import constant_array
 from trt_mpq.numerics import FloatArray, channel_amax
-from trt_mpq.types import Grouping, LayerGroup, Model
+from trt_mpq.types import Grouping, LayerGroup
 
 _HOMOGENEOUS = frozenset({"Relu", "LeakyRelu"})
 _SWEEPS = 40
 _TOLERANCE = 1e-3
 _LARGEST_STEP = 1e4
 """Bound on one channel's factor: a nearly dead channel must not be blown up without limit."""
-
-
-@dataclass(frozen=True)
-class Equalized:
-    """An equalized model on disk, and the ids of the pairs of groups that were rescaled."""
-
-    model: Model
-    pairs: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)

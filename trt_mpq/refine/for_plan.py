@@ -7,14 +7,18 @@ corrections of its own, a group that was left in high precision may be affordabl
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import count
 
-from trt_mpq.search import Evaluate, Problem
+from trt_mpq.emit import BiasCorrections, Own, Refinements, Roundings
+from trt_mpq.search import Evaluator, Problem
 from trt_mpq.types import Evaluation, Precision, PrecisionPlan, SearchResult
+from trt_mpq.types.observer import Progress
 
-MOST_ATTEMPTS = 4
+_MOST_ATTEMPTS = 4
 """Plans that are tried to save groups; each costs a pass over the calibration and one over the evaluation data."""
-LEAST_GAIN = 0.002
+_LEAST_GAIN = 0.002
 """Least gain in latency, as a share, for which a group is brought down: it may cost accuracy within the target."""
 
 
@@ -39,12 +43,49 @@ class Refined:
     rounded: bool = False
 
 
+class PlanRefiner:
+    """Refines plans one by one: biases corrected under exactly the plan, weights rounded as was learned for one.
+
+    Args:
+        correct: Measures the bias corrections of exactly one plan that is refined otherwise already.
+        kept: The refinements that all plans share, in the place of which come those of its own.
+        roundings: How weights are rounded in place of the roundings shared; None leaves these.
+    """
+
+    def __init__(
+        self,
+        correct: Callable[[Refinements, PrecisionPlan], BiasCorrections],
+        kept: Refinements,
+        roundings: Roundings | None,
+    ) -> None:
+        self._correct, self._kept, self._roundings = correct, kept, roundings
+        self._made: dict[PrecisionPlan, Own] = {}
+
+    def own(self, plan: PrecisionPlan) -> Own:
+        """What is made for exactly `plan`; the calibration data is run once for it."""
+        if plan not in self._made:
+            rounded = self._refinements(plan, Own({}, self._roundings))
+            self._made[plan] = Own(self._correct(rounded, plan), self._roundings)
+        return self._made[plan]
+
+    def refinements(self, plan: PrecisionPlan) -> Refinements:
+        """The refinements that all plans share, and those of `plan` itself."""
+        return self._refinements(plan, self.own(plan))
+
+    def marks(self, plan: PrecisionPlan) -> tuple[str, ...]:
+        """What tells `plan` so refined from the plain one, in words for a key; nothing is made for it."""
+        return self._refinements(plan, Own({}, self._roundings)).marks(plan)
+
+    def _refinements(self, plan: PrecisionPlan, own: Own) -> Refinements:
+        return replace(self._kept, own={plan.digest: own})
+
+
 def refine_for_plan(
     problem: Problem,
     found: Evaluation,
-    evaluate: Evaluate,
-    delivered: Evaluate | None = None,
-    most_attempts: int = MOST_ATTEMPTS,
+    evaluate: Evaluator,
+    most_attempts: int = _MOST_ATTEMPTS,
+    progress: Progress = lambda done, total: None,
 ) -> Refined:
     """Measure the plan that was found with its own refinement, then try to bring more groups down.
 
@@ -56,19 +97,21 @@ def refine_for_plan(
     Args:
         problem: What was searched, on the ladder of the plan.
         found: What the search chose.
-        evaluate: Score of a plan that is refined for exactly that plan.
-        delivered: Score of the file of a plan that is refined so.
+        evaluate: Scores plans, and their files, that are refined for exactly that plan.
         most_attempts: How many steps are tried, at most.
+        progress: Told how many plans were scored, of how many there may be.
     """
-    own = replace(problem, evaluate=evaluate, judge=None, delivered=delivered)
+    scored = count(1)
+    own = replace(problem, evaluate=evaluate)
     best, refined = found, None
     if not problem.is_uniform(found.plan):
-        refined = evaluate(found.plan)
+        refined = evaluate.score(found.plan)
+        progress(next(scored), most_attempts + 1)
         if refined.value >= found.score.value:
             confirmed = own.confirmed(replace(found, score=refined, delivered=None))
             best = confirmed if confirmed.feasible else found
     # Where the latency is the limit, nobody asked for a plan that is faster still.
-    walk = _Walk(own, best, 0 if problem.limit else most_attempts)
+    walk = _Walk(own, best, 0 if problem.limit else most_attempts, lambda: progress(next(scored), most_attempts + 1))
     for rung in range(len(problem.ladder) - 1):
         walk.descend(rung)
     return Refined(
@@ -87,8 +130,8 @@ def with_chosen(result: SearchResult, chosen: Evaluation) -> SearchResult:
 class _Walk:
     """Steps down the ladder from one plan."""
 
-    def __init__(self, problem: Problem, best: Evaluation, most_attempts: int) -> None:
-        self._problem, self._most_attempts = problem, most_attempts
+    def __init__(self, problem: Problem, best: Evaluation, most_attempts: int, scored: Callable[[], None]) -> None:
+        self._problem, self._most_attempts, self._scored = problem, most_attempts, scored
         self.best, self.attempts = best, 0
         self.rescued: dict[str, Precision] = {}
 
@@ -101,15 +144,15 @@ class _Walk:
             self._step(self.best.plan.replace({group: precision}), group, precision)
 
     def _step(self, plan: PrecisionPlan, group: str, precision: Precision) -> None:
-        latency_ms = self._problem.latency(plan)
-        if latency_ms > self.best.latency_ms * (1 - LEAST_GAIN):
+        latency_ms = self._problem.latency.of(plan)
+        if latency_ms > self.best.latency_ms * (1 - _LEAST_GAIN):
             return
         self.attempts += 1
         judged = self._problem.measured(plan)
+        self._scored()
         note = f"{group} to {precision}, refined for the plan"
         tried = Evaluation(plan, judged.score, latency_ms, judged.feasible, note)
-        if self._problem.notify:
-            self._problem.notify(tried)
+        self._problem.notify(tried)
         if tried.feasible and (confirmed := self._problem.confirmed(tried)).feasible:
             self.best = confirmed
             self.rescued[group] = precision

@@ -25,41 +25,11 @@ from trt_mpq.groups.shapes import VIEWS, bind_shapes, shape_of
 from trt_mpq.numerics import FloatArray, channel_amax
 from trt_mpq.refine.rescaling import Rescaling, Rescalings, division, owned, rescaled
 from trt_mpq.runtime.base import Runtime
-from trt_mpq.types import Model
 from trt_mpq.types.observer import Progress
 
 _LARGEST_STEP = 1e4
 """Bound on one channel's factor: a nearly dead channel must not be blown up without limit."""
 _MAXIMA = "/channel_maxima"
-
-
-@dataclass(frozen=True)
-class Smoothed:
-    """A smoothed model on disk, and the names of the tensors whose channels were rescaled."""
-
-    model: Model
-    tensors: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class SmoothingInputs:
-    """What smoothing reads.
-
-    Attributes:
-        graph: Prepared FP32 graph.
-        sample_shapes: Input name to the shape of one sample.
-        samples: Calibration data.
-        runtime: Where the graph runs.
-        alpha: How much of the difficulty moves from activations to weights: 0 none, 1 all.
-        batch: Samples per run, at most. It changes speed and memory, not the result.
-    """
-
-    graph: ir.Model
-    sample_shapes: Mapping[str, tuple[int, ...]]
-    samples: Samples
-    runtime: Runtime
-    alpha: float
-    batch: int
 
 
 @dataclass(frozen=True)
@@ -87,8 +57,25 @@ class Smoothable:
         return (*before, *(Rescaling(str(r.node.name), 1, _as_rows(factor, r)) for r in self.readers))
 
 
-def smooth(inputs: SmoothingInputs, progress: Progress | None = None) -> tuple[ir.Model, tuple[str, ...]]:
+def smooth(
+    graph: ir.Model,
+    sample_shapes: Mapping[str, tuple[int, ...]],
+    samples: Samples,
+    runtime: Runtime,
+    alpha: float,
+    batch: int,
+    progress: Progress | None = None,
+) -> tuple[ir.Model, tuple[str, ...]]:
     """Smooth every tensor that can be.
+
+    Args:
+        graph: Prepared FP32 graph.
+        sample_shapes: Input name to the shape of one sample.
+        samples: Calibration data.
+        runtime: Where the graph runs.
+        alpha: How much of the difficulty moves from activations to weights: 0 none, 1 all.
+        batch: Samples per run, at most. It changes speed and memory, not the result.
+        progress: Told how many samples are done.
 
     Returns:
         A new graph that computes the same in FP32 up to rounding, and the names of the smoothed tensors.
@@ -96,14 +83,14 @@ def smooth(inputs: SmoothingInputs, progress: Progress | None = None) -> tuple[i
     Raises:
         CalibrationError: A tensor to smooth is NaN or infinite.
     """
-    found = smoothable_tensors(bind_shapes(inputs.graph, inputs.sample_shapes).graph)
-    observed = channel_magnitudes(inputs, [tensor.name for tensor in found], progress)
+    found = smoothable_tensors(bind_shapes(graph, sample_shapes).graph)
+    observed = channel_magnitudes(graph, [tensor.name for tensor in found], samples, runtime, batch, progress)
     rescalings = [
         rescaling
         for tensor in found
-        for rescaling in tensor.divided(smoothing_factors(observed[tensor.name], tensor.weight_amax, inputs.alpha))
+        for rescaling in tensor.divided(smoothing_factors(observed[tensor.name], tensor.weight_amax, alpha))
     ]
-    return rescaled(inputs.graph, rescalings), tuple(tensor.name for tensor in found)
+    return rescaled(graph, rescalings), tuple(tensor.name for tensor in found)
 
 
 def smoothable_tensors(graph: ir.Graph) -> tuple[Smoothable, ...]:
@@ -118,7 +105,12 @@ def smoothable_tensors(graph: ir.Graph) -> tuple[Smoothable, ...]:
 
 
 def channel_magnitudes(
-    inputs: SmoothingInputs, tensors: Sequence[str], progress: Progress | None = None
+    graph: ir.Model,
+    tensors: Sequence[str],
+    samples: Samples,
+    runtime: Runtime,
+    batch: int,
+    progress: Progress | None = None,
 ) -> dict[str, FloatArray]:
     """Largest magnitude in the data of every channel (last axis) of `tensors`, each of shape ``(channels,)``.
 
@@ -130,14 +122,14 @@ def channel_magnitudes(
     """
     if not tensors:
         return {}
-    session = inputs.runtime.load(_with_channel_maxima(inputs.graph, tensors))
+    session = runtime.load(_with_channel_maxima(graph, tensors))
     largest: dict[str, FloatArray] = {name: np.zeros(1, np.float32) for name in tensors}
-    for chunk in chunks_by_length(inputs.samples, inputs.batch):
+    for chunk in chunks_by_length(samples, batch):
         for name, magnitude in session.run(chunk.feeds).items():
             tensor = name.removesuffix(_MAXIMA)
             largest[tensor] = np.maximum(largest[tensor], magnitude.ravel())
         if progress is not None:
-            progress(chunk.end, inputs.samples.count)
+            progress(chunk.end, samples.count)
     for name, magnitude in largest.items():
         if not np.isfinite(magnitude).all():
             raise CalibrationError(f"tensor {name} is NaN or infinite in the calibration data: check its samples")

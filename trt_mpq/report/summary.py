@@ -1,22 +1,17 @@
-"""From the values of all stages to the report: figures, reasons, and what was not done."""
+"""From the values of a run's stages to the figures, reasons and warnings of its report."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from datetime import datetime, timezone
 from math import inf, isfinite
 
-from trt_mpq import __version__
 from trt_mpq.emit.deliver import Delivery
 from trt_mpq.latency.roofline import Latency, weight_bytes
 from trt_mpq.numerics import LARGEST
 from trt_mpq.report import data
-from trt_mpq.report.explain import Explainer, mac_share
-from trt_mpq.sensitivity.agreement import Agreement
+from trt_mpq.report.explain import Explainer
 from trt_mpq.settings import Settings
 from trt_mpq.types import (
-    Comparison,
     Grouping,
     LayerGroup,
     Model,
@@ -24,156 +19,107 @@ from trt_mpq.types import (
     PrecisionPlan,
     Ranges,
     Ranking,
-    RefinementRecord,
     Score,
     SearchResult,
-    Target,
 )
-from trt_mpq.types.engine import Deployment
 
-TYPED_TOLERANCE = 0.002
+_TYPED_TOLERANCE = 0.002
 """How far the typed file may score from the plan, for scores up to 1 and relative to the FP32 score above: ONNX
 Runtime does not round its FP16 tensors on the CPU, and the reference does not round what is dequantized."""
 
 
-@dataclass(frozen=True)
-class Findings:
-    """What the stages of a run found."""
-
-    settings: Settings
-    model: Model
-    grouping: Grouping
-    followers: Mapping[str, tuple[str, ...]]
-    ranges: Ranges
-    ranking: Ranking
-    agreement: Agreement | None
-    calibration_source: str
-    evaluation_samples: int
-    result: SearchResult
-    fp32: Score
-    typed: Score
-    required: float
-    metric: str
-    latency: Latency
-    target: Target
-    batch: int
-    refinement: tuple[RefinementRecord, ...]
-    rescued: Mapping[str, Precision]
-    comparison: Comparison
-    delivery: Delivery
-    deployment: Deployment | None
-    no_device: str | None
-    search_seconds: float
-    notes: tuple[str, ...]
-    environment: Mapping[str, str]
-    command: str
-
-
-def summarize(found: Findings) -> data.Report:
-    """Lay the findings out as a report."""
-    return data.Report(
-        model=data.ModelInfo(
-            found.settings.model.name, found.model.source_sha256, found.model.parameters, found.model.opset
-        ),
-        calibration=data.CalibrationInfo(found.ranges.methods, found.ranges.samples, found.calibration_source),
-        accuracy=_accuracy(found),
-        latency_ms=_latency(found),
-        size_bytes=_size(found),
-        search=_search(found),
-        plan=_plan(found),
-        groups=len(found.grouping.groups),
-        group_rows=_rows(found),
-        refinement=found.refinement,
-        comparison=found.comparison,
-        device=found.deployment,
-        agreement=found.agreement,
-        warnings=_warnings(found),
-        not_done=tuple(_not_done(found)),
-        seed=found.settings.seed,
-        environment=found.environment,
-        command=found.command,
-        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        version=__version__,
-        baseline=found.grouping.top,
-    )
-
-
-def _plan(found: Findings) -> data.PlanRecord:
-    plan = found.result.chosen.plan
-    share = mac_share(plan, {group.id: group.flops for group in found.grouping.groups})
-    return data.PlanRecord(plan.counts(), plan.as_dict(), plan.digest, found.delivery.deployable, share)
-
-
-def _limit(found: Findings) -> str | None:
-    """The option that set another target than accuracy."""
-    given = {"--target-latency": found.settings.target_latency, "--target-size": found.settings.target_size}
+def limiting_option(settings: Settings) -> str | None:
+    """The option that set another target than accuracy, None if none did."""
+    given = {"--target-latency": settings.target_latency, "--target-size": settings.target_size}
     return next((option for option, value in given.items() if value is not None), None)
 
 
-def _uniform_plans(found: Findings) -> dict[Precision, PrecisionPlan]:
-    return {p: found.grouping.uniform(p) for p in found.result.ladder}
+def accuracy_figures(
+    result: SearchResult,
+    grouping: Grouping,
+    fp32: Score,
+    *,
+    required: float,
+    fraction: float,
+    metric: str,
+    samples: int,
+) -> data.AccuracyFigures:
+    """Scores of the plan, of FP32 and of the uniform plans that the search measured on every sample.
 
-
-def _fp32_plan(found: Findings) -> PrecisionPlan:
-    return PrecisionPlan.of({group.id: Precision.FP32 for group in found.grouping.groups})
-
-
-def _accuracy(found: Findings) -> data.AccuracyFigures:
-    scores = {tried.plan: tried.score.value for tried in found.result.path if tried.complete}
-    uniform = {p: scores.get(plan) for p, plan in _uniform_plans(found).items()}
-    chosen = found.result.chosen.score
+    Args:
+        result: What was found.
+        grouping: The groups.
+        fp32: Score of the original model.
+        required: Least score of a plan.
+        fraction: The same as a share of the score of FP32.
+        metric: Task metric.
+        samples: Samples of the evaluation set.
+    """
+    scores = {tried.plan: tried.score.value for tried in result.path if tried.complete}
+    uniform = {p: scores.get(grouping.uniform(p)) for p in result.ladder}
+    chosen = result.chosen.score
     return data.AccuracyFigures(
-        metric=found.metric,
-        target=found.required,
-        target_fraction=found.settings.target_accuracy,
-        samples=found.evaluation_samples,
-        fp32=found.fp32.value,
+        metric=metric,
+        target=required,
+        target_fraction=fraction,
+        samples=samples,
+        fp32=fp32.value,
         fp16=uniform.get(Precision.FP16),
         plan=chosen.value,
-        fp32_stderr=found.fp32.stderr,
+        fp32_stderr=fp32.stderr,
         plan_stderr=chosen.stderr,
         uniform=uniform,
     )
 
 
-def _latency(found: Findings) -> data.LatencyFigures:
-    uniform = {p: found.latency.plan_ms(plan) for p, plan in _uniform_plans(found).items()}
-    fp32 = _fp32_plan(found)
+def latency_figures(result: SearchResult, grouping: Grouping, latency: Latency, batch: int) -> data.LatencyFigures:
+    """What the search went by for the plan, FP32 and the uniform plans."""
+    uniform = {p: latency.plan_ms(grouping.uniform(p)) for p in result.ladder}
+    fp32 = _fp32_plan(grouping)
     return data.LatencyFigures(
-        source=found.latency.source,
-        device=found.latency.device,
-        batch=found.batch,
-        fp32=found.latency.plan_ms(fp32) if found.latency.knows(fp32) else None,
+        source=latency.source,
+        device=latency.device,
+        batch=batch,
+        fp32=latency.plan_ms(fp32) if latency.knows(fp32) else None,
         fp16=uniform.get(Precision.FP16),
-        plan=found.result.chosen.latency_ms,
+        plan=result.chosen.latency_ms,
         uniform=uniform,
     )
 
 
-def _size(found: Findings) -> data.SizeFigures:
-    other = found.model.parameters - found.grouping.weight_elements
-    uniform = {p: weight_bytes(plan, found.grouping, other) for p, plan in _uniform_plans(found).items()}
+def size_figures(result: SearchResult, grouping: Grouping, model: Model) -> data.SizeFigures:
+    """Bytes of all parameters in the plan, in FP32 and in the uniform plans."""
+    other = model.parameters - grouping.weight_elements
+    uniform = {p: weight_bytes(grouping.uniform(p), grouping, other) for p in result.ladder}
     return data.SizeFigures(
-        fp32=weight_bytes(_fp32_plan(found), found.grouping, other),
+        fp32=weight_bytes(_fp32_plan(grouping), grouping, other),
         fp16=uniform.get(Precision.FP16),
-        plan=weight_bytes(found.result.chosen.plan, found.grouping, other),
+        plan=weight_bytes(result.chosen.plan, grouping, other),
         uniform=uniform,
     )
 
 
-def _search(found: Findings) -> data.SearchRecord:
-    """The cost of sensitivity and search; calibration and refinement, which every search shares, are left out."""
-    path = found.result.path
-    forward = found.result.samples_run + found.ranking.forward_passes
+def search_record(
+    result: SearchResult, ranking: Ranking, settings: Settings, samples: int, seconds: float
+) -> data.SearchRecord:
+    """The cost of sensitivity and search; calibration and refinement, which every search shares, are left out.
+
+    Args:
+        result: What was found.
+        ranking: What the search went by.
+        settings: What was asked for.
+        samples: Samples of the evaluation set.
+        seconds: What the ranking and all evaluations took.
+    """
     return data.SearchRecord(
-        algorithm=found.result.algorithm,
-        sensitivity=found.ranking.metric,
-        evaluations=len(path),
-        full_equivalents=round(forward / found.evaluation_samples, 3),
-        seconds=round(found.search_seconds, 3),
-        ladder=found.result.ladder,
-        stopped=found.result.stopped,
-        limit=_limit(found),
+        algorithm=result.algorithm,
+        sensitivity=ranking.metric,
+        evaluations=len(result.path),
+        full_equivalents=round((result.samples_run + ranking.forward_passes) / samples, 3),
+        seconds=round(seconds, 3),
+        ladder=result.ladder,
+        stopped=result.stopped,
+        limit=limiting_option(settings),
         path=tuple(
             data.SearchStep(
                 note=e.note,
@@ -187,41 +133,91 @@ def _search(found: Findings) -> data.SearchRecord:
                 complete=e.complete,
                 delivered=e.delivered.value if e.delivered else None,
             )
-            for e in path
+            for e in result.path
         ),
-        confidence=found.settings.confidence,
+        confidence=settings.confidence,
     )
 
 
-def _explainer(found: Findings) -> Explainer:
-    required = None if _limit(found) else found.required
-    return Explainer(found.result, found.grouping, found.ranking, found.latency, found.target, required, found.rescued)
-
-
-def _rows(found: Findings) -> tuple[data.GroupRow, ...]:
-    plan = found.result.chosen.plan
-    top = found.grouping.top
-    chosen, baseline = found.latency.group_ms(plan), found.latency.group_ms(found.grouping.uniform(top))
-    precisions = plan.as_dict()
-    explainer = _explainer(found)
+def group_rows(explainer: Explainer, operators: Mapping[str, str]) -> tuple[data.GroupRow, ...]:
+    """Every group with its precision and the reason for it; `operators` maps nodes to their operators."""
+    plan, grouping, latency = explainer.result.chosen.plan, explainer.grouping, explainer.latency
+    top, precisions = grouping.top, plan.as_dict()
+    chosen, baseline = latency.group_ms(plan), latency.group_ms(grouping.uniform(top))
     return tuple(
         data.GroupRow(
             id=group.id,
             index=group.index,
             op_type=group.op_type,
-            followers=found.followers[group.id],
+            followers=tuple(operators[name] for name in group.nodes[1:]),
             weight_shapes=tuple(weight.shape for weight in group.weights),
             precision=precisions[group.id],
             reason=explainer.reason(group),
-            sensitivity=_sensitivity(found.ranking, group),
+            sensitivity=_sensitivity(explainer.ranking, group),
             flops=group.flops,
             weight_bytes=group.weight_elements * precisions[group.id].bits // 8,
             latency_ms=chosen[group.id],
             fp16_latency_ms=baseline[group.id] if top is Precision.FP16 else None,
             bf16_latency_ms=baseline[group.id] if top is Precision.BF16 else None,
         )
-        for group in found.grouping.groups
+        for group in grouping.groups
     )
+
+
+def file_warnings(
+    explainer: Explainer, delivery: Delivery, fp32: Score, typed: Score, required: float, limited: bool
+) -> Iterator[str]:
+    """What the user should know about the files of the plan.
+
+    Args:
+        explainer: Explains the plan.
+        delivery: What was written.
+        fp32: Score of the original model.
+        typed: Score of typed.onnx.
+        required: Least score of a plan.
+        limited: Whether another target than accuracy was set.
+    """
+    chosen, grouping = explainer.result.chosen, explainer.grouping
+    if not delivery.deployable:
+        yield "INT4 is for study: TensorRT has no 4-bit convolution or activations, so no engine can hold this plan"
+    if abs(typed.value - chosen.score.value) > _TYPED_TOLERANCE * max(1.0, abs(fp32.value)):
+        yield (
+            f"typed.onnx scores {typed.value:.4f} in ONNX Runtime and the plan {chosen.score.value:.4f}: trust the "
+            "plan's, ONNX Runtime does not round FP16 tensors on the CPU"
+        )
+    if typed.value < required <= chosen.score.value and not limited:
+        yield (
+            f"typed.onnx misses the target in ONNX Runtime, with {typed.value:.4f}: it is delivered because it is "
+            f"uniform {grouping.top.name}, which is what there is without a search"
+        )
+    widened = chosen.plan.counts().get(Precision.BF16, 0)
+    if widened and delivery.weak_missing is None:
+        groups = "1 group" if widened == 1 else f"{widened} groups"
+        yield f"weak.onnx has {groups} of the plan in FP32 in place of BF16, which TensorRT 8.6 does not have"
+    if delivery.weak_missing is not None:
+        yield f"no weak.onnx was written: {delivery.weak_missing}"
+
+
+def range_warnings(explainer: Explainer, ranges: Ranges) -> Iterator[str]:
+    """What leaves the high precision because its values exceed the range of it."""
+    grouping, result = explainer.grouping, explainer.result
+    top, precisions = grouping.top, result.chosen.plan.as_dict()
+    for group in grouping.groups:
+        if precisions[group.id] not in (top, *result.ladder):
+            yield f"{group.id} leaves {top.name}: {explainer.reason(group)}"
+    for op in grouping.loose:
+        beyond = [name for name in (*op.inputs, op.output) if _magnitude(ranges, name) > LARGEST[top]]
+        if beyond:
+            fits = all(_magnitude(ranges, name) <= LARGEST.get(grouping.refuge, inf) for name in beyond)
+            instead = grouping.refuge if fits else Precision.FP32
+            yield (
+                f"{op.node} leaves {top.name}: tensor {beyond[0]} is beyond its range, so it runs in {instead.name}"
+                f"{explainer.last_resort(instead)}"
+            )
+
+
+def _fp32_plan(grouping: Grouping) -> PrecisionPlan:
+    return PrecisionPlan.of({group.id: Precision.FP32 for group in grouping.groups})
 
 
 def _sensitivity(ranking: Ranking, group: LayerGroup) -> dict[Precision, float | None]:
@@ -229,62 +225,6 @@ def _sensitivity(ranking: Ranking, group: LayerGroup) -> dict[Precision, float |
     return {precision: score if isfinite(score) else None for precision, score in scores.items()}
 
 
-def _warnings(found: Findings) -> tuple[str, ...]:
-    return (*found.notes, *_plan_warnings(found), *_range_warnings(found))
-
-
-def _plan_warnings(found: Findings) -> Iterator[str]:
-    if not found.delivery.deployable:
-        yield "INT4 is for study: TensorRT has no 4-bit convolution or activations, so no engine can hold this plan"
-    typed, plan = found.typed.value, found.result.chosen.score.value
-    if abs(typed - plan) > TYPED_TOLERANCE * max(1.0, abs(found.fp32.value)):
-        yield (
-            f"typed.onnx scores {typed:.4f} in ONNX Runtime and the plan {plan:.4f}: trust the plan's, ONNX Runtime "
-            "does not round FP16 tensors on the CPU"
-        )
-    if typed < found.required <= plan and not _limit(found):
-        yield (
-            f"typed.onnx misses the target in ONNX Runtime, with {typed:.4f}: it is delivered because it is uniform "
-            f"{found.grouping.top.name}, which is what there is without a search"
-        )
-    widened = found.result.chosen.plan.counts().get(Precision.BF16, 0)
-    if widened and found.delivery.weak_missing is None:
-        groups = "1 group" if widened == 1 else f"{widened} groups"
-        yield f"weak.onnx has {groups} of the plan in FP32 in place of BF16, which TensorRT 8.6 does not have"
-    if found.delivery.weak_missing is not None:
-        yield f"no weak.onnx was written: {found.delivery.weak_missing}"
-
-
-def _range_warnings(found: Findings) -> Iterator[str]:
-    top, precisions, explainer = found.grouping.top, found.result.chosen.plan.as_dict(), _explainer(found)
-    for group in found.grouping.groups:
-        if precisions[group.id] not in (top, *found.result.ladder):
-            yield f"{group.id} leaves {top.name}: {explainer.reason(group)}"
-    for op in found.grouping.loose:
-        beyond = [name for name in (*op.inputs, op.output) if _magnitude(found, name) > LARGEST[top]]
-        if beyond:
-            refuge = found.grouping.refuge
-            fits = all(_magnitude(found, name) <= LARGEST.get(refuge, inf) for name in beyond)
-            instead = refuge if fits else Precision.FP32
-            yield (
-                f"{op.node} leaves {top.name}: tensor {beyond[0]} is beyond its range, so it runs in {instead.name}"
-                f"{explainer.last_resort(instead)}"
-            )
-
-
-def _magnitude(found: Findings, tensor: str) -> float:
-    observed = found.ranges.tensors.get(tensor)
+def _magnitude(ranges: Ranges, tensor: str) -> float:
+    observed = ranges.tensors.get(tensor)
     return 0.0 if observed is None else observed.magnitude
-
-
-def _not_done(found: Findings) -> Iterator[str]:
-    if not found.delivery.deployable:
-        yield "no engine: the plan is not deployable"
-    elif found.deployment is None:
-        why = found.no_device or "it was not asked for"
-        yield (
-            f"no engine was built or timed: {why}; on the device, `trt-mpq engine RUN_DIR` does it from this folder, "
-            "or `trtexec --onnx=typed.onnx --stronglyTyped --saveEngine=model.plan`"
-        )
-    else:
-        yield from found.deployment.notes

@@ -7,7 +7,7 @@ it here; the contract tests then cover it.
 from __future__ import annotations
 
 from trt_mpq.errors import SettingsError
-from trt_mpq.search.base import Budget, Evaluate, Latency, Limit, Problem, Search
+from trt_mpq.search.base import Budget, Evaluator, Limit, Problem, Search
 from trt_mpq.search.bisection import Bisection
 from trt_mpq.search.greedy import Greedy
 from trt_mpq.search.ilp import IntegerProgram
@@ -19,10 +19,9 @@ __all__ = [
     "SEARCHES",
     "Bisection",
     "Budget",
-    "Evaluate",
+    "Evaluator",
     "Greedy",
     "IntegerProgram",
-    "Latency",
     "Limit",
     "Pareto",
     "Problem",

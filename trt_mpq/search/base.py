@@ -5,16 +5,44 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import Protocol
 
 from trt_mpq.errors import TargetNotReachable
-from trt_mpq.search.costs import Costs, Solved
-from trt_mpq.types import Evaluation, Judgement, LayerGroup, Precision, PrecisionPlan, Ranking, Score, SearchResult
+from trt_mpq.search.costs import Cost, Solved
+from trt_mpq.types import (
+    Evaluation,
+    Grouping,
+    Judgement,
+    LayerGroup,
+    Precision,
+    PrecisionPlan,
+    Ranking,
+    Score,
+    SearchResult,
+)
 
-Evaluate = Callable[[PrecisionPlan], Score]
-Judge = Callable[[PrecisionPlan], Judgement]
-Latency = Callable[[PrecisionPlan], float]
+
+class Evaluator(Protocol):
+    """What a search asks of plans; expensive."""
+
+    @property
+    def stops_early(self) -> bool:
+        """Whether judging may take fewer samples than scoring."""
+
+    def score(self, plan: PrecisionPlan) -> Score:
+        """Task score of `plan` on every sample."""
+
+    def judge(self, plan: PrecisionPlan) -> Judgement:
+        """Whether `plan` keeps the required score, told from as few samples as are sure."""
+
+    def delivered(self, plan: PrecisionPlan) -> Score:
+        """Task score, on every sample, of the file that is delivered for `plan`.
+
+        It differs from `score` by the rounding of another runtime.
+        """
+
+    def seconds(self, plan: PrecisionPlan) -> float:
+        """What judging and scoring `plan` took when it was done."""
 
 
 @dataclass(frozen=True)
@@ -36,18 +64,16 @@ class Limit:
     Attributes:
         words: What is limited to what, as the end of "a plan that ...": "takes at most 3 ms".
         most: The largest amount allowed.
-        amount: The amount of a plan.
-        costs: The same as terms for solvers.
+        cost: The amount of a plan.
     """
 
     words: str
     most: float
-    amount: Callable[[PrecisionPlan], float]
-    costs: Costs
+    cost: Cost
 
     def allows(self, plan: PrecisionPlan) -> bool:
         """Whether `plan` keeps the limit."""
-        return self.amount(plan) <= self.most
+        return self.cost.of(plan) <= self.most
 
 
 @dataclass(frozen=True)
@@ -55,53 +81,44 @@ class Problem:
     """Find the plan with the lowest latency whose score is at least `required`, or the best score within `limit`.
 
     Attributes:
-        groups: All groups, in network order.
+        grouping: The groups, and what those run in that may not run in the widest of the ladder.
         ladder: Precisions to choose from, widest first, e.g. (fp16, fp8, int8).
         ranking: Sensitivity of every group for every precision below the first.
-        evaluate: Task score of a plan on every sample; expensive.
-        latency: Milliseconds of a plan; cheap.
-        required: Lowest acceptable score, absolute, compared exactly; means nothing where there is a limit.
-        refuge: What groups run in that may not run in the widest of the ladder.
-        notify: Called with every new evaluation as it is made.
-        judge: Says whether a plan keeps `required`, and may stop as soon as it is sure; without one, `evaluate` says.
-        costs: Latency as terms for solvers; without them, what single groups save is taken to add up.
-        budget: What the search may spend.
-        seconds: What judging a plan took when it was done; needed where the budget is in seconds.
+        evaluate: Scores plans.
+        latency: Milliseconds of plans.
+        required: Lowest acceptable score, absolute, compared exactly, of the plan and of its file; means nothing where
+            there is a limit.
         limit: The target, if it is not the required score: of the plans that keep it, the one that scores best.
-        delivered: Task score, on every sample, of the file that is delivered for a plan: it differs from `evaluate` by
-            the rounding of another runtime, and has to be `required` too. None asks nothing of files.
+        budget: What the search may spend.
+        notify: Called with every new evaluation as it is made.
         solved: What solvers were asked before; copies of a problem share it, so that a search that is run ahead solves
             nothing twice.
     """
 
-    groups: tuple[LayerGroup, ...]
+    grouping: Grouping
     ladder: tuple[Precision, ...]
     ranking: Ranking
-    evaluate: Evaluate
-    latency: Latency
+    evaluate: Evaluator
+    latency: Cost
     required: float
-    notify: Callable[[Evaluation], None] | None = None
-    judge: Judge | None = None
-    refuge: Precision = Precision.FP32
-    costs: Costs | None = None
-    budget: Budget = Budget()
-    seconds: Callable[[PrecisionPlan], float] | None = None
     limit: Limit | None = None
-    delivered: Evaluate | None = None
+    budget: Budget = Budget()
+    notify: Callable[[Evaluation], None] = lambda evaluation: None
     solved: Solved = field(default_factory=dict, compare=False, repr=False)
 
-    @cached_property
-    def known_costs(self) -> Costs:
-        """The costs that were given, or additive ones."""
-        return self.costs or Costs.additive(self.groups, self.ladder, self.latency)
+    @property
+    def groups(self) -> tuple[LayerGroup, ...]:
+        """All groups, in network order."""
+        return self.grouping.groups
 
     def judged(self, plan: PrecisionPlan) -> Judgement:
         """Whether `plan` is feasible, as cheaply as it can be told."""
-        return self.judge(plan) if self.judge and not self.limit else self.measured(plan)
+        early = self.evaluate.stops_early and not self.limit
+        return self.evaluate.judge(plan) if early else self.measured(plan)
 
     def measured(self, plan: PrecisionPlan) -> Judgement:
         """The same, from every sample."""
-        score = self.evaluate(plan)
+        score = self.evaluate.score(plan)
         return Judgement(score, self.limit.allows(plan) if self.limit else score.value >= self.required, complete=True)
 
     def confirmed(self, feasible: Evaluation) -> Evaluation:
@@ -109,9 +126,9 @@ class Problem:
 
         The widest uniform plan is what there is without a search; its file is taken as it is.
         """
-        if not self.delivered or self.limit or feasible.delivered or feasible.plan == self.uniform(self.ladder[0]):
+        if self.limit or feasible.delivered or feasible.plan == self.uniform(self.ladder[0]):
             return feasible
-        score = self.delivered(feasible.plan)
+        score = self.evaluate.delivered(feasible.plan)
         return replace(feasible, delivered=score, feasible=score.value >= self.required)
 
     def preference(self, feasible: Evaluation) -> tuple[float, float]:
@@ -121,7 +138,7 @@ class Problem:
 
     def uniform(self, precision: Precision) -> PrecisionPlan:
         """`precision` wherever it is allowed, else the widest of the ladder, its refuge, or the widest there is."""
-        return PrecisionPlan.uniform(self.groups, precision, self.ladder[0], self.refuge)
+        return PrecisionPlan.uniform(self.groups, precision, self.ladder[0], self.grouping.refuge)
 
     def is_uniform(self, plan: PrecisionPlan) -> bool:
         """Whether `plan` is the uniform plan of a precision of the ladder."""
@@ -129,7 +146,7 @@ class Problem:
 
     def widest(self, group: LayerGroup) -> Precision:
         """What `group` starts from: the widest of the ladder, its refuge, or the widest there is."""
-        return group.widest(self.ladder[0], self.refuge)
+        return group.widest(self.ladder[0], self.grouping.refuge)
 
     def movable(self, plan: PrecisionPlan, rung: int) -> tuple[str, ...]:
         """Groups that may step from ``ladder[rung]`` to the next precision, least sensitive first.
@@ -185,7 +202,11 @@ class Trail:
         """Judge and time `plan`, or recall it; `note` says which step asked first."""
         return self._try(plan, self._problem.judged, note)
 
-    def _try(self, plan: PrecisionPlan, judge: Judge, note: str) -> Evaluation:
+    def measure(self, plan: PrecisionPlan, note: str) -> Evaluation:
+        """The same, from every sample."""
+        return self._try(plan, self._problem.measured, note)
+
+    def _try(self, plan: PrecisionPlan, judge: Callable[[PrecisionPlan], Judgement], note: str) -> Evaluation:
         if plan not in self._tried:
             if self._tried:
                 self._require_budget()
@@ -212,12 +233,12 @@ class Trail:
 
     def _seconds(self) -> float:
         """What the evaluations took when they were done, so that a resumed search stops where the first did."""
-        return sum(self._problem.seconds(plan) for plan in self._tried) if self._problem.seconds else 0.0
+        return sum(self._problem.evaluate.seconds(plan) for plan in self._tried)
 
     def evaluate_uniform(self) -> tuple[Evaluation, ...]:
         """Measure the uniform plan of every precision, widest first: the baselines of the report."""
         problem = self._problem
-        return tuple(self._try(problem.uniform(p), problem.measured, f"uniform {p}") for p in problem.ladder)
+        return tuple(self.measure(problem.uniform(p), f"uniform {p}") for p in problem.ladder)
 
     def result(self, algorithm: str) -> SearchResult:
         """The best feasible plan tried.
@@ -248,20 +269,19 @@ class Trail:
             self._keep(confirmed)
         return confirmed.feasible
 
-    def _record(self, plan: PrecisionPlan, judge: Judge, note: str) -> Evaluation:
-        latency_ms = self._problem.latency(plan)  # first: it refuses what the device cannot compute
+    def _record(self, plan: PrecisionPlan, judge: Callable[[PrecisionPlan], Judgement], note: str) -> Evaluation:
+        latency_ms = self._problem.latency.of(plan)  # first: it refuses what the device cannot compute
         judgement = judge(plan)
         return self._keep(Evaluation(plan, judgement.score, latency_ms, judgement.feasible, note, judgement.complete))
 
     def _keep(self, tried: Evaluation) -> Evaluation:
         self._tried[tried.plan] = tried
-        if self._problem.notify:
-            self._problem.notify(tried)
+        self._problem.notify(tried)
         return tried
 
     def _explanation(self) -> str:
         if limit := self._problem.limit:
-            least = min(map(limit.amount, self._tried))
+            least = min(map(limit.cost.of, self._tried))
             return f"none of {len(self._tried)} plans tried {limit.words}: the least is {least:.6g}"
         best = max(self._tried.values(), key=lambda tried: tried.score.value)
         mix = ", ".join(f"{count} x {precision}" for precision, count in best.plan.counts().items())

@@ -7,10 +7,10 @@ however many readers want it. Both are conditions on a few groups at once, which
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, MutableMapping, Sequence
+from collections.abc import Callable, Hashable, MutableMapping
 from dataclasses import dataclass
 
-from trt_mpq.types import LayerGroup, Precision, PrecisionPlan
+from trt_mpq.types import Precision, PrecisionPlan
 
 Choice = tuple[str, Precision]
 """A group and the precision it runs in, as in `PrecisionPlan.assignments`."""
@@ -44,13 +44,10 @@ class Costs:
         made = frozenset(plan.assignments)
         return self.constant_ms + sum(term.ms for term in self.terms if term.holds(made))
 
-    @classmethod
-    def additive(
-        cls, groups: Iterable[LayerGroup], ladder: Sequence[Precision], latency: Callable[[PrecisionPlan], float]
-    ) -> Costs:
-        """Costs of which nothing is known but `latency`: what every group saves on its own is taken to add up."""
-        known = tuple(groups)
-        widest = PrecisionPlan.uniform(known, ladder[0], ladder[0])
-        base = latency(widest)
-        moves = [(g.id, p) for g in known for p in ladder[1:] if g.allows(p)]
-        return cls(base, tuple(Term(latency(widest.replace(dict([move]))) - base, ((move,),)) for move in moves))
+
+@dataclass(frozen=True)
+class Cost:
+    """Something that every plan has an amount of, milliseconds or bytes: as a function, and as terms for solvers."""
+
+    of: Callable[[PrecisionPlan], float]
+    terms: Costs

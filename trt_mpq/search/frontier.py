@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from trt_mpq.search.costs import Choice, Clause, Costs, Solved
-from trt_mpq.types import PrecisionPlan
+from trt_mpq.types import Grouping, PrecisionPlan
 
 _SCALE = 1e4
 """What the costs of the most expensive plan and the harm of all are scaled to: the solver tolerates 1e-6 absolute."""
@@ -28,15 +28,16 @@ class Frontier:
 
     Args:
         costs: Milliseconds (or bytes) of every plan.
-        groups: Group ids in network order.
+        grouping: The groups.
         harm: Every choice there is, to its predicted harm, not negative; harms add up.
         solved: Where answers are looked up and left for frontiers that are asked the same.
     """
 
     def __init__(
-        self, costs: Costs, groups: Iterable[str], harm: Mapping[Choice, float], solved: Solved | None = None
+        self, costs: Costs, grouping: Grouping, harm: Mapping[Choice, float], solved: Solved | None = None
     ) -> None:
-        self._costs, self._groups, self._solved = costs, tuple(groups), {} if solved is None else solved
+        self._costs, self._solved = costs, {} if solved is None else solved
+        self._groups = tuple(group.id for group in grouping.groups)
         self._choices = {choice: column for column, choice in enumerate(harm)}
         self._harm = np.array(list(harm.values()))
         self._rows = _Rows(self._choices)

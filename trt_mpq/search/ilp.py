@@ -60,7 +60,7 @@ def default_evaluations(problem: Problem) -> int:
 
 def _try_faster(problem: Problem, trail: Trail, best: Evaluation) -> None:
     """Try plans that are faster than the best so far, until `_PATIENCE` of them failed in a row."""
-    sensitivity = sensitivities(problem.groups, problem.ladder, problem.ranking, problem.refuge)
+    sensitivity = sensitivities(problem)
     allowed = best.score.value - problem.required
     hopeless = _HOPELESS * max(allowed, best.score.stderr or 0.0)
     prediction = Prediction(sensitivity, best.score.value, allowed)
@@ -73,7 +73,7 @@ def _try_faster(problem: Problem, trail: Trail, best: Evaluation) -> None:
         limit_ms = best.latency_ms * (1 - _WORTH_TRYING)
         frontier = _frontier(problem, prediction.after(trail.tried.values()))
         plan, note = frontier.fastest(allowed), "fastest that should keep the score"
-        if plan is None or plan in trail.tried or problem.latency(plan) > limit_ms:
+        if plan is None or plan in trail.tried or problem.latency.of(plan) > limit_ms:
             plan, note = frontier.gentlest(limit_ms, trail.tried), "gentlest that is faster"
             if plan is not None and frontier.harm(plan) > hopeless:
                 return
@@ -81,12 +81,7 @@ def _try_faster(problem: Problem, trail: Trail, best: Evaluation) -> None:
 
 def _try_within(problem: Problem, limit: Limit, trail: Trail) -> None:
     """Try the least harmful plans that keep `limit`, until `_PATIENCE` in a row score no better."""
-    frontier = Frontier(
-        limit.costs,
-        _ids(problem),
-        sensitivities(problem.groups, problem.ladder, problem.ranking, problem.refuge),
-        problem.solved,
-    )
+    frontier = Frontier(limit.cost.terms, problem.grouping, sensitivities(problem), problem.solved)
     failures = 0
     while failures < _PATIENCE and (plan := frontier.gentlest(limit.most, trail.tried)) is not None:
         better = trail.evaluate(plan, f"gentlest that {limit.words}") is trail.best()
@@ -94,8 +89,4 @@ def _try_within(problem: Problem, limit: Limit, trail: Trail) -> None:
 
 
 def _frontier(problem: Problem, harm: Mapping[Choice, float]) -> Frontier:
-    return Frontier(problem.known_costs, _ids(problem), harm, problem.solved)
-
-
-def _ids(problem: Problem) -> tuple[str, ...]:
-    return tuple(group.id for group in problem.groups)
+    return Frontier(problem.latency.terms, problem.grouping, harm, problem.solved)

@@ -56,7 +56,7 @@ def merged(algorithm: Search, problems: Sequence[Problem]) -> SearchResult:
 def _share(problem: Problem, tried: Iterable[PrecisionPlan], of: int) -> Budget:
     """An equal share of what is left of the budget."""
     plans, budget = tuple(tried), problem.budget
-    spent = sum(map(problem.seconds, plans)) if problem.seconds else 0.0
+    spent = sum(map(problem.evaluate.seconds, plans))
     return Budget(
         None if budget.evaluations is None else max(0, budget.evaluations - len(plans)) // of,
         None if budget.seconds is None else max(0.0, budget.seconds - spent) / of,
@@ -81,7 +81,7 @@ class _Record:
         if known is not None and not _newer(evaluation, known):
             return
         self._tried[evaluation.plan] = evaluation
-        if self._notify and (known is None or not known.complete or not evaluation.feasible):
+        if known is None or not known.complete or not evaluation.feasible:
             self._notify(evaluation)
 
 

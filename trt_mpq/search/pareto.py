@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from trt_mpq.search.base import Problem, Trail
 from trt_mpq.search.frontier import Frontier
 from trt_mpq.search.ilp import default_evaluations
@@ -26,22 +24,20 @@ class Pareto:
 
     def run(self, problem: Problem) -> SearchResult:
         """The best plan evaluated; raises TargetNotReachable if none meets the requirement."""
-        whole = replace(problem, judge=None)
-        trail = Trail(whole, max(_FEWEST_EVALUATIONS, default_evaluations(problem)))
+        trail = Trail(problem, max(_FEWEST_EVALUATIONS, default_evaluations(problem)))
         with trail.until_spent():
             trail.evaluate_uniform()
-            _fill(whole, trail)
+            _fill(problem, trail)
         return trail.result(self.name)
 
 
 def _fill(problem: Problem, trail: Trail) -> None:
     """Evaluate the fastest plan, then halve the widest gap between latencies until all are narrow."""
-    harm = sensitivities(problem.groups, problem.ladder, problem.ranking, problem.refuge)
-    frontier = Frontier(problem.known_costs, (group.id for group in problem.groups), harm, problem.solved)
+    frontier = Frontier(problem.latency.terms, problem.grouping, sensitivities(problem), problem.solved)
     fastest, widest = frontier.fastest(), problem.uniform(problem.ladder[0])
     if fastest is None:
         return
-    low, high = trail.evaluate(fastest, "fastest of all").latency_ms, problem.latency(widest)
+    low, high = trail.measure(fastest, "fastest of all").latency_ms, problem.latency.of(widest)
     gaps = [(low, high)]
     while gaps:
         gaps.sort(key=lambda gap: gap[1] - gap[0])
@@ -50,5 +46,5 @@ def _fill(problem: Problem, trail: Trail) -> None:
             return
         middle = (low + high) / 2
         plan = frontier.gentlest(middle)
-        reached = low if plan is None else trail.evaluate(plan, f"gentlest within {middle:.4g} ms").latency_ms
+        reached = low if plan is None else trail.measure(plan, f"gentlest within {middle:.4g} ms").latency_ms
         gaps += [(low, min(reached, middle)), (middle, high)]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from math import isfinite
 
 import numpy as np
 
+from trt_mpq.search.base import Problem
 from trt_mpq.search.costs import Choice
-from trt_mpq.types import Evaluation, LayerGroup, Precision, PrecisionPlan, Ranking
+from trt_mpq.types import Evaluation, PrecisionPlan
 
 _LEAST_HARM = 0.01
 """Least predicted harm, as a share of the mean: a score of zero or below is chance."""
@@ -16,25 +17,24 @@ _INEXACT = 0.05
 """Standard error of a sum of harms, as a share of it: harms do not quite add up."""
 
 
-def sensitivities(
-    groups: Sequence[LayerGroup], ladder: Sequence[Precision], ranking: Ranking, refuge: Precision = Precision.FP32
-) -> dict[Choice, float]:
+def sensitivities(problem: Problem) -> dict[Choice, float]:
     """Every choice there is, to its sensitivity: none for the widest precision of a group.
 
     Choices without a finite sensitivity are left out.
     """
+    narrower, scores = problem.ladder[1:], problem.ranking.scores
     known = {
-        (g.id, p): ranking.scores[p][g.id]
-        for g in groups
-        for p in ladder[1:]
-        if g.allows(p) and isfinite(ranking.scores[p].get(g.id, float("nan")))
+        (g.id, p): scores[p][g.id]
+        for g in problem.groups
+        for p in narrower
+        if g.allows(p) and isfinite(scores[p].get(g.id, float("nan")))
     }
     positive = [score for score in known.values() if score > 0] or [1.0]
     least = _LEAST_HARM * sum(positive) / len(positive)
     harm: dict[Choice, float] = {}
-    for group in groups:
-        widest = group.widest(ladder[0], refuge)
-        own = {(group.id, p): known[group.id, p] for p in ladder[1:] if p is not widest and (group.id, p) in known}
+    for group in problem.groups:
+        widest = problem.widest(group)
+        own = {(group.id, p): known[group.id, p] for p in narrower if p is not widest and (group.id, p) in known}
         harm |= {(group.id, widest): 0.0, **{choice: max(score, least) for choice, score in own.items()}}
     return harm
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 from trt_mpq.errors import TargetNotReachable
-from trt_mpq.search import Problem, Search
+from trt_mpq.search.base import Evaluator, Problem, Search
 from trt_mpq.types import Judgement, PrecisionPlan, Score
 
 
@@ -26,65 +26,75 @@ class Asked:
     judged: bool
 
 
-class Memory(Protocol):
-    """What is known of plans."""
+class Measured(Evaluator, Protocol):
+    """An evaluator that knows what it was asked before, and can measure several plans side by side."""
 
     @property
-    def count(self) -> int:
-        """How many plans are measured side by side."""
+    def side_by_side(self) -> int:
+        """How many plans are measured at once."""
 
     def knows(self, asked: Asked) -> bool:
-        """Whether the problem answers `asked` without measuring."""
+        """Whether `asked` is answered without measuring."""
 
     def fill(self, asked: Sequence[Asked]) -> None:
         """Measure all of `asked` side by side and remember them."""
 
 
-def foreseeing(algorithm: Search, problem: Problem, memory: Memory) -> Problem:
-    """`problem`, in which an answer that is not known is measured together with others that `algorithm` may need.
+class Foreseeing:
+    """An evaluator that measures a plan of which nothing is known together with others that a search may ask next.
 
     Of files that were not scored yet it is assumed that they keep the requirement, as nearly all do.
 
     Args:
-        algorithm: What solves the problem.
-        problem: The problem; it answers from `memory` what that knows.
-        memory: Knows and measures.
+        algorithm: The search.
+        problem: What it solves, but with this evaluator.
+        evaluate: Knows and measures.
     """
 
-    def ahead(judged: bool, plan: PrecisionPlan) -> None:
-        if not memory.knows(Asked(plan, judged)):
-            memory.fill(tuple(next_asked(algorithm, assumed, memory, memory.count)))
+    def __init__(self, algorithm: Search, problem: Problem, evaluate: Measured) -> None:
+        self._algorithm, self._problem, self._evaluate = algorithm, problem, evaluate
+        self._files: dict[PrecisionPlan, Score] = {}
+        self.stops_early, self.seconds = evaluate.stops_early, evaluate.seconds
 
-    def evaluate(plan: PrecisionPlan) -> Score:
-        ahead(False, plan)
-        return problem.evaluate(plan)
+    def score(self, plan: PrecisionPlan) -> Score:
+        """As the evaluator says."""
+        self._ahead(Asked(plan, judged=False))
+        return self._evaluate.score(plan)
 
-    judge, files, delivered = problem.judge, dict[PrecisionPlan, Score](), problem.delivered
-    keeps = Score(problem.required, 0.0, 0)
-    assumed = replace(problem, delivered=lambda plan: files.get(plan, keeps)) if delivered else problem
+    def judge(self, plan: PrecisionPlan) -> Judgement:
+        """As the evaluator says."""
+        self._ahead(Asked(plan, judged=True))
+        return self._evaluate.judge(plan)
 
-    def scored_file(plan: PrecisionPlan) -> Score:
-        assert delivered is not None
-        files[plan] = delivered(plan)
-        return files[plan]
+    def delivered(self, plan: PrecisionPlan) -> Score:
+        """As the evaluator says."""
+        self._files[plan] = self._evaluate.delivered(plan)
+        return self._files[plan]
 
-    def judged(plan: PrecisionPlan) -> Judgement:
-        ahead(True, plan)
-        assert judge is not None
-        return judge(plan)
-
-    return replace(
-        problem, evaluate=evaluate, judge=judged if judge else None, delivered=scored_file if delivered else None
-    )
+    def _ahead(self, asked: Asked) -> None:
+        if not self._evaluate.knows(asked):
+            files = dict(self._files)
+            found = next_asked(self._algorithm, self._problem, self._evaluate, files, self._evaluate.side_by_side)
+            self._evaluate.fill(tuple(found))
 
 
-def next_asked(algorithm: Search, problem: Problem, memory: Memory, count: int) -> Iterable[Asked]:
-    """Up to `count` things that `algorithm` may ask next, the certain one first, then those few answers away."""
+def next_asked(
+    algorithm: Search, problem: Problem, evaluate: Measured, files: Mapping[PrecisionPlan, Score], count: int
+) -> Iterable[Asked]:
+    """Up to `count` things that `algorithm` may ask next, the certain one first, then those few answers away.
+
+    Args:
+        algorithm: The search.
+        problem: What it solves.
+        evaluate: What is known of plans.
+        files: What is known of their files.
+        count: How many to find.
+    """
     found: dict[Asked, None] = {}
     assumptions: deque[dict[Asked, bool]] = deque([{}])
     while assumptions and len(found) < count:
         assumed = assumptions.popleft()
-        asked = _first_unknown(algorithm, problem, memory, assumed)
+        asked = _first_unknown(algorithm, problem, _Assumed(problem, evaluate, files, assumed))
         if asked is not None and asked not in found:
             found[asked] = None
             assumptions.extend({**assumed, asked: answer} for answer in (True, False))
@@ -92,36 +102,49 @@ def next_asked(algorithm: Search, problem: Problem, memory: Memory, count: int) 
 
 
 class _UnknownError(Exception):
-    """The search came to something of which neither the memory nor the assumptions say anything."""
+    """The search came to something of which neither what was measured nor the assumptions say anything."""
 
     def __init__(self, asked: Asked) -> None:
         self.asked = asked
 
 
-def _first_unknown(algorithm: Search, problem: Problem, memory: Memory, assumed: dict[Asked, bool]) -> Asked | None:
-    """What `algorithm` asks first that is neither known nor assumed; None if it ends without."""
+class _Assumed:
+    """An evaluator that answers from what is known, and from assumptions."""
 
-    def answered(judged: bool, known: Callable[[PrecisionPlan], Judgement]) -> Callable[[PrecisionPlan], Judgement]:
-        def answer(plan: PrecisionPlan) -> Judgement:
-            asked = Asked(plan, judged)
-            if asked in assumed:
-                value = problem.required if assumed[asked] else math.nextafter(problem.required, -math.inf)
-                return Judgement(Score(value, 0.0, 0), assumed[asked], complete=not judged)
-            if memory.knows(asked):
-                return known(plan)
+    def __init__(
+        self, problem: Problem, evaluate: Measured, files: Mapping[PrecisionPlan, Score], assumed: Mapping[Asked, bool]
+    ) -> None:
+        self._required, self._evaluate, self._files, self._assumed = problem.required, evaluate, files, assumed
+        self.stops_early, self.seconds = evaluate.stops_early, evaluate.seconds
+
+    def score(self, plan: PrecisionPlan) -> Score:
+        asked = Asked(plan, judged=False)
+        if asked in self._assumed:
+            return self._score(self._assumed[asked])
+        return self._known(asked).score(plan)
+
+    def judge(self, plan: PrecisionPlan) -> Judgement:
+        asked = Asked(plan, judged=True)
+        if asked in self._assumed:
+            return Judgement(self._score(self._assumed[asked]), self._assumed[asked], complete=False)
+        return self._known(asked).judge(plan)
+
+    def delivered(self, plan: PrecisionPlan) -> Score:
+        return self._files.get(plan) or self._score(True)
+
+    def _known(self, asked: Asked) -> Measured:
+        if not self._evaluate.knows(asked):
             raise _UnknownError(asked)
+        return self._evaluate
 
-        return answer
+    def _score(self, keeps: bool) -> Score:
+        return Score(self._required if keeps else math.nextafter(self._required, -math.inf), 0.0, 0)
 
-    measured = answered(False, problem.measured)
-    told = replace(
-        problem,
-        evaluate=lambda plan: measured(plan).score,
-        judge=answered(True, problem.judge) if problem.judge else None,
-        notify=None,
-    )
+
+def _first_unknown(algorithm: Search, problem: Problem, assumed: _Assumed) -> Asked | None:
+    """What `algorithm` asks first that is neither known nor assumed; None if it ends without."""
     try:
-        algorithm.run(told)
+        algorithm.run(replace(problem, evaluate=assumed, notify=lambda evaluation: None))
     except _UnknownError as unknown:
         return unknown.asked
     except TargetNotReachable:

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from trt_mpq.dataset import Samples
 from trt_mpq.dataset.chunks import Chunk, chunks_by_length
-from trt_mpq.types import Grouping, LayerGroup, Precision, Ranges, Ranking
+from trt_mpq.types import LayerGroup, Precision, Ranking
 from trt_mpq.types.observer import Progress
 
 if TYPE_CHECKING:
-    import onnx_ir as ir
-
+    from trt_mpq.emit.network import Network
     from trt_mpq.evaluate.losses import Loss
     from trt_mpq.runtime.base import Runtime
 
@@ -37,9 +36,7 @@ class SensitivityInputs:
     """Everything a metric may look at.
 
     Attributes:
-        graph: The prepared FP32 network.
-        grouping: Its groups.
-        ranges: Calibrated ranges of every activation the groups quantize.
+        network: The prepared FP32 network with its groups and the ranges of every activation they quantize.
         candidates: Quantized precisions to score.
         samples: Calibration data; labels only if `loss` needs them.
         sample_limit: How many samples to use, from the first on; None leaves it to the metric, see `USUAL_SAMPLES`.
@@ -51,9 +48,7 @@ class SensitivityInputs:
         elsewhere: Has parts of a metric done by workers, see `spread`; None where this process does them.
     """
 
-    graph: ir.Model
-    grouping: Grouping
-    ranges: Ranges
+    network: Network
     candidates: tuple[Precision, ...]
     samples: Samples
     sample_limit: int | None
@@ -75,7 +70,7 @@ class SensitivityInputs:
     @property
     def groups(self) -> tuple[LayerGroup, ...]:
         """The groups that may run in some candidate precision, in network order."""
-        return tuple(group for group in self.grouping.groups if any(map(group.allows, self.candidates)))
+        return tuple(group for group in self.network.grouping.groups if any(map(group.allows, self.candidates)))
 
     @property
     def sample_count(self) -> int:
@@ -94,10 +89,12 @@ class SensitivityInputs:
     ) -> Ranking:
         """A ranking that asks `score` for every group in every candidate precision it may run in."""
         scores = {
-            precision: {group.id: score(group, precision) for group in self.grouping.groups if group.allows(precision)}
+            precision: {
+                group.id: score(group, precision) for group in self.network.grouping.groups if group.allows(precision)
+            }
             for precision in self.candidates
         }
-        order = tuple(group.id for group in self.grouping.groups)
+        order = tuple(group.id for group in self.network.grouping.groups)
         return Ranking(metric, self.seed, order, scores, forward_passes)
 
 

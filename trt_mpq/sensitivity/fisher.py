@@ -51,10 +51,10 @@ class FisherError:
             MissingDependencyError: torch is not installed.
             UnsupportedByTorch: An operator has no torch formula.
         """
-        network, reads = apart(inputs.graph, inputs.groups)
+        network, reads = apart(inputs.network.graph, inputs.groups)
         writes = tuple(dict.fromkeys(name for group in inputs.groups for name in group.writes))
-        gradients = TorchGradients(inputs.graph, (*reads, *writes), inputs.loss.name)
-        emitter = Emitter(network, inputs.grouping, _ranges_of(inputs.ranges, reads))
+        gradients = TorchGradients(inputs.network.graph, (*reads, *writes), inputs.loss.name)
+        emitter = Emitter(network, inputs.network.grouping, _ranges_of(inputs.network.ranges, reads))
         errors = [_OutputErrors(inputs, emitter, precision) for precision in inputs.candidates]
         for chunk in inputs.chunks(self.block):
             start = chunk.batch.start
@@ -81,7 +81,7 @@ class _OutputErrors:
         self.precision = precision
         self._groups = tuple(group for group in inputs.groups if group.allows(precision))
         self.sums = dict.fromkeys((group.id for group in self._groups), 0.0)
-        plan = PrecisionPlan.uniform(inputs.grouping.groups, precision, Precision.FP32)
+        plan = PrecisionPlan.uniform(inputs.network.grouping.groups, precision, Precision.FP32)
         self._session = inputs.runtime.load(emitter.reference(plan))
 
     def add(self, feeds: Arrays, values: Arrays, slopes: Arrays) -> None:

@@ -124,8 +124,10 @@ class AutogradTrace:
     def traces(self, inputs: SensitivityInputs, trials: int, progress: Progress | None = None) -> Traces:
         """One backward pass per batch, then one Hessian-vector product per trial and group."""
         groups = _weighted_groups(inputs)
-        loss = TorchLoss(open_weights(inputs.graph, groups), inputs.loss.name)
-        weights: Arrays = {weight_feed(w): weight_of(inputs.graph, w) for group in groups for w in group.weights}
+        loss = TorchLoss(open_weights(inputs.network.graph, groups), inputs.loss.name)
+        weights: Arrays = {
+            weight_feed(w): weight_of(inputs.network.graph, w) for group in groups for w in group.weights
+        }
         sums = dict.fromkeys(weights, 0.0)
         for chunk in inputs.chunks(self.block):
             at = chunk.batch.start // self.block
@@ -172,8 +174,8 @@ class ForwardTrace:
         return partial(self._trace, inputs, trials, SampleLoss(inputs, self.block))
 
     def _trace(self, inputs: SensitivityInputs, trials: int, loss: SampleLoss, group: LayerGroup) -> float:
-        session = inputs.runtime.load(open_weights(inputs.graph, [group]))
-        weights: Arrays = {weight_feed(weight): weight_of(inputs.graph, weight) for weight in group.weights}
+        session = inputs.runtime.load(open_weights(inputs.network.graph, [group]))
+        weights: Arrays = {weight_feed(weight): weight_of(inputs.network.graph, weight) for weight in group.weights}
         power = sum(float(np.sum(weight**2, dtype=np.float64)) for weight in weights.values())
         epsilon = np.float32(self.step * np.sqrt(power / group.weight_elements))
         if epsilon == 0.0:
@@ -203,6 +205,6 @@ def _signs(seed: int, group: LayerGroup, trial: int, block: int) -> Arrays:
 
 
 def _squared_error(inputs: SensitivityInputs, group: LayerGroup, precision: Precision) -> float:
-    contents = ((weight_of(inputs.graph, weight), weight.axis) for weight in group.weights)
-    errors = (fake_quantize_weights(c, axis, precision, inputs.grouping.top) - c for c, axis in contents)
+    contents = ((weight_of(inputs.network.graph, weight), weight.axis) for weight in group.weights)
+    errors = (fake_quantize_weights(c, axis, precision, inputs.network.grouping.top) - c for c, axis in contents)
     return sum(float(np.sum(error**2, dtype=np.float64)) for error in errors)

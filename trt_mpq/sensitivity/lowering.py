@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from trt_mpq.emit import Emitter
 from trt_mpq.sensitivity.base import SensitivityInputs, watched
 from trt_mpq.sensitivity.perturbation import SampleLoss
 from trt_mpq.sensitivity.prefix import Prefix
@@ -45,12 +44,12 @@ class Lowering:
     """
 
     def __init__(self, inputs: SensitivityInputs) -> None:
-        self._emitter = Emitter(inputs.graph, inputs.grouping, inputs.ranges)
-        self._wide = PrecisionPlan.uniform(inputs.grouping.groups, Precision.FP32, Precision.FP32)
+        self._emitter = inputs.network.emitter()
+        self._wide = PrecisionPlan.uniform(inputs.network.grouping.groups, Precision.FP32, Precision.FP32)
         self._runtime = inputs.runtime
         unlowered = self.graph((), Precision.FP32)
-        self._loss = SampleLoss(replace(inputs, graph=unlowered))
-        self._prefix = Prefix(unlowered, inputs.grouping.groups, inputs.runtime, self._loss.chunks)
+        self._loss = SampleLoss(replace(inputs, network=replace(inputs.network, graph=unlowered)))
+        self._prefix = Prefix(unlowered, inputs.network.grouping.groups, inputs.runtime, self._loss.chunks)
 
     def graph(self, groups: Iterable[str], precision: Precision) -> ir.Model:
         """The reference flavour of the network with `groups` in `precision`."""

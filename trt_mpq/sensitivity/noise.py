@@ -95,13 +95,13 @@ class GaussianNoise:
 
     def _growths(self, inputs: SensitivityInputs) -> Callable[[LayerGroup], _Growths]:
         loss = SampleLoss(inputs, self.block)
-        prefix = Prefix(inputs.graph, inputs.grouping.groups, inputs.runtime, loss.chunks)
+        prefix = Prefix(inputs.network.graph, inputs.network.grouping.groups, inputs.runtime, loss.chunks)
         return partial(self._growth, inputs, loss, prefix)
 
     def _growth(self, inputs: SensitivityInputs, loss: SampleLoss, prefix: Prefix, group: LayerGroup) -> _Growths:
         growth = {precision: 0.0 for precision in inputs.candidates if group.allows(precision)}
         start = prefix.before([group.id])
-        copy = start.load(inputs.runtime, add_noise(inputs.graph, group))
+        copy = start.load(inputs.runtime, add_noise(inputs.network.graph, group))
         source = _NoiseSource(inputs, group, self.block, self.per_channel)
         for number, case in enumerate(loss.cases):
             for trial in range(0, self.trials, 2):
@@ -143,11 +143,11 @@ class _NoiseSource:
         self._seed = (inputs.seed, group.index)
         self._group = group
         self._block = block
-        self._weights = {weight_feed(weight): weight_of(inputs.graph, weight) for weight in group.weights}
+        self._weights = {weight_feed(weight): weight_of(inputs.network.graph, weight) for weight in group.weights}
         axes = {weight_feed(weight): weight.axis if per_channel else None for weight in group.weights}
         self._spreads = {name: _magnitude(weight, axes[name]) for name, weight in self._weights.items()}
         self._magnitudes = {
-            tensor: np.float32(inputs.ranges.tensors[tensor].magnitude) for tensor in quantized_tensors(group)
+            tensor: np.float32(inputs.network.ranges.tensors[tensor].magnitude) for tensor in quantized_tensors(group)
         }
 
     def draw(self, case: Case, trial: int) -> _Noise:

@@ -51,7 +51,7 @@ def _noise_to_signal(inputs: SensitivityInputs) -> Callable[[Lowered], Growth]:
 
 def _with_enough(inputs: SensitivityInputs) -> SensitivityInputs:
     """`inputs` limited to as many samples as it takes, unless they are limited already."""
-    values = sum(_values_per_row(output) for output in inputs.graph.graph.outputs)
+    values = sum(_values_per_row(output) for output in inputs.network.graph.graph.outputs)
     enough = min(USUAL_SAMPLES, max(FEWEST_SAMPLES, math.ceil(OUTPUT_VALUES / max(values, 1))))
     return replace(inputs, sample_limit=inputs.sample_limit or enough)
 

@@ -126,7 +126,7 @@ class SampleLoss:
         self.samples = inputs.sample_count
         self._inputs, self._block = inputs, block
         self._tensors = tuple(dict.fromkeys(read.tensor for group in inputs.groups for read in group.inputs))
-        self._session = inputs.runtime.load(_with_sizes(inputs.graph, self._tensors))
+        self._session = inputs.runtime.load(_with_sizes(inputs.network.graph, self._tensors))
         self.cases = Kept(self._cases, lambda case: size_of(case.chunk.feeds | case.reference), kept_bytes)
 
     @property

@@ -63,8 +63,8 @@ class _ActivationErrors:
 
     def __init__(self, inputs: SensitivityInputs) -> None:
         self.samples = 0
-        self._ranges, self._top = inputs.ranges, inputs.grouping.top
-        self._amax = _needed_amax(inputs.grouping, inputs.ranges, inputs.candidates)
+        self._ranges, self._top = inputs.network.ranges, inputs.network.grouping.top
+        self._amax = _needed_amax(inputs.network.grouping, inputs.network.ranges, inputs.candidates)
         self._squares: dict[Key, float] = defaultdict(float)
         self._elements = dict.fromkeys((tensor for tensor, _ in self._amax), 0)
 
@@ -72,7 +72,7 @@ class _ActivationErrors:
         """Run the samples and add up the errors of every needed tensor."""
         if not self._amax:
             return
-        session = inputs.runtime.load(with_outputs(inputs.graph, tuple(self._elements)))
+        session = inputs.runtime.load(with_outputs(inputs.network.graph, tuple(self._elements)))
         for chunk in inputs.chunks():
             self._add(chunk.run(session))
             self.samples = chunk.end
@@ -111,11 +111,11 @@ def _amax(ranges: Ranges, tensor: str, precision: Precision) -> float:
 
 def _weight_error(inputs: SensitivityInputs, weights: Sequence[Weight], precision: Precision) -> float:
     """Relative error of the weights as one tensor; 0 without any."""
-    contents = [weight_of(inputs.graph, weight) for weight in weights]
+    contents = [weight_of(inputs.network.graph, weight) for weight in weights]
     magnitude = max((float(np.abs(content).max()) for content in contents), default=0.0)
     if magnitude == 0.0:
         return 0.0
-    pairs, top = zip(contents, weights, strict=True), inputs.grouping.top
+    pairs, top = zip(contents, weights, strict=True), inputs.network.grouping.top
     squares = sum(_squared_error(c, fake_quantize_weights(c, weight.axis, precision, top)) for c, weight in pairs)
     return float(np.sqrt(squares / sum(content.size for content in contents))) / magnitude
 

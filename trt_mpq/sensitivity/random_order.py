@@ -20,7 +20,7 @@ class RandomOrder:
 
     def rank(self, inputs: SensitivityInputs, progress: Progress | None = None) -> Ranking:
         """Permute the groups; costs no forward pass."""
-        groups = inputs.grouping.groups
+        groups = inputs.network.grouping.groups
         places = np.random.default_rng(inputs.seed).permutation(len(groups))
         place = {group.id: float(at) for group, at in zip(groups, places, strict=True)}
         return inputs.ranking(self.name, lambda group, _: place[group.id])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trt_mpq.artifacts.storage import key_of, to_stored_json
+from trt_mpq.artifacts.files import key_of, to_stored_json
 from trt_mpq.errors import SettingsError
 from trt_mpq.latency.dataflow import Formats, Kernel, Reformat
 from trt_mpq.latency.device_table.values import DeviceTable

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from trt_mpq.artifacts.storage import from_json, to_stored_json, write_text
+from trt_mpq.artifacts.files import from_json, to_stored_json, write_text
 from trt_mpq.errors import SettingsError
 from trt_mpq.latency.device_table.values import DeviceTable
 from trt_mpq.types.engine import Platform

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trt_mpq.artifacts.storage import atomic_path, write_text
+from trt_mpq.artifacts.files import atomic_path, write_text
 from trt_mpq.runtime.tensorrt.api import capabilities, resolve_typing
 from trt_mpq.runtime.tensorrt.config import cache_fits, create_config
 from trt_mpq.runtime.tensorrt.constraints import constrain

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from trt_mpq.artifacts.storage import atomic_path, cannot_write
+from trt_mpq.artifacts.files import atomic_path, cannot_write
 from trt_mpq.errors import RunFolderError
 from trt_mpq.types.engine import Platform
 

@@ -6,25 +6,16 @@ from pathlib import Path
 
 import numpy as np
 
-from trt_mpq.artifacts.storage import atomic_path
+from trt_mpq.artifacts.files import atomic_path
 from trt_mpq.dataset.arrays import load_npz
 from trt_mpq.emit import BiasCorrections, Roundings
 from trt_mpq.runtime.base import Arrays
 from trt_mpq.types import Precision
 
-CORRECTIONS, PLAN_CORRECTIONS = "corrections.npz", "plan-corrections.npz"
-"""Bias corrections measured under uniform plans, and those measured for exactly the chosen one."""
-PLAN_ROUNDINGS = "roundings-plan.npz"
-"""Learned rounding under exactly the plan that the search found."""
 _BITS, _SHAPE = "bits/", "shape/"
 
 
-def roundings_file(precision: Precision) -> str:
-    """Where the learned rounding of `precision` is kept."""
-    return f"roundings-{precision}.npz"
-
-
-def save_corrections(path: Path, corrections: BiasCorrections) -> None:
+def save_corrections(corrections: BiasCorrections, path: Path) -> None:
     """Write `corrections` as an `.npz` with one array per ``precision/anchor``, atomically."""
     _save(path, {f"{precision.value}/{anchor}": delta for (anchor, precision), delta in corrections.items()})
 
@@ -34,7 +25,7 @@ def corrections_from_file(path: Path) -> BiasCorrections:
     return {_key(name): delta for name, delta in load_npz(path).items()}
 
 
-def save_roundings(path: Path, roundings: Roundings) -> None:
+def save_roundings(roundings: Roundings, path: Path) -> None:
     """Write `roundings` as an `.npz`, atomically: one bit per weight, and the shape, per ``precision/weight``."""
     arrays: Arrays = {}
     for (weight, precision), up in roundings.items():
@@ -51,11 +42,6 @@ def roundings_from_file(path: Path) -> Roundings:
         _key(name): np.unpackbits(arrays[f"{_BITS}{name}"], count=int(shape.prod())).astype(bool).reshape(shape)
         for name, shape in shapes.items()
     }
-
-
-def roundings_over(shared: Roundings, path: Path) -> Roundings:
-    """The roundings in a file, and for weights that it does not have the `shared` ones; raises DataError."""
-    return {**shared, **roundings_from_file(path)}
 
 
 def _key(name: str) -> tuple[str, Precision]:

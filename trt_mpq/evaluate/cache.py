@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
-from trt_mpq.artifacts.storage import cannot_write
+from trt_mpq.artifacts.files import cannot_write
 from trt_mpq.errors import RunFolderError
 from trt_mpq.types import Score
 

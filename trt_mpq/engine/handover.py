@@ -7,37 +7,26 @@ else.
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
-import numpy as np
-from pydantic import ValidationError
-
-from trt_mpq.artifacts.storage import atomic_path, from_json, to_stored_json, write_text
+from trt_mpq.artifacts.stage import Job, Stage, json_kind
+from trt_mpq.artifacts.store import read_given
 from trt_mpq.dataset import Samples, open_samples
 from trt_mpq.emit import Emitter, Own, Refinements, Roundings
 from trt_mpq.emit.network import Network
-from trt_mpq.errors import RunFolderError
 from trt_mpq.model import load_graph
-from trt_mpq.refine.storage import (
-    CORRECTIONS,
-    PLAN_CORRECTIONS,
-    PLAN_ROUNDINGS,
-    corrections_from_file,
-    roundings_file,
-    roundings_from_file,
-    roundings_over,
-)
+from trt_mpq.refine.files import corrections_from_file, roundings_from_file
 from trt_mpq.runtime.base import Array
 from trt_mpq.types import Grouping, Model, Precision, Ranges, Score, SearchResult
 
-T = TypeVar("T")
-NETWORK, SEARCHED, SAMPLES = "network.json", "searched.json", "samples.npz"
+SAMPLES = "samples.npz"
+"""The samples that travel with a run."""
+CORRECTIONS, PLAN_CORRECTIONS, PLAN_ROUNDINGS = "corrections.npz", "plan-corrections.npz", "roundings-plan.npz"
+"""Bias corrections measured under uniform plans, and corrections and roundings made for exactly the chosen one."""
 _SAMPLE_BYTES = 16 << 20
-"""Samples that travel with a run take no more than this."""
 
 
 @dataclass(frozen=True)
@@ -122,11 +111,11 @@ class Searched:
         """What `emitter` reads from the run folder beside the network."""
         corrections = [CORRECTIONS] if self.corrected else []
         own = [PLAN_CORRECTIONS] * (self.own is not None) + [PLAN_ROUNDINGS] * self.own_rounded
-        return (*corrections, *map(roundings_file, self.rounded), *own)
+        return (*corrections, *(f"roundings-{precision}.npz" for precision in self.rounded), *own)
 
     def _refinements(self, folder: Path) -> Refinements:
         corrections = corrections_from_file(folder / CORRECTIONS) if self.corrected else {}
-        files = (roundings_from_file(folder / roundings_file(precision)) for precision in self.rounded)
+        files = (roundings_from_file(folder / f"roundings-{precision}.npz") for precision in self.rounded)
         roundings = {key: up for found in files for key, up in found.items()}
         return Refinements(
             {key: delta for key, delta in corrections.items() if key[1] in self.corrected},
@@ -135,45 +124,35 @@ class Searched:
         )
 
     def _own(self, folder: Path, shared: Roundings) -> Own:
-        own = roundings_over(shared, folder / PLAN_ROUNDINGS) if self.own_rounded else None
+        own = {**shared, **roundings_from_file(folder / PLAN_ROUNDINGS)} if self.own_rounded else None
         return Own(corrections_from_file(folder / PLAN_CORRECTIONS), own)
 
 
-def write_network(network: CalibratedNetwork, samples: Samples, folder: Path) -> None:
-    """Write `network` and the first rows of `samples` into the run folder."""
-    _write_samples(samples.single_rows(), folder / SAMPLES)
-    write_text(folder / NETWORK, to_stored_json(network, CalibratedNetwork))
+def leading_samples(samples: Samples) -> dict[str, Array]:
+    """The first rows of `samples`, as many as are no more than 16 MiB: what travels with a run, by input name."""
+    rows = samples.single_rows()
+    first = next(rows.batches(1)).feeds
+    fitting = max(1, _SAMPLE_BYTES // max(1, sum(value.nbytes for value in first.values())))
+    return next(rows.batches(fitting, limit=fitting)).feeds
 
 
-def write_arrays(arrays: Mapping[str, Array], path: Path) -> None:
-    """Write an `.npz`, atomically; raises RunFolderError. `numpy.savez` has no place for an array called "file"."""
-    with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
-        for name, array in arrays.items():
-            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-                np.lib.format.write_array(member, array, allow_pickle=False)
+def _never(job: Job) -> Any:
+    raise AssertionError("the other half of the run makes it")
+
+
+DESCRIBED: Stage[CalibratedNetwork] = Stage("network", _never, json_kind(CalibratedNetwork), files=(SAMPLES,))
+"""The calibrated network, as it lies in the run folder."""
+SEARCHED: Stage[Searched] = Stage("searched", _never, json_kind(Searched))
+"""What the search found, as it lies there."""
+GIVEN = {DESCRIBED.name: "calibrate", SEARCHED.name: "search"}
+"""What the device half takes as it lies, to the command that makes it."""
 
 
 def read_network(folder: Path) -> CalibratedNetwork:
-    """What `write_network` wrote; raises RunFolderError."""
-    return _read(folder / NETWORK, CalibratedNetwork, f"run `trt-mpq calibrate {folder}` first")
+    """The calibrated network of a run folder; raises RunFolderError."""
+    return read_given(DESCRIBED, folder, GIVEN[DESCRIBED.name])
 
 
 def read_searched(folder: Path) -> Searched:
-    """The outcome of the search in the run folder; raises RunFolderError."""
-    return _read(folder / SEARCHED, Searched, f"run `trt-mpq search {folder}` first")
-
-
-def _read(path: Path, kind: type[T], remedy: str) -> T:
-    if not path.is_file():
-        raise RunFolderError(f"{path} is missing: {remedy}")
-    try:
-        return from_json(path.read_bytes(), kind)
-    except ValidationError as error:
-        raise RunFolderError(f"{path} is damaged or from another version: {remedy}") from error
-
-
-def _write_samples(samples: Samples, path: Path) -> None:
-    first = next(samples.batches(1)).feeds
-    fitting = max(1, _SAMPLE_BYTES // max(1, sum(value.nbytes for value in first.values())))
-    batch = next(samples.batches(fitting, limit=fitting))
-    write_arrays(batch.feeds, path)
+    """What the search of a run folder found; raises RunFolderError."""
+    return read_given(SEARCHED, folder, GIVEN[SEARCHED.name])

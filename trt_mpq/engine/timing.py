@@ -1,0 +1,89 @@
+"""Engines of one network that were built on this machine: loaded, timed in turns, inspected."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from trt_mpq.engine.handover import CalibratedNetwork
+from trt_mpq.engine.inspector import engine_layers
+from trt_mpq.engine.profile.side_by_side import time_side_by_side
+from trt_mpq.runtime import cuda, nvml
+from trt_mpq.runtime.base import Arrays
+from trt_mpq.runtime.tensorrt.engine import LoadedEngine
+from trt_mpq.settings import EngineOptions
+from trt_mpq.types.engine import EngineBuild, EngineLayer, Platform, ShapeRange, SideBySide
+from trt_mpq.types.observer import Observer
+
+BUILDS = "engine/builds"
+"""Where engines lie in the run folder: NAME.plan, its network NAME.onnx, its layers NAME.layers.json, and NAME.log."""
+
+
+@dataclass(frozen=True)
+class BuiltEngines:
+    """Where engines lie and how they are timed.
+
+    Attributes:
+        folder: The run folder.
+        described: The network as it was handed over.
+        options: How engines are built and timed.
+        platform: This machine.
+        shapes: Optimization profile of the dynamic inputs.
+        observer: Told of timings.
+    """
+
+    folder: Path
+    described: CalibratedNetwork
+    options: EngineOptions
+    platform: Platform
+    shapes: Mapping[str, ShapeRange]
+    observer: Observer
+
+    def path(self, name: str) -> Path:
+        """The file `name` of a build."""
+        return self.folder / BUILDS / name
+
+    def time(self, builds: Mapping[str, EngineBuild], baseline: str) -> SideBySide:
+        """Time the built engines in turns on the samples that travel with the run."""
+        with self.observer.stage("Timing engines in turns") as progress, self.loaded(builds) as engines:
+            return time_side_by_side(
+                engines, self._inputs(), self.options, batch=self.described.batch, baseline=baseline,
+                seed=self.described.seed, progress=progress,
+                conditions=partial(nvml.conditions, cuda.device().pci_bus_id),
+            )  # fmt: skip
+
+    def layers(self, name: str) -> tuple[EngineLayer, ...]:
+        """The layers of the engine called `name`."""
+        text = self.path(f"{name}.layers.json").read_text(encoding="utf-8")
+        return engine_layers(text, self.described.grouping)
+
+    @contextmanager
+    def loaded(self, builds: Mapping[str, EngineBuild]) -> Iterator[dict[str, LoadedEngine]]:
+        """The built ones of `builds`, loaded."""
+        with ExitStack() as stack:
+            yield {
+                name: stack.enter_context(loaded_engine(self.path(f"{name}.plan"), self.options))
+                for name, build in builds.items()
+                if build.built
+            }
+
+    def _inputs(self) -> tuple[Arrays, ...]:
+        """As many different batches as timing rotates; a small set of samples is repeated to fill them."""
+        samples, batch = self.described.samples(self.folder), self.described.batch
+        feeds = next(samples.batches(samples.count)).feeds
+        starts = range(0, self.options.input_sets * batch, batch)
+        return tuple(
+            {name: value.take(range(start, start + batch), axis=0, mode="wrap") for name, value in feeds.items()}
+            for start in starts
+        )
+
+
+def loaded_engine(path: Path, options: EngineOptions, content: bytes | None = None) -> LoadedEngine:
+    """The engine at `path`, which was built with `options`; `content` is what the file held when it was checked."""
+    return LoadedEngine(
+        path, options.plugins, version_compatible=options.version_compatible, dla_core=options.dla_core,
+        content=content,
+    )  # fmt: skip

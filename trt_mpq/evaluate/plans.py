@@ -1,0 +1,178 @@
+"""Scores of plans and of the files that are delivered for them, each measured once per run folder."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx_ir as ir
+
+from trt_mpq.emit import Emitter, Refinements
+from trt_mpq.emit.network import Network
+from trt_mpq.evaluate.cache import CachedScore, ScoreCache
+from trt_mpq.evaluate.scorer import Scorer, Scoring
+from trt_mpq.evaluate.sequential import PairedTest
+from trt_mpq.model import model_digest
+from trt_mpq.search.speculation import Asked
+from trt_mpq.types import Judgement, PrecisionPlan, Score
+from trt_mpq.types.observer import Progress
+
+Watched = AbstractContextManager["Progress | None"]
+"""Entered while a score is measured; may give something that wants to know how far it is."""
+
+
+@dataclass(frozen=True)
+class EarlyStop:
+    """When an evaluation may end before its last sample.
+
+    Attributes:
+        test: Decides whether a plan keeps `required`.
+        required: Lowest acceptable score, absolute.
+        identity: Digest of everything that the test decides by, beside what the plan scores on each sample.
+    """
+
+    test: PairedTest
+    required: float
+    identity: str
+
+
+class PlanEvaluator:
+    """Scores plans of one network: writes the graph of a plan, runs it, and remembers the score.
+
+    Args:
+        emitter: Gives what writes a plan.
+        marks: What tells the plan so written from the unrefined one in other ranges. A plan of equal marks scores the
+            same, and is scored once.
+        scorer: Scores graphs.
+        cache: Scores already known.
+        stop: When judging a plan may end before the last sample; None if never.
+    """
+
+    def __init__(
+        self,
+        emitter: Callable[[PrecisionPlan], Emitter],
+        marks: Callable[[PrecisionPlan], Iterable[str]],
+        scorer: Scorer,
+        cache: ScoreCache,
+        stop: EarlyStop | None = None,
+    ) -> None:
+        self._emitter, self._marks, self._scorer, self._cache, self._stop = emitter, marks, scorer, cache, stop
+        self._begun: dict[str, Scoring] = {}
+        self._files: dict[PrecisionPlan, str] = {}
+
+    @classmethod
+    def of(
+        cls,
+        network: Network,
+        refinements: Refinements,
+        scorer: Scorer,
+        cache: ScoreCache,
+        stop: EarlyStop | None = None,
+    ) -> PlanEvaluator:
+        """Scores plans of `network` that all share `refinements`."""
+        emitter = network.emitter(refinements)
+        return cls(
+            lambda plan: emitter, lambda plan: (*network.marks(plan), *refinements.marks(plan)), scorer, cache, stop
+        )
+
+    @property
+    def stops_early(self) -> bool:
+        """Whether judging may take fewer samples than scoring."""
+        return self._stop is not None
+
+    def score(self, plan: PrecisionPlan, watch: Callable[[], Watched] = nullcontext) -> Score:
+        """The score of `plan` on the whole evaluation set; `watch` is entered to measure it.
+
+        Samples that `judge` has run in this process are not run again.
+        """
+        key = self._key(plan)
+
+        def measure() -> Score:
+            with watch() as progress:
+                begun = self._begun.pop(key, None) or self._scorer.begun()
+                return self._scorer.finished(begun, self._reference(plan), progress).result()
+
+        return self._cache.remember(key, measure).score
+
+    def judge(self, plan: PrecisionPlan) -> Judgement:
+        """Whether `plan` keeps what is required, told from as many samples as the test needs."""
+        assert self._stop is not None
+        known = self._known(Asked(plan, judged=True)) or self._decided(plan, self._stop)
+        keeps, score = known.keeps_target, known.score
+        return Judgement(score, score.value >= self._stop.required if keeps is None else keeps, complete=keeps is None)
+
+    def delivered(self, plan: PrecisionPlan) -> Score:
+        """The score of the typed file of `plan`, which need not be written: what lies on disk is known by content."""
+        graph = self._emitter(plan).strong(plan)
+        key = self._files[plan] = _file_key(_file_digest(graph))
+        return self._cache.remember(key, lambda: self._scorer.score(graph)).score
+
+    def on_disk(self, path: Path) -> Score:
+        """The score of a typed file; raises RuntimeFailure if it does not run."""
+        return self._cache.remember(_file_key(model_digest(path)), lambda: self._scorer.score(path)).score
+
+    def seconds(self, plan: PrecisionPlan) -> float:
+        """How long everything took that was ever run for `plan`, its judgement included and its file left out."""
+        key = self._key(plan)
+        return self._cache.seconds(key, *([f"{key} {self._stop.identity}"] if self._stop else []))
+
+    def delivered_seconds(self, plan: PrecisionPlan) -> float:
+        """How long the file of `plan` was scored."""
+        known = self._files.get(plan) or _file_key(_file_digest(self._emitter(plan).strong(plan)))
+        return self._cache.seconds(known)
+
+    # What others measure for this process.
+
+    def knows(self, asked: Asked) -> bool:
+        """Whether `asked` is answered without measuring."""
+        return self._known(asked) is not None
+
+    def measured(self, asked: Asked) -> CachedScore:
+        """What a search asks, measured now whatever is known; nothing is remembered."""
+        return self._measured(asked.plan, self._scorer.begun(), self._stop if asked.judged else None)
+
+    def remember(self, asked: Asked, measured: CachedScore) -> None:
+        """Remember what `measured` returned, here or in another process; raises RunFolderError."""
+        key, early = self._key(asked.plan), measured.keeps_target is not None
+        self._cache.put(f"{key} {self._stop.identity}" if self._stop and early else key, measured)
+
+    def _known(self, asked: Asked) -> CachedScore | None:
+        key = self._key(asked.plan)
+        # What a test said before comes first, so that a search that is resumed hears what it heard the first time.
+        said = self._cache.get(f"{key} {self._stop.identity}") if self._stop and asked.judged else None
+        return said or self._cache.get(key)
+
+    def _decided(self, plan: PrecisionPlan, stop: EarlyStop) -> CachedScore:
+        scoring = self._scorer.begun()
+        measured = self._measured(plan, scoring, stop)
+        self.remember(Asked(plan, judged=True), measured)
+        if measured.keeps_target is not None:
+            self._begun[self._key(plan)] = scoring
+        return measured
+
+    def _measured(self, plan: PrecisionPlan, scoring: Scoring, stop: EarlyStop | None) -> CachedScore:
+        started, graph = time.perf_counter(), self._reference(plan)
+        if stop is None:
+            self._scorer.finished(scoring, graph)
+        elif judged := self._scorer.decided(scoring, graph, stop.test):
+            return CachedScore(judged.score, time.perf_counter() - started, judged.feasible)
+        return CachedScore(scoring.result(), time.perf_counter() - started)
+
+    def _reference(self, plan: PrecisionPlan) -> ir.Model:
+        return self._emitter(plan).reference(plan)
+
+    def _key(self, plan: PrecisionPlan) -> str:
+        return " ".join([plan.digest, *self._marks(plan)])
+
+
+def _file_key(digest: str) -> str:
+    return f"typed {digest}"
+
+
+def _file_digest(graph: ir.Model) -> str:
+    """The digest of the file that `graph` is written as, unless its weights lie beside it: then nothing is found."""
+    return hashlib.sha256(ir.to_proto(graph).SerializeToString()).hexdigest()

@@ -1,0 +1,31 @@
+"""Settings that name what there is not, refused before any work."""
+
+from __future__ import annotations
+
+from trt_mpq.calibrate.histogram import METHODS
+from trt_mpq.errors import SettingsError
+from trt_mpq.latency.target import target_from_name
+from trt_mpq.pipeline.ranking import configured_metric
+from trt_mpq.search import FOR_ACCURACY_ONLY, SEARCHES, search_from_name
+from trt_mpq.settings import Settings
+
+
+def check_settings(settings: Settings) -> None:
+    """Refuse unknown names, and what the device cannot compute.
+
+    Raises:
+        SettingsError: A name is unknown, or the device cannot compute in a precision of the ladder.
+    """
+    target = target_from_name(settings.device)
+    search_from_name(settings.search)
+    if settings.search in FOR_ACCURACY_ONLY and (settings.target_latency or settings.target_size):
+        others = ", ".join(name for name in SEARCHES if name not in FOR_ACCURACY_ONLY)
+        raise SettingsError(f"--search {settings.search} knows no target but accuracy: choose one of {others}")
+    for name in settings.sensitivity:
+        configured_metric(name, settings)
+    for precision in settings.precisions:
+        if precision.deployable and not target.supports(precision):
+            raise SettingsError(f"{target.name} has no {precision} arithmetic: leave {precision} out of --precisions")
+    for method in settings.calibration:
+        if method not in METHODS:
+            raise SettingsError(f"unknown calibration {method!r}: choose from {', '.join(METHODS)}")

@@ -1,0 +1,112 @@
+"""The model of a run at every point of its refinement: prepared, equalized, smoothed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import onnx_ir as ir
+
+from trt_mpq.artifacts.files import sha256_of
+from trt_mpq.artifacts.stage import Job, Stage, json_kind
+from trt_mpq.groups import groups_from_model
+from trt_mpq.model import load_graph, save_graph
+from trt_mpq.pipeline.sources import BATCH, CALIBRATION, PREPARED, RUNTIME, SAMPLE_SHAPES
+from trt_mpq.refine.equalize import equalize
+from trt_mpq.refine.recovery import Refinement
+from trt_mpq.refine.smooth import smooth
+from trt_mpq.settings import Settings
+from trt_mpq.types import Model
+
+
+@dataclass(frozen=True)
+class Rescaled:
+    """A model on disk whose constants were rescaled, and how many places were: pairs of layers, or tensors."""
+
+    model: Model
+    places: int
+
+
+@dataclass(frozen=True)
+class State:
+    """The model at one point of its refinement.
+
+    Attributes:
+        model: The model on disk.
+        graph: The same in memory.
+        lacks: What it is in view of the refinement to come ("unequalized"); empty for the last state.
+        made_by: What made it of the state before, and the stage that says how many places it changed; None for the
+            first.
+    """
+
+    model: Stage[Model]
+    graph: Stage[ir.Model]
+    lacks: str
+    made_by: tuple[Refinement, Stage[Rescaled]] | None = None
+
+    @property
+    def suffix(self) -> str:
+        """What stages of a state other than the last carry behind their name."""
+        return f".{self.lacks}" if self.lacks else ""
+
+
+def _graph_of(model: Stage[Model]) -> Stage[ir.Model]:
+    return Stage("graph", lambda job: load_graph(job.path(job[model].path)), needs=(model,))
+
+
+_MODEL = Stage("model-value", lambda job: job[PREPARED], needs=(PREPARED,), digest=lambda model: model.sha256)
+
+
+ORIGINAL = _graph_of(_MODEL)
+"""The FP32 graph that every comparison is with."""
+
+
+_LACKING = {Refinement.EQUALIZATION: "unequalized", Refinement.SMOOTHING: "unsmoothed"}
+
+
+def states(settings: Settings) -> tuple[State, ...]:
+    """The prepared model and what was asked to be made of it, in order; plans are made of the last."""
+    asked = [Refinement.EQUALIZATION] * settings.equalize + [Refinement.SMOOTHING] * settings.smooth
+    first, *others = [*(_LACKING[one] for one in asked), ""]
+    found = [State(_MODEL, ORIGINAL, first)]
+    for one, lacks in zip(asked, others, strict=True):
+        before = found[-1].graph
+        stage = _equalized(before) if one is Refinement.EQUALIZATION else _smoothed(before)
+        model = _model_of(stage)
+        found.append(State(model, _graph_of(model), lacks, (one, stage)))
+    return tuple(found)
+
+
+def _model_of(rescaled: Stage[Rescaled]) -> Stage[Model]:
+    return Stage("model-value", lambda job: job[rescaled].model, needs=(rescaled,), digest=lambda model: model.sha256)
+
+
+def _equalized(before: Stage[ir.Model]) -> Stage[Rescaled]:
+    def make(job: Job) -> Rescaled:
+        graph, pairs = equalize(job[before], groups_from_model(job[before], job[SAMPLE_SHAPES]))
+        return Rescaled(_saved(job, graph, "equalized.onnx"), len(pairs))
+
+    return _rescaled("equalized", make, needs=(before, PREPARED, SAMPLE_SHAPES))
+
+
+def _smoothed(before: Stage[ir.Model]) -> Stage[Rescaled]:
+    def make(job: Job) -> Rescaled:
+        graph, tensors = smooth(
+            job[before], job[SAMPLE_SHAPES], job[CALIBRATION], job[RUNTIME], job.settings.smooth_alpha, job[BATCH],
+            job.progress,
+        )  # fmt: skip
+        return Rescaled(_saved(job, graph, "smoothed.onnx"), len(tensors))
+
+    needs = (before, PREPARED, SAMPLE_SHAPES, CALIBRATION, RUNTIME)
+    return _rescaled("smoothed", make, needs, reads=("smooth_alpha",), uses=(BATCH,), title="Smoothing")
+
+
+def _rescaled(name: str, make: Any, needs: tuple[Stage[Any], ...], **more: Any) -> Stage[Rescaled]:
+    return Stage(name, make, json_kind(Rescaled), needs=needs, files=(f"{name}.onnx", f"{name}.onnx.data"), **more)
+
+
+def _saved(job: Job, graph: ir.Model, name: str) -> Model:
+    """The model that `graph` is, written to the file called `name`."""
+    path = job.path(name)
+    save_graph(graph, path)
+    return replace(job[PREPARED], path=path.name, sha256=sha256_of(path))

@@ -1,0 +1,87 @@
+"""The rankings of a run: one that the search uses, and others to compare it with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from trt_mpq.artifacts.stage import Job, Stage, json_kind
+from trt_mpq.artifacts.store import Store
+from trt_mpq.emit.network import Network
+from trt_mpq.pipeline.sources import BATCH, CALIBRATION, LOSS, RUNTIME
+from trt_mpq.pipeline.workers import Team
+from trt_mpq.sensitivity import SensitivityInputs, SensitivityMetric, metric_from_name
+from trt_mpq.sensitivity.agreement import REFERENCE, Agreement, Sensitivities, agreement_of
+from trt_mpq.sensitivity.hessian import HessianTrace
+from trt_mpq.sensitivity.noise import GaussianNoise
+from trt_mpq.settings import Settings
+from trt_mpq.types import Ranking
+
+
+@dataclass(frozen=True)
+class Rankings:
+    """The ranking that a search goes by, those that it is compared with, and how well they agree.
+
+    Attributes:
+        inputs: What sensitivity metrics are given.
+        first: The ranking of the search.
+        others: Those that it is compared with.
+        agreement: How well they agree; None if there is one only.
+    """
+
+    inputs: Stage[SensitivityInputs]
+    first: Stage[Ranking]
+    others: tuple[Stage[Ranking], ...]
+    agreement: Stage[Agreement] | None
+
+    def all(self, store: Store) -> Sensitivities:
+        """Every ranking, and their agreement."""
+        ranked = (self.first, *self.others)
+        return Sensitivities(tuple(store[one] for one in ranked), store[self.agreement] if self.agreement else None)
+
+
+def rankings(settings: Settings, of: Stage[Network], team: Stage[Team]) -> Rankings:
+    """The rankings of a calibrated network by every metric that was asked for."""
+    inputs = _inputs(of, team)
+    first, *others = settings.sensitivity
+    if others and REFERENCE not in settings.sensitivity:
+        others.append(REFERENCE)
+    ranked = (
+        _ranking(first, "sensitivity", inputs),
+        *(_ranking(name, f"sensitivity.{name}", inputs) for name in others),
+    )
+    agreement = Stage(
+        "agreement", lambda job: agreement_of([job[one] for one in ranked]), json_kind(Agreement), needs=ranked
+    )
+    return Rankings(inputs, ranked[0], ranked[1:], agreement if others else None)
+
+
+def configured_metric(name: str, settings: Settings) -> SensitivityMetric:
+    """The sensitivity metric called `name`; raises SettingsError if there is none."""
+    metric = metric_from_name(name)
+    if isinstance(metric, GaussianNoise):
+        return replace(metric, amplitude=settings.noise_amplitude, trials=settings.trials or metric.trials)
+    if isinstance(metric, HessianTrace):
+        return replace(metric, trials=settings.trials or metric.trials)
+    return metric
+
+
+def _inputs(of: Stage[Network], team: Stage[Team]) -> Stage[SensitivityInputs]:
+    def make(job: Job) -> SensitivityInputs:
+        settings = job.settings
+        return SensitivityInputs(
+            network=job[of], candidates=settings.formats, samples=job[CALIBRATION],
+            sample_limit=settings.sensitivity_samples, loss=job[LOSS], runtime=job[RUNTIME], batch=job[BATCH],
+            seed=settings.seed, elsewhere=job[team].elsewhere,
+        )  # fmt: skip
+
+    return Stage(
+        "sensitivity-inputs", make, needs=(of, CALIBRATION, LOSS, RUNTIME),
+        reads=("formats", "sensitivity_samples", "seed"), uses=(BATCH, team),
+    )  # fmt: skip
+
+
+def _ranking(metric: str, name: str, inputs: Stage[SensitivityInputs]) -> Stage[Ranking]:
+    return Stage(
+        name, lambda job: configured_metric(metric, job.settings).rank(job[inputs], job.progress), json_kind(Ranking),
+        needs=(inputs,), reads=("trials", "noise_amplitude"), constants=(metric,), title=f"Sensitivity ({metric})",
+    )  # fmt: skip

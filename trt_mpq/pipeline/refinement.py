@@ -1,0 +1,152 @@
+"""Refinement of the calibrated network: learned rounding, then bias correction, each kept where it does no harm."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from trt_mpq.artifacts.stage import Job, Kind, Stage
+from trt_mpq.artifacts.store import Store
+from trt_mpq.emit import BiasCorrections, Refinements, Roundings
+from trt_mpq.emit.network import Network
+from trt_mpq.evaluate.cache import ScoreCache
+from trt_mpq.pipeline.scoring import SCORER, uniform_score
+from trt_mpq.pipeline.sources import CALIBRATION, RUNTIME
+from trt_mpq.refine.adaround import learn_rounding
+from trt_mpq.refine.bias_correction import correct_biases
+from trt_mpq.refine.files import corrections_from_file, roundings_from_file, save_corrections, save_roundings
+from trt_mpq.refine.recovery import Refinement, record_of_values, worth_keeping
+from trt_mpq.types import Precision, PrecisionPlan, RefinementRecord
+
+CORRECTIONS = Kind(".npz", save_corrections, corrections_from_file)
+ROUNDINGS = Kind(".npz", save_roundings, roundings_from_file)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """The refinements that all plans share, and what each one that was tried did to the uniform plan of a format."""
+
+    refinements: Refinements
+    records: tuple[RefinementRecord, ...] = ()
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A network and where its scores are remembered."""
+
+    network: Stage[Network]
+    cache: Stage[ScoreCache]
+
+    def uniform(self, job: Job, precision: Precision, text: str, refinements: Refinements) -> float:
+        """Score of the uniform plan of `precision`, refined; `text` tells whoever watches in which state."""
+        return uniform_score(job, self.cache, job[self.network], precision, text, refinements)
+
+
+def nearest_corrections(of: Stage[Network], precision: Precision, method: str) -> Stage[BiasCorrections]:
+    """The corrections under the uniform plan of `precision`, calibrated by `method`, weights rounded to nearest."""
+    title = f"Correcting biases for uniform {precision} by {method}"
+    return _corrections(f"corrections-{precision}-{method}", of, precision, title)
+
+
+def kept_refinements(store: Store, scored: Scored, nearest: Mapping[Precision, Stage[BiasCorrections]]) -> Stage[Kept]:
+    """The refinements of a calibrated network that were asked for, of the formats whose uniform plan they do not hurt.
+
+    Args:
+        store: Tells which roundings are worth keeping, which decides what biases are corrected for.
+        scored: The network.
+        nearest: The corrections of every format where weights are rounded to nearest.
+    """
+    rounded = _kept_roundings(scored, store.settings.formats) if store.settings.adaround else _NOTHING
+    if not store.settings.bias_correction:
+        return rounded
+    learned = {precision for _, precision in store[rounded].refinements.roundings}
+    return _kept_corrections(scored, rounded, {p: p in learned for p in nearest}, nearest)
+
+
+def learned_roundings(name: str, of: Stage[Network], plan: Stage[PrecisionPlan], whose: str) -> Stage[Roundings]:
+    """How weights are rounded that `plan` quantizes, as is learned under it."""
+
+    def make(job: Job) -> Roundings:
+        settings = job.settings
+        return learn_rounding(
+            job[of], job[plan], job[CALIBRATION], job[RUNTIME], steps=settings.adaround_steps, seed=settings.seed,
+            progress=job.progress,
+        )  # fmt: skip
+
+    return Stage(
+        f"roundings-{name}", make, ROUNDINGS, needs=(of, plan, CALIBRATION, RUNTIME), reads=("adaround_steps", "seed"),
+        title=f"Learning how to round {whose} weights",
+    )  # fmt: skip
+
+
+_NOTHING = Stage("no-refinements", lambda job: Kept(Refinements()))
+
+
+def _uniform_plan(of: Stage[Network], precision: Precision) -> Stage[PrecisionPlan]:
+    return Stage(
+        f"uniform {precision}", lambda job: job[of].uniform(precision), needs=(of,), digest=lambda plan: plan.digest
+    )
+
+
+def _kept_roundings(scored: Scored, formats: tuple[Precision, ...]) -> Stage[Kept]:
+    of = scored.network
+    learned = {p: learned_roundings(str(p), of, _uniform_plan(of, p), str(p)) for p in formats}
+
+    def make(job: Job) -> Kept:
+        roundings = {key: up for stage in learned.values() for key, up in job[stage].items()}
+        records = []
+        for precision in learned:
+            before = scored.uniform(job, precision, "as calibrated", Refinements())
+            after = scored.uniform(job, precision, "with learned rounding", Refinements(roundings=roundings))
+            records.append(record_of_values(Refinement.ROUNDING, precision, before, after, roundings))
+        return Kept(Refinements(roundings=worth_keeping(roundings, records)), tuple(records))
+
+    return Stage("kept-roundings", make, needs=(*learned.values(), of, scored.cache, SCORER))
+
+
+def _corrections(
+    name: str, of: Stage[Network], precision: Precision, title: str, rounded: Stage[Kept] | None = None
+) -> Stage[BiasCorrections]:
+    """The corrections under the uniform plan of `precision`, with roundings where these were learned."""
+
+    def make(job: Job) -> BiasCorrections:
+        refinements = job[rounded].refinements if rounded else Refinements()
+        return correct_biases(
+            job[of], job[of].uniform(precision), refinements, job[CALIBRATION], job[RUNTIME], progress=job.progress
+        )
+
+    needs: tuple[Stage[Any], ...] = (of, CALIBRATION, RUNTIME)
+    return Stage(name, make, CORRECTIONS, needs=(*needs, rounded) if rounded else needs, title=title)
+
+
+def _kept_corrections(
+    scored: Scored,
+    rounded: Stage[Kept],
+    learned: Mapping[Precision, bool],
+    nearest: Mapping[Precision, Stage[BiasCorrections]],
+) -> Stage[Kept]:
+    def own(precision: Precision) -> Stage[BiasCorrections]:
+        if not learned[precision]:
+            return nearest[precision]
+        name, title = f"corrections-{precision}-rounded", f"Correcting biases for rounded {precision}"
+        return _corrections(name, scored.network, precision, title, rounded)
+
+    parts = tuple(own(precision) for precision in learned)
+    merged: Stage[BiasCorrections] = Stage(
+        "corrections", lambda job: {key: shift for part in parts for key, shift in job[part].items()}, CORRECTIONS,
+        needs=parts,
+    )  # fmt: skip
+
+    def make(job: Job) -> Kept:
+        before, corrections = job[rounded], job[merged]
+        records = []
+        for precision in learned:
+            plain = scored.uniform(job, precision, "as calibrated", before.refinements)
+            refinements = replace(before.refinements, corrections=corrections)
+            corrected = scored.uniform(job, precision, "with bias correction", refinements)
+            records.append(record_of_values(Refinement.BIAS_CORRECTION, precision, plain, corrected, corrections))
+        kept = replace(before.refinements, corrections=worth_keeping(corrections, records))
+        return Kept(kept, (*before.records, *records))
+
+    return Stage("kept-refinements", make, needs=(rounded, merged, scored.network, scored.cache, SCORER))

@@ -1,0 +1,88 @@
+"""Scores: of the FP32 model, of plans, and what a plan must have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from trt_mpq.artifacts.files import atomic_path, key_of
+from trt_mpq.artifacts.stage import Job, Stage, content_digest, json_kind
+from trt_mpq.emit import Refinements
+from trt_mpq.emit.network import Network
+from trt_mpq.evaluate.cache import ScoreCache
+from trt_mpq.evaluate.plans import EarlyStop, PlanEvaluator
+from trt_mpq.evaluate.scorer import Scorer
+from trt_mpq.evaluate.stopping import paired_test, schedule_for
+from trt_mpq.pipeline.models import ORIGINAL, State
+from trt_mpq.pipeline.networks import groups
+from trt_mpq.pipeline.sources import BATCH, CALIBRATION, EVALUATION, METRIC, REFUGE, RUNTIME
+from trt_mpq.types import Precision, Score
+
+_FP32_SAMPLES = "fp32-samples.npy"
+
+
+def _scorer(job: Job) -> Scorer:
+    data, metric, settings = job[EVALUATION], job[METRIC], job.settings
+    schedule = schedule_for(metric, data, job[BATCH], settings.confidence, settings.seed)
+    return Scorer(job[ORIGINAL], job[RUNTIME], data, metric, job[BATCH], schedule)
+
+
+SCORER = Stage("scorer", _scorer, needs=(ORIGINAL, RUNTIME, EVALUATION, METRIC, BATCH), uses=("confidence", "seed"))
+"""Scores graphs on the evaluation data; fidelity metrics compare with the original model.
+
+The order in which samples are drawn changes no score: sums are in the order of the data.
+"""
+
+
+def _fp32(job: Job) -> Score:
+    scorer = job[SCORER]
+    scoring = scorer.finished(scorer.begun(), job[ORIGINAL], job.progress)
+    if (numbers := scoring.in_data_order) is not None:
+        with atomic_path(job.path(_FP32_SAMPLES)) as path, path.open("wb") as file:
+            np.save(file, numbers, allow_pickle=False)
+    return scoring.result()
+
+
+FP32 = Stage("fp32", _fp32, json_kind(Score), needs=(ORIGINAL, SCORER), files=(_FP32_SAMPLES,), title="Scoring FP32")
+"""Score of the original model; what the metric keeps of each sample lies beside it, for paired tests."""
+
+REQUIRED = Stage(
+    "required", lambda job: job.settings.target_accuracy * job[FP32].value, reads=("target_accuracy",), needs=(FP32,),
+    digest=content_digest(float),
+)  # fmt: skip
+"""The least score a plan must have."""
+
+
+def _stop(job: Job) -> EarlyStop | None:
+    scorer, required, confidence = job[SCORER], job[REQUIRED], job.settings.confidence
+    path: Path = job.path(_FP32_SAMPLES)
+    baseline = np.load(path, allow_pickle=False) if path.exists() else None
+    test = paired_test(scorer.metric, scorer.schedule, baseline, required, confidence)
+    identity = key_of(job.key, scorer.schedule.ends)
+    return None if test is None else EarlyStop(test, required, identity)
+
+
+STOP = Stage("early-stop", _stop, needs=(SCORER, FP32, REQUIRED), reads=("confidence", "seed"))
+"""When the evaluation of a plan that is judged may end; None if it runs every sample."""
+
+
+def score_cache(state: State) -> Stage[ScoreCache]:
+    """Scores of plans of the model: what they depend on, beside the plan, its formats' ranges and its refinement."""
+    return Stage(
+        "scores", lambda job: ScoreCache(job.path("evaluations.jsonl"), job.key),
+        needs=(groups(state), state.graph, CALIBRATION, RUNTIME, REFUGE, EVALUATION, METRIC, BATCH), reads=("top",),
+        files=("evaluations.jsonl",),
+    )  # fmt: skip
+
+
+def uniform_score(
+    job: Job, cache: Stage[ScoreCache], of: Network, precision: Precision, text: str, refinements: Refinements
+) -> float:
+    """Score of the uniform plan of `precision`; the `text` tells whoever watches in which state the network is.
+
+    The job has declared `cache` and SCORER.
+    """
+    evaluator = PlanEvaluator.of(of, refinements, job[SCORER], job[cache])
+    title = f"Scoring uniform {precision} {text}"
+    return evaluator.score(of.uniform(precision), lambda: job.observer.stage(title)).value

@@ -1,0 +1,161 @@
+"""What a run starts from: the model file, the data, and what the settings name.
+
+These values are made anew by every process. Each has a digest of its own, so that stages depend on what data and names
+come to, not on how they are spelled.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from trt_mpq.artifacts.files import sha256_of
+from trt_mpq.artifacts.stage import Job, Stage, content_digest, json_kind
+from trt_mpq.dataset import Samples, open_samples
+from trt_mpq.dataset.chunks import fixed_batch
+from trt_mpq.errors import DataError
+from trt_mpq.evaluate.losses import loss_for
+from trt_mpq.evaluate.metrics import TaskMetric, metric_from_name
+from trt_mpq.latency.target import target_from_name
+from trt_mpq.model import model_digest, prepare_model
+from trt_mpq.runtime.onnxruntime import OnnxRuntime
+from trt_mpq.types import Model, Precision, Target
+
+SOURCE = Stage("source", lambda job: job.settings.model, reads=("model",), digest=model_digest)
+"""The model file."""
+
+PREPARED = Stage(
+    "model", lambda job: prepare_model(job[SOURCE], job.path("model.onnx")), json_kind(Model),
+    needs=(SOURCE,), files=("model.onnx", "model.onnx.data"),
+)  # fmt: skip
+"""The model checked and folded."""
+
+RUNTIME = Stage(
+    "runtime", lambda job: OnnxRuntime(job.settings.threads), uses=("threads",), digest=lambda runtime: runtime.name
+)
+"""Where graphs run."""
+
+TARGET = Stage(
+    "target", lambda job: target_from_name(job.settings.device), reads=("device",), digest=content_digest(Target)
+)
+"""The modelled GPU."""
+
+
+def _refuge(job: Job) -> Precision:
+    """What runs instead of FP16 where that overflows: BF16 if the device has it, else FP32, as beside BF16."""
+    bf16 = job.settings.top is Precision.FP16 and job[TARGET].supports(Precision.BF16)
+    return Precision.BF16 if bf16 else Precision.FP32
+
+
+REFUGE = Stage("refuge", _refuge, reads=("top",), needs=(TARGET,), digest=content_digest(Precision))
+"""What runs where the high precision overflows."""
+
+
+def _opened_calibration(job: Job) -> Samples:
+    if job.settings.calib is None:
+        raise DataError("no calibration data: pass --calib with an .npz, an .npy or a recipe")
+    return open_samples(job.settings.calib, job[PREPARED].inputs)
+
+
+_OPENED_CALIBRATION = Stage(
+    "opened-calibration", _opened_calibration, reads=("calib",), needs=(PREPARED,), digest=lambda data: data.fingerprint
+)
+
+CALIBRATION = Stage(
+    "calibration-data", lambda job: _limited(job[_OPENED_CALIBRATION].single_rows(), job.settings.calib_samples),
+    reads=("calib_samples",), needs=(_OPENED_CALIBRATION,), digest=lambda data: data.fingerprint,
+)  # fmt: skip
+"""The calibration data, one row of the model's batch per sample."""
+
+
+def _batch(job: Job) -> int:
+    return fixed_batch(job[PREPARED].inputs) or job.settings.batch
+
+
+BATCH = Stage("batch", _batch, reads=("batch",), needs=(PREPARED,), digest=str)
+"""Rows per inference: what was asked for, or what the model fixes.
+
+It is what an engine gets at once, and what latencies are for. Where a sample is several rows, fewer samples are
+evaluated at a time.
+"""
+
+
+def _evaluation(job: Job) -> Samples:
+    settings, batch = job.settings, job[BATCH]
+    if settings.eval is None:
+        found = _limited(job[_OPENED_CALIBRATION], settings.calib_samples)
+    else:
+        found = _limited(open_samples(settings.eval, job[PREPARED].inputs), settings.eval_samples)
+    if found.rows > batch:
+        raise DataError(
+            f"{found.source}: a sample is {found.rows} rows and a batch {batch}: pass --batch {found.rows} or more"
+        )
+    return found
+
+
+EVALUATION = Stage(
+    "evaluation-data", _evaluation, reads=("eval", "eval_samples", "calib_samples"), needs=(PREPARED, BATCH),
+    uses=(_OPENED_CALIBRATION,), digest=lambda data: data.fingerprint,
+)  # fmt: skip
+"""The evaluation data; without any, the calibration data."""
+
+
+def _metric(job: Job) -> TaskMetric:
+    data = job[EVALUATION]
+    return metric_from_name(
+        job.settings.metric, has_labels=data.has_labels, outputs=job[PREPARED].outputs, rows_per_sample=data.rows
+    )
+
+
+def _metric_digest(metric: TaskMetric) -> str:
+    """What tells a metric from others: its name, and for the user's own the content of its module's file."""
+    module = sys.modules.get(metric.name.partition(":")[0]) if ":" in metric.name else None
+    file = getattr(module, "__file__", None)
+    return metric.name if file is None else f"{metric.name} {sha256_of(Path(file))}"
+
+
+METRIC = Stage("metric", _metric, reads=("metric",), needs=(EVALUATION, PREPARED), digest=_metric_digest)
+"""The task metric."""
+
+LOSS = Stage(
+    "loss",
+    lambda job: loss_for(has_labels=job[CALIBRATION].has_labels, classification=job[METRIC].of_classes),
+    needs=(CALIBRATION, METRIC), digest=lambda loss: loss.name,
+)  # fmt: skip
+"""What the sensitivity metrics measure on the calibration data."""
+
+
+def _sample_shapes(job: Job) -> dict[str, tuple[int, ...]]:
+    declared = {spec.name: spec.shape for spec in job[PREPARED].inputs}
+    if all(isinstance(size, int) for shape in declared.values() for size in shape[1:]):
+        return {name: tuple(n if isinstance(n, int) else 1 for n in shape) for name, shape in declared.items()}
+    sample = next(job[CALIBRATION].batches(1)).feeds
+    return {
+        name: tuple(n if isinstance(n, int) else given for n, given in zip(shape, sample[name].shape, strict=True))
+        for name, shape in declared.items()
+    }
+
+
+SAMPLE_SHAPES = Stage(
+    "sample-shapes", _sample_shapes, needs=(PREPARED,), uses=(CALIBRATION,),
+    digest=content_digest(dict[str, tuple[int, ...]]),
+)  # fmt: skip
+"""Shape of one row per input as the data stores it, batch dimension 1, or what the model fixes.
+
+Data is opened only where a dimension beside the batch is dynamic.
+"""
+
+
+def _notes(job: Job) -> tuple[str, ...]:
+    notes = list(dict.fromkeys((*job[CALIBRATION].notes, *job[EVALUATION].notes)))
+    if job.settings.eval is None:
+        notes.append("no --eval was given: plans are judged on the calibration data, which flatters them")
+    return tuple(notes)
+
+
+DATA_NOTES = Stage("data-notes", _notes, reads=("eval",), needs=(CALIBRATION, EVALUATION))
+"""What the user should know about the data."""
+
+
+def _limited(samples: Samples, count: int | None) -> Samples:
+    return samples if count is None else samples.take(count)
