@@ -7,11 +7,10 @@ from pathlib import Path
 from statistics import median
 
 from bench.real import MODELS, RealModel
-from trt_mpq.emit import Emitter
-from trt_mpq.evaluate.scorer import Scorer
 from trt_mpq.pipeline.run import Run
+from trt_mpq.pipeline.scoring import SCORER
 from trt_mpq.settings import settings_from
-from trt_mpq.types import Precision, PrecisionPlan
+from trt_mpq.types import Precision
 from trt_mpq.types.observer import SilentObserver
 
 ROUNDS = 5
@@ -28,17 +27,16 @@ def ratios(real: RealModel) -> dict[str, float]:
             "evaluation cost",
         )  # fmt: skip
         run = Run(settings, Path(folder), SilentObserver(), "bench.evaluation_cost")
-        ranges = run.calibrate()
-        emitter = Emitter(run.graph, run.grouping, ranges)
-        scorer: Scorer = run.scorer
+        network, scorer = run.store[run.calibrated.scored.network], run.store[SCORER]
+        emitter = network.emitter()
         times: dict[str, list[float]] = {}
         for _ in range(ROUNDS):
             for name in ("fp32", "fp16", "int8", "fp8", "int4"):
                 started = time.perf_counter()
                 if name == "fp32":
-                    scorer.score(run.graph)
+                    scorer.score(network.graph)
                 else:
-                    plan = PrecisionPlan.uniform(run.grouping.groups, Precision(name), Precision.FP16)
+                    plan = network.uniform(Precision(name))
                     scorer.score(emitter.reference(plan))
                 times.setdefault(name, []).append(time.perf_counter() - started)
     return {

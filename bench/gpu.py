@@ -23,9 +23,9 @@ from bench.gpu_measure import Subject
 from bench.gpu_prepare import CACHE, SUBJECTS, prepare
 from bench.gpu_results import Row, read_results, results_file, write_results
 from bench.real import DATA, MODELS
+from trt_mpq.engine.handover import SEARCHED
 from trt_mpq.errors import DataError, TrtMpqError
 from trt_mpq.latency.target import FIRST_SM
-from trt_mpq.pipeline.handover import SEARCHED
 from trt_mpq.runtime.tensorrt.api import capabilities
 from trt_mpq.runtime.tensorrt.platform import this_platform
 from trt_mpq.settings import EngineOptions
@@ -128,7 +128,7 @@ def formats_of(platform: Platform) -> tuple[Precision, ...]:
 
 def _prepared(folder: Path, names: list[str] | None) -> list[Path]:
     """The run folders of `names`, of all that are prepared if None."""
-    found = [name for name in names or SUBJECTS if (folder / name / SEARCHED).is_file()]
+    found = [name for name in names or SUBJECTS if (folder / name / SEARCHED.written[0]).is_file()]
     missing = [name for name in names or () if name not in found]
     if missing or not found:
         lacking = ", ".join(missing) or "every network"

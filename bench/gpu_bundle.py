@@ -17,8 +17,9 @@ import sys
 from pathlib import Path
 
 from bench.gpu_prepare import CACHE, SUBJECTS
+from trt_mpq.artifacts.store import MANIFEST
+from trt_mpq.engine.handover import DESCRIBED, SEARCHED, read_network, read_searched
 from trt_mpq.errors import DataError, TrtMpqError
-from trt_mpq.pipeline.handover import NETWORK, SAMPLES, SEARCHED, read_network, read_searched
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = (
@@ -72,7 +73,7 @@ def bundle(out: Path, prepared: Path, python: str, wheels: list[Path]) -> None:
     absent = [str(path) for path in wheels if not path.is_file()]
     if absent:
         raise DataError(f"there is no wheel {absent[0]}")
-    names = [name for name in SUBJECTS if (prepared / name / SEARCHED).is_file()]
+    names = [name for name in SUBJECTS if (prepared / name / SEARCHED.written[0]).is_file()]
     if not names:
         raise DataError(f"{prepared} holds no prepared network: run `python -m bench.gpu prepare {prepared}` first")
     out.mkdir(parents=True, exist_ok=True)
@@ -100,7 +101,8 @@ def _copy_prepared(source: Path, destination: Path) -> None:
     destination.mkdir(parents=True, exist_ok=True)
     described = read_network(source)
     models = {described.model.path, described.original.path}
-    wanted = [NETWORK, SEARCHED, SAMPLES, *read_searched(source).files, *models, *(f"{model}.data" for model in models)]
+    kept = [MANIFEST, *DESCRIBED.written, *SEARCHED.written, *read_searched(source).files]
+    wanted = [*kept, *models, *(f"{model}.data" for model in models)]
     for name in wanted:
         if (source / name).exists():
             shutil.copy2(source / name, destination / name)

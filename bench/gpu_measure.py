@@ -11,18 +11,19 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 
+from bench.gpu_engines import GpuEngines
 from bench.gpu_results import Measurement, Row
 from trt_mpq.artifacts.files import key_of
 from trt_mpq.dataset.chunks import chunks
 from trt_mpq.emit.network import Network
 from trt_mpq.engine.build import build_engine
+from trt_mpq.engine.handover import Searched, read_network, read_searched
 from trt_mpq.engine.realised import disagreements, realise
-from trt_mpq.engine.workshop import Workshop
 from trt_mpq.errors import RuntimeFailure
 from trt_mpq.evaluate.compare import sqnr_db
-from trt_mpq.pipeline.handover import Searched, read_network, read_searched
 from trt_mpq.runtime.base import Arrays, Session
 from trt_mpq.runtime.onnxruntime import OnnxRuntime
+from trt_mpq.runtime.tensorrt.api import capabilities, resolve_typing
 from trt_mpq.runtime.tensorrt.request import BuildRequest
 from trt_mpq.settings import EngineOptions
 from trt_mpq.types import Precision, PrecisionPlan
@@ -102,49 +103,47 @@ class Subject:
         Raises:
             RunFolderError: A file cannot be written.
         """
-        described = replace(self._described, batch=batch, counted_batches=batch)
-        workshop = Workshop(
-            described, self._network, self._emitter, self._options, self._folder, self._platform, self._observer
-        )
-        builds = {_engine(name, batch): self._build(workshop, name, batch) for name in self._plans}
+        gpu = GpuEngines(self._folder, batch, self._options, self._observer)
+        builds = {_engine(name, batch): self._build(gpu, name, batch) for name in self._plans}
         built = {name: build for name, build in builds.items() if build.built}
         row = Row(self.name, batch, self.key, datetime.now(timezone.utc).isoformat(timespec="seconds"), same=self._same)
         try:
-            found = self._run(workshop, built, batch) if built else _Found()
+            found = self._run(gpu, built, batch) if built else _Found()
         except RuntimeFailure as failure:  # the other rows are still wanted
             self._observer.note(f"{self.name}, batch {batch}: {failure}")
             row, found = replace(row, failure=str(failure)), _Found()
         return replace(
             row,
             engines={
-                name: self._measurement(workshop, name, builds[_engine(name, batch)], found, _engine(name, batch))
+                name: self._measurement(gpu, name, builds[_engine(name, batch)], found, _engine(name, batch))
                 for name in self._plans
             },
         )
 
-    def _build(self, workshop: Workshop, name: str, batch: int) -> EngineBuild:
+    def _build(self, gpu: GpuEngines, name: str, batch: int) -> EngineBuild:
         if name != FP32:
-            return workshop.build(_engine(name, batch), self._plans[name])
+            return gpu.build(_engine(name, batch), self._plans[name])
         # No plan is FP32 throughout: what stands between groups is FP16. The baseline is the model as it came, whose
         # nodes a weakly typed build has to be told to leave in FP32.
-        weak = workshop.typing == "weak"
+        typing = resolve_typing(self._options.typing, capabilities())
+        weak = typing == "weak"
         request = BuildRequest(
             onnx=str(self._folder / self._described.original.path),
             engine=f"{_engine(name, batch)}.plan",
-            typing=workshop.typing,
+            typing=typing,
             constraints=dict.fromkeys(self._emitter.constraints(self._plans[FP32]), Precision.FP32) if weak else {},
-            shapes=workshop.shapes,
+            shapes=gpu.engines.shapes,
             options=self._options,
             timing_cache=str(self._options.timing_cache or self._folder / "engine" / "timing"),
         )
         with self._observer.stage(f"Building the {_engine(name, batch)} engine"):
-            return build_engine(request, workshop.path(request.engine).parent)
+            return build_engine(request, gpu.engines.path(request.engine).parent)
 
-    def _run(self, workshop: Workshop, built: Mapping[str, EngineBuild], batch: int) -> _Found:
+    def _run(self, gpu: GpuEngines, built: Mapping[str, EngineBuild], batch: int) -> _Found:
         baseline = _engine(FP16, batch) if _engine(FP16, batch) in built else next(iter(built))
-        timing = workshop.time(built, baseline)
+        timing = gpu.engines.time(built, baseline)
         outputs = {}
-        with workshop.loaded(built) as engines:
+        with gpu.engines.loaded(built) as engines:
             for name, engine in engines.items():
                 with engine.session() as session:
                     outputs[name] = self._outputs(session, batch)
@@ -165,9 +164,7 @@ class Subject:
         runtime = OnnxRuntime()
         return {name: self._outputs(runtime.load(source), self._described.batch) for name, source in sources.items()}
 
-    def _measurement(
-        self, workshop: Workshop, name: str, build: EngineBuild, found: _Found, engine: str
-    ) -> Measurement:
+    def _measurement(self, gpu: GpuEngines, name: str, build: EngineBuild, found: _Found, engine: str) -> Measurement:
         plan = self._plans[name]
         measured = Measurement(
             counts={precision.value: count for precision, count in plan.counts().items()},
@@ -180,7 +177,7 @@ class Subject:
         )
         if not build.built:
             return measured
-        realised = realise(plan, self._described.grouping, workshop.layers(engine))
+        realised = realise(plan, self._described.grouping, gpu.engines.layers(engine))
         measured = replace(
             measured, agreeing=realised.agreeing, unknown=realised.unknown, disagreements=disagreements(realised),
             unfused=len(realised.unfused), reformats=len(realised.reformats),

@@ -20,8 +20,9 @@ from bench.real import MODELS
 from trt_mpq.errors import TargetNotReachable
 from trt_mpq.latency.roofline import weight_bytes
 from trt_mpq.pipeline.run import Run
+from trt_mpq.pipeline.scoring import FP32
 from trt_mpq.settings import settings_from
-from trt_mpq.types import Precision, PrecisionPlan
+from trt_mpq.types import Precision
 from trt_mpq.types.observer import SilentObserver
 
 LADDERS = {"int8": "fp16,int8", "fp8": "fp16,fp8", "16/8/4": "fp16,int8,int4"}
@@ -131,17 +132,18 @@ def _measure(job: Job, threads: int) -> Row:
     except TargetNotReachable as failure:
         return Row(job, failure=str(failure))
     plan = result.chosen.plan
-    fp16 = PrecisionPlan.uniform(run.grouping.groups, Precision.FP16, Precision.FP16)
-    other = run.model.parameters - run.grouping.weight_elements
+    network, fp32 = run.store[run.calibrated.scored.network], run.store[FP32]
+    fp16 = network.uniform(Precision.FP16)
+    other = network.model.parameters - network.grouping.weight_elements
     baseline = next(e.latency_ms for e in result.path if e.plan == fp16)
     forward = result.samples_run + run.sensitivity().forward_passes
     return Row(
         job,
-        accuracy=result.chosen.score.value / run.fp32.value,
-        size=weight_bytes(plan, run.grouping, other) / weight_bytes(fp16, run.grouping, other),
+        accuracy=result.chosen.score.value / fp32.value,
+        size=weight_bytes(plan, network.grouping, other) / weight_bytes(fp16, network.grouping, other),
         latency=result.chosen.latency_ms / baseline,
-        lowered=1 - plan.counts().get(Precision.FP16, 0) / len(run.grouping.groups),
-        equivalents=forward / run.fp32.samples,
+        lowered=1 - plan.counts().get(Precision.FP16, 0) / len(plan.assignments),
+        equivalents=forward / fp32.samples,
         evaluations=len(result.path),
     )
 

@@ -11,7 +11,7 @@ import onnx
 import pytest
 
 from tests.networks import Builder
-from trt_mpq.artifacts.files import RunFolder
+from trt_mpq.artifacts.store import Store
 from trt_mpq.pipeline.run import Run
 from trt_mpq.runtime.onnxruntime import OnnxRuntime
 from trt_mpq.settings import settings_from
@@ -85,15 +85,15 @@ def start(files: dict[str, str], folder: Path, observer: Recorder | None = None,
 
 
 def stages_at_work(monkeypatch: pytest.MonkeyPatch) -> set[str]:
-    """Names of the stages that do work from now on, those read back left out; the set grows as they do."""
+    """Names of the kept stages that do work from now on, those read back left out; the set grows as they do."""
     worked: set[str] = set()
-    original = RunFolder.stage
+    original = Store._write
 
-    def stage(self, name, *rest):
-        if original(self, name, *rest):
-            worked.add(name)
+    def write(self, stage, path):
+        original(self, stage, path)
+        worked.add(stage.name)
 
-    monkeypatch.setattr(RunFolder, "stage", stage)
+    monkeypatch.setattr(Store, "_write", write)
     return worked
 
 

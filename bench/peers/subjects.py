@@ -10,13 +10,13 @@ import numpy as np
 import onnx_ir as ir
 
 from bench.real import MODELS
+from trt_mpq.artifacts.files import write_arrays
 from trt_mpq.dataset import Samples, open_samples
 from trt_mpq.dataset.chunks import chunks
 from trt_mpq.evaluate.metrics import metric_from_name
 from trt_mpq.evaluate.scorer import Scorer
 from trt_mpq.groups import groups_from_model
 from trt_mpq.model import load_graph, prepare_model
-from trt_mpq.pipeline.handover import write_arrays
 from trt_mpq.runtime.onnxruntime import OnnxRuntime
 from trt_mpq.types import Grouping, Model, Score
 

@@ -11,8 +11,8 @@ import pytest
 
 from bench import gpu_bundle
 from tests.runs import start, tiny_cnn, write_data
+from trt_mpq.engine.handover import read_network, read_searched
 from trt_mpq.errors import DataError
-from trt_mpq.pipeline.handover import read_network, read_searched
 
 
 @pytest.fixture(scope="module")

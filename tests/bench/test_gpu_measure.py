@@ -11,7 +11,7 @@ from bench.gpu_measure import Subject, plans_to_measure
 from bench.gpu_results import Row
 from tests.fakes.fixtures import PretendGpu, pretend_gpu, trt_version  # noqa: F401 - fixtures
 from tests.runs import start, tiny_cnn, write_data
-from trt_mpq.pipeline.handover import read_network, read_searched
+from trt_mpq.engine.handover import read_network, read_searched
 from trt_mpq.settings import EngineOptions
 from trt_mpq.types import Precision
 from trt_mpq.types.engine import BuildStatus

@@ -48,10 +48,8 @@ def test_runners_up_were_measured_on_every_sample() -> None:
         for plan, ms, complete in zip(plans, (4.0, 3.0, 2.0, 1.0), (True, True, False, True), strict=True)
     ]
     found = SearchResult("greedy", (FP16, INT8), path[-1], tuple(path))
-    grouping = SimpleNamespace(top=FP16)
-    uniform = SimpleNamespace(uniform={FP16: plans[0], INT8: plans[3]}.__getitem__, grouping=grouping)
-    searched = SimpleNamespace(result=found)
-    candidates = candidates_of(SimpleNamespace(network=uniform), searched)
+    grouping = SimpleNamespace(top=FP16, uniform={FP16: plans[0], INT8: plans[3]}.__getitem__)
+    candidates = candidates_of(grouping, found)
     assert [(name, plan) for name, plan, _ in candidates if name.startswith("candidate")] == [("candidate-2", plans[1])]
 
 

@@ -14,11 +14,11 @@ import pytest
 from tests.fakes.fixtures import PretendGpu
 from tests.networks import mlp, sample_input
 from tests.runtime.plans import plan_file
+from trt_mpq.artifacts.files import write_arrays
 from trt_mpq.dataset.arrays import load_npz
 from trt_mpq.engine.manifest import FILE_NAME, EngineManifest, write_manifest
 from trt_mpq.engine.run import run_engine
 from trt_mpq.errors import RunFolderError
-from trt_mpq.pipeline.handover import write_arrays
 from trt_mpq.runtime.tensorrt.engine import LoadedEngine
 from trt_mpq.runtime.tensorrt.platform import this_platform
 from trt_mpq.settings import EngineOptions

@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
+from trt_mpq.evaluate.score_cache import CachedScore, ScoreCache
 
 from tests.networks import mlp, residual_cnn
 from tests.prepared import RUNTIME, normal, prepare
@@ -22,7 +23,6 @@ from trt_mpq.errors import RunFolderError
 from trt_mpq.evaluate.metrics import PerSampleAccumulator, TaskMetric, metric_from_name
 from trt_mpq.evaluate.metrics.correlation import spearman
 from trt_mpq.evaluate.metrics.user import GatheringAccumulator
-from trt_mpq.evaluate.score_cache import CachedScore, ScoreCache
 from trt_mpq.evaluate.scorer import EarlyStop, PlanEvaluator, Scorer
 from trt_mpq.evaluate.sequential import Schedule, growing_portions
 from trt_mpq.evaluate.stopping import paired_test, schedule_for

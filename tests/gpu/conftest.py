@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from bench.gpu_engines import GpuEngines
 from tests.networks import residual_cnn
 from tests.runs import start, write_data
-from trt_mpq.engine.workshop import Workshop
+from trt_mpq.engine.handover import SEARCHED, CalibratedNetwork, read_network, read_searched
 from trt_mpq.errors import TrtMpqError
-from trt_mpq.pipeline.handover import SEARCHED, CalibratedNetwork, read_network, read_searched
 from trt_mpq.settings import EngineOptions
 from trt_mpq.types import PrecisionPlan
 from trt_mpq.types.engine import Platform
-from trt_mpq.types.observer import SilentObserver
 
 ROOT = Path(__file__).resolve().parents[2]
 PREPARED = (ROOT / "prepared", ROOT / "bench" / "cache" / "gpu" / "prepared")
@@ -32,11 +31,8 @@ class Subject:
     described: CalibratedNetwork
     platform: Platform
 
-    def workshop(self, batch: int = 4, options: EngineOptions = QUICK) -> Workshop:
-        described = replace(self.described, batch=batch, counted_batches=batch)
-        network = described.network(self.folder)
-        emitter = read_searched(self.folder).emitter(network, self.folder)
-        return Workshop(described, network, emitter, options, self.folder, self.platform, SilentObserver())
+    def gpu(self, batch: int = 4, options: EngineOptions = QUICK) -> GpuEngines:
+        return GpuEngines(self.folder, batch, options)
 
     @property
     def searched(self) -> PrecisionPlan:
@@ -65,7 +61,7 @@ def small_folder(platform: Platform, tmp_path_factory: pytest.TempPathFactory) -
 @pytest.fixture(scope="session")
 def resnet20_folder() -> Path:
     for prepared in PREPARED:
-        if (prepared / "resnet20" / SEARCHED).is_file():
+        if (prepared / "resnet20" / SEARCHED.written[0]).is_file():
             return prepared / "resnet20"
     pytest.skip("ResNet-20 is not prepared: run `python -m bench.gpu prepare`")
 

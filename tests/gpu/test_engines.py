@@ -9,20 +9,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bench.gpu_engines import GpuEngines
 from bench.gpu_measure import Subject as BenchSubject
 from tests.gpu.conftest import QUICK, Subject
 from trt_mpq.dataset.chunks import chunks
-from trt_mpq.engine.deploy import deploy
 from trt_mpq.engine.manifest import admit
 from trt_mpq.engine.realised import disagreements, realise
-from trt_mpq.engine.workshop import Workshop
 from trt_mpq.errors import RunFolderError, RuntimeFailure
 from trt_mpq.evaluate.compare import sqnr_db
 from trt_mpq.latency.target import FIRST_SM
-from trt_mpq.pipeline.handover import read_searched
+from trt_mpq.pipeline.device_run import DeviceRun
 from trt_mpq.runtime.base import Array, Session
 from trt_mpq.runtime.onnxruntime import OnnxRuntime
-from trt_mpq.settings import EngineOptions
+from trt_mpq.settings import EngineOptions, Settings
 from trt_mpq.types import Precision, PrecisionPlan
 from trt_mpq.types.engine import EngineBuild
 from trt_mpq.types.observer import SilentObserver
@@ -37,9 +36,9 @@ difference now and then becomes another code, in BF16 another number of eight bi
 LEAST_REALISED = 0.95
 
 
-def build(workshop: Workshop, name: str, plan: PrecisionPlan) -> EngineBuild:
+def build(gpu: GpuEngines, name: str, plan: PrecisionPlan) -> EngineBuild:
     """A build that must succeed."""
-    found = workshop.build(name, plan)
+    found = gpu.build(name, plan)
     assert found.built, "\n".join((found.reason, *found.errors))
     return found
 
@@ -53,34 +52,34 @@ def outputs(session: Session, subject: Subject) -> Array:
 
 @pytest.mark.parametrize("precision", LEAST_SQNR_DB, ids=str)
 def test_an_engine_computes_what_its_plan_says(subject: Subject, options: EngineOptions, precision: Precision) -> None:
-    workshop = subject.workshop(BATCH, options)
-    if workshop.platform.sm < FIRST_SM.get(precision, 0):
+    gpu = subject.gpu(BATCH, options)
+    if gpu.platform.sm < FIRST_SM.get(precision, 0):
         pytest.skip(f"this GPU has no {precision}")
-    plan = workshop.network.uniform(precision)
-    builds = {"tested": build(workshop, "tested", plan)}
-    with workshop.loaded(builds) as engines, engines["tested"].session() as session:
+    plan = gpu.network.uniform(precision)
+    builds = {"tested": build(gpu, "tested", plan)}
+    with gpu.engines.loaded(builds) as engines, engines["tested"].session() as session:
         found = outputs(session, subject)
-    expected = outputs(OnnxRuntime().load(workshop.network.emitter().reference(plan)), subject)
+    expected = outputs(OnnxRuntime().load(gpu.network.emitter().reference(plan)), subject)
     ratio = sqnr_db(expected, found)
     assert ratio is None or ratio >= LEAST_SQNR_DB[precision]
 
 
 @pytest.mark.parametrize("which", ["fp16", "int8", "searched"])
 def test_groups_run_in_the_precision_they_were_asked_for(subject: Subject, options: EngineOptions, which: str) -> None:
-    workshop = subject.workshop(BATCH, options)
-    plan = subject.searched if which == "searched" else workshop.network.uniform(Precision(which))
-    build(workshop, "tested", plan)
-    found = realise(plan, workshop.described.grouping, workshop.layers("tested"))
+    gpu = subject.gpu(BATCH, options)
+    plan = subject.searched if which == "searched" else gpu.network.uniform(Precision(which))
+    build(gpu, "tested", plan)
+    found = realise(plan, gpu.described.grouping, gpu.engines.layers("tested"))
     explained = found.agreeing + found.unknown  # unknown: TensorRT hides it, and the note says where
     assert explained >= LEAST_REALISED * len(found.groups), "\n".join(disagreements(found))
     assert found.unknown < len(found.groups), "TensorRT told the precision of no group"
 
 
 def test_engines_timed_in_turns_have_sane_profiles(subject: Subject) -> None:
-    workshop = subject.workshop(BATCH)
-    plans = {"fp16": workshop.network.uniform(Precision.FP16), "int8": workshop.network.uniform(Precision.INT8)}
-    builds = {name: build(workshop, name, plan) for name, plan in plans.items()}
-    timing = workshop.time(builds, "fp16")
+    gpu = subject.gpu(BATCH)
+    plans = {"fp16": gpu.network.uniform(Precision.FP16), "int8": gpu.network.uniform(Precision.INT8)}
+    builds = {name: build(gpu, name, plan) for name, plan in plans.items()}
+    timing = gpu.engines.time(builds, "fp16")
     assert set(timing.profiles) == set(plans)
     for profile in timing.profiles.values():
         assert profile.batch == BATCH
@@ -99,8 +98,8 @@ def test_engines_timed_in_turns_have_sane_profiles(subject: Subject) -> None:
 
 
 def test_the_shipped_engine_is_admitted_and_a_changed_one_refused(subject: Subject) -> None:
-    workshop = subject.workshop(BATCH)
-    deployment = deploy(workshop, read_searched(subject.folder), SilentObserver(), judge=None)
+    settings = Settings(model=subject.folder / "model.onnx", engine=QUICK)
+    deployment = DeviceRun(settings, subject.folder, SilentObserver()).ship(evaluate=False)
     assert deployment.shipped is not None
     engine = subject.folder / "engine" / "engine.plan"
     assert admit(engine, subject.platform).content == engine.read_bytes()
@@ -121,10 +120,10 @@ def test_the_shipped_engine_is_admitted_and_a_changed_one_refused(subject: Subje
 
 def test_builds_share_a_timing_cache(subject: Subject, tmp_path: Path) -> None:
     """One that did not read it would leave its own timings alone in it."""
-    workshop = subject.workshop(BATCH, QUICK.model_copy(update={"timing_cache": tmp_path / "timing"}))
+    gpu = subject.gpu(BATCH, QUICK.model_copy(update={"timing_cache": tmp_path / "timing"}))
     sizes = []
     for name, precision in (("first", Precision.INT8), ("other", Precision.FP16), ("again", Precision.INT8)):
-        build(workshop, name, workshop.network.uniform(precision))
+        build(gpu, name, gpu.network.uniform(precision))
         (cache,) = (tmp_path / "timing").glob("*.cache")
         sizes.append(cache.stat().st_size)
     assert 0 < sizes[0] < sizes[1] <= sizes[2]

@@ -19,7 +19,7 @@ import onnx
 import pytest
 
 from tests.runs import QUICK, Recorder, stages_at_work, start, tiny_cnn, write_data
-from trt_mpq.artifacts.files import settings_of_run
+from trt_mpq.artifacts.store import settings_of_run
 from trt_mpq.errors import RunFolderError
 from trt_mpq.report.data import Report, report_from_json
 from trt_mpq.types import Precision
@@ -150,7 +150,7 @@ def test_no_plan_is_scored_twice(done):
     lines = [json.loads(line)[:2] for line in (folder / "evaluations.jsonl").read_text(encoding="utf-8").splitlines()]
     assert len({tuple(line) for line in lines}) == len(lines)
     plans = [key for _, key in lines if key != "fp32" and not key.endswith(" own") and not key.startswith("typed ")]
-    trials = json.loads((folder / "calibration.json").read_text(encoding="utf-8"))
+    trials = list(folder.glob("calibration-*.json"))
     with_ranges = {tuple(key.split()[:2]) for key in plans}  # what follows these are the refinements
     assert len(plans) <= len(trials) + len(with_ranges), "uncorrected uniform plans are all that comes twice"
 
@@ -240,12 +240,15 @@ def test_a_damaged_file_is_made_again(files, done, tmp_path, name):
     assert (copy / name).stat().st_size >= (folder / name).stat().st_size - 5
 
 
-BY_MSE = "correct-biases.int8.mse"
+BY_MSE = "corrections-int8-mse"
 ALL = {
-    "prepare", "group", "calibrate", "hand-over", BY_MSE, "correct-biases", "sensitivity", "search", "searched", "emit",
-    "verify", "compare",
+    "model", "groups", "ranges", "network", BY_MSE, "corrections", "fp32", "sensitivity", "search", "searched",
+    "delivery", "verification", "comparison",
 }  # fmt: skip
-AFTER_SEARCH = {"search", "searched", "emit", "verify", "compare"}
+RANGES = ALL - {"model", "groups", "fp32", "comparison"}
+"""What depends on the ranges, where these come out otherwise. The plan is all FP16, so that its files come out the same
+and are not compared anew."""
+DELIVERED = {"delivery", "verification", "comparison"}
 
 
 @pytest.fixture(scope="module")
@@ -260,42 +263,40 @@ def base(files, tmp_path_factory) -> Path:
     [
         ({}, set()),
         ({"threads": 2}, set()),
-        ({"target_accuracy": 0.97}, AFTER_SEARCH),
-        ({"device": "a100"}, AFTER_SEARCH),
-        ({"search": "greedy"}, AFTER_SEARCH | {"refine-plan"}),
-        ({"keep": ("fp16:second*",)}, AFTER_SEARCH),
-        ({"max_evaluations": 1}, AFTER_SEARCH),
-        ({"target_size": "1MB"}, AFTER_SEARCH),
-        ({"confidence": 0.95}, AFTER_SEARCH),
-        ({"batch": 16}, {"score-fp32", "hand-over"} | AFTER_SEARCH),
-        ({"eval_samples": 50}, {"score-fp32", "hand-over"} | AFTER_SEARCH),
-        ({"metric": "top5"}, {"score-fp32"} | AFTER_SEARCH),
-        ({"bias_correction": False}, AFTER_SEARCH),
+        ({"workers": 2}, set()),
+        ({"target_accuracy": 0.97}, {"search", "searched"}),
+        ({"device": "a100"}, {"search", "searched"}),
+        ({"search": "greedy"}, {"search", "searched", "refined"} | DELIVERED),
+        ({"keep": ("fp16:second*",)}, {"search", "searched"}),
+        ({"max_evaluations": 1}, {"search", "searched"}),
+        ({"target_size": "1MB"}, {"search"}),
+        ({"confidence": 0.95}, {"search"}),
+        ({"batch": 16}, {"fp32", "network", "search", "searched", "verification", "comparison"}),
+        ({"eval_samples": 50}, {"fp32", "network", "search", "searched", "verification", "comparison"}),
+        ({"metric": "top5"}, {"fp32", "search", "searched", "verification", "comparison"}),
+        ({"bias_correction": False}, {"search", "searched", "delivery", "verification"}),
         ({"refine_plan": False}, set()),
         ({"adaround_steps": 5}, set()),
-        ({"seed": 1}, {"hand-over", "sensitivity"} | AFTER_SEARCH),
-        ({"trials": 1}, {"sensitivity"} | AFTER_SEARCH),
-        ({"noise_amplitude": 2.0}, {"sensitivity"} | AFTER_SEARCH),
-        ({"sensitivity": "quantization-error"}, {"sensitivity"} | AFTER_SEARCH),
-        ({"sensitivity_samples": 4}, {"sensitivity"} | AFTER_SEARCH),
+        ({"seed": 1}, {"network", "sensitivity", "search"}),
+        ({"trials": 1}, {"sensitivity"}),
+        ({"noise_amplitude": 2.0}, {"sensitivity"}),
+        ({"sensitivity": "quantization-error"}, {"sensitivity", "search"}),
+        ({"sensitivity_samples": 4}, {"sensitivity", "search"}),
         (
             {"sensitivity": "output-sqnr,random"},
             {"sensitivity.random", "sensitivity.task-loss", "agreement"},
         ),
+        ({"calibration": "percentile"}, (RANGES - {BY_MSE}) | {"corrections-int8-percentile"}),
+        ({"calibration": "mse,percentile"}, {"ranges", "calibration-int8-mse"}),
+        ({"calib_samples": 12}, RANGES),
+        ({"precisions": "int8,int4"}, (RANGES - {BY_MSE}) | {"corrections-int4-mse"}),
+        ({"exclusions": "modelopt"}, RANGES | {"groups"}),
         (
-            {"calibration": "percentile"},
-            (ALL - {"prepare", "group", BY_MSE}) | {"correct-biases.int8.percentile"},
+            {"equalize": True},
+            RANGES | {"groups", "equalized", "groups.unequalized", "ranges.unequalized", "comparison"},
         ),
-        ({"calibration": "mse,percentile"}, {"calibrate", "choose-calibration"}),
-        ({"calib_samples": 12}, ALL - {"prepare", "group"}),
-        (
-            {"precisions": "int8,int4"},
-            (ALL - {"prepare", "group", BY_MSE}) | {"correct-biases.int4.mse"},
-        ),
-        ({"exclusions": "modelopt"}, ALL - {"prepare"}),
-        ({"equalize": True}, (ALL - {"prepare"}) | {"equalize", "group.unequalized", "calibrate.unequalized"}),
         ({"smooth_alpha": 0.7}, set()),
-        ({"smooth": True}, {"smooth", "group.unsmoothed", "calibrate.unsmoothed"}),
+        ({"smooth": True}, {"smoothed", "groups.unsmoothed", "ranges.unsmoothed"}),
     ],
     ids=lambda value: str(sorted(value) if isinstance(value, set) else value),  # the same in every process
 )

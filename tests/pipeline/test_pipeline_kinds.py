@@ -18,6 +18,7 @@ from tests.sensitivity.examples import fix_batch
 from trt_mpq._data import data_folder
 from trt_mpq.artifacts.files import from_json
 from trt_mpq.errors import DataError, MetricError, RunFolderError, RuntimeFailure, SettingsError, TargetNotReachable
+from trt_mpq.evaluate.scorer import Scorer
 from trt_mpq.runtime.onnxruntime import OnnxRuntime
 from trt_mpq.types import Precision, Score, SearchResult
 
@@ -106,7 +107,7 @@ def test_data_of_another_size_equalizes_anew(tmp_path, monkeypatch):
         np.savez(tmp_path / f"{size}.npz", input=np.zeros((4, 3, size, size), np.float32) + 1)
         worked = stages_at_work(monkeypatch)
         start({**files, "calib": str(tmp_path / f"{size}.npz")}, tmp_path / "run", equalize=True).inspect()
-        done.append("equalize" in worked)
+        done.append("equalized" in worked)
         monkeypatch.undo()
     assert done == [True, True, False]
 
@@ -148,7 +149,7 @@ def test_another_alpha_or_other_data_smooth_anew(tmp_path):
     def smoothed(**settings: object) -> str:
         run = start(files, tmp_path / "run", smooth=True, **settings)
         run.calibrate()
-        return run.model.sha256
+        return run.store[run.calibrated.described].model.sha256
 
     assert len({smoothed(), smoothed(smooth_alpha=0.6), smoothed(calib_samples=4)}) == 3
     assert smoothed() == smoothed()
@@ -284,9 +285,9 @@ def test_another_models_folder_is_refused(files, tmp_path):
 
 
 def test_a_reference_file_that_scores_otherwise_is_an_error(files, tmp_path, monkeypatch):
-    wrong = dict.fromkeys(("reference", "typed"), Score(0.123, None, 100))
-    monkeypatch.setattr("trt_mpq.pipeline.delivering.delivered_scores", lambda scorer, files, folder, progress: wrong)
     run = start(files, tmp_path / "run", search="uniform")
+    run.search()
+    monkeypatch.setattr(Scorer, "score", lambda self, graph, progress=None: Score(0.123, None, 100))
     with pytest.raises(RuntimeFailure, match=r"reference.onnx scores .* and the search measured .* delete"):
         run.emit()
 

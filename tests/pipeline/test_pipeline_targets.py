@@ -9,7 +9,7 @@ import pytest
 
 from tests.runs import Recorder, slow_device, start, tiny_cnn, write_data
 from trt_mpq.errors import SettingsError, TargetNotReachable
-from trt_mpq.evaluate.verification import TypedFiles
+from trt_mpq.evaluate.plans import PlanEvaluator
 from trt_mpq.types import Precision, Score
 
 FP16, INT8 = Precision.FP16, Precision.INT8
@@ -96,12 +96,12 @@ def test_a_plan_is_chosen_only_if_its_file_keeps_the_target_too(files, tmp_path,
     assert len(scored) == sum(step.delivered is not None for step in before.search.path), "not again on disk"
     assert f"typed {sha256((tmp_path / 'before' / 'typed.onnx').read_bytes()).hexdigest()}" in scored
 
-    score = TypedFiles.__call__
+    score = PlanEvaluator.delivered
 
     def spoiled(self, plan):
         return Score(0.0, None, 7) if plan.digest == before.plan.digest else score(self, plan)
 
-    monkeypatch.setattr(TypedFiles, "__call__", spoiled)
+    monkeypatch.setattr(PlanEvaluator, "delivered", spoiled)
     after = start(files, tmp_path / "after", refine_plan=False).report()
     (refused,) = (step for step in after.search.path if step.plan == before.plan.digest)
     assert (refused.feasible, refused.delivered) == (False, 0.0)

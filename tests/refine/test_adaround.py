@@ -7,6 +7,7 @@ from itertools import product
 
 import numpy as np
 import pytest
+from trt_mpq.refine.storage import roundings_from_file, save_roundings
 
 from tests.emit.examples import ALL_NETWORKS, prepared
 from tests.networks import NETWORKS, Builder, sample_input
@@ -15,7 +16,6 @@ from trt_mpq.emit import Emitter, Refinements, Roundings
 from trt_mpq.errors import MissingDependencyError
 from trt_mpq.numerics import fake_quantize_weights
 from trt_mpq.refine.adaround import RoundingInputs, learn_rounding
-from trt_mpq.refine.storage import roundings_from_file, save_roundings
 from trt_mpq.runtime.base import Array
 from trt_mpq.types import Precision, PrecisionPlan
 

@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
+from trt_mpq.refine.storage import corrections_from_file, save_corrections
 
 from tests.emit import examples as emission
 from tests.networks import NETWORKS, Builder, mlp, residual_cnn
@@ -17,7 +18,6 @@ from tests.sensitivity.examples import fix_batch
 from trt_mpq.emit import Emitter, Refinements
 from trt_mpq.graph.edit import node_by_name
 from trt_mpq.refine.bias_correction import CorrectionInputs, correct_biases, correct_for_plan
-from trt_mpq.refine.storage import corrections_from_file, save_corrections
 from trt_mpq.runtime.base import Array, with_outputs
 from trt_mpq.types import LayerGroup, Precision, PrecisionPlan, Ranges
 

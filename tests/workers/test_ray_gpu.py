@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,9 @@ from tests.fakes.install import fake_packages
 from tests.fakes.packages.trt_fake.behaviour import Behaviour
 from tests.runs import Recorder, slow_device, start, tiny_cnn, write_data
 from trt_mpq.errors import RuntimeFailure
-from trt_mpq.pipeline.devicerun import Errands
-from trt_mpq.pipeline.errands import Errand
+from trt_mpq.pipeline.device_run import run_errand
+from trt_mpq.pipeline.run import opened_by_worker
+from trt_mpq.pipeline.workers import Errand, Returned, Site
 from trt_mpq.settings import settings_from
 from trt_mpq.types.engine import Platform
 from trt_mpq.workers import gpu_crew
@@ -56,6 +57,11 @@ def gpu_node(cluster: Any, tmp_path: Path) -> Iterator[str]:
     cluster.remove_node(node)
 
 
+def errands_in(folder: Path, **settings: object) -> Callable[[], Callable[[Errand], Returned]]:
+    given = settings_from({"model": folder / "net.onnx", **settings}, "test")
+    return Site(given, folder.resolve(), opened_by_worker, run_errand).errands
+
+
 def test_a_cluster_without_a_gpu_is_said_beside_what_is_missing_here(cluster: Any, tmp_path: Path) -> None:
     files = {**write_data(tmp_path, tiny_cnn()), "device": slow_device(tmp_path / "slow.toml")}
     report = start(files, tmp_path / "run", ray=cluster.address, search="uniform").report()
@@ -89,7 +95,7 @@ def test_notes_of_the_other_machine_reach_the_user(gpu_node: str, tmp_path: Path
     run = start(files, tmp_path / "run", observer, ray=gpu_node, engine=QUICK, latency="modelled", search="uniform")
     run.emit()
     Path(files["eval"]).unlink()
-    errands = Errands(settings_from({**files, "engine": QUICK}, "test"), (tmp_path / "run").resolve())
+    errands = errands_in(tmp_path / "run", **files, engine=QUICK)
     crew = gpu_crew(gpu_node, "h200")
     returned = next(crew.map(errands, [Errand.SHIP]))
     crew.close()
@@ -102,9 +108,8 @@ def test_a_gpu_is_had_while_all_cpus_are_taken(gpu_node: str, tmp_path: Path) ->
 
     cpus = Crew(RayCluster(gpu_node, 1))
     assert list(cpus.map(Diary(tmp_path), [1, 2])) == [1, 4]  # they stay for more
-    settings = settings_from({"model": tmp_path / "net.onnx"}, "test")
     crew = gpu_crew(gpu_node, "h200")
-    assert isinstance(next(crew.map(Errands(settings, tmp_path), [Errand.PLATFORM])).value, Platform)
+    assert isinstance(next(crew.map(errands_in(tmp_path), [Errand.PLATFORM])).value, Platform)
     crew.close()
     cpus.close()
 
@@ -113,7 +118,7 @@ def test_of_several_kinds_of_gpu_the_device_is_taken(gpu_node: str, cluster: Any
     other = cluster.add_node(
         num_cpus=0, num_gpus=1, object_store_memory=80_000_000, resources={"accelerator_type:L4": 1},
     )  # fmt: skip
-    errands = Errands(settings_from({"model": tmp_path / "net.onnx"}, "test"), tmp_path)
+    errands = errands_in(tmp_path)
     try:
         crew = gpu_crew(gpu_node, "h200")
         assert isinstance(next(crew.map(errands, [Errand.PLATFORM])).value, Platform)

@@ -133,7 +133,7 @@ def test_a_worker_only_reads(files, tmp_path):
     worker = Run(settings, tmp_path / "run", Recorder(), command=None)
     assert len(worker.inspect().groups) == 4
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").iterdir()}
-    with pytest.raises(RunFolderError, match="a worker does not find stage 'choose-calibration'"):
+    with pytest.raises(RunFolderError, match="a worker does not find stage 'fp32'"):
         worker.calibrate()
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "run").iterdir()}
 

@@ -65,6 +65,17 @@ class Refinements:
         digests = self._digests if roundings is self.roundings else _digests(roundings)
         return (*biases, *(f"{p}~{digests[p]}" for p in held if p in digests))
 
+    @property
+    def digest(self) -> str:
+        """What tells these refinements from others: every correction and every rounding."""
+        digest = hashlib.sha256()
+        for plan, own in ((None, Own(self.corrections, self.roundings)), *sorted(self.own.items())):
+            digest.update(repr(plan).encode())
+            for key, shift in sorted(own.corrections.items(), key=lambda item: item[0]):
+                digest.update(repr(key).encode() + shift.tobytes())
+            digest.update(repr(None if own.roundings is None else sorted(_digests(own.roundings).items())).encode())
+        return digest.hexdigest()
+
     @cached_property
     def _digests(self) -> dict[Precision, str]:
         return _digests(self.roundings)

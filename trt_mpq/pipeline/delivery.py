@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from trt_mpq.artifacts.stage import Job, Stage, json_kind
+from trt_mpq.artifacts.stage import Job, Stage, content_digest, json_kind
 from trt_mpq.artifacts.store import Store
 from trt_mpq.emit import BiasCorrections, Own, Refinements, Roundings
 from trt_mpq.emit.deliver import FLAVOUR_FILES, Delivery, deliver
@@ -156,7 +156,7 @@ def _refinements(
         return replace(kept, own={own.chosen.plan.digest: Own(corrections, rounded)})
 
     optional = tuple(stage for stage in (refined, roundings) if stage is not None)
-    return Stage("delivered-refinements", make, needs=(found.kept, *optional))
+    return Stage("delivered-refinements", make, needs=(found.kept, *optional), digest=lambda found: found.digest)
 
 
 def _searched(result: Stage[SearchResult], refinements: Stage[Refinements]) -> Stage[Searched]:
@@ -210,7 +210,7 @@ def _scores(
             )
         return job[measured]
 
-    return Stage("verified", verify, needs=(measured, result))
+    return Stage("verified", verify, needs=(measured, result), digest=content_digest(dict[str, Score]))
 
 
 def _comparison(files: Stage[Delivery], scores: Stage[dict[str, Score]]) -> Stage[Comparison]:

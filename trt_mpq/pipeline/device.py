@@ -7,7 +7,6 @@ the deployment, which a report elsewhere shows.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -16,12 +15,9 @@ from typing import TypeVar
 from trt_mpq.artifacts.files import to_stored_json
 from trt_mpq.artifacts.stage import Job, Stage, json_kind
 from trt_mpq.artifacts.store import Store
-from trt_mpq.emit import Emitter
-from trt_mpq.engine.build import build_engine
-from trt_mpq.engine.deploy import ENGINE_FOLDER, Judge, candidates_of, deploy
+from trt_mpq.engine.deploy import Judge, candidates_of, deploy
 from trt_mpq.engine.handover import CalibratedNetwork, Searched
-from trt_mpq.engine.timing import BUILDS, BuiltEngines
-from trt_mpq.errors import MissingDependencyError, ModelError, RuntimeFailure, TrtMpqError
+from trt_mpq.errors import MissingDependencyError, RuntimeFailure, TrtMpqError
 from trt_mpq.latency.device_table import (
     DeviceTable,
     MeasuredLatency,
@@ -35,16 +31,12 @@ from trt_mpq.latency.device_table import (
     save_table,
 )
 from trt_mpq.latency.roofline import Latency, LatencyModel
-from trt_mpq.latency.target import FIRST_SM
-from trt_mpq.model import external_data, save_graph
+from trt_mpq.pipeline.builds import Builds
 from trt_mpq.pipeline.sources import TARGET
 from trt_mpq.pipeline.workers import Errand, Send
-from trt_mpq.runtime.tensorrt.api import capabilities, resolve_typing
-from trt_mpq.runtime.tensorrt.request import BuildRequest, shape_ranges
 from trt_mpq.settings import EngineOptions
-from trt_mpq.types import Precision, PrecisionPlan
-from trt_mpq.types.engine import BuildStatus, Candidate, Deployment, EngineBuild, Platform, ShapeRange, Typing
-from trt_mpq.types.observer import Observer
+from trt_mpq.types import Precision
+from trt_mpq.types.engine import Candidate, Deployment, Platform
 
 T = TypeVar("T")
 TABLE = "device-table.json"
@@ -58,25 +50,6 @@ class Kept:
     deployment: Deployment
 
 
-@dataclass(frozen=True)
-class Emitted:
-    """A plan as a network for this machine's TensorRT.
-
-    Attributes:
-        name: What the plan is called.
-        typing: How precision reaches the builder.
-        constraints: Precision of the nodes that the builder is told one for; none where the network's types say it.
-        shapes: Optimization profile of the dynamic inputs.
-        refusal: Why this GPU or this TensorRT cannot have it; empty if it can.
-    """
-
-    name: str
-    typing: Typing
-    constraints: Mapping[str, Precision]
-    shapes: Mapping[str, ShapeRange]
-    refusal: str = ""
-
-
 class Device:
     """Builds, times and ships engines for one run.
 
@@ -88,18 +61,18 @@ class Device:
 
     def __init__(self, store: Store, described: Stage[CalibratedNetwork], send: Send | None = None) -> None:
         self._store, self._described, self._send = store, described, send
-        self._gpu: Stage[Platform | TrtMpqError] = Stage("gpu", lambda job: self._found(), digest=_gpu_digest)
+        self.gpu: Stage[Platform | TrtMpqError] = Stage("gpu", lambda job: self._found(), digest=_gpu_digest)
 
     @property
     def platform(self) -> Platform | None:
         """The machine on which engines are built and timed, if there is one."""
-        found = self._store[self._gpu]
+        found = self._store[self.gpu]
         return found if isinstance(found, Platform) else None
 
     @property
     def absence(self) -> str | None:
         """Why no engine can be built, in one sentence; None if one can."""
-        found = self._store[self._gpu]
+        found = self._store[self.gpu]
         return None if isinstance(found, Platform) else str(found)
 
     def require(self) -> Platform:
@@ -109,7 +82,7 @@ class Device:
             MissingDependencyError: TensorRT or pycuda is absent.
             RuntimeFailure: There is no GPU.
         """
-        found = self._store[self._gpu]
+        found = self._store[self.gpu]
         if isinstance(found, Platform):
             return found
         raise found
@@ -224,13 +197,14 @@ class Device:
         plain = Stage(
             "plain-emitter", lambda job: job[self._described].network(job.folder).emitter(), needs=(self._described,)
         )
+        probes = Builds(self._described, plain, self.gpu)
         plans = dict(probing_plans(described.grouping, described.precisions, mix_formats=described.mix_formats))
-        builds = {name: self._store[self._built(self._emitted(name, plan, plain))] for name, plan in plans.items()}
+        builds = {name: self._store[probes.built(name, plan)] for name, plan in plans.items()}
         built = {name: build for name, build in builds.items() if build.built}
         if not built:
             reason = next(iter(builds.values())).reason
             raise RuntimeFailure(f"no engine could be built, so nothing was measured: {reason}")
-        engines = self._engines(described, self._store.settings.engine, self._store.observer)
+        engines = probes.engines(self._store)
         timing = engines.time(built, next(iter(built)))
         return tuple(
             ProbedEngine(
@@ -252,14 +226,14 @@ class Device:
         )  # fmt: skip
         grouping, result = self._store[self._described].grouping, self._store[searched].result
         plans = tuple(candidates_of(grouping, result))
-        emitted = {name: self._emitted(name, plan, emitter) for name, plan, _ in plans}
-        built = {name: self._built(network) for name, network in emitted.items()}
+        builds = Builds(self._described, emitter, self.gpu)
+        emitted = {name: builds.emitted(name, plan) for name, plan, _ in plans}
+        built = {name: builds.built(name, plan) for name, plan, _ in plans}
 
         def make(job: Job) -> Kept:
             candidates = tuple(Candidate(name, plan, job[built[name]], feasible) for name, plan, feasible in plans)
             constraints = {name: job[network].constraints for name, network in emitted.items()}
-            engines = self._engines(job[self._described], job.settings.engine, job.observer)
-            return Kept(job.settings.engine, deploy(engines, candidates, constraints, job[judge]))
+            return Kept(job.settings.engine, deploy(builds.engines(self._store), candidates, constraints, job[judge]))
 
         return Stage(
             "deployment", make, json_kind(Kept), needs=(self._described, searched),
@@ -272,65 +246,6 @@ class Device:
         done = kept.deployment
         complete = done.shipped is not None and (done.score is not None or not scored)
         return complete and kept.options == self._store.settings.engine and done.platform == self.platform
-
-    def _engines(self, described: CalibratedNetwork, options: EngineOptions, observer: Observer) -> BuiltEngines:
-        shapes = _shapes(described, options.shapes)
-        return BuiltEngines(self._store.folder, described, options, self.require(), shapes, observer)
-
-    def _emitted(self, name: str, plan: PrecisionPlan, emitter: Stage[Emitter]) -> Stage[Emitted]:
-        """The network of `plan`, for TensorRT as it is here."""
-        network = f"{BUILDS}/{name}.onnx"
-
-        def make(job: Job) -> Emitted:
-            typing = resolve_typing(job.settings.engine.typing, capabilities())
-            shapes = _shapes(job[self._described], job.settings.engine.shapes)
-            path = job.path(network)
-            external_data(path).unlink(missing_ok=True)  # an earlier plan of this name may have been larger
-            try:
-                if typing == "strong":
-                    _require_gpu_for(job[emitter].precisions(plan), job[self._gpu], job.settings.precisions)
-                save_graph(job[emitter].weak(plan) if typing == "weak" else job[emitter].strong(plan), path)
-            except ModelError as error:
-                return Emitted(name, typing, {}, shapes, str(error))
-            return Emitted(name, typing, job[emitter].constraints(plan) if typing == "weak" else {}, shapes)
-
-        return Stage(
-            f"{BUILDS}/{name}-network", make, json_kind(Emitted), needs=(emitter, self._described, self._gpu),
-            reads=("engine.typing", "engine.shapes", "precisions"), constants=plan.assignments,
-            files=(network, f"{network}.data"),
-        )  # fmt: skip
-
-    def _built(self, emitted: Stage[Emitted]) -> Stage[EngineBuild]:
-        """The engine of a network, or why there is none; a build that failed is tried again when it is asked for again.
-
-        What it depends on is the network, whatever plan that came from: the same one is not built twice.
-        """
-        name = emitted.name.removesuffix("-network")
-
-        def make(job: Job) -> EngineBuild:
-            network, options = job[emitted], job.settings.engine
-            if network.refusal:
-                build = EngineBuild(BuildStatus.FAILED, network.typing, 0.0, reason=network.refusal)
-            else:
-                request = BuildRequest(
-                    onnx=str(job.path(f"{name}.onnx")), engine=str(job.path(f"{name}.plan")), typing=network.typing,
-                    constraints=network.constraints, shapes=network.shapes, options=options,
-                    timing_cache=str(options.timing_cache or job.folder / ENGINE_FOLDER / "timing"),
-                )  # fmt: skip
-                with job.observer.stage(f"Building the {network.name} engine"):
-                    build = build_engine(request, job.path(f"{name}.plan").parent)
-            if not build.built:
-                job.observer.note(f"no {network.name} engine: {build.reason}")
-            return build
-
-        return Stage(
-            name, make, json_kind(EngineBuild), needs=(emitted, self._gpu), reads=_SHOWN, uses=("engine",),
-            files=(f"{name}.plan", f"{name}.layers.json"), holds=lambda build, job: build.built,
-        )  # fmt: skip
-
-
-_SHOWN = tuple(f"engine.{name}" for name in EngineOptions().of_engine())
-"""The options that an engine depends on."""
 
 
 def _here(job: Job) -> Platform | TrtMpqError:
@@ -348,19 +263,3 @@ def _gpu_digest(found: Platform | TrtMpqError) -> str:
 
 _HERE = Stage("here", _here)
 """What this machine has, or why it can build nothing."""
-
-
-def _shapes(described: CalibratedNetwork, given: tuple[str, ...]) -> dict[str, ShapeRange]:
-    return shape_ranges(described.model.inputs, described.sample_shapes, described.batch, given)
-
-
-def _require_gpu_for(held: Iterable[Precision], gpu: Platform | TrtMpqError, asked: Container[Precision]) -> None:
-    """Raise ModelError if the GPU has no arithmetic for one of the precisions `held`."""
-    assert isinstance(gpu, Platform)
-    for precision, first in FIRST_SM.items():
-        if precision in held and gpu.sm < first:
-            other = f"for a --device that has no {precision.name} either"
-            raise ModelError(
-                f"{precision.name} needs a GPU of compute capability {first / 10:.1f} or later, {gpu.gpu} has "
-                f"{gpu.sm / 10:.1f}: search {f'without {precision}' if precision in asked else other}"
-            )

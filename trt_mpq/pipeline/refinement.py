@@ -102,7 +102,7 @@ def _kept_roundings(scored: Scored, formats: tuple[Precision, ...]) -> Stage[Kep
             records.append(record_of_values(Refinement.ROUNDING, precision, before, after, roundings))
         return Kept(Refinements(roundings=worth_keeping(roundings, records)), tuple(records))
 
-    return Stage("kept-roundings", make, needs=(*learned.values(), of, scored.cache, SCORER))
+    return Stage("kept-roundings", make, needs=(*learned.values(), of, scored.cache, SCORER), digest=_content_of)
 
 
 def _corrections(
@@ -149,4 +149,9 @@ def _kept_corrections(
         kept = replace(before.refinements, corrections=worth_keeping(corrections, records))
         return Kept(kept, (*before.records, *records))
 
-    return Stage("kept-refinements", make, needs=(rounded, merged, scored.network, scored.cache, SCORER))
+    needs = (rounded, merged, scored.network, scored.cache, SCORER)
+    return Stage("kept-refinements", make, needs=needs, digest=_content_of)
+
+
+def _content_of(kept: Kept) -> str:
+    return kept.refinements.digest

@@ -12,8 +12,8 @@ import onnx
 import pytest
 
 from tests.runs import Recorder, slow_device, stages_at_work, start, tiny_cnn, write_data
-from trt_mpq.pipeline.handover import read_network, read_searched
-from trt_mpq.pipeline.scores import RunScores
+from trt_mpq.engine.handover import read_network, read_searched
+from trt_mpq.pipeline import delivery
 from trt_mpq.report.data import Report
 
 pytest.importorskip("torch")
@@ -57,16 +57,17 @@ def test_rounding_learned_under_the_plan_is_delivered_where_it_is_better(files, 
     """On this network it is exactly as good, so the other way is spoiled."""
     import onnx_ir as ir
 
-    original, seen = RunScores.for_itself, []
+    original, seen = delivery._evaluator, []
 
-    def spoiled(self, network, refiner):
-        evaluate, delivered = original(self, network, refiner)
+    def spoiled(job, calibrated, refiner):
+        evaluator = original(job, calibrated, refiner)
         seen.append(refiner)
-        if len(seen) > 1:
-            return evaluate, delivered
-        return (lambda plan: replace(evaluate(plan), value=0.0)), delivered
+        if len(seen) == 1:
+            score = evaluator.score
+            evaluator.score = lambda plan: replace(score(plan), value=0.0)
+        return evaluator
 
-    monkeypatch.setattr(RunScores, "for_itself", spoiled)
+    monkeypatch.setattr(delivery, "_evaluator", spoiled)
     observer = Recorder()
     report = start(files, tmp_path / "run", observer, **LEARNED).report()
     assert len(seen) == 2
@@ -136,10 +137,10 @@ def test_a_second_run_does_no_work_and_an_interrupted_one_ends_the_same(files, d
     [
         (
             {"adaround_steps": 11},
-            {"learn-rounding.int4", "search", "learn-rounding.plan", "refine-plan", "emit"},
-            {"calibrate", "sensitivity"},
+            {"roundings-int4", "search", "roundings-plan", "refined", "delivery"},
+            {"ranges", "sensitivity"},
         ),
-        ({"refine_plan": False}, {"searched", "emit"}, {"learn-rounding.int4", "correct-biases", "search"}),
+        ({"refine_plan": False}, {"searched", "delivery"}, {"roundings-int4", "corrections", "search"}),
     ],
     ids=lambda value: str(sorted(value) if isinstance(value, set) else value),  # the same in every process
 )

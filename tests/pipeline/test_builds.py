@@ -10,15 +10,13 @@ import numpy as np
 import onnx
 import pytest
 
+from bench.gpu_engines import GpuEngines
 from tests.fakes.fixtures import PretendGpu
 from tests.runs import Recorder, start, tiny_cnn, write_data
 from trt_mpq.dataset.arrays import load_npz
-from trt_mpq.engine.workshop import Workshop
 from trt_mpq.model import model_digest
-from trt_mpq.pipeline.handover import CalibratedNetwork, read_network
 from trt_mpq.runtime import nvml
 from trt_mpq.runtime.onnxruntime import OnnxRuntime
-from trt_mpq.runtime.tensorrt.platform import this_platform
 from trt_mpq.settings import EngineOptions
 from trt_mpq.types import Precision
 from trt_mpq.types.engine import BuildStatus, Conditions
@@ -40,19 +38,15 @@ def folder(calibrated: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(calibrated, tmp_path / "run"))
 
 
-def workshop(folder: Path, recorder: Recorder | None = None, **options: object) -> Workshop:
-    described: CalibratedNetwork = read_network(folder)
-    network = described.network(folder)
-    return Workshop(
-        described, network, network.emitter(), EngineOptions.model_validate({**QUICK, **options}), folder,
-        this_platform(), recorder or Recorder(),
-    )  # fmt: skip
+def gpu(folder: Path, recorder: Recorder | None = None, **options: object) -> GpuEngines:
+    asked = EngineOptions.model_validate({**QUICK, **options})
+    return GpuEngines(folder, None, asked, recorder or Recorder(), refined=False)
 
 
 def builds(folder: Path, precision: Precision = Precision.INT8, **options: object) -> list[str]:
     """Titles of the builds that a plan takes."""
     recorder = Recorder()
-    shop = workshop(folder, recorder, **options)
+    shop = gpu(folder, recorder, **options)
     assert shop.build("one", shop.network.uniform(precision)).built
     return recorder.stages
 
@@ -93,7 +87,7 @@ def test_fp8_on_a_gpu_without_it_is_refused_before_tensorrt_is_asked(
 ) -> None:
     pretend_gpu("10.16", gpu="Orin", sm=sm)
     recorder = Recorder()
-    shop = workshop(folder, recorder)
+    shop = gpu(folder, recorder)
     build = shop.build("fp8", shop.network.uniform(Precision.FP8))
     assert build.status is status
     if not build.built:
@@ -107,7 +101,7 @@ def test_bf16_on_a_gpu_without_it_is_refused_before_tensorrt_is_asked(
     folder: Path, pretend_gpu: PretendGpu, sm: int, status: BuildStatus
 ) -> None:
     pretend_gpu("10.16", gpu="Turing", sm=sm)
-    shop = workshop(folder)
+    shop = gpu(folder)
     plan = shop.network.uniform(Precision.FP16).replace({"first": Precision.BF16})
     build = shop.build("mixed", plan)
     assert build.status is status
@@ -129,8 +123,8 @@ def test_conditions_are_those_of_the_gpu_that_is_timed(
         return Conditions()
 
     monkeypatch.setattr(nvml, "conditions", conditions)
-    shop = workshop(folder)
-    shop.time({"one": shop.build("one", shop.network.uniform(Precision.INT8))}, "one")
+    shop = gpu(folder)
+    shop.engines.time({"one": shop.build("one", shop.network.uniform(Precision.INT8))}, "one")
     assert len(asked) == 2
     assert all(gpu and gpu.count(":") == 2 for gpu in asked)
 
@@ -151,6 +145,9 @@ class TestLargeNetwork:
         weight = max(model.graph.initializer, key=lambda tensor: len(tensor.raw_data))
         weight.raw_data = (np.frombuffer(weight.raw_data, np.float32) * 2).tobytes()
         onnx.save(model, folder / "model.onnx")
+        described = json.loads((folder / "network.json").read_text(encoding="utf-8"))
+        described["model"]["sha256"] = model_digest(folder / "model.onnx")
+        (folder / "network.json").write_text(json.dumps(described), encoding="utf-8")
         assert builds(folder, Precision.FP16) == ["Building the one engine"]
 
     def test_weights_are_delivered_with_the_network(self, tmp_path: Path, pretend_gpu: PretendGpu) -> None:
@@ -172,5 +169,5 @@ class TestLargeNetwork:
         builds(folder)
         assert (folder / "engine/builds/one.onnx.data").exists()
         monkeypatch.setattr("trt_mpq.model._EXTERNAL_DATA_BYTES", 1 << 30)
-        builds(folder)
+        builds(folder, Precision.FP16)
         assert not (folder / "engine/builds/one.onnx.data").exists()

@@ -9,8 +9,9 @@ import pytest
 
 from tests.runs import Recorder, stages_at_work, start, tiny_cnn, write_data
 from trt_mpq.calibrate.histogram import METHODS, Histogram, Method
-from trt_mpq.evaluate.verification import TypedFiles
-from trt_mpq.pipeline.handover import read_network, read_searched
+from trt_mpq.engine.handover import read_network, read_searched
+from trt_mpq.evaluate.plans import PlanEvaluator
+from trt_mpq.pipeline.scoring import REQUIRED
 from trt_mpq.types import Precision
 
 FP8, INT8 = Precision.FP8, Precision.INT8
@@ -32,7 +33,9 @@ def spoil(monkeypatch: pytest.MonkeyPatch, method: str, *formats: Precision, by:
 
 
 def trials(folder: Path) -> list[tuple[str, str, bool | None]]:
-    found = json.loads((folder / "calibration.json").read_text(encoding="utf-8"))
+    """What was tried, in the order in which it was."""
+    done = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["stages"]
+    found = [json.loads((folder / f"{name}.json").read_text()) for name in done if name.startswith("calibration-")]
     return [(trial["precision"], trial["method"], trial["keeps_target"]) for trial in found]
 
 
@@ -51,7 +54,7 @@ def test_a_method_that_misses_it_gives_way(files, tmp_path, monkeypatch) -> None
     assert trials(tmp_path / "run") == [("int8", "percentile", False), ("int8", "minmax", True)]
     record = report.refinement[0]
     assert (record.name, record.precision, record.detail) == ("calibration", INT8, "minmax; tried percentile too")
-    assert record.before < run.required <= record.after
+    assert record.before < run.store[REQUIRED] <= record.after
     assert record.after == report.accuracy.uniform[INT8]
     alone = start(files, tmp_path / "alone", **{**TWO, "calibration": "minmax"}, precisions="int8").report()
     assert alone.accuracy == report.accuracy
@@ -82,13 +85,13 @@ def test_without_one_that_keeps_it_the_best_is_taken(files, tmp_path, monkeypatc
 
 
 def test_a_file_that_misses_the_target_is_no_success(files, tmp_path, monkeypatch) -> None:
-    scored = TypedFiles.__call__
+    scored = PlanEvaluator.delivered
 
     def lowered(self, plan):
         score = scored(self, plan)
         return type(score)(0.0, score.stderr, score.samples)
 
-    monkeypatch.setattr(TypedFiles, "__call__", lowered)
+    monkeypatch.setattr(PlanEvaluator, "delivered", lowered)
     start(files, tmp_path / "run", **TWO, precisions="int8").calibrate()
     assert [keeps for *_, keeps in trials(tmp_path / "run")] == [False, False]
 
@@ -106,7 +109,7 @@ def test_without_a_target_for_accuracy_all_are_tried(files, tmp_path, monkeypatc
 def test_one_method_needs_no_score(files, tmp_path, monkeypatch) -> None:
     worked = stages_at_work(monkeypatch)
     start(files, tmp_path / "run", **{**TWO, "calibration": "minmax"}).calibrate()
-    assert worked == {"prepare", "group", "calibrate", "hand-over"}
+    assert worked == {"model", "groups", "ranges", "network"}
 
 
 def test_what_was_tried_is_not_done_again(files, tmp_path, monkeypatch) -> None:
@@ -114,7 +117,7 @@ def test_what_was_tried_is_not_done_again(files, tmp_path, monkeypatch) -> None:
     folder = tmp_path / "run"
     start(files, folder, **TWO, precisions="int8").report()
     worked, observer = stages_at_work(monkeypatch), Recorder()
-    (folder / "calibration.json").unlink()
+    (folder / "calibration-int8-minmax.json").unlink()
     start(files, folder, observer, **TWO, precisions="int8").report()
-    assert worked == {"choose-calibration"}
+    assert worked == {"calibration-int8-minmax"}
     assert observer.events == []

@@ -1,0 +1,412 @@
+"""The store: what is made, what is read back, what is refused."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.runs import Recorder
+from trt_mpq.artifacts.files import sha256_of, write_text
+from trt_mpq.artifacts.stage import Job, Kind, Stage, UndeclaredError, content_digest, json_kind
+from trt_mpq.artifacts.store import Store, read_given, read_manifest, settings_of_run
+from trt_mpq.errors import RunFolderError
+from trt_mpq.settings import Settings
+from trt_mpq.types.observer import SilentObserver
+
+SETTINGS = Settings(model=Path("m.onnx"))
+
+
+class Crash(BaseException):
+    """What a kill looks like from the inside."""
+
+
+class Counting:
+    """Makes stages whose work is counted."""
+
+    def __init__(self) -> None:
+        self.made: list[str] = []
+
+    def __call__(self, name: str, make: Callable[[Job], Any], kind: Any = int, **more: Any) -> Stage[Any]:
+        def counted(job: Job) -> Any:
+            self.made.append(name)
+            return make(job)
+
+        return Stage(name, counted, json_kind(kind) if kind else None, **more)
+
+
+@pytest.fixture
+def stage() -> Counting:
+    return Counting()
+
+
+def source(digest: str = "abc") -> Stage[str]:
+    return Stage("source", lambda job: "m", digest=lambda value: digest)
+
+
+def opened(folder: Path, settings: Settings = SETTINGS, digest: str = "abc", **more: Any) -> Store:
+    return Store(folder, settings, more.pop("observer", SilentObserver()), source=source(digest), **more)
+
+
+def changed(**settings: Any) -> Settings:
+    return SETTINGS.model_copy(update=settings)
+
+
+# What is made and what is read back.
+
+
+def test_a_value_is_made_once_even_in_another_process(stage, tmp_path):
+    batch = stage("batch", lambda job: job.settings.batch, reads=("batch",))
+    store = opened(tmp_path)
+    assert store[batch] == store[batch] == 32
+    assert opened(tmp_path)[batch] == 32
+    assert stage.made == ["batch"]
+    assert json.loads((tmp_path / "batch.json").read_text()) == 32
+
+
+def test_what_is_read_back_is_what_was_made(tmp_path):
+    """Fresh or resumed, a run goes by what lies on disk."""
+    third = Stage("third", lambda job: (1 / 3, float("inf")), json_kind(tuple[float, ...]))
+    assert opened(tmp_path)[third] == opened(tmp_path)[third] == (1 / 3, float("inf"))
+
+
+def test_a_stage_in_memory_is_made_by_every_process_and_only_once_there(stage, tmp_path):
+    batch = stage("batch", lambda job: job.settings.batch, None, reads=("batch",))
+    for _ in range(2):
+        store = opened(tmp_path)
+        assert store[batch] == store[batch] == 32
+    assert stage.made == ["batch", "batch"]
+    assert not (tmp_path / "batch.json").exists()
+
+
+def test_a_stage_may_be_defined_again_and_again(stage, tmp_path):
+    store = opened(tmp_path)
+
+    def half() -> Stage[int]:
+        return stage("half", lambda job: job.settings.batch // 2, reads=("batch",))
+
+    assert store[half()] == store[half()] == 16
+    assert stage.made == ["half"]
+
+
+def chain(stage: Counting) -> tuple[Stage[int], Stage[bool], Stage[str]]:
+    """A number from a setting, whether it is even, a word from that."""
+    number = stage("number", lambda job: job.settings.batch, reads=("batch",))
+    even = stage("even", lambda job: job[number] % 2 == 0, bool, needs=(number,))
+    word = stage("word", lambda job: "even" if job[even] else "odd", str, needs=(even,))
+    return number, even, word
+
+
+@pytest.mark.parametrize(
+    ("batch", "redone"),
+    [(32, []), (30, ["number", "even"]), (31, ["number", "even", "word"])],
+    ids=["same", "same further down", "another"],
+)
+def test_only_what_comes_out_otherwise_is_passed_on(stage, tmp_path, batch, redone):
+    *_, word = chain(stage)
+    assert opened(tmp_path)[word] == "even"
+    stage.made.clear()
+    assert opened(tmp_path, changed(batch=batch))[word] == ("odd" if batch % 2 else "even")
+    assert stage.made == redone
+
+
+def test_a_setting_that_nobody_reads_redoes_nothing(stage, tmp_path):
+    number, _, word = chain(stage)
+    quick = stage("quick", lambda job: (job.settings.threads, job[number])[1], needs=(number,), uses=("threads",))
+    opened(tmp_path)[word], opened(tmp_path)[quick]
+    stage.made.clear()
+    store = opened(tmp_path, changed(threads=7, workers=3, seed=9))
+    store[word], store[quick]
+    assert stage.made == []
+
+
+def test_a_value_in_memory_counts_by_its_digest_or_by_what_it_depends_on(stage, tmp_path):
+    """The parity is the same for 32 and 30, so only what hangs on the number itself is done again."""
+    by_content = stage("parity", lambda job: job.settings.batch % 2, None, reads=("batch",), digest=content_digest(int))
+    by_inputs = stage("copy", lambda job: job.settings.batch % 2, None, reads=("batch",))
+    told = [stage(f"of {one.name}", lambda job, one=one: job[one], needs=(one,)) for one in (by_content, by_inputs)]
+    for batch in (32, 30):
+        store = opened(tmp_path, changed(batch=batch))
+        assert [store[one] for one in told] == [0, 0]
+    assert stage.made.count("of parity") == 1
+    assert stage.made.count("of copy") == 2
+
+
+def test_constants_count(stage, tmp_path):
+    for constant in ("a", "b", "b"):
+        assert opened(tmp_path)[stage("same", lambda job, c=constant: c, str, constants=(constant,))] == constant
+    assert stage.made == ["same", "same"]
+
+
+def test_stages_of_one_name_and_other_inputs_are_told_apart(stage, tmp_path):
+    """As for an engine's network, which is written for measuring and for shipping under one name."""
+    one, other = stage("one", lambda job: 1), stage("other", lambda job: 2)
+    store = opened(tmp_path)
+    named = [stage("named", lambda job, of=of: job[of], needs=(of,)) for of in (one, other)]
+    assert [store[named[0]], store[named[1]]] == [1, 2]
+
+
+def test_part_of_a_setting_can_be_declared(stage, tmp_path):
+    rounds = stage("rounds", lambda job: job.settings.engine.rounds, reads=("engine.rounds",))
+    store = opened(tmp_path)
+    assert store[rounds] == 30
+    with_margin = SETTINGS.engine.model_copy(update={"margin": 0.5})
+    assert opened(tmp_path, changed(engine=with_margin))[rounds] == 30
+    assert stage.made == ["rounds"]
+    with_rounds = SETTINGS.engine.model_copy(update={"rounds": 3})
+    assert opened(tmp_path, changed(engine=with_rounds))[rounds] == 3
+
+
+def test_needs_come_first_in_their_order_and_titles_do_not_nest(stage, tmp_path):
+    observer = Recorder()
+    first = stage("first", lambda job: 1, title="First")
+    between = stage("between", lambda job: job[first] + 1, None, needs=(first,))
+    last = stage("last", lambda job: job[between] + 1, needs=(between,), title="Last")
+    assert opened(tmp_path, observer=observer)[last] == 3
+    assert observer.events == ["begin First", "end First", "begin Last", "end Last"]
+
+
+def test_progress_reaches_whoever_watches(tmp_path):
+    observer = Recorder()
+    opened(tmp_path, observer=observer)[Stage("s", lambda job: job.progress(1, 2), json_kind(None), title="S")]
+    assert observer.events == ["begin S", "S 1/2", "end S"]
+
+
+def test_a_branch_that_is_not_taken_is_not_made(stage, tmp_path):
+    a, b = stage("a", lambda job: 1), stage("b", lambda job: 2)
+    either = stage("either", lambda job: job[a], None, uses=(a, b))
+    assert opened(tmp_path)[either] == 1
+    assert stage.made == ["either", "a"]
+
+
+def test_a_kind_of_its_own(tmp_path):
+    def write(value: np.ndarray, path: Path) -> None:
+        np.save(path, value)
+
+    kind = Kind(".npy", write, lambda path: np.load(path))
+    ones = Stage("ones", lambda job: np.ones(3), kind)
+    assert opened(tmp_path)[ones].tolist() == [1, 1, 1]
+    assert (tmp_path / "ones.npy").exists()
+
+
+# Damage, crashes, refusals to take what was kept.
+
+
+@pytest.mark.parametrize("damage", ["changed", "absent"])
+@pytest.mark.parametrize("file", ["s.json", "more/extra.txt"])
+def test_a_damaged_file_is_made_again(stage, tmp_path, damage, file):
+    def make(job: Job) -> int:
+        job.path("more/extra.txt").parent.mkdir(exist_ok=True)
+        write_text(job.path("more/extra.txt"), "x")
+        return 5
+
+    two = stage("s", make, files=("more/extra.txt", "more/left-out.txt"))
+    opened(tmp_path)[two]
+    (tmp_path / file).unlink() if damage == "absent" else (tmp_path / file).write_text("6")
+    assert opened(tmp_path)[two] == 5
+    assert stage.made == ["s", "s"]
+    assert (tmp_path / "more/extra.txt").read_text() == "x"
+    opened(tmp_path)[two]
+    assert stage.made == ["s", "s"], "a file that may be left out is not missed"
+
+
+def test_going_back_to_old_inputs_makes_it_again_because_its_file_is_another(stage, tmp_path):
+    number, *_ = chain(stage)
+    for batch in (1, 2, 1):
+        assert opened(tmp_path, changed(batch=batch))[number] == batch
+    assert stage.made == ["number"] * 3
+
+
+@pytest.mark.parametrize("moment", ["before its file", "after its file"])
+def test_a_stage_that_crashed_is_made_again(stage, tmp_path, moment):
+    def crash(job: Job) -> int:
+        if moment == "after its file":
+            write_text(job.path("s.json"), "1")
+        raise Crash
+
+    with pytest.raises(Crash):
+        opened(tmp_path)[stage("s", crash)]
+    assert opened(tmp_path)[stage("s", lambda job: 2)] == 2
+
+
+def test_what_does_not_hold_is_made_again(stage, tmp_path):
+    def attempt(job: Job) -> bool:
+        return len(stage.made) > 1
+
+    tried = stage("tried", attempt, bool, holds=lambda value, job: value)
+    assert opened(tmp_path)[tried] is False
+    assert opened(tmp_path)[tried] is True
+    assert opened(tmp_path)[tried] is True
+    assert stage.made == ["tried"] * 2
+
+
+def test_what_was_made_can_be_had_without_making_it(stage, tmp_path):
+    number, *_ = chain(stage)
+    assert opened(tmp_path).kept(number) is None
+    opened(tmp_path)[number]
+    assert opened(tmp_path).kept(number) == 32
+    assert opened(tmp_path, changed(batch=1)).kept(number) is None
+    assert stage.made == ["number"]
+
+
+def test_what_another_process_made_in_the_folder_is_learnt(stage, tmp_path):
+    number, *_ = chain(stage)
+    leader = opened(tmp_path)
+    opened(tmp_path, locked=False)[number]
+    leader.reread()
+    assert leader[number] == 32
+    assert stage.made == ["number"]
+
+
+def test_seconds_are_those_of_the_run_that_did_the_work(stage, tmp_path):
+    number, *_ = chain(stage)
+    store = opened(tmp_path)
+    assert store.seconds(number) == 0
+    store[number]
+    assert opened(tmp_path).seconds(number) == store.seconds(number) >= 0
+
+
+# Nothing can be read that is not declared.
+
+
+@pytest.mark.parametrize(
+    "peek",
+    [
+        lambda job, other: job.settings.batch,
+        lambda job, other: job.settings.engine.margin,
+        lambda job, other: job[other],
+        lambda job, other: job.path("other.json"),
+        lambda job, other: job.path("../elsewhere"),
+    ],
+    ids=["setting", "part of a setting", "stage", "file", "outside"],
+)
+def test_what_is_not_declared_cannot_be_read(stage, tmp_path, peek):
+    other = stage("other", lambda job: 1)
+    nosy = stage("nosy", lambda job: peek(job, other), reads=("engine.rounds", "seed"), needs=(source(),))
+    store = opened(tmp_path)
+    store[other]
+    with pytest.raises(UndeclaredError, match="'nosy'"):
+        store[nosy]
+
+
+def test_files_of_what_is_needed_can_be_read(stage, tmp_path):
+    first = stage("first", lambda job: 1)
+    between = stage("between", lambda job: job[first], None, needs=(first,))
+    last = stage("last", lambda job: len(job.path("first.json").read_text()), needs=(between,))
+    assert opened(tmp_path)[last] == 2
+
+
+# Workers, and the other half of a run.
+
+
+def test_a_worker_reads_and_never_makes(stage, tmp_path):
+    number, even, _ = chain(stage)
+    opened(tmp_path)[number]
+    worker = opened(tmp_path, writable=False)
+    before = {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    assert worker[number] == 32
+    with pytest.raises(RunFolderError, match=r"worker does not find stage 'even' in .*must see the same files"):
+        worker[even]
+    assert {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == before
+
+
+def test_the_other_half_takes_what_lies_there_and_goes_on(stage, tmp_path):
+    """Without what the first half was made from; and what it makes is found there by the first half again."""
+    number, even, _ = chain(stage)
+    there = opened(tmp_path / "a")
+    there[number]
+    (tmp_path / "a").rename(tmp_path / "b")
+    here = Store(tmp_path / "b", changed(batch=7), SilentObserver(), given={"number": "inspect"})
+    given = replace(number, needs=(Stage("gone", lambda job: 1 / 0),))
+    assert here[replace(even, make=lambda job: job[given] > 0, needs=(given,))] is True
+    assert opened(tmp_path / "b", locked=False)[even] is True
+    assert stage.made == ["number"]
+
+
+def test_what_the_first_half_did_not_make_is_one_sentence(stage, tmp_path):
+    number, *_ = chain(stage)
+    store = Store(tmp_path, SETTINGS, SilentObserver(), given={"number": "calibrate"})
+    with pytest.raises(RunFolderError, match=rf"number.json is missing: run `trt-mpq calibrate {tmp_path}` first"):
+        store[number]
+    (tmp_path / "number.json").write_text('"many"')
+    with pytest.raises(RunFolderError, match=r"number.json is damaged or from another version: run `trt-mpq calib"):
+        read_given(number, tmp_path, "calibrate")
+
+
+# The manifest, and folders that are refused.
+
+
+def test_the_manifest_says_what_was_done(stage, tmp_path):
+    number, *_ = chain(stage)
+    store = opened(tmp_path / "run", changed(seed=3))
+    store.describe(source="m.onnx", command="trt-mpq build", environment={"python": "3"})
+    store[number]
+    content = json.loads((tmp_path / "run" / "manifest.json").read_text(encoding="utf-8"))
+    assert content["source_sha256"] == "abc"
+    assert (content["source"], content["command"], content["seed"]) == ("m.onnx", "trt-mpq build", 3)
+    assert content["settings"]["seed"] == 3
+    assert content["environment"] == {"python": "3"}
+    assert content["stages"]["number"]["files"] == {"number.json": sha256_of(tmp_path / "run" / "number.json")}
+    assert settings_of_run(tmp_path / "run") == content["settings"]
+
+
+def test_another_models_folder_is_refused_by_the_name_of_its_model(tmp_path):
+    opened(tmp_path).describe(source="m.onnx", command="", environment={})
+    with pytest.raises(RunFolderError, match=rf"{tmp_path} belongs to another model \(m.onnx\): choose another folder"):
+        opened(tmp_path, digest="def")
+
+
+def test_a_folder_with_somebody_elses_onnx_files_is_refused_and_untouched(tmp_path):
+    (tmp_path / "mine.onnx").write_bytes(b"precious")
+    with pytest.raises(RunFolderError, match=r"holds ONNX files but no manifest.json: it is no run folder"):
+        opened(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.onnx"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"{}",
+        b'{"source_sha256": 3}',
+        b'{"source_sha256": "abc", "stages": {"s": 1}}',
+        b"\xff\xfe\x00",
+    ],
+)
+def test_a_damaged_manifest_is_one_sentence(tmp_path, content):
+    (tmp_path / "manifest.json").write_bytes(content)
+    with pytest.raises(RunFolderError, match=r"manifest.json is damaged: delete the folder or choose another with -o"):
+        opened(tmp_path)
+
+
+def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path):
+    (tmp_path / "run").write_text("x", encoding="utf-8")
+    with pytest.raises(RunFolderError, match=r"cannot write .*run \(File exists\): choose another folder"):
+        opened(tmp_path / "run")
+
+
+def test_a_folder_that_is_not_writable_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)
+    with pytest.raises(RunFolderError, match=r"is not writable: choose another folder with -o"):
+        opened(tmp_path)
+
+
+def test_a_folder_under_a_file_cannot_be_made(tmp_path):
+    (tmp_path / "file").write_text("x", encoding="utf-8")
+    with pytest.raises(RunFolderError, match=r"cannot write .* \(Not a directory\)"):
+        opened(tmp_path / "file" / "run")
+
+
+def test_no_manifest_is_no_error(tmp_path):
+    assert read_manifest(tmp_path) is None
+    assert read_manifest(tmp_path / "absent") is None
+    with pytest.raises(RunFolderError, match="is no run folder: make one with `trt-mpq inspect MODEL -o"):
+        settings_of_run(tmp_path)

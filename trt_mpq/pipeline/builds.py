@@ -1,0 +1,132 @@
+"""Plans of a calibrated network as engines on this machine: emitted, and built in a process of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable, Mapping
+from dataclasses import dataclass
+
+from trt_mpq.artifacts.stage import Job, Stage, json_kind
+from trt_mpq.artifacts.store import Store
+from trt_mpq.emit import Emitter
+from trt_mpq.engine.build import build_engine
+from trt_mpq.engine.deploy import ENGINE_FOLDER
+from trt_mpq.engine.handover import CalibratedNetwork
+from trt_mpq.engine.timing import BUILDS, BuiltEngines
+from trt_mpq.errors import ModelError, TrtMpqError
+from trt_mpq.latency.target import FIRST_SM
+from trt_mpq.model import external_data, save_graph
+from trt_mpq.runtime.tensorrt.api import capabilities, resolve_typing
+from trt_mpq.runtime.tensorrt.request import BuildRequest, shape_ranges
+from trt_mpq.settings import EngineOptions
+from trt_mpq.types import Precision, PrecisionPlan
+from trt_mpq.types.engine import BuildStatus, EngineBuild, Platform, ShapeRange, Typing
+
+
+@dataclass(frozen=True)
+class Emitted:
+    """A plan as a network for this machine's TensorRT.
+
+    Attributes:
+        typing: How precision reaches the builder.
+        constraints: Precision of the nodes that the builder is told one for; none where the network's types say it.
+        shapes: Optimization profile of the dynamic inputs.
+        refusal: Why this GPU or this TensorRT cannot have it; empty if it can.
+    """
+
+    typing: Typing
+    constraints: Mapping[str, Precision]
+    shapes: Mapping[str, ShapeRange]
+    refusal: str = ""
+
+
+@dataclass(frozen=True)
+class Builds:
+    """Builds engines of plans.
+
+    Attributes:
+        described: The network.
+        emitter: Writes plans of it.
+        gpu: This machine, or why it can build nothing.
+    """
+
+    described: Stage[CalibratedNetwork]
+    emitter: Stage[Emitter]
+    gpu: Stage[Platform | TrtMpqError]
+
+    def engines(self, store: Store) -> BuiltEngines:
+        """What times and inspects the engines that were built; there is a GPU."""
+        platform, described, options = store[self.gpu], store[self.described], store.settings.engine
+        assert isinstance(platform, Platform)
+        shapes = _shapes(described, options.shapes)
+        return BuiltEngines(store.folder, described, options, platform, shapes, store.observer)
+
+    def emitted(self, name: str, plan: PrecisionPlan) -> Stage[Emitted]:
+        """The network of `plan`, for TensorRT as it is here."""
+        network = f"{BUILDS}/{name}.onnx"
+
+        def make(job: Job) -> Emitted:
+            typing = resolve_typing(job.settings.engine.typing, capabilities())
+            shapes = _shapes(job[self.described], job.settings.engine.shapes)
+            path = job.path(network)
+            external_data(path).unlink(missing_ok=True)  # an earlier plan of this name may have been larger
+            try:
+                if typing == "strong":
+                    _require_gpu_for(job[self.emitter].precisions(plan), job[self.gpu], job[self.described].precisions)
+                save_graph(job[self.emitter].weak(plan) if typing == "weak" else job[self.emitter].strong(plan), path)
+            except ModelError as error:
+                return Emitted(typing, {}, shapes, str(error))
+            return Emitted(typing, job[self.emitter].constraints(plan) if typing == "weak" else {}, shapes)
+
+        return Stage(
+            f"{BUILDS}/{name}-network", make, json_kind(Emitted), needs=(self.emitter, self.described, self.gpu),
+            reads=("engine.typing", "engine.shapes"), constants=plan.assignments,
+            files=(network, f"{network}.data"),
+        )  # fmt: skip
+
+    def built(self, name: str, plan: PrecisionPlan) -> Stage[EngineBuild]:
+        """The engine of `plan`, or why there is none; a build that failed is tried again when it is asked for again.
+
+        What it depends on is the network, whatever plan that came from: the same one is not built twice.
+        """
+        emitted, stem = self.emitted(name, plan), f"{BUILDS}/{name}"
+
+        def make(job: Job) -> EngineBuild:
+            network, options = job[emitted], job.settings.engine
+            if network.refusal:
+                build = EngineBuild(BuildStatus.FAILED, network.typing, 0.0, reason=network.refusal)
+            else:
+                request = BuildRequest(
+                    onnx=str(job.path(f"{stem}.onnx")), engine=str(job.path(f"{stem}.plan")), typing=network.typing,
+                    constraints=network.constraints, shapes=network.shapes, options=options,
+                    timing_cache=str(options.timing_cache or job.folder / ENGINE_FOLDER / "timing"),
+                )  # fmt: skip
+                with job.observer.stage(f"Building the {name} engine"):
+                    build = build_engine(request, job.path(f"{stem}.plan").parent)
+            if not build.built:
+                job.observer.note(f"no {name} engine: {build.reason}")
+            return build
+
+        return Stage(
+            stem, make, json_kind(EngineBuild), needs=(emitted, self.gpu), reads=_SHOWN, uses=("engine",),
+            files=(f"{stem}.plan", f"{stem}.layers.json"), holds=lambda build, job: build.built,
+        )  # fmt: skip
+
+
+_SHOWN = tuple(f"engine.{name}" for name in EngineOptions().of_engine())
+"""The options that an engine depends on."""
+
+
+def _shapes(described: CalibratedNetwork, given: tuple[str, ...]) -> dict[str, ShapeRange]:
+    return shape_ranges(described.model.inputs, described.sample_shapes, described.batch, given)
+
+
+def _require_gpu_for(held: Iterable[Precision], gpu: Platform | TrtMpqError, asked: Container[Precision]) -> None:
+    """Raise ModelError if the GPU has no arithmetic for one of the precisions `held`."""
+    assert isinstance(gpu, Platform)
+    for precision, first in FIRST_SM.items():
+        if precision in held and gpu.sm < first:
+            other = f"for a --device that has no {precision.name} either"
+            raise ModelError(
+                f"{precision.name} needs a GPU of compute capability {first / 10:.1f} or later, {gpu.gpu} has "
+                f"{gpu.sm / 10:.1f}: search {f'without {precision}' if precision in asked else other}"
+            )
