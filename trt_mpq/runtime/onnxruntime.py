@@ -70,25 +70,25 @@ class OnnxRuntime:
         """Load an in-memory graph or a file."""
         import onnx_ir as ir
 
-        from trt_mpq.runtime.widening import computes_in_bf16, widened
+        from trt_mpq.runtime.widening import widened
 
         if isinstance(graph, Path):
             try:
                 stored = ir.load(graph)
             except Exception as error:  # protobuf and the file system have no common base
                 raise _not_loadable(error) from error
-            if not computes_in_bf16(stored):
+            runnable = widened(stored)
+            if runnable is stored:
                 return self._session(str(graph))
-            graph = widened(stored)
-        elif computes_in_bf16(graph):
-            graph = widened(graph.clone())
-        if sum(value.const_value.nbytes for value in graph.graph.initializers.values() if value.const_value) < (
+        else:
+            runnable = widened(graph)
+        if sum(value.const_value.nbytes for value in runnable.graph.initializers.values() if value.const_value) < (
             _PROTOBUF_LIMIT
         ):
-            return self._session(ir.to_proto(graph).SerializeToString())
+            return self._session(ir.to_proto(runnable).SerializeToString())
         with tempfile.TemporaryDirectory(prefix="trt-mpq-") as folder:
             path = Path(folder) / "graph.onnx"
-            ir.save(graph, path, external_data="graph.data")
+            ir.save(runnable, path, external_data="graph.data")
             return self._session(str(path))
 
     def _session(self, source: str | bytes) -> OnnxRuntimeSession:
