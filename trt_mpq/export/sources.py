@@ -63,7 +63,7 @@ def load_source(source: str, options: ExportOptions) -> Loaded:
     wrapped = TorchModule(module, source, options.output_names)
     data = options.inputs or (options.samples if examples is None else None)
     if data is not None:
-        examples = example_inputs(data)
+        examples = _example_inputs(data)
     if examples is None:
         raise DataError(
             f"there are no example inputs for {source}: let it return a pair (module, inputs), or pass --inputs with "
@@ -73,7 +73,7 @@ def load_source(source: str, options: ExportOptions) -> Loaded:
     return Loaded(wrapped, feeds, tuple(axis for axis in axes if axis.input in feeds))
 
 
-def example_inputs(source: str) -> Arrays:
+def _example_inputs(source: str) -> Arrays:
     """The first samples of an `.npz`, without `labels`; raises DataError.
 
     Files keep token ids and masks in the smallest type that holds them, so integers of up to two dimensions become
