@@ -92,23 +92,18 @@ class OnnxRuntime:
             return self._session(str(path))
 
     def _session(self, source: str | bytes) -> OnnxRuntimeSession:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
+        options.intra_op_num_threads = self._threads
+        options.log_severity_level = 4
         try:
-            return OnnxRuntimeSession(inference_session(source, self._threads))
+            return OnnxRuntimeSession(onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"]))
         except Exception as error:  # ONNX Runtime has no common base for its C++ errors
             raise _not_loadable(error) from error
 
 
 def _not_loadable(error: Exception) -> RuntimeFailure:
     return RuntimeFailure(f"ONNX Runtime could not load the graph: {first_line(error)[:300]}")
-
-
-def inference_session(source: str | bytes, threads: int = 0) -> Any:
-    """An `onnxruntime.InferenceSession` on the CPU that keeps numerics, of a file or a serialized model."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    options.add_session_config_entry("session.disable_quant_qdq", "1")
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 4
-    return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])

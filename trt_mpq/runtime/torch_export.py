@@ -1,7 +1,7 @@
 """Torch modules as the exporter sees them: run on arrays by name, traced into an ONNX graph.
 
 Tracing is `torch.export`, translation is `torch.onnx` with `dynamo=True`, always to the oldest opset it writes itself;
-other opsets are made by `opset.py`, because torch's own way below 18 logs and goes on where it fails.
+other opsets are made by `graph/opset.py`, because torch's own way below 18 logs and goes on where it fails.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Builds one engine in this process. Callers go through `engine.build`, which survives a crash or hang in here."""
+"""Builds one engine in this process. Callers go through `engine/build.py`, which survives a crash or hang in here."""
 
 from __future__ import annotations
 
