@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from tests.runs import Recorder
 from trt_mpq.cli import app
-from trt_mpq.demo import CALIB_SAMPLES, MODEL, load_digits, prepare_demo
+from trt_mpq.demo import _CALIB_SAMPLES, MODEL, load_digits, prepare_demo
 from trt_mpq.errors import RunFolderError
 from trt_mpq.pipeline.run import Run
 from trt_mpq.settings import settings_from
@@ -54,7 +54,7 @@ def test_network_knows_digits_it_has_never_seen() -> None:
 def test_data_fit_the_network(tmp_path: Path) -> None:
     fields = prepare_demo(tmp_path / "run")
     names = {value.name for value in onnx.load(MODEL).graph.input}
-    for kind, count in (("calib", CALIB_SAMPLES), ("eval", 797)):
+    for kind, count in (("calib", _CALIB_SAMPLES), ("eval", 797)):
         with np.load(fields[kind]) as arrays:
             assert set(arrays) == names | {"labels"}
             assert arrays["image"].shape == (count, 1, 8, 8)

@@ -17,9 +17,9 @@ from typer.testing import CliRunner
 from trt_mpq import doctor
 from trt_mpq.cli import app
 from trt_mpq.cli.doctor import abilities, advice, facts
-from trt_mpq.doctor import DEPENDENCIES, Dependency, Diagnosis, Gpu, diagnose, parse_gpus, parse_tegra_release
+from trt_mpq.doctor import _DEPENDENCIES, Diagnosis, Gpu, _Dependency, _parse_gpus, _parse_tegra_release, diagnose
 
-ABSENT = Dependency("no_such_module", ("no-such-dist",), "nothing", "pip install no-such-dist")
+ABSENT = _Dependency("no_such_module", ("no-such-dist",), "nothing", "none")
 
 
 def test_every_dependency_of_the_package_is_looked_for() -> None:
@@ -29,10 +29,8 @@ def test_every_dependency_of_the_package_is_looked_for() -> None:
         extra = re.search(r'extra == ["\'](\w+)', requirement)
         if name != "tomli" and not (extra and extra[1] == "dev"):
             declared[name] = extra
-    assert {d.distributions[0]: d.required for d in DEPENDENCIES} == {n: extra is None for n, extra in declared.items()}
-    for dependency in DEPENDENCIES:
-        if extra := declared[dependency.distributions[0]]:
-            assert f"trt-mpq[{extra[1]}]" in dependency.install
+    looked_for = {d.distributions[0]: d.extra for d in _DEPENDENCIES}
+    assert looked_for == {name: extra[1] if extra else "" for name, extra in declared.items()}
 
 
 def test_versions_are_those_installed() -> None:
@@ -44,41 +42,47 @@ def test_versions_are_those_installed() -> None:
 def test_nothing_it_asks_about_is_imported() -> None:
     code = """
 import sys
-from trt_mpq.doctor import DEPENDENCIES, diagnose
+from trt_mpq.doctor import _DEPENDENCIES, diagnose
 diagnose()
-print(*({d.module for d in DEPENDENCIES} & set(sys.modules)))
+print(*({d.module for d in _DEPENDENCIES} & set(sys.modules)))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.split() == []
 
 
-@pytest.mark.parametrize(("required", "code"), [(True, 1), (False, 0)])
+@pytest.mark.parametrize(
+    ("extra", "code", "line"),
+    [
+        ("", 1, "REQUIRED, missing: no-such-dist, for nothing: pip install trt-mpq"),
+        ("none", 0, "missing: no-such-dist, for nothing: pip install 'trt-mpq[none]'"),
+    ],
+)
 def test_exit_code_tells_whether_required_packages_are_there(
-    required: bool, code: int, monkeypatch: pytest.MonkeyPatch
+    extra: str, code: int, line: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(doctor, "DEPENDENCIES", (*DEPENDENCIES, replace(ABSENT, required=required)))
+    monkeypatch.setattr(doctor, "_DEPENDENCIES", (*_DEPENDENCIES, replace(ABSENT, extra=extra)))
     done = CliRunner().invoke(app, ["doctor"], env={"COLUMNS": "200"})
     assert done.exit_code == code
-    assert "missing: no-such-dist, for nothing: pip install no-such-dist" in done.stdout.replace("REQUIRED, ", "")
-    assert ("REQUIRED" in done.stdout) == required
+    assert line in done.stdout
+    assert ("REQUIRED" in done.stdout) == (extra == "")
 
 
 def test_a_module_without_metadata_counts_as_installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "no_such_module.py").write_text("raise ImportError('never imported')")
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(doctor, "DEPENDENCIES", (ABSENT,))
+    monkeypatch.setattr(doctor, "_DEPENDENCIES", (ABSENT,))
     assert diagnose().packages[0].version == "unknown"
 
 
 def test_gpus_are_read_from_csv() -> None:
     text = "NVIDIA H200, 570.86.15, 143771\nOrin (nvgpu), 540.4.0, [N/A]\n"
-    assert parse_gpus(text) == (Gpu("NVIDIA H200", "570.86.15", 143771), Gpu("Orin (nvgpu)", "540.4.0", None))
+    assert _parse_gpus(text) == (Gpu("NVIDIA H200", "570.86.15", 143771), Gpu("Orin (nvgpu)", "540.4.0", None))
 
 
 def test_jetson_release_is_read() -> None:
     text = "# R36 (release), REVISION: 4.3, GCID: 38968081, BOARD: generic, EABI: aarch64, DATE: Wed Jan 8\n"
-    assert parse_tegra_release(text) == "R36.4.3"
-    assert parse_tegra_release("something else") == "unknown release"
+    assert _parse_tegra_release(text) == "R36.4.3"
+    assert _parse_tegra_release("something else") == "unknown release"
 
 
 def fake_nvidia_smi(folder: Path, script: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,7 +111,7 @@ def test_a_broken_driver_is_reported_not_raised(
     script: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake_nvidia_smi(tmp_path, script, monkeypatch)
-    monkeypatch.setattr(doctor, "NVIDIA_SMI_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(doctor, "_NVIDIA_SMI_TIMEOUT_S", 0.2)
     found = diagnose()
     assert found.gpus == ()
     assert words in str(found.gpu_problem)
@@ -124,7 +128,7 @@ def machine(*absent: str, gpu: bool = True, jetson: str | None = None) -> Diagno
     gpus = (Gpu("NVIDIA L4", "550.54", 23034),) if gpu else ()
     packages = tuple(
         replace(doctor._state(dependency, jetson is not None), version=None if name in absent else "1.0")
-        for dependency in DEPENDENCIES
+        for dependency in _DEPENDENCIES
         for name in dependency.distributions[:1]
     )
     return Diagnosis("3.11", "Linux", "1.0", packages, gpus, None if gpu else "no driver here", jetson)

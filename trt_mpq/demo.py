@@ -19,9 +19,9 @@ from trt_mpq.artifacts.store import checked_manifest
 from trt_mpq.errors import MissingDependencyError, RunFolderError
 
 MODEL = Path(__file__).resolve().parent / "_data" / "digits_resnet.onnx"
-TRAIN_SAMPLES = 1000
-CALIB_SAMPLES = 256
-WHITE = 16.0
+_TRAIN_SAMPLES = 1000
+_CALIB_SAMPLES = 256
+_WHITE = 16.0
 """Largest pixel value of the data set."""
 PREMISE = (
     "by top-1 accuracy these digits let every layer run in INT8, so the demo asks for outputs within 40 dB of FP32"
@@ -51,10 +51,10 @@ def load_digits() -> tuple[Digits, Digits]:
     except ImportError as error:
         raise MissingDependencyError("scikit-learn", "the demo", "pip install 'trt-mpq[demo]'") from error
     pixels, classes = datasets.load_digits(return_X_y=True)
-    images = (pixels / WHITE).astype(np.float32).reshape(-1, 1, 8, 8)
+    images = (pixels / _WHITE).astype(np.float32).reshape(-1, 1, 8, 8)
     order = np.random.default_rng(0).permutation(len(images))
     digits = Digits(images[order], classes[order].astype(np.int64))
-    return digits[:TRAIN_SAMPLES], digits[TRAIN_SAMPLES:]
+    return digits[:_TRAIN_SAMPLES], digits[_TRAIN_SAMPLES:]
 
 
 def prepare_demo(folder: Path) -> dict[str, Any]:
@@ -74,7 +74,7 @@ def prepare_demo(folder: Path) -> dict[str, Any]:
         calib.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunFolderError(cannot_write(calib, error)) from error
-    _write_npz(calib, train[:CALIB_SAMPLES])
+    _write_npz(calib, train[:_CALIB_SAMPLES])
     _write_npz(evaluate, evaluation)
     return {
         "model": str(MODEL),

@@ -16,59 +16,47 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 
-NVIDIA_SMI_TIMEOUT_S = 15.0
+_NVIDIA_SMI_TIMEOUT_S = 15.0
 _TEGRA_RELEASE = Path("/etc/nv_tegra_release")
 _GPU_FIELDS = "name,driver_version,memory.total"
 
 
 @dataclass(frozen=True)
-class Dependency:
-    """A package the product uses: its module, the distributions that provide it, and what it is for."""
+class _Dependency:
+    """A package the product uses: its module, the distributions that provide it, and what it is for.
+
+    `extra` is the extra of trt-mpq that installs it, empty for what trt-mpq itself requires.
+    """
 
     module: str
     distributions: tuple[str, ...]
     needed_for: str
-    install: str
-    required: bool = False
+    extra: str = ""
 
 
-DEPENDENCIES = (
-    Dependency("numpy", ("numpy",), "everything", "pip install trt-mpq", required=True),
-    Dependency("ml_dtypes", ("ml-dtypes",), "BF16, FP8 and INT4 numerics", "pip install trt-mpq", required=True),
-    Dependency("scipy", ("scipy",), "searching with ilp and pareto", "pip install trt-mpq", required=True),
-    Dependency("onnx", ("onnx",), "reading and checking models", "pip install trt-mpq", required=True),
-    Dependency("onnx_ir", ("onnx-ir",), "editing graphs", "pip install trt-mpq", required=True),
-    Dependency("onnxscript", ("onnxscript",), "folding and version conversion", "pip install trt-mpq", required=True),
-    Dependency(
-        "onnxruntime",
-        ("onnxruntime", "onnxruntime-gpu"),
-        "the reference runtime",
-        "pip install trt-mpq",
-        required=True,
+_DEPENDENCIES = (
+    _Dependency("numpy", ("numpy",), "everything"),
+    _Dependency("ml_dtypes", ("ml-dtypes",), "BF16, FP8 and INT4 numerics"),
+    _Dependency("scipy", ("scipy",), "searching with ilp and pareto"),
+    _Dependency("onnx", ("onnx",), "reading and checking models"),
+    _Dependency("onnx_ir", ("onnx-ir",), "editing graphs"),
+    _Dependency("onnxscript", ("onnxscript",), "folding and version conversion"),
+    _Dependency("onnxruntime", ("onnxruntime", "onnxruntime-gpu"), "the reference runtime"),
+    _Dependency("polygraphy", ("polygraphy",), "comparing with FP32"),
+    _Dependency("pydantic", ("pydantic",), "settings and JSON"),
+    _Dependency("rich", ("rich",), "tables and progress"),
+    _Dependency("typer", ("typer",), "the command line"),
+    _Dependency("jinja2", ("jinja2",), "the HTML report"),
+    _Dependency("torch", ("torch",), "hessian sensitivity through autograd", "torch"),
+    _Dependency("transformers", ("transformers",), "exporting Hugging Face folders", "hf"),
+    _Dependency("PIL", ("pillow",), "image folders as data", "images"),
+    _Dependency("sklearn", ("scikit-learn",), "trt-mpq demo", "demo"),
+    _Dependency("ray", ("ray",), "workers on a Ray cluster", "ray"),
+    _Dependency(
+        "tensorrt", ("tensorrt", "tensorrt-cu13", "tensorrt-cu12", "tensorrt-cu11"), "building engines", "tensorrt"
     ),
-    Dependency("polygraphy", ("polygraphy",), "comparing with FP32", "pip install trt-mpq", required=True),
-    Dependency("pydantic", ("pydantic",), "settings and JSON", "pip install trt-mpq", required=True),
-    Dependency("rich", ("rich",), "tables and progress", "pip install trt-mpq", required=True),
-    Dependency("typer", ("typer",), "the command line", "pip install trt-mpq", required=True),
-    Dependency("jinja2", ("jinja2",), "the HTML report", "pip install trt-mpq", required=True),
-    Dependency("torch", ("torch",), "hessian sensitivity through autograd", "pip install 'trt-mpq[torch]'"),
-    Dependency("transformers", ("transformers",), "exporting Hugging Face folders", "pip install 'trt-mpq[hf]'"),
-    Dependency("PIL", ("pillow",), "image folders as data", "pip install 'trt-mpq[images]'"),
-    Dependency("sklearn", ("scikit-learn",), "trt-mpq demo", "pip install 'trt-mpq[demo]'"),
-    Dependency("ray", ("ray",), "workers on a Ray cluster", "pip install 'trt-mpq[ray]'"),
-    Dependency(
-        "tensorrt",
-        ("tensorrt", "tensorrt-cu13", "tensorrt-cu12", "tensorrt-cu11"),
-        "building engines",
-        "pip install 'trt-mpq[tensorrt]'",
-    ),
-    Dependency("pycuda", ("pycuda",), "building and timing engines", "pip install 'trt-mpq[cuda]'"),
-    Dependency(
-        "pynvml",
-        ("nvidia-ml-py",),
-        "clocks, power and temperature beside timings",
-        "pip install 'trt-mpq[cuda]'",
-    ),
+    _Dependency("pycuda", ("pycuda",), "building and timing engines", "cuda"),
+    _Dependency("pynvml", ("nvidia-ml-py",), "clocks, power and temperature beside timings", "cuda"),
 )
 _ON_JETSON = {
     "tensorrt": "sudo apt install python3-libnvinfer, then use a venv made with --system-site-packages; JetPack brings "
@@ -173,20 +161,22 @@ def diagnose() -> Diagnosis:
         python=platform.python_version(),
         system=f"{platform.system()} {platform.release()} {platform.machine()}",
         product=__version__,
-        packages=tuple(_state(dependency, jetson is not None) for dependency in DEPENDENCIES),
+        packages=tuple(_state(dependency, jetson is not None) for dependency in _DEPENDENCIES),
         gpus=gpus,
         gpu_problem=problem,
         jetson=jetson,
     )
 
 
-def _state(dependency: Dependency, on_jetson: bool) -> PackageState:
-    name = dependency.distributions[0]
-    install = _ON_JETSON.get(name, dependency.install) if on_jetson else dependency.install
-    return PackageState(name, _version(dependency), dependency.required, dependency.needed_for, install)
+def _state(dependency: _Dependency, on_jetson: bool) -> PackageState:
+    name, extra = dependency.distributions[0], dependency.extra
+    install = f"pip install 'trt-mpq[{extra}]'" if extra else "pip install trt-mpq"
+    if on_jetson:
+        install = _ON_JETSON.get(name, install)
+    return PackageState(name, _version(dependency), not extra, dependency.needed_for, install)
 
 
-def _version(dependency: Dependency) -> str | None:
+def _version(dependency: _Dependency) -> str | None:
     known = next(filter(None, map(_distribution_version, dependency.distributions)), None)
     # A library may come without metadata, as from a system package.
     return known or ("unknown" if find_spec(dependency.module) else None)
@@ -205,18 +195,18 @@ def _gpus() -> tuple[tuple[Gpu, ...], str | None]:
         return (), "nvidia-smi is not installed: no NVIDIA driver here"
     command = [tool, f"--query-gpu={_GPU_FIELDS}", "--format=csv,noheader,nounits"]
     try:
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=NVIDIA_SMI_TIMEOUT_S, check=False)
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=_NVIDIA_SMI_TIMEOUT_S, check=False)
     except subprocess.TimeoutExpired:
-        return (), f"nvidia-smi did not answer within {NVIDIA_SMI_TIMEOUT_S:g} s: check the driver"
+        return (), f"nvidia-smi did not answer within {_NVIDIA_SMI_TIMEOUT_S:g} s: check the driver"
     except OSError as error:
         return (), f"nvidia-smi cannot be run: {error.strerror}"
     if answer.returncode != 0:
         return (), f"nvidia-smi failed: {' '.join((answer.stdout + answer.stderr).split())}"
-    gpus = parse_gpus(answer.stdout)
+    gpus = _parse_gpus(answer.stdout)
     return gpus, None if gpus else "nvidia-smi lists no GPU"
 
 
-def parse_gpus(text: str) -> tuple[Gpu, ...]:
+def _parse_gpus(text: str) -> tuple[Gpu, ...]:
     """GPUs from nvidia-smi's CSV of name, driver version and memory in MiB, one per line."""
     rows = (row for row in csv.reader(text.splitlines(), skipinitialspace=True) if len(row) == 3)
     return tuple(Gpu(name, driver, int(mib) if mib.isdigit() else None) for name, driver, mib in rows)
@@ -225,10 +215,10 @@ def parse_gpus(text: str) -> tuple[Gpu, ...]:
 def _jetson() -> str | None:
     if not _TEGRA_RELEASE.is_file():
         return None
-    return parse_tegra_release(_TEGRA_RELEASE.read_text(encoding="utf-8", errors="replace"))
+    return _parse_tegra_release(_TEGRA_RELEASE.read_text(encoding="utf-8", errors="replace"))
 
 
-def parse_tegra_release(text: str) -> str:
+def _parse_tegra_release(text: str) -> str:
     """Jetson Linux release, as R36.4.3, from the first line of `/etc/nv_tegra_release`."""
     match = re.search(r"R(\d+) \(release\), REVISION: ([\d.]+)", text)
     return f"R{match[1]}.{match[2]}" if match else "unknown release"

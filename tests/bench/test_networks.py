@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -10,11 +11,16 @@ import pytest
 from onnx import helper
 
 from bench.networks import ResNet, random_images, resnet50, write_resnet50
-from trt_mpq.runtime.onnxruntime import inference_session
 
 TORCHVISION_PARAMETERS = 25_557_032
 CONVOLUTION_CHANNELS = 26_560
 """Output channels of ResNet-50's 53 convolutions: each has a BatchNorm of four vectors, or a bias."""
+
+
+def session_of(model: onnx.ModelProto) -> Any:
+    import onnxruntime
+
+    return onnxruntime.InferenceSession(model.SerializeToString())
 
 
 def small(seed: int = 0, batch_norm: bool = True) -> onnx.ModelProto:
@@ -43,7 +49,7 @@ def test_no_activation_comes_near_the_limits_of_fp16() -> None:
         for node in model.graph.node
         if node.op_type in ("Conv", "BatchNormalization", "Add")
     )
-    values = inference_session(model.SerializeToString(), 1).run(None, {"input": random_images(1, 3)})
+    values = session_of(model).run(None, {"input": random_images(1, 3)})
     assert max(float(np.abs(value).max()) for value in values) < 1000  # FP16 ends at 65504
     assert min(float(value.std()) for value in values) > 0.05  # and begins to lose bits below 6e-5
 
@@ -52,7 +58,7 @@ def test_no_activation_comes_near_the_limits_of_fp16() -> None:
 def test_it_is_valid_and_its_batch_is_dynamic(batch_norm: bool) -> None:
     model = small(batch_norm=batch_norm)
     onnx.checker.check_model(model, full_check=True)
-    session = inference_session(model.SerializeToString(), 1)
+    session = session_of(model)
     images = np.random.default_rng(0).standard_normal((3, 3, 32, 32), dtype=np.float32)
     (together,) = session.run(None, {"input": images})
     alone = [session.run(None, {"input": images[i : i + 1]})[0] for i in range(3)]

@@ -10,7 +10,7 @@ from rich.console import Console, RenderableType
 
 from trt_mpq.cli.engine_tables import device_table_table, outputs_table
 from trt_mpq.engine.run import OutputArray
-from trt_mpq.latency.device_table.values import ConversionCost, DeviceTable, PredictionError, Provenance
+from trt_mpq.latency.device_table import ConversionCost, DeviceTable, PredictionError, Provenance
 from trt_mpq.types import Precision
 from trt_mpq.types.engine import Platform
 

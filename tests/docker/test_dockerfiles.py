@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from trt_mpq._data import load_toml
-from trt_mpq.doctor import DEPENDENCIES
+from trt_mpq.doctor import _DEPENDENCIES
 
 dockerfile_parse = pytest.importorskip("dockerfile_parse")
 
@@ -108,7 +108,7 @@ def test_what_pip_installs_is_what_the_project_declares(recipe: list[Stage]) -> 
     assert len(asked) == 1
     assert set(asked[0].split(",")) <= set(extras)
     pinned = re.findall(r'"([\w-]+?)(?:\$\{CUDA_VERSION%%\.\*\})?==\$\{\w+\}"', commands)
-    known = {name.rstrip("0123456789") for entry in DEPENDENCIES for name in entry.distributions}
+    known = {name.rstrip("0123456789") for entry in _DEPENDENCIES for name in entry.distributions}
     assert set(pinned) <= known
 
 

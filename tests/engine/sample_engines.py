@@ -30,19 +30,6 @@ GROUPING = make_grouping(
     ],
     [make_loose("pool", ["conv2.out"], op_type="GlobalAveragePool")],
 )
-NODES = (
-    *("x_int8_q", "x_int8_dq", "conv1.weight_int8_q", "conv1.weight_int8_dq", "conv1", "relu1"),
-    *(
-        "relu1.out_int8_q",
-        "relu1.out_int8_dq",
-        "conv10.weight_int8_q",
-        "conv10.weight_int8_dq",
-        "conv10",
-        "add",
-        "relu10",
-    ),
-    *("conv2", "pool", "head"),
-)
 PLAN = PrecisionPlan.of({"conv1": INT8, "conv10": INT8, "conv2": FP16, "head": FP32})
 
 

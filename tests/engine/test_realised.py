@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.engine.sample_engines import FP8, FP16, FP32, GROUPING, INT8, NODES, PLAN, sample
+from tests.engine.sample_engines import FP8, FP16, FP32, GROUPING, INT8, PLAN, sample
 from tests.fixtures_groups import make_group, make_grouping
 from trt_mpq.engine.datatypes import kernel_datatype
 from trt_mpq.engine.inspector import engine_layers
@@ -17,7 +17,7 @@ ONE = make_grouping([make_group("conv3")])
 
 
 def realised_of(name, plan=PLAN):
-    return realise(plan, GROUPING, engine_layers(sample(name), GROUPING, NODES))
+    return realise(plan, GROUPING, engine_layers(sample(name), GROUPING))
 
 
 def precisions(name, plan=PLAN):

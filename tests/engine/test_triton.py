@@ -15,9 +15,8 @@ from hypothesis import strategies as st
 from tests.engine.model_config_proto import parse_model_config
 from tests.engine.test_manifest import make_manifest
 from trt_mpq.engine.manifest import read_manifest
-from trt_mpq.engine.text_format import Message, render
 from trt_mpq.engine.triton import export_triton
-from trt_mpq.engine.triton_config import TritonOptions, model_config
+from trt_mpq.engine.triton_config import _text, model_config
 from trt_mpq.errors import ModelError, RunFolderError, SettingsError
 from trt_mpq.types import TensorSpec
 from trt_mpq.types.engine import ShapeRange
@@ -27,11 +26,11 @@ Y = TensorSpec("y", "float32", ("batch", 10))
 RANGE = ShapeRange((1, 3, 32, 32), (8, 3, 32, 32), (16, 3, 32, 32))
 
 
-def parsed(inputs=(X,), outputs=(Y,), shapes=None, options=None, tensorrt=None, **engine_options):
+def parsed(inputs=(X,), outputs=(Y,), shapes=None, tensorrt=None, **engine_options):
     manifest = replace(make_manifest(**engine_options), shapes={"x": RANGE} if shapes is None else shapes)
     if tensorrt:
         manifest = replace(manifest, platform=replace(manifest.platform, tensorrt=tensorrt))
-    return parse_model_config(model_config(manifest, inputs, outputs, "resnet", options or TritonOptions()))
+    return parse_model_config(model_config(manifest, inputs, outputs, "resnet"))
 
 
 def dims(tensors):
@@ -167,14 +166,6 @@ def test_a_dynamic_input_without_a_profile_is_refused():
         parsed(shapes={})
 
 
-def test_options_of_the_server():
-    found = parsed(options=TritonOptions(instances=2, max_queue_delay_us=500))
-
-    assert found.instance_group[0].count == 2
-    assert found.dynamic_batching.max_queue_delay_microseconds == 500
-    assert not parsed(options=TritonOptions(dynamic_batching=False)).HasField("dynamic_batching")
-
-
 @pytest.mark.parametrize(("optimum", "preferred"), [(1, []), (2, [2])])
 def test_a_batch_of_one_is_not_preferred(optimum, preferred):
     found = parsed(shapes={"x": replace(RANGE, optimum=(optimum, 3, 32, 32))})
@@ -203,7 +194,7 @@ def test_a_dla_core_is_a_secondary_device():
 def test_what_the_server_must_be_started_with_is_a_comment():
     manifest = replace(make_manifest(version_compatible=True, plugins=("a.so", "b.so")), shapes={"x": RANGE})
 
-    lines = model_config(manifest, (X,), (Y,), "resnet", TritonOptions()).splitlines()
+    lines = model_config(manifest, (X,), (Y,), "resnet").splitlines()
 
     assert lines[:3] == [
         f"# Engine for NVIDIA A10, TensorRT 10.16.1.11, by trt-mpq 0.1.0, plan {manifest.plan_digest}.",
@@ -229,9 +220,9 @@ def test_the_parser_of_these_tests_refuses_what_triton_would(text):
 
 
 def test_text_of_every_kind_of_value():
-    message = Message((("a", 'x"\\\n\x01'), ("b", -3), ("c", False), ("d", ()), ("e", Message((("f", (1, 2)),)))))
+    message = {"a": 'x"\\\n\x01', "b": -3, "c": False, "d": (), "e": {"f": (1, 2)}}
 
-    assert render(message) == 'a: "x\\"\\\\\\n\\001"\nb: -3\nc: false\nd: [ ]\ne {\n  f: [ 1, 2 ]\n}\n'
+    assert _text(message) == 'a: "x\\"\\\\\\n\\001"\nb: -3\nc: false\nd: [ ]\ne {\n  f: [ 1, 2 ]\n}\n'
 
 
 @pytest.fixture
@@ -305,55 +296,25 @@ def test_names_that_are_no_folder_names_are_refused(engine, tmp_path, name):
         export(engine, tmp_path / "models", name=name)
 
 
-def test_a_name_that_is_taken_is_refused_unless_it_may_be_replaced(engine, tmp_path):
+def test_a_name_that_is_taken_is_refused(engine, tmp_path):
     folder = export(engine, tmp_path / "models")
     (folder / "1" / "model.plan").write_bytes(b"another")
-    (folder / "2").mkdir()
 
-    with pytest.raises(SettingsError, match=r"resnet exists: choose another model name or ask to replace it"):
+    with pytest.raises(SettingsError, match=r"resnet exists: choose another name with --name, or delete it"):
         export(engine, tmp_path / "models")
     assert (folder / "1" / "model.plan").read_bytes() == b"another"
 
-    export(engine, tmp_path / "models", replace=True)
-    assert content(tmp_path / "models") == WHOLE
-    assert (folder / "1" / "model.plan").read_bytes() == b"engine"
 
-
-@pytest.mark.parametrize("taken", [False, True])
-def test_a_full_disk_leaves_what_was_there(engine, tmp_path, monkeypatch, taken):
-    repository = tmp_path / "models"
-    if taken:
-        export(engine, repository)
-    before = content(repository) if taken else []
-
+def test_a_full_disk_leaves_nothing(engine, tmp_path, monkeypatch):
     def fail(source, target):
         target.write_bytes(b"eng")
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(shutil, "copyfile", fail)
     with pytest.raises(RunFolderError, match="the disk is full"):
-        export(engine, repository, replace=True)
+        export(engine, tmp_path / "models")
 
-    assert content(repository) == before
-
-
-def test_a_failure_to_move_the_new_model_in_brings_the_old_one_back(engine, tmp_path, monkeypatch):
-    repository = tmp_path / "models"
-    folder = export(engine, repository)
-    (folder / "1" / "model.plan").write_bytes(b"the old one")
-    rename = type(folder).rename
-
-    def fail(path, target):
-        if path.name.endswith(".new"):
-            raise OSError(5, "Input/output error")
-        return rename(path, target)
-
-    monkeypatch.setattr(type(folder), "rename", fail)
-    with pytest.raises(RunFolderError, match=r"cannot write .*resnet \(Input/output error\)"):
-        export(engine, repository, replace=True)
-
-    assert content(repository) == WHOLE
-    assert (folder / "1" / "model.plan").read_bytes() == b"the old one"
+    assert content(tmp_path / "models") == []
 
 
 def test_a_repository_that_is_a_file_is_refused(engine, tmp_path):

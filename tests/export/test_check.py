@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from trt_mpq.errors import ModelError
 from trt_mpq.export import DynamicAxis, ExportedModel
-from trt_mpq.export.check import check_file, max_abs_difference, require_finite
+from trt_mpq.export.check import _max_abs_difference, check_file, require_finite
 
 AXES = (DynamicAxis("image", 0, "batch"),)
 
@@ -59,16 +59,16 @@ def test_a_size_that_the_file_cannot_run(encoder: ExportedModel) -> None:
 @given(st.lists(st.floats(allow_nan=True, allow_infinity=True, width=32), min_size=1), st.floats(-10, 10, width=32))
 def test_the_difference_is_numpys(values: list[float], shift: float) -> None:
     ours = np.array(values, np.float32)
-    assert max_abs_difference(ours, ours) == 0.0
+    assert _max_abs_difference(ours, ours) == 0.0
     finite = np.where(np.isfinite(ours), ours, 0).astype(np.float64)
-    assert max_abs_difference(finite, finite + shift) == np.abs(finite - (finite + shift)).max()
+    assert _max_abs_difference(finite, finite + shift) == np.abs(finite - (finite + shift)).max()
 
 
 @pytest.mark.parametrize(
     ("ours", "theirs"), [([np.nan], [0.0]), ([np.inf], [0.0]), ([np.inf], [-np.inf]), ([1.0, 1.0], [1.0])]
 )
 def test_what_cannot_be_subtracted_differs_without_bound(ours: list[float], theirs: list[float]) -> None:
-    assert max_abs_difference(np.array(ours), np.array(theirs)) == np.inf
+    assert _max_abs_difference(np.array(ours), np.array(theirs)) == np.inf
 
 
 def test_infinity_is_no_nan() -> None:

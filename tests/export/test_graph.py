@@ -77,7 +77,7 @@ def test_defaults_are_dropped_and_nothing_else(graph: ir.Model) -> None:
 
 
 def test_specs_say_what_the_graph_declares(graph: ir.Model) -> None:
-    from trt_mpq.export.graph import spec_of
+    from trt_mpq.export.exporter import _spec
 
     tidy(graph, AXES)
-    assert spec_of(graph.graph.inputs[1]) == TensorSpec("ids", "int64", ("batch", 5))
+    assert _spec(graph.graph.inputs[1]) == TensorSpec("ids", "int64", ("batch", 5))

@@ -13,7 +13,7 @@ import pytest
 
 from trt_mpq.errors import MissingDependencyError, ModelError, TrtMpqError
 from trt_mpq.export import ExportedModel, ExportOptions, export_to_onnx
-from trt_mpq.runtime.huggingface import load_model_folder, pooling_of
+from trt_mpq.runtime.huggingface import _pooling_of, load_model_folder
 from trt_mpq.runtime.onnxruntime import OnnxRuntime
 from trt_mpq.types import TensorSpec
 
@@ -36,7 +36,7 @@ def test_mean_pooling_is_the_mean_of_what_the_mask_shows(config: dict[str, Any],
     write_modules(tmp_path, ("Transformer", "Pooling", "Normalize"), **config)
     tokens = np.random.default_rng(0).standard_normal((2, 5, 4)).astype(np.float32)
     mask = np.array([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]])
-    pooled = pooling_of(torch, tmp_path)(torch.tensor(tokens), torch.tensor(mask)).numpy()
+    pooled = _pooling_of(torch, tmp_path)(torch.tensor(tokens), torch.tensor(mask)).numpy()
     for row, shown in ((0, tokens[0, :3]), (1, tokens[1])):
         mean = shown.astype(np.float64).mean(0)
         np.testing.assert_allclose(pooled[row], mean / np.sqrt((mean**2).sum()), atol=1e-6)
@@ -45,7 +45,7 @@ def test_mean_pooling_is_the_mean_of_what_the_mask_shows(config: dict[str, Any],
 def test_cls_pooling_is_the_first_token(tmp_path: Path) -> None:
     write_modules(tmp_path, ("Transformer", "Pooling"), pooling_mode_cls_token=True, pooling_mode_mean_tokens=False)
     tokens = torch.randn(2, 5, 4)
-    assert torch.equal(pooling_of(torch, tmp_path)(tokens, torch.ones(2, 5)), tokens[:, 0])
+    assert torch.equal(_pooling_of(torch, tmp_path)(tokens, torch.ones(2, 5)), tokens[:, 0])
 
 
 MEAN = {"pooling_mode_mean_tokens": True}
@@ -63,13 +63,13 @@ MEAN = {"pooling_mode_mean_tokens": True}
 def test_other_modules_are_refused(kinds: tuple[str, ...], config: dict[str, Any], words: str, tmp_path: Path) -> None:
     write_modules(tmp_path, kinds, **config)
     with pytest.raises(ModelError, match=words):
-        pooling_of(torch, tmp_path)
+        _pooling_of(torch, tmp_path)
 
 
 def test_a_damaged_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "modules.json").write_text("[")
     with pytest.raises(ModelError, match=r"modules\.json cannot be read"):
-        pooling_of(torch, tmp_path)
+        _pooling_of(torch, tmp_path)
 
 
 def test_without_transformers_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from trt_mpq.export.masks import HIDDEN, soften_masks
+from trt_mpq.export.masks import _HIDDEN, soften_masks
 from trt_mpq.runtime.onnxruntime import OnnxRuntime
 
 HEADER = '<ir_version: 8, opset_import: ["": 17]>\nnet (float[2, 4] scores, int64[2, 4] mask) => (float[2, 4] out)\n'
@@ -41,7 +41,7 @@ def test_what_is_hidden_has_no_weight_as_before(form: str, low: float) -> None:
     graph = graph_of(HIDING[form] + " out = Softmax(sum)", low)
     before = OnnxRuntime().load(graph).run(feeds())["out"]
     soften_masks(graph.graph)
-    assert low_of(graph) == HIDDEN
+    assert low_of(graph) == _HIDDEN
     after = OnnxRuntime().load(graph).run(feeds())["out"]
     np.testing.assert_array_equal(after, before)
     assert (after[feeds()["mask"] == 0] == 0).all()

@@ -9,7 +9,7 @@ import pytest
 
 from trt_mpq.errors import DataError, ModelError, TrtMpqError
 from trt_mpq.export import ExportOptions, is_torch_source
-from trt_mpq.export.sources import example_inputs, load_source
+from trt_mpq.export.sources import _example_inputs, load_source
 
 HERE = "tests.export.networks"
 
@@ -92,11 +92,11 @@ def test_samples_are_for_modules_without_examples(tmp_path: Path) -> None:
 def test_integers_of_a_file_become_what_torch_wants(tmp_path: Path) -> None:
     path = tmp_path / "x.npz"
     np.savez(path, ids=np.ones((2, 3), np.int32), mask=np.ones((2, 3), np.uint8), image=np.ones((2, 3, 4), np.uint8))
-    dtypes = {name: str(value.dtype) for name, value in example_inputs(str(path)).items()}
+    dtypes = {name: str(value.dtype) for name, value in _example_inputs(str(path)).items()}
     assert dtypes == {"ids": "int64", "mask": "int64", "image": "uint8"}
 
 
 @pytest.mark.parametrize("source", ["absent.npz", "inputs.txt"])
 def test_example_inputs_that_cannot_be_read(source: str) -> None:
     with pytest.raises(DataError, match=source):
-        example_inputs(source)
+        _example_inputs(source)

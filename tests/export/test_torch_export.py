@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from trt_mpq.errors import DataError, MissingDependencyError, ModelError
-from trt_mpq.runtime.torch_export import TorchModule, import_torch, quiet, seeded
+from trt_mpq.runtime.torch_autograd import import_torch
+from trt_mpq.runtime.torch_export import TorchModule, quiet, seeded
 
 torch = pytest.importorskip("torch", reason="exporting needs torch")
 
@@ -155,4 +156,4 @@ def test_quiet_is_quiet_and_over_afterwards(capsys: pytest.CaptureFixture[str]) 
 def test_an_old_torch_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(torch.export.Dim, "DYNAMIC")
     with pytest.raises(MissingDependencyError, match=r"torch 2\.6 or later is not installed"):
-        import_torch()
+        import_torch("the export", exporter=True)

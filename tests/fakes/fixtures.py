@@ -52,5 +52,5 @@ def _replace_driver_library(monkeypatch: pytest.MonkeyPatch) -> None:
     from trt_fake.libcuda import DriverLibrary
 
     library = DriverLibrary()
-    monkeypatch.setattr("trt_mpq.runtime.cuda.load_driver_library", lambda: library)
+    monkeypatch.setattr("trt_mpq.runtime.cuda._driver_library", lambda: library)
     monkeypatch.setattr("trt_mpq.runtime.tensorrt.timer.perf_counter", lambda: world.clock().perf_counter())

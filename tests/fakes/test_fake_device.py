@@ -103,9 +103,9 @@ def test_layer_times_add_up_to_the_inference(fake_gpu: Path) -> None:
 
 def test_a_graph_replays_the_work_at_less_host_time(pretend_gpu: Pretend) -> None:
     pretend_gpu(enqueue_us=1000.0)
-    from trt_mpq.runtime.cuda import load_driver_library
+    from trt_mpq.runtime.cuda import _driver_library
 
-    library, graph, executable = load_driver_library(), ctypes.c_void_p(), ctypes.c_void_p()
+    library, graph, executable = _driver_library(), ctypes.c_void_p(), ctypes.c_void_p()
     with context() as cuda:
         runner = Runner(cuda, build(network()) or b"", 8)
         first = runner(images(8)).copy()

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tests.drawn_groups import groupings
 from tests.fixtures_groups import make_chain, make_grouping
-from tests.latency.device_table.simulated import PROVENANCE
+from tests.latency.simulated import PROVENANCE
 from trt_mpq.errors import SettingsError
 from trt_mpq.latency.device_table import ConversionCost, DeviceTable, MeasuredLatency
 from trt_mpq.latency.roofline import Latency, LatencyModel, size_costs, weight_bytes

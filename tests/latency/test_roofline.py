@@ -10,11 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.fixtures_groups import make_chain, make_group, make_grouping, make_loose
+from tests.latency.test_target import SHIPPED
 from trt_mpq.errors import SettingsError
 from trt_mpq.groups import groups_from_model
 from trt_mpq.latency.dataflow import Reformat
 from trt_mpq.latency.roofline import LatencyModel, weight_bytes
-from trt_mpq.latency.target import available_targets, target_from_name
+from trt_mpq.latency.target import target_from_name
 from trt_mpq.types import Grouping, Precision, PrecisionPlan, QuantizedInput, Target
 
 FP32, FP16, BF16, FP8, INT8, INT4 = Precision
@@ -346,7 +347,7 @@ class TestLaws:
         assert len({(r.tensor, r.wanted) for r in reformats}) == len(reformats)
         assert all(r.stored is not r.wanted and r.elements > 0 for r in reformats)
 
-    @given(networks(loose=False), st.integers(1, 64), st.sampled_from(available_targets()))
+    @given(networks(loose=False), st.integers(1, 64), st.sampled_from(SHIPPED))
     def test_uniform_int8_is_never_slower_than_fp16(self, grouping, batch, device):
         model = LatencyModel(grouping, target_from_name(device), batch)
         assert {r.tensor for r in model.reformats(all_in(grouping, INT8))} <= {"x"}

@@ -17,7 +17,7 @@ from trt_mpq.runtime.cuda import Buffer, CudaDevice, CudaGraph, Event, Stream, d
 
 @pytest.mark.usefixtures("fake_gpu")
 def test_the_device_is_described() -> None:
-    assert device() == CudaDevice("Fake H200", 90, "580.82.07", "13.0", 4096 << 20, "0000:01:00.0")
+    assert device() == CudaDevice("Fake H200", 90, "580.82.07", "13.0", "0000:01:00.0")
 
 
 def test_versions_have_two_parts(pretend_gpu: PretendGpu) -> None:  # noqa: F811
@@ -95,7 +95,7 @@ def test_only_errors_of_cuda_are_turned_into_failures() -> None:
 
 @pytest.mark.usefixtures("fake_gpu")
 def test_a_graph_does_its_work_at_every_launch(monkeypatch: pytest.MonkeyPatch) -> None:
-    library, destroyed = cuda.load_driver_library(), []
+    library, destroyed = cuda._driver_library(), []
     for name in ("cuGraphDestroy", "cuGraphExecDestroy"):
         monkeypatch.setattr(library, name, lambda _, name=name: destroyed.append(name))
     with primary_context():
@@ -124,7 +124,7 @@ def test_a_graph_does_its_work_at_every_launch(monkeypatch: pytest.MonkeyPatch) 
 )
 @pytest.mark.usefixtures("fake_gpu")
 def test_a_graph_that_cannot_be_captured_is_said_so(monkeypatch: pytest.MonkeyPatch, function: str, doing: str) -> None:
-    monkeypatch.setattr(cuda.load_driver_library(), function, lambda *_: 901, raising=True)
+    monkeypatch.setattr(cuda._driver_library(), function, lambda *_: 901, raising=True)
     with primary_context(), pytest.raises(RuntimeFailure, match=rf"CUDA could not {doing}: CUDA_ERROR_\w+ \(901\)"):
         CudaGraph.capture(Stream(), lambda: None)
 

@@ -14,9 +14,9 @@ from trt_mpq.errors import MissingDependencyError, RuntimeFailure, SettingsError
 from trt_mpq.runtime.tensorrt.api import Capabilities, bits, capabilities, load_tensorrt, resolve_typing
 from trt_mpq.runtime.tensorrt.logger import BuildLog, errors_in
 
-BOTH = Capabilities("10.16.1.11", strong_typing=True, weak_typing=True, fp8=True, bf16=True)
-WEAK = Capabilities("8.6.0", strong_typing=False, weak_typing=True, fp8=False, bf16=False)
-STRONG = Capabilities("11.4.0.106", strong_typing=True, weak_typing=False, fp8=True, bf16=True)
+BOTH = Capabilities("10.16.1.11", strong_typing=True, weak_typing=True, fp8=True)
+WEAK = Capabilities("8.6.0", strong_typing=False, weak_typing=True, fp8=False)
+STRONG = Capabilities("11.4.0.106", strong_typing=True, weak_typing=False, fp8=True)
 
 
 @pytest.fixture

@@ -15,12 +15,12 @@ from tests.fakes.fixtures import PretendGpu, pretend_gpu, trt_version
 from tests.networks import mlp, residual_cnn
 from trt_mpq.errors import RuntimeFailure, SettingsError
 from trt_mpq.runtime.tensorrt.builder import build
-from trt_mpq.runtime.tensorrt.config import create_config
-from trt_mpq.runtime.tensorrt.logger import BuildLog, tensorrt_logger
-from trt_mpq.runtime.tensorrt.network import create_builder, parse_network
+from trt_mpq.runtime.tensorrt.config import _add_profile, create_config
+from trt_mpq.runtime.tensorrt.logger import BuildLog
+from trt_mpq.runtime.tensorrt.network import parse_network
 from trt_mpq.runtime.tensorrt.refusal import BuildError
 from trt_mpq.runtime.tensorrt.request import BuildRequest
-from trt_mpq.runtime.tensorrt.shapes import add_profile
+from trt_mpq.runtime.tensorrt.timing_cache import TimingCache
 from trt_mpq.settings import EngineOptions
 from trt_mpq.types import Precision
 from trt_mpq.types.engine import BuildStatus, EngineBuild, Platform, ShapeRange
@@ -186,6 +186,23 @@ def test_a_build_that_tensorrt_gives_up_says_why(bench: Bench, pretend_gpu: Pret
     assert not (bench.folder / "net.plan").exists()
 
 
+def test_the_inspector_is_told_the_shapes_of_dynamic_inputs(
+    bench: Bench, pretend_gpu: PretendGpu, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretend_gpu()
+    import tensorrt as trt
+
+    shapes = []
+
+    def look(inspector: trt.EngineInspector, form: trt.LayerInformationFormat) -> None:
+        shapes.append(tuple(inspector.execution_context.get_tensor_shape("input")))
+
+    monkeypatch.setattr(trt.EngineInspector, "get_engine_information", look)
+    assert bench.build(mlp(), "10.16").built
+    assert bench.layers == []  # TensorRT may tell nothing
+    assert shapes == [(4, 32)]
+
+
 def test_an_engine_that_cannot_be_loaded_is_not_kept(
     bench: Bench, pretend_gpu: PretendGpu, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -248,11 +265,11 @@ def test_timings_that_do_not_fit_are_not_blamed_for_a_build_that_fails(bench: Be
 def test_timings_that_cannot_be_read_are_ignored_with_a_note(
     bench: Bench, pretend_gpu: PretendGpu, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(file: Path) -> bytes:
-        raise PermissionError(13, "Permission denied", str(file))
+    def refuse(cache: TimingCache) -> bytes:
+        raise PermissionError(13, "Permission denied", str(cache.file))
 
     pretend_gpu()
-    monkeypatch.setattr("trt_mpq.runtime.tensorrt.builder.read_cache", refuse)
+    monkeypatch.setattr(TimingCache, "read", refuse)
     (note,) = bench.build(mlp(), "10.16").unused
     assert note.endswith(".cache: it cannot be read (Permission denied)")
 
@@ -285,7 +302,7 @@ def test_a_profile_that_tensorrt_refuses_fails_the_build() -> None:
     builder: Any = SimpleNamespace(create_optimization_profile=lambda: profile)
     config: Any = SimpleNamespace(add_optimization_profile=lambda given: -1)
     with pytest.raises(BuildError, match=r"refused the optimization profile input=1x32:4x32:4x32$"):
-        add_profile(builder, config, ROWS)
+        _add_profile(builder, config, ROWS)
     assert shapes == [("input", (1, 32), (4, 32), (4, 32))]
 
 
@@ -296,11 +313,10 @@ class Configured:
         import tensorrt as trt
 
         self.trt: Any = trt
-        log = BuildLog(bench.folder / "net.log")
-        logger = tensorrt_logger(log)
-        self.builder: Any = create_builder(logger, log)
+        logger = BuildLog(bench.folder / "net.log").for_tensorrt()
+        self.builder: Any = trt.Builder(logger)
         self.network = parse_network(bench.request(mlp(), version, options=options), self.builder, logger)
-        self.config: Any = create_config(self.builder, self.network.definition, options, b"")
+        self.config: Any = create_config(self.builder, self.network[0], options, {}, b"")
 
     @property
     def flags(self) -> set[str]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 import ml_dtypes
 import numpy as np
@@ -21,15 +22,17 @@ from tests.runtime.plans import plan_file
 from trt_mpq.engine.profile.side_by_side import time_side_by_side
 from trt_mpq.errors import DataError, RuntimeFailure
 from trt_mpq.runtime import cuda, nvml
-from trt_mpq.runtime.base import Runtime, Session
 from trt_mpq.runtime.onnxruntime import OnnxRuntime
-from trt_mpq.runtime.tensorrt.engine import LoadedEngine, TensorRTRuntime
-from trt_mpq.runtime.tensorrt.layer_times import median_times, profile_layers
-from trt_mpq.runtime.tensorrt.slot import converted, fit
+from trt_mpq.runtime.tensorrt.engine import LoadedEngine
+from trt_mpq.runtime.tensorrt.layer_times import _median_times, profile_layers
+from trt_mpq.runtime.tensorrt.slot import fit
 from trt_mpq.runtime.tensorrt.timer import EngineTimer
 from trt_mpq.settings import EngineOptions
 from trt_mpq.types import TensorSpec
 from trt_mpq.types.engine import LayerTime, ShapeRange
+
+if TYPE_CHECKING:
+    import tensorrt as trt
 
 SHAPES = {"input": ShapeRange((2, 32), (8, 32), (16, 32))}
 
@@ -57,16 +60,24 @@ def test_an_engine_computes_what_its_network_does(
         assert engine.inputs == (TensorSpec("input", "float32", ("batch", 32)),)
         assert engine.outputs == (TensorSpec("output", "float32", ("batch", 16)),)
         assert engine.ranges == SHAPES
-        assert len(json.loads(engine.inspector_json())["Layers"]) == 3
         with engine.session() as session:
             assert session.output_names == ("output",)
             np.testing.assert_array_equal(session.run(feeds)["output"], expected["output"])
         with engine.timer([sample_input(mlp(), 8, seed) for seed in range(3)]) as timer:
             assert timer.graph_refusal is None
             assert len(timer.turn(0.0, 7, cuda_graph=True).iterations) == 7
-            assert [layer.name for layer in timer.layer_times(3)] == [
-                layer["Name"] for layer in json.loads(engine.inspector_json())["Layers"]
-            ]
+            names = [layer.name for layer in timer.layer_times(3)]
+        with engine.execution() as context:
+            assert names == inspected_names(context.engine)
+        assert len(names) == 3
+
+
+def inspected_names(engine: trt.ICudaEngine) -> list[str]:
+    """Names of the layers, as the inspector tells them."""
+    import tensorrt as trt
+
+    text = engine.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON)
+    return [layer["Name"] for layer in json.loads(text)["Layers"]]
 
 
 def test_batches_of_several_sizes_in_one_session(plan: Path) -> None:
@@ -114,18 +125,7 @@ def test_a_network_of_fixed_shape(pretend_gpu: PretendGpu, tmp_path: Path) -> No
             session.run({"x": np.zeros((5, 2), np.float32)})
 
 
-def test_a_runtime_loads_sessions_and_frees_them(plan: Path) -> None:
-    runtime = TensorRTRuntime()
-    as_port: Runtime = runtime
-    assert as_port.name.startswith("tensorrt 10.16")
-    session: Session = runtime.load(plan)
-    assert session.run(sample_input(mlp(), 2))["output"].shape == (2, 16)
-    runtime.close()
-
-
-def test_only_engine_files_can_be_loaded(plan: Path) -> None:
-    with pytest.raises(RuntimeFailure, match="TensorRT runs engine files only"):
-        TensorRTRuntime().load(mlp())  # type: ignore[arg-type]
+def test_a_file_that_is_absent_is_named(plan: Path) -> None:
     with pytest.raises(RuntimeFailure, match=r"absent\.plan cannot be read \(No such file"):
         LoadedEngine(plan.parent / "absent.plan")
 
@@ -161,20 +161,6 @@ def test_want_of_memory_is_no_want_of_another_engine(plan: Path, monkeypatch: py
         LoadedEngine(plan)
 
 
-def test_the_inspector_is_told_the_shapes_of_dynamic_inputs(plan: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import tensorrt as trt
-
-    shapes = []
-
-    def look(inspector: trt.EngineInspector, form: trt.LayerInformationFormat) -> None:
-        shapes.append(tuple(inspector.execution_context.get_tensor_shape("input")))
-
-    monkeypatch.setattr(trt.EngineInspector, "get_engine_information", look)
-    with LoadedEngine(plan) as engine:
-        assert json.loads(engine.inspector_json()) == {"Layers": []}  # TensorRT may tell nothing
-    assert shapes == [(8, 32)]
-
-
 def test_errors_of_another_engine_are_not_told(plan: Path) -> None:
     (plan.parent / "broken.plan").write_bytes(b"nonsense")
     with pytest.raises(RuntimeFailure):
@@ -191,8 +177,8 @@ def test_a_plugin_library_that_is_absent_is_named(plan: Path) -> None:
 def test_a_closed_engine_is_a_bug(plan: Path) -> None:
     with LoadedEngine(plan) as engine:
         pass
-    with pytest.raises(ValueError, match="was closed"):
-        engine.inspector_json()
+    with pytest.raises(ValueError, match="was closed"), engine.execution():
+        pass
 
 
 def test_a_driver_that_is_too_old_for_tensorrt(
@@ -270,7 +256,7 @@ def test_one_input_set_runs_one_inference_at_a_time(plan: Path) -> None:
 def test_an_engine_that_cannot_be_captured_is_timed_without_a_graph(
     plan: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cuda.load_driver_library(), "cuGraphInstantiateWithFlags", lambda *_: 801)
+    monkeypatch.setattr(cuda._driver_library(), "cuGraphInstantiateWithFlags", lambda *_: 801)
     with LoadedEngine(plan) as engine, engine.timer([sample_input(mlp(), 8)] * 2) as timer:
         assert timer.graph_refusal is not None
         assert timer.graph_refusal.startswith("CUDA could not instantiate a CUDA graph")
@@ -312,13 +298,20 @@ def test_layers_keep_their_order_and_namesakes_apart() -> None:
         [("conv", 3.0), ("reformat", 0.3), ("conv", 7.0)],
         [("conv", 2.0), ("reformat", 0.2), ("conv", 6.0)],
     ]
-    assert median_times(reports) == (LayerTime("conv", 2.0), LayerTime("reformat", 0.2), LayerTime("conv", 6.0))
+    assert _median_times(reports) == (LayerTime("conv", 2.0), LayerTime("reformat", 0.2), LayerTime("conv", 6.0))
+
+
+def converted(array: np.ndarray, dtype: str) -> np.ndarray:
+    """`array` as the input x of an engine that takes `dtype`."""
+    spec, shape = TensorSpec("x", dtype, array.shape), ShapeRange(array.shape, array.shape, array.shape)
+    fitted, _ = fit({"x": array}, (spec,), {"x": shape})
+    return fitted["x"]
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float8_e4m3fn"])
 def test_floats_are_rounded_to_the_type_of_the_engine(dtype: str) -> None:
     values = np.array([0.1, -1.5, 3.3, 100.0], np.float32)
-    found = converted(values, TensorSpec("x", dtype, (4,)))
+    found = converted(values, dtype)
     expected = values.astype(np.dtype(getattr(ml_dtypes, dtype, dtype)))
     assert found.dtype == expected.dtype
     np.testing.assert_array_equal(found.astype(np.float32), expected.astype(np.float32))
@@ -328,25 +321,24 @@ def test_floats_are_rounded_to_the_type_of_the_engine(dtype: str) -> None:
 def test_a_float_that_overflows_is_refused(dtype: str, value: float) -> None:
     values = np.array([0.0, value])
     with pytest.raises(DataError, match=f"the engine's input x is {dtype}, which cannot hold the data's values"):
-        converted(values * (1.01 if dtype == "bfloat16" else 1.0), TensorSpec("x", dtype, (2,)))
+        converted(values * (1.01 if dtype == "bfloat16" else 1.0), dtype)
 
 
 def test_infinities_that_were_there_before_stay() -> None:
     values = np.array([np.inf, np.nan, 1.0], np.float32)
-    np.testing.assert_array_equal(converted(values, TensorSpec("x", "float16", (3,))), values.astype(np.float16))
+    np.testing.assert_array_equal(converted(values, "float16"), values.astype(np.float16))
 
 
 @given(st.lists(st.integers(-(2**40), 2**40), min_size=1, max_size=20))
 def test_integers_keep_their_value_or_are_refused(values: list[int]) -> None:
     array = np.array(values, np.int64)
-    spec = TensorSpec("ids", "int32", (len(values),))
     if all(-(2**31) <= value < 2**31 for value in values):
-        found = converted(array, spec)
+        found = converted(array, "int32")
         assert found.dtype == np.int32
         assert found.tolist() == values
     else:
-        with pytest.raises(DataError, match="input ids is int32, which cannot hold"):
-            converted(array, spec)
+        with pytest.raises(DataError, match="input x is int32, which cannot hold"):
+            converted(array, "int32")
 
 
 @pytest.mark.parametrize(
@@ -354,7 +346,7 @@ def test_integers_keep_their_value_or_are_refused(values: list[int]) -> None:
 )
 def test_kinds_are_not_mixed(given_type: str, wanted: str) -> None:
     with pytest.raises(DataError, match=f"the engine's input x is {wanted}, but the data is {given_type}"):
-        converted(np.zeros(2, given_type), TensorSpec("x", wanted, (2,)))
+        converted(np.zeros(2, given_type), wanted)
 
 
 @given(st.integers(1, 12), st.integers(1, 8), st.integers(8, 12))

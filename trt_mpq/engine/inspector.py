@@ -2,6 +2,10 @@
 
 TensorRT 8.6 and 10 write `Bindings` and one `Format/Datatype` per tensor, TensorRT 11 writes `I/O Tensors` and keeps
 `Format` and `Datatype` apart. Engines that were not built with detailed profiling verbosity list names only.
+
+TensorRT joins the names of what it fused in ways of its own: ``conv1.weight + q_1 + conv1 + relu1``,
+``PWN(a, PWN(b))``, ``a || b``, ``{ForeignNode[first...last]}``, with suffixes for clones and for Myelin. One node's
+name may be the beginning of another's and may itself hold dots or spaces, so names count only as a whole.
 """
 
 from __future__ import annotations
@@ -14,7 +18,6 @@ from dataclasses import dataclass
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
 from trt_mpq.engine.datatypes import UNKNOWN, datatype_of
-from trt_mpq.engine.layer_names import NodeNames, in_metadata, is_quantizer
 from trt_mpq.errors import RuntimeFailure
 from trt_mpq.types import Grouping
 from trt_mpq.types.engine import EngineLayer, EngineTensor, LayerRole
@@ -28,21 +31,30 @@ _QUANTIZER_ORIGINS = frozenset({"QDQ", "CAST"})
 _QUANTIZER_KINDS = frozenset({"Quantize", "Dequantize", "Cast"})
 _EIGHT_BIT = frozenset({"int8", "fp8"})
 
+_METADATA = re.compile(r"\[ONNX Layer: (.*?)\](?=\s*(?:[\x1e\x1f\[]|$))", re.DOTALL)
+_RANGE = re.compile(r"\{ForeignNode\[(.*?)\.\.\.(.*)\]\}", re.DOTALL)
+_START = r"(?:^|(?<= \+ )|(?<= \|\| )|(?<=, )|(?<=PWN\()|(?<=ForeignNode\[)|(?<=\.\.\.)|(?<=[\x1e\x1f]))"
+_SUFFIX = r"(?:_clone_\d+|_myl\d+(?:_\d+)?|_(?:de)?quantize_scale_node)?"
+_END = r"(?=$| \+ | \|\| |, |\)|\.\.\.|\]\}|[\x1e\x1f]| \[profile \d+\])"
+_QUANTIZER = re.compile(
+    r"QuantizeLinear|DequantizeLinear|quantize_scale_node|(?:^|[/_.])Cast(?:$|[/_.\d])"
+    r"|_(?:int8|fp8|int4)_d?q$|_fp(?:16|32)$"
+)
 
-def engine_layers(text: str, grouping: Grouping, nodes: Collection[str] | None = None) -> tuple[EngineLayer, ...]:
+
+def engine_layers(text: str, grouping: Grouping) -> tuple[EngineLayer, ...]:
     """Every layer of an engine, in its order.
 
     Args:
         text: What the inspector wrote, for the whole engine.
-        grouping: Groups of the network the engine was built from.
-        nodes: Names of all nodes of the file the engine was built from, in network order; without them only the nodes
-            in `grouping` are known, and ranges such as ``{ForeignNode[a...b]}`` are found by the groups' order alone.
+        grouping: Groups of the network the engine was built from; their order tells what lies inside a range such as
+            ``{ForeignNode[a...b]}``.
 
     Raises:
         RuntimeFailure: It is no such text.
     """
-    order = _Order.of(grouping, nodes)
-    names = NodeNames(order.names)
+    order = _Order.of(grouping)
+    names = _NodeNames(order.names)
     anchors = {group.id for group in grouping.groups}
     found = [_Found.of(layer, names) for layer in _parsed(text)]
     named = {node for one in found if not one.copies for node in one.nodes} & anchors
@@ -53,6 +65,11 @@ def engine_layers(text: str, grouping: Grouping, nodes: Collection[str] | None =
 def is_opaque(layer: EngineLayer) -> bool:
     """Whether TensorRT shows only the borders of what the layer computes."""
     return _opaque(layer.name, layer.kind)
+
+
+def is_quantizer(node: str) -> bool:
+    """Whether a node's name is that of a Q, DQ or Cast, ours or an exporter's."""
+    return _QUANTIZER.search(node) is not None
 
 
 class _Part(BaseModel):
@@ -106,6 +123,29 @@ def _parsed(text: str) -> tuple[_Layer, ...]:
     return tuple(_Layer(Name=layer) if isinstance(layer, str) else layer for layer in engine.layers)
 
 
+class _NodeNames:
+    """Finds `names` in the text of engine layers."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        longest_first = sorted(set(names) - {""}, key=len, reverse=True)
+        choices = "|".join(map(re.escape, longest_first)) or r"(?!)"
+        self._pattern = re.compile(f"{_START}({choices}){_SUFFIX}{_END}")
+
+    def within(self, name: str) -> tuple[str, ...]:
+        """The names that a layer's name holds, in its order, each once."""
+        return tuple(dict.fromkeys(self._pattern.findall(name)))
+
+    def ends(self, name: str) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
+        """The names at both ends of a ``{ForeignNode[first...last]}``, either possibly empty; None for other layers."""
+        found = _RANGE.search(name)
+        return None if found is None else (self.within(found.group(1)), self.within(found.group(2)))
+
+
+def _in_metadata(metadata: str) -> tuple[str, ...]:
+    """The ONNX nodes that a layer's metadata records, in its order, each once."""
+    return tuple(dict.fromkeys(_METADATA.findall(metadata)))
+
+
 @dataclass(frozen=True)
 class _Order:
     """Names that a layer may speak of, and where in the network those are whose place is known."""
@@ -114,13 +154,10 @@ class _Order:
     positions: Mapping[str, int]
 
     @classmethod
-    def of(cls, grouping: Grouping, nodes: Collection[str] | None) -> _Order:
+    def of(cls, grouping: Grouping) -> _Order:
         """Constants stand where their anchor stands: ranges often begin with a weight."""
         groups = grouping.groups
-        if nodes is None:
-            positions = {node: index for index, group in enumerate(groups) for node in group.nodes}
-        else:
-            positions = {node: index for index, node in enumerate(nodes)}
+        positions = {node: index for index, group in enumerate(groups) for node in group.nodes}
         weights = [weight for group in groups for weight in group.weights]
         constants = [(name, weight.node) for weight in weights for name in (weight.name, weight.bias) if name]
         places = {name: positions[anchor] for name, anchor in constants if anchor in positions}
@@ -143,8 +180,8 @@ class _Found:
     hides: bool
 
     @classmethod
-    def of(cls, raw: _Layer, names: NodeNames) -> _Found:
-        recorded = in_metadata(raw.metadata)
+    def of(cls, raw: _Layer, names: _NodeNames) -> _Found:
+        recorded = _in_metadata(raw.metadata)
         nodes = recorded or names.within(raw.name)
         ends = names.ends(raw.name)
         hides = not recorded and (ends is not None or (_opaque(raw.name, raw.kind) and not nodes))

@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from trt_mpq.artifacts.files import from_json, sha256_of, to_stored_json, write_text
+from trt_mpq.artifacts.files import from_json, to_stored_json, write_text
 from trt_mpq.errors import RunFolderError, RuntimeFailure
 from trt_mpq.types import PrecisionPlan
 from trt_mpq.types.engine import Platform, ShapeRange, Typing
@@ -110,36 +110,26 @@ def admit(engine: Path, platform: Platform) -> AdmittedEngine:
     try:
         content = engine.read_bytes()
     except OSError as error:
-        raise RunFolderError(_unreadable(engine, error, manifest)) from error
+        raise RunFolderError(
+            f"{engine} cannot be read ({error.strerror or error}): rebuild it with `{manifest.rebuild}`"
+        ) from error
     require_digest(manifest, engine, hashlib.sha256(content).hexdigest())
-    return AdmittedEngine(content, manifest, require_platform(manifest, platform))
+    return AdmittedEngine(content, manifest, _warnings(manifest, platform))
 
 
-def require_match(manifest: EngineManifest, engine: Path, platform: Platform) -> tuple[str, ...]:
-    """Check that `engine` is the file of `manifest` and may run on `platform`; the result is warnings.
-
-    Raises:
-        RunFolderError: The engine is missing or was changed.
-        RuntimeFailure: It was built for another platform.
-    """
-    require_unchanged(manifest, engine)
-    return require_platform(manifest, platform)
-
-
-def require_unchanged(manifest: EngineManifest, engine: Path) -> None:
-    """Check that `engine` is the file of `manifest`.
+def require_digest(manifest: EngineManifest, engine: Path, digest: str) -> None:
+    """Check that a file with the SHA-256 `digest`, read from `engine`, is the one of `manifest`.
 
     Raises:
-        RunFolderError: It is missing or was changed.
+        RunFolderError: It is not.
     """
-    try:
-        digest = sha256_of(engine)
-    except OSError as error:
-        raise RunFolderError(_unreadable(engine, error, manifest)) from error
-    require_digest(manifest, engine, digest)
+    if digest != manifest.engine_sha256:
+        raise RunFolderError(
+            f"{engine} was changed after its manifest was written: rebuild it with `{manifest.rebuild}`"
+        )
 
 
-def require_platform(manifest: EngineManifest, platform: Platform) -> tuple[str, ...]:
+def _warnings(manifest: EngineManifest, platform: Platform) -> tuple[str, ...]:
     """Check that the engine may run on `platform`; the result is one warning per difference that does not matter.
 
     The GPU and TensorRT must be the same unless the engine was built compatible with others. Engines stay valid across
@@ -194,19 +184,3 @@ def _version(text: str) -> tuple[int, ...]:
     """The numbers a version begins with; () if it begins with none."""
     found = re.match(r"\d+(?:\.\d+)*", text)
     return tuple(map(int, found.group().split("."))) if found else ()
-
-
-def require_digest(manifest: EngineManifest, engine: Path, digest: str) -> None:
-    """Check that a file with the SHA-256 `digest`, read from `engine`, is the one of `manifest`.
-
-    Raises:
-        RunFolderError: It is not.
-    """
-    if digest != manifest.engine_sha256:
-        raise RunFolderError(
-            f"{engine} was changed after its manifest was written: rebuild it with `{manifest.rebuild}`"
-        )
-
-
-def _unreadable(engine: Path, error: OSError, manifest: EngineManifest) -> str:
-    return f"{engine} cannot be read ({error.strerror or error}): rebuild it with `{manifest.rebuild}`"

@@ -9,8 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from trt_mpq.engine.datatypes import UNKNOWN, kernel_datatype
-from trt_mpq.engine.inspector import CONSTANT, is_opaque
-from trt_mpq.engine.layer_names import is_quantizer
+from trt_mpq.engine.inspector import CONSTANT, is_opaque, is_quantizer
 from trt_mpq.types import Grouping, Precision, PrecisionPlan
 from trt_mpq.types.engine import EngineLayer, EngineTensor, Realised, RealisedGroup
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from trt_mpq.artifacts.files import atomic_path, cannot_write, sha256_of, write_text
 from trt_mpq.engine.manifest import FILE_NAME, EngineManifest, require_digest, write_manifest
-from trt_mpq.engine.triton_config import TritonOptions, model_config
+from trt_mpq.engine.triton_config import model_config
 from trt_mpq.errors import RunFolderError, SettingsError
 from trt_mpq.types import TensorSpec
 
@@ -26,9 +26,6 @@ def export_triton(
     outputs: tuple[TensorSpec, ...],
     repository: Path,
     name: str,
-    options: TritonOptions | None = None,
-    *,
-    replace: bool = False,
 ) -> Path:
     """Put the engine into a model repository as model `name`, whole or not at all.
 
@@ -39,8 +36,6 @@ def export_triton(
         outputs: Its outputs.
         repository: Folder of the repository; created if absent.
         name: Name of the model in Triton.
-        options: How Triton serves it, None for the defaults.
-        replace: Whether a model of that name in the repository makes way.
 
     Returns:
         The model's folder.
@@ -57,9 +52,9 @@ def export_triton(
             f"there is no engine {engine}, and Triton is given nothing else: build it with `{manifest.rebuild}`"
         )
     target = repository / name
-    if target.exists() and not replace:
-        raise SettingsError(f"{target} exists: choose another model name or ask to replace it")
-    text = model_config(manifest, inputs, outputs, name, options or TritonOptions())
+    if target.exists():
+        raise SettingsError(f"{target} exists: choose another name with --name, or delete it")
+    text = model_config(manifest, inputs, outputs, name)
     with _new_folder(target) as draft:
         (draft / "1").mkdir()
         with atomic_path(draft / "1" / "model.plan") as copy:
@@ -72,21 +67,13 @@ def export_triton(
 
 @contextmanager
 def _new_folder(target: Path) -> Iterator[Path]:
-    """A folder that takes the place of `target` when the block ends well, and vanishes otherwise."""
-    draft, retired = (target.with_name(f".{target.name}.{os.getpid()}.{kind}") for kind in ("new", "old"))
+    """A folder that becomes `target` when the block ends well, and vanishes otherwise."""
+    draft = target.with_name(f".{target.name}.{os.getpid()}.new")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         draft.mkdir()
         yield draft
-        if target.exists():
-            target.rename(retired)
-        try:
-            draft.rename(target)
-        except OSError:
-            if retired.exists():
-                retired.rename(target)
-            raise
-        shutil.rmtree(retired, ignore_errors=True)
+        draft.rename(target)
     except OSError as error:
         raise RunFolderError(cannot_write(target, error)) from error
     finally:

@@ -2,6 +2,8 @@
 
 Field names are those of Triton's model_config.proto. Triton forms batches itself, so a model whose every tensor has a
 free batch dimension is described without it and with the largest batch of its profile; any other is described whole.
+
+Messages are mappings here, repeated ones lists of mappings, in the order in which their fields are written.
 """
 
 from __future__ import annotations
@@ -9,9 +11,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from trt_mpq.engine.manifest import EngineManifest
-from trt_mpq.engine.text_format import Field, Message, Word, render
 from trt_mpq.errors import ModelError, RunFolderError
 from trt_mpq.types import TensorSpec
 from trt_mpq.types.engine import ShapeRange
@@ -27,23 +29,17 @@ _DATA_TYPES = {
     "float32": "TYPE_FP32",
 }
 _ANY = -1
+_QUOTED = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
+
+_Message = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class TritonOptions:
-    """How Triton serves a model: copies per GPU, whether it joins requests, and how long it waits for more of them."""
-
-    instances: int = 1
-    dynamic_batching: bool = True
-    max_queue_delay_us: int = 0
+class _Word(str):
+    """The name of an enum member, which is written without quotes."""
 
 
 def model_config(
-    manifest: EngineManifest,
-    inputs: tuple[TensorSpec, ...],
-    outputs: tuple[TensorSpec, ...],
-    name: str,
-    options: TritonOptions,
+    manifest: EngineManifest, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...], name: str
 ) -> str:
     """The text of config.pbtxt.
 
@@ -53,20 +49,19 @@ def model_config(
     """
     profile = _Profile.of(manifest, inputs, outputs)
     old_integers = manifest.platform.tensorrt.startswith("8.")
-    fields: list[tuple[str, Field]] = [
-        ("name", name),
-        ("platform", "tensorrt_plan"),
-        ("max_batch_size", profile.largest_batch),
-        *(("input", _tensor(spec, profile.input_dims(spec), old_integers)) for spec in inputs),
-        *(("output", _tensor(spec, profile.output_dims(spec), old_integers)) for spec in outputs),
-        ("instance_group", _instances(manifest, options)),
-    ]
-    if options.dynamic_batching and profile.largest_batch > 1:
-        fields.append(("dynamic_batching", _batching(profile, options)))
+    message: _Message = {
+        "name": name,
+        "platform": "tensorrt_plan",
+        "max_batch_size": profile.largest_batch,
+        "input": [_tensor(spec, profile.input_dims(spec), old_integers) for spec in inputs],
+        "output": [_tensor(spec, profile.output_dims(spec), old_integers) for spec in outputs],
+        "instance_group": _instances(manifest),
+    }
+    if profile.largest_batch > 1:
+        message["dynamic_batching"] = _batching(profile)
     if manifest.options.get("cuda_graph") is True:
-        graphs = Message((("graphs", True), *(("graph_spec", graph) for graph in profile.graphs(inputs))))
-        fields.append(("optimization", Message((("cuda", graphs),))))
-    return _header(manifest) + render(Message(tuple(fields)))
+        message["optimization"] = {"cuda": {"graphs": True, "graph_spec": profile.graphs(inputs)}}
+    return _header(manifest) + _text(message)
 
 
 @dataclass(frozen=True)
@@ -108,22 +103,16 @@ class _Profile:
         dims = tuple(size if isinstance(size, int) else self.fixed.get(size, _ANY) for size in spec.shape)
         return self._of_request(dims)
 
-    def graphs(self, inputs: tuple[TensorSpec, ...]) -> Iterator[Message]:
+    def graphs(self, inputs: tuple[TensorSpec, ...]) -> list[_Message]:
         """The CUDA graphs worth capturing: one request alone, the batch tuned for, and the largest."""
         batches = sorted({1, self.preferred_batch, self.largest_batch}) if self.largest_batch else [0]
-        shapes = tuple(
-            ("input", Message((("key", spec.name), ("value", _graph_shape(self._of_request(shape))))))
-            for spec in inputs
-            for shape in (self.ranges[spec.name].optimum,)
-        )
-        return (Message((("batch_size", batch), *shapes)) for batch in batches)
+        shapes = [
+            {"key": spec.name, "value": {"dim": self._of_request(self.ranges[spec.name].optimum)}} for spec in inputs
+        ]
+        return [{"batch_size": batch, "input": shapes} for batch in batches]
 
     def _of_request(self, dims: tuple[int, ...]) -> tuple[int, ...]:
         return dims[1:] if self.largest_batch else dims
-
-
-def _graph_shape(dims: tuple[int, ...]) -> Message:
-    return Message((("dim", dims),))
 
 
 def _range(manifest: EngineManifest, spec: TensorSpec) -> ShapeRange:
@@ -153,7 +142,7 @@ def _has_batch_axis(inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, .
     )
 
 
-def _tensor(spec: TensorSpec, dims: tuple[int, ...], old_integers: bool) -> Message:
+def _tensor(spec: TensorSpec, dims: tuple[int, ...], old_integers: bool) -> _Message:
     """Description of an input or output; Triton has no shape without dimensions, only a reshape to one."""
     if spec.dtype not in _DATA_TYPES:
         raise ModelError(
@@ -161,26 +150,22 @@ def _tensor(spec: TensorSpec, dims: tuple[int, ...], old_integers: bool) -> Mess
         )
     # TensorRT 8 imports 64-bit integers as 32-bit ones.
     dtype = "int32" if old_integers and spec.dtype == "int64" else spec.dtype
-    scalar = (("reshape", Message((("shape", ()),))),) if not dims else ()
-    return Message((("name", spec.name), ("data_type", Word(_DATA_TYPES[dtype])), ("dims", dims or (1,)), *scalar))
+    message = {"name": spec.name, "data_type": _Word(_DATA_TYPES[dtype]), "dims": dims or (1,)}
+    return message if dims else {**message, "reshape": {"shape": ()}}
 
 
-def _instances(manifest: EngineManifest, options: TritonOptions) -> Message:
+def _instances(manifest: EngineManifest) -> _Message:
+    message = {"count": 1, "kind": _Word("KIND_GPU")}
     core = manifest.options.get("dla_core")
-    device = Message((("kind", Word("KIND_NVDLA")), ("device_id", core))) if isinstance(core, int) else None
-    return Message(
-        (
-            ("count", options.instances),
-            ("kind", Word("KIND_GPU")),
-            *((("secondary_devices", device),) if device else ()),
-        )
-    )
+    if not isinstance(core, int):
+        return message
+    return {**message, "secondary_devices": {"kind": _Word("KIND_NVDLA"), "device_id": core}}
 
 
-def _batching(profile: _Profile, options: TritonOptions) -> Message:
+def _batching(profile: _Profile) -> _Message:
+    message: _Message = {"max_queue_delay_microseconds": 0}
     # To prefer a batch of one would be to send every request alone.
-    preferred = (("preferred_batch_size", (profile.preferred_batch,)),) if profile.preferred_batch > 1 else ()
-    return Message((*preferred, ("max_queue_delay_microseconds", options.max_queue_delay_us)))
+    return {"preferred_batch_size": (profile.preferred_batch,), **message} if profile.preferred_batch > 1 else message
 
 
 def _header(manifest: EngineManifest) -> str:
@@ -194,3 +179,36 @@ def _header(manifest: EngineManifest) -> str:
         *(f"Start the server with --backend-config=tensorrt,{option}" for option in backend),
     ]
     return "".join(f"# {' '.join(line.split())}\n" for line in lines)
+
+
+def _text(message: _Message) -> str:
+    """`message` as protocol buffer text."""
+    return "".join(f"{line}\n" for line in _lines(message))
+
+
+def _lines(message: _Message) -> Iterator[str]:
+    for name, value in message.items():
+        for part in value if isinstance(value, list) else [value]:
+            if isinstance(part, dict):
+                yield f"{name} {{"
+                yield from (f"  {line}" for line in _lines(part))
+                yield "}"
+            else:
+                yield f"{name}: {_scalar(part)}"
+
+
+def _scalar(value: str | int | bool | tuple[int, ...]) -> str:
+    if isinstance(value, _Word):
+        return value
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return f'"{"".join(map(_escaped, value))}"'
+    if isinstance(value, int):
+        return str(value)
+    return f"[ {', '.join(map(str, value))} ]" if value else "[ ]"
+
+
+def _escaped(character: str) -> str:
+    code = ord(character)
+    return _QUOTED.get(character) or (f"\\{code:03o}" if code < 32 or code == 127 else character)

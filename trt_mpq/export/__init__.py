@@ -1,7 +1,6 @@
 """From a torch module or a Hugging Face folder to an ONNX file that computes the same, checked before it is written."""
 
-from trt_mpq.export.exporter import export_to_onnx
-from trt_mpq.export.kept import export_once
+from trt_mpq.export.exporter import export_once, export_to_onnx
 from trt_mpq.export.sources import is_torch_source
 from trt_mpq.export.values import DynamicAxis, ExportedModel, ExportOptions, OutputCheck
 

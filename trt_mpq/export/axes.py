@@ -13,7 +13,7 @@ from trt_mpq.runtime.base import Array, Arrays
 from trt_mpq.runtime.torch_export import shapes_text
 
 BATCH = "batch"
-SEQUENCE = "sequence"
+_SEQUENCE = "sequence"
 
 
 def dynamic_axes(feeds: Arrays, given: Sequence[DynamicAxis], *, batch: bool) -> tuple[DynamicAxis, ...]:
@@ -89,5 +89,5 @@ def _sequences(feeds: Arrays) -> Iterator[DynamicAxis]:
     tokens = [name for name, value in feeds.items() if value.ndim == 2 and value.dtype in (np.int64, np.int32)]
     common = len({feeds[name].shape[1] for name in tokens}) == 1
     for name in tokens:
-        axis = DynamicAxis(name, 1, SEQUENCE, required=False)
+        axis = DynamicAxis(name, 1, _SEQUENCE, required=False)
         yield axis if common else replace(axis, symbol=f"{name}_length")

@@ -55,7 +55,7 @@ def check_file(
             computed = session.run(case)
         except RuntimeFailure as error:
             raise ModelError(f"the exported file does not run for {shapes_text(case)}: {error}") from error
-        errors = {output: max_abs_difference(values, computed[output]) for output, values in expected.items()}
+        errors = {output: _max_abs_difference(values, computed[output]) for output, values in expected.items()}
         for output, difference in errors.items():
             _require_close(output, difference, expected[output], case, atol)
         checks.append(OutputCheck({name: value.shape for name, value in case.items()}, errors))
@@ -72,7 +72,7 @@ def _cases(feeds: Arrays, axes: Sequence[DynamicAxis]) -> Iterator[Arrays]:
         yield resized(feeds, axes, {symbol: n + 1 if symbol == BATCH else n + n // 2 for symbol, n in sizes.items()})
 
 
-def max_abs_difference(expected: Array, computed: Array) -> float:
+def _max_abs_difference(expected: Array, computed: Array) -> float:
     """Largest absolute difference; equal infinities and NaN in the same place differ by 0."""
     if expected.shape != computed.shape:
         return float("inf")

@@ -1,18 +1,25 @@
-"""The way from a module to a checked ONNX file, which appears whole or not at all."""
+"""The way from a module to a checked ONNX file, which appears whole or not at all.
+
+An export for a run is done once: it is kept beside the file with what it was made from, and found again.
+"""
 
 from __future__ import annotations
 
 import tempfile
 from collections import defaultdict
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import onnx_ir as ir
+from pydantic import ValidationError
 
-from trt_mpq.artifacts.files import cannot_write
-from trt_mpq.errors import ModelError, RunFolderError
+from trt_mpq import __version__
+from trt_mpq.artifacts.files import cannot_write, from_json, key_of, to_json, to_stored_json, write_text
+from trt_mpq.dataset.arrays import digest_arrays
+from trt_mpq.errors import ModelError, RunFolderError, RuntimeFailure
 from trt_mpq.export.axes import BATCH, dynamic_axes, resized, sizes_of
 from trt_mpq.export.check import check_file, require_finite
-from trt_mpq.export.graph import spec_of, tidy
+from trt_mpq.export.graph import tidy
 from trt_mpq.export.masks import soften_masks
 from trt_mpq.export.sources import Loaded, load_source
 from trt_mpq.export.values import DynamicAxis, ExportedModel, ExportOptions, OutputCheck
@@ -20,9 +27,11 @@ from trt_mpq.graph.opset import convert_opset, opset_of
 from trt_mpq.model import model_digest, save_graph
 from trt_mpq.runtime.base import Arrays
 from trt_mpq.runtime.torch_export import TorchModule, quiet
+from trt_mpq.types import TensorSpec
 from trt_mpq.types.observer import Observer, SilentObserver
 
 _DEFAULTS = ExportOptions()
+_MODEL, _RECORD = "model.onnx", "export.json"
 _TRACED = 2
 """Torch takes a dimension of size 0 or 1 for fixed, so free ones are traced with at least this many elements."""
 
@@ -48,16 +57,80 @@ def export_to_onnx(
         RunFolderError: `destination` cannot be written.
         MissingDependencyError: torch or transformers is not installed.
     """
-    return export_loaded(source, load_source(source, options), destination, options, observer or SilentObserver())
+    return _export_loaded(source, load_source(source, options), destination, options, observer or SilentObserver())
 
 
-def export_loaded(
+@dataclass(frozen=True)
+class _Kept:
+    """A finished export and the digest of what it was made from."""
+
+    key: str
+    exported: ExportedModel
+
+
+def export_once(source: str, folder: Path, options: ExportOptions, observer: Observer) -> ExportedModel:
+    """Export to `folder`, unless it holds the export of the same module already.
+
+    It does if options, weights and example inputs have not changed and the file still computes what the module does,
+    which covers the module's code.
+
+    Args:
+        source: As in `export_to_onnx`.
+        folder: Where the file goes; created if absent.
+        options: How to export.
+        observer: Told of the stages that do work.
+
+    Raises:
+        TrtMpqError: As `export_to_onnx`.
+    """
+    loaded = load_source(source, options)
+    record = folder / _RECORD
+    key = key_of(
+        __version__, source, to_json(options, ExportOptions), loaded.module.digest(),
+        digest_arrays(loaded.feeds.items()),
+    )  # fmt: skip
+    kept = _kept(record, key)
+    if kept is not None and _still_right(kept, loaded, folder / _MODEL, options):
+        return replace(kept, path=str(folder / _MODEL))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunFolderError(cannot_write(folder, error)) from error
+    exported = _export_loaded(source, loaded, folder / _MODEL, options, observer)
+    write_text(record, to_stored_json(_Kept(key, exported), _Kept))
+    return exported
+
+
+def _kept(record: Path, key: str) -> ExportedModel | None:
+    try:
+        kept = from_json(record.read_bytes(), _Kept)
+    except (FileNotFoundError, NotADirectoryError, ValidationError):  # absent, cut short, or of another version
+        return None
+    return kept.exported if kept.key == key else None
+
+
+def _still_right(kept: ExportedModel, loaded: Loaded, path: Path, options: ExportOptions) -> bool:
+    feeds, axes = _traced_inputs(loaded, options)
+    named = {
+        (spec.name, number) for spec in kept.inputs for number, dim in enumerate(spec.shape) if isinstance(dim, str)
+    }
+    free = [axis for axis in axes if (axis.input, axis.axis) in named]
+    try:
+        if model_digest(path) != kept.sha256:
+            return False
+        check_file(path, loaded.module, feeds, free, options.atol)
+    except (ModelError, RuntimeFailure):  # gone, damaged, or of other code
+        return False
+    return True
+
+
+def _export_loaded(
     source: str, loaded: Loaded, destination: Path, options: ExportOptions, observer: Observer
 ) -> ExportedModel:
-    """The same for a module that is loaded already."""
+    """Export a module that is loaded already."""
     if not destination.parent.is_dir():
         raise RunFolderError(f"there is no folder {destination.parent}: create it or choose another file with -o")
-    feeds, axes = traced_inputs(loaded, options)
+    feeds, axes = _traced_inputs(loaded, options)
     reference = loaded.module.run(feeds)
     require_finite(reference, source)
     with observer.stage("Exporting to ONNX"):
@@ -76,7 +149,7 @@ def export_loaded(
     return exported
 
 
-def traced_inputs(loaded: Loaded, options: ExportOptions) -> tuple[Arrays, tuple[DynamicAxis, ...]]:
+def _traced_inputs(loaded: Loaded, options: ExportOptions) -> tuple[Arrays, tuple[DynamicAxis, ...]]:
     """The example inputs at the sizes that are traced and compared, and their free axes."""
     feeds = loaded.feeds
     if options.fixed_batch is not None:
@@ -113,8 +186,17 @@ def _describe(
         path=str(destination),
         sha256=model_digest(staged),
         opset=opset_of(graph),
-        inputs=tuple(spec_of(value) for value in graph.graph.inputs),
-        outputs=tuple(spec_of(value) for value in graph.graph.outputs),
+        inputs=tuple(_spec(value) for value in graph.graph.inputs),
+        outputs=tuple(_spec(value) for value in graph.graph.outputs),
         parameters=sum(tensor.size for tensor in tensors if tensor.dtype.is_floating_point()),
         checks=checks,
     )
+
+
+def _spec(value: ir.Value) -> TensorSpec:
+    """Name, type and shape of a graph input or output."""
+    assert value.name is not None
+    assert value.dtype is not None
+    assert value.shape is not None
+    shape = tuple(dim if isinstance(dim, int) else dim.value or "?" for dim in value.shape)
+    return TensorSpec(value.name, value.dtype.numpy().name, shape)

@@ -12,7 +12,6 @@ from onnx_ir.passes import common as passes
 
 from trt_mpq.export.values import DynamicAxis
 from trt_mpq.runtime.torch_export import NATIVE_OPSET, WRAPPED
-from trt_mpq.types import TensorSpec
 
 _SCOPES = "pkg.torch.onnx.name_scopes"
 _SYMBOL = re.compile(r"[^\W\d]\w*")
@@ -35,15 +34,6 @@ def tidy(graph: ir.Model, axes: Sequence[DynamicAxis]) -> tuple[DynamicAxis, ...
     passes.ClearMetadataAndDocStringPass()(graph)
     passes.NameFixPass()(graph)
     return free
-
-
-def spec_of(value: ir.Value) -> TensorSpec:
-    """Name, type and shape of a graph input or output."""
-    assert value.name is not None
-    assert value.dtype is not None
-    assert value.shape is not None
-    shape = tuple(dim if isinstance(dim, int) else dim.value or "?" for dim in value.shape)
-    return TensorSpec(value.name, value.dtype.numpy().name, shape)
 
 
 def _name_dimensions(graph: ir.Graph, axes: Sequence[DynamicAxis]) -> tuple[DynamicAxis, ...]:

@@ -1,7 +1,7 @@
 """Attention masks that every later stage can hold.
 
 Torch hides a token by adding -inf, or the most negative float32, to its score before the softmax. Neither can be
-calibrated, and the second overflows float16. `HIDDEN` gives the same weight, 0, because exp(-10000) is 0 in float32.
+calibrated, and the second overflows float16. `_HIDDEN` gives the same weight, 0, because exp(-10000) is 0 in float32.
 Only a row in which everything is hidden comes out differently, and the comparison with torch sees the result.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-HIDDEN = -10000.0
+_HIDDEN = -10000.0
 _HUGE = -1e30
 """Constants below are no numbers of a network."""
 _CARRIES = frozenset(
@@ -32,13 +32,13 @@ _CARRIES = frozenset(
 
 
 def soften_masks(graph: ir.Graph) -> None:
-    """Raise constants below -1e30 that only softmaxes ever see to `HIDDEN`, in place."""
+    """Raise constants below -1e30 that only softmaxes ever see to `_HIDDEN`, in place."""
     for value in graph.initializers.values():
         if value.dtype is not ir.DataType.FLOAT or value.const_value is None:
             continue
         content = value.const_value.numpy()
         if content.size and content.min() < _HUGE and _only_softmax_sees(value):
-            value.const_value = ir.tensor(np.maximum(content, np.float32(HIDDEN)), name=value.name)
+            value.const_value = ir.tensor(np.maximum(content, np.float32(_HIDDEN)), name=value.name)
 
 
 def _only_softmax_sees(value: ir.Value) -> bool:

@@ -16,7 +16,8 @@ from trt_mpq.errors import DataError, ModelError
 from trt_mpq.export.values import DynamicAxis, ExportOptions
 from trt_mpq.runtime.base import Array, Arrays
 from trt_mpq.runtime.huggingface import is_model_folder, load_model_folder
-from trt_mpq.runtime.torch_export import TorchModule, import_torch, seeded
+from trt_mpq.runtime.torch_autograd import import_torch
+from trt_mpq.runtime.torch_export import TorchModule, seeded
 from trt_mpq.runtime.user_code import import_reference, importable_current_folder, is_reference
 
 _EXAMPLES = 4
@@ -46,11 +47,11 @@ def load_source(source: str, options: ExportOptions) -> Loaded:
         DataError: There are no example inputs, or they do not fit.
         MissingDependencyError: torch, or transformers for a folder, is not installed.
     """
-    import_torch()
+    import_torch("the export", exporter=True)
     path = Path(source)
     if is_model_folder(path):
-        made = load_model_folder(path)
-        module, examples, axes = made.module, made.examples, tuple(DynamicAxis(*axis) for axis in made.axes)
+        module, examples, free = load_model_folder(path)
+        axes = tuple(DynamicAxis(*axis) for axis in free)
     elif is_torch_source(source):
         module, examples = _called(source)
         axes = ()
@@ -62,7 +63,7 @@ def load_source(source: str, options: ExportOptions) -> Loaded:
     wrapped = TorchModule(module, source, options.output_names)
     data = options.inputs or (options.samples if examples is None else None)
     if data is not None:
-        examples = example_inputs(data)
+        examples = _example_inputs(data)
     if examples is None:
         raise DataError(
             f"there are no example inputs for {source}: let it return a pair (module, inputs), or pass --inputs with "
@@ -72,7 +73,7 @@ def load_source(source: str, options: ExportOptions) -> Loaded:
     return Loaded(wrapped, feeds, tuple(axis for axis in axes if axis.input in feeds))
 
 
-def example_inputs(source: str) -> Arrays:
+def _example_inputs(source: str) -> Arrays:
     """The first samples of an `.npz`, without `labels`; raises DataError.
 
     Files keep token ids and masks in the smallest type that holds them, so integers of up to two dimensions become

@@ -10,53 +10,43 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
-from typing import Protocol
+from typing import TYPE_CHECKING
 
-from trt_mpq.latency.dataflow import Dataflow, Formats, Kernel, Reformat
+from trt_mpq.latency.dataflow import Formats, Kernel, Reformat
 from trt_mpq.search.costs import Choice, Clause, Costs, Term
 from trt_mpq.types import Precision
+
+if TYPE_CHECKING:
+    from trt_mpq.latency.roofline import Latency
 
 _NOTHING_MS = 1e-12
 """Terms below this are rounding."""
 
-Options = Mapping[str, Sequence[Precision]]
+_Options = Mapping[str, Sequence[Precision]]
 """Group id to the precisions it may run in."""
 
 
-class KernelTimes(Protocol):
-    """Milliseconds of everything a plan may run."""
-
-    def kernel_ms(self, kernel: Kernel, formats: Formats) -> float:
-        """Of a group or loose op, given its format and those of what it writes."""
-
-    def conversion_ms(self, reformat: Reformat) -> float:
-        """Of a conversion kernel."""
-
-    def share_ms(self, precision: Precision) -> float:
-        """Charged to no kernel, for each group that runs in `precision`."""
-
-
-def cost_terms(flow: Dataflow, times: KernelTimes, options: Options) -> Costs:
-    """The latency of every plan that takes its precisions from `options`.
+def cost_terms(latency: Latency, options: _Options) -> Costs:
+    """`latency` of every plan that takes its precisions from `options`.
 
     The plan with every group in FP32 is left out unless it is the only one: there the ops outside groups run in
     FP32 too, and here they run in FP16.
     """
-    terms = _Terms(flow, times, options)
-    for kernel in flow.kernels:
-        if kernel.name in flow.groups:
+    terms = _Terms(latency, options)
+    for kernel in latency.flow.kernels:
+        if kernel.name in latency.flow.groups:
             terms.add_group(kernel)
         else:
             terms.add_loose(kernel)
-    for tensor in flow.tensors:
+    for tensor in latency.flow.tensors:
         terms.add_conversions(tensor)
     return terms.costs()
 
 
 class _Terms:
-    def __init__(self, flow: Dataflow, times: KernelTimes, options: Options) -> None:
-        self._flow, self._times, self._options = flow, times, options
-        self._unanimous = flow.unanimous()
+    def __init__(self, latency: Latency, options: _Options) -> None:
+        self._latency, self._flow, self._options = latency, latency.flow, options
+        self._unanimous = self._flow.unanimous()
         lowered = any(precision is not Precision.FP32 for own in options.values() for precision in own)
         self._high = Precision.FP16 if lowered else Precision.FP32
         self._constant = 0.0
@@ -74,7 +64,7 @@ class _Terms:
         """
         for precision in self._options[kernel.name]:
             own: Choice = (kernel.name, precision)
-            self._add(self._times.share_ms(precision), [(own,)])
+            self._add(self._latency.share_ms(precision), [(own,)])
             ties = [tie for tie in dict.fromkeys(map(self._flow.tie, kernel.writes)) if self._storable(tie, precision)]
             explained: dict[frozenset[str], float] = {}
             for narrow in (frozenset(some) for size in range(len(ties) + 1) for some in combinations(ties, size)):
@@ -128,10 +118,10 @@ class _Terms:
     def _kernel_ms(self, kernel: Kernel, precision: Precision, narrow: frozenset[str]) -> float:
         wide = Precision.FP32 if precision is Precision.FP32 else Precision.FP16
         stored = {tensor: precision if self._flow.tie(tensor) in narrow else wide for tensor in kernel.writes}
-        return self._times.kernel_ms(kernel, Formats({kernel.name: precision}, stored))
+        return self._latency.kernel_ms(kernel, Formats({kernel.name: precision}, stored))
 
     def _conversion_ms(self, tensor: str, stored: Precision, wanted: Precision) -> float:
-        return self._times.conversion_ms(Reformat(tensor, self._flow.elements(tensor), stored, wanted, ""))
+        return self._latency.conversion_ms(Reformat(tensor, self._flow.elements(tensor), stored, wanted, ""))
 
     def _add(self, ms: float, clauses: Iterable[Clause]) -> None:
         """Add a term without what always holds; one that never holds is nothing."""

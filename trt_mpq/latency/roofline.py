@@ -100,7 +100,7 @@ class Latency(ABC):
         """
         for precision in dict.fromkeys(precision for own in options.values() for precision in own):
             self.require(PrecisionPlan.of({g: precision if precision in own else own[0] for g, own in options.items()}))
-        return cost_terms(self.flow, self, options)
+        return cost_terms(self, options)
 
     def group_ms(self, plan: PrecisionPlan) -> dict[str, float]:
         """Milliseconds per group id, in network order, with the conversions charged to that group.

@@ -89,11 +89,6 @@ class _TargetFile(_Strict):
         )
 
 
-def available_targets() -> tuple[str, ...]:
-    """Names of the device models that ship with the product, sorted."""
-    return tuple(sorted(path.stem for path in data_folder("targets").glob("*.toml")))
-
-
 def target_from_name(name_or_path: str) -> Target:
     """The device model called `name_or_path`, or read from it if it ends in ``.toml``.
 
@@ -102,7 +97,7 @@ def target_from_name(name_or_path: str) -> Target:
     """
     if name_or_path.endswith(".toml"):
         return _target_from_file(Path(name_or_path))
-    names = available_targets()
+    names = sorted(path.stem for path in data_folder("targets").glob("*.toml"))
     if name_or_path not in names:
         raise SettingsError(f"unknown device '{name_or_path}': choose one of {', '.join(names)}, or give a .toml file")
     return _target_from_file(data_folder("targets") / f"{name_or_path}.toml")

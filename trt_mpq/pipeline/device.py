@@ -21,15 +21,14 @@ from trt_mpq.errors import MissingDependencyError, RuntimeFailure, TrtMpqError
 from trt_mpq.latency.device_table import (
     DeviceTable,
     MeasuredLatency,
-    ProbedEngine,
     Provenance,
-    fit,
     load_table,
     matches,
-    probing_plans,
     refuse_mismatch,
     save_table,
 )
+from trt_mpq.latency.fitting import fit
+from trt_mpq.latency.probing import ProbedEngine, probing_plans
 from trt_mpq.latency.roofline import Latency, LatencyModel
 from trt_mpq.pipeline.builds import Builds
 from trt_mpq.pipeline.sources import TARGET

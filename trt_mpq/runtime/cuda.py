@@ -39,7 +39,6 @@ class CudaDevice:
     sm: int
     driver: str
     cuda: str
-    memory_bytes: int
     pci_bus_id: str
 
 
@@ -60,7 +59,6 @@ def device() -> CudaDevice:
             sm=10 * major + minor,
             driver=driver_version() or "unknown",
             cuda=f"{version // 1000}.{version % 1000 // 10}",
-            memory_bytes=found.total_memory(),
             pci_bus_id=found.pci_bus_id(),
         )
 
@@ -192,7 +190,7 @@ class CudaGraph:
         Raises:
             RuntimeFailure: The work cannot be captured; the stream is usable all the same.
         """
-        library, graph, executable = load_driver_library(), ctypes.c_void_p(), ctypes.c_void_p()
+        library, graph, executable = _driver_library(), ctypes.c_void_p(), ctypes.c_void_p()
         began = library.cuStreamBeginCapture_v2(stream.pointer, ctypes.c_int(_THREAD_LOCAL))
         _check(library, began, "begin a CUDA graph")
         try:
@@ -217,7 +215,7 @@ class CudaGraph:
         self._library.cuGraphExecDestroy(self._executable)
 
 
-def load_driver_library() -> Any:
+def _driver_library() -> Any:
     """The driver's C library, which pycuda has loaded already."""
     try:
         return ctypes.CDLL("libcuda.so.1")

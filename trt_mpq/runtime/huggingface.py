@@ -8,7 +8,6 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,24 +15,16 @@ import numpy as np
 
 from trt_mpq.errors import MissingDependencyError, ModelError
 from trt_mpq.runtime.base import Array, Arrays
-from trt_mpq.runtime.torch_export import import_torch, quiet
+from trt_mpq.runtime.torch_autograd import import_torch
+from trt_mpq.runtime.torch_export import quiet
 
 _ROWS, _TOKENS = 3, 16
 _MASKED = -10000.0
 """Added to the score of a hidden token: its weight is exactly 0 in float32, and float16 can hold the number."""
 _SAME = 1e-5
 
-Pooling = Callable[[Any, Any], Any]
+_Pooling = Callable[[Any, Any], Any]
 """Takes token embeddings [n, length, width] and the mask [n, length]; returns [n, width]."""
-
-
-@dataclass(frozen=True, eq=False)
-class FolderModel:
-    """A module from a folder, inputs to trace it with, and its free axes besides the batch: (input, axis, symbol)."""
-
-    module: Any
-    examples: Arrays
-    axes: tuple[tuple[str, int, str], ...]
 
 
 def is_model_folder(path: Path) -> bool:
@@ -41,30 +32,33 @@ def is_model_folder(path: Path) -> bool:
     return (path / "config.json").is_file() or (path / "modules.json").is_file()
 
 
-def load_model_folder(folder: Path) -> FolderModel:
+def load_model_folder(folder: Path) -> tuple[Any, Arrays, tuple[tuple[str, int, str], ...]]:
     """The model in `folder` as a module with tensors in and out.
 
     Text models take `input_ids`, `attention_mask` and, where they have segments, `token_type_ids`; image models take
-    `pixel_values`. The example inputs are random.
+    `pixel_values`.
+
+    Returns:
+        The module; random inputs to trace it with; and its free axes besides the batch, as input, axis and symbol.
 
     Raises:
         ModelError: The folder is incomplete, or holds a model of another kind.
         MissingDependencyError: torch or transformers is not installed.
     """
-    torch, transformers = import_torch(), _import_transformers()
-    pooling = pooling_of(torch, folder) if (folder / "modules.json").is_file() else None
+    torch, transformers = import_torch("the export", exporter=True), _import_transformers()
+    pooling = _pooling_of(torch, folder) if (folder / "modules.json").is_file() else None
     encoder = folder / "0_Transformer" if (folder / "0_Transformer" / "config.json").is_file() else folder
     model = _load(transformers, encoder, pooled=pooling is not None)
     if getattr(model.config, "is_encoder_decoder", False):
         raise ModelError(f"{folder} holds an encoder and a decoder: export each with a factory of your own")
     model.config.use_cache = False
     if model.main_input_name == "pixel_values":
-        return FolderModel(model, _pixels(model.config, folder), ())
+        return model, _pixels(model.config, folder), ()
     if model.main_input_name != "input_ids":
         raise ModelError(f"{folder} takes {model.main_input_name}: export it with a factory that gives example inputs")
     examples = _tokens(model)
     module = _text_module(torch, model, pooling, _additive_masks_work(torch, model, examples))
-    return FolderModel(module, examples, tuple((name, 1, "sequence") for name in examples))
+    return module, examples, tuple((name, 1, "sequence") for name in examples)
 
 
 def _load(transformers: Any, folder: Path, *, pooled: bool) -> Any:
@@ -94,7 +88,7 @@ def _load(transformers: Any, folder: Path, *, pooled: bool) -> Any:
     return model.eval().float()
 
 
-def pooling_of(torch: Any, folder: Path) -> Pooling:
+def _pooling_of(torch: Any, folder: Path) -> _Pooling:
     """What the modules of a sentence-transformers folder after its encoder compute; raises ModelError."""
     modules = _read_json(folder / "modules.json")
     kinds = [str(module["type"]).rpartition(".")[2] for module in modules]
@@ -130,7 +124,7 @@ def _read_json(path: Path) -> Any:
         raise ModelError(f"{path} cannot be read ({error}): copy the model folder again") from error
 
 
-def _text_module(torch: Any, model: Any, pooling: Pooling | None, additive: bool) -> Any:
+def _text_module(torch: Any, model: Any, pooling: _Pooling | None, additive: bool) -> Any:
     class TextModel(torch.nn.Module):  # type: ignore[misc]
         """Tokens in, tensors out; with a pooling, one `embedding` per text."""
 

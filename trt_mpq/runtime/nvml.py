@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from trt_mpq.types.engine import Conditions
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 _KERNEL_MODULE = Path("/proc/driver/nvidia/version")
 _THROTTLING = {
     0x2: "application clocks",
@@ -95,7 +95,7 @@ def _nvml() -> Iterator[ModuleType | None]:
         _answer(nvml, nvml.nvmlShutdown)
 
 
-def _answer(nvml: ModuleType, ask: Callable[[], T]) -> T | None:
+def _answer(nvml: ModuleType, ask: Callable[[], _T]) -> _T | None:
     """What `ask` returns, None if NVML refuses: most questions are optional for a GPU."""
     try:
         return ask()

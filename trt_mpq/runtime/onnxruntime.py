@@ -70,45 +70,40 @@ class OnnxRuntime:
         """Load an in-memory graph or a file."""
         import onnx_ir as ir
 
-        from trt_mpq.runtime.widening import computes_in_bf16, widened
+        from trt_mpq.runtime.widening import widened
 
         if isinstance(graph, Path):
             try:
                 stored = ir.load(graph)
             except Exception as error:  # protobuf and the file system have no common base
                 raise _not_loadable(error) from error
-            if not computes_in_bf16(stored):
+            runnable = widened(stored)
+            if runnable is stored:
                 return self._session(str(graph))
-            graph = widened(stored)
-        elif computes_in_bf16(graph):
-            graph = widened(graph.clone())
-        if sum(value.const_value.nbytes for value in graph.graph.initializers.values() if value.const_value) < (
+        else:
+            runnable = widened(graph)
+        if sum(value.const_value.nbytes for value in runnable.graph.initializers.values() if value.const_value) < (
             _PROTOBUF_LIMIT
         ):
-            return self._session(ir.to_proto(graph).SerializeToString())
+            return self._session(ir.to_proto(runnable).SerializeToString())
         with tempfile.TemporaryDirectory(prefix="trt-mpq-") as folder:
             path = Path(folder) / "graph.onnx"
-            ir.save(graph, path, external_data="graph.data")
+            ir.save(runnable, path, external_data="graph.data")
             return self._session(str(path))
 
     def _session(self, source: str | bytes) -> OnnxRuntimeSession:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
+        options.intra_op_num_threads = self._threads
+        options.log_severity_level = 4
         try:
-            return OnnxRuntimeSession(inference_session(source, self._threads))
+            return OnnxRuntimeSession(onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"]))
         except Exception as error:  # ONNX Runtime has no common base for its C++ errors
             raise _not_loadable(error) from error
 
 
 def _not_loadable(error: Exception) -> RuntimeFailure:
     return RuntimeFailure(f"ONNX Runtime could not load the graph: {first_line(error)[:300]}")
-
-
-def inference_session(source: str | bytes, threads: int = 0) -> Any:
-    """An `onnxruntime.InferenceSession` on the CPU that keeps numerics, of a file or a serialized model."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    options.add_session_config_entry("session.disable_quant_qdq", "1")
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 4
-    return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])

@@ -185,10 +185,21 @@ def _check_support(graph: ir.Model, nodes: Iterable[ir.Node]) -> None:
             raise UnsupportedByTorch(f"torch autograd cannot run operator {node.op_type} (node {node.name!r})")
 
 
-def import_torch(purpose: str) -> Any:
-    """The torch package; raises MissingDependencyError saying what it was needed for."""
+def import_torch(purpose: str, *, exporter: bool = False) -> Any:
+    """The torch package, with its exporter if asked.
+
+    Raises:
+        MissingDependencyError: It is absent, or older than the exporter needs; `purpose` says what it was needed for.
+    """
+    install = f"pip install {'--upgrade ' if exporter else ''}'trt-mpq[torch]'"
     try:
         import torch
+
+        if exporter:
+            import torch.export
+            import torch.onnx
     except ImportError as error:
-        raise MissingDependencyError("torch", purpose, "pip install 'trt-mpq[torch]'") from error
+        raise MissingDependencyError("torch", purpose, install) from error
+    if exporter and not hasattr(torch.export.Dim, "DYNAMIC"):
+        raise MissingDependencyError("torch 2.6 or later", purpose, install)
     return torch

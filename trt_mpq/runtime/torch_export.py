@@ -1,7 +1,7 @@
 """Torch modules as the exporter sees them: run on arrays by name, traced into an ONNX graph.
 
 Tracing is `torch.export`, translation is `torch.onnx` with `dynamo=True`, always to the oldest opset it writes itself;
-other opsets are made by `opset.py`, because torch's own way below 18 logs and goes on where it fails.
+other opsets are made by `graph/opset.py`, because torch's own way below 18 logs and goes on where it fails.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from trt_mpq.errors import DataError, MissingDependencyError, ModelError
+from trt_mpq.errors import DataError, ModelError
 from trt_mpq.graph.onnx_api import first_line
 from trt_mpq.runtime.base import Array, Arrays
+from trt_mpq.runtime.torch_autograd import import_torch
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -50,7 +51,7 @@ class TorchModule:
     """
 
     def __init__(self, module: Any, name: str, output_names: tuple[str, ...] = ()) -> None:
-        self._torch = import_torch()
+        self._torch = import_torch("the export", exporter=True)
         if not isinstance(module, self._torch.nn.Module):
             raise ModelError(
                 f"{name} gives an object of type {type(module).__name__}: it must return a torch.nn.Module, alone "
@@ -257,24 +258,10 @@ def quiet() -> Iterator[None]:
 @contextlib.contextmanager
 def seeded() -> Iterator[None]:
     """The same random numbers in the block each time, so that a factory that draws weights draws the same again."""
-    torch = import_torch()
+    torch = import_torch("the export", exporter=True)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         yield
-
-
-def import_torch() -> Any:
-    """The torch package; raises MissingDependencyError if it is absent or older than the exporter needs."""
-    install = "pip install --upgrade 'trt-mpq[torch]'"
-    try:
-        import torch
-        import torch.export
-        import torch.onnx
-    except ImportError as error:
-        raise MissingDependencyError("torch", "the export", install) from error
-    if not hasattr(torch.export.Dim, "DYNAMIC"):
-        raise MissingDependencyError("torch 2.6 or later", "the export", install)
-    return torch
 
 
 def shapes_text(feeds: Arrays) -> str:

@@ -20,7 +20,7 @@ from trt_mpq.runtime.torch_operators import Tensor, UnsupportedByTorch
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-Generators = Sequence[np.random.Generator]
+_Generators = Sequence[np.random.Generator]
 """One per sample, so that what a sample draws does not depend on the batch it is in."""
 
 
@@ -30,7 +30,7 @@ class TorchGradients:
     Args:
         graph: The network.
         tensors: What to look at, any tensors of `graph`.
-        loss: Name of the loss of `losses.py` whose likelihood it is.
+        loss: Name of the loss of `evaluate/losses.py` whose likelihood it is.
 
     Raises:
         MissingDependencyError: torch is not installed.
@@ -43,12 +43,12 @@ class TorchGradients:
         self._tensors = tuple(tensors)
         everything = with_outputs(graph, tuple(dict.fromkeys((*self._outputs, *tensors))))
         self._graph = TorchGraph(everything, track_constants=True)
-        if loss not in LIKELIHOODS:
+        if loss not in _LIKELIHOODS:
             raise UnsupportedByTorch(f"torch autograd has no likelihood for the loss {loss!r}")
-        self._likelihood = LIKELIHOODS[loss]
+        self._likelihood = _LIKELIHOODS[loss]
 
     def run(
-        self, feeds: Arrays, labels: Array | None, generators: Generators, wanted: Sequence[str]
+        self, feeds: Arrays, labels: Array | None, generators: _Generators, wanted: Sequence[str]
     ) -> tuple[Arrays, Arrays]:
         """Values of all tensors, and the derivatives in those `wanted`.
 
@@ -71,16 +71,16 @@ class TorchGradients:
         return tensor.requires_grad_() if tensor.is_floating_point() else tensor
 
 
-Likelihood = Callable[[Any, Mapping[str, Tensor], "Tensor | None", Generators], Tensor]
+_Likelihood = Callable[[Any, Mapping[str, Tensor], "Tensor | None", _Generators], Tensor]
 """(torch, outputs, labels, generators) to the negative log-likelihood, up to a constant, summed over samples."""
 
 
-def _of_labels(torch: Any, outputs: Mapping[str, Tensor], labels: Tensor | None, generators: Generators) -> Tensor:
+def _of_labels(torch: Any, outputs: Mapping[str, Tensor], labels: Tensor | None, generators: _Generators) -> Tensor:
     return TORCH_LOSSES["cross-entropy"](torch, dict(outputs), labels, {}).sum()
 
 
 def _of_drawn_classes(
-    torch: Any, outputs: Mapping[str, Tensor], labels: Tensor | None, generators: Generators
+    torch: Any, outputs: Mapping[str, Tensor], labels: Tensor | None, generators: _Generators
 ) -> Tensor:
     """With positions, their sum over the root of their number: then the squared slope is that of the mean KL."""
     scores = next(iter(outputs.values()))
@@ -96,7 +96,7 @@ def _draw_class(torch: Any, scores: Tensor, generator: np.random.Generator) -> T
 
 
 def _of_drawn_outputs(
-    torch: Any, outputs: Mapping[str, Tensor], labels: Tensor | None, generators: Generators
+    torch: Any, outputs: Mapping[str, Tensor], labels: Tensor | None, generators: _Generators
 ) -> Tensor:
     """Signs in place of Gaussian noise, which have the same covariance and less variance in the square."""
     total = torch.zeros(())
@@ -109,8 +109,8 @@ def _of_drawn_outputs(
     return total
 
 
-#: By the name of a loss of `losses.py`.
-LIKELIHOODS: dict[str, Likelihood] = {
+#: By the name of a loss of `evaluate/losses.py`.
+_LIKELIHOODS: dict[str, _Likelihood] = {
     "cross-entropy": _of_labels,
     "kl": _of_drawn_classes,
     "mse": _of_drawn_outputs,

@@ -18,7 +18,7 @@ import onnx_ir as ir
 from trt_mpq.errors import RuntimeFailure
 
 Tensor = Any
-Operator = Callable[..., Any]
+_Operator = Callable[..., Any]
 
 
 class UnsupportedByTorch(RuntimeFailure):
@@ -56,66 +56,19 @@ class Call:
             raise UnsupportedByTorch(f"torch autograd cannot run {self.op_type} with {what}")
 
 
-OPERATORS: dict[str, Operator] = {
-    "Abs": lambda call, x: x.abs(),
-    "Add": lambda call, a, b: a + b,
-    "Dropout": lambda call, x, *_: x,
-    "Elu": lambda call, x: call.functional.elu(x, call.get("alpha", 1.0)),
-    "Equal": lambda call, a, b: a == b,
-    "Erf": lambda call, x: x.erf(),
-    "Exp": lambda call, x: x.exp(),
-    "Expand": lambda call, x, shape: x.expand(call.torch.broadcast_shapes(x.shape, shape.tolist())),
-    "Flatten": lambda call, x: x.reshape(x.shape[: call.get("axis", 1)].numel(), -1),
-    "Gelu": lambda call, x: call.functional.gelu(x, approximate=call.get("approximate", "none")),
-    "HardSigmoid": lambda call, x: (call.get("alpha", 0.2) * x + call.get("beta", 0.5)).clamp(0.0, 1.0),
-    "HardSwish": lambda call, x: x * (x / 6.0 + 0.5).clamp(0.0, 1.0),
-    "Identity": lambda call, x: x,
-    "LeakyRelu": lambda call, x: call.functional.leaky_relu(x, call.get("alpha", 0.01)),
-    "Log": lambda call, x: x.log(),
-    "LogSoftmax": lambda call, x: x.log_softmax(call.get("axis", -1)),
-    "MatMul": lambda call, a, b: a @ b,
-    "Max": lambda call, *values: reduce(call.torch.maximum, values),
-    "Min": lambda call, *values: reduce(call.torch.minimum, values),
-    "Mul": lambda call, a, b: a * b,
-    "Neg": lambda call, x: -x,
-    "PRelu": lambda call, x, slope: call.torch.where(x < 0, slope * x, x),
-    "Pow": lambda call, x, exponent: x**exponent,
-    "Reciprocal": lambda call, x: x.reciprocal(),
-    "Relu": lambda call, x: x.relu(),
-    "Sigmoid": lambda call, x: x.sigmoid(),
-    "Softmax": lambda call, x: x.softmax(call.get("axis", -1)),
-    "Softplus": lambda call, x: call.functional.softplus(x),
-    "Sqrt": lambda call, x: x.sqrt(),
-    "Sub": lambda call, a, b: a - b,
-    "Tanh": lambda call, x: x.tanh(),
-    "Where": lambda call, condition, a, b: call.torch.where(condition, a, b),
-}
-
-
-def _operator(op_type: str) -> Callable[[Operator], Operator]:
-    def register(function: Operator) -> Operator:
-        OPERATORS[op_type] = function
-        return function
-
-    return register
-
-
 # Arithmetic
 
 
-@_operator("Div")
 def _div(call: Call, a: Tensor, b: Tensor) -> Tensor:
     return a / b if a.is_floating_point() else call.torch.div(a, b, rounding_mode="trunc")
 
 
-@_operator("Clip")
 def _clip(call: Call, x: Tensor, minimum: Tensor = None, maximum: Tensor = None) -> Tensor:
     # Numbers instead of tensors: torch's clamp by tensors propagates gradients to the bounds too.
     low, high = (None if bound is None else bound.item() for bound in (minimum, maximum))
     return x if low is None and high is None else x.clamp(low, high)
 
 
-@_operator("Gemm")
 def _gemm(call: Call, a: Tensor, b: Tensor, c: Tensor = None) -> Tensor:
     left = a.T if call.get("transA", 0) else a
     right = b.T if call.get("transB", 0) else b
@@ -126,7 +79,6 @@ def _gemm(call: Call, a: Tensor, b: Tensor, c: Tensor = None) -> Tensor:
 # Convolution, pooling, normalization
 
 
-@_operator("Conv")
 def _conv(call: Call, x: Tensor, weight: Tensor, bias: Tensor = None) -> Tensor:
     rank = x.dim() - 2
     strides, dilations = call.get("strides", [1] * rank), call.get("dilations", [1] * rank)
@@ -135,7 +87,6 @@ def _conv(call: Call, x: Tensor, weight: Tensor, bias: Tensor = None) -> Tensor:
     return convolve(padded, weight, bias, strides, 0, dilations, call.get("group", 1))
 
 
-@_operator("ConvTranspose")
 def _conv_transpose(call: Call, x: Tensor, weight: Tensor, bias: Tensor = None) -> Tensor:
     call.require(call.get("auto_pad", "NOTSET") == "NOTSET", "auto_pad")
     call.require(call.get("output_shape") is None, "output_shape")
@@ -153,7 +104,6 @@ def _conv_transpose(call: Call, x: Tensor, weight: Tensor, bias: Tensor = None) 
     return full[(slice(None), slice(None), *inside)]
 
 
-@_operator("MaxPool")
 def _max_pool(call: Call, x: Tensor) -> Tensor:
     kernel = call.get("kernel_shape")
     padded = _pad_spatially(call, x, _window_pads(call, x, kernel), float("-inf"))
@@ -162,7 +112,6 @@ def _max_pool(call: Call, x: Tensor) -> Tensor:
     return pool(padded, kernel, strides, 0, dilations, bool(call.get("ceil_mode", 0)))
 
 
-@_operator("AveragePool")
 def _average_pool(call: Call, x: Tensor) -> Tensor:
     kernel = call.get("kernel_shape")
     call.require(not call.get("ceil_mode", 0), "ceil_mode")
@@ -177,24 +126,12 @@ def _average_pool(call: Call, x: Tensor) -> Tensor:
     return means / pool(inside, kernel, strides)
 
 
-@_operator("GlobalAveragePool")
-def _global_average_pool(call: Call, x: Tensor) -> Tensor:
-    return x.mean(dim=tuple(range(2, x.dim())), keepdim=True)
-
-
-@_operator("GlobalMaxPool")
-def _global_max_pool(call: Call, x: Tensor) -> Tensor:
-    return x.amax(dim=tuple(range(2, x.dim())), keepdim=True)
-
-
-@_operator("BatchNormalization")
 def _batch_normalization(call: Call, x: Tensor, scale: Tensor, bias: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
     factor = scale / (variance + call.get("epsilon", 1e-5)).sqrt()
     shape = (-1, *[1] * (x.dim() - 2))
     return x * factor.reshape(shape) + (bias - mean * factor).reshape(shape)
 
 
-@_operator("LayerNormalization")
 def _layer_normalization(call: Call, x: Tensor, scale: Tensor, bias: Tensor = None) -> Tensor:
     axes = tuple(range(call.get("axis", -1) % x.dim(), x.dim()))
     centred = x - x.mean(dim=axes, keepdim=True)
@@ -230,7 +167,7 @@ def _pad_spatially(call: Call, x: Tensor, pads: Sequence[int], fill: float) -> T
 # Reductions
 
 
-def _reduction(function: Callable[[Tensor, tuple[int, ...], bool], Tensor]) -> Operator:
+def _reduction(function: Callable[[Tensor, tuple[int, ...], bool], Tensor]) -> _Operator:
     def run(call: Call, x: Tensor, axes: Tensor = None) -> Tensor:
         chosen = call.get("axes") if axes is None else axes.tolist()
         if not chosen and call.get("noop_with_empty_axes", 0):
@@ -240,39 +177,24 @@ def _reduction(function: Callable[[Tensor, tuple[int, ...], bool], Tensor]) -> O
     return run
 
 
-OPERATORS["ReduceMean"] = _reduction(lambda x, axes, keep: x.mean(dim=axes, keepdim=keep))
-OPERATORS["ReduceSum"] = _reduction(lambda x, axes, keep: x.sum(dim=axes, keepdim=keep))
-OPERATORS["ReduceMax"] = _reduction(lambda x, axes, keep: x.amax(dim=axes, keepdim=keep))
-OPERATORS["ReduceL2"] = _reduction(lambda x, axes, keep: (x * x).sum(dim=axes, keepdim=keep).sqrt())
-
-
 # Shapes and data movement
 
 
-@_operator("Cast")
 def _cast(call: Call, x: Tensor) -> Tensor:
     return x.to(getattr(call.torch, ir.DataType(call.get("to")).numpy().name))
 
 
-@_operator("Concat")
-def _concat(call: Call, *parts: Tensor) -> Tensor:
-    return call.torch.cat(parts, dim=call.get("axis"))
-
-
-@_operator("ConstantOfShape")
 def _constant_of_shape(call: Call, shape: Tensor) -> Tensor:
     value = call.get("value")
     fill = call.torch.tensor(0.0) if value is None else call.torch.tensor(value.numpy().copy())
     return call.torch.zeros(shape.tolist(), dtype=fill.dtype) + fill
 
 
-@_operator("Constant")
 def _constant(call: Call) -> Tensor:
     (value,) = call.attributes.values()
     return call.torch.tensor(value.numpy().copy() if hasattr(value, "numpy") else value)
 
 
-@_operator("Gather")
 def _gather(call: Call, x: Tensor, indices: Tensor) -> Tensor:
     axis = call.get("axis", 0) % x.dim()
     positive = call.torch.where(indices < 0, indices + x.shape[axis], indices)
@@ -280,7 +202,6 @@ def _gather(call: Call, x: Tensor, indices: Tensor) -> Tensor:
     return rows.reshape(*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :])
 
 
-@_operator("Pad")
 def _pad(call: Call, x: Tensor, pads: Tensor, fill: Tensor = None, axes: Tensor = None) -> Tensor:
     call.require(call.get("mode", "constant") == "constant", f"mode {call.get('mode')!r}")
     amounts = pads.tolist()
@@ -291,7 +212,6 @@ def _pad(call: Call, x: Tensor, pads: Tensor, fill: Tensor = None, axes: Tensor 
     return _pad_spatially(call, x, every, 0.0 if fill is None else fill.item())
 
 
-@_operator("Reshape")
 def _reshape(call: Call, x: Tensor, shape: Tensor) -> Tensor:
     sizes = shape.tolist()
     if not call.get("allowzero", 0):
@@ -299,12 +219,6 @@ def _reshape(call: Call, x: Tensor, shape: Tensor) -> Tensor:
     return x.reshape(sizes)
 
 
-@_operator("Shape")
-def _shape(call: Call, x: Tensor) -> Tensor:
-    return call.torch.tensor(x.shape[call.get("start", 0) : call.get("end")])
-
-
-@_operator("Slice")
 def _slice(call: Call, x: Tensor, starts: Tensor, ends: Tensor, axes: Tensor = None, steps: Tensor = None) -> Tensor:
     chosen = range(len(starts)) if axes is None else axes.tolist()
     strides = [1] * len(starts) if steps is None else steps.tolist()
@@ -314,7 +228,6 @@ def _slice(call: Call, x: Tensor, starts: Tensor, ends: Tensor, axes: Tensor = N
     return x
 
 
-@_operator("Split")
 def _split(call: Call, x: Tensor, sizes: Tensor = None) -> Sequence[Tensor]:
     axis = call.get("axis", 0)
     if sizes is not None:
@@ -322,19 +235,73 @@ def _split(call: Call, x: Tensor, sizes: Tensor = None) -> Sequence[Tensor]:
     return tuple(x.split(-(-x.shape[axis] // call.outputs), dim=axis))
 
 
-@_operator("Squeeze")
-def _squeeze(call: Call, x: Tensor, axes: Tensor = None) -> Tensor:
-    return x.squeeze() if axes is None else x.squeeze(tuple(axes.tolist()))
-
-
-@_operator("Transpose")
-def _transpose(call: Call, x: Tensor) -> Tensor:
-    return x.permute(*call.get("perm", range(x.dim() - 1, -1, -1)))
-
-
-@_operator("Unsqueeze")
 def _unsqueeze(call: Call, x: Tensor, axes: Tensor) -> Tensor:
     rank = x.dim() + len(axes)
     for axis in sorted(axis % rank for axis in axes.tolist()):
         x = x.unsqueeze(axis)
     return x
+
+
+OPERATORS: dict[str, _Operator] = {
+    "Abs": lambda call, x: x.abs(),
+    "Add": lambda call, a, b: a + b,
+    "AveragePool": _average_pool,
+    "BatchNormalization": _batch_normalization,
+    "Cast": _cast,
+    "Clip": _clip,
+    "Concat": lambda call, *parts: call.torch.cat(parts, dim=call.get("axis")),
+    "Constant": _constant,
+    "ConstantOfShape": _constant_of_shape,
+    "Conv": _conv,
+    "ConvTranspose": _conv_transpose,
+    "Div": _div,
+    "Dropout": lambda call, x, *_: x,
+    "Elu": lambda call, x: call.functional.elu(x, call.get("alpha", 1.0)),
+    "Equal": lambda call, a, b: a == b,
+    "Erf": lambda call, x: x.erf(),
+    "Exp": lambda call, x: x.exp(),
+    "Expand": lambda call, x, shape: x.expand(call.torch.broadcast_shapes(x.shape, shape.tolist())),
+    "Flatten": lambda call, x: x.reshape(x.shape[: call.get("axis", 1)].numel(), -1),
+    "Gather": _gather,
+    "Gelu": lambda call, x: call.functional.gelu(x, approximate=call.get("approximate", "none")),
+    "Gemm": _gemm,
+    "GlobalAveragePool": lambda call, x: x.mean(dim=tuple(range(2, x.dim())), keepdim=True),
+    "GlobalMaxPool": lambda call, x: x.amax(dim=tuple(range(2, x.dim())), keepdim=True),
+    "HardSigmoid": lambda call, x: (call.get("alpha", 0.2) * x + call.get("beta", 0.5)).clamp(0.0, 1.0),
+    "HardSwish": lambda call, x: x * (x / 6.0 + 0.5).clamp(0.0, 1.0),
+    "Identity": lambda call, x: x,
+    "LayerNormalization": _layer_normalization,
+    "LeakyRelu": lambda call, x: call.functional.leaky_relu(x, call.get("alpha", 0.01)),
+    "Log": lambda call, x: x.log(),
+    "LogSoftmax": lambda call, x: x.log_softmax(call.get("axis", -1)),
+    "MatMul": lambda call, a, b: a @ b,
+    "Max": lambda call, *values: reduce(call.torch.maximum, values),
+    "MaxPool": _max_pool,
+    "Min": lambda call, *values: reduce(call.torch.minimum, values),
+    "Mul": lambda call, a, b: a * b,
+    "Neg": lambda call, x: -x,
+    "PRelu": lambda call, x, slope: call.torch.where(x < 0, slope * x, x),
+    "Pad": _pad,
+    "Pow": lambda call, x, exponent: x**exponent,
+    "Reciprocal": lambda call, x: x.reciprocal(),
+    "ReduceL2": _reduction(lambda x, axes, keep: (x * x).sum(dim=axes, keepdim=keep).sqrt()),
+    "ReduceMax": _reduction(lambda x, axes, keep: x.amax(dim=axes, keepdim=keep)),
+    "ReduceMean": _reduction(lambda x, axes, keep: x.mean(dim=axes, keepdim=keep)),
+    "ReduceSum": _reduction(lambda x, axes, keep: x.sum(dim=axes, keepdim=keep)),
+    "Relu": lambda call, x: x.relu(),
+    "Reshape": _reshape,
+    "Shape": lambda call, x: call.torch.tensor(x.shape[call.get("start", 0) : call.get("end")]),
+    "Sigmoid": lambda call, x: x.sigmoid(),
+    "Slice": _slice,
+    "Softmax": lambda call, x: x.softmax(call.get("axis", -1)),
+    "Softplus": lambda call, x: call.functional.softplus(x),
+    "Split": _split,
+    "Sqrt": lambda call, x: x.sqrt(),
+    "Squeeze": lambda call, x, axes=None: x.squeeze() if axes is None else x.squeeze(tuple(axes.tolist())),
+    "Sub": lambda call, a, b: a - b,
+    "Tanh": lambda call, x: x.tanh(),
+    "Transpose": lambda call, x: x.permute(*call.get("perm", range(x.dim() - 1, -1, -1))),
+    "Unsqueeze": _unsqueeze,
+    "Where": lambda call, condition, a, b: call.torch.where(condition, a, b),
+}
+"""ONNX operator to its formula."""

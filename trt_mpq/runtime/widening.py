@@ -14,24 +14,17 @@ from trt_mpq.graph.edit import constant_array, insert_node
 _BF16, _FLOAT = ir.DataType.BFLOAT16, ir.DataType.FLOAT
 
 
-def computes_in_bf16(graph: ir.Model) -> bool:
-    """Whether anything but a Cast reads or writes BF16, so that ONNX Runtime could not run it."""
-    return any(
-        value is not None and value.dtype is _BF16
-        for node in graph.graph
-        if node.op_type != "Cast"
-        for value in (*node.inputs, *node.outputs)
-    )
-
-
 def widened(graph: ir.Model) -> ir.Model:
-    """The network in FP32, every BF16 result rounded.
+    """A copy of the network in FP32, every BF16 result rounded; the network itself if none but Casts has BF16.
 
     Dequantized values stay unrounded: kernels sum codes and never store them.
 
     Args:
-        graph: A network whose inputs and outputs are not BF16; changed in place.
+        graph: A network whose inputs and outputs are not BF16.
     """
+    if not _computes_in_bf16(graph):
+        return graph
+    graph = graph.clone()
     for name, value in graph.graph.initializers.items():
         if value.dtype is _BF16:
             value.const_value = ir.tensor(constant_array(value).astype(np.float32), name=name)
@@ -41,6 +34,16 @@ def widened(graph: ir.Model) -> ir.Model:
             if value.dtype is _BF16:
                 _widen(graph.graph, node, value)
     return graph
+
+
+def _computes_in_bf16(graph: ir.Model) -> bool:
+    """Whether anything but a Cast reads or writes BF16, so that ONNX Runtime could not run it."""
+    return any(
+        value is not None and value.dtype is _BF16
+        for node in graph.graph
+        if node.op_type != "Cast"
+        for value in (*node.inputs, *node.outputs)
+    )
 
 
 def _widen(graph: ir.Graph, node: ir.Node, value: ir.Value) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from trt_mpq.runtime.base import Array
-from trt_mpq.runtime.tensorrt.timeable import Iteration, Timer, Turn
+from trt_mpq.runtime.tensorrt.timer import Iteration, Turn
 from trt_mpq.types.engine import LayerTime
 
 
@@ -37,7 +37,7 @@ class SimulatedEngine:
     input_sets: int = 0
 
     @contextmanager
-    def timer(self, inputs: Sequence[Mapping[str, Array]]) -> Iterator[Timer]:
+    def timer(self, inputs: Sequence[Mapping[str, Array]]) -> Iterator[SimulatedEngine]:
         self.input_sets = len(inputs)
         yield self
         self.closed = True

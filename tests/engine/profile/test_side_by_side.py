@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.engine.profile.simulated import SimulatedEngine, SimulatedGpu
-from trt_mpq.engine.profile.side_by_side import time_side_by_side, turn_orders
+from trt_mpq.engine.profile.side_by_side import _turn_orders, time_side_by_side
 from trt_mpq.settings import EngineOptions
 from trt_mpq.types.engine import Conditions, LayerTime, SideBySide
 
@@ -97,14 +97,14 @@ def test_the_seed_decides_the_orders() -> None:
 @given(st.integers(1, 6), st.integers(1, 40), st.integers(0, 1000))
 def test_every_round_has_every_engine_and_is_mirrored_by_the_next(engines: int, rounds: int, seed: int) -> None:
     names = tuple("abcdef"[:engines])
-    orders = list(turn_orders(names, rounds, seed))
+    orders = list(_turn_orders(names, rounds, seed))
     assert len(orders) == rounds
     assert all(sorted(order) == list(names) for order in orders)
     assert all(orders[i + 1] == orders[i][::-1] for i in range(0, rounds - 1, 2))
 
 
 def test_the_orders_are_fair() -> None:
-    firsts = Counter(order[0] for order in turn_orders(("a", "b", "c"), 600, seed=3))
+    firsts = Counter(order[0] for order in _turn_orders(("a", "b", "c"), 600, seed=3))
     assert min(firsts.values()) > 150
 
 

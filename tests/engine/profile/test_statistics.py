@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trt_mpq.engine.profile.statistics import percentile, ratio, spread
+from trt_mpq.engine.profile.statistics import _percentile, ratio, spread
 
 times = st.lists(st.floats(0.001, 1000), min_size=1, max_size=200)
 
@@ -34,12 +34,12 @@ def test_a_spread_by_hand() -> None:
     ],
 )
 def test_percentiles_are_those_of_trtexec(count: int, p: float, expected: float) -> None:
-    assert percentile(np.arange(1.0, count + 1), p) == expected
+    assert _percentile(np.arange(1.0, count + 1), p) == expected
 
 
 @given(times, st.integers(0, 100))
 def test_a_percentile_is_observed_and_leaves_out_the_right_share(values: list[float], p: int) -> None:
-    found = percentile(np.sort(np.array(values)), p)
+    found = _percentile(np.sort(np.array(values)), p)
     assert found in values
     share_above = Fraction(sum(value > found for value in values), len(values))
     assert share_above <= Fraction(100 - p, 100) + Fraction(1, 1000)

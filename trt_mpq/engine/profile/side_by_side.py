@@ -10,12 +10,13 @@ import numpy as np
 
 from trt_mpq.engine.profile.statistics import ratio, spread
 from trt_mpq.runtime.base import Array
-from trt_mpq.runtime.tensorrt.timeable import Iteration, Timeable, Timer, Turn
+from trt_mpq.runtime.tensorrt.engine import LoadedEngine
+from trt_mpq.runtime.tensorrt.timer import EngineTimer, Iteration, Turn
 from trt_mpq.settings import EngineOptions
 from trt_mpq.types.engine import Conditions, LayerTime, Profile, SideBySide
 from trt_mpq.types.observer import Progress
 
-LEAST_ITERATIONS = 10
+_LEAST_ITERATIONS = 10
 """Inferences of the brief runs: the other way of launching, and the layers (trtexec runs no fewer either)."""
 _LAUNCH_BOUND = 0.8
 """trtexec's share of gpu_compute from which on enqueueing is said to bind. A GPU that waits for launches is at work
@@ -42,7 +43,7 @@ class _Measured:
 
 
 def time_side_by_side(
-    engines: Mapping[str, Timeable],
+    engines: Mapping[str, LoadedEngine],
     inputs: Sequence[Mapping[str, Array]],
     options: EngineOptions,
     *,
@@ -83,8 +84,10 @@ def time_side_by_side(
             name: _Measured(
                 turns=tuple(turns[name]),
                 warm_up=warm_up[name],
-                other=None if refusals else timers[name].turn(options.round_ms, LEAST_ITERATIONS, cuda_graph=not graph),
-                layers=timers[name].layer_times(LEAST_ITERATIONS),
+                other=None
+                if refusals
+                else timers[name].turn(options.round_ms, _LEAST_ITERATIONS, cuda_graph=not graph),
+                layers=timers[name].layer_times(_LEAST_ITERATIONS),
             )
             for name in names
         }
@@ -99,7 +102,7 @@ def time_side_by_side(
     )
 
 
-def turn_orders(names: Sequence[str], rounds: int, seed: int) -> Iterator[tuple[str, ...]]:
+def _turn_orders(names: Sequence[str], rounds: int, seed: int) -> Iterator[tuple[str, ...]]:
     """The order of the engines in each round: shuffled, then its mirror image, so that a steady drift cancels."""
     generator = np.random.default_rng(seed)
     order: tuple[str, ...] = ()
@@ -109,11 +112,11 @@ def turn_orders(names: Sequence[str], rounds: int, seed: int) -> Iterator[tuple[
 
 
 def _rounds(
-    timers: Mapping[str, Timer], options: EngineOptions, graph: bool, seed: int, progress: Progress
+    timers: Mapping[str, EngineTimer], options: EngineOptions, graph: bool, seed: int, progress: Progress
 ) -> dict[str, list[Turn]]:
     turns: dict[str, list[Turn]] = {name: [] for name in timers}
     done, total = 0, options.rounds * len(timers)
-    for order in turn_orders(tuple(timers), options.rounds, seed):
+    for order in _turn_orders(tuple(timers), options.rounds, seed):
         for name in order:
             turns[name].append(timers[name].turn(options.round_ms, 1, cuda_graph=graph))
             done += 1

@@ -19,14 +19,14 @@ def spread(values: Sequence[float]) -> Spread:
         minimum=float(ordered[0]),
         mean=float(ordered.mean()),
         median=float(np.median(ordered)),
-        p90=percentile(ordered, 90),
-        p95=percentile(ordered, 95),
-        p99=percentile(ordered, 99),
+        p90=_percentile(ordered, 90),
+        p95=_percentile(ordered, 95),
+        p99=_percentile(ordered, 99),
         maximum=float(ordered[-1]),
     )
 
 
-def percentile(ordered: NDArray[np.float64], p: float) -> float:
+def _percentile(ordered: NDArray[np.float64], p: float) -> float:
     """The percentile `p` of ascending values as trtexec has it.
 
     It leaves out the ``int((1 - p / 100) * n)`` largest and takes the largest of the rest: a value that was

@@ -53,14 +53,12 @@ class Capabilities:
         strong_typing: Types in the network decide precision.
         weak_typing: Builder flags and layer constraints decide precision.
         fp8: FP8 Q/DQ can come from ONNX.
-        bf16: There is a BF16 tensor type.
     """
 
     version: str
     strong_typing: bool
     weak_typing: bool
     fp8: bool
-    bf16: bool
 
 
 def capabilities() -> Capabilities:
@@ -75,7 +73,6 @@ def capabilities() -> Capabilities:
         weak_typing=weak,
         # 8.6 has the type but its ONNX parser does not: both came to ONNX with strong typing.
         fp8=strong and hasattr(trt.DataType, "FP8"),
-        bf16=hasattr(trt.DataType, "BF16"),
     )
 
 

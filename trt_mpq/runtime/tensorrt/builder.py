@@ -1,28 +1,29 @@
-"""Builds one engine in this process. Callers go through `engine.build`, which survives a crash or hang in here."""
+"""Builds one engine in this process. Callers go through `engine/build.py`, which survives a crash or hang in here."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trt_mpq.artifacts.files import atomic_path, write_text
 from trt_mpq.runtime.tensorrt.api import capabilities, resolve_typing
-from trt_mpq.runtime.tensorrt.config import cache_fits, create_config
+from trt_mpq.runtime.tensorrt.config import create_config
 from trt_mpq.runtime.tensorrt.constraints import constrain
-from trt_mpq.runtime.tensorrt.description import describe
-from trt_mpq.runtime.tensorrt.logger import BuildLog, tensorrt_logger
-from trt_mpq.runtime.tensorrt.network import ParsedNetwork, create_builder, parse_network
+from trt_mpq.runtime.tensorrt.logger import BuildLog
+from trt_mpq.runtime.tensorrt.network import parse_network
 from trt_mpq.runtime.tensorrt.platform import this_platform
-from trt_mpq.runtime.tensorrt.refusal import BuildError
+from trt_mpq.runtime.tensorrt.refusal import BuildError, needing_gpu
 from trt_mpq.runtime.tensorrt.request import BuildRequest, layers_file, log_file
-from trt_mpq.runtime.tensorrt.shapes import add_profile
-from trt_mpq.runtime.tensorrt.timing_cache import cache_file, read_cache, write_cache
-from trt_mpq.types.engine import BuildStatus, EngineBuild
+from trt_mpq.runtime.tensorrt.timing_cache import TimingCache
+from trt_mpq.types.engine import BuildStatus, EngineBuild, ShapeRange
 
 if TYPE_CHECKING:
     import tensorrt as trt
+
+_NO_LAYERS = '{"Layers": []}'
 
 
 def build(request: BuildRequest) -> EngineBuild:
@@ -39,23 +40,25 @@ def build(request: BuildRequest) -> EngineBuild:
         RunFolderError: A file cannot be written.
     """
     resolve_typing(request.typing, capabilities())
+    import tensorrt as trt
+
     started = time.monotonic()
     engine = Path(request.engine)
     log = BuildLog(log_file(engine))
-    logger = tensorrt_logger(log)
-    builder = create_builder(logger, log)
+    logger = log.for_tensorrt()
+    with needing_gpu(log):
+        builder = trt.Builder(logger)
     platform = this_platform()
-    timings = cache_file(Path(request.timing_cache), platform)
+    timings = TimingCache(Path(request.timing_cache), platform)
     with log.expecting_errors():
-        known, notes = _known_timings(timings, builder)
+        known, notes = timings.known(builder)
     try:
         with _polygraphy_silenced():
-            network = parse_network(request, builder, logger)
-            config = create_config(builder, network.definition, request.options, known)
-            add_profile(builder, config, request.shapes)
+            network, parser = parse_network(request, builder, logger)
+            config = create_config(builder, network, request.options, request.shapes, known)
             if request.typing == "weak":
-                notes += constrain(network.definition, config, request.constraints)
-            plan = _serialized(request, network, config, log)
+                notes += constrain(network, config, request.constraints)
+            plan = _serialized(request, (builder, network, parser), config, log)
         layers = _described(request, plan, logger, log)
     except BuildError as failure:
         seconds = time.monotonic() - started
@@ -67,7 +70,7 @@ def build(request: BuildRequest) -> EngineBuild:
         temporary.write_bytes(memoryview(plan))
     measured = config.get_timing_cache()
     if measured is not None:
-        write_cache(timings, bytes(memoryview(measured.serialize())))
+        timings.write(bytes(memoryview(measured.serialize())))
     return EngineBuild(
         BuildStatus.BUILT,
         request.typing,
@@ -80,17 +83,6 @@ def build(request: BuildRequest) -> EngineBuild:
     )
 
 
-def _known_timings(file: Path, builder: trt.Builder) -> tuple[bytes, tuple[str, ...]]:
-    """Content of a timing cache that TensorRT takes, else nothing and a note why."""
-    try:
-        content = read_cache(file)
-    except OSError as error:
-        return b"", (f"timing cache {file}: it cannot be read ({error.strerror})",)
-    if content and not cache_fits(builder, content):
-        return b"", (f"timing cache {file}: TensorRT refused its content, so it was made anew",)
-    return content, ()
-
-
 def _polygraphy_silenced() -> AbstractContextManager[None]:
     """Polygraphy prints to the standard output; what it reports of TensorRT is in our log."""
     from polygraphy.logger import G_LOGGER
@@ -100,14 +92,16 @@ def _polygraphy_silenced() -> AbstractContextManager[None]:
 
 
 def _serialized(
-    request: BuildRequest, network: ParsedNetwork, config: trt.IBuilderConfig, log: BuildLog
+    request: BuildRequest,
+    network: tuple[trt.Builder, trt.INetworkDefinition, trt.OnnxParser],
+    config: trt.IBuilderConfig,
+    log: BuildLog,
 ) -> trt.IHostMemory:
     from polygraphy.backend.trt import EngineBytesFromNetwork
     from polygraphy.exception import PolygraphyException
 
-    parts = (network.builder, network.definition, network.parser)
     try:
-        return EngineBytesFromNetwork(parts, config=config)()
+        return EngineBytesFromNetwork(network, config=config)()
     except PolygraphyException as error:
         raise _failure(f"could not build an engine from {Path(request.onnx).name}", log) from error
 
@@ -124,7 +118,25 @@ def _described(request: BuildRequest, plan: trt.IHostMemory, logger: trt.ILogger
     if engine is None:
         raise _failure(f"cannot load the engine it built from {Path(request.onnx).name}", log)
     with log.expecting_errors():
-        return describe(engine, {name: shapes.optimum for name, shapes in request.shapes.items()})
+        return _inspected(engine, request.shapes)
+
+
+def _inspected(engine: trt.ICudaEngine, shapes: Mapping[str, ShapeRange]) -> str:
+    """JSON with the layers of `engine`, as this TensorRT version writes it; no layers if it tells nothing.
+
+    Without shapes of dynamic inputs TensorRT says "N/A due to dynamic shapes" instead of formats. Where memory does not
+    suffice for an execution context, that has to do.
+    """
+    import tensorrt as trt
+
+    inspector = engine.create_engine_inspector()
+    context = engine.create_execution_context() if shapes else None
+    if context is not None:
+        for name, allowed in shapes.items():
+            context.set_input_shape(name, allowed.optimum)
+        inspector.execution_context = context
+    described: str | None = inspector.get_engine_information(trt.LayerInformationFormat.JSON)
+    return described or _NO_LAYERS
 
 
 def _failure(what: str, log: BuildLog) -> BuildError:

@@ -1,12 +1,19 @@
-"""From the deployer's options to a builder configuration, through Polygraphy where it fits."""
+"""From the deployer's options to a builder configuration, through Polygraphy where it fits.
+
+Polygraphy's `Profile` takes names as wildcard patterns, so an input called `x[0]` would silently get another shape: the
+optimization profile is made here.
+"""
 
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from trt_mpq.errors import SettingsError
+from trt_mpq.runtime.tensorrt.refusal import BuildError
 from trt_mpq.settings import EngineOptions
+from trt_mpq.types.engine import ShapeRange
 
 if TYPE_CHECKING:
     import tensorrt as trt
@@ -15,9 +22,13 @@ _MIB = 1 << 20
 
 
 def create_config(
-    builder: trt.Builder, network: trt.INetworkDefinition, options: EngineOptions, cache: bytes
+    builder: trt.Builder,
+    network: trt.INetworkDefinition,
+    options: EngineOptions,
+    shapes: Mapping[str, ShapeRange],
+    cache: bytes,
 ) -> trt.IBuilderConfig:
-    """A configuration that honours `options`, without profiles and precisions.
+    """A configuration that honours `options`, without precisions.
 
     The engine always carries full layer descriptions, without which realised precisions cannot be read back.
 
@@ -25,9 +36,11 @@ def create_config(
         builder: On the GPU the engine is for.
         network: What is going to be built.
         options: What the deployer asked for.
-        cache: Content of a timing cache that `cache_fits`, or nothing.
+        shapes: The optimization profile; empty for a network of fixed shapes, which has none.
+        cache: Content of a timing cache that TensorRT takes, or nothing.
 
     Raises:
+        BuildError: TensorRT refused the optimization profile.
         SettingsError: There is no such DLA core, or this TensorRT lacks the hardware compatibility level.
     """
     import tensorrt as trt
@@ -51,14 +64,9 @@ def create_config(
         config: trt.IBuilderConfig = create(builder, network)
     if options.dla_core is not None:
         _use_dla(builder, config, options.dla_core)
+    if shapes:
+        _add_profile(builder, config, shapes)
     return config
-
-
-def cache_fits(builder: trt.Builder, cache: bytes) -> bool:
-    """Whether TensorRT takes `cache`; it does not if it is damaged or from another GPU or version."""
-    config = builder.create_builder_config()
-    timings = config.create_timing_cache(cache)
-    return timings is not None and config.set_timing_cache(timings, ignore_mismatch=False)
 
 
 def _limits(options: EngineOptions) -> dict[trt.MemoryPoolType, int] | None:
@@ -97,3 +105,17 @@ def _use_dla(builder: trt.Builder, config: trt.IBuilderConfig, core: int) -> Non
     config.default_device_type = trt.DeviceType.DLA
     config.DLA_core = core
     config.set_flag(trt.BuilderFlag.GPU_FALLBACK)
+
+
+def _add_profile(builder: trt.Builder, config: trt.IBuilderConfig, shapes: Mapping[str, ShapeRange]) -> None:
+    profile = builder.create_optimization_profile()
+    for name, given in shapes.items():
+        profile.set_shape(name, given.minimum, given.optimum, given.maximum)
+    if config.add_optimization_profile(profile) < 0:
+        raise BuildError(f"TensorRT refused the optimization profile {', '.join(map(_text, shapes.items()))}")
+
+
+def _text(item: tuple[str, ShapeRange]) -> str:
+    name, given = item
+    shapes = (given.minimum, given.optimum, given.maximum)
+    return f"{name}={':'.join('x'.join(map(str, shape)) for shape in shapes)}"

@@ -17,22 +17,31 @@ from typing import TYPE_CHECKING
 
 from trt_mpq.errors import RuntimeFailure
 from trt_mpq.graph.onnx_api import first_line
-from trt_mpq.runtime.base import Array, Arrays
+from trt_mpq.runtime.base import Array, Arrays, Session
 from trt_mpq.runtime.cuda import Stream, failures, primary_context
 from trt_mpq.runtime.tensorrt.api import load_tensorrt
-from trt_mpq.runtime.tensorrt.borders import shape_range, tensors
-from trt_mpq.runtime.tensorrt.description import describe
-from trt_mpq.runtime.tensorrt.logger import BuildLog, tensorrt_logger
+from trt_mpq.runtime.tensorrt.logger import BuildLog
 from trt_mpq.runtime.tensorrt.refusal import needing_gpu
 from trt_mpq.runtime.tensorrt.slot import Slot, fit
 from trt_mpq.runtime.tensorrt.timer import EngineTimer
-from trt_mpq.types.engine import Shape
+from trt_mpq.types import TensorSpec
+from trt_mpq.types.engine import Shape, ShapeRange
 
 if TYPE_CHECKING:
-    import onnx_ir as ir
     import tensorrt as trt
 
-    from trt_mpq.runtime.tensorrt.timeable import Timer
+_NUMPY_NAMES = {
+    "FLOAT": "float32",
+    "HALF": "float16",
+    "BF16": "bfloat16",
+    "FP8": "float8_e4m3fn",
+    "INT8": "int8",
+    "UINT8": "uint8",
+    "INT32": "int32",
+    "INT64": "int64",
+    "BOOL": "bool",
+}
+"""TensorRT's names of types that an engine may read or write here to numpy's and ml_dtypes'."""
 
 
 class LoadedEngine(AbstractContextManager["LoadedEngine"]):
@@ -75,28 +84,19 @@ class LoadedEngine(AbstractContextManager["LoadedEngine"]):
             if dla_core is not None:
                 runtime.DLA_core = dla_core
             engine = self._deserialized(runtime, _read(path) if content is None else content)
-            self.inputs, self.outputs = tensors(engine, path)
-            self.ranges = {spec.name: shape_range(engine, spec) for spec in self.inputs}
+            self.inputs, self.outputs = _tensors(engine, path)
+            self.ranges = {spec.name: _shape_range(engine, spec) for spec in self.inputs}
             self._loaded: tuple[trt.Runtime, trt.ICudaEngine] | None = (runtime, engine)
             del runtime, engine
             stack.callback(self._forget)
             self._resources = stack.pop_all()
 
-    @property
-    def raw(self) -> trt.ICudaEngine:
-        """TensorRT's engine."""
-        if self._loaded is None:
-            raise ValueError(f"{self.path} was closed")
-        return self._loaded[1]
-
-    def inspector_json(self) -> str:
-        """The engine inspector's description of the layers, as this TensorRT version writes it."""
-        return describe(self.raw, {name: shapes.optimum for name, shapes in self.ranges.items()})
-
     @contextmanager
     def execution(self) -> Iterator[trt.IExecutionContext]:
         """An execution context, with device memory of its own."""
-        context = self.raw.create_execution_context()
+        if self._loaded is None:
+            raise ValueError(f"{self.path} was closed")
+        context = self._loaded[1].create_execution_context()
         if context is None:
             raise RuntimeFailure(
                 f"TensorRT cannot prepare {self.path.name} to run ({self.complaint()}): stop other programs on the "
@@ -105,13 +105,13 @@ class LoadedEngine(AbstractContextManager["LoadedEngine"]):
         yield context
 
     @contextmanager
-    def session(self) -> Iterator[EngineSession]:
+    def session(self) -> Iterator[Session]:
         """The engine as a session that runs feeds."""
-        with self.execution() as context, closing(EngineSession(self, context)) as session:
+        with self.execution() as context, closing(_EngineSession(self, context)) as session:
             yield session
 
     @contextmanager
-    def timer(self, inputs: Sequence[Mapping[str, Array]]) -> Iterator[Timer]:
+    def timer(self, inputs: Sequence[Mapping[str, Array]]) -> Iterator[EngineTimer]:
         """The engine ready to be timed on `inputs`, each a mapping of input name to array [batch, ...]."""
         with self.execution() as context, closing(EngineTimer(self, context, inputs)) as timer:
             yield timer
@@ -144,8 +144,8 @@ class LoadedEngine(AbstractContextManager["LoadedEngine"]):
         self.close()
 
 
-class EngineSession:
-    """Runs an engine on feeds; a `trt_mpq.runtime.base.Session`.
+class _EngineSession:
+    """Runs an engine on feeds.
 
     A batch below the engine's smallest one is filled up with its last sample, and the outputs are cut again.
     """
@@ -201,35 +201,11 @@ class EngineSession:
             self._slot = None
 
 
-class TensorRTRuntime:
-    """Loads engine files as sessions; a `trt_mpq.runtime.base.Runtime`; `close` frees them all."""
-
-    def __init__(self) -> None:
-        self._version = str(load_tensorrt().__version__)
-        self._resources = ExitStack()
-
-    @property
-    def name(self) -> str:
-        """Library name and version."""
-        return f"tensorrt {self._version}"
-
-    def load(self, graph: ir.Model | Path) -> EngineSession:
-        """Load the engine file `graph`; graphs must be built first."""
-        if not isinstance(graph, Path):
-            raise RuntimeFailure("TensorRT runs engine files only: build the graph first")
-        engine = self._resources.enter_context(LoadedEngine(graph))
-        return self._resources.enter_context(engine.session())
-
-    def close(self) -> None:
-        """Free all that was loaded."""
-        self._resources.close()
-
-
 @cache
 def _logger(_tensorrt: ModuleType) -> tuple[BuildLog, trt.ILogger]:
     """The logger of all engines of the process: the plugin library keeps a pointer to the one it was given."""
     log = BuildLog(Path(os.devnull))  # its errors stay in memory
-    return log, tensorrt_logger(log)
+    return log, log.for_tensorrt()
 
 
 def _read(path: Path) -> bytes:
@@ -255,3 +231,42 @@ def _runtime(log: BuildLog, logger: trt.ILogger, plugins: Sequence[Path]) -> trt
             ) from error
     with needing_gpu(log):
         return trt.Runtime(logger)
+
+
+def _tensors(engine: trt.ICudaEngine, path: Path) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
+    """Inputs and outputs in the engine's order; a dynamic first dimension is called "batch".
+
+    Raises:
+        RuntimeFailure: A tensor is of a type or place that is not supported.
+    """
+    import tensorrt as trt
+
+    found: dict[bool, list[TensorSpec]] = {True: [], False: []}
+    for index in range(engine.num_io_tensors):
+        name = engine.get_tensor_name(index)
+        dtype = engine.get_tensor_dtype(name).name
+        if dtype not in _NUMPY_NAMES:
+            raise RuntimeFailure(
+                f"{path.name} has the tensor {name} of type {dtype}, which cannot be fed or read here: cast it in the "
+                "model"
+            )
+        if engine.get_tensor_location(name) == trt.TensorLocation.HOST:
+            raise RuntimeFailure(
+                f"{path.name} takes the shape tensor {name}, which is not supported: make it a constant"
+            )
+        shape = tuple(
+            size if size >= 0 else "batch" if axis == 0 else f"{name}.{axis}"
+            for axis, size in enumerate(tuple(engine.get_tensor_shape(name)))
+        )
+        is_input = engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT
+        found[is_input].append(TensorSpec(name, _NUMPY_NAMES[dtype], shape))
+    return tuple(found[True]), tuple(found[False])
+
+
+def _shape_range(engine: trt.ICudaEngine, spec: TensorSpec) -> ShapeRange:
+    """Shapes that the first optimization profile allows for an input; its only shape if that is fixed."""
+    fixed = tuple(size for size in spec.shape if isinstance(size, int))
+    if len(fixed) == len(spec.shape):
+        return ShapeRange(fixed, fixed, fixed)
+    minimum, optimum, maximum = (tuple(shape) for shape in engine.get_tensor_profile_shape(spec.name, 0))
+    return ShapeRange(minimum, optimum, maximum)

@@ -15,7 +15,7 @@ from trt_mpq.types.engine import LayerTime
 if TYPE_CHECKING:
     import tensorrt as trt
 
-Report = list[tuple[str, float]]
+_Report = list[tuple[str, float]]
 """Name and milliseconds of every layer of one inference, in the engine's order."""
 
 
@@ -29,7 +29,7 @@ def profile_layers(context: trt.IExecutionContext, run: Callable[[], None], iter
     """
     import tensorrt as trt
 
-    reports: list[Report] = []
+    reports: list[_Report] = []
 
     class Profiler(trt.IProfiler):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -43,10 +43,10 @@ def profile_layers(context: trt.IExecutionContext, run: Callable[[], None], iter
     for _ in range(iterations + 1):
         reports.append([])
         run()
-    return median_times(reports[1:])
+    return _median_times(reports[1:])
 
 
-def median_times(reports: Sequence[Report]) -> tuple[LayerTime, ...]:
+def _median_times(reports: Sequence[_Report]) -> tuple[LayerTime, ...]:
     """Median per layer over the reports, in order; layers that share a name stay apart, by their occurrence."""
     times: dict[tuple[str, int], list[float]] = defaultdict(list)
     for report in reports:

@@ -58,6 +58,24 @@ class BuildLog:
         self._warning = _one_line(message)
         self._append(_WARNING, message)
 
+    def for_tensorrt(self) -> trt.ILogger:
+        """TensorRT's end of this log; it must live as long as everything made with it."""
+        import tensorrt as trt
+
+        log = self
+
+        class Logger(trt.ILogger):  # type: ignore[misc]
+            def __init__(self) -> None:
+                trt.ILogger.__init__(self)  # super() would leave the C++ half of the object unmade
+
+            def log(self, severity: trt.ILogger.Severity, msg: str) -> None:
+                if severity in (trt.ILogger.INTERNAL_ERROR, trt.ILogger.ERROR):
+                    log.error(msg)
+                elif severity == trt.ILogger.WARNING:
+                    log.warning(msg)
+
+        return Logger()
+
     def _append(self, mark: str, message: str) -> None:
         # TensorRT calls from code that must not throw: an exception, say for a full disk, would end the process.
         with suppress(OSError), self._path.open("a", encoding="utf-8", errors="replace") as file:
@@ -70,23 +88,6 @@ def errors_in(path: Path) -> tuple[str, ...]:
         return ()
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     return tuple(line.removeprefix(_ERROR) for line in lines if line.startswith(_ERROR))
-
-
-def tensorrt_logger(log: BuildLog) -> trt.ILogger:
-    """TensorRT's end of `log`; it must live as long as everything made with it."""
-    import tensorrt as trt
-
-    class Logger(trt.ILogger):  # type: ignore[misc]
-        def __init__(self) -> None:
-            trt.ILogger.__init__(self)  # super() would leave the C++ half of the object unmade
-
-        def log(self, severity: trt.ILogger.Severity, msg: str) -> None:
-            if severity in (trt.ILogger.INTERNAL_ERROR, trt.ILogger.ERROR):
-                log.error(msg)
-            elif severity == trt.ILogger.WARNING:
-                log.warning(msg)
-
-    return Logger()
 
 
 def _one_line(message: str) -> str:

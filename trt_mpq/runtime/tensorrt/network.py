@@ -5,7 +5,6 @@ Parsed without Polygraphy's loader, which binds the network to a logger of its o
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,8 +12,7 @@ import onnx
 
 from trt_mpq.errors import SettingsError
 from trt_mpq.runtime.tensorrt.api import bits
-from trt_mpq.runtime.tensorrt.logger import BuildLog
-from trt_mpq.runtime.tensorrt.refusal import BuildError, needing_gpu
+from trt_mpq.runtime.tensorrt.refusal import BuildError
 from trt_mpq.runtime.tensorrt.request import BuildRequest
 
 if TYPE_CHECKING:
@@ -24,29 +22,12 @@ _SHOWN = 3
 """Errors of the parser that are quoted; the log has all."""
 
 
-@dataclass(frozen=True)
-class ParsedNetwork:
-    """A network and what must live as long as it: the builder that made it and the parser that holds its weights."""
+def parse_network(
+    request: BuildRequest, builder: trt.Builder, logger: trt.ILogger
+) -> tuple[trt.INetworkDefinition, trt.OnnxParser]:
+    """The network of `request`, its plugins loaded first, and the parser that holds its weights.
 
-    builder: trt.Builder
-    definition: trt.INetworkDefinition
-    parser: trt.OnnxParser
-
-
-def create_builder(logger: trt.ILogger, log: BuildLog) -> trt.Builder:
-    """TensorRT's builder on the current GPU.
-
-    Raises:
-        RuntimeFailure: There is no GPU that TensorRT can use.
-    """
-    import tensorrt as trt
-
-    with needing_gpu(log):
-        return trt.Builder(logger)
-
-
-def parse_network(request: BuildRequest, builder: trt.Builder, logger: trt.ILogger) -> ParsedNetwork:
-    """The network of `request`, its plugins loaded first.
+    Both `builder` and the parser must live as long as the network.
 
     Raises:
         BuildError: TensorRT's parser refused the file; the message has all it said.
@@ -68,7 +49,7 @@ def parse_network(request: BuildRequest, builder: trt.Builder, logger: trt.ILogg
         parser.set_flag(trt.OnnxParserFlag.NATIVE_INSTANCENORM)
     if not parser.parse_from_file(request.onnx):
         raise BuildError(_refusal(parser, request.onnx))
-    return ParsedNetwork(builder, definition, parser)
+    return definition, parser
 
 
 def _load_plugins(plugins: tuple[Path, ...]) -> None:

@@ -85,7 +85,7 @@ class _Tensor:
     """A buffer and the array it holds."""
 
     def __init__(self, spec: TensorSpec, shape: Shape, stack: ExitStack) -> None:
-        dtype = numpy_dtype(spec.dtype)
+        dtype = _numpy_dtype(spec.dtype)
         self.buffer = Buffer(int(np.prod(shape, dtype=np.int64)) * dtype.itemsize)
         stack.callback(self.buffer.close)
         self.array: Array = self.buffer.host.view(dtype).reshape(shape)
@@ -118,7 +118,7 @@ def fit(
         raise DataError(
             f"the engine reads {', '.join(absent)}, but the data has only {', '.join(feeds) or 'nothing'}: add the rest"
         )
-    fitted = {spec.name: converted(feeds[spec.name], spec) for spec in inputs}
+    fitted = {spec.name: _converted(feeds[spec.name], spec) for spec in inputs}
     filled: tuple[int, int] | None = None
     for name, array in fitted.items():
         least = ranges[name].minimum
@@ -129,13 +129,13 @@ def fit(
     return fitted, filled
 
 
-def converted(array: Array, spec: TensorSpec) -> Array:
+def _converted(array: Array, spec: TensorSpec) -> Array:
     """`array` in the engine's type: floats may be rounded, integers must keep their value.
 
     Raises:
         DataError: A value would overflow or change, or the kinds differ.
     """
-    wanted = numpy_dtype(spec.dtype)
+    wanted = _numpy_dtype(spec.dtype)
     if array.dtype == wanted:
         return array
     integers = array.dtype.kind in "iu" and wanted.kind in "iu"
@@ -154,7 +154,7 @@ def converted(array: Array, spec: TensorSpec) -> Array:
     return cast
 
 
-def numpy_dtype(name: str) -> np.dtype[Any]:
+def _numpy_dtype(name: str) -> np.dtype[Any]:
     """The numpy type called `name`, ml_dtypes' for bfloat16 and float8."""
     return np.dtype(getattr(ml_dtypes, name, name))
 

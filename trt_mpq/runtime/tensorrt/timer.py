@@ -10,56 +10,53 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack
+from dataclasses import dataclass
 from itertools import count
-from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from trt_mpq.errors import RuntimeFailure
 from trt_mpq.runtime.base import Array
 from trt_mpq.runtime.cuda import CudaGraph, Event, Stream, failures
 from trt_mpq.runtime.tensorrt.layer_times import profile_layers
 from trt_mpq.runtime.tensorrt.slot import Slot, fit, set_shapes
-from trt_mpq.runtime.tensorrt.timeable import Iteration, Turn
-from trt_mpq.types import TensorSpec
-from trt_mpq.types.engine import LayerTime, ShapeRange
+from trt_mpq.types.engine import LayerTime
 
 if TYPE_CHECKING:
     import tensorrt as trt
+
+    from trt_mpq.runtime.tensorrt.engine import LoadedEngine
 
 _IN_FLIGHT = 2
 """Inferences enqueued at a time, as in trtexec."""
 
 
-class Timed(Protocol):
-    """What a timer has to know of an engine; `trt_mpq.runtime.tensorrt.engine.LoadedEngine` is one."""
+@dataclass(frozen=True)
+class Iteration:
+    """Times of one inference in milliseconds: enqueueing it on the host's clock, the others between CUDA events."""
+
+    enqueue: float
+    h2d: float
+    gpu_compute: float
+    d2h: float
 
     @property
-    def path(self) -> Path:
-        """The engine file."""
+    def latency(self) -> float:
+        """h2d + gpu_compute + d2h."""
+        return self.h2d + self.gpu_compute + self.d2h
 
-    @property
-    def inputs(self) -> tuple[TensorSpec, ...]:
-        """What it reads."""
 
-    @property
-    def outputs(self) -> tuple[TensorSpec, ...]:
-        """What it writes."""
+@dataclass(frozen=True)
+class Turn:
+    """Inferences that ran back to back, and the wall time of them all in milliseconds."""
 
-    @property
-    def ranges(self) -> Mapping[str, ShapeRange]:
-        """Shapes each input may have, by name."""
-
-    def execution(self) -> AbstractContextManager[trt.IExecutionContext]:
-        """An execution context of its own."""
-
-    def complaint(self) -> str:
-        """The last error TensorRT told."""
+    iterations: tuple[Iteration, ...]
+    wall_ms: float
 
 
 class EngineTimer:
-    """An engine with its input sets in memory; a `trt_mpq.runtime.tensorrt.timeable.Timer`.
+    """An engine with its input sets in memory.
 
     Args:
         engine: The engine.
@@ -74,7 +71,9 @@ class EngineTimer:
         RuntimeFailure: A shape does not fit, memory ran out, or the engine does not run.
     """
 
-    def __init__(self, engine: Timed, context: trt.IExecutionContext, inputs: Sequence[Mapping[str, Array]]) -> None:
+    def __init__(
+        self, engine: LoadedEngine, context: trt.IExecutionContext, inputs: Sequence[Mapping[str, Array]]
+    ) -> None:
         self._engine, self._context = engine, context
         self._rotation = count()
         with ExitStack() as stack, failures(f"preparing to time {engine.path.name}"):

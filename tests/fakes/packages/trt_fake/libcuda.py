@@ -12,7 +12,7 @@ _INVALID = 400
 
 
 class DriverLibrary:
-    """Stands in for what `trt_mpq.runtime.cuda.load_driver_library` returns."""
+    """Stands in for what `trt_mpq.runtime.cuda._driver_library` returns."""
 
     def __init__(self) -> None:
         self._graphs: dict[int, tuple[list[Callable[[], None]], list[float]]] = {}

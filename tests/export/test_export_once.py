@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trt_mpq.export import ExportedModel, ExportOptions, export_once, kept
+from trt_mpq.export import ExportedModel, ExportOptions, export_once, exporter
 from trt_mpq.types.observer import SilentObserver
 
 NET = """
@@ -34,10 +34,10 @@ class Folder:
 
     def __init__(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.path, self.kept, self.exports = path, path / "run" / "exported", 0
-        self._really = kept.export_loaded
+        self._really = exporter._export_loaded
         self._made: ExportedModel | None = None
         monkeypatch.chdir(path)
-        monkeypatch.setattr(kept, "export_loaded", self._export)
+        monkeypatch.setattr(exporter, "_export_loaded", self._export)
         self.write(NET)
 
     def write(self, text: str) -> None:

@@ -5,8 +5,7 @@ import pytest
 from tests.fixtures_groups import make_chain, make_group, make_grouping
 from trt_mpq.errors import RuntimeFailure
 from trt_mpq.latency.dataflow import Dataflow
-from trt_mpq.latency.device_table import ProbedEngine
-from trt_mpq.latency.device_table.observation import Conversion, Observation, Profiling, observe, profiling_of
+from trt_mpq.latency.probing import Observation, ProbedEngine, Profiling, observe
 from trt_mpq.types import LayerGroup, Precision, PrecisionPlan
 from trt_mpq.types.engine import EngineLayer, EngineTensor, LayerRole
 
@@ -37,7 +36,7 @@ def test_every_time_has_one_place():
     layers = [layer("a", "group", ("g0",)), layer("b", "group", ("g1",)), layer("r", "reformat"), layer("o", "other")]
     seen = observed([*layers, layer("q", "quantize")], {"a": 1.0, "b": 2.0, "r": 0.25, "q": 0.5, "o": 4.0, "?": 0.25})
     assert seen.group_ms == {"g0": 1.0, "g1": 2.0}
-    assert seen.conversions == (Conversion(0.25, None), Conversion(0.5, None))
+    assert seen.conversions == ((0.25, None), (0.5, None))
     assert seen.other_ms == 4.25, "a time without a layer is of no group"
     assert [seen.hides(name) for name in ("g0", "g1", "g2")] == [False, False, True]
     assert [r.tensor for r in seen.asked] == ["x"]
@@ -82,14 +81,14 @@ def test_layer_without_time_hides_its_group(times: dict[str, float]):
 )
 def test_bytes_of_a_conversion(tensors: tuple[EngineTensor, ...], moved: float | None):
     seen = observed([layer("r", "reformat", (), *tensors)], {"r": 0.5})
-    assert seen.conversions == (Conversion(0.5, moved),)
+    assert seen.conversions == ((0.5, moved),)
 
 
 def test_overhead_of_profiling_is_taken_off_every_layer():
     layers = [layer("a", "group", ("g0", "g1")), layer("r", "reformat"), layer("o", "other")]
     seen = observed(layers, {"a": 5.0, "r": 2.0, "o": 1.0}, profiling=Profiling(1.0, 1.0))
     assert seen.group_ms == {"g0": 2.0, "g1": 2.0}
-    assert seen.conversions == (Conversion(1.0, None),)
+    assert seen.conversions == ((1.0, None),)
     assert seen.other_ms == pytest.approx(0.1), "a tenth stays"
 
 
@@ -99,19 +98,19 @@ def timed(gpu_ms: float, *layers: float) -> ProbedEngine:
 
 class TestProfiling:
     def test_a_factor(self):
-        assert profiling_of([timed(2.0, 1.0, 3.0), timed(3.0, 6.0), timed(1.0, 0.5, 0.5, 1.0)]) == Profiling(0.0, 0.5)
+        assert Profiling.of([timed(2.0, 1.0, 3.0), timed(3.0, 6.0), timed(1.0, 0.5, 0.5, 1.0)]) == Profiling(0.0, 0.5)
 
     def test_a_constant_per_layer(self):
-        found = profiling_of([timed(3.0, 1.5, 2.5), timed(5.5, 6.0), timed(0.5, 0.5, 0.5, 1.0, 0.0)])
+        found = Profiling.of([timed(3.0, 1.5, 2.5), timed(5.5, 6.0), timed(0.5, 0.5, 0.5, 1.0, 0.0)])
         assert found == Profiling(0.5, 1.0)
 
     def test_layers_that_take_longer_together(self):
-        assert profiling_of([timed(5.0, 1.5, 2.5), timed(6.5, 6.0)]) == Profiling(-0.5, 1.0)
+        assert Profiling.of([timed(5.0, 1.5, 2.5), timed(6.5, 6.0)]) == Profiling(-0.5, 1.0)
 
     def test_one_engine_cannot_tell(self):
-        assert profiling_of([timed(3.0, 1.5, 2.5)]) == Profiling(0.0, 0.75)
+        assert Profiling.of([timed(3.0, 1.5, 2.5)]) == Profiling(0.0, 0.75)
 
     @pytest.mark.parametrize("engine", [timed(1.0), timed(1.0, 0.0), timed(0.0, 1.0)])
     def test_engine_without_times_is_refused(self, engine: ProbedEngine):
         with pytest.raises(RuntimeFailure, match="no times for the layers"):
-            profiling_of([timed(1.0, 1.0), engine])
+            Profiling.of([timed(1.0, 1.0), engine])

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tests.fixtures_groups import make_chain, make_group, make_grouping
 from trt_mpq.errors import SettingsError
-from trt_mpq.latency.device_table import probing_plans
+from trt_mpq.latency.probing import probing_plans
 from trt_mpq.types import LayerGroup, Precision
 
 FP32, FP16, BF16, FP8, INT8, INT4 = Precision

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.fixtures_groups import make_chain, make_group, make_grouping, make_loose
-from tests.latency.device_table.simulated import FP8, FP16, INT8, PROVENANCE, Device, residual_network
+from tests.latency.simulated import FP8, FP16, INT8, PROVENANCE, Device, residual_network
 from trt_mpq.errors import SettingsError
 from trt_mpq.latency.device_table import ConversionCost, DeviceTable, MeasuredLatency
 from trt_mpq.latency.roofline import LatencyModel

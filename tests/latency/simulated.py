@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from tests.fixtures_groups import make_group, make_grouping
-from trt_mpq.latency.device_table import DeviceTable, ProbedEngine, Provenance, fit, probing_plans
+from trt_mpq.latency.device_table import DeviceTable, Provenance
+from trt_mpq.latency.fitting import fit
+from trt_mpq.latency.probing import ProbedEngine, probing_plans
 from trt_mpq.types import Grouping, LayerGroup, LooseOp, Precision, PrecisionPlan
 from trt_mpq.types.engine import EngineLayer, EngineTensor, LayerRole, Platform
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.latency.device_table.simulated import FP8, FP16, INT8, PLATFORM, PROVENANCE, Device, residual_network
+from tests.latency.simulated import FP8, FP16, INT8, PLATFORM, PROVENANCE, Device, residual_network
 from trt_mpq.errors import SettingsError
 from trt_mpq.latency.device_table import load_table, matches, refuse_mismatch, save_table
 

@@ -7,9 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.latency.device_table.simulated import FP8, FP16, FP32, INT8, PROVENANCE, Device, residual_network
+from tests.latency.simulated import FP8, FP16, FP32, INT8, PROVENANCE, Device, residual_network
 from trt_mpq.errors import RuntimeFailure
-from trt_mpq.latency.device_table import DeviceTable, MeasuredLatency, ProbedEngine, fit
+from trt_mpq.latency.device_table import DeviceTable, MeasuredLatency
+from trt_mpq.latency.fitting import fit
+from trt_mpq.latency.probing import ProbedEngine
 from trt_mpq.types import Grouping, Precision, PrecisionPlan
 from trt_mpq.types.engine import EngineLayer
 
