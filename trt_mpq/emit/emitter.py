@@ -13,7 +13,8 @@ from trt_mpq.emit.quantizers import QuantizerWriter
 from trt_mpq.emit.refinements import Refinements
 from trt_mpq.errors import ModelError
 from trt_mpq.graph.edit import add_constant, constant_array
-from trt_mpq.graph.opset import convert_opset
+from trt_mpq.graph.operators import VALUE_BLIND, VALUE_PRESERVING
+from trt_mpq.graph.opset import WEAK_OPSET, convert_opset
 from trt_mpq.numerics import BoolArray, FloatArray, fake_quantize_weights, round_to_half, weight_choices
 from trt_mpq.types import Grouping, Precision, PrecisionPlan, Ranges, Weight
 
@@ -22,8 +23,6 @@ NodesByName = Mapping[str, ir.Node]
 WeightWriter = Callable[[ir.Graph, ir.Node, Weight, Precision, BoolArray | None], ir.Value]
 """Gives the constant (or dequantized codes) that a node of a quantized group reads as weight, rounded as learned."""
 
-WEAK_OPSET = 17
-"""The newest opset TensorRT 8.6 reads."""
 STRONG_OPSETS = {**float_types.STRONG_OPSETS, Precision.INT4: 21}
 """Lowest opset of a strong flavour that holds a precision; any holds FP8 and INT8."""
 _IR_VERSIONS = {19: 9, 21: 10, 22: 10}
@@ -121,7 +120,7 @@ class Emitter:
         wide = {name for group in self._grouping.groups if not precisions[group.id].quantized for name in group.nodes}
         loose = {op.node: op.op_type for op in self._grouping.loose}
         half = {name for name, precision in self._float_types(plan).items() if precision is Precision.FP16}
-        free = {name for name, op_type in loose.items() if op_type in float_types.VALUE_PRESERVING and name in half}
+        free = {name for name, op_type in loose.items() if op_type in VALUE_PRESERVING and name in half}
         return {
             name: Precision.FP16 if name in half else Precision.FP32
             for name in _nodes_on_data(self._graph.graph)
@@ -252,7 +251,7 @@ def _nodes_on_data(graph: ir.Graph) -> Iterator[str]:
     """Names of the nodes, Casts left out, that work on what is fed, rather than on constants and shapes."""
     data = set(graph.inputs)
     for node in graph:
-        if node.op_type not in ("Shape", "Size") and not data.isdisjoint(node.inputs):
+        if node.op_type not in VALUE_BLIND and not data.isdisjoint(node.inputs):
             data.update(node.outputs)
             if node.op_type != "Cast":
                 yield str(node.name)

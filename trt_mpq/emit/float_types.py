@@ -16,6 +16,7 @@ import onnx
 import onnx_ir as ir
 
 from trt_mpq.graph.edit import add_constant, constant_array, insert_node, take_over
+from trt_mpq.graph.operators import VALUE_BLIND, VALUE_PRESERVING
 from trt_mpq.numerics import HALF_TYPES, LARGEST, FloatArray
 from trt_mpq.types import Precision, Ranges
 
@@ -25,18 +26,6 @@ _DATA_TYPES = {Precision.FP16: ir.DataType.FLOAT16, Precision.BF16: ir.DataType.
 STRONG_OPSETS = {Precision.FP16: 19, Precision.BF16: 22}
 """Lowest opset of the strong flavour: QuantizeLinear takes FP16 from 19 on, Conv and pooling take BF16 from 22 on. The
 schemas of this one, or of the model's own if newer, say what may be in a 16-bit type."""
-
-VALUE_PRESERVING = frozenset(
-    {
-        *("Relu", "Clip", "Max", "Min", "Abs", "Neg", "MaxPool", "GlobalMaxPool", "ReduceMax", "ReduceMin"),
-        *("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Identity", "DepthToSpace", "SpaceToDepth"),
-        *("Slice", "Split", "Concat", "Gather", "Expand", "Tile", "Pad"),
-    }
-)
-"""Ops whose results are values they were given, up to the sign: half in, half out, nothing to round."""
-
-_VALUE_BLIND = frozenset({"Shape", "Size"})
-"""Ops that read no values: they take a tensor in whatever type it has."""
 
 FloatTypes = Mapping[str, Precision]
 """Name of every node that computes in a half type to that type; FP32 for those that are not named."""
@@ -99,7 +88,7 @@ def _may_be_half(node: ir.Node, opset: int, ranges: Ranges, half: Precision) -> 
     floats = any(value.dtype is FLOAT for value in values)
     return (
         floats
-        and node.op_type not in _VALUE_BLIND
+        and node.op_type not in VALUE_BLIND
         and _writes_half(node, opset, half)
         and not any(_magnitude(value, ranges) > LARGEST[half] for value in values)
     )
@@ -176,7 +165,7 @@ def _widen_other_reads(graph: ir.Graph, value: ir.Value, half: Precision, reads:
     """Give whoever cannot read the half `value`, the graph's outputs included, an FP32 copy under its name."""
 
     def keeps(node: ir.Node, index: int) -> bool:
-        return (node, index) in reads or node.op_type in _VALUE_BLIND
+        return (node, index) in reads or node.op_type in VALUE_BLIND
 
     if value.is_graph_output() or not all(keeps(node, index) for node, index in value.uses()):
         wide = _cast(graph, value, FLOAT, "_fp32")

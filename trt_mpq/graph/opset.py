@@ -22,6 +22,9 @@ from trt_mpq.errors import ModelError
 from trt_mpq.graph import onnx_api
 from trt_mpq.graph.edit import add_constant
 
+WEAK_OPSET = 17
+"""The newest opset TensorRT 8.6, which is weakly typed, reads."""
+
 _NO_ADAPTER = re.compile(r"No (?:Adapter (?:From|To) Version \$\d+ for|Previous Version of) (\w+)")
 
 _REWORKED = 18

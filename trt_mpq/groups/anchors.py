@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from trt_mpq.errors import ModelError
-from trt_mpq.graph.admission import WEIGHTED_OPS
+from trt_mpq.graph.operators import WEIGHTED
 from trt_mpq.groups.shapes import elements, is_constant, shape_of
 
 
@@ -76,7 +76,7 @@ def why_no_group(node: ir.Node) -> str | None:
     data, other = (*node.inputs, None, None)[:2]
     if node.op_type == "Gather" and is_constant(data) and len(shape_of(_present(data))) > 1:
         return "a table look-up: it computes nothing, and 8-bit rows would be widened again at once"
-    if node.op_type not in WEIGHTED_OPS:
+    if node.op_type not in WEIGHTED:
         return None
     if is_constant(data):
         return f"its weight {_present(data).name} is the first operand"

@@ -7,13 +7,11 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
+from trt_mpq.graph.operators import ACTIVATIONS
 from trt_mpq.groups.activations import gated_activation
 from trt_mpq.groups.anchors import Anchor
 from trt_mpq.groups.shapes import is_constant, shape_of
 
-_ACTIVATIONS = frozenset(
-    {"Relu", "Clip", "LeakyRelu", "Sigmoid", "Tanh", "HardSwish", "HardSigmoid", "Elu", "Gelu", "Softplus"}
-)
 Use = tuple[ir.Node, int]
 
 
@@ -110,7 +108,7 @@ def _absorb_activation(chain: Chain) -> None:
     if len(uses) == 1:
         node, index = uses[0]
         parameters = [value for value in node.inputs[1:] if value is not None]
-        if node.op_type in _ACTIVATIONS and index == 0 and all(is_constant(value) for value in parameters):
+        if node.op_type in ACTIVATIONS and index == 0 and all(is_constant(value) for value in parameters):
             chain.absorb(node)
     elif len(uses) > 1 and (nodes := gated_activation(chain.output)):
         chain.absorb(*nodes)

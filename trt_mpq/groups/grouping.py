@@ -9,6 +9,7 @@ from typing import Literal
 
 import onnx_ir as ir
 
+from trt_mpq.graph.operators import VALUE_BLIND
 from trt_mpq.groups.anchors import Anchor, anchor_of, check_weight, why_no_group
 from trt_mpq.groups.attention import Attention, attention_exclusions, find_attention
 from trt_mpq.groups.exclusions import first_layers, modelopt_exclusions
@@ -108,7 +109,7 @@ def _loose_ops(graph: ir.Graph, groups: Sequence[LayerGroup]) -> tuple[LooseOp, 
 def _computes(node: ir.Node) -> bool:
     """Whether the node touches floating-point data, rather than integers that describe shapes."""
     touches = any(is_float(value) for value in (*node.inputs, *node.outputs))
-    return touches and node.op_type not in ("Shape", "Size")
+    return touches and node.op_type not in VALUE_BLIND
 
 
 def _loose_op(node: ir.Node) -> LooseOp:
