@@ -5,10 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import numpy as np
 import onnx_ir as ir
 
-from trt_mpq.errors import ModelError
 from trt_mpq.graph.operators import WEIGHTED
 from trt_mpq.groups.shapes import elements, is_constant, shape_of
 
@@ -83,13 +81,6 @@ def why_no_group(node: ir.Node) -> str | None:
     if not is_constant(other):
         return "both operands are computed, and it is no part of softmax attention"
     return f"{_present(other).name} is no FP32 matrix, or its bias is not one constant per output channel"
-
-
-def check_weight(weight: ir.Value) -> None:
-    """Raise ModelError if a weight holds NaN or infinity."""
-    assert weight.const_value is not None
-    if not np.isfinite(weight.const_value.numpy()).all():
-        raise ModelError(f"weight {weight.name} holds NaN or infinite values: export the model again")
 
 
 def _present(value: ir.Value | None) -> ir.Value:

@@ -12,7 +12,7 @@ from trt_mpq.groups.activations import gated_activation
 from trt_mpq.groups.anchors import Anchor
 from trt_mpq.groups.shapes import is_constant, shape_of
 
-Use = tuple[ir.Node, int]
+_Use = tuple[ir.Node, int]
 
 
 @dataclass
@@ -30,7 +30,7 @@ class Chain:
     anchor: Anchor
     bias: ir.Value | None
     followers: list[ir.Node]
-    residual: Use | None
+    residual: _Use | None
     output: ir.Value
 
     def absorb(self, *nodes: ir.Node) -> None:
@@ -53,7 +53,7 @@ def fuse(anchors: Sequence[Anchor]) -> list[Chain]:
     return chains[::-1]
 
 
-def _uses(value: ir.Value) -> list[Use]:
+def _uses(value: ir.Value) -> list[_Use]:
     """Reads of a tensor that nobody outside the graph reads."""
     return [] if value.is_graph_output() else [(use.node, use.idx) for use in value.uses()]
 
