@@ -52,7 +52,7 @@ def deliver(emitter: Emitter, plan: PrecisionPlan, folder: Path) -> Delivery:
     write_text(folder / "placement.txt", describe_placement(strong.graph))
     return Delivery(
         plan=plan.digest,
-        deployable=all(precision.deployable for precision in plan.counts()),
+        deployable=plan.deployable,
         typed_bytes=sum(path.stat().st_size for path in folder.glob("typed.onnx*")),
         weak_missing=_deliver_weak(emitter, plan, folder),
     )

@@ -168,7 +168,7 @@ class Emitter:
     def _start(self, model: ir.Model, plan: PrecisionPlan, flavour: str) -> ir.Model:
         model.metadata_props["trt_mpq.plan"] = plan.digest
         model.metadata_props["trt_mpq.flavour"] = flavour
-        model.metadata_props["trt_mpq.deployable"] = str(all(p.deployable for p in plan.counts())).lower()
+        model.metadata_props["trt_mpq.deployable"] = str(plan.deployable).lower()
         corrections = self._refinements.corrections_of(plan)
         for group, precision in quantizers.quantized_groups(self._grouping, plan):
             for weight in group.weights:

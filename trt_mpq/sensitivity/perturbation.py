@@ -115,7 +115,7 @@ class SampleLoss:
     Args:
         inputs: Network, samples and loss.
         block: No batch reaches across a multiple of so many samples, see `SensitivityInputs.chunks`.
-        kept_bytes: Samples and outputs up to this size stay in memory, see `Kept`.
+        kept_bytes: Samples and outputs up to this size stay in memory, see `CachedIterable`.
 
     Attributes:
         cases: The samples in their batches.
