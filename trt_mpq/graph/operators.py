@@ -19,7 +19,7 @@ INTEGER = STANDARD_INTEGER | {
     *("QLinearAdd", "QLinearMul", "QGemm", "QLinearConcat", "QLinearGlobalAveragePool", "QLinearAveragePool"),
     *("QLinearSigmoid", "QLinearLeakyRelu", "QLinearSoftmax", "MatMulIntegerToFloat", "DynamicQuantizeMatMul"),
 }
-"""The same with those of ONNX Runtime: TensorRT's parser imports none of them (onnx-tensorrt, list of operators)."""
+"""The same with those of ONNX Runtime: TensorRT's ONNX parser has no importer for any of them."""
 
 ACTIVATIONS = frozenset(
     {"Relu", "Clip", "LeakyRelu", "Sigmoid", "Tanh", "HardSwish", "HardSigmoid", "Elu", "Gelu", "Softplus"}

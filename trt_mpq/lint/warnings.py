@@ -25,7 +25,7 @@ _PRECISIONS = {ir.DataType.INT8: Precision.INT8, ir.DataType.FLOAT8E4M3FN: Preci
 _EPILOGUES = ACTIVATIONS | {"PRelu", "BatchNormalization"}
 """What TensorRT fuses behind a weighted operator, unless a quantizer stands between.
 
-Groups need neither of the last two: BatchNorm is folded before they are made, and PRelu has a slope per channel.
+Groups take neither of the last two: BatchNorm is folded before they are made, and no PRelu joins them.
 """
 _POOLS = frozenset({"AveragePool", "GlobalAveragePool"})
 _ALONE = frozenset(
