@@ -15,10 +15,11 @@ from pathlib import Path
 
 import numpy as np
 
-from trt_mpq.evaluate.metrics.correlation import spearman
+from trt_mpq.evaluate.metrics import Scores, metric_from_name
 from trt_mpq.evaluate.sequential import BettingTest, BootstrapTest, Schedule, growing_portions
-from trt_mpq.evaluate.sequential.base import Numbers
+from trt_mpq.types import TensorSpec
 
+_PREDICTION = (TensorSpec("prediction", "float32", ("batch", 1)),)
 RUNS = 10_000
 BOOTSTRAP_RUNS = 100
 GRID = (
@@ -87,7 +88,7 @@ def outcome(case: Case) -> Outcome:
     return Outcome(case, wrong, early, round(run / case.runs, 1))
 
 
-def judged(test: BettingTest | BootstrapTest, plan: Numbers, schedule: Schedule) -> tuple[bool | None, int]:
+def judged(test: BettingTest | BootstrapTest, plan: Scores, schedule: Schedule) -> tuple[bool | None, int]:
     """Verdict and samples run; None where all samples had to run, because no look came after the first decision."""
     if isinstance(test, BettingTest):
         decision = test.decision(plan)
@@ -105,7 +106,7 @@ def _schedule(case: Case, seed: int) -> Schedule:
     return growing_portions(case.samples, seed, first=first, growth=growth, multiple=32)
 
 
-Made = tuple[Numbers, Callable[[Schedule], BettingTest | BootstrapTest]]
+Made = tuple[Scores, Callable[[Schedule], BettingTest | BootstrapTest]]
 
 
 def _binary(case: Case, generator: np.random.Generator) -> Made:
@@ -126,14 +127,12 @@ def _correlated(case: Case, generator: np.random.Generator) -> Made:
     predicted = 0.87 * gold + 0.5 * generator.normal(size=case.samples)
     noisy = predicted + case.disagreement * generator.normal(size=case.samples)
     baseline, plan = (np.stack([values, gold], axis=1) for values in (predicted, noisy))
+    rank_correlation = metric_from_name("spearman", has_labels=True, outputs=_PREDICTION).statistic
+    assert rank_correlation is not None
     required = rank_correlation(plan) - case.margin
     return plan, lambda schedule: BootstrapTest(
         schedule.draw(baseline), required, rank_correlation, 1 - case.confidence, schedule.looks
     )
-
-
-def rank_correlation(pairs: Numbers) -> float:
-    return spearman(pairs[:, 0], pairs[:, 1])
 
 
 def markdown(outcomes: list[Outcome]) -> str:

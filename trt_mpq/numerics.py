@@ -21,20 +21,22 @@ from trt_mpq.types import Precision
 FloatArray = NDArray[np.float32]
 BoolArray = NDArray[np.bool_]
 
-#: Largest magnitude a code stands for; ``amax`` maps onto it.
-QMAX: dict[Precision, float] = {Precision.INT8: 127.0, Precision.INT4: 7.0, Precision.FP8: 448.0}
-#: Smallest code: two's complement for integers, symmetric for FP8.
-QMIN: dict[Precision, float] = {Precision.INT8: -128.0, Precision.INT4: -8.0, Precision.FP8: -448.0}
+CODE_RANGE: dict[Precision, tuple[float, float]] = {
+    Precision.INT8: (-128.0, 127.0),
+    Precision.INT4: (-8.0, 7.0),
+    Precision.FP8: (-448.0, 448.0),
+}
+"""Smallest and largest number a code stands for: two's complement for integers. ``amax`` maps onto the largest."""
 
 _E4M3 = np.arange(256, dtype=np.uint8).view(ml_dtypes.float8_e4m3fn).astype(np.float32) + 0.0  # no negative zero
-GRIDS: dict[Precision, FloatArray] = {
+_GRIDS: dict[Precision, FloatArray] = {
     Precision.INT8: np.arange(-128, 128, dtype=np.float32),
     Precision.INT4: np.arange(-8, 8, dtype=np.float32),
     Precision.FP8: np.unique(_E4M3[np.isfinite(_E4M3)]),
 }
 """Everything that a code can stand for, ascending, in units of the scale."""
 
-HALF_TYPES: dict[Precision, np.dtype[Any]] = {
+_HALF_TYPES: dict[Precision, np.dtype[Any]] = {
     Precision.FP16: np.dtype(np.float16),
     Precision.BF16: np.dtype(ml_dtypes.bfloat16),
 }
@@ -69,7 +71,7 @@ def scale_from_amax(amax: float | FloatArray, precision: Precision, stored: Prec
     values = np.asarray(amax, dtype=np.float32)
     if not np.all(np.isfinite(values)) or np.any(values < 0):
         raise CalibrationError(f"amax must be finite and not negative, got {np.ravel(values)[:4]}")
-    exact = values / np.float32(QMAX[precision])
+    exact = values / np.float32(CODE_RANGE[precision][1])
     nearest = round_to_half(exact, stored)
     if not np.all(np.isfinite(nearest)):
         raise CalibrationError(f"amax {float(values.max()):.4g} is too large for a scale in {stored} for {precision}")
@@ -94,14 +96,14 @@ def _along(scale: FloatArray, ndim: int, axis: int | None) -> FloatArray:
     return scale.reshape(shape)
 
 
-def neighbours(
+def _neighbours(
     values: FloatArray, scale: FloatArray, precision: Precision, axis: int | None = None
 ) -> tuple[FloatArray, FloatArray]:
     """What the codes below and above ``values / scale`` stand for, in units of the scale, in the shape of `values`.
 
     A quotient that is a code is the lower of its two; both are the outermost code where it saturates.
     """
-    grid = GRIDS[precision]
+    grid = _GRIDS[precision]
     with np.errstate(over="ignore"):
         ratio = values / _along(scale, values.ndim, axis)
     below = np.clip(np.searchsorted(grid, ratio, side="right") - 1, 0, len(grid) - 1)
@@ -132,8 +134,8 @@ def codes(
     with np.errstate(over="ignore"):  # a quotient beyond float32 saturates like any other
         ratio = values / _along(scale, values.ndim, axis)
     if up is not None:
-        ratio = np.where(up, *neighbours(values, scale, precision, axis)[::-1])
-    clipped: FloatArray = np.clip(ratio, QMIN[precision], QMAX[precision])
+        ratio = np.where(up, *_neighbours(values, scale, precision, axis)[::-1])
+    clipped: FloatArray = np.clip(ratio, *CODE_RANGE[precision])
     if precision is Precision.FP8:
         return clipped.astype(ml_dtypes.float8_e4m3fn)
     integers = np.rint(clipped).astype(np.int8)
@@ -166,16 +168,7 @@ def fake_quantize_weights(
     return fake_quantize(weights, scale, precision, axis, up=up)
 
 
-def weight_choices(
-    weights: FloatArray, axis: int | None, precision: Precision, stored: Precision = Precision.FP16
-) -> tuple[FloatArray, FloatArray]:
-    """The two values that rounding of each weight chooses between, as `fake_quantize_weights` gives them."""
-    up = np.ones(weights.shape, bool)
-    low, high = (fake_quantize_weights(weights, axis, precision, stored, up=choice) for choice in (~up, up))
-    return low, high
-
-
 def round_to_half(values: FloatArray, stored: Precision = Precision.FP16) -> FloatArray:
     """The float32 values that a 16-bit tensor can hold; magnitudes beyond become infinite, as on the GPU."""
     with np.errstate(over="ignore"):
-        return values.astype(HALF_TYPES[stored]).astype(np.float32)
+        return values.astype(_HALF_TYPES[stored]).astype(np.float32)

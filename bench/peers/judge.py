@@ -21,11 +21,12 @@ import onnx_ir as ir
 
 from bench.peers.subjects import BATCH, Subject
 from trt_mpq.errors import ModelError, TrtMpqError
+from trt_mpq.graph.operators import WEIGHTED
 from trt_mpq.groups.shapes import bind_shapes, elements, shape_of
 from trt_mpq.latency.roofline import LatencyModel
 from trt_mpq.latency.target import target_from_name
 from trt_mpq.lint import lint_graph
-from trt_mpq.lint.graph import WEIGHTED, QdqGraph
+from trt_mpq.lint.graph import QdqGraph
 from trt_mpq.model import load_graph
 from trt_mpq.types import Grouping, Precision, PrecisionPlan
 

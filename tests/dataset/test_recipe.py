@@ -9,7 +9,7 @@ import onnx_ir as ir
 import pytest
 
 from trt_mpq.dataset import Samples, open_samples
-from trt_mpq.dataset.recipe import DATA_VARIABLE, find_recipe, read_recipe
+from trt_mpq.dataset.recipe import find_recipe, read_recipe
 from trt_mpq.errors import DataError
 from trt_mpq.evaluate.metrics import metric_from_name
 from trt_mpq.runtime.onnxruntime import OnnxRuntime
@@ -261,13 +261,13 @@ def test_data_folder_comes_from_the_environment(
     arrays_recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Path(arrays_recipe).write_text(ARRAYS_RECIPE.replace('root = "."', ""))
-    monkeypatch.delenv(DATA_VARIABLE, raising=False)
+    monkeypatch.delenv("TRT_MPQ_DATA", raising=False)
     with pytest.raises(DataError, match="has no `root`: set the environment variable TRT_MPQ_DATA"):
         open_samples(f"{arrays_recipe}:all", IMAGE)
-    monkeypatch.setenv(DATA_VARIABLE, str(tmp_path / "absent"))
+    monkeypatch.setenv("TRT_MPQ_DATA", str(tmp_path / "absent"))
     with pytest.raises(DataError, match="absent does not exist, check the environment variable TRT_MPQ_DATA"):
         open_samples(f"{arrays_recipe}:all", IMAGE)
-    monkeypatch.setenv(DATA_VARIABLE, str(tmp_path))
+    monkeypatch.setenv("TRT_MPQ_DATA", str(tmp_path))
     assert open_samples(f"{arrays_recipe}:all", IMAGE).count == 12
 
 
@@ -310,7 +310,7 @@ def score(model: Path, source: str, metric_name: str, limit: int, batch: int) ->
 
 @pytest.fixture
 def real_data(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv(DATA_VARIABLE, str(data_dir))
+    monkeypatch.setenv("TRT_MPQ_DATA", str(data_dir))
     return data_dir
 
 

@@ -218,7 +218,7 @@ def test_reads_follow_the_plan() -> None:
     network = emitter("residual_cnn")
     plan = uniform("residual_cnn", Precision.FP16).replace({"block1.conv2": Precision.INT8})
     reads = list(activation_reads(prepared("residual_cnn").grouping, plan, network._ranges))
-    assert [(read.site.role, read.site.tensor) for read in reads] == [
+    assert [(site.role, site.tensor) for site, _, _ in reads] == [
         ("input", "block1.relu1.out"),
         ("residual", "stem.relu.out"),
     ]

@@ -20,7 +20,7 @@ from trt_mpq.dataset.arrays import load_npz
 from trt_mpq.engine.deploy import candidates_of
 from trt_mpq.errors import MissingDependencyError, RuntimeFailure
 from trt_mpq.report.data import Report, report_from_json
-from trt_mpq.report.device import shipped_text
+from trt_mpq.report.device import device_text
 from trt_mpq.types import Evaluation, Precision, PrecisionPlan, Score, SearchResult
 from trt_mpq.types.engine import BuildStatus
 
@@ -118,7 +118,7 @@ def test_a_bf16_ladder_is_built_and_judged_against_bf16(
     assert device.shipped is not None
     assert device.realised is not None
     assert device.realised.agreeing == len(device.realised.groups)
-    assert "FP16" not in shipped_text(device)
+    assert "FP16" not in device_text(device).outcome
 
 
 def test_a_device_table_knows_bf16(tmp_path: Path, pretend_gpu: PretendGpu) -> None:

@@ -10,7 +10,7 @@ import pytest
 from tests.networks import mlp
 from tests.prepared import normal, prepare
 from trt_mpq.evaluate.metrics import TaskMetric, metric_from_name
-from trt_mpq.evaluate.metrics.user import GatheringAccumulator
+from trt_mpq.evaluate.metrics.user import user_metric
 from trt_mpq.evaluate.sequential import BettingTest, BootstrapTest
 from trt_mpq.evaluate.stopping import paired_test, schedule_for
 from trt_mpq.types import TensorSpec
@@ -24,7 +24,7 @@ BY_BETTING = [
     ("agreement", CLASSES), ("cosine", CLASSES), ("kl", CLASSES), ("sqnr", CLASSES),
 ]  # fmt: skip
 BY_BOOTSTRAP = [("spearman", VALUES), ("pearson", VALUES), ("accuracy", POSITIONS), ("perplexity", CLASSES)]
-USERS = TaskMetric("m:f", False, False, lambda: GatheringAccumulator("m:f", len), in_order=True)
+USERS = user_metric("m:f", len)
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from tests.report.samples import FP8, FP16, INT4, INT8, hostile_report, sample_report, uniform_report
 from trt_mpq.report import Report, charts
-from trt_mpq.report.search_chart import score_scale, search_chart
-from trt_mpq.report.svg import Scale, linear_ticks, log_ticks, padded, power_label, tick_labels
+from trt_mpq.report.search_chart import _score_scale, search_chart
+from trt_mpq.report.svg import Scale, tick_labels
 
 LONG = "/backbone/" + "block/" * 60 + "Conv"
 
@@ -125,7 +125,7 @@ def test_sensitivity_bars_rise_with_sensitivity() -> None:
 def test_search_chart_clips_hopeless_plans_but_names_their_score() -> None:
     report = VARIATIONS["study"]
     scores = [s for s in report.search.path if s.score is not None]
-    scale = score_scale(report, scores, [])
+    scale = _score_scale(report, scores, [])
     assert not scale.holds(report.accuracy.uniform[INT4] or 0)
     assert scale.holds(report.accuracy.target or 0)
     assert scale.holds(report.accuracy.fp32 or 0)
@@ -152,7 +152,7 @@ lows = st.floats(-1e6, 1e6)
 @given(lows, st.floats(1e-6, 1e6), st.integers(2, 8))
 def test_linear_ticks_are_even_inside_and_told_apart(low: float, span: float, count: int) -> None:
     scale = Scale(low, low + max(span, abs(low) * 1e-6))
-    ticks = linear_ticks(scale, count)
+    ticks = scale.ticks(count)
     assert 1 <= len(ticks) <= count + 1
     slack = (scale.high - scale.low) * 1e-6
     assert all(scale.low - slack <= t <= scale.high + slack for t in ticks)
@@ -170,15 +170,15 @@ def test_log_scale_stays_within_the_drawing(low: float, ratio: float, value: flo
     assert 0 <= scale.at(value) <= 1
     assert scale.at(low) == pytest.approx(0, abs=1e-9)
     assert scale.at(low * ratio) == pytest.approx(1)
-    assert all(low * 0.999 <= t <= low * ratio * 1.001 for t in log_ticks(scale))
+    assert all(low * 0.999 <= t <= low * ratio * 1.001 for t in scale.ticks(5))
 
 
 def test_power_labels() -> None:
-    assert [power_label(10.0**e) for e in (-12, -3, -1, 0, 1, 4)] == ["10⁻¹²", "10⁻³", "0.1", "1", "10", "10⁴"]
+    assert [charts._power_label(10.0**e) for e in (-12, -3, -1, 0, 1, 4)] == ["10⁻¹²", "10⁻³", "0.1", "1", "10", "10⁴"]
 
 
 def test_padding_makes_room_even_for_one_value() -> None:
-    scale = padded(0.02, 0.02, least=0.001)
+    scale = Scale.around(0.02, 0.02, least=0.001)
     assert scale.low < 0.02 < scale.high
 
 
@@ -187,6 +187,6 @@ def test_padding_makes_room_even_for_one_value() -> None:
     [([], False), ([0.0, 0.0], False), ([1.0, 2.0, 3.0], False), ([1e-5, 1e-4, 1e-4, 1.0], True), ([-1.0, 0.5], False)],
 )
 def test_sensitivity_scale_is_logarithmic_only_for_heavy_tails(values: list[float], log: bool) -> None:
-    scale = charts.sensitivity_scale(values)
+    scale = charts._sensitivity_scale(values)
     assert scale.log is log
     assert scale.low < scale.high

@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 
 from tests.report.device_samples import DEPLOYMENTS, spread, with_device
 from tests.report.samples import FP16, INT8, sample_report
-from trt_mpq.report import device, verdict
-from trt_mpq.report.layer_split import LayerShare, group_times, layer_shares, split_text, time_split
+from trt_mpq.report import verdict
+from trt_mpq.report.device import below_text, device_text, interval_text
+from trt_mpq.report.engine_chart import layer_ribbon
+from trt_mpq.report.layer_split import LayerShare, group_times, layer_shares, time_split
 from trt_mpq.types.engine import Conditions, Deployment, Ratio, RealisedGroup
 
 MINUS = "\N{MINUS SIGN}"
@@ -44,8 +46,11 @@ def ratio(value: float, low: float, high: float) -> Ratio:
     ],
 )
 def test_a_ratio_in_figures_and_in_words(measured: Ratio, short: str, words: str) -> None:
-    assert device.ratio_text(measured) == short
-    assert device.against_text(measured) == words
+    deployment = of("plan shipped")
+    assert deployment.timing is not None
+    text = device_text(replace(deployment, timing=replace(deployment.timing, ratios=(measured,))))
+    assert text.rows[0].ratio == short
+    assert text.outcome == f"Shipped: the plan, 0.0214 ms measured, {words}"
 
 
 @pytest.mark.parametrize(
@@ -72,13 +77,14 @@ def test_a_ratio_in_figures_and_in_words(measured: Ratio, short: str, words: str
     ],
 )
 def test_the_outcome_in_a_line(name: str, text: str) -> None:
-    assert device.shipped_text(of(name)) == text
+    assert device_text(of(name)).outcome == text
 
 
 def test_fp16_without_rivals_says_so() -> None:
     deployment = of("fp16 shipped")
     missed = tuple(replace(c, feasible=c.name == "fp16") for c in deployment.candidates)
-    assert device.shipped_text(replace(deployment, candidates=missed)).endswith("; no other engine meets the target")
+    outcome = device_text(replace(deployment, candidates=missed)).outcome
+    assert outcome.endswith("; no other engine meets the target")
 
 
 @pytest.mark.parametrize(
@@ -98,14 +104,14 @@ def test_fp16_without_rivals_says_so() -> None:
 def test_fp16_is_explained_by_its_closest_rival(medians: dict[str, float], ending: str) -> None:
     deployment = with_device(sample_report(20), medians).device
     assert deployment is not None
-    text = device.shipped_text(deployment)
+    text = device_text(deployment).outcome
     assert text == f"Shipped: FP16, 0.0311 ms measured{ending}"
     rival = "candidate-2" if "candidate 2" in text else "plan"
     assert f"{rival} takes" in deployment.decision.verdict, "the decision names the same engine"
 
 
 def test_rows_hold_what_was_measured_and_why_not() -> None:
-    plan, fp16, int8, crashed, late = device.engine_rows(of("some failed"))
+    plan, fp16, int8, crashed, late = device_text(of("some failed")).rows
     assert [row.name for row in (plan, fp16, int8, crashed, late)] == [
         "plan", "FP16", "uniform INT8", "candidate 2", "candidate 3",
     ]  # fmt: skip
@@ -119,21 +125,21 @@ def test_rows_hold_what_was_measured_and_why_not() -> None:
 
 
 def test_others_are_compared_with_what_there_is() -> None:
-    assert device.baseline_name(of("plan shipped")) == "FP16"
-    assert device.baseline_name(of("no fp16")) == "the plan"
-    assert device.baseline_name(of("all failed")) == "FP16"
+    assert device_text(of("plan shipped")).baseline == "FP16"
+    assert device_text(of("no fp16")).baseline == "the plan"
+    assert device_text(of("all failed")).baseline == "FP16"
 
 
 def test_how_engines_were_timed() -> None:
     deployment = of("plan shipped")
-    assert device.timing_text(deployment) == (
+    assert device_text(deployment).timing == (
         "5 engines in turns, 12,800 inferences each as CUDA graphs, 4 inputs in rotation"
     )
     assert deployment.timing is not None
     profile = replace(deployment.timing.profiles["plan"], cuda_graph=False, input_sets=1)
     alone = replace(deployment, timing=replace(deployment.timing, profiles={"plan": profile}))
-    assert device.timing_text(alone) == "12,800 inferences without CUDA graphs, 1 input in rotation"
-    assert device.timing_text(of("untimed")) is None
+    assert device_text(alone).timing == "12,800 inferences without CUDA graphs, 1 input in rotation"
+    assert device_text(of("untimed")).timing is None
 
 
 @pytest.mark.parametrize(
@@ -146,12 +152,12 @@ def test_how_engines_were_timed() -> None:
     ],
 )
 def test_the_state_of_the_gpu(name: str, text: str | None) -> None:
-    assert device.conditions_text(of(name)) == text
+    assert device_text(of(name)).conditions == text
 
 
 def test_throttling_and_launch_bound_models_are_said() -> None:
-    assert device.cautions(of("plan shipped")) == ()
-    launch, hot = device.cautions(of("launch-bound"))
+    assert device_text(of("plan shipped")).cautions == ()
+    launch, hot = device_text(of("launch-bound")).cautions
     assert launch.startswith("Launch-bound")
     assert "power cap, software thermal slowdown" in hot
 
@@ -161,49 +167,50 @@ def test_throttling_before_and_after_is_named_once() -> None:
     assert deployment.timing is not None
     state = Conditions(throttled="power cap")
     both = replace(state, throttled="power cap, power brake")
-    assert device.throttled(replace(deployment.timing.profiles["plan"], before=state, after=both)) == (
-        "power cap, power brake"
-    )
+    profile = replace(deployment.timing.profiles["plan"], before=state, after=both)
+    hot = replace(deployment, timing=replace(deployment.timing, profiles={"plan": profile}))
+    assert device_text(hot).cautions == ("Throttled by power cap, power brake: times run long, ratios hold.",)
 
 
 def test_realised_precision_in_words() -> None:
-    assert device.realised_text(of("plan shipped")) == "20 of 20 groups run in the precision asked for"
-    odd = of("badly realised")
-    assert device.realised_text(odd) == "13 of 20 groups run in the precision asked for, 3 in another, 4 unknown"
-    assert device.layers_text(odd) == "25 layers, 17 reformats, 3 unfused Q/DQ"
-    assert len(device.differences(odd)) == 7
-    assert "was asked for int8 and runs in fp16: its input reaches it unquantized" in device.differences(odd)[0]
-    assert device.realised_text(of("all failed")) is None
-    assert device.layers_text(of("all failed")) is None
+    assert device_text(of("plan shipped")).realised == "20 of 20 groups run in the precision asked for"
+    odd = device_text(of("badly realised"))
+    assert odd.realised == "13 of 20 groups run in the precision asked for, 3 in another, 4 unknown"
+    assert odd.layers == "25 layers, 17 reformats, 3 unfused Q/DQ"
+    assert len(odd.differences) == 7
+    assert "was asked for int8 and runs in fp16: its input reaches it unquantized" in odd.differences[0]
+    assert device_text(of("all failed")).realised is None
+    assert device_text(of("all failed")).layers is None
 
 
 def test_only_the_first_differences_are_spelt_out() -> None:
-    found = device.differences(of("100 groups"))
+    found = device_text(of("100 groups")).differences
     assert len(found) == 9
     assert found[-1] == "and 27 more in report.json"
 
 
 def test_unused_options_are_named_once() -> None:
-    assert device.unused_options(of("some failed")) == (
+    assert device_text(of("some failed")).unused == (
         "tf32: TensorRT 11 has no such builder flag", "dla_core: this GPU has no DLA",
     )  # fmt: skip
 
 
 def test_times_of_one_inference() -> None:
-    parts = dict(device.shipped_parts(of("plan shipped")))
+    parts = dict(device_text(of("plan shipped")).latency)
     assert parts["GPU compute"] == "0.0214 ms"
     assert parts["GPU compute, without CUDA graph"] == "0.0248 ms"
     assert parts["GPU compute, p99"] == "0.0223 ms"
     assert parts["latency with copies"] == "0.0284 ms"
     assert parts["throughput"] == "46,729 samples/s"
-    assert device.shipped_parts(of("all failed")) == ()
+    assert device_text(of("all failed")).latency == ()
 
 
 def test_samples_count_the_batch() -> None:
     deployment = of("plan shipped")
     assert deployment.timing is not None
     profile = replace(deployment.timing.profiles["plan"], batch=8, throughput=1000.0, latency=spread(1.0))
-    assert dict(device.latency_parts(profile))["throughput"] == "8,000 samples/s"
+    larger = replace(deployment, timing=replace(deployment.timing, profiles={"plan": profile}))
+    assert dict(device_text(larger).latency)["throughput"] == "8,000 samples/s"
 
 
 def test_layers_are_told_apart_by_what_they_are_for() -> None:
@@ -243,22 +250,23 @@ def test_a_group_s_time_is_that_of_layers_it_has_for_itself() -> None:
 
 
 def test_the_split_in_a_line() -> None:
-    assert split_text(layer_shares(of("plan shipped"))) == "groups 93 %, reformats 2 %, unfused Q/DQ 4 %, other 2 %"
+    drawing = layer_ribbon(of("plan shipped"), {}) or ""
+    assert "engine: groups 93 %, reformats 2 %, unfused Q/DQ 4 %, other 2 %" in drawing
 
 
 @given(st.floats(0.01, 100), st.floats(0, 0.5), st.floats(0, 0.5))
 def test_the_interval_never_contradicts_the_change(value: float, below: float, above: float) -> None:
     measured = ratio(value, value * (1 - below), value * (1 + above))
     side = "below" if value <= 1 else "above"
-    assert f"% {side} FP16" in device.below_text(measured)
+    assert f"% {side} FP16" in below_text(measured)
     both = measured.low < 1 < measured.high
-    assert ("above" in device.interval_text(measured)) >= both
+    assert ("above" in interval_text(measured)) >= both
 
 
 def test_the_measured_truth_leads() -> None:
     assert verdict.lead(sample_report(20)).startswith("14 of 20 groups in INT8, modelled latency")
     for name, report in DEPLOYMENTS.items():
-        assert verdict.lead(report) == f"{device.shipped_text(of(name))}."
+        assert verdict.lead(report) == f"{device_text(of(name)).outcome}."
         assert "modelled" not in verdict.lead(report)
 
 
@@ -303,16 +311,16 @@ def test_titles() -> None:
 def test_reference_scores_of_engines() -> None:
     report = DEPLOYMENTS["plan shipped"]
     candidates = {c.name: c for c in of("plan shipped").candidates}
-    assert verdict.reference_score(report, candidates["plan"]) == report.accuracy.plan
-    assert verdict.reference_score(report, candidates["fp16"]) == report.accuracy.fp16
-    assert verdict.reference_score(report, candidates["int8"]) == report.accuracy.uniform[INT8]
-    assert verdict.reference_score(report, candidates["candidate-3"]) is None
+    assert report.reference_score(candidates["plan"]) == report.accuracy.plan
+    assert report.reference_score(candidates["fp16"]) == report.accuracy.fp16
+    assert report.reference_score(candidates["int8"]) == report.accuracy.uniform[INT8]
+    assert report.reference_score(candidates["candidate-3"]) is None
     step = report.search.path[-1]
     seen = replace(step, plan=candidates["candidate-3"].plan.digest, score=0.91)
     scored = replace(report, search=replace(report.search, path=(seen,)))
-    assert verdict.reference_score(scored, candidates["candidate-3"]) == 0.91
+    assert scored.reference_score(candidates["candidate-3"]) == 0.91
     early = replace(report, search=replace(report.search, path=(replace(seen, samples=100, complete=False),)))
-    assert verdict.reference_score(early, candidates["candidate-3"]) is None
+    assert early.reference_score(candidates["candidate-3"]) is None
 
 
 def test_notes_of_the_device_are_not_repeated() -> None:

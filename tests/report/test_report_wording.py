@@ -84,12 +84,12 @@ def test_placement_names_every_narrow_precision() -> None:
     report = sample_report(57, (FP16, FP8, INT8))
     counts = {FP16: 17, FP8: 23, INT8: 17}
     assert report.plan.counts == counts
-    assert wording.placement(report) == "23 of 57 groups in FP8, 17 in INT8"
+    assert verdict.headline(report)[0] == "23 of 57 groups in FP8, 17 in INT8"
 
 
 def test_a_trivial_result_is_said_plainly() -> None:
     report = uniform_report(20)
-    assert wording.placement(report) == "all 20 groups run in INT8"
+    assert verdict.headline(report)[0] == "all 20 groups run in INT8"
     assert verdict.remarks(report)[0].startswith("Uniform INT8 already meets the target")
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from rich.console import Group, RenderableType
 
 from trt_mpq.cli.tables import cells, table_of
-from trt_mpq.report.wording import label, latency_text, microseconds_text
+from trt_mpq.report.wording import latency_text, microseconds_text
 from trt_mpq.types import Precision
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ def device_table_table(table: DeviceTable) -> RenderableType:
     """Microseconds per group and precision, what a conversion costs, and how far the table can be trusted."""
     precisions = [p for p in Precision if p in table.group_ms]
     conversion = table.scale * table.conversion.realised
-    shown = table_of("group", *(f"{label(p)}, µs" for p in precisions))
+    shown = table_of("group", *(f"{p.name}, µs" for p in precisions))
     for group in dict.fromkeys(g for p in precisions for g in table.group_ms[p]):
         times = (table.group_ms[p].get(group) for p in precisions)
         scaled = (None if ms is None else table.scale * ms for ms in times)
@@ -36,7 +36,7 @@ def device_table_table(table: DeviceTable) -> RenderableType:
             f"average, {table.error.largest:.1%} at most"
         )
     lines += [
-        f"estimated in {label(precision)}, no engine tells: {', '.join(groups)}"
+        f"estimated in {precision.name}, no engine tells: {', '.join(groups)}"
         for precision, groups in table.estimated.items()
         if groups
     ]

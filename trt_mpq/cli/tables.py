@@ -14,7 +14,7 @@ from rich.text import Text
 from trt_mpq.cli.output import counts_text, judged_text
 from trt_mpq.emit.deliver import FLAVOUR_FILES
 from trt_mpq.numerics import LARGEST
-from trt_mpq.report.wording import count_text, label, methods_text, printable, size_text, tau_text
+from trt_mpq.report.wording import count_text, methods_text, printable, size_text, tau_text
 from trt_mpq.sensitivity.agreement import Agreement, Sensitivities
 from trt_mpq.types import (
     Comparison,
@@ -55,7 +55,7 @@ def _exclusions(group: LayerGroup) -> str:
 def ranges_table(ranges: Ranges) -> RenderableType:
     """Tensors that a plan may quantize or that FP16 cannot hold, with their chosen clipping magnitudes."""
     formats = _in_order(p for tensor in ranges.tensors.values() for p in tensor.amax)
-    table = table_of("tensor", "min", "max", *(f"amax {label(p)}" for p in formats))
+    table = table_of("tensor", "min", "max", *(f"amax {p.name}" for p in formats))
     for name, tensor in ranges.tensors.items():
         if tensor.amax or _overflows(tensor):
             amax = (f"{tensor.amax[p]:.4g}" if p in tensor.amax else "" for p in formats)
@@ -75,7 +75,7 @@ def ranking_table(ranking: Ranking) -> RenderableType:
     parts: list[RenderableType] = []
     for precision in _in_order(ranking.scores):
         scores = ranking.scores[precision]
-        table = table_of("#", "group", "score", "", title=f"{ranking.metric} sensitivity to {label(precision)}")
+        table = table_of("#", "group", "score", "", title=f"{ranking.metric} sensitivity to {precision.name}")
         top = max((s for s in scores.values() if math.isfinite(s)), default=0.0)
         for place, group in enumerate(reversed(ranking.order(precision)), start=1):
             table.add_row(*cells((str(place), group, f"{scores[group]:.3g}", _bar(scores[group], top))))
@@ -93,7 +93,7 @@ def sensitivities_table(found: Sensitivities) -> RenderableType:
 def agreement_tables(agreement: Agreement) -> Iterator[RenderableType]:
     """Kendall's tau of every metric with every other, one table per precision, and what it cost."""
     for precision in _in_order(agreement.tau):
-        table = table_of("", *agreement.metrics, title=f"Kendall tau between metrics at {label(precision)}")
+        table = table_of("", *agreement.metrics, title=f"Kendall tau between metrics at {precision.name}")
         for metric, row in zip(agreement.metrics, agreement.tau[precision], strict=True):
             table.add_row(*cells((metric, *map(tau_text, row))))
         yield from (table, Text(""))

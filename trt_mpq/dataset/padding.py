@@ -16,7 +16,7 @@ from trt_mpq.errors import DataError
 from trt_mpq.runtime.base import Array
 from trt_mpq.types import TensorSpec
 
-ANONYMOUS = "?"
+_ANONYMOUS = "?"
 """A dynamic dimension without a name of its own."""
 
 _BLOCK = 4096
@@ -37,25 +37,6 @@ class Column(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class PickedRows:
-    """Some rows of a column, read where they are needed.
-
-    Attributes:
-        column: The column.
-        rows: Numbers of its rows [n].
-    """
-
-    column: Column
-    rows: NDArray[np.intp]
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, rows: NDArray[np.intp]) -> Array:
-        return self.column[self.rows[rows]]
-
-
-@dataclass(frozen=True, eq=False)
 class Padding:
     """Where rows end, for data padded behind its real positions.
 
@@ -69,6 +50,32 @@ class Padding:
     axes: Mapping[str, tuple[int, ...]]
     width: int
 
+    @classmethod
+    def from_mask(
+        cls, mask: str, columns: Mapping[str, Column], inputs: tuple[TensorSpec, ...], source: str
+    ) -> Padding | None:
+        """The padding that input `mask` [rows, positions] tells by its zeros.
+
+        Positions are every axis that has the mask's symbolic name for its axis 1; None if the model fixes that axis or
+        has no name for it.
+
+        Raises:
+            DataError: `mask` is no input, or has other than two axes.
+        """
+        spec = next((spec for spec in inputs if spec.name == mask), None)
+        if spec is None or len(spec.shape) != 2:
+            found = "is no input of the model" if spec is None else f"has {len(spec.shape)} axes"
+            raise DataError(f"{source}: `trim` names {mask!r}, which {found}: it needs a mask [batch, positions]")
+        positions = spec.shape[1]
+        if isinstance(positions, int) or positions == _ANONYMOUS:
+            return None
+        axes = {
+            other.name: tuple(axis for axis, size in enumerate(other.shape) if axis and size == positions)
+            for other in inputs
+        }
+        lengths = _lengths(columns[mask])
+        return cls(lengths, axes, columns[mask][np.arange(1)].shape[1])
+
     def lengths_of(self, samples: int, rows: int) -> NDArray[np.intp]:
         """Length of each of the first `samples` samples: that of the longest of its `rows` rows."""
         return np.asarray(self.lengths[: samples * rows].reshape(samples, rows).max(axis=1))
@@ -80,32 +87,6 @@ class Padding:
     def cut_labels(self, labels: Array, length: int) -> Array:
         """Labels with only the first `length` positions, if they are one per position, [n, positions]."""
         return _cut(labels, (1,) if labels.ndim == 2 and labels.shape[1] == self.width else (), length)
-
-
-def padding_from_mask(
-    mask: str, columns: Mapping[str, Column], inputs: tuple[TensorSpec, ...], source: str
-) -> Padding | None:
-    """The padding that input `mask` [rows, positions] tells by its zeros.
-
-    Positions are every axis that has the mask's symbolic name for its axis 1; None if the model fixes that axis or
-    has no name for it.
-
-    Raises:
-        DataError: `mask` is no input, or has other than two axes.
-    """
-    spec = next((spec for spec in inputs if spec.name == mask), None)
-    if spec is None or len(spec.shape) != 2:
-        found = "is no input of the model" if spec is None else f"has {len(spec.shape)} axes"
-        raise DataError(f"{source}: `trim` names {mask!r}, which {found}: it needs a mask [batch, positions]")
-    positions = spec.shape[1]
-    if isinstance(positions, int) or positions == ANONYMOUS:
-        return None
-    axes = {
-        other.name: tuple(axis for axis, size in enumerate(other.shape) if axis and size == positions)
-        for other in inputs
-    }
-    lengths = _lengths(columns[mask])
-    return Padding(lengths, axes, columns[mask][np.arange(1)].shape[1])
 
 
 def _lengths(mask: Column) -> NDArray[np.intp]:

@@ -1,39 +1,99 @@
-"""Recipes: TOML files that say where data lies and how it becomes model inputs (calib/README.md)."""
+"""What a recipe says: the TOML file that names data and how it becomes model inputs (calib/README.md)."""
 
 from __future__ import annotations
 
-import hashlib
-import os
-import re
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Protocol
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from trt_mpq._data import data_folder, load_toml
-from trt_mpq.dataset.arrays import digest_file, load_npy, load_npz
-from trt_mpq.dataset.fitting import check_lengths, check_names
-from trt_mpq.dataset.images import Images, image_paths, read_table, require_pillow
-from trt_mpq.dataset.preprocess import Input, Strict
-from trt_mpq.dataset.samples import Samples, checked_samples, rows_of
+from trt_mpq.dataset.images import Decoder
 from trt_mpq.errors import DataError
 from trt_mpq.runtime.base import Array
-from trt_mpq.types import TensorSpec
-
-DATA_VARIABLE = "TRT_MPQ_DATA"
-"""Environment variable with the folder that recipes without a `root` read from."""
 
 
-FileName = Annotated[str, Field(min_length=1)]
-Labels = FileName | Annotated[list[FileName], Field(min_length=1)]
+def _as_tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else (value,)
+
+
+_Positive = Annotated[float, Field(gt=0)]
+_Size = Annotated[
+    tuple[Annotated[int, Field(gt=0)], ...], BeforeValidator(_as_tuple), Field(min_length=1, max_length=2)
+]
+
+
+class _Strict(BaseModel):
+    """Base of recipe tables: exact types, no unknown field, immutable."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Input(_Strict):
+    """How one model input is computed, the `[inputs.NAME]` table: decode, resize, crop, normalize, change layout, cast.
+
+    Arithmetic is float32: ``(x / divide - mean) / std``. `mean` and `std` are one number, or one per
+    channel, for which `layout` says where the channels are.
+    """
+
+    array: str | None = None
+    color: Literal["RGB", "BGR", "L"] = "RGB"
+    resize: _Size | None = None
+    crop: _Size | None = None
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    divide: _Positive = 1.0
+    mean: Annotated[tuple[float, ...], BeforeValidator(_as_tuple), Field(min_length=1)] = (0.0,)
+    std: Annotated[tuple[_Positive, ...], BeforeValidator(_as_tuple), Field(min_length=1)] = (1.0,)
+    layout: Literal["NHWC", "NCHW", "NHWC->NCHW", "NCHW->NHWC"] | None = None
+    dtype: Literal["float32", "float16", "int64", "int32", "int8", "uint8", "bool"] | None = None
+
+    @model_validator(mode="after")
+    def _channels_are_known(self) -> Input:
+        if self.layout is None and max(len(self.mean), len(self.std)) > 1:
+            raise ValueError('mean and std per channel need `layout`, for example "NHWC->NCHW"')
+        return self
+
+    @property
+    def decoder(self) -> Decoder:
+        """The part that only images have."""
+        return Decoder(self.color, self.resize, self.crop, self.interpolation)
+
+    def prepare(self, values: Array, where: str) -> Array:
+        """Compute the model input [n, ...] from raw `values` [n, ...].
+
+        Raises:
+            DataError: The values do not fit this description; the message begins with `where`.
+        """
+        if values.dtype.kind not in "fiub":
+            raise DataError(f"{where} is read from {values.dtype} values: it needs numbers")
+        if self.layout and values.ndim != 4:
+            raise DataError(f"{where} has shape {values.shape} and layout {self.layout} needs 4 dimensions")
+        if self.divide != 1.0 or self.mean != (0.0,) or self.std != (1.0,):
+            values = self._normalize(values, where)
+        if self.layout and "->" in self.layout:
+            source, target = self.layout.split("->")
+            values = values.transpose([source.index(axis) for axis in target])
+        return values if self.dtype is None else _cast(values, np.dtype(self.dtype), where)
+
+    def _normalize(self, values: Array, where: str) -> Array:
+        axis = self.layout.index("C") if self.layout else -1
+        mean, std = (np.asarray(v, dtype=np.float32) for v in (self.mean, self.std))
+        for name, constants in (("mean", mean), ("std", std)):
+            if len(constants) not in (1, values.shape[axis]):
+                raise DataError(f"{where} has {values.shape[axis]} channels but `{name}` has {len(constants)} values")
+        if axis == 1:
+            mean, std = mean.reshape(-1, 1, 1), std.reshape(-1, 1, 1)
+        return (values.astype(np.float32) / np.float32(self.divide) - mean) / std
+
+
+_FileName = Annotated[str, Field(min_length=1)]
+_Labels = _FileName | Annotated[list[_FileName], Field(min_length=1)]
 """An array or column; or several arrays, which become the fields of one structured label per sample."""
 
 
-class Split(Strict):
+class Split(_Strict):
     """Where the samples of one split lie, and which of them are used.
 
     Either `arrays` (an `.npz` or `.npy`) or `images` (a folder), the latter with an optional CSV
@@ -43,16 +103,16 @@ class Split(Strict):
     column with labels where it differs from the recipe's.
     """
 
-    arrays: FileName | None = None
-    images: FileName | None = None
-    table: FileName | None = None
+    arrays: _FileName | None = None
+    images: _FileName | None = None
+    table: _FileName | None = None
     files: str = "file"
     where: dict[str, str] = Field(default_factory=dict)
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
     count: Annotated[int, Field(gt=0)] | None = None
     seed: Annotated[int, Field(ge=0)] | None = None
     rows_per_sample: Annotated[int, Field(gt=0)] = 1
-    labels: Labels | None = None
+    labels: _Labels | None = None
 
     @model_validator(mode="after")
     def _one_source(self) -> Split:
@@ -74,7 +134,7 @@ class Split(Strict):
         return order[: self.count]
 
 
-class Recipe(Strict):
+class Recipe(_Strict):
     """A recipe file.
 
     `root` is the data folder, `labels` names the array, arrays or table column with labels, `trim` the input that says
@@ -83,7 +143,7 @@ class Recipe(Strict):
 
     description: str = ""
     root: str | None = None
-    labels: Labels | None = None
+    labels: _Labels | None = None
     trim: str | None = None
     splits: Annotated[dict[str, Split], Field(min_length=1)]
     inputs: Annotated[dict[str, Input], Field(min_length=1)]
@@ -120,67 +180,6 @@ class Recipe(Strict):
         return self.splits[asked or next(iter(self.splits))]
 
 
-class _Raw(Protocol):
-    """Unprocessed values, indexed by row numbers: an array, a memory map or image files."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, rows: NDArray[np.intp], /) -> Array: ...
-
-
-@dataclass(frozen=True)
-class _Source:
-    """An opened split: unprocessed rows per model input, labels, numbers of the samples in use, a hash of it all."""
-
-    raw: Mapping[str, _Raw]
-    labels: Array | None
-    numbers: NDArray[np.intp]
-    digest: str
-
-
-@dataclass(frozen=True)
-class _Prepared:
-    """A column that preprocesses what it reads."""
-
-    raw: _Raw
-    rows: NDArray[np.intp]
-    recipe: Input
-    where: str
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, rows: NDArray[np.intp]) -> Array:
-        return self.recipe.prepare(self.raw[self.rows[rows]], self.where)
-
-
-def open_recipe(source: str, inputs: tuple[TensorSpec, ...]) -> Samples:
-    """Samples of a recipe split, preprocessed while they stream.
-
-    Args:
-        source: Path of a `.toml` or name of a committed recipe, with an optional `:split`.
-        inputs: The model's inputs.
-
-    Raises:
-        DataError: The recipe is unknown or invalid, or its data is missing or does not fit.
-        MissingDependencyError: The split holds images and Pillow is not installed.
-    """
-    name, asked = _name_and_split(source)
-    path = find_recipe(name)
-    recipe = read_recipe(path)
-    split, root = recipe.split(asked, name), _data_root(recipe, path)
-    check_names(recipe.inputs, inputs, f"recipe {name}")
-    opened = (_open_images if split.images else _open_arrays)(recipe, split, root)
-    rows = rows_of(opened.numbers, split.rows_per_sample)
-    columns = {
-        key: _Prepared(opened.raw[key], rows, recipe.inputs[key], f"{source}: input {key!r}") for key in recipe.inputs
-    }
-    labels = None if opened.labels is None else opened.labels[opened.numbers]
-    settings = recipe.model_dump_json(include={"inputs", "labels", "trim"}, exclude_defaults=True)
-    content = hashlib.sha256(f"{settings}\n{split.model_dump_json()}\n{opened.digest}".encode()).hexdigest()
-    return checked_samples(columns, inputs, labels, source, content, rows=split.rows_per_sample, trim=recipe.trim)
-
-
 def find_recipe(name: str) -> Path:
     """The file of a recipe: a path ending in `.toml`, or the name of a committed one.
 
@@ -214,93 +213,11 @@ def _first_complaint(error: ValidationError) -> str:
     return f"{field}: {reworded.get(first['type'], first['msg'].removeprefix('Value error, '))}"
 
 
-def _name_and_split(source: str) -> tuple[str, str | None]:
-    # A split is a plain word, so that the colon of a Windows drive is none.
-    match = re.fullmatch(r"(.+?)(?::([\w-]+))?", source)
-    return (match[1], match[2]) if match else (source, None)
-
-
-def _data_root(recipe: Recipe, path: Path) -> Path:
-    if recipe.root is not None:
-        root, advice = path.parent / Path(recipe.root).expanduser(), "check `root` in the recipe"
-    elif DATA_VARIABLE in os.environ:
-        root, advice = Path(os.environ[DATA_VARIABLE]), f"check the environment variable {DATA_VARIABLE}"
-    else:
-        raise DataError(f"recipe {path} has no `root`: set the environment variable {DATA_VARIABLE} to the data folder")
-    if not root.is_dir():
-        raise DataError(f"recipe {path}: the data folder {root} does not exist, {advice}")
-    return root
-
-
-def _open_arrays(recipe: Recipe, split: Split, root: Path) -> _Source:
-    path = root / str(split.arrays)
-    digest = _verified_digest(path, split.sha256)
-    arrays = load_npz(path) if path.suffix == ".npz" else {_only_array(recipe): load_npy(path)}
-    raw = {name: _pick(arrays, settings.array or name, path) for name, settings in recipe.inputs.items()}
-    wanted = recipe.labels_of(split)
-    labels = None if wanted is None else _labels(arrays, wanted, path)
-    count = check_lengths(raw | ({} if labels is None else {"labels": labels}), str(path))
-    flat = {name: _flattened(array, split.rows_per_sample, f"{path}: input {name!r}") for name, array in raw.items()}
-    return _Source(flat, labels, split.numbers(count, str(path)), digest)
-
-
-def _flattened(array: Array, rows: int, where: str) -> Array:
-    """Rows [samples * rows, ...] of samples [samples, rows, ...]."""
-    if rows == 1:
-        return array
-    if array.ndim < 2 or array.shape[1] != rows:
-        raise DataError(
-            f"{where} has shape {array.shape} and `rows_per_sample` = {rows} wants [samples, {rows}, ...]: correct the "
-            "recipe or the array"
-        )
-    return array.reshape(-1, *array.shape[2:])
-
-
-def _only_array(recipe: Recipe) -> str:
-    """The name by which the first input asks for its array: an `.npy` holds one, without a name."""
-    name, settings = next(iter(recipe.inputs.items()))
-    return settings.array or name
-
-
-def _pick(arrays: Mapping[str, Array], name: str, path: Path) -> Array:
-    if name not in arrays:
-        raise DataError(
-            f"{path} has no array {name!r}: it has {', '.join(arrays)}, set `array` or `labels` in the recipe"
-        )
-    return arrays[name]
-
-
-def _labels(arrays: Mapping[str, Array], wanted: str | list[str], path: Path) -> Array:
-    """One array of labels [samples, ...], structured if it is made of several arrays."""
-    if isinstance(wanted, str):
-        return _pick(arrays, wanted, path)
-    fields = {name: _pick(arrays, name, path) for name in wanted}
-    count = check_lengths(fields, str(path))
-    labels = np.zeros(count, [(name, array.dtype, array.shape[1:]) for name, array in fields.items()])
-    for name, array in fields.items():
-        labels[name] = array
-    return labels
-
-
-def _open_images(recipe: Recipe, split: Split, root: Path) -> _Source:
-    require_pillow()
-    folder = root / str(split.images)
-    if split.table is None:
-        paths, labels, table_digest = image_paths(folder), None, ""
-    else:
-        table_digest = _verified_digest(root / split.table, split.sha256)
-        column = recipe.labels_of(split)
-        assert not isinstance(column, list)  # refused with the recipe
-        listed, labels = read_table(root / split.table, split.where, split.files, column)
-        paths = tuple(folder / file for file in listed)
-    numbers = split.numbers(len(paths), str(folder))
-    digest = "\n".join([table_digest, *(f"{paths[number].name} {digest_file(paths[number])}" for number in numbers)])
-    [(name, settings)] = recipe.inputs.items()
-    return _Source({name: Images(paths, settings.decoder)}, labels, numbers, digest)
-
-
-def _verified_digest(path: Path, expected: str | None) -> str:
-    actual = digest_file(path)
-    if expected not in (None, actual):
-        raise DataError(f"{path} has SHA-256 {actual} and the recipe wants {expected}: fetch the right file")
-    return actual
+def _cast(values: Array, dtype: np.dtype[Any], where: str) -> Array:
+    if values.dtype.kind == "f" and dtype.kind != "f":
+        raise DataError(f"{where} cannot turn {values.dtype} into {dtype} without loss: change `dtype` in the recipe")
+    with np.errstate(over="ignore"):  # an overflow is inf, which the check of the batch reports
+        cast = values.astype(dtype)
+    if dtype.kind in "iub" and not np.array_equal(cast, values):
+        raise DataError(f"{where} has values that {dtype} cannot hold: change `dtype` in the recipe")
+    return cast

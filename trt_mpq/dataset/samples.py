@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from trt_mpq.dataset.arrays import digest_arrays
 from trt_mpq.dataset.fitting import check_finite, check_lengths, check_names, fit
-from trt_mpq.dataset.padding import Column, Padding, PickedRows, padding_from_mask
+from trt_mpq.dataset.padding import Column, Padding
 from trt_mpq.errors import DataError
 from trt_mpq.runtime.base import Array
 from trt_mpq.types import TensorSpec
@@ -47,6 +47,20 @@ class Batch:
     def size(self) -> int:
         """Number of samples n."""
         return len(next(iter(self.feeds.values()))) // self.rows
+
+
+@dataclass(frozen=True, eq=False)
+class _PickedRows:
+    """Some rows [n] of a column, read where they are needed."""
+
+    column: Column
+    rows: NDArray[np.intp]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, rows: NDArray[np.intp]) -> Array:
+        return self.column[self.rows[rows]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +116,7 @@ class Samples:
         padding = self.padding and replace(self.padding, lengths=self.padding.lengths[rows])
         return replace(
             self,
-            columns={name: PickedRows(column, rows) for name, column in self.columns.items()},
+            columns={name: _PickedRows(column, rows) for name, column in self.columns.items()},
             labels=None if self.labels is None else self.labels[numbers],
             count=len(numbers),
             content=hashlib.sha256(self.content.encode() + numbers.tobytes()).hexdigest(),
@@ -269,7 +283,7 @@ def checked_samples(
 
 
 def _trimmed(samples: Samples, mask: str) -> Samples:
-    padding = padding_from_mask(mask, samples.columns, samples.inputs, samples.source)
+    padding = Padding.from_mask(mask, samples.columns, samples.inputs, samples.source)
     if padding is None:
         note = f"{samples.source}: `trim` is ignored, because the model has no named dynamic axis to cut {mask!r} on"
         return replace(samples, notes=(*samples.notes, note))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from trt_mpq.graph.edit import add_constant, constant_array, node_by_name
+from trt_mpq.graph.edit import add_constant, constant_array
 from trt_mpq.numerics import FloatArray
 from trt_mpq.types import LayerGroup, Weight
 
@@ -15,7 +15,7 @@ _BIAS_INPUT = 2
 
 def takes_bias(graph: ir.Graph, weight: Weight) -> bool:
     """Whether there is a bias behind the weight, or its operator has an input for one, which MatMul has not."""
-    return weight.bias is not None or node_by_name(graph, weight.node).op_type != "MatMul"
+    return weight.bias is not None or graph.node(weight.node).op_type != "MatMul"
 
 
 def add_to_bias(graph: ir.Graph, group: LayerGroup, weight: Weight, delta: FloatArray) -> None:
@@ -46,8 +46,8 @@ def bias_input(graph: ir.Graph, group: LayerGroup, weight: Weight) -> tuple[ir.N
     if weight.bias is None:
         if not takes_bias(graph, weight):
             raise ValueError(f"{weight.node} is a MatMul without a bias: it cannot take one")
-        return node_by_name(graph, weight.node), _BIAS_INPUT
-    nodes = (node_by_name(graph, name) for name in group.nodes[group.nodes.index(weight.node) :])
+        return graph.node(weight.node), _BIAS_INPUT
+    nodes = (graph.node(name) for name in group.nodes[group.nodes.index(weight.node) :])
     return next(
         (node, index)
         for node in nodes

@@ -45,20 +45,20 @@ def deliver(emitter: Emitter, plan: PrecisionPlan, folder: Path) -> Delivery:
     for name in FLAVOUR_FILES[1:]:  # of an earlier plan, which may have had a weak flavour or larger files
         (folder / name).unlink(missing_ok=True)
     reference = emitter.reference(plan)
-    keep_summation_order(reference.graph)
+    _keep_summation_order(reference.graph)
     save_graph(reference, folder / "reference.onnx")
     strong = emitter.strong(plan)
     save_graph(strong, folder / "typed.onnx")
     write_text(folder / "placement.txt", describe_placement(strong.graph))
     return Delivery(
         plan=plan.digest,
-        deployable=all(precision.deployable for precision in plan.counts()),
+        deployable=plan.deployable,
         typed_bytes=sum(path.stat().st_size for path in folder.glob("typed.onnx*")),
         weak_missing=_deliver_weak(emitter, plan, folder),
     )
 
 
-def keep_summation_order(graph: ir.Graph) -> None:
+def _keep_summation_order(graph: ir.Graph) -> None:
     """Let every optimization level of ONNX Runtime compute the same bits, by making some constants overridable.
 
     At its default level ONNX Runtime re-blocks convolutions whose weights are constant, which sums in another

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 
+import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes import common as passes
 
@@ -13,19 +14,16 @@ from trt_mpq.emit.quantizers import QuantizerWriter
 from trt_mpq.emit.refinements import Refinements
 from trt_mpq.errors import ModelError
 from trt_mpq.graph.edit import add_constant, constant_array
-from trt_mpq.graph.opset import convert_opset
-from trt_mpq.numerics import BoolArray, FloatArray, fake_quantize_weights, round_to_half, weight_choices
+from trt_mpq.graph.operators import VALUE_BLIND, VALUE_PRESERVING
+from trt_mpq.graph.opset import WEAK_OPSET, convert_opset
+from trt_mpq.numerics import BoolArray, FloatArray, fake_quantize_weights, round_to_half
 from trt_mpq.types import Grouping, Precision, PrecisionPlan, Ranges, Weight
 
-NodesByName = Mapping[str, ir.Node]
+_NodesByName = Mapping[str, ir.Node]
 
-WeightWriter = Callable[[ir.Graph, ir.Node, Weight, Precision, BoolArray | None], ir.Value]
+_WeightWriter = Callable[[ir.Graph, ir.Node, Weight, Precision, BoolArray | None], ir.Value]
 """Gives the constant (or dequantized codes) that a node of a quantized group reads as weight, rounded as learned."""
 
-WEAK_OPSET = 17
-"""The newest opset TensorRT 8.6 reads."""
-STRONG_OPSETS = {**float_types.STRONG_OPSETS, Precision.INT4: 21}
-"""Lowest opset of a strong flavour that holds a precision; any holds FP8 and INT8."""
 _IR_VERSIONS = {19: 9, 21: 10, 22: 10}
 """The file format version that has the types of an opset."""
 
@@ -73,7 +71,7 @@ class Emitter:
         Opset 19 at least, because QuantizeLinear accepts FP16 and FP8 only from there (21 for INT4, 22 for BF16).
         """
         held = {Precision.FP16, *self.precisions(plan)}
-        opset = max(version for precision, version in STRONG_OPSETS.items() if precision in held)
+        opset = max(version for precision, version in float_types.STRONG_OPSETS.items() if precision in held)
         model = self._start(self._at_opset(max(opset, self._opset)), plan, "strong")
         model.ir_version = max(model.ir_version, _IR_VERSIONS[opset])
         nodes = _nodes_by_name(model.graph)
@@ -121,7 +119,7 @@ class Emitter:
         wide = {name for group in self._grouping.groups if not precisions[group.id].quantized for name in group.nodes}
         loose = {op.node: op.op_type for op in self._grouping.loose}
         half = {name for name, precision in self._float_types(plan).items() if precision is Precision.FP16}
-        free = {name for name, op_type in loose.items() if op_type in float_types.VALUE_PRESERVING and name in half}
+        free = {name for name, op_type in loose.items() if op_type in VALUE_PRESERVING and name in half}
         return {
             name: Precision.FP16 if name in half else Precision.FP32
             for name in _nodes_on_data(self._graph.graph)
@@ -131,7 +129,12 @@ class Emitter:
     def weight_choices(self, weight: Weight, precision: Precision) -> tuple[FloatArray, FloatArray]:
         """The values below and above every element of `weight` that `precision` has; both in the weight's shape."""
         content = constant_array(self._graph.graph.initializers[weight.name])
-        return weight_choices(content, weight.axis, precision, self._grouping.top)
+        up = np.ones(content.shape, bool)
+        low, high = (
+            fake_quantize_weights(content, weight.axis, precision, self._grouping.top, up=choice)
+            for choice in (~up, up)
+        )
+        return low, high
 
     @property
     def _opset(self) -> int:
@@ -145,7 +148,7 @@ class Emitter:
             self._halves[half] = float_types.half_capable(self._graph, self._ranges, half)
         return self._halves[half]
 
-    def _float_types(self, plan: PrecisionPlan) -> float_types.FloatTypes:
+    def _float_types(self, plan: PrecisionPlan) -> dict[str, Precision]:
         """The half type of every node that has one: its group's own, else the high precision or its refuge."""
         precisions = plan.as_dict()
         own = {
@@ -154,7 +157,7 @@ class Emitter:
             if not precisions[group.id].quantized
             for name in group.nodes
         }
-        types = {}
+        types: dict[str, Precision] = {}
         for name in (str(node.name) for node in self._graph.graph):
             choices = own.get(name, (self._grouping.top, self._grouping.refuge))
             halves = (p for p in choices if p is not Precision.FP32 and name in self._capable(p))
@@ -165,7 +168,7 @@ class Emitter:
     def _start(self, model: ir.Model, plan: PrecisionPlan, flavour: str) -> ir.Model:
         model.metadata_props["trt_mpq.plan"] = plan.digest
         model.metadata_props["trt_mpq.flavour"] = flavour
-        model.metadata_props["trt_mpq.deployable"] = str(all(p.deployable for p in plan.counts())).lower()
+        model.metadata_props["trt_mpq.deployable"] = str(plan.deployable).lower()
         corrections = self._refinements.corrections_of(plan)
         for group, precision in quantizers.quantized_groups(self._grouping, plan):
             for weight in group.weights:
@@ -210,13 +213,13 @@ class Emitter:
         return quantizers.insert_weight_qdq(graph, _input(node, WEIGHT_INPUT), weight.axis, precision, up, before=node)
 
     def _quantized(
-        self, model: ir.Model, nodes: NodesByName, plan: PrecisionPlan, weight: WeightWriter, read: QuantizerWriter
+        self, model: ir.Model, nodes: _NodesByName, plan: PrecisionPlan, weight: _WeightWriter, read: QuantizerWriter
     ) -> ir.Model:
         self._replace_weights(model.graph, nodes, plan, weight)
         self._quantize_reads(model.graph, nodes, plan, read)
         return _tidied(model)
 
-    def _replace_weights(self, graph: ir.Graph, nodes: NodesByName, plan: PrecisionPlan, write: WeightWriter) -> None:
+    def _replace_weights(self, graph: ir.Graph, nodes: _NodesByName, plan: PrecisionPlan, write: _WeightWriter) -> None:
         made: dict[tuple[ir.Value, Precision], ir.Value] = {}
         roundings = self._refinements.roundings_of(plan)
         for group, precision in quantizers.quantized_groups(self._grouping, plan):
@@ -228,17 +231,19 @@ class Emitter:
                     made[key] = write(graph, node, weight, precision, up)
                 node.replace_input_with(WEIGHT_INPUT, made[key])
 
-    def _quantize_reads(self, graph: ir.Graph, nodes: NodesByName, plan: PrecisionPlan, write: QuantizerWriter) -> None:
+    def _quantize_reads(
+        self, graph: ir.Graph, nodes: _NodesByName, plan: PrecisionPlan, write: QuantizerWriter
+    ) -> None:
         made: dict[tuple[ir.Value, Precision], ir.Value] = {}
-        for read in quantizers.activation_reads(self._grouping, plan, self._ranges):
-            node, index = nodes[read.site.node], read.site.index
-            key = (_input(node, index), read.precision)
+        for site, precision, scale in quantizers.activation_reads(self._grouping, plan, self._ranges):
+            node = nodes[site.node]
+            key = (_input(node, site.index), precision)
             if key not in made:
-                made[key] = write(graph, key[0], read.scale, read.precision, read.site.tensor)
-            node.replace_input_with(index, made[key])
+                made[key] = write(graph, key[0], scale, precision, site.tensor)
+            node.replace_input_with(site.index, made[key])
 
 
-def _nodes_by_name(graph: ir.Graph) -> NodesByName:
+def _nodes_by_name(graph: ir.Graph) -> _NodesByName:
     return {str(node.name): node for node in graph}
 
 
@@ -252,7 +257,7 @@ def _nodes_on_data(graph: ir.Graph) -> Iterator[str]:
     """Names of the nodes, Casts left out, that work on what is fed, rather than on constants and shapes."""
     data = set(graph.inputs)
     for node in graph:
-        if node.op_type not in ("Shape", "Size") and not data.isdisjoint(node.inputs):
+        if node.op_type not in VALUE_BLIND and not data.isdisjoint(node.inputs):
             data.update(node.outputs)
             if node.op_type != "Cast":
                 yield str(node.name)

@@ -16,34 +16,22 @@ import onnx
 import onnx_ir as ir
 
 from trt_mpq.graph.edit import add_constant, constant_array, insert_node, take_over
-from trt_mpq.numerics import HALF_TYPES, LARGEST, FloatArray
+from trt_mpq.graph.operators import VALUE_BLIND, VALUE_PRESERVING
+from trt_mpq.numerics import LARGEST, FloatArray
 from trt_mpq.types import Precision, Ranges
 
-FLOAT = ir.DataType.FLOAT
+_FLOAT = ir.DataType.FLOAT
 _DATA_TYPES = {Precision.FP16: ir.DataType.FLOAT16, Precision.BF16: ir.DataType.BFLOAT16}
 
-STRONG_OPSETS = {Precision.FP16: 19, Precision.BF16: 22}
-"""Lowest opset of the strong flavour: QuantizeLinear takes FP16 from 19 on, Conv and pooling take BF16 from 22 on. The
-schemas of this one, or of the model's own if newer, say what may be in a 16-bit type."""
+STRONG_OPSETS = {Precision.FP16: 19, Precision.BF16: 22, Precision.INT4: 21}
+"""Lowest opset of a strong flavour that holds a precision: QuantizeLinear takes FP16 from 19 on, INT4 from 21 on, Conv
+and pooling take BF16 from 22 on; any holds FP8 and INT8. The schemas of this one, or of the model's own if newer, say
+what may be in a 16-bit type."""
 
-VALUE_PRESERVING = frozenset(
-    {
-        *("Relu", "Clip", "Max", "Min", "Abs", "Neg", "MaxPool", "GlobalMaxPool", "ReduceMax", "ReduceMin"),
-        *("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Identity", "DepthToSpace", "SpaceToDepth"),
-        *("Slice", "Split", "Concat", "Gather", "Expand", "Tile", "Pad"),
-    }
-)
-"""Ops whose results are values they were given, up to the sign: half in, half out, nothing to round."""
-
-_VALUE_BLIND = frozenset({"Shape", "Size"})
-"""Ops that read no values: they take a tensor in whatever type it has."""
-
-FloatTypes = Mapping[str, Precision]
-"""Name of every node that computes in a half type to that type; FP32 for those that are not named."""
-Converter = Callable[[ir.Graph, ir.Value, Precision], ir.Value]
-Reads = Mapping[tuple[ir.Node, int], Precision]
+_Converter = Callable[[ir.Graph, ir.Value, Precision], ir.Value]
+_Reads = Mapping[tuple[ir.Node, int], Precision]
 """(node, input number) where an FP32 tensor or constant is read that shall be half, to the type wanted there."""
-Results = Mapping[ir.Value, Precision]
+_Results = Mapping[ir.Value, Precision]
 """FP32 tensor that shall be half, written by a node that computes so, to its type."""
 
 
@@ -57,7 +45,7 @@ def half_capable(graph: ir.Model, ranges: Ranges, half: Precision) -> frozenset[
     return frozenset(str(node.name) for node in graph.graph if _may_be_half(node, opset, ranges, half))
 
 
-def cast_to_half(graph: ir.Model, types: FloatTypes) -> None:
+def cast_to_half(graph: ir.Model, types: Mapping[str, Precision]) -> None:
     """Give the nodes named in `types` and their tensors those types in place, with a Cast where the type changes."""
     reads, results = _half_reads(graph, types), _half_results(graph, types)
     for value, half in results.items():
@@ -69,12 +57,14 @@ def cast_to_half(graph: ir.Model, types: FloatTypes) -> None:
     _convert(graph.graph, reads, results, tensor=_half_copy, constant=_half_constant)
 
 
-def round_to_half(graph: ir.Model, types: FloatTypes, rounded: Callable[[ir.Value, Precision], FloatArray]) -> None:
+def round_to_half(
+    graph: ir.Model, types: Mapping[str, Precision], rounded: Callable[[ir.Value, Precision], FloatArray]
+) -> None:
     """Round every tensor of the nodes named in `types` to values of those types in place; all tensors stay FP32.
 
     Args:
         graph: The FP32 graph to change.
-        types: Names out of `half_capable`.
+        types: Name of every node that computes in a half type to that type, out of `half_capable`.
         rounded: Gives the content of a constant as the type can represent it.
     """
 
@@ -96,10 +86,10 @@ def _opset(graph: ir.Model, half: Precision) -> int:
 
 def _may_be_half(node: ir.Node, opset: int, ranges: Ranges, half: Precision) -> bool:
     values = [value for value in (*node.inputs, *node.outputs) if value is not None]
-    floats = any(value.dtype is FLOAT for value in values)
+    floats = any(value.dtype is _FLOAT for value in values)
     return (
         floats
-        and node.op_type not in _VALUE_BLIND
+        and node.op_type not in VALUE_BLIND
         and _writes_half(node, opset, half)
         and not any(_magnitude(value, ranges) > LARGEST[half] for value in values)
     )
@@ -111,8 +101,8 @@ def _writes_half(node: ir.Node, opset: int, half: Precision) -> bool:
     Results of a type of their own (ConstantOfShape, EyeLike) do not; a Cast is told to by its attribute.
     """
     takes, gives = _half_parameters(node.op_type, opset, half)
-    given = {_at(takes, i) for i, value in enumerate(node.inputs) if value is not None and value.dtype is FLOAT}
-    results = {_at(gives, i) for i, value in enumerate(node.outputs) if value.dtype is FLOAT}
+    given = {_at(takes, i) for i, value in enumerate(node.inputs) if value is not None and value.dtype is _FLOAT}
+    results = {_at(gives, i) for i, value in enumerate(node.outputs) if value.dtype is _FLOAT}
     return None not in results and (node.op_type == "Cast" or results <= given)
 
 
@@ -137,30 +127,30 @@ def _at(parameters: tuple[str | None, ...], index: int) -> str | None:
 
 
 def _magnitude(value: ir.Value, ranges: Ranges) -> float:
-    if value.const_value is not None and value.dtype is FLOAT:
+    if value.const_value is not None and value.dtype is _FLOAT:
         return float(np.abs(constant_array(value)).max(initial=0.0))
     observed = ranges.tensors.get(str(value.name))
     return 0.0 if observed is None else observed.magnitude
 
 
-def _half_reads(graph: ir.Model, types: FloatTypes) -> Reads:
-    opsets = {half: _opset(graph, half) for half in STRONG_OPSETS}
+def _half_reads(graph: ir.Model, types: Mapping[str, Precision]) -> _Reads:
+    opsets = {half: _opset(graph, half) for half in _DATA_TYPES}
     return {
         (node, index): half
         for node in graph.graph
         if (half := types.get(str(node.name))) is not None
         for index, value in enumerate(node.inputs)
-        if value is not None and value.dtype is FLOAT
+        if value is not None and value.dtype is _FLOAT
         if _at(_half_parameters(node.op_type, opsets[half], half)[0], index) is not None
     }
 
 
-def _half_results(graph: ir.Model, types: FloatTypes) -> Results:
+def _half_results(graph: ir.Model, types: Mapping[str, Precision]) -> _Results:
     halves = ((node, types[str(node.name)]) for node in graph.graph if node.name in types)
-    return {value: half for node, half in halves for value in node.outputs if value.dtype is FLOAT}
+    return {value: half for node, half in halves for value in node.outputs if value.dtype is _FLOAT}
 
 
-def _convert(graph: ir.Graph, reads: Reads, results: Results, *, tensor: Converter, constant: Converter) -> None:
+def _convert(graph: ir.Graph, reads: _Reads, results: _Results, *, tensor: _Converter, constant: _Converter) -> None:
     """Give every half read whose value is not of its type already a converted copy, one per value and type."""
     copies: dict[tuple[ir.Value, Precision], ir.Value] = {}
     for (node, index), half in reads.items():
@@ -172,20 +162,20 @@ def _convert(graph: ir.Graph, reads: Reads, results: Results, *, tensor: Convert
             node.replace_input_with(index, copies[value, half])
 
 
-def _widen_other_reads(graph: ir.Graph, value: ir.Value, half: Precision, reads: Reads) -> None:
+def _widen_other_reads(graph: ir.Graph, value: ir.Value, half: Precision, reads: _Reads) -> None:
     """Give whoever cannot read the half `value`, the graph's outputs included, an FP32 copy under its name."""
 
     def keeps(node: ir.Node, index: int) -> bool:
-        return (node, index) in reads or node.op_type in _VALUE_BLIND
+        return (node, index) in reads or node.op_type in VALUE_BLIND
 
     if value.is_graph_output() or not all(keeps(node, index) for node, index in value.uses()):
-        wide = _cast(graph, value, FLOAT, "_fp32")
+        wide = _cast(graph, value, _FLOAT, "_fp32")
         cast = wide.producer()
         take_over(graph, value, wide, keeps=lambda node, index: node is cast or keeps(node, index), suffix=f"_{half}")
 
 
 def _half_constant(graph: ir.Graph, value: ir.Value, half: Precision) -> ir.Value:
-    return add_constant(graph, f"{value.name}_{half}", constant_array(value).astype(HALF_TYPES[half]))
+    return add_constant(graph, f"{value.name}_{half}", constant_array(value).astype(_DATA_TYPES[half].numpy()))
 
 
 def _half_copy(graph: ir.Graph, value: ir.Value, half: Precision) -> ir.Value:
@@ -193,12 +183,12 @@ def _half_copy(graph: ir.Graph, value: ir.Value, half: Precision) -> ir.Value:
 
 
 def _rounded_copy(graph: ir.Graph, value: ir.Value, half: Precision) -> ir.Value:
-    return _cast(graph, _cast(graph, value, _DATA_TYPES[half], "_half"), FLOAT, "_rounded")
+    return _cast(graph, _cast(graph, value, _DATA_TYPES[half], "_half"), _FLOAT, "_rounded")
 
 
 def _round_in_place(graph: ir.Graph, value: ir.Value, half: Precision) -> None:
     narrow = _cast(graph, value, _DATA_TYPES[half], "_half")
-    back = _cast(graph, narrow, FLOAT, "_rounded")
+    back = _cast(graph, narrow, _FLOAT, "_rounded")
     take_over(graph, value, back, keeps=lambda node, _: node is narrow.producer(), suffix="_exact")
 
 

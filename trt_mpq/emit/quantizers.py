@@ -10,17 +10,16 @@ followed by Q never arises.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
 
 from trt_mpq.errors import CalibrationError
 from trt_mpq.graph.edit import add_constant, constant_array, insert_node
-from trt_mpq.numerics import QMAX, QMIN, BoolArray, FloatArray, channel_amax, codes, fake_quantize, scale_from_amax
+from trt_mpq.numerics import CODE_RANGE, BoolArray, FloatArray, channel_amax, codes, fake_quantize, scale_from_amax
 from trt_mpq.types import Grouping, LayerGroup, Precision, PrecisionPlan, QuantizedInput, Ranges
 
-CODE_TYPES = {
+_CODE_TYPES = {
     Precision.INT8: ir.DataType.INT8,
     Precision.INT4: ir.DataType.INT4,
     Precision.FP8: ir.DataType.FLOAT8E4M3FN,
@@ -34,15 +33,6 @@ _E4M3_REACH = 460.0
 """What lies between 448 and this is rounded to 448 without being clipped (464 is the tie with 480)."""
 
 
-@dataclass(frozen=True)
-class ActivationRead:
-    """One read of an activation that becomes quantized."""
-
-    site: QuantizedInput
-    precision: Precision
-    scale: FloatArray
-
-
 def quantized_groups(grouping: Grouping, plan: PrecisionPlan) -> Iterator[tuple[LayerGroup, Precision]]:
     """The groups that carry scales under `plan`, in network order."""
     precisions = plan.as_dict()
@@ -51,8 +41,10 @@ def quantized_groups(grouping: Grouping, plan: PrecisionPlan) -> Iterator[tuple[
             yield group, precisions[group.id]
 
 
-def activation_reads(grouping: Grouping, plan: PrecisionPlan, ranges: Ranges) -> Iterator[ActivationRead]:
-    """Every activation read to quantize under `plan`.
+def activation_reads(
+    grouping: Grouping, plan: PrecisionPlan, ranges: Ranges
+) -> Iterator[tuple[QuantizedInput, Precision, FloatArray]]:
+    """Every read of an activation to quantize under `plan`, with its format and its scale, shape ``()``.
 
     Raises:
         CalibrationError: A tensor has no usable range for the format it needs.
@@ -68,7 +60,7 @@ def activation_reads(grouping: Grouping, plan: PrecisionPlan, ranges: Ranges) ->
                 scale = scale_from_amax(observed.amax[precision], precision, grouping.top)
             except CalibrationError as error:
                 raise CalibrationError(f"tensor {site.tensor} (read by {site.node}): {error}") from error
-            yield ActivationRead(site, precision, scale)
+            yield site, precision, scale
 
 
 def insert_qdq(graph: ir.Graph, value: ir.Value, scale: FloatArray, precision: Precision, name: str) -> ir.Value:
@@ -77,7 +69,7 @@ def insert_qdq(graph: ir.Graph, value: ir.Value, scale: FloatArray, precision: P
     zero = _zero_point(graph, precision, ())
     stored = insert_node(
         graph, "QuantizeLinear", [value, scale_value, zero], f"{name}_{precision}_q",
-        after=value.producer(), dtype=CODE_TYPES[precision],
+        after=value.producer(), dtype=_CODE_TYPES[precision],
     )  # fmt: skip
     return insert_node(
         graph, "DequantizeLinear", [stored, scale_value, zero], f"{name}_{precision}_dq",
@@ -123,9 +115,9 @@ def _insert_e4m3(graph: ir.Graph, step: _Chain, ratio: ir.Value, low: float, hig
 
 
 def _insert_clip(graph: ir.Graph, step: _Chain, value: ir.Value, precision: Precision) -> ir.Value:
-    low = add_constant(graph, f"{precision}_low", np.float32(QMIN[precision]))
-    high = add_constant(graph, f"{precision}_high", np.float32(QMAX[precision]))
-    return step("Clip", value, low, high)
+    low, high = map(np.float32, CODE_RANGE[precision])
+    bounds = add_constant(graph, f"{precision}_low", low), add_constant(graph, f"{precision}_high", high)
+    return step("Clip", value, *bounds)
 
 
 def _reach(value: ir.Value) -> tuple[float, float]:
@@ -172,8 +164,9 @@ def insert_stored_weight(
     stored = add_constant(graph, f"{name}_codes", codes(content, scale, precision, axis, up=up))
     scale_value = _scale_constant(graph, f"{name}_scale", scale, instead_of.dtype)
     zero = _zero_point(graph, precision, scale.shape)
-    parameters = _Parameters(scale_value, zero, axis)
-    return _insert_step(graph, "DequantizeLinear", stored, parameters, f"{name}_dq", instead_of.dtype, before)
+    return _insert_step(
+        graph, "DequantizeLinear", [stored, scale_value, zero], axis, f"{name}_dq", instead_of.dtype, before
+    )
 
 
 def insert_weight_qdq(
@@ -191,34 +184,28 @@ def insert_weight_qdq(
         learned = fake_quantize(content, scale, precision, axis, up=up)
         weight = add_constant(graph, f"{weight.name}_learned", learned)
     scale_value = _scale_constant(graph, f"{name}_scale", scale, weight.dtype)
-    parameters = _Parameters(scale_value, _zero_point(graph, precision, scale.shape), axis)
-    stored = _insert_step(graph, "QuantizeLinear", weight, parameters, f"{name}_q", CODE_TYPES[precision], before)
-    return _insert_step(graph, "DequantizeLinear", stored, parameters, f"{name}_dq", weight.dtype, before)
-
-
-@dataclass(frozen=True)
-class _Parameters:
-    """What QuantizeLinear and DequantizeLinear read beside their input."""
-
-    scale: ir.Value
-    zero: ir.Value
-    axis: int | None
+    zero = _zero_point(graph, precision, scale.shape)
+    stored = _insert_step(
+        graph, "QuantizeLinear", [weight, scale_value, zero], axis, f"{name}_q", _CODE_TYPES[precision], before
+    )
+    return _insert_step(
+        graph, "DequantizeLinear", [stored, scale_value, zero], axis, f"{name}_dq", weight.dtype, before
+    )
 
 
 def _insert_step(
     graph: ir.Graph,
     op_type: str,
-    value: ir.Value,
-    parameters: _Parameters,
+    inputs: list[ir.Value],
+    axis: int | None,
     output: str,
     dtype: ir.DataType | None,
     before: ir.Node,
 ) -> ir.Value:
-    """One half of a weight's quantizer; `dtype` is the type of the result."""
-    attributes = {} if parameters.axis is None else {"axis": parameters.axis}
-    node = ir.node(op_type, [value, parameters.scale, parameters.zero], attributes, name=output)
+    """One half of a weight's quantizer; `inputs` are what it converts, scale and zero point, `dtype` what it gives."""
+    node = ir.node(op_type, inputs, {} if axis is None else {"axis": axis}, name=output)
     result = node.outputs[0]
-    result.name, result.shape = output, value.shape
+    result.name, result.shape = output, inputs[0].shape
     result.type = None if dtype is None else ir.TensorType(dtype)
     graph.insert_before(before, node)
     return result

@@ -11,8 +11,8 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from trt_mpq.dataset import Samples
+from trt_mpq.dataset.cached import CACHE_BYTES
 from trt_mpq.dataset.chunks import Chunk, chunks_by_length
-from trt_mpq.dataset.kept import KEPT_BYTES
 from trt_mpq.evaluate.sequential import Schedule
 from trt_mpq.runtime.base import Arrays, Runtime, Session, size_of
 
@@ -75,7 +75,7 @@ class EvaluationPass:
     def _keep(self, before: int, outputs: Arrays) -> Arrays:
         """`outputs` of the samples that `before` others precede, remembered if there is room for them."""
         size = size_of(outputs)
-        if self._kept_bytes + size <= KEPT_BYTES:
+        if self._kept_bytes + size <= CACHE_BYTES:
             self._kept[before] = outputs
             self._kept_bytes += size
         return outputs

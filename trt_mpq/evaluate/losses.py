@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from trt_mpq.errors import DataError
 from trt_mpq.runtime.base import Array
 
-Losses = NDArray[np.float64]
+_Losses = NDArray[np.float64]
 
 IGNORED = -100
 """Label of a position that does not count, torch's convention."""
@@ -36,7 +36,7 @@ class Loss(Protocol):
 
     def per_sample(
         self, outputs: Mapping[str, Array], labels: Array | None, reference: Mapping[str, Array] | None
-    ) -> Losses:
+    ) -> _Losses:
         """Losses of a batch.
 
         Args:
@@ -63,13 +63,13 @@ class CrossEntropy:
 
     def per_sample(
         self, outputs: Mapping[str, Array], labels: Array | None, reference: Mapping[str, Array] | None
-    ) -> Losses:
+    ) -> _Losses:
         """Losses of a batch; `reference` is not used."""
         scores = _class_scores(outputs)
         classes = _class_labels(labels, scores.shape)
         positions = tuple(range(1, classes.ndim))
         counted = np.sum(classes != IGNORED, axis=positions)
-        losses: Losses = np.sum(label_losses(scores, classes), axis=positions) / np.maximum(counted, 1)
+        losses: _Losses = np.sum(label_losses(scores, classes), axis=positions) / np.maximum(counted, 1)
         return losses
 
 
@@ -85,7 +85,7 @@ class KullbackLeibler:
 
     def per_sample(
         self, outputs: Mapping[str, Array], labels: Array | None, reference: Mapping[str, Array] | None
-    ) -> Losses:
+    ) -> _Losses:
         """Losses of a batch; `labels` are not used."""
         ours, theirs = _class_scores(outputs), _class_scores(_required(reference, self.name))
         if ours.ndim == 2:
@@ -106,11 +106,11 @@ class NormalizedMeanSquare:
 
     def per_sample(
         self, outputs: Mapping[str, Array], labels: Array | None, reference: Mapping[str, Array] | None
-    ) -> Losses:
+    ) -> _Losses:
         """Losses of a batch; `labels` are not used."""
         theirs = _required(reference, self.name)
         errors = [_normalized_error(value, theirs[name]) for name, value in outputs.items()]
-        losses: Losses = np.mean(errors, axis=0)
+        losses: _Losses = np.mean(errors, axis=0)
         return losses
 
 
@@ -121,14 +121,14 @@ def loss_for(*, has_labels: bool, classification: bool) -> Loss:
     return CrossEntropy() if has_labels else KullbackLeibler()
 
 
-def log_softmax(scores: Losses) -> Losses:
+def log_softmax(scores: _Losses) -> _Losses:
     """Logarithm of softmax over the last axis, without overflow: float64 ``[..., classes]`` in and out."""
     shifted = scores - scores.max(axis=-1, keepdims=True)
-    logarithms: Losses = shifted - np.log(np.sum(np.exp(shifted), axis=-1, keepdims=True))
+    logarithms: _Losses = shifted - np.log(np.sum(np.exp(shifted), axis=-1, keepdims=True))
     return logarithms
 
 
-def label_losses(scores: Array, labels: Array) -> Losses:
+def label_losses(scores: Array, labels: Array) -> _Losses:
     """Negative log-likelihood of every label, 0 where it is -100.
 
     Args:
@@ -146,7 +146,7 @@ def label_losses(scores: Array, labels: Array) -> Losses:
     return np.where(counted, -own, 0.0)
 
 
-def _divergences(ours: Array, theirs: Array) -> Losses:
+def _divergences(ours: Array, theirs: Array) -> _Losses:
     log_q, log_p = log_softmax(ours.astype(np.float64)), log_softmax(theirs.astype(np.float64))
     return np.asarray(np.sum(np.exp(log_p) * (log_p - log_q), axis=-1))
 
@@ -180,9 +180,9 @@ def _required(reference: Mapping[str, Array] | None, loss: str) -> Mapping[str, 
     return reference
 
 
-def _normalized_error(value: Array, reference: Array) -> Losses:
+def _normalized_error(value: Array, reference: Array) -> _Losses:
     theirs = reference.astype(np.float64).reshape(len(reference), -1)
     error = np.mean((value.reshape(theirs.shape) - theirs) ** 2, axis=1)
     power = np.mean(theirs**2, axis=1)
-    relative: Losses = error / np.where(power > 0, power, 1.0)
+    relative: _Losses = error / np.where(power > 0, power, 1.0)
     return relative

@@ -10,25 +10,11 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
+from trt_mpq.graph.operators import MASKING
+
 _HIDDEN = -10000.0
 _HUGE = -1e30
 """Constants below are no numbers of a network."""
-_CARRIES = frozenset(
-    {
-        "Add",
-        "Cast",
-        "Concat",
-        "Expand",
-        "Gather",
-        "Mul",
-        "Reshape",
-        "Slice",
-        "Squeeze",
-        "Transpose",
-        "Unsqueeze",
-        "Where",
-    }
-)
 
 
 def soften_masks(graph: ir.Graph) -> None:
@@ -50,7 +36,7 @@ def _only_softmax_sees(value: ir.Value) -> bool:
         if current.is_graph_output():
             return False
         for node in current.consumers():
-            if node.op_type not in _CARRIES | {"Softmax"}:
+            if node.op_type not in MASKING | {"Softmax"}:
                 return False
             if node.op_type != "Softmax" and node not in seen:
                 seen.add(node)

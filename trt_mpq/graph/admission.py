@@ -11,13 +11,10 @@ import onnx_ir as ir
 
 from trt_mpq.errors import ModelError
 from trt_mpq.graph import onnx_api
+from trt_mpq.graph.operators import STANDARD_INTEGER, WEIGHTED
 
-WEIGHTED_OPS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
-"""Operators that TensorRT runs in 8 bit when their weight is constant."""
-
-_QUANTIZED_OPS = frozenset(
-    {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "MatMulInteger"}
-)
+_QUANTIZED = STANDARD_INTEGER | {"QuantizeLinear", "DequantizeLinear"}
+"""Those of other domains are refused for their domain, after this."""
 _OTHER_FLOATS = frozenset({ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE})
 
 
@@ -94,7 +91,7 @@ def check_operators(graph: ir.Model) -> None:
     Functions must have been inlined.
     """
     for node in graph.graph:
-        if node.op_type in _QUANTIZED_OPS or node.op_type.startswith("QLinear"):
+        if node.op_type in _QUANTIZED or node.op_type.startswith("QLinear"):
             raise ModelError(f"the model is already quantized (first at node {_label(node)}): pass the FP32 model")
     for node in graph.graph:
         if any(a.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for a in node.attributes.values()):
@@ -110,7 +107,7 @@ def check_prepared(graph: ir.Model) -> None:
     for node in graph.graph:
         if node.op_type == "Dropout" or (node.op_type == "BatchNormalization" and _trains(node)):
             raise ModelError(f"node {_label(node)} is in training mode: export the model for inference (model.eval())")
-        if node.op_type in WEIGHTED_OPS:
+        if node.op_type in WEIGHTED:
             _check_float32(node)
 
 

@@ -1,14 +1,13 @@
-"""ONNX's own checker, shape inference and version converter, for a graph of any size.
+"""ONNX's own checker and shape inference, for a graph of any size.
 
-All three need one protobuf message, which ends at 2 GiB. None of them looks into weights, so large
-initializers travel as graph inputs of the same name, type and shape, and are put back afterwards.
+Both need one protobuf message, which ends at 2 GiB, as does the version converter (`opset`). None of them looks into
+weights, so large initializers travel as graph inputs of the same name, type and shape.
 """
 
 from __future__ import annotations
 
 import onnx
 import onnx.shape_inference
-import onnx.version_converter
 import onnx_ir as ir
 
 from trt_mpq.errors import ModelError
@@ -80,20 +79,3 @@ def infer_shapes(graph: ir.Model) -> None:
     for name, value in ir.convenience.create_value_mapping(graph.graph).items():
         if name in known:
             value.shape, value.type = known[name].shape, known[name].type
-
-
-def convert_version(graph: ir.Model, version: int) -> ir.Graph:
-    """The main graph of `graph` at another opset, through ONNX's converter.
-
-    Raises:
-        RuntimeError, ConvertError: An operator has no adapter between the versions.
-    """
-    converted = ir.from_proto(onnx.version_converter.convert_version(light_proto(graph), version)).graph
-    inputs = list(converted.inputs)
-    converted.inputs.clear()
-    converted.inputs.extend(inputs[: len(graph.graph.inputs)])
-    for value in inputs[len(graph.graph.inputs) :]:
-        assert value.name is not None
-        value.const_value = graph.graph.initializers[value.name].const_value
-        converted.register_initializer(value)
-    return converted

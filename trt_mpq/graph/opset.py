@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 import onnx.defs
 import onnx.helper
+import onnx.version_converter
 import onnx_ir as ir
 from onnx.version_converter import ConvertError
 from onnx_ir.passes import common as passes
@@ -21,6 +22,9 @@ from onnx_ir.passes import common as passes
 from trt_mpq.errors import ModelError
 from trt_mpq.graph import onnx_api
 from trt_mpq.graph.edit import add_constant
+
+WEAK_OPSET = 17
+"""The newest opset TensorRT 8.6, which is weakly typed, reads."""
 
 _NO_ADAPTER = re.compile(r"No (?:Adapter (?:From|To) Version \$\d+ for|Previous Version of) (\w+)")
 
@@ -59,7 +63,7 @@ def convert_opset(graph: ir.Model, version: int) -> ir.Model:
     try:
         if opset_of(graph) >= _REWORKED > version >= _OLDEST_TARGET:
             _hold_lowered(result.graph)
-        result.graph = onnx_api.convert_version(result, version)
+        result.graph = _converted(result, version)
     except (RuntimeError, ConvertError) as error:
         raise ModelError(
             f"the model cannot be converted from opset {opset_of(graph)} to {version}: {_reason(error)}"
@@ -69,6 +73,23 @@ def convert_opset(graph: ir.Model, version: int) -> ir.Model:
     _name_new_operands(result, version)
     onnx_api.check(result)
     return result
+
+
+def _converted(graph: ir.Model, version: int) -> ir.Graph:
+    """The main graph of `graph` at another opset, through ONNX's converter, which does not look into weights.
+
+    Raises:
+        RuntimeError, ConvertError: An operator has no adapter between the versions.
+    """
+    converted = ir.from_proto(onnx.version_converter.convert_version(onnx_api.light_proto(graph), version)).graph
+    inputs = list(converted.inputs)
+    converted.inputs.clear()
+    converted.inputs.extend(inputs[: len(graph.graph.inputs)])
+    for value in inputs[len(graph.graph.inputs) :]:
+        assert value.name is not None
+        value.const_value = graph.graph.initializers[value.name].const_value
+        converted.register_initializer(value)
+    return converted
 
 
 def _hold_lowered(graph: ir.Graph) -> None:

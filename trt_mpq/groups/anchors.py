@@ -5,11 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import numpy as np
 import onnx_ir as ir
 
-from trt_mpq.errors import ModelError
-from trt_mpq.graph.admission import WEIGHTED_OPS
+from trt_mpq.graph.operators import WEIGHTED
 from trt_mpq.groups.shapes import elements, is_constant, shape_of
 
 
@@ -76,20 +74,13 @@ def why_no_group(node: ir.Node) -> str | None:
     data, other = (*node.inputs, None, None)[:2]
     if node.op_type == "Gather" and is_constant(data) and len(shape_of(_present(data))) > 1:
         return "a table look-up: it computes nothing, and 8-bit rows would be widened again at once"
-    if node.op_type not in WEIGHTED_OPS:
+    if node.op_type not in WEIGHTED:
         return None
     if is_constant(data):
         return f"its weight {_present(data).name} is the first operand"
     if not is_constant(other):
         return "both operands are computed, and it is no part of softmax attention"
     return f"{_present(other).name} is no FP32 matrix, or its bias is not one constant per output channel"
-
-
-def check_weight(weight: ir.Value) -> None:
-    """Raise ModelError if a weight holds NaN or infinity."""
-    assert weight.const_value is not None
-    if not np.isfinite(weight.const_value.numpy()).all():
-        raise ModelError(f"weight {weight.name} holds NaN or infinite values: export the model again")
 
 
 def _present(value: ir.Value | None) -> ir.Value:

@@ -7,14 +7,12 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
+from trt_mpq.graph.operators import ACTIVATIONS
 from trt_mpq.groups.activations import gated_activation
 from trt_mpq.groups.anchors import Anchor
 from trt_mpq.groups.shapes import is_constant, shape_of
 
-_ACTIVATIONS = frozenset(
-    {"Relu", "Clip", "LeakyRelu", "Sigmoid", "Tanh", "HardSwish", "HardSigmoid", "Elu", "Gelu", "Softplus"}
-)
-Use = tuple[ir.Node, int]
+_Use = tuple[ir.Node, int]
 
 
 @dataclass
@@ -32,7 +30,7 @@ class Chain:
     anchor: Anchor
     bias: ir.Value | None
     followers: list[ir.Node]
-    residual: Use | None
+    residual: _Use | None
     output: ir.Value
 
     def absorb(self, *nodes: ir.Node) -> None:
@@ -55,7 +53,7 @@ def fuse(anchors: Sequence[Anchor]) -> list[Chain]:
     return chains[::-1]
 
 
-def _uses(value: ir.Value) -> list[Use]:
+def _uses(value: ir.Value) -> list[_Use]:
     """Reads of a tensor that nobody outside the graph reads."""
     return [] if value.is_graph_output() else [(use.node, use.idx) for use in value.uses()]
 
@@ -110,7 +108,7 @@ def _absorb_activation(chain: Chain) -> None:
     if len(uses) == 1:
         node, index = uses[0]
         parameters = [value for value in node.inputs[1:] if value is not None]
-        if node.op_type in _ACTIVATIONS and index == 0 and all(is_constant(value) for value in parameters):
+        if node.op_type in ACTIVATIONS and index == 0 and all(is_constant(value) for value in parameters):
             chain.absorb(node)
     elif len(uses) > 1 and (nodes := gated_activation(chain.output)):
         chain.absorb(*nodes)

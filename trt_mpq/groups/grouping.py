@@ -7,15 +7,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
+import numpy as np
 import onnx_ir as ir
 
-from trt_mpq.groups.anchors import Anchor, anchor_of, check_weight, why_no_group
+from trt_mpq.errors import ModelError
+from trt_mpq.graph.operators import VALUE_BLIND
+from trt_mpq.groups.anchors import Anchor, anchor_of, why_no_group
 from trt_mpq.groups.attention import Attention, attention_exclusions, find_attention
 from trt_mpq.groups.exclusions import first_layers, modelopt_exclusions
-from trt_mpq.groups.fusion import fuse
-from trt_mpq.groups.joint import join_products
+from trt_mpq.groups.fusion import Chain, fuse
 from trt_mpq.groups.scales import shared_scales
-from trt_mpq.groups.shapes import bind_shapes, elements, is_float
+from trt_mpq.groups.shapes import bind_shapes, elements, is_float, viewed
 from trt_mpq.groups.values import attention_group, weighted_group
 from trt_mpq.types import Grouping, LayerGroup, LooseOp, Precision
 
@@ -42,17 +44,40 @@ def groups_from_model(
     chains = fuse([anchor for node in bound.graph if (anchor := anchor_of(node)) is not None])
     anchors = [chain.anchor for chain in chains]
     for weight in dict.fromkeys(anchor.weight for anchor in anchors):
-        check_weight(weight)
+        _check_weight(weight)
     reasons = _shared_weight_reasons(anchors)
     if exclusions == "modelopt":
         reasons = _with_priors(reasons, bound.graph, anchors, batch_is_free=_batch_is_free(graph.graph))
-    groups = [weighted_group(joined, reasons[joined[0].anchor.node]) for joined in join_products(chains, reasons)]
+    groups = [weighted_group(joined, reasons[joined[0].anchor.node]) for joined in _joined(chains, reasons)]
     attentions = find_attention(bound.graph)
     limits = attention_exclusions if exclusions == "modelopt" else _no_exclusions
     groups += [attention_group(attention, limits(attention)) for attention in attentions]
     ordered = _in_network_order(groups, bound.graph)
     quantized = [site.tensor for group in ordered for site in group.inputs]
     return Grouping(ordered, _loose_ops(bound.graph, ordered), shared_scales(bound.graph, quantized, attentions))
+
+
+def _check_weight(weight: ir.Value) -> None:
+    """Raise ModelError if a weight holds NaN or infinity."""
+    assert weight.const_value is not None
+    if not np.isfinite(weight.const_value.numpy()).all():
+        raise ModelError(f"weight {weight.name} holds NaN or infinite values: export the model again")
+
+
+def _joined(chains: Sequence[Chain], excluded: Mapping[ir.Node, Mapping[Precision, str]]) -> list[tuple[Chain, ...]]:
+    """Chains that are one group, in network order: matrix products of one operator that read one tensor.
+
+    TensorRT runs such products (Q, K and V, say) as one with the weights side by side, but only if their precisions
+    agree, and they share one quantizer in front: they are one decision. A view of a tensor counts as the tensor.
+    Products that differ in what they are `excluded` from (by anchor) stay apart: a classifier with one output beside a
+    wide one must not keep it in high precision.
+    """
+    joined: dict[object, list[Chain]] = defaultdict(list)
+    for chain in chains:
+        anchor = chain.anchor
+        key = (viewed(anchor.data), anchor.node.op_type, frozenset(excluded[anchor.node]))
+        joined[anchor.node if anchor.kernel or anchor.weight_axis is None else key].append(chain)
+    return [tuple(members) for members in joined.values()]
 
 
 def _no_exclusions(attention: Attention) -> dict[Precision, str]:
@@ -108,7 +133,7 @@ def _loose_ops(graph: ir.Graph, groups: Sequence[LayerGroup]) -> tuple[LooseOp, 
 def _computes(node: ir.Node) -> bool:
     """Whether the node touches floating-point data, rather than integers that describe shapes."""
     touches = any(is_float(value) for value in (*node.inputs, *node.outputs))
-    return touches and node.op_type not in ("Shape", "Size")
+    return touches and node.op_type not in VALUE_BLIND
 
 
 def _loose_op(node: ir.Node) -> LooseOp:

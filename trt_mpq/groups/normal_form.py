@@ -16,17 +16,13 @@ import numpy as np
 import onnx_ir as ir
 
 from trt_mpq.graph.edit import add_constant, constant_array
+from trt_mpq.graph.operators import MASKING
 from trt_mpq.numerics import LARGEST
 from trt_mpq.types import Precision
 
 _MASKED = np.float32(-10000)
-_MASKING = frozenset(
-    {
-        *("Add", "Sub", "Mul", "Div", "Where", "Max", "Clip", "Expand", "Tile", "Concat", "Trilu", "Gather", "Slice"),
-        *("Unsqueeze", "Squeeze", "Reshape", "Transpose", "Cast"),
-    }
-)
-"""What stands between a softmax and the constants of its mask."""
+_MASKING = MASKING | {"Sub", "Div", "Max", "Clip", "Tile", "Trilu"}
+"""What stands between a softmax and the constants of its mask: other exporters than torch's compute it too."""
 
 
 def to_normal_form(graph: ir.Graph) -> None:

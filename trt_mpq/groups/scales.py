@@ -11,15 +11,9 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 import onnx_ir as ir
 
+from trt_mpq.graph.operators import MOVING
 from trt_mpq.groups.attention import Attention
 from trt_mpq.groups.shapes import is_constant, is_float
-
-_MOVES = frozenset(
-    {
-        *("MaxPool", "Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Identity"),
-        *("Slice", "Split", "DepthToSpace", "SpaceToDepth"),
-    }
-)
 
 
 def shared_scales(
@@ -69,7 +63,7 @@ def _tied(node: ir.Node) -> list[ir.Value]:
     """Inputs and outputs of `node` that hold the same values, or none."""
     if node.op_type == "Concat":
         candidates = [*node.inputs, *node.outputs]
-    elif node.op_type in _MOVES or _gathers_by_constant(node) or _pads_with_zero(node):
+    elif node.op_type in MOVING or _gathers_by_constant(node) or _pads_with_zero(node):
         candidates = [node.inputs[0], *node.outputs]
     else:
         return []

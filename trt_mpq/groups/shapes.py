@@ -10,9 +10,7 @@ import onnx_ir as ir
 
 from trt_mpq.errors import ModelError
 from trt_mpq.graph import onnx_api
-
-VIEWS = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze"})
-"""Operators whose result is another shape of the same memory."""
+from trt_mpq.graph.operators import VIEWS
 
 
 def bind_shapes(graph: ir.Model, sample_shapes: Mapping[str, tuple[int, ...]]) -> ir.Model:

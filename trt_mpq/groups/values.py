@@ -11,7 +11,7 @@ from trt_mpq.groups.fusion import Chain
 from trt_mpq.groups.shapes import elements, shape_of, viewed
 from trt_mpq.types import LayerGroup, Precision, QuantizedInput, Weight
 
-Read = tuple[ir.Node, int, str]
+_Read = tuple[ir.Node, int, str]
 """Node, input number and role."""
 
 
@@ -51,7 +51,7 @@ def attention_group(attention: Attention, excluded: Mapping[Precision, str]) -> 
     )
 
 
-def _chain_reads(chain: Chain) -> list[Read]:
+def _chain_reads(chain: Chain) -> list[_Read]:
     residual = [] if chain.residual is None else [(*chain.residual, "residual")]
     return [(chain.anchor.node, 0, "input"), *residual]
 
@@ -69,13 +69,13 @@ def _weight(chain: Chain) -> Weight:
     )
 
 
-def _sites(reads: Iterable[Read]) -> tuple[QuantizedInput, ...]:
+def _sites(reads: Iterable[_Read]) -> tuple[QuantizedInput, ...]:
     return tuple(
         QuantizedInput(str(_input(node, index).name), str(node.name), index, role) for node, index, role in reads
     )
 
 
-def _read_elements(reads: Iterable[Read]) -> int:
+def _read_elements(reads: Iterable[_Read]) -> int:
     """Elements of what is read, where reads of one tensor by several products count once."""
     tensors = {(viewed(_input(node, index)), role) for node, index, role in reads}
     return sum(elements(value) for value, _ in tensors)

@@ -25,9 +25,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
+from trt_mpq.graph.operators import VIEWS
 from trt_mpq.types import Grouping, LayerGroup, LooseOp, Precision, PrecisionPlan
 
-_VIEWS = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity"})
+_VIEWS = VIEWS | {"Identity"}
+"""An Identity is left in a prepared graph only between an input and an output."""
 
 
 def high_precision(plan: PrecisionPlan, top: Precision) -> Precision:

@@ -6,9 +6,9 @@ with a quantizer behind them, and a Transpose may stand between a weight and its
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -19,22 +19,15 @@ from onnx_ir.passes import common as passes
 
 from trt_mpq.errors import ModelError
 from trt_mpq.graph import onnx_api
+from trt_mpq.graph.operators import COMMUTING, DEQUANTIZE, QUANTIZE, WEIGHTED
 
-QUANTIZE = frozenset({"QuantizeLinear", "TRT_FP8QuantizeLinear", "TRT_INT4QuantizeLinear"})
-DEQUANTIZE = frozenset({"DequantizeLinear", "TRT_FP8DequantizeLinear", "TRT_INT4DequantizeLinear"})
 _CUSTOM_CODES = {"TRT_FP8": ir.DataType.FLOAT8E4M3FN, "TRT_INT4": ir.DataType.INT4}
 """Prefix of Model Optimizer's operators of the `trt` domain to the codes they write, which have no zero point."""
 
-WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
-COMMUTING = frozenset(
-    {
-        *("MaxPool", "Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Identity"),
-        *("Slice", "Split", "DepthToSpace", "SpaceToDepth", "Gather", "Expand"),
-    }
-)
-"""Operators whose result holds values of their first input: TensorRT moves Q and DQ across them."""
-
-Use = tuple[ir.Node, int]
+WEIGHT_ONLY = frozenset({ir.DataType.INT4, ir.DataType.FLOAT4E2M1})
+"""Types of codes that TensorRT takes for weights only."""
+TENSORRT_CODES = WEIGHT_ONLY | {ir.DataType.INT8, ir.DataType.FLOAT8E4M3FN}
+"""Types of codes that TensorRT has."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +62,8 @@ class Step:
     @property
     def steps(self) -> NDArray[Any] | None:
         """The scale as float64, None if it is not stored in the model."""
-        return None if self.scale is None or self.scale.const_value is None else content(self.scale).astype(np.float64)
+        stored = None if self.scale is None else self.scale.const_value
+        return None if stored is None else stored.numpy().astype(np.float64)
 
     @property
     def blocked(self) -> bool:
@@ -88,6 +82,17 @@ class QdqGraph:
     """Answers the questions the rules ask. `model` is not changed.
 
     The first dimension of an input counts as the batch: a dynamic one is taken as 1.
+
+    Attributes:
+        graph: A copy of the graph, with functions inlined, constants as initializers, and shapes as far as they follow.
+        opset: Its opset.
+        weak: Whether it is our weakly typed flavour.
+        batch_is_free: Whether an input's first dimension is dynamic.
+        order: Node to its position.
+        steps: Every Q and DQ in network order.
+        parameters: Every Q and DQ but those DQ whose Q speaks for them.
+        quantizers: Every Q of something that is computed or fed.
+        dequantizers: Every DQ.
 
     Raises:
         ModelError: The graph is not valid ONNX.
@@ -110,31 +115,11 @@ class QdqGraph:
             inputs = [value for value in node.inputs if value is not None]
             if inputs and self._constant.issuperset(inputs):
                 self._constant.update(node.outputs)
-
-    @cached_property
-    def steps(self) -> tuple[Step, ...]:
-        """Every Q and DQ in network order."""
-        return tuple(self._made_by.values())
-
-    @cached_property
-    def parameters(self) -> tuple[Step, ...]:
-        """Every Q and DQ but those DQ whose Q speaks for them."""
-        return tuple(step for step in self.steps if step.quantizes or self.quantizer_of(step) is None)
-
-    @cached_property
-    def quantizers(self) -> tuple[Step, ...]:
-        """Every Q of something that is computed or fed."""
-        return tuple(step for step in self.steps if step.quantizes and not self.is_constant(step.source))
-
-    @cached_property
-    def dequantizers(self) -> tuple[Step, ...]:
-        """Every DQ."""
-        return tuple(step for step in self.steps if not step.quantizes)
-
-    @cached_property
-    def order(self) -> dict[ir.Node, int]:
-        """Node to its position."""
-        return {node: position for position, node in enumerate(self.graph)}
+        self.order = {node: position for position, node in enumerate(self.graph)}
+        self.steps = tuple(self._made_by.values())
+        self.dequantizers = tuple(step for step in self.steps if not step.quantizes)
+        self.quantizers = tuple(step for step in self.steps if step.quantizes and not self.is_constant(step.source))
+        self.parameters = tuple(step for step in self.steps if step.quantizes or self.quantizer_of(step) is None)
 
     def weighted(self) -> Iterator[ir.Node]:
         """Every Conv, ConvTranspose, Gemm and MatMul."""
@@ -191,7 +176,7 @@ class QdqGraph:
         """Whether both operands of a weighted operator are dequantized."""
         return all(self.dequantized(value) is not None for value in node.inputs[:2])
 
-    def readers(self, value: ir.Value) -> Iterator[Use]:
+    def readers(self, value: ir.Value) -> Iterator[tuple[ir.Node, int]]:
         """Who reads `value`, directly or across commuting operators."""
         following = [value]
         while following:
@@ -200,6 +185,15 @@ class QdqGraph:
                     following.extend(node.outputs)
                 else:
                     yield node, index
+
+    def repeated(self) -> Iterator[tuple[str, Step, list[Step]]]:
+        """Tensors with more than one Q of a type: their name, the first Q, the others."""
+        by_tensor: dict[tuple[ir.Value, ir.DataType | None], list[Step]] = defaultdict(list)
+        for step in self.quantizers:
+            by_tensor[step.source, step.codes].append(step)
+        for (tensor, _), (first, *others) in by_tensor.items():
+            if others:
+                yield str(tensor.name), first, others
 
     def is_requantized(self, value: ir.Value) -> bool:
         """Whether a Q reads `value`, directly or across commuting operators."""
@@ -214,12 +208,6 @@ class QdqGraph:
                 return None
             node = operands[0].producer()
         return node if node is not None and node.op_type in WEIGHTED else None
-
-
-def content(value: ir.Value) -> NDArray[Any]:
-    """The content of a value that is stored in the model."""
-    assert value.const_value is not None
-    return value.const_value.numpy()
 
 
 def name_of(node: ir.Node) -> str:

@@ -15,10 +15,10 @@ import numpy as np
 import onnx_ir as ir
 
 from trt_mpq.graph.edit import constant_array
+from trt_mpq.graph.operators import HOMOGENEOUS
 from trt_mpq.numerics import FloatArray, channel_amax
 from trt_mpq.types import Grouping, LayerGroup
 
-_HOMOGENEOUS = frozenset({"Relu", "LeakyRelu"})
 _SWEEPS = 40
 _TOLERANCE = 1e-3
 _LARGEST_STEP = 1e4
@@ -78,7 +78,7 @@ def _linked(first: LayerGroup, second: LayerGroup, graph: ir.Graph, nodes: dict[
         and len(output.uses()) == 1
         and not output.is_graph_output()
         and not any(site.role == "residual" for site in first.inputs)
-        and all(node.op_type in _HOMOGENEOUS or _adds(node, first.weight.bias) for node in followers)
+        and all(node.op_type in HOMOGENEOUS or _adds(node, first.weight.bias) for node in followers)
         and (_group_attribute(nodes[second.id]) == 1 or _depthwise(first.weight.shape, second.weight.shape))
         and nodes[second.id].inputs[0] is output
     )

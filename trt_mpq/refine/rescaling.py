@@ -14,7 +14,8 @@ import numpy as np
 import onnx_ir as ir
 
 from trt_mpq.graph.edit import add_constant, constant_array
-from trt_mpq.groups.shapes import VIEWS, is_constant, shape_of
+from trt_mpq.graph.operators import HOMOGENEOUS, VIEWS
+from trt_mpq.groups.shapes import is_constant, shape_of
 from trt_mpq.numerics import FloatArray
 
 
@@ -218,8 +219,7 @@ _DIVISIONS: dict[str, Callable[[ir.Node, ir.Value, FloatArray], Rescalings | Non
     "Gemm": _gemm,
     "Add": _add,
     "Mul": _multiply,
-    "Relu": _unary,
-    "LeakyRelu": _unary,
+    **dict.fromkeys(HOMOGENEOUS, _unary),
     **dict.fromkeys(VIEWS, _reshape),
     "Transpose": _transpose,
 }

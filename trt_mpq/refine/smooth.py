@@ -20,8 +20,9 @@ from trt_mpq.dataset import Samples
 from trt_mpq.dataset.chunks import chunks_by_length
 from trt_mpq.errors import CalibrationError
 from trt_mpq.graph.edit import constant_array, insert_node, reduced
+from trt_mpq.graph.operators import VIEWS
 from trt_mpq.groups.anchors import Anchor, anchor_of
-from trt_mpq.groups.shapes import VIEWS, bind_shapes, shape_of
+from trt_mpq.groups.shapes import bind_shapes, shape_of
 from trt_mpq.numerics import FloatArray, channel_amax
 from trt_mpq.refine.rescaling import Rescaling, Rescalings, division, owned, rescaled
 from trt_mpq.runtime.base import Runtime

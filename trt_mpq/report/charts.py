@@ -16,18 +16,7 @@ from xml.etree.ElementTree import Element
 
 from trt_mpq.report import wording
 from trt_mpq.report.data import GroupRow, Report
-from trt_mpq.report.svg import (
-    LONGEST_LOG_RANGE,
-    Scale,
-    add,
-    canvas,
-    linear_ticks,
-    log_ticks,
-    markup,
-    percent,
-    power_label,
-    tick_labels,
-)
+from trt_mpq.report.svg import Scale, add, canvas, markup, percent, tick_labels
 from trt_mpq.types import Precision
 
 _RIBBON_HEIGHT = 44.0
@@ -38,23 +27,23 @@ _SEAM = 0.0005
 """Neighbours overlap by this much of the width, or rounding to pixels opens cracks between them."""
 _FEWEST_SLOTS = 12
 """A network of one group gets a bar, not a wall."""
+_LONGEST_LOG_RANGE = 6
+"""Decades a logarithmic axis spans at most; smaller values sit at its lower edge."""
 _HEAVY_TAIL = 12.0
 """A largest value this many times the median flattens the others on a linear axis."""
 
 
-def group_tip(row: GroupRow, source: str) -> str:
+def _tip(row: GroupRow, report: Report) -> str:
     """What to show when the pointer rests on a group, one fact per line."""
     shape = wording.shapes(row.weight_shapes)
-    latency = f"{source} {wording.microseconds_text(row.latency_ms)} µs"
+    latency = f"{report.latency_ms.source} {wording.microseconds_text(row.latency_ms)} µs"
     if row.baseline_latency_ms is not None:
         high = Precision.FP16 if row.bf16_latency_ms is None else Precision.BF16
-        latency += f", in {wording.label(high)} {wording.microseconds_text(row.baseline_latency_ms)} µs"
-    sensitivities = (
-        f"sensitivity at {wording.label(p)} {wording.sensitivity_text(v)}" for p, v in row.sensitivity.items()
-    )
+        latency += f", in {high.name} {wording.microseconds_text(row.baseline_latency_ms)} µs"
+    sensitivities = (f"sensitivity at {p.name} {wording.sensitivity_text(v)}" for p, v in row.sensitivity.items())
     lines = [
         f"{row.index + 1}. {row.id}",
-        f"{wording.label(row.precision)}: {row.reason}",
+        f"{row.precision.name}: {row.reason}",
         " + ".join((row.op_type, *row.followers)) + f", weight {shape}",
         *sensitivities,
         latency if row.latency_ms is not None else f"{wording.count_text(row.flops)} FLOPs",
@@ -62,18 +51,12 @@ def group_tip(row: GroupRow, source: str) -> str:
     return "\n".join(line.replace("\n", " ") for line in lines)
 
 
-def has_group_latencies(report: Report) -> bool:
-    """Whether every group has a latency, and not all of them zero."""
-    latencies = [row.latency_ms for row in report.group_rows]
-    return None not in latencies and any(latencies)
-
-
 def network_ribbon(report: Report) -> str:
     """Groups in network order, as long as they take: all in high precision above, the plan below, on one time axis.
 
     Falls back to one ribbon proportional to FLOPs when the groups have no latencies.
     """
-    if not has_group_latencies(report):
+    if not report.has_group_latencies:
         return _flops_ribbon(report)
     rows, latency = report.group_rows, report.latency_ms
     planned = [row.latency_ms or 0.0 for row in rows]
@@ -81,7 +64,7 @@ def network_ribbon(report: Report) -> str:
     baseline_ms, high = latency.of(report.baseline), report.baseline
     if baseline_ms and all(row.baseline_latency_ms is not None for row in rows):
         wide = [row.baseline_latency_ms or 0.0 for row in rows]
-        ribbons.insert(0, _Ribbon(f"Every group in {wording.label(high)}", wide, baseline_ms, [high.value] * len(rows)))
+        ribbons.insert(0, _Ribbon(f"Every group in {high.name}", wide, baseline_ms, [high.value] * len(rows)))
     scale = Scale(0, max(ribbon.length for ribbon in ribbons))
     height = len(ribbons) * (_RIBBON_HEIGHT + 30)
     drawing = canvas(height + 26, f"Groups in network order, width proportional to {latency.source} latency")
@@ -128,12 +111,8 @@ def _segment(
     add(parent, "rect", x=percent(left), width=width_drawn, y=top + 22, height=_RIBBON_HEIGHT, class_=css, **data)
 
 
-def _tip(row: GroupRow, report: Report) -> str:
-    return group_tip(row, report.latency_ms.source)
-
-
 def _time_axis(drawing: Element, scale: Scale, top: float) -> None:
-    ticks = linear_ticks(scale, 5)
+    ticks = scale.ticks(5)
     for tick, text in zip(ticks, tick_labels(ticks), strict=True):
         x = percent(scale.at(tick))
         add(drawing, "line", x1=x, x2=x, y1=top - 4, y2=top + 2, class_="axis")
@@ -161,9 +140,9 @@ def sensitivity_bars(report: Report, precision: Precision) -> str:
     """Sensitivity of every group to `precision`, in network order, coloured by what the plan chose."""
     rows = report.group_rows
     values = [_finite(row.sensitivity.get(precision)) for row in rows]
-    scale = sensitivity_scale([v for v in values if v is not None])
+    scale = _sensitivity_scale([v for v in values if v is not None])
     kind = "logarithmic" if scale.log else "linear"
-    text = f"Sensitivity of each group at {wording.label(precision)} in network order, {kind} scale"
+    text = f"Sensitivity of each group at {precision.name} in network order, {kind} scale"
     drawing = canvas(_BARS_HEIGHT + 22, text)
     _sensitivity_axis(drawing, scale)
     gap = 0.06 if len(rows) > _CROWDED else 0.16
@@ -182,12 +161,12 @@ def _finite(value: float | None) -> float | None:
     return value if value is not None and isfinite(value) else None
 
 
-def sensitivity_scale(values: Sequence[float]) -> Scale:
+def _sensitivity_scale(values: Sequence[float]) -> Scale:
     """Logarithmic if a linear axis would show one tall bar and nothing else, else linear through zero."""
     positive = [v for v in values if v > 0]
     if positive and max(positive) > _HEAVY_TAIL * statistics.median(positive):
         top = max(positive)
-        low = max(min(positive), top * 10.0**-LONGEST_LOG_RANGE)
+        low = max(min(positive), top * 10.0**-_LONGEST_LOG_RANGE)
         return Scale(10.0 ** floor(log10(low) - 0.05), top * 1.25, log=True)
     low, high = min(0.0, *values, 0.0), max(0.0, *values, 0.0)
     if low == high:
@@ -196,13 +175,21 @@ def sensitivity_scale(values: Sequence[float]) -> Scale:
 
 
 def _sensitivity_axis(drawing: Element, scale: Scale) -> None:
-    ticks = log_ticks(scale) if scale.log else linear_ticks(scale, 4)
-    labels = [power_label(t) for t in ticks] if scale.log else _short_labels(ticks)
+    ticks = scale.ticks(4)
+    labels = [_power_label(t) for t in ticks] if scale.log else _short_labels(ticks)
     for tick, text in zip(ticks, labels, strict=True):
         y = _BARS_HEIGHT * (1 - scale.at(tick))
         css = "axis" if tick == 0 else "grid"
         add(drawing, "line", x1="0", x2="100%", y1=y, y2=y, class_=css)
         add(drawing, "text", text, x=-8, y=y + 4, class_="tick", text_anchor="end")
+
+
+def _power_label(value: float) -> str:
+    """A power of ten as 10⁻³; 0.1, 1 and 10 as they are."""
+    exponent = round(log10(value))
+    if -1 <= exponent <= 1:
+        return f"{value:g}"
+    return "10" + str(exponent).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
 
 
 def _short_labels(ticks: Sequence[float]) -> list[str]:
@@ -240,7 +227,7 @@ def _index_axis(drawing: Element, count: int) -> None:
 
 
 @dataclass(frozen=True)
-class Bar:
+class _Bar:
     """One horizontal bar: its `parts` are (style class, length) from left to right."""
 
     name: str
@@ -248,7 +235,7 @@ class Bar:
     parts: tuple[tuple[str, float], ...]
 
 
-def horizontal_bars(bars: Sequence[Bar], description: str) -> str:
+def _horizontal_bars(bars: Sequence[_Bar], description: str) -> str:
     """Bars with a common zero, name and value above each."""
     row = 42.0
     drawing = canvas(row * len(bars), description)
@@ -269,11 +256,11 @@ def latency_bars(report: Report) -> str:
     """Latency of FP32, the high precision, the uniform plans and the plan, the last split by precision."""
     parts = _composition(report, {r.index: r.latency_ms or 0.0 for r in report.group_rows}, report.latency_ms.plan)
     bars = [
-        Bar(v.name, wording.latency_text(v.latency_ms), ((str(v.precision), v.latency_ms),) if v.precision else parts)
+        _Bar(v.name, wording.latency_text(v.latency_ms), ((str(v.precision), v.latency_ms),) if v.precision else parts)
         for v in wording.variants(report)
         if v.latency_ms is not None
     ]
-    return horizontal_bars(bars, f"{report.latency_ms.source} latency per batch")
+    return _horizontal_bars(bars, f"{report.latency_ms.source} latency per batch")
 
 
 def size_bars(report: Report) -> str:
@@ -281,7 +268,7 @@ def size_bars(report: Report) -> str:
     size = report.size_bytes
     parts = _composition(report, {r.index: float(r.weight_bytes) for r in report.group_rows}, float(size.plan))
     bars = [
-        Bar(
+        _Bar(
             v.name,
             wording.size_text(v.size_bytes, size.fp32),
             ((str(v.precision), float(v.size_bytes)),) if v.precision else parts,
@@ -289,7 +276,7 @@ def size_bars(report: Report) -> str:
         for v in wording.variants(report)
         if v.size_bytes is not None
     ]
-    return horizontal_bars(bars, "Size of the weights")
+    return _horizontal_bars(bars, "Size of the weights")
 
 
 def _composition(report: Report, amounts: Mapping[int, float], total: float) -> tuple[tuple[str, float], ...]:
@@ -305,7 +292,7 @@ def _composition(report: Report, amounts: Mapping[int, float], total: float) -> 
 def share_bar(counts: Mapping[Precision, int]) -> str:
     """One thin bar split by the number of groups in each precision."""
     total = sum(counts.values()) or 1
-    text = ", ".join(f"{n} in {wording.label(p)}" for p, n in counts.items())
+    text = ", ".join(f"{n} in {p.name}" for p, n in counts.items())
     drawing = canvas(8, f"Groups by precision: {text}")
     starts = [0, *accumulate(counts.values())]
     for (p, n), start in zip(counts.items(), starts, strict=False):

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from trt_mpq.engine.decide import PLAN
 from trt_mpq.errors import RunFolderError
 from trt_mpq.latency.roofline import LatencySource
 from trt_mpq.sensitivity.agreement import Agreement
 from trt_mpq.types import Comparison, Precision, RefinementRecord
-from trt_mpq.types.engine import Deployment
+from trt_mpq.types.engine import Candidate, Deployment
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -40,17 +41,17 @@ class CalibrationInfo:
     source: str
 
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 
-class _ByPrecision(Generic[T]):
+class _ByPrecision(Generic[_T]):
     """Figures of the whole model, by the precision that it runs in."""
 
-    fp32: T | None
-    fp16: T | None
-    uniform: Mapping[Precision, T]
+    fp32: _T | None
+    fp16: _T | None
+    uniform: Mapping[Precision, _T]
 
-    def of(self, precision: Precision) -> T | None:
+    def of(self, precision: Precision) -> _T | None:
         """The figure of the model in `precision` as far as groups allow, None if there is none."""
         named = {Precision.FP32: self.fp32, Precision.FP16: self.fp16}
         return named[precision] if precision in named else self.uniform.get(precision)
@@ -83,6 +84,16 @@ class AccuracyFigures(_ByPrecision["float | None"]):
     fp32_stderr: float | None
     plan_stderr: float | None
     uniform: Mapping[Precision, float | None]
+
+    @property
+    def are_fractions(self) -> bool:
+        """Whether every score lies in 0..1, as top-1 or agreement do and SQNR in dB does not."""
+        scores = (self.fp32, self.fp16, self.plan, self.target, *self.uniform.values())
+        return all(0 <= score <= 1 for score in scores if score is not None)
+
+    def met_by(self, score: float | None) -> bool:
+        """Whether `score` reaches the required score."""
+        return score is not None and self.target is not None and score >= self.target
 
 
 @dataclass(frozen=True)
@@ -248,6 +259,29 @@ class Report:
     created: str
     version: str
     baseline: Precision = Precision.FP16
+
+    @property
+    def has_group_latencies(self) -> bool:
+        """Whether every group has a latency, and not all of them zero."""
+        latencies = [row.latency_ms for row in self.group_rows]
+        return None not in latencies and any(latencies)
+
+    @property
+    def sensitivity_precisions(self) -> list[Precision]:
+        """The precisions any group has a sensitivity for, widest first."""
+        known = {p for row in self.group_rows for p, value in row.sensitivity.items() if value is not None}
+        return [p for p in Precision if p in known]
+
+    def reference_score(self, candidate: Candidate) -> float | None:
+        """Score of a candidate in the reference runtime on the whole evaluation set; None if it was never scored so."""
+        if candidate.name == PLAN:
+            return self.accuracy.plan
+        if candidate.name == self.baseline.value:
+            return self.accuracy.of(self.baseline)
+        uniform = (score for precision, score in self.accuracy.uniform.items() if precision.value == candidate.name)
+        digest = candidate.plan.digest
+        whole = (step.score for step in self.search.path if step.plan == digest and step.complete)
+        return next(uniform, next(whole, None))
 
 
 @cache

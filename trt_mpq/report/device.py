@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from trt_mpq.engine.decide import PLAN
 from trt_mpq.engine.realised import disagreements
 from trt_mpq.report.wording import MISSING, latency_text, minus, size_text
-from trt_mpq.types.engine import Candidate, Deployment, Profile, Ratio
+from trt_mpq.types.engine import Candidate, Deployment, Profile, Ratio, Realised
 
 _NAMES = {
     "plan": "the plan", "fp32": "FP32", "fp16": "FP16", "bf16": "BF16", "int8": "uniform INT8", "fp8": "uniform FP8"
@@ -17,7 +17,7 @@ _SHOWN = 8
 
 
 @dataclass(frozen=True)
-class EngineRow:
+class _EngineRow:
     """One engine that was built or attempted, ready to print.
 
     `accuracy` says whether it meets the target, `remark` why there is no engine, `errors` are TensorRT's own.
@@ -35,21 +35,70 @@ class EngineRow:
     shipped: bool
 
 
-def engine_rows(deployment: Deployment) -> tuple[EngineRow, ...]:
-    """One row per candidate, the plan of the search first."""
-    return tuple(_row(candidate, deployment) for candidate in deployment.candidates)
+@dataclass(frozen=True)
+class DeviceText:
+    """What happened on the device, ready to print; None or empty where there is nothing to say.
+
+    Attributes:
+        outcome: What is shipped, how long it takes and how that compares with the baseline.
+        cautions: What a reader of the timings must know, each in one sentence.
+        baseline: What engines are compared with: the high precision, unless it was not built.
+        rows: One row per candidate, the plan of the search first.
+        platform: The machine: GPU, compute capability, versions.
+        timing: How the engines were timed.
+        conditions: State of the GPU before and after, as in SM 1980 to 1965 MHz.
+        realised: How far the shipped engine runs what was asked for.
+        layers: How many layers the shipped engine has and how many only convert.
+        differences: A sentence per group that does not run as asked for, the first few.
+        unused: Options that were asked for and that this TensorRT lacks, each once.
+        latency: Host and device times of one inference of the shipped engine: name and figure.
+    """
+
+    outcome: str
+    cautions: tuple[str, ...]
+    baseline: str
+    rows: tuple[_EngineRow, ...]
+    platform: str
+    timing: str | None
+    conditions: str | None
+    realised: str | None
+    layers: str | None
+    differences: tuple[str, ...]
+    unused: tuple[str, ...]
+    latency: tuple[tuple[str, str], ...]
 
 
-def _row(candidate: Candidate, deployment: Deployment) -> EngineRow:
+def device_text(deployment: Deployment) -> DeviceText:
+    """Everything that is said about `deployment`."""
+    profile, platform = deployment.shipped_profile, deployment.platform
+    ratios = deployment.timing.ratios if deployment.timing else ()
+    return DeviceText(
+        outcome=_outcome(deployment),
+        cautions=_cautions(profile) if profile else (),
+        baseline=engine_name(ratios[0].baseline if ratios else deployment.decision.baseline),
+        rows=tuple(_row(candidate, deployment) for candidate in deployment.candidates),
+        platform=f"{platform.gpu} (SM {platform.sm}), TensorRT {platform.tensorrt}, CUDA {platform.cuda}, "
+        f"driver {platform.driver}, batch {deployment.batch}",
+        timing=_timing(deployment, profile) if profile else None,
+        conditions=_conditions(profile) if profile else None,
+        realised=_realised(deployment.realised) if deployment.realised else None,
+        layers=_layers(deployment.realised) if deployment.realised else None,
+        differences=_differences(deployment.realised) if deployment.realised else (),
+        unused=tuple(dict.fromkeys(text for candidate in deployment.candidates for text in candidate.build.unused)),
+        latency=_latency(profile) if profile else (),
+    )
+
+
+def _row(candidate: Candidate, deployment: Deployment) -> _EngineRow:
     timing, build = deployment.timing, candidate.build
     profile = timing.profiles.get(candidate.name) if timing else None
     sizes = [other.build.size_bytes for other in deployment.candidates]
-    return EngineRow(
+    return _EngineRow(
         name=engine_name(candidate.name).removeprefix("the "),
         candidate=candidate,
         median_ms=profile.gpu_compute.median if profile else None,
         p99_ms=profile.gpu_compute.p99 if profile else None,
-        ratio=ratio_text(timing.ratio(candidate.name)) if timing else MISSING,
+        ratio=_ratio_text(timing.ratio(candidate.name)) if timing else MISSING,
         size=size_text(build.size_bytes if build.built else None, max(sizes)),
         accuracy={True: "met", False: "missed", None: "not scored"}[candidate.feasible],
         remark="" if build.built else ": ".join(filter(None, (str(build.status), build.reason))),
@@ -63,13 +112,7 @@ def engine_name(name: str) -> str:
     return _NAMES.get(name, name.replace("-", " "))
 
 
-def baseline_name(deployment: Deployment) -> str:
-    """What the others are compared with: the high precision, unless it was not built."""
-    ratios = deployment.timing.ratios if deployment.timing else ()
-    return engine_name(ratios[0].baseline if ratios else deployment.decision.baseline)
-
-
-def ratio_text(ratio: Ratio | None) -> str:
+def _ratio_text(ratio: Ratio | None) -> str:
     """The change against the baseline with its confidence interval, as in -31.2 % (-32.0 to -30.5)."""
     if ratio is None:
         return MISSING
@@ -82,7 +125,7 @@ def _signed(percent: float) -> str:
     return "0.0" if rounded == 0 else minus(f"{rounded:+.1f}")
 
 
-def against_text(ratio: Ratio) -> str:
+def _against_text(ratio: Ratio) -> str:
     """The same in words: 31.2 % below FP16 (99 % confidence: 30.5 to 32.0 %)."""
     return f"{below_text(ratio)} ({interval_text(ratio)})"
 
@@ -102,14 +145,13 @@ def interval_text(ratio: Ratio) -> str:
     return f"{100 * ratio.confidence:.0f} % confidence: {interval}"
 
 
-def shipped_text(deployment: Deployment) -> str:
-    """The outcome in one line: what is shipped, how long it takes and how that compares with the baseline."""
+def _outcome(deployment: Deployment) -> str:
     shipped = deployment.decision.shipped
     if shipped is None:
         built = any(candidate.build.built for candidate in deployment.candidates)
         why = "no engine that was built meets the target" if built else "no engine could be built"
         return f"Nothing is shipped: {why}"
-    profile = shipped_profile(deployment)
+    profile = deployment.shipped_profile
     if profile is None:
         return f"Shipped: {engine_name(shipped)}, not timed"
     return (
@@ -119,52 +161,25 @@ def shipped_text(deployment: Deployment) -> str:
 
 def _standing(deployment: Deployment) -> str:
     """How the shipped engine compares with the baseline, or if it is that, how the best other engine does."""
-    baseline = deployment.decision.baseline
+    baseline, ratios = deployment.decision.baseline, deployment.ratios
     if deployment.decision.shipped != baseline:
-        own = shipped_ratio(deployment)
-        return f"; {engine_name(baseline)} was not timed" if own is None else f", {against_text(own)}"
-    rivals = [ratio for ratio in _ratios_to_baseline(deployment) if _may_ship(deployment.candidate(ratio.subject))]
+        own = ratios.get(str(deployment.decision.shipped))
+        return f"; {engine_name(baseline)} was not timed" if own is None else f", {_against_text(own)}"
+    rivals = [ratio for name, ratio in ratios.items() if _may_ship(deployment.candidate(name))]
     if not rivals:
         return "; no other engine meets the target"
     best = min(rivals, key=lambda ratio: ratio.value)
     # As in the decision, the plan stands for those that cannot be told from it.
     best = next((ratio for ratio in rivals if ratio.subject == PLAN and ratio.low <= best.high), best)
     finding = "is slower" if best.low > 1 else "is not faster by enough"
-    return f"; {engine_name(best.subject)} {finding}: {against_text(best)}"
-
-
-def _ratios_to_baseline(deployment: Deployment) -> list[Ratio]:
-    ratios = deployment.timing.ratios if deployment.timing else ()
-    return [ratio for ratio in ratios if ratio.baseline == deployment.decision.baseline]
+    return f"; {engine_name(best.subject)} {finding}: {_against_text(best)}"
 
 
 def _may_ship(candidate: Candidate) -> bool:
     return candidate.feasible or (candidate.feasible is None and candidate.name == PLAN)
 
 
-def shipped_ratio(deployment: Deployment) -> Ratio | None:
-    """The shipped engine against the baseline, None if it is that or was not compared with it."""
-    shipped = deployment.decision.shipped
-    return next((ratio for ratio in _ratios_to_baseline(deployment) if ratio.subject == shipped), None)
-
-
-def shipped_profile(deployment: Deployment) -> Profile | None:
-    """Timing of the shipped engine, None if nothing is shipped or it was not timed."""
-    timing, shipped = deployment.timing, deployment.decision.shipped
-    return timing.profiles.get(shipped) if timing and shipped else None
-
-
-def platform_text(deployment: Deployment) -> str:
-    """The machine: GPU, compute capability, versions."""
-    p = deployment.platform
-    return f"{p.gpu} (SM {p.sm}), TensorRT {p.tensorrt}, CUDA {p.cuda}, driver {p.driver}, batch {deployment.batch}"
-
-
-def timing_text(deployment: Deployment) -> str | None:
-    """How the engines were timed; None if the shipped one was not."""
-    profile = shipped_profile(deployment)
-    if profile is None:
-        return None
+def _timing(deployment: Deployment, profile: Profile) -> str:
     engines = len(deployment.timing.profiles) if deployment.timing else 1
     turns = f"{engines} engines in turns, " if engines > 1 else ""
     graph = "as CUDA graphs" if profile.cuda_graph else "without CUDA graphs"
@@ -176,11 +191,7 @@ def _many(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
-def conditions_text(deployment: Deployment) -> str | None:
-    """State of the GPU before and after, as in SM 1980 to 1965 MHz; None if nothing was timed."""
-    profile = shipped_profile(deployment)
-    if profile is None:
-        return None
+def _conditions(profile: Profile) -> str:
     before, after = profile.before, profile.after
     known = [
         _change("SM clock", "MHz", before.sm_clock_mhz, after.sm_clock_mhz),
@@ -197,30 +208,17 @@ def _change(name: str, unit: str, before: float | None, after: float | None) -> 
     return " ".join(filter(None, (name, " to ".join(values), unit))) if values else ""
 
 
-def throttled(profile: Profile) -> str:
-    """What held the clocks down before or after, empty if nothing did or nobody knows."""
-    states = (profile.before.throttled, profile.after.throttled)
-    return ", ".join(dict.fromkeys(reason for state in states if state for reason in state.split(", ")))
-
-
-def cautions(deployment: Deployment) -> tuple[str, ...]:
-    """What a reader of the timings must know, each in one sentence."""
-    profile = shipped_profile(deployment)
-    if profile is None:
-        return ()
+def _cautions(profile: Profile) -> tuple[str, ...]:
     said = []
     if profile.launch_bound:
         said.append("Launch-bound: without a CUDA graph, enqueueing takes about as long as computing.")
-    if reasons := throttled(profile):
+    states = (profile.before.throttled, profile.after.throttled)
+    if reasons := ", ".join(dict.fromkeys(reason for state in states if state for reason in state.split(", "))):
         said.append(f"Throttled by {reasons}: times run long, ratios hold.")
     return tuple(said)
 
 
-def realised_text(deployment: Deployment) -> str | None:
-    """How far the shipped engine runs what was asked for; None without an engine."""
-    realised = deployment.realised
-    if realised is None:
-        return None
+def _realised(realised: Realised) -> str:
     total, agreeing, unknown = len(realised.groups), realised.agreeing, realised.unknown
     other = total - agreeing - unknown
     parts = [
@@ -231,29 +229,19 @@ def realised_text(deployment: Deployment) -> str | None:
     return ", ".join(filter(None, parts))
 
 
-def layers_text(deployment: Deployment) -> str | None:
-    """How many layers the shipped engine has and how many only convert; None without an engine."""
-    realised = deployment.realised
-    if realised is None:
-        return None
+def _layers(realised: Realised) -> str:
     converting = f"{_many(len(realised.reformats), 'reformat')}, {len(realised.unfused)} unfused Q/DQ"
     return f"{_many(realised.layers, 'layer')}, {converting}"
 
 
-def differences(deployment: Deployment) -> tuple[str, ...]:
-    """A sentence per group that does not run as asked for, the first few."""
-    found = disagreements(deployment.realised) if deployment.realised else ()
+def _differences(realised: Realised) -> tuple[str, ...]:
+    found = disagreements(realised)
     more = (f"and {len(found) - _SHOWN} more in report.json",) if len(found) > _SHOWN else ()
     return (*found[:_SHOWN], *more)
 
 
-def unused_options(deployment: Deployment) -> tuple[str, ...]:
-    """Options that were asked for and that this TensorRT lacks, each once."""
-    return tuple(dict.fromkeys(text for candidate in deployment.candidates for text in candidate.build.unused))
-
-
-def latency_parts(profile: Profile) -> tuple[tuple[str, str], ...]:
-    """Host and device times of one inference in trtexec's terms, medians unless said otherwise."""
+def _latency(profile: Profile) -> tuple[tuple[str, str], ...]:
+    """In trtexec's terms, medians unless said otherwise."""
     compute = profile.gpu_compute
     parts = [
         ("GPU compute", latency_text(compute.median)),
@@ -269,9 +257,3 @@ def latency_parts(profile: Profile) -> tuple[tuple[str, str], ...]:
         other = "without CUDA graph" if profile.cuda_graph else "as a CUDA graph"
         parts.insert(1, (f"GPU compute, {other}", latency_text(profile.other_graph_median)))
     return tuple(parts)
-
-
-def shipped_parts(deployment: Deployment) -> tuple[tuple[str, str], ...]:
-    """The same for the shipped engine; empty if it was not timed."""
-    profile = shipped_profile(deployment)
-    return () if profile is None else latency_parts(profile)

@@ -10,8 +10,9 @@ from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
-from trt_mpq.report import charts, device, verdict, wording
+from trt_mpq.report import charts, verdict, wording
 from trt_mpq.report.data import Report
+from trt_mpq.report.device import below_text, device_text, interval_text
 from trt_mpq.report.engine_chart import engine_bars, engine_precision, layer_legend, layer_ribbon
 from trt_mpq.report.layer_split import group_times, layer_shares
 from trt_mpq.report.search_chart import search_chart
@@ -39,12 +40,11 @@ def render_html(report: Report) -> str:
         report=report,
         wording=wording,
         verdict=verdict,
-        device=device,
         **_on_device(report),
         variants=wording.variants(report),
         narrow=_narrow(report.plan.counts),
-        timed=charts.has_group_latencies(report),
-        columns=wording.sensitivity_columns(report),
+        timed=report.has_group_latencies,
+        columns=report.sensitivity_precisions,
         precisions=[p for p in Precision if _occurs(p, report)],
         pictures=_pictures(report),
         style=style,
@@ -56,7 +56,6 @@ def render_html(report: Report) -> str:
 def _pictures(report: Report) -> dict[str, Markup | list[tuple[Precision, Markup]] | None]:
     from markupsafe import Markup
 
-    columns = wording.sensitivity_columns(report)
     return {
         "ribbon": Markup(charts.network_ribbon(report)),
         "search": Markup(search_chart(report)),
@@ -64,7 +63,7 @@ def _pictures(report: Report) -> dict[str, Markup | list[tuple[Precision, Markup
         "size": Markup(charts.size_bars(report)),
         **_device_pictures(report),
         "share": Markup(charts.share_bar(report.plan.counts)),
-        "sensitivity": [(p, Markup(charts.sensitivity_bars(report, p))) for p in columns],
+        "sensitivity": [(p, Markup(charts.sensitivity_bars(report, p))) for p in report.sensitivity_precisions],
     }
 
 
@@ -93,6 +92,9 @@ def _on_device(report: Report) -> dict[str, object]:
     timed = [c for c in deployment.candidates if timing and c.name in timing.profiles]
     dominant = {engine_precision(candidate) for candidate in timed}
     return {
+        "said": device_text(deployment),
+        "below_text": below_text,
+        "interval_text": interval_text,
         "shipped_narrow": 0 if shipped is None else _narrow(shipped.plan.counts()),
         "engine_precisions": [p for p in Precision if p in dominant],
         "layer_legend": layer_legend(deployment),

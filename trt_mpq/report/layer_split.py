@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
-from trt_mpq.report.device import shipped_profile
 from trt_mpq.types import Precision
 from trt_mpq.types.engine import Deployment
 
 Purpose = Literal["groups", "reformats", "unfused Q/DQ", "other"]
-PURPOSES: tuple[Purpose, ...] = ("groups", "reformats", "unfused Q/DQ", "other")
+"""What a layer is for; "groups" is what a plan decides on."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +25,7 @@ class LayerShare:
 
 def layer_shares(deployment: Deployment) -> tuple[LayerShare, ...]:
     """The timed layers of the shipped engine in its order; empty if they were not timed or cannot be read back."""
-    profile, realised = shipped_profile(deployment), deployment.realised
+    profile, realised = deployment.shipped_profile, deployment.realised
     if profile is None or realised is None:
         return ()
     overhead: dict[str, Purpose] = {
@@ -60,10 +59,5 @@ def group_times(shares: tuple[LayerShare, ...]) -> dict[str, float]:
 def time_split(shares: tuple[LayerShare, ...]) -> tuple[tuple[Purpose, float, float], ...]:
     """Milliseconds per purpose that occurs, and its share of their sum in 0..1."""
     total = sum(share.ms for share in shares)
-    sums = {purpose: sum(share.ms for share in shares if share.purpose == purpose) for purpose in PURPOSES}
+    sums = {purpose: sum(share.ms for share in shares if share.purpose == purpose) for purpose in get_args(Purpose)}
     return tuple((purpose, ms, ms / total) for purpose, ms in sums.items() if ms > 0)
-
-
-def split_text(shares: tuple[LayerShare, ...]) -> str:
-    """The same in a line: groups 87 %, reformats 9 %, other 4 %."""
-    return ", ".join(f"{purpose} {100 * part:.0f} %" for purpose, _, part in time_split(shares))

@@ -11,7 +11,7 @@ from xml.etree.ElementTree import Element
 
 from trt_mpq.report import wording
 from trt_mpq.report.data import Report, SearchStep
-from trt_mpq.report.svg import Scale, add, canvas, linear_ticks, markup, padded, percent, tick_labels
+from trt_mpq.report.svg import Scale, add, canvas, markup, percent, tick_labels
 
 _HEIGHT = 350.0
 _NOMINAL_WIDTH = 520.0
@@ -56,7 +56,7 @@ def search_chart(report: Report) -> str:
     """Latency against score for the search's path, the uniform plans, the high precision and the chosen plan."""
     marks = _marks(report)
     steps = [s for s in report.search.path if s.score is not None]
-    axes = _Axes(_latency_scale(steps, marks), score_scale(report, steps, marks))
+    axes = _Axes(_latency_scale(steps, marks), _score_scale(report, steps, marks))
     baselines = {(m.latency_ms, m.score) for m in marks if not m.chosen}
     path = [s for s in steps if (s.latency_ms, s.score) not in baselines]
     drawing = canvas(_HEIGHT + 44, f"Score against {report.latency_ms.source} latency for every plan evaluated")
@@ -74,7 +74,7 @@ def search_chart(report: Report) -> str:
 
 def _marks(report: Report) -> list[_Mark]:
     return [
-        _Mark(wording.label(v.precision) if v.precision else "plan", str(v.precision or "plan"), v.latency_ms, v.score)
+        _Mark(v.precision.name if v.precision else "plan", str(v.precision or "plan"), v.latency_ms, v.score)
         for v in wording.variants(report)[1:]
         if v.latency_ms is not None and v.score is not None
     ]
@@ -83,10 +83,10 @@ def _marks(report: Report) -> list[_Mark]:
 def _latency_scale(steps: list[SearchStep], marks: list[_Mark]) -> Scale:
     latencies = [s.latency_ms for s in steps] + [m.latency_ms for m in marks] or [1.0]
     low, high = min(latencies), max(latencies)
-    return padded(low, high, share=0.09, least=max(0.05 * high, 1e-9))
+    return Scale.around(low, high, share=0.09, least=max(0.05 * high, 1e-9))
 
 
-def score_scale(report: Report, steps: list[SearchStep], marks: list[_Mark]) -> Scale:
+def _score_scale(report: Report, steps: list[SearchStep], marks: list[_Mark]) -> Scale:
     """An axis that shows the scores around the required one; hopeless plans fall off its lower edge.
 
     A uniform 4-bit plan at 10 % would otherwise squeeze the half point that decides everything into one pixel.
@@ -100,7 +100,7 @@ def score_scale(report: Report, steps: list[SearchStep], marks: list[_Mark]) -> 
     target = accuracy.target if accuracy.target is not None else min(scores)
     reach = 2 * max(top - target, accuracy.plan_stderr or 0.0, 1e-4 * abs(top), 1e-9)
     low = max(min(scores), target - reach)
-    return padded(low, top, share=0.09, least=reach / 10)
+    return Scale.around(low, top, share=0.09, least=reach / 10)
 
 
 def _whisker_boxes(axes: _Axes, report: Report) -> list[_Box]:
@@ -113,15 +113,15 @@ def _whisker_boxes(axes: _Axes, report: Report) -> list[_Box]:
 
 
 def _draw_grid(drawing: Element, axes: _Axes, report: Report) -> None:
-    fraction = wording.is_fraction(report.accuracy)
+    fraction = report.accuracy.are_fractions
     factor, unit = (100.0, " %") if fraction else (1.0, "")
-    ticks = linear_ticks(Scale(axes.y.low * factor, axes.y.high * factor), 6)
+    ticks = Scale(axes.y.low * factor, axes.y.high * factor).ticks(6)
     for tick, text in zip(ticks, tick_labels(ticks), strict=True):
         y = axes.top(tick / factor)
         add(drawing, "line", x1="0", x2="100%", y1=y, y2=y, class_="grid")
         add(drawing, "text", text + unit, x=-8, y=y + 4, class_="tick", text_anchor="end")
     add(drawing, "line", x1="0", x2="100%", y1=_HEIGHT, y2=_HEIGHT, class_="axis")
-    xticks = linear_ticks(axes.x, 5)
+    xticks = axes.x.ticks(5)
     for tick, text in zip(xticks, tick_labels(xticks), strict=True):
         x = axes.left(tick)
         add(drawing, "line", x1=x, x2=x, y1=_HEIGHT, y2=_HEIGHT + 5, class_="axis")
@@ -197,7 +197,7 @@ def _step_tip(index: int, step: SearchStep, report: Report) -> str:
         f"{index + 1}. {step.note}",
         f"{report.accuracy.metric} {score}{stderr}, {verdict}",
         f"{report.latency_ms.source} {wording.latency_text(step.latency_ms)}",
-        ", ".join(f"{n} in {wording.label(p)}" for p, n in step.counts.items()),
+        ", ".join(f"{n} in {p.name}" for p, n in step.counts.items()),
     )
     return "\n".join(line.replace("\n", " ") for line in lines)
 

@@ -13,9 +13,6 @@ from xml.etree.ElementTree import Element, SubElement, tostring
 
 from trt_mpq.report.wording import minus, printable
 
-LONGEST_LOG_RANGE = 6
-"""Decades a logarithmic axis spans at most; smaller values sit at its lower edge."""
-
 
 def canvas(height: float, description: str) -> Element:
     """An empty drawing of `height` pixels as wide as the page allows, with a text alternative."""
@@ -55,6 +52,12 @@ class Scale:
     high: float
     log: bool = False
 
+    @classmethod
+    def around(cls, low: float, high: float, share: float = 0.06, least: float = 1e-12) -> Scale:
+        """A linear scale around `low`..`high` with air on both sides, even when both are the same."""
+        air = max((high - low) * share, least)
+        return cls(low - air, high + air)
+
     def at(self, value: float) -> float:
         """Position of `value` in 0..1."""
         low, high = self.low, self.high
@@ -66,26 +69,20 @@ class Scale:
         """Whether `value` lies on the axis."""
         return self.low <= value <= self.high
 
+    def ticks(self, count: int) -> list[float]:
+        """Round values inside the axis.
 
-def padded(low: float, high: float, share: float = 0.06, least: float = 1e-12) -> Scale:
-    """A linear scale around `low`..`high` with air on both sides, even when both are the same."""
-    air = max((high - low) * share, least)
-    return Scale(low - air, high + air)
-
-
-def linear_ticks(scale: Scale, count: int = 5) -> list[float]:
-    """About `count` round values (1, 2, 2.5 or 5 times a power of ten) inside `scale`."""
-    raw = (scale.high - scale.low) / count
-    magnitude = 10.0 ** math.floor(math.log10(raw))
-    step = next((m * magnitude for m in (1, 2, 2.5, 5) if m * magnitude >= raw * 0.999), 10 * magnitude)
-    first, last = math.ceil(scale.low / step - 1e-9), math.floor(scale.high / step + 1e-9)
-    return [i * step for i in range(first, last + 1)]
-
-
-def log_ticks(scale: Scale) -> list[float]:
-    """Powers of ten inside `scale`, every second one when there are many."""
-    first, last = math.ceil(math.log10(scale.low) - 1e-9), math.floor(math.log10(scale.high) + 1e-9)
-    return [10.0**e for e in range(last, first - 1, -1 if last - first < 4 else -2)][::-1]
+        On a linear one they are about `count` (1, 2, 2.5 or 5 times a power of ten), on a logarithmic one powers of
+        ten, every second when there are many.
+        """
+        if self.log:
+            first, last = math.ceil(math.log10(self.low) - 1e-9), math.floor(math.log10(self.high) + 1e-9)
+            return [10.0**e for e in range(last, first - 1, -1 if last - first < 4 else -2)][::-1]
+        raw = (self.high - self.low) / count
+        magnitude = 10.0 ** math.floor(math.log10(raw))
+        step = next((m * magnitude for m in (1, 2, 2.5, 5) if m * magnitude >= raw * 0.999), 10 * magnitude)
+        first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
+        return [i * step for i in range(first, last + 1)]
 
 
 def tick_labels(ticks: list[float]) -> list[str]:
@@ -93,11 +90,3 @@ def tick_labels(ticks: list[float]) -> list[str]:
     step = min((b - a for a, b in pairwise(ticks)), default=abs(ticks[0]) if ticks else 1.0)
     decimals = next((d for d in range(12) if abs(round(step, d) - step) < 1e-6 * step), 12) if step else 0
     return [minus(f"{tick:.{decimals}f}") if tick else "0" for tick in ticks]
-
-
-def power_label(value: float) -> str:
-    """A power of ten as 10⁻³; 0.1, 1 and 10 as they are."""
-    exponent = round(math.log10(value))
-    if -1 <= exponent <= 1:
-        return f"{value:g}"
-    return "10" + str(exponent).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))

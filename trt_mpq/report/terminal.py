@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from trt_mpq.report import device, verdict, wording
+from trt_mpq.report import verdict, wording
 from trt_mpq.report.data import Report
+from trt_mpq.report.device import DeviceText, device_text
 from trt_mpq.report.layer_split import layer_shares, time_split
 from trt_mpq.types import Precision
 
@@ -44,7 +45,8 @@ def render_terminal(report: Report, console: Console, details: bool = False) -> 
     console.print("", _comparison_table(report), sep="\n")
     console.print("", wording.search_cost(report), style="dim", sep="\n", markup=False, highlight=False)
     if report.device:
-        _print_section(console, "On the device", _device_details(report.device, _DEVICE_LINES, notes=()))
+        details_of = _device_details(report.device, device_text(report.device), _DEVICE_LINES, notes=())
+        _print_section(console, "On the device", details_of)
     if report.refinement:
         _print_section(console, "Refinement", _refinement_table(report))
     if report.agreement:
@@ -101,7 +103,7 @@ def _comparison_table(report: Report) -> Table:
         "of FP32",
         "target",
         f"{latency.source}\nlatency",
-        f"vs {wording.label(report.baseline)}",
+        f"vs {report.baseline.name}",
         "size",
     ):
         table.add_column(heading, justify="right", vertical="bottom")
@@ -124,43 +126,44 @@ def device_section(deployment: Deployment) -> Group:
     from rich.console import Group
     from rich.text import Text
 
-    outcome = (f"{device.shipped_text(deployment)}.", *device.cautions(deployment))
+    said = device_text(deployment)
+    outcome = (f"{said.outcome}.", *said.cautions)
     lines = (Text(wording.printable(line), style="bold") for line in outcome)
-    return Group(*lines, _device_details(deployment, _DEVICE_LINES - 1 - len(outcome), deployment.notes))
+    return Group(*lines, _device_details(deployment, said, _DEVICE_LINES - 1 - len(outcome), deployment.notes))
 
 
-def _device_details(deployment: Deployment, lines: int, notes: Sequence[str]) -> Group:
+def _device_details(deployment: Deployment, said: DeviceText, lines: int, notes: Sequence[str]) -> Group:
     """The engines and below them the facts for which `lines` leave room, those that bear on the timings first."""
     from rich.console import Group
 
     facts = [
-        device.platform_text(deployment),
-        device.timing_text(deployment),
-        device.conditions_text(deployment),
-        *(f"{row.name} {row.remark}" for row in device.engine_rows(deployment) if row.remark),
-        device.realised_text(deployment),
-        *device.differences(deployment),
-        _layers_text(deployment),
+        said.platform,
+        said.timing,
+        said.conditions,
+        *(f"{row.name} {row.remark}" for row in said.rows if row.remark),
+        said.realised,
+        *said.differences,
+        _layers_text(deployment, said.layers),
         *notes,
-        *(f"option without effect: {text}" for text in device.unused_options(deployment)),
+        *(f"option without effect: {text}" for text in said.unused),
     ]
-    room = lines - _HEADING_LINES - len(deployment.candidates)
-    return Group(_engine_table(deployment), *map(_line, _cut([fact for fact in facts if fact], max(room, 1))))
+    room = lines - _HEADING_LINES - len(said.rows)
+    return Group(_engine_table(said), *map(_line, _cut([fact for fact in facts if fact], max(room, 1))))
 
 
-def _layers_text(deployment: Deployment) -> str | None:
-    text, split = device.layers_text(deployment), time_split(layer_shares(deployment))
+def _layers_text(deployment: Deployment, text: str | None) -> str | None:
+    split = time_split(layer_shares(deployment))
     share = next((share for purpose, _, share in split if purpose == "groups"), 0.0)
     return f"{text}; groups take {100 * share:.0f} % of the layers' time" if text and split else text
 
 
-def _engine_table(deployment: Deployment) -> Table:
+def _engine_table(said: DeviceText) -> Table:
     from rich.text import Text
 
     table = _table(collapse_padding=True)
-    for heading in ("engine", "median ms", "p99 ms", f"% vs {device.baseline_name(deployment)}", "file", "target"):
+    for heading in ("engine", "median ms", "p99 ms", f"% vs {said.baseline}", "file", "target"):
         table.add_column(heading, justify="left" if heading in ("engine", "target") else "right", overflow="fold")
-    for row in device.engine_rows(deployment):
+    for row in said.rows:
         state = row.accuracy if row.candidate.build.built else str(row.candidate.build.status)
         times = (wording.MISSING if ms is None else wording.significant(ms) for ms in (row.median_ms, row.p99_ms))
         name = f"{_SHIPPED}{row.name}" if row.shipped else row.name
@@ -192,7 +195,7 @@ def _refinement_table(report: Report) -> Table:
         table.add_column(heading, justify="right" if heading.startswith("with") else "left", overflow="fold")
     for r in report.refinement:
         before, after = (wording.score_text(s, report.accuracy) for s in (r.before, r.after))
-        plan = "" if r.precision is None else wording.label(r.precision)
+        plan = "" if r.precision is None else r.precision.name
         table.add_row(r.name, plan, before, after, Text(wording.printable(r.detail)))
     return table
 
@@ -201,7 +204,7 @@ def _tau_table(agreement: Agreement) -> Table:
     table = _table()
     table.add_column("")
     for precision in agreement.tau:
-        table.add_column(wording.label(precision), justify="right")
+        table.add_column(precision.name, justify="right")
     for metric in agreement.metrics:
         table.add_row(metric, *map(wording.tau_text, agreement.with_reference(metric).values()))
     return table
@@ -210,19 +213,19 @@ def _tau_table(agreement: Agreement) -> Table:
 def _group_table(report: Report) -> Table:
     from rich.text import Text
 
-    candidates = wording.sensitivity_columns(report)
+    candidates = report.sensitivity_precisions
     table = _table()
     table.add_column("#", justify="right")
     table.add_column("group", overflow="fold", ratio=1)
     table.add_column("runs in")
     for p in candidates:
-        table.add_column(f"at {wording.label(p)}", justify="right")
+        table.add_column(f"at {p.name}", justify="right")
     table.add_column("µs", justify="right")
     for row in report.group_rows:
         table.add_row(
             str(row.index + 1),
             Text.assemble(wording.printable(row.id), "\n", (wording.printable(row.reason), "dim")),
-            Text(wording.label(row.precision), style=_STYLES[row.precision]),
+            Text(row.precision.name, style=_STYLES[row.precision]),
             *(wording.sensitivity_text(row.sensitivity.get(p)) for p in candidates),
             wording.microseconds_text(row.latency_ms),
         )

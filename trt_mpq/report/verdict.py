@@ -6,35 +6,32 @@ What a device measured comes first. The latencies that the search went by are ne
 from __future__ import annotations
 
 from trt_mpq.engine.decide import PLAN
-from trt_mpq.report import device
 from trt_mpq.report.data import Report
+from trt_mpq.report.device import device_text, engine_name
 from trt_mpq.report.wording import (
     MISSING,
     below_text,
-    label,
     latency_text,
     mac_share_text,
-    meets_target,
-    placement,
     score_text,
     share_text,
     size_text,
-    uniform_equivalent,
+    variants,
 )
-from trt_mpq.types.engine import Candidate
+from trt_mpq.types import Precision
 
 
 def title(report: Report) -> str:
     """What a window shows: the placement, or what is shipped instead."""
     if report.device is None or report.device.decision.shipped == PLAN:
-        return placement(report)
+        return _placement(report)
     shipped = report.device.decision.shipped
-    return "nothing shipped" if shipped is None else f"{device.engine_name(shipped)} shipped"
+    return "nothing shipped" if shipped is None else f"{engine_name(shipped)} shipped"
 
 
 def lead(report: Report) -> str:
     """The verdict as one sentence: the measured truth if there is one, else what the search found."""
-    return searched(report) if report.device is None else f"{device.shipped_text(report.device)}."
+    return searched(report) if report.device is None else f"{device_text(report.device).outcome}."
 
 
 def headline(report: Report) -> tuple[str, ...]:
@@ -42,10 +39,10 @@ def headline(report: Report) -> tuple[str, ...]:
     accuracy, latency, size = report.accuracy, report.latency_ms, report.size_bytes
     scores = [score_text(s, accuracy) for s in (accuracy.plan, accuracy.fp32, accuracy.target)]
     baseline_ms = latency.of(report.baseline)
-    against = f", {below_text(latency.plan, baseline_ms, label(report.baseline))}" if baseline_ms else ""
+    against = f", {below_text(latency.plan, baseline_ms, report.baseline.name)}" if baseline_ms else ""
     sizes = [size_text(b, size.fp32) for b in (size.plan, size.fp32)]
     return (
-        placement(report),
+        _placement(report),
         mac_share_text(report),
         f"{accuracy.metric} {scores[0]} (FP32 {scores[1]}, required {scores[2]})",
         f"{latency.source} latency {latency_text(latency.plan)}{against}",
@@ -56,9 +53,9 @@ def headline(report: Report) -> tuple[str, ...]:
 def searched(report: Report) -> str:
     """What the search found as one sentence without absolute numbers, for a page that shows those beside it."""
     accuracy, latency = report.accuracy, report.latency_ms
-    parts = [placement(report)]
+    parts = [_placement(report)]
     if baseline_ms := latency.of(report.baseline):
-        against = below_text(latency.plan, baseline_ms, label(report.baseline))
+        against = below_text(latency.plan, baseline_ms, report.baseline.name)
         parts.append(f"{latency.source} latency {against}")
     share = share_text(accuracy.plan, accuracy.fp32)
     if share != MISSING:
@@ -70,13 +67,27 @@ def searched(report: Report) -> str:
 def remarks(report: Report) -> tuple[str, ...]:
     """What the verdict must not leave unsaid: a trivial result, a missed target, a plan that is not shipped."""
     said = [*_shipped_instead(report), *_engine_missing_target(report)]
-    if not meets_target(report.accuracy.plan, report):
+    if not report.accuracy.met_by(report.accuracy.plan):
         said.append(_missed(report))
     elif trivial := _trivial(report):
         said.append(trivial)
     if not report.plan.deployable:
         said.append("For study only: TensorRT has no kernels for this plan, so no engine can be built from it.")
-    return (*said, *(device.cautions(report.device) if report.device else ()))
+    return (*said, *(device_text(report.device).cautions if report.device else ()))
+
+
+def _placement(report: Report) -> str:
+    """How many groups the plan puts in which narrow precision."""
+    counts = report.plan.counts
+    if len(counts) == 1:
+        (only,) = counts
+        groups = "the only group runs" if report.groups == 1 else f"all {report.groups} groups run"
+        return f"{groups} in {only.name}"
+    narrow = [p for p in Precision if p.quantized and counts.get(p)]
+    if not narrow:
+        return f"no group left {report.baseline.name}"
+    first, *others = (f"{counts[p]} of {report.groups} groups in {p.name}" for p in narrow)
+    return ", ".join([first, *(text.replace(f" of {report.groups} groups", "") for text in others)])
 
 
 def _missed(report: Report) -> str:
@@ -91,32 +102,17 @@ def _shipped_instead(report: Report) -> list[str]:
     if engine is None or engine.name == PLAN or engine.plan.digest == report.plan.digest:
         return []
     if engine.name == report.baseline.value:
-        high = label(report.baseline)
+        high = report.baseline.name
         return [f"The plan below is what the search chose; the engine that is shipped runs every group in {high}."]
-    return [
-        f"The plan below is what the search chose; the engine that is shipped is {device.engine_name(engine.name)}."
-    ]
+    return [f"The plan below is what the search chose; the engine that is shipped is {engine_name(engine.name)}."]
 
 
 def _engine_missing_target(report: Report) -> list[str]:
     score = report.device.score if report.device else None
-    if score is None or report.accuracy.target is None or meets_target(score.value, report):
+    if score is None or report.accuracy.target is None or report.accuracy.met_by(score.value):
         return []
     scores = (score_text(value, report.accuracy) for value in (score.value, report.accuracy.target))
     return [f"Through the engine the {report.accuracy.metric} is {', below the required '.join(scores)}."]
-
-
-def reference_score(report: Report, candidate: Candidate) -> float | None:
-    """Score of a candidate in the reference runtime on the whole evaluation set, None if it was never scored so."""
-    accuracy = report.accuracy
-    if candidate.name == PLAN:
-        return accuracy.plan
-    if candidate.name == report.baseline.value:
-        return accuracy.of(report.baseline)
-    uniform = (score for precision, score in accuracy.uniform.items() if precision.value == candidate.name)
-    digest = candidate.plan.digest
-    whole = (step.score for step in report.search.path if step.plan == digest and step.complete)
-    return next(uniform, next(whole, None))
 
 
 def not_done(report: Report) -> tuple[str, ...]:
@@ -125,12 +121,24 @@ def not_done(report: Report) -> tuple[str, ...]:
     return tuple(text for text in report.not_done if text not in said)
 
 
+def _uniform_equivalent(report: Report) -> Precision | None:
+    """The precision whose uniform plan is the chosen plan, groups that cannot run in it aside; else None."""
+    if len(report.plan.counts) == 1:
+        return next(iter(report.plan.counts))
+    *others, plan = variants(report)
+    for other in others[2:]:
+        same = (other.score, other.latency_ms, other.size_bytes) == (plan.score, plan.latency_ms, plan.size_bytes)
+        if same and other.precision in report.plan.counts:
+            return other.precision
+    return None
+
+
 def _trivial(report: Report) -> str | None:
-    precision = uniform_equivalent(report)
+    precision = _uniform_equivalent(report)
     if precision is None:
         return None
     if not precision.quantized:
-        return f"Nothing narrower than {label(precision)} was found to meet the target."
+        return f"Nothing narrower than {precision.name} was found to meet the target."
     out = report.groups - report.plan.counts[precision]
     rest = "" if out == 0 else f" ({out} {'group' if out == 1 else 'groups'} cannot run in it)"
-    return f"Uniform {label(precision)} already meets the target{rest}, so the search had nothing to give back."
+    return f"Uniform {precision.name} already meets the target{rest}, so the search had nothing to give back."

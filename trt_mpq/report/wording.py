@@ -11,7 +11,7 @@ from trt_mpq.report.data import AccuracyFigures, Report
 from trt_mpq.types import Precision
 
 MISSING = "\u2013"
-TIMES = "\u00d7"
+_TIMES = "\u00d7"
 _MINUS = "\u2212"
 _SIZE_UNITS = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1.0, "B"))
 _COUNT_UNITS = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
@@ -19,7 +19,7 @@ _COUNT_UNITS = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
 
 def shapes(weights: Sequence[Sequence[int]]) -> str:
     """Weight shapes as they are printed: with a times sign; several joined by a plus."""
-    return " + ".join(TIMES.join(map(str, shape)) for shape in weights) or "no weight"
+    return " + ".join(_TIMES.join(map(str, shape)) for shape in weights) or "no weight"
 
 
 def printable(text: str) -> str:
@@ -32,16 +32,11 @@ def minus(text: str) -> str:
     return text.replace("-", _MINUS)
 
 
-def label(precision: Precision) -> str:
-    """The precision as people write it."""
-    return precision.value.upper()
-
-
 def methods_text(methods: Mapping[Precision, str]) -> str:
     """The calibration method, or which one each format has: mse for FP8, minmax for INT8."""
     if len(set(methods.values())) == 1:
         return next(iter(methods.values()))
-    return ", ".join(f"{method} for {label(precision)}" for precision, method in methods.items())
+    return ", ".join(f"{method} for {precision.name}" for precision, method in methods.items())
 
 
 def significant(value: float, digits: int = 3) -> str:
@@ -57,9 +52,9 @@ def score_text(value: float | None, accuracy: AccuracyFigures, signed: bool = Fa
     if value is None or not math.isfinite(value):
         return MISSING
     sign = "+" if signed else ""
-    return minus(
-        f"{100 * value:{sign}.{_percent_decimals(accuracy)}f} %" if is_fraction(accuracy) else f"{value:{sign}.4g}"
-    )
+    if not accuracy.are_fractions:
+        return minus(f"{value:{sign}.4g}")
+    return minus(f"{100 * value:{sign}.{_percent_decimals(accuracy)}f} %")
 
 
 def _percent_decimals(accuracy: AccuracyFigures) -> int:
@@ -70,12 +65,6 @@ def _percent_decimals(accuracy: AccuracyFigures) -> int:
         return 2
     enough = (d for d in range(2, 6) if all(s == target or round(100 * (s - target), d) for s in scores))
     return next(enough, 5)
-
-
-def is_fraction(accuracy: AccuracyFigures) -> bool:
-    """Whether every score lies in 0..1, as top-1 or agreement do and SQNR in dB does not."""
-    scores = (accuracy.fp32, accuracy.fp16, accuracy.plan, accuracy.target, *accuracy.uniform.values())
-    return all(0 <= s <= 1 for s in scores if s is not None)
 
 
 def share_text(value: float | None, reference: float | None) -> str:
@@ -140,7 +129,7 @@ def sensitivity_text(value: float | None) -> str:
 
 
 @dataclass(frozen=True)
-class Variant:
+class _Variant:
     """One way to run the whole model: FP32, high precision, a uniform plan or the chosen plan (`precision` None)."""
 
     name: str
@@ -151,16 +140,16 @@ class Variant:
     meets: bool
 
 
-def variants(report: Report) -> tuple[Variant, ...]:
+def variants(report: Report) -> tuple[_Variant, ...]:
     """What the plan is compared with, widest first, and the plan itself last."""
     accuracy, latency, size = report.accuracy, report.latency_ms, report.size_bytes
-    named = {p: label(p) for p in (Precision.FP32, report.baseline)}
-    named |= {p: f"uniform {label(p)}" for p in _uniform_precisions(report)}
+    named = {p: p.name for p in (Precision.FP32, report.baseline)}
+    named |= {p: f"uniform {p.name}" for p in _uniform_precisions(report)}
     rows: list[tuple[str, Precision | None, float | None, float | None, int | None]] = [
         (name, p, accuracy.of(p), latency.of(p), size.of(p)) for p, name in named.items()
     ]
     rows.append(("plan", None, accuracy.plan, latency.plan, size.plan))
-    return tuple(Variant(*row, meets=meets_target(row[2], report)) for row in rows)
+    return tuple(_Variant(*row, meets=accuracy.met_by(row[2])) for row in rows)
 
 
 def _uniform_precisions(report: Report) -> list[Precision]:
@@ -173,47 +162,9 @@ def tau_text(value: float | None) -> str:
     return MISSING if value is None else f"{value:.2f}"
 
 
-def sensitivity_columns(report: Report) -> list[Precision]:
-    """The precisions any group has a sensitivity for, widest first."""
-    known = {p for row in report.group_rows for p, value in row.sensitivity.items() if value is not None}
-    return [p for p in Precision if p in known]
-
-
-def meets_target(score: float | None, report: Report) -> bool:
-    """Whether `score` reaches the required score."""
-    target = report.accuracy.target
-    return score is not None and target is not None and score >= target
-
-
-def uniform_equivalent(report: Report) -> Precision | None:
-    """The precision whose uniform plan is the chosen plan, groups that cannot run in it aside; else None."""
-    if len(report.plan.counts) == 1:
-        return next(iter(report.plan.counts))
-    plan = variants(report)[-1]
-    for other in variants(report)[2:-1]:
-        same = (other.score, other.latency_ms, other.size_bytes) == (plan.score, plan.latency_ms, plan.size_bytes)
-        if same and other.precision in report.plan.counts:
-            return other.precision
-    return None
-
-
 def mac_share_text(report: Report) -> str:
     """How much of the arithmetic runs in 8 bit or less."""
     return f"{round(100 * report.plan.mac_share)} % of the multiply-adds in 8 bit or less"
-
-
-def placement(report: Report) -> str:
-    """How many groups the plan puts in which narrow precision."""
-    counts = report.plan.counts
-    if len(counts) == 1:
-        (only,) = counts
-        groups = "the only group runs" if report.groups == 1 else f"all {report.groups} groups run"
-        return f"{groups} in {label(only)}"
-    narrow = [p for p in Precision if p.quantized and counts.get(p)]
-    if not narrow:
-        return f"no group left {label(report.baseline)}"
-    first, *others = (f"{counts[p]} of {report.groups} groups in {label(p)}" for p in narrow)
-    return ", ".join([first, *(text.replace(f" of {report.groups} groups", "") for text in others)])
 
 
 def search_cost(report: Report) -> str:

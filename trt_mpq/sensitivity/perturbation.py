@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx_ir as ir
 
-from trt_mpq.dataset.kept import Kept
+from trt_mpq.dataset.cached import CachedIterable
 from trt_mpq.graph.edit import constant_array, node_by_name
 from trt_mpq.numerics import FloatArray
 from trt_mpq.runtime.base import size_of
@@ -115,7 +115,7 @@ class SampleLoss:
     Args:
         inputs: Network, samples and loss.
         block: No batch reaches across a multiple of so many samples, see `SensitivityInputs.chunks`.
-        kept_bytes: Samples and outputs up to this size stay in memory, see `Kept`.
+        kept_bytes: Samples and outputs up to this size stay in memory, see `CachedIterable`.
 
     Attributes:
         cases: The samples in their batches.
@@ -127,7 +127,7 @@ class SampleLoss:
         self._inputs, self._block = inputs, block
         self._tensors = tuple(dict.fromkeys(read.tensor for group in inputs.groups for read in group.inputs))
         self._session = inputs.runtime.load(_with_sizes(inputs.network.graph, self._tensors))
-        self.cases = Kept(self._cases, lambda case: size_of(case.chunk.feeds | case.reference), kept_bytes)
+        self.cases = CachedIterable(self._cases, lambda case: size_of(case.chunk.feeds | case.reference), kept_bytes)
 
     @property
     def chunks(self) -> Iterable[Chunk]:

@@ -322,3 +322,15 @@ class Deployment:
     def shipped(self) -> Candidate | None:
         """The candidate that is shipped, None if no engine could be built."""
         return None if self.decision.shipped is None else self.candidate(self.decision.shipped)
+
+    @property
+    def shipped_profile(self) -> Profile | None:
+        """Timing of the shipped engine, None if nothing is shipped or it was not timed."""
+        shipped = self.decision.shipped
+        return self.timing.profiles.get(shipped) if self.timing and shipped else None
+
+    @property
+    def ratios(self) -> dict[str, Ratio]:
+        """Candidate to its ratio to the baseline of the decision, for all that were compared with it."""
+        ratios = self.timing.ratios if self.timing else ()
+        return {ratio.subject: ratio for ratio in ratios if ratio.baseline == self.decision.baseline}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -53,10 +54,7 @@ class Weight:
     @property
     def elements(self) -> int:
         """Number of values."""
-        total = 1
-        for dimension in self.shape:
-            total *= dimension
-        return total
+        return math.prod(self.shape)
 
 
 @dataclass(frozen=True)

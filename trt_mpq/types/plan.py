@@ -11,7 +11,7 @@ from typing import Protocol
 from trt_mpq.types.precision import Precision
 
 
-class Assignable(Protocol):
+class _Assignable(Protocol):
     """What a plan asks of a group."""
 
     @property
@@ -34,7 +34,7 @@ class PrecisionPlan:
         return cls(tuple(assignments.items()))
 
     @classmethod
-    def uniform(cls, groups: Iterable[Assignable], *preferred: Precision) -> PrecisionPlan:
+    def uniform(cls, groups: Iterable[_Assignable], *preferred: Precision) -> PrecisionPlan:
         """For every group the first of `preferred` that it allows, else the widest that it does."""
         return cls(tuple((g.id, g.widest(*preferred)) for g in groups))
 

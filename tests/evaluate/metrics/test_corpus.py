@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
-from trt_mpq.evaluate.metrics.corpus import CorpusAccumulator, bootstrap_error, ratio
+from trt_mpq.evaluate.metrics.base import TaskMetric
+from trt_mpq.evaluate.metrics.corpus import corpus_metric, ratio
+
+
+def metric(statistic: Callable[[np.ndarray], float]) -> TaskMetric:
+    return corpus_metric("x", lambda outputs, labels, reference: outputs["y"], statistic, lambda sums: None)
+
+
+def bootstrap_error(values: np.ndarray, statistic: Callable[[np.ndarray], float]) -> float | None:
+    accumulator = metric(statistic).accumulator()
+    accumulator.add({"y": values}, None, None)
+    return accumulator.result().stderr
 
 
 def test_the_bootstrap_of_a_mean_is_its_standard_error() -> None:
@@ -32,8 +45,9 @@ def test_samples_that_belong_together_widen_the_error() -> None:
 
 
 def test_batches_are_put_together() -> None:
-    accumulator = CorpusAccumulator("x", lambda outputs, labels: outputs["y"], ratio, lambda sums: None)
+    accumulator = metric(ratio).accumulator()
     accumulator.add({"y": np.array([[1.0, 1.0]])}, None, None)
     accumulator.add({"y": np.array([[0.0, 1.0], [0.0, 2.0]])}, None, None)
+    assert accumulator.numbers is not None
     assert accumulator.numbers.tolist() == [[1, 1], [0, 1], [0, 2]]
     assert (accumulator.result().value, accumulator.result().samples) == (0.25, 3)

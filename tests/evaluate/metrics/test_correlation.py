@@ -10,7 +10,6 @@ from hypothesis.extra import numpy as hnp
 
 from trt_mpq.errors import MetricError
 from trt_mpq.evaluate.metrics import metric_from_name
-from trt_mpq.evaluate.metrics.correlation import average_ranks, pearson, spearman
 from trt_mpq.types import Score, TensorSpec
 
 REGRESSION = (TensorSpec("y", "float32", ("batch", 1)),)
@@ -26,12 +25,37 @@ def score(
     return accumulator.result()
 
 
+def pearson(a: np.ndarray, b: np.ndarray) -> float:
+    return statistic("pearson", a, b)
+
+
+def spearman(a: np.ndarray, b: np.ndarray) -> float:
+    return statistic("spearman", a, b)
+
+
+def statistic(name: str, a: np.ndarray, b: np.ndarray) -> float:
+    metric = metric_from_name(name, has_labels=True, outputs=REGRESSION)
+    assert metric.statistic is not None
+    return metric.statistic(np.stack([a, b], axis=1))
+
+
 @given(VALUES)
-def test_ranks_count_smaller_values_and_half_of_the_equal_ones(values: np.ndarray) -> None:
+def test_scipy_s_ranks_count_smaller_values_and_half_of_the_equal_ones(values: np.ndarray) -> None:
+    from scipy.stats import rankdata
+
     expected = [
         sum(other < own for other in values) + (sum(other == own for other in values) + 1) / 2 for own in values
     ]
-    assert average_ranks(values).tolist() == expected
+    assert rankdata(values).tolist() == expected
+
+
+@given(hnp.arrays(np.float64, st.integers(1, 200), elements=st.floats(allow_nan=False, allow_infinity=False)))
+def test_scipy_s_ranks_are_the_mean_places_of_sorted_values_bit_for_bit(values: np.ndarray) -> None:
+    from scipy.stats import rankdata
+
+    _, position, counts = np.unique(values, return_inverse=True, return_counts=True)
+    expected = (np.cumsum(counts) - (counts - 1) / 2)[position]
+    assert rankdata(values).tobytes() == expected.tobytes()
 
 
 def test_spearman_of_an_example_by_hand() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from trt_mpq.errors import MetricError
 from trt_mpq.evaluate.metrics import metric_from_name
-from trt_mpq.evaluate.metrics.squad import exact_match, normalized, word_f1
+from trt_mpq.evaluate.metrics.squad import _normalized, exact_match, word_f1
 from trt_mpq.types import Score, TensorSpec
 
 OUTPUTS = (TensorSpec("start", "float32", ("b", "s")), TensorSpec("end", "float32", ("b", "s")))
@@ -54,7 +54,7 @@ def word(number: int) -> int:
     [("The  Broncos!", "broncos"), ("an apple, a day", "apple day"), ("24-10", "2410"), ("theatre", "theatre")],
 )
 def test_normalization(text: str, expected: str) -> None:
-    assert normalized(text) == expected
+    assert _normalized(text) == expected
 
 
 def test_words_are_compared_as_a_bag() -> None:

@@ -5,15 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from trt_mpq.evaluate.metrics import metric_from_name
 from trt_mpq.evaluate.metrics.corpus import ratio
-from trt_mpq.evaluate.metrics.correlation import pearson
 from trt_mpq.evaluate.sequential import BootstrapTest
+from trt_mpq.types import TensorSpec
 
 N = 800
-
-
-def correlation(pairs: np.ndarray) -> float:
-    return pearson(pairs[:, 0], pairs[:, 1])
+OUTPUTS = (TensorSpec("y", "float32", ("batch", 1)),)
+correlation = metric_from_name("pearson", has_labels=True, outputs=OUTPUTS).statistic
 
 
 def predictions(noise: float, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

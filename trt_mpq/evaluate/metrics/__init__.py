@@ -8,14 +8,12 @@ Most metrics are means over samples. A correlation, a share of all tokens or a p
 few numbers per sample for these, from which the score and, by bootstrap, its standard error follow.
 """
 
-from trt_mpq.evaluate.metrics.base import Accumulator, PerSampleAccumulator, Scores, TaskMetric
+from trt_mpq.evaluate.metrics.base import Scores, TaskMetric
 from trt_mpq.evaluate.metrics.choice import METRIC_NAMES, metric_from_name
 from trt_mpq.evaluate.metrics.classes import correct_in_top_k, is_classifier
 
 __all__ = [
     "METRIC_NAMES",
-    "Accumulator",
-    "PerSampleAccumulator",
     "Scores",
     "TaskMetric",
     "correct_in_top_k",

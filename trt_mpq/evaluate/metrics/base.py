@@ -1,4 +1,4 @@
-"""What a metric is, and the accumulator of those that are means over samples."""
+"""What a metric is, and the accumulator of those that keep a few numbers per sample."""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trt_mpq.errors import MetricError
-from trt_mpq.evaluate.metrics.user import score_from_samples
 from trt_mpq.runtime.base import Array, Arrays
 from trt_mpq.types import Score, TensorSpec
 
 Scores = NDArray[np.float64]
-Order = NDArray[np.intp]
+"""What a metric keeps of samples: scores [n], or several numbers per sample [n, k]."""
 PerSample = Callable[[Arrays, Array | None, Arrays | None], Scores]
-Statistic = Callable[[Scores], float]
+"""Numbers of a batch from its outputs, its labels and FP32's outputs; raises MetricError."""
 
 
 class Accumulator(Protocol):
@@ -43,7 +42,7 @@ class Accumulator(Protocol):
             MetricError: The batch cannot be scored.
         """
 
-    def result(self, order: Order | None = None) -> Score:
+    def result(self, order: NDArray[np.intp] | None = None) -> Score:
         """The score of everything added, or MetricError.
 
         Args:
@@ -75,36 +74,37 @@ class TaskMetric:
     of_classes: bool = False
     in_order: bool = False
     bounds: tuple[float, float] | None = None
-    statistic: Statistic | None = None
+    statistic: Callable[[Scores], float] | None = None
 
 
-class PerSampleAccumulator:
-    """Keeps one score per sample, nothing else.
+class SampleAccumulator:
+    """Keeps a few numbers per sample, nothing else, and makes one score of them all.
 
     Args:
         name: The metric, for messages.
-        score: Computes the scores [n] of a batch.
+        measure: Numbers [n] or [n, k] of a batch.
+        score: The score of the numbers of n >= 1 samples; raises MetricError if they have none.
     """
 
-    def __init__(self, name: str, score: PerSample) -> None:
-        self._name = name
-        self._score = score
+    def __init__(self, name: str, measure: PerSample, score: Callable[[Scores], Score]) -> None:
+        self._name, self._measure, self._score = name, measure, score
         self._parts: list[Scores] = []
 
     @property
-    def numbers(self) -> Scores:
-        """Scores [samples so far]."""
-        return np.concatenate(self._parts) if self._parts else np.empty(0)
+    def numbers(self) -> Scores | None:
+        """Numbers of the samples so far; None before the first."""
+        return np.concatenate(self._parts) if self._parts else None
 
     def add(self, outputs: Arrays, labels: Array | None, reference: Arrays | None) -> None:
-        """Score a batch."""
-        self._parts.append(self._score(outputs, labels, reference))
+        """Keep the numbers of a batch."""
+        self._parts.append(self._measure(outputs, labels, reference))
 
-    def result(self, order: Order | None = None) -> Score:
-        """Mean score and its standard error."""
-        if not self._parts:
-            raise nothing_to_score(self._name)
-        return score_from_samples(in_order(self.numbers, order))
+    def result(self, order: NDArray[np.intp] | None = None) -> Score:
+        """The score, of numbers in the order of the data."""
+        numbers = self.numbers
+        if numbers is None:
+            raise MetricError(f"metric {self._name} has no sample to score: provide evaluation data")
+        return self._score(numbers if order is None else numbers[order])
 
 
 def mean_metric(
@@ -117,8 +117,8 @@ def mean_metric(
 ) -> TaskMetric:
     """The metric that is the mean of `score`, which is within `bounds`; it compares with FP32 or with labels."""
     return TaskMetric(
-        name, needs_labels, not needs_labels, lambda: PerSampleAccumulator(name, score), of_classes, bounds=bounds,
-        statistic=_mean,
+        name, needs_labels, not needs_labels, lambda: SampleAccumulator(name, score, score_from_samples), of_classes,
+        bounds=bounds, statistic=_mean,
     )  # fmt: skip
 
 
@@ -126,14 +126,11 @@ def _mean(scores: Scores) -> float:
     return float(scores.mean())
 
 
-def in_order(numbers: Scores, order: Order | None) -> Scores:
-    """`numbers` [n, ...] arranged by `order` [n], if there is one."""
-    return numbers if order is None else numbers[order]
-
-
-def nothing_to_score(metric: str) -> MetricError:
-    """The error of a pass without samples."""
-    return MetricError(f"metric {metric} has no sample to score: provide evaluation data")
+def score_from_samples(scores: Scores) -> Score:
+    """Mean and standard error (sample standard deviation / sqrt(n); None for one sample) of scores [n], n >= 1."""
+    n = len(scores)
+    stderr = float(scores.std(ddof=1) / np.sqrt(n)) if n > 1 else None
+    return Score(float(scores.mean()), stderr, n)
 
 
 def single_output(metric: str, outputs: tuple[TensorSpec, ...]) -> TensorSpec:

@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 from trt_mpq.errors import MetricError
 from trt_mpq.evaluate.metrics.base import TaskMetric
 from trt_mpq.evaluate.metrics.classes import accuracy, is_classifier, perplexity, top_k
 from trt_mpq.evaluate.metrics.correlation import correlation
-from trt_mpq.evaluate.metrics.fidelity import CLASSIFICATION, FIDELITY, fidelity
+from trt_mpq.evaluate.metrics.fidelity import FIDELITY, fidelity
 from trt_mpq.evaluate.metrics.spans import span_metric
-from trt_mpq.evaluate.metrics.user import GatheringAccumulator, import_function
+from trt_mpq.evaluate.metrics.user import import_function, user_metric
 from trt_mpq.types import TensorSpec
 
-_LABELLED = ("top1", "top5", "accuracy", "spearman", "pearson", "exact-match", "f1", "perplexity")
-_CORRELATIONS = ("spearman", "pearson")
+_LABELLED: dict[str, Callable[[str, tuple[TensorSpec, ...]], TaskMetric]] = {
+    "top1": partial(top_k, k=1),
+    "top5": partial(top_k, k=5),
+    "accuracy": accuracy,
+    "spearman": correlation,
+    "pearson": correlation,
+    "exact-match": span_metric,
+    "f1": span_metric,
+    "perplexity": perplexity,
+}
+"""Metrics that need labels: name to what makes the metric, from its name and the model's outputs."""
+_OF_SEVERAL_ROWS = ("spearman", "pearson", "sqnr", "cosine")
+"""Those for which a sample may be several rows of the model's batch."""
 
 METRIC_NAMES = ("auto", *_LABELLED, *FIDELITY)
 """The metrics that come with the product, as spelled on the command line."""
@@ -38,22 +52,13 @@ def metric_from_name(
             not fit the data or the outputs.
     """
     if ":" in name:
-        function = import_function(name)
-        return TaskMetric(name, False, False, lambda: GatheringAccumulator(name, function), in_order=True)
+        return user_metric(name, import_function(name))
     if name == "auto":
         name = _automatic(has_labels, outputs, rows_per_sample)
     if name not in METRIC_NAMES:
         raise MetricError(f"unknown metric {name!r}: choose {', '.join(METRIC_NAMES)} or module:function")
     _check_data(name, has_labels, rows_per_sample)
-    if name in FIDELITY:
-        return fidelity(name, outputs)
-    if name in _CORRELATIONS:
-        return correlation(name, outputs)
-    if name in ("exact-match", "f1"):
-        return span_metric(name, outputs)
-    if name == "accuracy":
-        return accuracy(outputs)
-    return perplexity(outputs) if name == "perplexity" else top_k(name, int(name[3:]), outputs)
+    return _LABELLED.get(name, fidelity)(name, outputs)
 
 
 def _automatic(has_labels: bool, outputs: tuple[TensorSpec, ...], rows_per_sample: int) -> str:
@@ -68,8 +73,8 @@ def _check_data(name: str, has_labels: bool, rows_per_sample: int) -> None:
             f"metric {name} needs labels and the evaluation data has none: add `labels`, or choose a fidelity metric "
             f"({', '.join(FIDELITY)})"
         )
-    if rows_per_sample > 1 and name in {*_LABELLED, *CLASSIFICATION} - {*_CORRELATIONS}:
+    if rows_per_sample > 1 and name not in _OF_SEVERAL_ROWS:
         raise MetricError(
-            f"metric {name} scores single rows and a sample of the evaluation data is {rows_per_sample}: use spearman, "
-            "pearson, sqnr, cosine or module:function"
+            f"metric {name} scores single rows and a sample of the evaluation data is {rows_per_sample}: use "
+            f"{', '.join(_OF_SEVERAL_ROWS)} or module:function"
         )

@@ -7,19 +7,20 @@ model); a label of -100 there, torch's convention, says that the position does n
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trt_mpq.errors import MetricError
 from trt_mpq.evaluate.losses import IGNORED, label_losses
-from trt_mpq.evaluate.metrics.base import Scores, Statistic, TaskMetric, mean_metric, single_output
-from trt_mpq.evaluate.metrics.corpus import Quantities, corpus_metric, ratio
+from trt_mpq.evaluate.metrics.base import PerSample, Scores, TaskMetric, mean_metric, single_output
+from trt_mpq.evaluate.metrics.corpus import corpus_metric, ratio
 from trt_mpq.runtime.base import Array, Arrays
 from trt_mpq.types import TensorSpec
 
 
-def top_k(name: str, k: int, outputs: tuple[TensorSpec, ...]) -> TaskMetric:
+def top_k(name: str, outputs: tuple[TensorSpec, ...], k: int) -> TaskMetric:
     """Share of samples whose label is among the k largest of the class scores [N, C]."""
     spec = single_output(name, outputs)
     require_class_scores(name, spec)
@@ -33,41 +34,41 @@ def top_k(name: str, k: int, outputs: tuple[TensorSpec, ...]) -> TaskMetric:
     return mean_metric(name, score, needs_labels=True, of_classes=True)
 
 
-def accuracy(outputs: tuple[TensorSpec, ...]) -> TaskMetric:
+def accuracy(name: str, outputs: tuple[TensorSpec, ...]) -> TaskMetric:
     """`top1` for class scores [N, C]; for [N, ..., C] the share of all positions that count."""
-    spec = single_output("accuracy", outputs)
+    spec = single_output(name, outputs)
     if len(spec.shape) == 2:
-        return top_k("accuracy", 1, outputs)
-    require_class_scores("accuracy", spec, per_position=True)
+        return top_k(name, outputs, 1)
+    require_class_scores(name, spec, per_position=True)
 
-    def quantities(batch: Arrays, labels: Array | None) -> Scores:
+    def quantities(batch: Arrays, labels: Array | None, reference: Arrays | None) -> Scores:
         logits = batch[spec.name]
-        classes = _class_labels(labels, logits, "accuracy", may_ignore=True)
+        classes = _class_labels(labels, logits, name, may_ignore=True)
         counted = classes != IGNORED
         right = np.zeros(classes.shape)
         right[counted] = correct_in_top_k(logits[counted], classes[counted], 1)
         return _sums(right, counted)
 
-    return _per_position("accuracy", quantities, ratio)
+    return _per_position(name, quantities, ratio)
 
 
-def perplexity(outputs: tuple[TensorSpec, ...]) -> TaskMetric:
+def perplexity(name: str, outputs: tuple[TensorSpec, ...]) -> TaskMetric:
     """1 / perplexity = exp(-mean negative log-likelihood of the labels), over all positions that count.
 
     The reciprocal, because higher is better: it is the geometric mean of the probabilities given to the labels. The
     label of a position is the class that its scores should predict, the next token for a language model.
     """
-    spec = single_output("perplexity", outputs)
-    require_class_scores("perplexity", spec, per_position=True)
+    spec = single_output(name, outputs)
+    require_class_scores(name, spec, per_position=True)
 
-    def quantities(batch: Arrays, labels: Array | None) -> Scores:
+    def quantities(batch: Arrays, labels: Array | None, reference: Arrays | None) -> Scores:
         logits = batch[spec.name]
-        classes = _class_labels(labels, logits, "perplexity", may_ignore=True)
+        classes = _class_labels(labels, logits, name, may_ignore=True)
         with np.errstate(invalid="ignore"):  # infinite scores have no softmax, which is the next line's
             losses = label_losses(logits, classes)
         return _sums(np.where(np.isnan(losses), np.inf, losses), classes != IGNORED)
 
-    return _per_position("perplexity", quantities, lambda sums: math.exp(-ratio(sums)))
+    return _per_position(name, quantities, lambda sums: math.exp(-ratio(sums)))
 
 
 def correct_in_top_k(logits: Array, labels: NDArray[np.int64], k: int) -> NDArray[np.bool_]:
@@ -106,7 +107,7 @@ def _is_class_scores(spec: TensorSpec) -> bool:
     return len(spec.shape) == 2 and spec.shape[1] != 1
 
 
-def _per_position(name: str, quantities: Quantities, statistic: Statistic) -> TaskMetric:
+def _per_position(name: str, quantities: PerSample, statistic: Callable[[Scores], float]) -> TaskMetric:
     def check(sums: Scores) -> None:
         if not sums[:, 1].any():
             raise MetricError(f"metric {name} has nothing to score: every label is {IGNORED}, which does not count")

@@ -20,9 +20,9 @@ def correlation(name: str, outputs: tuple[TensorSpec, ...]) -> TaskMetric:
     A model whose predictions are all equal, or not all finite, scores 0: such a plan is bad, not an error.
     """
     spec = single_output(name, outputs)
-    statistic = {"pearson": pearson, "spearman": spearman}[name]
+    statistic = {"pearson": _pearson, "spearman": _spearman}[name]
 
-    def quantities(batch: Arrays, labels: Array | None) -> Scores:
+    def quantities(batch: Arrays, labels: Array | None, reference: Arrays | None) -> Scores:
         predicted = _predictions(name, spec.name, batch[spec.name])
         return np.stack([predicted, _gold(name, labels, len(predicted))], axis=1)
 
@@ -36,7 +36,7 @@ def correlation(name: str, outputs: tuple[TensorSpec, ...]) -> TaskMetric:
     return corpus_metric(name, quantities, lambda pairs: statistic(pairs[:, 0], pairs[:, 1]), check)
 
 
-def pearson(a: Scores, b: Scores) -> float:
+def _pearson(a: Scores, b: Scores) -> float:
     """Pearson's correlation coefficient of [n] and [n]; 0 if one of them is constant or not all finite."""
     if not (np.isfinite(a).all() and np.isfinite(b).all()) or np.all(a == a[0]) or np.all(b == b[0]):
         return 0.0
@@ -44,18 +44,13 @@ def pearson(a: Scores, b: Scores) -> float:
     return float(np.clip(centred[0] @ centred[1], -1.0, 1.0))
 
 
-def spearman(a: Scores, b: Scores) -> float:
+def _spearman(a: Scores, b: Scores) -> float:
     """Spearman's rank correlation: Pearson's of the ranks, where equal values share the mean of their ranks."""
+    from scipy.stats import rankdata
+
     if not (np.isfinite(a).all() and np.isfinite(b).all()):
         return 0.0
-    return pearson(average_ranks(a), average_ranks(b))
-
-
-def average_ranks(values: Scores) -> Scores:
-    """Ranks 1..n of finite values [n], ascending; equal values get the mean of the ranks they occupy."""
-    _, position, counts = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    return np.asarray((last - (counts - 1) / 2)[position])
+    return _pearson(rankdata(a), rankdata(b))
 
 
 def _scaled(values: Scores) -> Scores:

@@ -13,13 +13,13 @@ from trt_mpq.evaluate.metrics.classes import require_class_scores
 from trt_mpq.runtime.base import Array, Arrays
 from trt_mpq.types import TensorSpec
 
-CLASSIFICATION = ("agreement", "kl")
+_OF_CLASSES = ("agreement", "kl")
 """Those that compare class scores."""
 
 
 def fidelity(name: str, outputs: tuple[TensorSpec, ...]) -> TaskMetric:
     """The metric called `name`, a key of `FIDELITY`; raises MetricError if it does not fit the outputs."""
-    if name in CLASSIFICATION:
+    if name in _OF_CLASSES:
         for spec in outputs:
             require_class_scores(name, spec)
     score = _fidelity(name, FIDELITY[name])
@@ -27,7 +27,7 @@ def fidelity(name: str, outputs: tuple[TensorSpec, ...]) -> TaskMetric:
         name,
         score,
         needs_labels=False,
-        of_classes=name in CLASSIFICATION and len(outputs) == 1,
+        of_classes=name in _OF_CLASSES and len(outputs) == 1,
         bounds=(-1.0, 1.0) if name == "cosine" else (0.0, 1.0),
     )
 

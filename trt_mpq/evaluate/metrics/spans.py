@@ -12,6 +12,7 @@ section 6.1): per question the best over its gold answers, then the mean. Labels
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from trt_mpq.errors import MetricError
 from trt_mpq.evaluate.metrics import squad
@@ -22,7 +23,8 @@ from trt_mpq.types import TensorSpec
 _LONGEST = 30
 """Tokens of the longest answer considered, the limit that BERT's run_squad.py set."""
 
-Positions = squad.Positions
+
+_Positions = NDArray[np.int64]
 
 
 def span_metric(name: str, outputs: tuple[TensorSpec, ...]) -> TaskMetric:
@@ -45,10 +47,8 @@ def span_metric(name: str, outputs: tuple[TensorSpec, ...]) -> TaskMetric:
     text_overlap = {"exact-match": squad.exact_match, "f1": squad.word_f1}[name]
 
     def score(batch: Arrays, labels: Array | None, reference: Arrays | None) -> Scores:
-        if labels is not None and squad.are_texts(labels):
-            squad.check_texts(name, labels, batch[start].shape)
-            texts = squad.answers_of(labels, batch[start], batch[end], best_spans)
-            return squad.score_texts(texts, labels, text_overlap)
+        if labels is not None and labels.dtype.names is not None:
+            return squad.text_scores(name, labels, batch[start], batch[end], best_spans, text_overlap)
         golds = _golds(name, labels, batch[start].shape)
         found = best_spans(batch[start], batch[end])
         scores = np.max(np.where(golds[..., 0] >= 0, overlap(found[:, None], golds), 0.0), axis=1)
@@ -57,7 +57,7 @@ def span_metric(name: str, outputs: tuple[TensorSpec, ...]) -> TaskMetric:
     return mean_metric(name, score, needs_labels=True)
 
 
-def best_spans(start: Array, end: Array) -> Positions:
+def best_spans(start: Array, end: Array) -> _Positions:
     """First and last position [n, 2] of the span of at most 30 tokens with the highest start + end score.
 
     Ties go to the shorter, then to the earlier span. Rows with NaN, or without a finite sum, have none, (-1, -1).
@@ -80,7 +80,7 @@ def best_spans(start: Array, end: Array) -> Positions:
     return spans
 
 
-def _golds(metric: str, labels: Array | None, shape: tuple[int, ...]) -> Positions:
+def _golds(metric: str, labels: Array | None, shape: tuple[int, ...]) -> _Positions:
     """Gold spans [n, golds, 2], checked against scores of `shape` [n, positions]."""
     samples, positions = shape
     fits = labels is not None and labels.dtype.kind in "iu" and labels.shape[0] == samples
@@ -100,11 +100,11 @@ def _golds(metric: str, labels: Array | None, shape: tuple[int, ...]) -> Positio
     return golds
 
 
-def _equal(found: Positions, golds: Positions) -> Scores:
+def _equal(found: _Positions, golds: _Positions) -> Scores:
     return np.asarray(np.all(found == golds, axis=-1), np.float64)
 
 
-def _f1(found: Positions, golds: Positions) -> Scores:
+def _f1(found: _Positions, golds: _Positions) -> Scores:
     """Harmonic mean of precision and recall of the positions: 2 x common / (found + gold)."""
     common = np.minimum(found[..., 1], golds[..., 1]) - np.maximum(found[..., 0], golds[..., 0]) + 1
     sizes = (found[..., 1] - found[..., 0] + 1) + (golds[..., 1] - golds[..., 0] + 1)

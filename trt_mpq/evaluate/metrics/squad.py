@@ -24,44 +24,36 @@ from trt_mpq.errors import MetricError
 from trt_mpq.evaluate.metrics.base import Scores
 from trt_mpq.runtime.base import Array
 
-FIELDS = ("context", "offsets", "answers")
+_FIELDS = ("context", "offsets", "answers")
 """Fields of a structured label."""
-
-Positions = NDArray[np.int64]
-BestSpans = Callable[[Array, Array], Positions]
-"""Start and end scores [n, positions] to the first and last position [n, 2]; (-1, -1) where there is none."""
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
-def are_texts(labels: Array | None) -> bool:
-    """Whether labels are texts, to be compared word by word."""
-    return labels is not None and labels.dtype.names is not None
-
-
-def answers_of(labels: Array, start: Array, end: Array, best_spans: BestSpans) -> list[str]:
-    """The text each model output points at, the empty one for "no answer".
+def text_scores(
+    metric: str,
+    labels: Array,
+    start: Array,
+    end: Array,
+    best_spans: Callable[[Array, Array], NDArray[np.int64]],
+    overlap: Callable[[str, str], float],
+) -> Scores:
+    """`overlap` of the text each model output points at with the gold answer that it fits best, [n].
 
     Args:
+        metric: The metric, for messages.
         labels: Structured labels [n].
         start: Scores [n, positions] of an answer to begin at a position.
         end: Scores [n, positions] of an answer to end at a position.
-        best_spans: Picks the span.
+        best_spans: Such scores to the first and last position [n, 2] of the answer; (-1, -1) where there is none.
+        overlap: How well a text fits a gold answer.
+
+    Raises:
+        MetricError: The labels lack a field, or do not fit the scores.
     """
-    offsets = labels["offsets"][:, : start.shape[1]]
-    inside = offsets[..., 1] > offsets[..., 0]
-    sealed = [np.where(inside | np.isnan(scores), scores, -np.inf) for scores in (start, end)]
-    spans = best_spans(*sealed)
-    return [
-        "" if first < 0 or _prefers_none(labels[row], start[row], end[row], first, last)
-        else str(labels["context"][row])[offsets[row, first, 0] : offsets[row, last, 1]]
-        for row, (first, last) in enumerate(spans)
-    ]  # fmt: skip
-
-
-def score_texts(found: list[str], labels: Array, overlap: Callable[[str, str], float]) -> Scores:
-    """`overlap` of every answer with the gold answer that it fits best, [n]."""
+    _check(metric, labels, start.shape)
+    found = _answers(labels, start, end, best_spans)
     return np.array(
         [
             max(overlap(text, str(gold)) for gold in _golds(answers))
@@ -72,30 +64,30 @@ def score_texts(found: list[str], labels: Array, overlap: Callable[[str, str], f
 
 def exact_match(found: str, gold: str) -> float:
     """1 if the normalized texts are equal, else 0."""
-    return float(normalized(found) == normalized(gold))
+    return float(_normalized(found) == _normalized(gold))
 
 
 def word_f1(found: str, gold: str) -> float:
     """Harmonic mean of precision and recall of the normalized words; where one text has none, whether both have."""
-    own, right = normalized(found).split(), normalized(gold).split()
+    own, right = _normalized(found).split(), _normalized(gold).split()
     if not own or not right:
         return float(own == right)
     common = sum((Counter(own) & Counter(right)).values())
     return 2 * common / (len(own) + len(right))
 
 
-def normalized(text: str) -> str:
+def _normalized(text: str) -> str:
     """Lower case, without punctuation, articles and repeated white space."""
     return " ".join(_ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION)).split())
 
 
-def check_texts(metric: str, labels: Array, shape: tuple[int, ...]) -> None:
-    """Raise MetricError unless structured labels [n] have all `FIELDS` for scores of `shape` [n, positions]."""
+def _check(metric: str, labels: Array, shape: tuple[int, ...]) -> None:
+    """Raise MetricError unless structured labels [n] have all fields for scores of `shape` [n, positions]."""
     samples, positions = shape
-    missing = [name for name in FIELDS if name not in (labels.dtype.names or ())]
+    missing = [name for name in _FIELDS if name not in (labels.dtype.names or ())]
     if missing or labels.shape != (samples,):
         raise MetricError(
-            f"metric {metric} needs structured labels [{samples}] with the fields {', '.join(FIELDS)}, found "
+            f"metric {metric} needs structured labels [{samples}] with the fields {', '.join(_FIELDS)}, found "
             f"{labels.dtype.names} of shape {labels.shape}: correct the labels"
         )
     offsets = labels["offsets"]
@@ -110,6 +102,21 @@ def check_texts(metric: str, labels: Array, shape: tuple[int, ...]) -> None:
             f"{labels['context'].dtype} and {labels['answers'].dtype} of shape {labels['answers'].shape}: correct the "
             "labels"
         )
+
+
+def _answers(
+    labels: Array, start: Array, end: Array, best_spans: Callable[[Array, Array], NDArray[np.int64]]
+) -> list[str]:
+    """The text each model output points at, the empty one for "no answer"."""
+    offsets = labels["offsets"][:, : start.shape[1]]
+    inside = offsets[..., 1] > offsets[..., 0]
+    sealed = [np.where(inside | np.isnan(scores), scores, -np.inf) for scores in (start, end)]
+    spans = best_spans(*sealed)
+    return [
+        "" if first < 0 or _prefers_none(labels[row], start[row], end[row], first, last)
+        else str(labels["context"][row])[offsets[row, first, 0] : offsets[row, last, 1]]
+        for row, (first, last) in enumerate(spans)
+    ]  # fmt: skip
 
 
 def _prefers_none(label: NDArray[np.void], start: Array, end: Array, first: int, last: int) -> bool:

@@ -9,20 +9,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trt_mpq.errors import MetricError
+from trt_mpq.evaluate.metrics.base import TaskMetric, score_from_samples
 from trt_mpq.runtime.base import Array, Arrays
 from trt_mpq.runtime.user_code import import_reference, importable_current_folder
 from trt_mpq.types import Score
 
-UserFunction = Callable[[Arrays, Array | None], Any]
+_UserFunction = Callable[[Arrays, Array | None], Any]
 """Takes all outputs (name to [n, ...]) and labels ([n, ...] or None); returns scores [n] or one number."""
 
 
-class GatheringAccumulator:
+class _GatheringAccumulator:
     """Keeps all outputs, because the user's function sees them together."""
 
     numbers = None
 
-    def __init__(self, name: str, function: UserFunction) -> None:
+    def __init__(self, name: str, function: _UserFunction) -> None:
         self._name = name
         self._function = function
         self._outputs: list[Arrays] = []
@@ -44,7 +45,7 @@ class GatheringAccumulator:
         outputs = {name: np.concatenate([part[name] for part in self._outputs]) for name in self._outputs[0]}
         labels = np.concatenate(self._labels) if self._labels else None
         samples = len(next(iter(outputs.values())))
-        return score_from_user(self._call(outputs, labels), samples, self._name)
+        return _score_from_user(self._call(outputs, labels), samples, self._name)
 
     def _call(self, outputs: Arrays, labels: Array | None) -> Any:
         try:
@@ -54,7 +55,12 @@ class GatheringAccumulator:
             raise MetricError(f"metric {self._name} raised {type(error).__name__}: {error}") from error
 
 
-def import_function(name: str) -> UserFunction:
+def user_metric(name: str, function: _UserFunction) -> TaskMetric:
+    """The metric that is what `function` returns for all samples at once, in the order of the data."""
+    return TaskMetric(name, False, False, lambda: _GatheringAccumulator(name, function), in_order=True)
+
+
+def import_function(name: str) -> _UserFunction:
     """The function called `name`, as `module:function`, also looked for in the current directory.
 
     Raises:
@@ -74,7 +80,7 @@ def import_function(name: str) -> UserFunction:
     return function  # type: ignore[no-any-return]
 
 
-def score_from_user(result: Any, samples: int, metric: str) -> Score:
+def _score_from_user(result: Any, samples: int, metric: str) -> Score:
     """The score of what the user's function returned for `samples` samples; raises MetricError."""
     try:
         values = np.asarray(result)
@@ -87,10 +93,3 @@ def score_from_user(result: Any, samples: int, metric: str) -> Score:
     if not np.isfinite(scores).all():
         raise MetricError(f"metric {metric} returned NaN or inf: every score must be a finite number")
     return score_from_samples(scores) if scores.ndim else Score(float(scores), None, samples)
-
-
-def score_from_samples(scores: NDArray[np.float64]) -> Score:
-    """Mean and standard error (sample standard deviation / sqrt(n); None for one sample) of scores [n], n >= 1."""
-    n = len(scores)
-    stderr = float(scores.std(ddof=1) / np.sqrt(n)) if n > 1 else None
-    return Score(float(scores.mean()), stderr, n)

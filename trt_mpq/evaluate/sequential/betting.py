@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from trt_mpq.evaluate.sequential.base import Numbers
+from trt_mpq.evaluate.metrics.base import Scores
 from trt_mpq.types import Score
 
 _PRIOR_SAMPLES, _PRIOR_VARIANCE = 20, 0.02
@@ -42,17 +42,17 @@ class BettingTest:
         alpha: Share of all orders in which a decision may be wrong.
     """
 
-    baseline: Numbers
+    baseline: Scores
     required: float
     bounds: tuple[float, float]
     alpha: float
 
-    def decide(self, plan: Numbers) -> bool | None:
+    def decide(self, plan: Scores) -> bool | None:
         """What the first decisive sample says; None if there was none. `plan` is [n], in the order of drawing."""
         decision = self.decision(plan)
         return None if decision is None else decision[0]
 
-    def decision(self, plan: Numbers) -> tuple[bool, int] | None:
+    def decision(self, plan: Scores) -> tuple[bool, int] | None:
         """The same, and after how many samples it was decided."""
         low, high = self.bounds
         scores, baseline = ((values - low) / (high - low) for values in (plan, self.baseline))
@@ -65,7 +65,7 @@ class BettingTest:
         misses |= _log_capital(-differences, -mean) >= enough
         return _first(keeps, misses)
 
-    def estimate(self, plan: Numbers) -> Score:
+    def estimate(self, plan: Scores) -> Score:
         """FP32's mean and the mean difference on the first n samples, with its error (drawn without replacement)."""
         n, count = len(plan), len(self.baseline)
         differences = plan - self.baseline[:n]
@@ -73,20 +73,20 @@ class BettingTest:
         return Score(float(self.baseline.mean() + differences.mean()), error, n)
 
 
-def _certain(scores: Numbers, count: int, required: float) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+def _certain(scores: Scores, count: int, required: float) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """After which of the scores [n] in [0, 1] no others can change that their sum over `count` keeps or misses."""
     total, left = np.cumsum(scores), count - np.arange(1, len(scores) + 1)
     slack = _ROUNDING * count
     return total >= required + slack, total + left < required - slack
 
 
-def _mean_left(differences: Numbers, count: int, required: float) -> Numbers:
+def _mean_left(differences: Scores, count: int, required: float) -> Scores:
     """Mean of what is left before each of the differences [n], if all `count` sum up to `required`."""
     before = np.cumsum(differences) - differences
     return np.asarray((required - before) / (count - np.arange(len(differences))))
 
 
-def _log_capital(differences: Numbers, mean: Numbers) -> Numbers:
+def _log_capital(differences: Scores, mean: Scores) -> Scores:
     """Logarithm of the capital after each of the differences [n] in [-1, 1] of a gambler who bets on more than `mean`.
 
     Bets are those of the paper's aGRAPA (appendix B): what would have made the capital of the samples before grow

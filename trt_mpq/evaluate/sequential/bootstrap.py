@@ -17,7 +17,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from trt_mpq.evaluate.sequential.base import Numbers
+from trt_mpq.evaluate.metrics.base import Scores
 from trt_mpq.types import Score
 
 _RESAMPLES = 500
@@ -38,13 +38,13 @@ class BootstrapTest:
         looks: Numbers of samples after which `decide` may be asked for more than None, each below N.
     """
 
-    baseline: Numbers
+    baseline: Scores
     required: float
-    statistic: Callable[[Numbers], float]
+    statistic: Callable[[Scores], float]
     alpha: float
     looks: tuple[int, ...]
 
-    def decide(self, plan: Numbers) -> bool | None:
+    def decide(self, plan: Scores) -> bool | None:
         """What `plan` [n, k] says if n is one of the looks."""
         n = len(plan)
         differing = np.any(plan != self.baseline[:n], axis=1).sum()
@@ -56,7 +56,7 @@ class BootstrapTest:
             return None
         return estimate.value > self.required
 
-    def estimate(self, plan: Numbers) -> Score:
+    def estimate(self, plan: Scores) -> Score:
         """FP32's score and the difference on the first n samples, with the bootstrap error of the latter."""
         n, count = len(plan), len(self.baseline)
         pairs = (plan, self.baseline[:n])
@@ -66,5 +66,5 @@ class BootstrapTest:
         value = self.statistic(self.baseline) + self._difference(*pairs)
         return Score(value, float(spread) * math.sqrt(1 - n / count), n)
 
-    def _difference(self, plan: Numbers, baseline: Numbers) -> float:
+    def _difference(self, plan: Scores, baseline: Scores) -> float:
         return self.statistic(plan) - self.statistic(baseline)

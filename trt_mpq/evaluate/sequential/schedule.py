@@ -8,7 +8,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-T = TypeVar("T", bound=np.generic)
+_T = TypeVar("_T", bound=np.generic)
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,7 +23,7 @@ class Schedule:
     order: NDArray[np.intp] | None
     ends: tuple[int, ...]
 
-    def draw(self, values: NDArray[T]) -> NDArray[T]:
+    def draw(self, values: NDArray[_T]) -> NDArray[_T]:
         """`values` [N, ...] of the samples, from the order of the data into that of drawing."""
         return values if self.order is None else values[self.order]
 

@@ -1,41 +1,43 @@
-"""What is asked for again and again: kept in memory if it is small, else made again each time."""
+"""An iterable that keeps its items in memory if they are small, and makes them again each time if not."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
-KEPT_BYTES = 1 << 30
+CACHE_BYTES = 1 << 30
 """Model outputs up to this size are kept; those of a language model are often larger."""
 
 
-class Kept(Generic[T]):
+class CachedIterable(Generic[_T]):
     """Items that are the same every time they are iterated over.
 
     Args:
         make: Makes them anew.
         size_of: Bytes of an item.
         limit: They are kept from the first complete iteration on unless they are more bytes than this
-            (default: `KEPT_BYTES`).
+            (default: `CACHE_BYTES`).
     """
 
-    def __init__(self, make: Callable[[], Iterator[T]], size_of: Callable[[T], int], limit: int | None = None) -> None:
+    def __init__(
+        self, make: Callable[[], Iterator[_T]], size_of: Callable[[_T], int], limit: int | None = None
+    ) -> None:
         self._make, self._size_of = make, size_of
-        self._limit = KEPT_BYTES if limit is None else limit
-        self._kept: list[T] | None = None
+        self._limit = CACHE_BYTES if limit is None else limit
+        self._cached: list[_T] | None = None
 
-    def __iter__(self) -> Iterator[T]:
-        if self._kept is not None:
-            yield from self._kept
+    def __iter__(self) -> Iterator[_T]:
+        if self._cached is not None:
+            yield from self._cached
             return
-        kept: list[T] = []
+        cached: list[_T] = []
         size = 0
         for item in self._make():
             size += self._size_of(item)
             if size <= self._limit:
-                kept.append(item)
+                cached.append(item)
             yield item
         if size <= self._limit:
-            self._kept = kept
+            self._cached = cached

@@ -1,4 +1,4 @@
-"""What a rule finds, and what a rule is."""
+"""What a rule finds."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 
-from trt_mpq.lint.graph import QdqGraph
+from trt_mpq.lint.graph import QdqGraph, Step, name_of
 
 
 class Severity(str, Enum):
@@ -50,16 +50,11 @@ class Hit:
     tensors: tuple[str, ...]
     message: str
 
+    @classmethod
+    def on(cls, step: Step, message: str) -> Hit:
+        """What is wrong with one Q or DQ."""
+        return cls((name_of(step.node),), (str(step.source.name),), message)
 
-@dataclass(frozen=True)
-class Rule:
-    """One thing TensorRT wants of a graph: its id, how bad a breach is, and how to find breaches."""
 
-    id: str
-    severity: Severity
-    check: Callable[[QdqGraph], Iterator[Hit]]
-
-    def findings(self, graph: QdqGraph) -> Iterator[Finding]:
-        """Every breach in `graph`."""
-        for hit in self.check(graph):
-            yield Finding(self.id, self.severity, hit.nodes, hit.tensors, hit.message)
+Check = Callable[[QdqGraph], Iterator[Hit]]
+"""Finds every breach of one rule in a graph, in network order."""
