@@ -16,7 +16,6 @@ from typer.testing import CliRunner
 
 from trt_mpq import doctor
 from trt_mpq.cli import app
-from trt_mpq.cli.doctor import abilities, advice, facts
 from trt_mpq.doctor import _DEPENDENCIES, Diagnosis, Gpu, _Dependency, _parse_gpus, _parse_tegra_release, diagnose
 
 ABSENT = _Dependency("no_such_module", ("no-such-dist",), "nothing", "none")
@@ -92,11 +91,31 @@ def fake_nvidia_smi(folder: Path, script: str, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("PATH", str(folder), prepend=":")
 
 
+def shown(found: Diagnosis) -> list[str]:
+    """What the command prints about a machine, line by line."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(doctor, "diagnose", lambda: found)
+        done = CliRunner().invoke(app, ["doctor"], env={"COLUMNS": "300"})
+    return [" ".join(line.split()) for line in done.stdout.splitlines()]
+
+
+def abilities(found: Diagnosis) -> dict[str, str]:
+    """What the machine can do, as printed: the name is one of those of the diagnosis."""
+    names = [ability.name for ability in found.abilities]
+    return {name: line.removeprefix(f"{name} ") for name in names for line in shown(found) if line.startswith(name)}
+
+
+def advice(found: Diagnosis) -> list[str]:
+    """What is missing, as printed: all that stands below the abilities."""
+    lines = shown(found)
+    return lines[len(lines) - lines[::-1].index("") :]
+
+
 def test_gpus_of_nvidia_smi_are_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_nvidia_smi(tmp_path, "echo 'NVIDIA L4, 550.54, 23034'; echo 'NVIDIA L4, 550.54, 23034'", monkeypatch)
-    found = diagnose()
-    assert [row for row in facts(found) if row[0] == "GPU"] == [("GPU", "NVIDIA L4, 22 GiB, driver 550.54")] * 2
-    assert not [line for line in advice(found) if "no GPU" in line]
+    lines = shown(diagnose())
+    assert [line for line in lines if line.startswith("GPU")] == ["GPU NVIDIA L4, 22 GiB, driver 550.54"] * 2
+    assert not [line for line in lines if "no GPU" in line]
 
 
 @pytest.mark.parametrize(
@@ -136,18 +155,18 @@ def machine(*absent: str, gpu: bool = True, jetson: str | None = None) -> Diagno
 
 def test_a_complete_machine_can_do_everything() -> None:
     found = machine()
-    assert dict(abilities(found)) == {"search": "yes", "build engines": "yes", "time engines": "yes"}
-    assert list(advice(found)) == []
+    assert abilities(found) == {"search": "yes", "build engines": "yes", "time engines": "yes"}
+    assert advice(found) == ["nothing is missing"]
 
 
 def test_each_ability_names_what_it_lacks_and_the_command() -> None:
-    can = dict(abilities(machine("tensorrt", gpu=False)))
+    can = abilities(machine("tensorrt", gpu=False))
     assert can["search"] == "yes"
-    assert ("GPU", "none") in facts(machine(gpu=False))
+    assert "GPU none" in shown(machine(gpu=False))
     assert can["build engines"] == "no: tensorrt is missing (pip install 'trt-mpq[tensorrt]'); there is no GPU"
-    can = dict(abilities(machine("pycuda")))
+    can = abilities(machine("pycuda"))
     assert can["time engines"] == "no: pycuda is missing (pip install 'trt-mpq[cuda]')"
-    assert dict(abilities(machine("onnx")))["search"] == "no: onnx is missing (pip install trt-mpq)"
+    assert abilities(machine("onnx"))["search"] == "no: onnx is missing (pip install trt-mpq)"
 
 
 def test_nvml_is_optional() -> None:
@@ -161,13 +180,13 @@ def test_on_a_jetson_tensorrt_comes_from_the_system_and_the_gpu_is_there(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     found = machine("tensorrt", gpu=False, jetson="R36.4.3")
-    answer = dict(abilities(found))["build engines"]
+    answer = abilities(found)["build engines"]
     assert "python3-libnvinfer" in answer
     assert "--system-site-packages" in answer
     assert "pip install" not in answer
     assert "driver" not in answer
     assert not [line for line in advice(found) if "no GPU" in line]
-    assert ("GPU", "part of the Jetson, not listed by nvidia-smi") in facts(found)
+    assert "GPU part of the Jetson, not listed by nvidia-smi" in shown(found)
     release = tmp_path / "nv_tegra_release"
     release.write_text("# R36 (release), REVISION: 4.3, GCID: 38968081\n")
     monkeypatch.setattr(doctor, "_TEGRA_RELEASE", release)

@@ -213,6 +213,7 @@ def test_targets_replace_each_other():
         settings(target_latency=1.0, target_size=9)
 
 
-def test_a_pin_is_checked_at_once():
-    with pytest.raises(SettingsError, match=r"keep: spell it PRECISION:PATTERN, as in fp16:layer1\*"):
-        settings(keep=("half:x",))
+@pytest.mark.parametrize("spec", ["fp16", "fp16:", "half:x", ":x"])
+def test_a_pin_has_a_precision_and_a_pattern(spec):
+    with pytest.raises(SettingsError, match=r"keep: spell it PRECISION:PATTERN, as in fp16:layer1\*, with one of fp32"):
+        settings(keep=(spec,))

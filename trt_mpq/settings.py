@@ -1,29 +1,36 @@
-"""What a user asks for: one validated value, from the command line, a job file, or a run folder."""
+"""What a user asks for: one validated value, from the command line, a job file, or a run folder.
+
+A setting is declared once, as a field: the command line takes its name, its type, its default and its docstring.
+"""
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
 from trt_mpq._data import load_toml
 from trt_mpq.errors import SettingsError
-from trt_mpq.groups.pins import parse_pin
 from trt_mpq.types import Precision
-
-Count = Annotated[int, Field(gt=0)]
-Level = Annotated[int, Field(ge=0, le=5)]
 
 _FILES = ("model", "calib", "eval", "device", "latency")
 """Settings that may name a file."""
-
-
 _TARGETS = ("target_accuracy", "target_latency", "target_size")
 _BYTES = {"": 1, "B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
-
-
 _NOT_IN_THE_ENGINE = frozenset(
     {
         "build", "typing", "shapes", "timing_cache", "build_timeout_s", "cuda_graph", "warm_up_ms", "rounds",
@@ -32,54 +39,76 @@ _NOT_IN_THE_ENGINE = frozenset(
 )  # fmt: skip
 """Options that an engine does not show: how it is timed and chosen, and what is resolved before it is built."""
 
+# Validation is built by the first value, because `--help` needs the fields alone.
+_CONFIG = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True, defer_build=True)
+
+
+@dataclass(frozen=True)
+class Option:
+    """How a setting is shown on the command line, beside what its field says anyway.
+
+    Attributes:
+        panel: Panel of the help that it stands in.
+        unset: The default in words, where its value does not say it.
+        as_text: Whether it is given as one text that its validator reads, whatever its type.
+        switch: Name of a pair of flags, --name for "always" and --no-name for "never".
+    """
+
+    panel: str
+    unset: str = ""
+    as_text: bool = False
+    switch: str | None = None
+
 
 class EngineOptions(BaseModel):
     """Options of engine builds and their profiles; a job file has them in its table `[engine]`."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = _CONFIG
 
-    build: Literal["auto", "always", "never"] = "auto"
-    """Whether `trt-mpq build` builds engines: "auto" does where a GPU, TensorRT and pycuda are there."""
-    typing: Literal["auto", "strong", "weak"] = "auto"
-    """How precision reaches the builder: types in the network, or constraints beside Q/DQ (TensorRT 8.6 to 10).
-    "auto" is strong from TensorRT 10 on."""
-    shapes: tuple[str, ...] = ()
-    """Optimization profile of dynamic inputs, as NAME=MIN:OPT:MAX with shapes such as 1x3x224x224. Left out, the batch
-    dimension goes from 1 to the batch of the run, which is the optimum."""
-    workspace_mib: Annotated[int, Field(gt=0)] | None = None
-    """Limit of the builder's workspace memory."""
-    optimization_level: Level | None = None
-    """Builder optimization level; None is TensorRT's default."""
-    timing_cache: Path | None = None
-    """Folder of timing caches, one per GPU and TensorRT version; None keeps them in the run folder."""
-    version_compatible: bool = False
+    build: Annotated[
+        Literal["auto", "always", "never"],
+        Option("Engine", switch="engine", unset="where a GPU, TensorRT and pycuda are"),
+    ] = "auto"
+    """Build and time engines; it is an error if none can be built here."""
+    typing: Annotated[Literal["auto", "strong", "weak"], Option("Engine")] = "auto"
+    """How precision reaches the builder: strong is by types in the network, weak by constraints beside Q/DQ (TensorRT
+    8.6 to 10), auto is strong from TensorRT 10 on."""
+    shapes: Annotated[tuple[str, ...], Option("Engine", unset="1 to the batch, which it is best for")] = ()
+    """Range of a dynamic input, NAME=MIN:OPT:MAX as in x=1x3x8x8:8x3x8x8:8x3x8x8."""
+    workspace_mib: Annotated[PositiveInt | None, Option("Engine", unset="TensorRT's")] = None
+    """Limit of the builder's workspace memory in MiB."""
+    optimization_level: Annotated[Annotated[int, Field(ge=0, le=5)] | None, Option("Engine", unset="TensorRT's")] = None
+    """Builder optimization level, 0 to 5."""
+    timing_cache: Annotated[Path | None, Option("Engine", unset="in the run folder")] = None
+    """Folder of timing caches, one per GPU and TensorRT version."""
+    version_compatible: Annotated[bool, Option("Engine")] = False
     """Build an engine that later TensorRT versions run."""
-    hardware_compatible: Literal["none", "ampere_plus", "same_compute_capability"] = "none"
+    hardware_compatible: Annotated[Literal["none", "ampere_plus", "same_compute_capability"], Option("Engine")] = "none"
     """Build an engine that other GPUs run."""
-    refit: bool = False
+    refit: Annotated[bool, Option("Engine")] = False
     """Let the weights of the engine be replaced."""
-    sparsity: bool = False
+    sparsity: Annotated[bool, Option("Engine")] = False
     """Let the builder use 2:4 sparse weights."""
-    tf32: bool = False
-    """Let FP32 groups use TF32 (trtexec does by default)."""
-    dla_core: Annotated[int, Field(ge=0)] | None = None
-    """Run on this DLA core what it can, the rest on the GPU (Jetson)."""
-    plugins: tuple[Path, ...] = ()
-    """Plugin libraries to load before parsing and before loading the engine."""
-    build_timeout_s: Annotated[float, Field(gt=0)] = 3600.0
-    """Longest a single engine build may take."""
-    cuda_graph: bool = True
-    """Launch timed inferences as a CUDA graph (as trtexec 11 does; trtexec 10 does not)."""
-    warm_up_ms: Annotated[float, Field(ge=0)] = 200.0
-    """Time of uncounted inferences before timing (trtexec's default)."""
-    rounds: Annotated[int, Field(ge=2)] = 30
-    """Turns in which engines that are compared are timed."""
-    round_ms: Annotated[float, Field(gt=0)] = 100.0
-    """Least time of one engine's turn."""
-    input_sets: Annotated[int, Field(gt=0)] = 4
+    tf32: Annotated[bool, Option("Engine")] = False
+    """Let FP32 groups use TF32, which trtexec does unasked."""
+    dla_core: Annotated[NonNegativeInt | None, Option("Engine", unset="the GPU alone")] = None
+    """Run on this DLA core of a Jetson what it can, the rest on the GPU."""
+    plugins: Annotated[tuple[Path, ...], Option("Engine")] = ()
+    """Plugin library to load before parsing and before loading the engine."""
+    build_timeout_s: Annotated[PositiveFloat, Option("Engine")] = 3600.0
+    """Seconds that a single engine build may take."""
+    cuda_graph: Annotated[bool, Option("Timing")] = True
+    """Launch timed inferences as a CUDA graph, as trtexec 11 does and trtexec 10 does not."""
+    warm_up_ms: Annotated[NonNegativeFloat, Option("Timing")] = 200.0
+    """Milliseconds of uncounted inferences before timing, as in trtexec."""
+    rounds: Annotated[int, Field(ge=2), Option("Timing")] = 30
+    """Turns in which engines that are compared are timed, 2 at least."""
+    round_ms: Annotated[PositiveFloat, Option("Timing")] = 100.0
+    """Least milliseconds of one engine's turn."""
+    input_sets: Annotated[PositiveInt, Option("Timing")] = 4
     """Different inputs that timed inferences rotate."""
-    margin: Annotated[float, Field(ge=0, lt=1)] = 0.02
-    """How much faster than FP16 a plan must be, at the confidence of the ratio, to be shipped."""
+    margin: Annotated[float, Field(ge=0, lt=1), Option("Timing")] = 0.02
+    """How much faster than FP16 or BF16 a plan must be, at the confidence of the ratio, to be shipped; 0.02 is 2 %."""
 
     def of_engine(self) -> dict[str, Any]:
         """The options that an engine depends on, as JSON values; `typing` and `shapes` are resolved elsewhere."""
@@ -92,102 +121,110 @@ class Settings(BaseModel):
     Job files (`engines/jobs/*.toml`) spell the fields exactly like this; the command line uses dashes.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = _CONFIG
 
-    model: Path
-    """ONNX file to quantize."""
-    calib: str | None = None
-    """Calibration data: `.npz`, `.npy`, a recipe file, or the name of a recipe with an optional `:split`."""
-    eval: str | None = None
-    """Evaluation data, in the same forms."""
-    metric: str = "auto"
-    """Task metric, or `module:function`."""
-    target_accuracy: Annotated[float, Field(gt=0, le=1)] = 0.99
-    """Least share of the FP32 score that the plan must keep."""
-    target_latency: Annotated[float, Field(gt=0)] | None = None
-    """Milliseconds that the plan may take, which then is the most accurate such plan; no accuracy is required."""
-    target_size: Count | None = None
-    """Bytes that the parameters may take, also as "12MiB"; the same for the size."""
-    confidence: Annotated[float, Field(gt=0.5, le=1)] = 0.999
+    model: Annotated[Path, Option("Data")]
+    """ONNX file to quantize, in place of the one that a job file names."""
+    calib: Annotated[str | None, Option("Data")] = None
+    """Calibration data: .npz, .npy, a recipe file, or recipe name[:split]."""
+    eval: Annotated[str | None, Option("Data")] = None
+    """Evaluation data: .npz, .npy, a recipe file, or recipe name[:split]. Without any, plans are evaluated on the
+    calibration data."""
+    metric: Annotated[str, Option("Goal")] = "auto"
+    """Task metric: top1, top5, accuracy, perplexity, spearman, pearson, f1, exact-match, agreement, cosine, kl, sqnr,
+    or your own module:function. auto goes by labels and outputs."""
+    target_accuracy: Annotated[float, Field(gt=0, le=1), Option("Goal")] = 0.99
+    """Least share of the FP32 score that the plan must keep, up to 1."""
+    target_latency: Annotated[PositiveFloat | None, Option("Goal")] = None
+    """Milliseconds that the plan may take: then the most accurate such plan is chosen, and no accuracy is required."""
+    target_size: Annotated[PositiveInt | None, Option("Goal", as_text=True)] = None
+    """Bytes that the parameters may take, also as 12MiB: then the most accurate such plan is chosen, and no accuracy is
+    required."""
+    confidence: Annotated[float, Field(gt=0.5, le=1), Option("Search")] = 0.999
     """How sure a search must be of a plan to stop its evaluation early; 1 runs every plan on every sample, as the
     chosen one always is."""
-    precisions: tuple[Precision, ...] = (Precision.FP16, Precision.INT8)
-    """Ladder of precisions to search, in any order, also as "fp16,int8". Its top is BF16 where that is named without
-    FP16, else FP16; BF16 beside FP16 is where groups run that overflow FP16, named or not."""
-    mix_formats: bool = False
+    precisions: Annotated[tuple[Precision, ...], Option("Goal", as_text=True)] = (Precision.FP16, Precision.INT8)
+    """Ladder of precisions to search: fp16 or bf16 and any of fp8, int8, int4, in any order. Its top is BF16 where that
+    is named without FP16, else FP16; BF16 beside FP16 is where groups run that overflow FP16, named or not."""
+    mix_formats: Annotated[bool, Option("Search")] = False
     """Let one plan hold FP8 and INT8; otherwise each is searched alone and the faster plan wins."""
-    sensitivity: Annotated[tuple[str, ...], Field(min_length=1)] = ("output-sqnr",)
-    """Sensitivity metrics, also as "noise,fisher": the first ranks the groups; of several the report says how well they
-    agree with the loss of really quantizing every group."""
-    search: str = "ilp"
-    """Search algorithm."""
-    max_evaluations: Count | None = None
-    """Plans the search may evaluate; None leaves it to the algorithm."""
-    max_seconds: Annotated[float, Field(gt=0)] | None = None
-    """Seconds the search may spend on evaluations."""
-    keep: tuple[str, ...] = ()
-    """Groups that run in a given precision, each as `precision:pattern` with a glob over group ids."""
-    exclude: tuple[str, ...] = ()
-    """Globs over the ids of groups that stay out of 8 bit and less."""
-    device: str = "h200"
-    """Device model for latency: a name in `engines/targets/` or a path."""
-    batch: Count = 32
-    """Rows per inference: what the latency is for, and how many the reference runtime takes at a time."""
-    calibration: Annotated[tuple[str, ...], Field(min_length=1)] = ("mse", "entropy", "minmax", "percentile")
-    """Calibration methods, also as "mse,minmax": every format takes the first with which its uniform plan keeps the
-    target, else the one with which that scores best."""
-    bias_correction: bool = True
+    sensitivity: Annotated[tuple[str, ...], Field(min_length=1), Option("Search", as_text=True)] = ("output-sqnr",)
+    """Metrics that rank the groups: quantization-error, noise, hessian, fisher, output-sqnr, task-loss, dependency,
+    random. Of several, as in noise,fisher, the first ranks, and the report says how well they agree with task-loss, the
+    loss of really quantizing every group."""
+    search: Annotated[str, Option("Search")] = "ilp"
+    """Search algorithm: ilp, pareto, bisection, greedy, uniform."""
+    max_evaluations: Annotated[PositiveInt | None, Option("Search", unset="the algorithm's own")] = None
+    """Plans that the search may evaluate."""
+    max_seconds: Annotated[PositiveFloat | None, Option("Search", unset="no limit")] = None
+    """Seconds that the search may spend on evaluations."""
+    keep: Annotated[tuple[str, ...], Option("Search")] = ()
+    """Groups that run in a given precision: PRECISION:PATTERN with a glob over group ids, as in 'fp16:layer1*'."""
+    exclude: Annotated[tuple[str, ...], Option("Search")] = ()
+    """Groups that stay out of 8 bit and less: a glob over group ids."""
+    device: Annotated[str, Option("Goal")] = "h200"
+    """Device model for latency: a name in engines/targets or a file."""
+    batch: Annotated[PositiveInt, Option("Goal")] = 32
+    """Rows (samples) per inference: what the latency is for, and how many the reference runtime takes at a time."""
+    calibration: Annotated[tuple[str, ...], Field(min_length=1), Option("Quantizers", as_text=True)] = (
+        "mse", "entropy", "minmax", "percentile",
+    )  # fmt: skip
+    """Calibration methods, one or several of mse, entropy, minmax, percentile: every format takes the first with which
+    its uniform plan keeps the target, else the one with which that scores best."""
+    bias_correction: Annotated[bool, Option("Quantizers")] = True
     """Correct the mean output of every quantized group before the search."""
-    adaround: bool = False
-    """Learn whether to round each weight up or down before the search (AdaRound; needs torch)."""
-    adaround_steps: Count = 100
+    adaround: Annotated[bool, Option("Quantizers")] = False
+    """AdaRound: learn whether to round each weight up or down before the search; needs torch and takes minutes."""
+    adaround_steps: Annotated[PositiveInt, Option("Quantizers")] = 100
     """Steps of gradient descent with which a layer's rounding is learned."""
-    refine_plan: bool = True
+    refine_plan: Annotated[bool, Option("Search")] = True
     """Correct biases once more for exactly the plan that was found, and try to bring more groups down."""
-    equalize: bool = False
+    equalize: Annotated[bool, Option("Quantizers")] = False
     """Equalize weight ranges across layers before calibration."""
-    smooth: bool = False
-    """Move outliers of activations into the weights of linear layers before calibration (SmoothQuant)."""
-    smooth_alpha: Annotated[float, Field(ge=0, le=1)] = 0.8
+    smooth: Annotated[bool, Option("Quantizers")] = False
+    """SmoothQuant: move outliers of activations into the weights of linear layers before calibration."""
+    smooth_alpha: Annotated[float, Field(ge=0, le=1), Option("Quantizers")] = 0.8
     """How much of the range smoothing takes from activations: 0 evens out weights only, 1 activations only."""
-    exclusions: Literal["modelopt", "none"] = "modelopt"
+    exclusions: Annotated[Literal["modelopt", "none"], Option("Quantizers")] = "modelopt"
     """Shapes that stay out of 8 bit beforehand: Model Optimizer's list, or none."""
-    calib_samples: Count | None = None
+    calib_samples: Annotated[PositiveInt | None, Option("Data", unset="all")] = None
     """Use the first so many calibration samples."""
-    eval_samples: Count | None = None
+    eval_samples: Annotated[PositiveInt | None, Option("Data", unset="all")] = None
     """Use the first so many evaluation samples."""
-    sensitivity_samples: Count | None = None
-    """Calibration samples that sensitivity metrics run; None is the metric's own number."""
-    trials: Count | None = None
-    """Random draws of the noise and Hessian metrics; None is the metric's own default."""
-    noise_amplitude: Annotated[float, Field(gt=0)] = 1.0
+    sensitivity_samples: Annotated[PositiveInt | None, Option("Search", unset="the metric's own number")] = None
+    """Calibration samples that sensitivity metrics run."""
+    trials: Annotated[PositiveInt | None, Option("Search", unset="the metric's own number")] = None
+    """Random draws of the noise and Hessian metrics."""
+    noise_amplitude: Annotated[PositiveFloat, Option("Search")] = 1.0
     """Standard deviation of the injected noise in quantization steps."""
-    latency: str = "auto"
-    """Where latencies come from: "modelled"; "measured" on this machine's GPU; a device table that `trt-mpq measure`
-    wrote; "auto" is measured where a GPU, TensorRT and pycuda are there, else modelled."""
-    engine: EngineOptions = EngineOptions()
+    latency: Annotated[str, Option("Goal")] = "auto"
+    """Where latencies come from: modelled; measured on this machine's GPU; or the file of a device table that
+    `trt-mpq measure` wrote. auto is measured where a GPU, TensorRT and pycuda are, else modelled."""
+    engine: EngineOptions = Field(default_factory=EngineOptions)
     """How engines are built and timed."""
-    threads: Annotated[int, Field(ge=0)] = 0
+    threads: Annotated[NonNegativeInt, Option("Running")] = 0
     """Threads of the reference runtime; 0 takes every core."""
-    workers: Count = 1
+    workers: Annotated[PositiveInt, Option("Running")] = 1
     """Processes that work side by side on sensitivities and plans; 1 is this one alone."""
-    ray: str | None = None
-    """Address of a Ray cluster whose CPUs do that work, or "auto"; `workers` then says how many, 1 for all. Where this
-    machine has no GPU, one of the cluster builds and times the engines."""
-    seed: Annotated[int, Field(ge=0)] = 0
+    ray: Annotated[str | None, Option("Running")] = None
+    """Address of a Ray cluster, or auto for this machine's, whose CPUs work on sensitivities and plans; workers then
+    says how many, 1 for all. Where this machine has no GPU, one of the cluster builds and times the engines."""
+    seed: Annotated[NonNegativeInt, Option("Running")] = 0
     """Seed of every random draw."""
 
     @field_validator("keep")
     @classmethod
     def _check_pins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for spec in value:
-            parse_pin(spec)
+            name, _, pattern = spec.partition(":")
+            if not pattern or name not in {p.value for p in Precision}:
+                raise ValueError(f"spell it PRECISION:PATTERN, as in fp16:layer1*, with one of {', '.join(Precision)}")
         return value
 
     @field_validator("target_size", mode="before")
     @classmethod
     def _count_bytes(cls, value: Any) -> Any:
-        return bytes_from_text(value) if isinstance(value, str) else value
+        return _bytes_from_text(value) if isinstance(value, str) else value
 
     @field_validator("target_size")
     @classmethod
@@ -251,7 +288,7 @@ class Settings(BaseModel):
         return Settings(**_anchored(self.model_dump(), here))
 
 
-def bytes_from_text(text: str) -> int:
+def _bytes_from_text(text: str) -> int:
     """A size as people write it: 1200000, 1.2MB, 12 MiB; raises ValueError."""
     written = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)", text.strip())
     if written is None or written[2] not in _BYTES:

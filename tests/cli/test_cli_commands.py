@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from trt_mpq.artifacts import storage
+from trt_mpq.artifacts import store
 from trt_mpq.artifacts.files import from_json
 from trt_mpq.cli import app
 from trt_mpq.cli.tables import sensitivities_table
@@ -99,7 +99,7 @@ class StandIn:
 @pytest.fixture(autouse=True)
 def stand_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(pipeline, "Run", StandIn)
-    monkeypatch.setattr(storage, "settings_of_run", lambda folder: dict(STORED))
+    monkeypatch.setattr(store, "settings_of_run", lambda folder: dict(STORED))
     monkeypatch.chdir(tmp_path)
 
 
@@ -257,12 +257,12 @@ def test_a_missing_job_file_is_refused() -> None:
 
 @pytest.mark.parametrize("path", sorted(Path(__file__).parents[2].glob("engines/jobs/*.toml")), ids=lambda p: p.stem)
 def test_committed_jobs_are_valid(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from trt_mpq.pipeline.inputs import Choices
+    from trt_mpq.pipeline.checks import check_settings
 
     monkeypatch.setenv("TRT_MPQ_DATA", "/data")
     copy = shutil.copy(path, Path.cwd())
     invoke("inspect", str(copy))
-    Choices(StandIn.made.settings)
+    check_settings(StandIn.made.settings)
     assert str(StandIn.made.settings.model).startswith("/data/")
 
 

@@ -7,19 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 from typer.testing import CliRunner
 
-from trt_mpq.cli.errors import guarded
-from trt_mpq.cli.export import export
+from trt_mpq.cli import app
 
 HERE = "tests.export.networks"
 
 
 def invoke(*arguments: str) -> Any:
-    app = typer.Typer()
-    app.command()(guarded(export))
-    return CliRunner().invoke(app, arguments, env={"COLUMNS": "200"})
+    return CliRunner().invoke(app, ["export", *arguments], env={"COLUMNS": "200"})
 
 
 def test_a_table_of_what_was_written(tmp_path: Path) -> None:

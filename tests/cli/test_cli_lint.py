@@ -8,18 +8,14 @@ from typing import Any
 
 import onnx_ir as ir
 import pytest
-import typer
 from typer.testing import CliRunner
 
 from tests.lint.cases import BROKEN, SOUND, Case
-from trt_mpq.cli.errors import guarded
-from trt_mpq.cli.lint import lint
+from trt_mpq.cli import app
 
 
 def invoke(*arguments: str) -> Any:
-    app = typer.Typer()
-    app.command()(guarded(lint))
-    return CliRunner().invoke(app, arguments, env={"COLUMNS": "200"})
+    return CliRunner().invoke(app, ["lint", *arguments], env={"COLUMNS": "200"})
 
 
 def saved(case: Case, folder: Path) -> str:

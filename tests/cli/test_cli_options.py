@@ -1,113 +1,147 @@
-"""Options and settings say the same."""
+"""Options are the settings: each is declared once, and the help tells the truth about it."""
 
 from __future__ import annotations
 
-import inspect
 import re
+from functools import cache
+from importlib import import_module
+from inspect import Parameter, signature
 from pathlib import Path
-from typing import Any, get_args
+from typing import Annotated, Any, get_args
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from trt_mpq.calibrate.histogram import METHODS
-from trt_mpq.cli import app, options
-from trt_mpq.cli.build import build
-from trt_mpq.cli.calibrate import calibrate
-from trt_mpq.cli.compare import compare
-from trt_mpq.cli.emit import emit
-from trt_mpq.cli.engine import engine
-from trt_mpq.cli.inspect import inspect as inspect_command
-from trt_mpq.cli.measure import measure
-from trt_mpq.cli.options import settings_given
-from trt_mpq.cli.report import report
-from trt_mpq.cli.search import search
-from trt_mpq.cli.sensitivity import sensitivity
+from trt_mpq.cli import app
+from trt_mpq.cli.options import Takes, typer_function
+from trt_mpq.cli.output import Output
 from trt_mpq.evaluate.metrics import METRIC_NAMES
 from trt_mpq.search import SEARCHES
 from trt_mpq.sensitivity import METRICS
-from trt_mpq.settings import EngineOptions, Settings
+from trt_mpq.settings import EngineOptions, Option, Settings, settings_from
 from trt_mpq.types import Precision
 
-COMMANDS = (build, inspect_command, calibrate, sensitivity, search, emit, compare, report, engine, measure)
+COMMANDS = [str(info.name) for info in app.registered_commands]
+FIELDS = {name: field for name, field in Settings.model_fields.items() if name != "engine"} | EngineOptions.model_fields
+"""Every setting; `engine` is the options of engines."""
+OPTIONS = {name: name.replace("_", "-") for name in FIELDS} | {"build": "engine"}
+"""What it is called on the command line."""
+PANELS = ("Data", "Goal", "Search", "Quantizers", "Engine", "Timing", "Running")
 LADDER = {str(p) for p in Precision if p is not Precision.FP32}
-WORDED = {
-    "calib": None,
-    "eval": None,
-    "model": None,
-    "calib_samples": "all",
-    "eval_samples": "all",
-    "sensitivity_samples": "the metric's own",
-    "trials": "the metric's own",
-    "mix_formats": "off",
-    "bias_correction": "on",
-    "adaround": "off",
-    "refine_plan": "on",
-    "equalize": "off",
-    "smooth": "off",
-    "precisions": "fp16,int8",
-    "sensitivity": "output-sqnr",
-    "calibration": "mse,entropy,minmax,percentile",
-    "target_latency": "none",
-    "target_size": "none",
-    "max_evaluations": "the algorithm's own",
-    "max_seconds": "no limit",
-    "keep": "none",
-    "exclude": "none",
-    "engine": "where a GPU and TensorRT are",
-    "ray": "none",
-}
-"""Defaults that a person says in other words than Python."""
 
 
-WORDED_ENGINE = {
-    "shapes": "1 to the batch",
-    "workspace_mib": "TensorRT's",
-    "optimization_level": "TensorRT's",
-    "timing_cache": "in the run folder",
-    "version_compatible": "off",
-    "refit": "off",
-    "sparsity": "off",
-    "tf32": "off",
-    "dla_core": "the GPU alone",
-    "plugins": "none",
-    "cuda_graph": "on",
-}
-ENGINE_OPTIONS = [name for name in EngineOptions.model_fields if name != "build"]  # that one is --engine/--no-engine
+def function(command: str) -> Any:
+    return getattr(import_module(f"trt_mpq.cli.{command}"), command)
 
 
-def option(name: str) -> Any:
-    """The Typer option for a setting."""
-    return get_args(getattr(options, name.title().replace("_", "")))[1]
+@cache
+def shown(command: str) -> str:
+    """The help of a command, every option on a line of its own."""
+    done = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "1000"})
+    assert done.exit_code == 0
+    return done.stdout
+
+
+def line_of(name: str, command: str = "build") -> str:
+    """The line of a setting in the help."""
+    [line] = re.findall(rf"^│ +--{OPTIONS[name]} .*$", shown(command), re.MULTILINE)
+    return " ".join(str(line).strip("│ ").split())
+
+
+def taken(command: str) -> set[str]:
+    """The settings that a command takes."""
+    return set(signature(typer_function(function(command))).parameters) & set(FIELDS)
+
+
+def marker(name: str) -> Option:
+    [option] = (mark for mark in FIELDS[name].metadata if isinstance(mark, Option))
+    return option
+
+
+def given(*arguments: str) -> dict[str, Any]:
+    """What a command that takes every setting is given for these words."""
+    seen: dict[str, Any] = {}
+
+    def command(given: Annotated[dict[str, Any], Takes()], sink: Output) -> None:
+        seen.update(given)
+
+    alone = typer.Typer()
+    alone.command()(typer_function(command))
+    done = CliRunner().invoke(alone, arguments)
+    assert done.exit_code == 0, done.output
+    return seen
 
 
 def test_every_setting_is_an_option_of_build() -> None:
-    help_text = CliRunner().invoke(app, ["build", "--help"], env={"COLUMNS": "200"}).stdout
-    offered = set(re.findall(r"--[\w-]+", help_text))
-    assert {f"--{name.replace('_', '-')}" for name in Settings.model_fields} <= offered
+    assert taken("build") == set(FIELDS)
+    offered = set(re.findall(r"--[\w-]+", shown("build")))
+    assert {f"--{option}" for option in OPTIONS.values()} <= offered
+    flags = [name for name, field in FIELDS.items() if field.annotation is bool or marker(name).switch]
+    assert {f"--no-{OPTIONS[name]}" for name in flags} == {option for option in offered if option.startswith("--no-")}
 
 
-@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.__name__)
-def test_no_option_overrides_unasked(command: Any) -> None:
-    parameters = inspect.signature(command).parameters
-    assert {parameters[name].default for name in set(parameters) & set(Settings.model_fields)} <= {None}
+def test_engine_options_and_settings_are_told_apart_by_name() -> None:
+    assert not set(Settings.model_fields) & set(EngineOptions.model_fields)
 
 
-@pytest.mark.parametrize("name", Settings.model_fields)
-def test_help_states_the_default_of_the_settings(name: str) -> None:
-    default = Settings.model_fields[name].default
-    expected = WORDED.get(name, str(default))
-    stated = re.search(r"\(default: ([^)]*)\)", option(name).help)
-    assert (stated and stated[1].split(", ")[0]) == expected
+def test_panels_are_those_of_build_in_order() -> None:
+    found = re.findall(r"^╭─ (\w+) ─", shown("build"), re.MULTILINE)
+    assert found == ["Arguments", "Options", *PANELS, "Output"]
 
 
-def test_defaults_in_words_are_true() -> None:
-    fields = {name: Settings.model_fields[name].default for name in WORDED if name != "model"}
-    for name in ("precisions", "sensitivity", "calibration"):
-        assert ",".join(fields.pop(name)) == WORDED[name]
-    assert fields.pop("bias_correction") is fields.pop("refine_plan") is True
-    assert fields.pop("engine").build == "auto"
-    assert not any(fields.values())
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_takes_settings_and_panels_that_exist(command: str) -> None:
+    for parameter in signature(function(command), eval_str=True).parameters.values():
+        for takes in getattr(parameter.annotation, "__metadata__", ()):
+            if isinstance(takes, Takes):
+                assert set(takes.names) <= {*FIELDS, *PANELS}
+                assert set(takes.without) <= set(FIELDS)
+                assert taken(command)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_no_option_overrides_unasked(command: str) -> None:
+    parameters: dict[str, Parameter] = dict(signature(typer_function(function(command))).parameters)
+    assert {parameters[name].default for name in taken(command)} <= {None}
+
+
+def test_a_command_that_builds_takes_every_engine_option() -> None:
+    assert taken("engine") >= set(EngineOptions.model_fields) - {"build"}
+
+
+# What the help says.
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_help_is_the_docstring_of_the_field(name: str) -> None:
+    docstring = FIELDS[name].description
+    assert docstring, "a setting explains itself"
+    assert " ".join(docstring.split()).removesuffix(".") in line_of(name), "nothing in it is read as markup"
+
+
+@pytest.mark.parametrize("name", [name for name in FIELDS if name != "model"])
+def test_help_states_the_default_truly(name: str) -> None:
+    """A default that is a value is what is stated: given as an option, it changes nothing."""
+    stated = line_of(name).rpartition("default: ")[2].removesuffix(").")
+    default = FIELDS[name].default
+    if default is None or default == () or marker(name).switch:
+        assert stated == (marker(name).unset or "none")
+    elif isinstance(default, bool):
+        assert (stated, type(default)) == ("on" if default else "off", bool)
+    else:
+        fields = given(f"--{OPTIONS[name]}", stated)
+        settings = settings_from({"model": "m.onnx", **fields}, "here")
+        assert settings == Settings(model=Path("m.onnx"))
+        assert fields
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_no_default_is_written_twice(name: str) -> None:
+    assert "default" not in str(FIELDS[name].description)
+    if marker(name).unset:
+        assert FIELDS[name].default in (None, ()) or marker(name).switch, "its value says it"
 
 
 @pytest.mark.parametrize(
@@ -119,36 +153,41 @@ def test_defaults_in_words_are_true() -> None:
         ("search", set(SEARCHES)),
         ("calibration", set(METHODS)),
         ("exclusions", set(get_args(Settings.model_fields["exclusions"].annotation))),
+        ("typing", set(get_args(EngineOptions.model_fields["typing"].annotation))),
+        ("hardware_compatible", set(get_args(EngineOptions.model_fields["hardware_compatible"].annotation))),
     ],
 )
 def test_help_lists_every_choice(name: str, choices: set[str]) -> None:
-    assert choices <= set(re.findall(r"[\w-]+", option(name).help))
+    assert choices <= set(re.findall(r"[\w-]+", line_of(name)))
+
+
+@pytest.mark.parametrize("name", ["keep", "exclude", "shapes", "plugins"])
+def test_help_says_what_may_be_repeated(name: str) -> None:
+    assert "(may be repeated; default: " in line_of(name)
+
+
+# What a command is given.
 
 
 def test_only_what_was_given_is_a_setting() -> None:
-    arguments = {"model": None, "calib": "c.npz", "equalize": False, "seed": 0, "output": Path("run"), "quiet": True}
-    assert settings_given(arguments) == {"calib": "c.npz", "equalize": False, "seed": 0}
+    assert given() == {}
+    assert given("--calib", "c.npz", "--no-equalize", "--seed", "0", "--quiet") == {
+        "calib": "c.npz", "equalize": False, "seed": 0
+    }  # fmt: skip
 
 
-def test_precisions_are_a_comma_list() -> None:
-    assert settings_given({"precisions": "fp16, int8"}) == {"precisions": ("fp16", "int8")}
-
-
-@pytest.mark.parametrize("command", [build, engine], ids=lambda command: command.__name__)
-def test_every_engine_option_is_an_option_of_the_commands_that_build(command: Any) -> None:
-    parameters = inspect.signature(command).parameters
-    assert {name: parameters[name].default for name in ENGINE_OPTIONS} == dict.fromkeys(ENGINE_OPTIONS)
-
-
-@pytest.mark.parametrize("name", ENGINE_OPTIONS)
-def test_help_states_the_default_of_the_engine_options(name: str) -> None:
-    stated = re.search(r"\(default: ([^)]*)\)", option(name).help)
-    expected = WORDED_ENGINE.get(name, str(EngineOptions.model_fields[name].default))
-    assert (stated and stated[1]) == expected
+def test_lists_are_one_text_or_repeated_options() -> None:
+    asked = given("--precisions", "int8, fp16", "--keep", "fp16:a,b", "--keep", "int8:c", "--target-size", "12MiB")
+    assert asked == {"precisions": "int8, fp16", "keep": ["fp16:a,b", "int8:c"], "target_size": "12MiB"}
+    settings = settings_from({"model": "m.onnx", **asked}, "here")
+    assert settings.precisions == (Precision.FP16, Precision.INT8)
+    assert settings.keep == ("fp16:a,b", "int8:c")
+    assert settings.target_size == 12 * 2**20
 
 
 def test_engine_options_are_one_setting() -> None:
-    arguments = {"engine": True, "typing": "weak", "plugins": [], "refit": False, "rounds": None, "seed": 3}
-    assert settings_given(arguments) == {"seed": 3, "engine": {"build": "always", "typing": "weak", "refit": False}}
-    assert settings_given({"engine": False}) == {"engine": {"build": "never"}}
-    assert settings_given({"engine": None, "shapes": []}) == {}
+    asked = given("--engine", "--typing", "weak", "--no-refit", "--seed", "3", "--plugins", "a.so")
+    assert asked == {
+        "seed": 3, "engine": {"build": "always", "typing": "weak", "refit": False, "plugins": [Path("a.so")]}
+    }  # fmt: skip
+    assert given("--no-engine") == {"engine": {"build": "never"}}

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from trt_mpq.cli.output import Output, evaluation_text
+from trt_mpq.cli.output import Output
+from trt_mpq.cli.tables import evaluation_text
 from trt_mpq.types import Evaluation, Precision, PrecisionPlan, Score
 
 PLAN = PrecisionPlan.of({"stem": Precision.FP16, "block": Precision.INT8, "head": Precision.INT8})

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 # Pydantic is not listed: Typer itself uses it from 0.29 on.
-HEAVY = {"numpy", "onnx", "onnx_ir", "onnxruntime", "polygraphy", "torch", "jinja2", "sklearn", "PIL", "transformers"}
+HEAVY = {
+    "numpy", "scipy", "onnx", "onnx_ir", "onnxruntime", "polygraphy", "torch", "tensorrt", "pycuda", "ray", "jinja2",
+    "sklearn", "PIL", "transformers", "rich.progress",
+}  # fmt: skip
 OPTIONAL = {"torch", "tensorrt", "pycuda", "sklearn", "PIL", "transformers", "ray"}
 COMMANDS = (
     "build", "demo", "doctor", "inspect", "calibrate", "sensitivity", "search", "emit", "compare", "report",
@@ -37,6 +43,46 @@ print("LOADED", *sorted({HEAVY} & set(sys.modules)))
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1].split() == ["LOADED"]
     assert all(f" {name} " in done.stdout for name in COMMANDS)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "unused"),
+    [
+        (["--version"], {"trt_mpq.settings", "trt_mpq.types", "rich"}),
+        (["--help"], {"trt_mpq.settings", "trt_mpq.types"}),
+        (["doctor", "--help"], {"trt_mpq.settings", "trt_mpq.types"}),
+        (["build", "--help"], {"trt_mpq.cli.tables", "trt_mpq.report", "trt_mpq.artifacts", "trt_mpq.pipeline"}),
+    ],
+)
+def test_options_are_made_from_the_settings_for_the_command_that_is_asked_for_alone(
+    arguments: list[str], unused: set[str]
+) -> None:
+    code = f"""
+import sys
+from trt_mpq.cli import main
+sys.argv = ["trt-mpq", *{arguments}]
+try:
+    main()
+except SystemExit as stop:
+    assert not stop.code, stop.code
+print("LOADED", *sorted({unused} & set(sys.modules)))
+"""
+    done = python(code)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1].split() == ["LOADED"]
+
+
+def test_every_command_is_listed_in_its_place() -> None:
+    done = python("import sys; sys.argv = ['trt-mpq', '--help']; from trt_mpq.cli import main; main()")
+    listed = [line.strip("│ ").split()[0] for line in done.stdout.splitlines() if re.match(r"│ [a-z]", line)]
+    assert sorted(listed) == sorted(COMMANDS)
+    summaries = [done.stdout.index(name) for name in ("Start here", "Stages, each alone", "On the device", "For any")]
+    assert summaries == sorted(summaries)
+
+
+def test_settings_import_nothing_heavy() -> None:
+    done = python(f"import sys, trt_mpq.settings; print(*sorted({HEAVY} & set(sys.modules)))")
+    assert (done.returncode, done.stdout.split()) == (0, [])
 
 
 def test_every_module_imports_without_optional_packages() -> None:

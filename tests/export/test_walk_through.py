@@ -7,13 +7,9 @@ import shlex
 from pathlib import Path
 
 import pytest
-import typer
 from typer.testing import CliRunner
 
-from trt_mpq.cli.build import build
-from trt_mpq.cli.errors import guarded
-from trt_mpq.cli.export import export
-from trt_mpq.cli.inspect import inspect
+from trt_mpq.cli import app
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "transformers.md"
 BLOCK = re.compile(r"(<!-- not executed: .*? -->\n)?```(python|sh)(?: (\S+))?\n(.*?)```", re.DOTALL)
@@ -24,9 +20,6 @@ def test_the_blocks_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     if not PAGE.is_file():
         pytest.skip("the page is part of a checkout, not of an installed wheel")
     monkeypatch.chdir(tmp_path)
-    app = typer.Typer()
-    for command in (export, inspect, build):
-        app.command(command.__name__)(guarded(command))
     printed = []
     for skipped, language, file, text in BLOCK.findall(PAGE.read_text(encoding="utf-8")):
         if skipped:

@@ -4,7 +4,7 @@ import pytest
 
 from tests.fixtures_groups import make_group, make_grouping
 from trt_mpq.errors import SettingsError
-from trt_mpq.groups.pins import parse_pin, pinned
+from trt_mpq.groups.pins import pinned
 from trt_mpq.types import Precision, PrecisionPlan
 
 FP32, FP16, BF16, FP8, INT8, INT4 = Precision
@@ -60,9 +60,3 @@ def test_a_precision_that_the_group_cannot_have_gives_the_reason():
 def test_contradictions_name_both(keep: tuple[str, ...], exclude: tuple[str, ...]):
     with pytest.raises(SettingsError, match=r"head .*pinned to (fp16|int8) by --keep"):
         pinned(NETWORK, keep, exclude)
-
-
-@pytest.mark.parametrize("spec", ["fp16", "fp16:", "half:x", ":x"])
-def test_a_pin_has_a_precision_and_a_pattern(spec: str):
-    with pytest.raises(ValueError, match=r"spell it PRECISION:PATTERN"):
-        parse_pin(spec)

@@ -1,52 +1,61 @@
-"""The command line: one file per command, registered here.
+"""The command line: one file per command.
 
-Nothing heavy is imported before a command runs, so that `trt-mpq --help` answers at once.
+Nothing heavy is imported before a command runs, so that `trt-mpq --help` answers at once. The options of a command are
+made from the settings only when it is asked for.
 """
 
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from collections.abc import Callable
+from importlib import import_module
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from trt_mpq import __version__
-from trt_mpq.cli.build import build
-from trt_mpq.cli.calibrate import calibrate
-from trt_mpq.cli.compare import compare
-from trt_mpq.cli.demo import demo
-from trt_mpq.cli.doctor import doctor
-from trt_mpq.cli.emit import emit
-from trt_mpq.cli.engine import engine
-from trt_mpq.cli.errors import guarded
-from trt_mpq.cli.export import export
-from trt_mpq.cli.inspect import inspect
-from trt_mpq.cli.lint import lint
-from trt_mpq.cli.measure import measure
-from trt_mpq.cli.report import report
-from trt_mpq.cli.run import run
-from trt_mpq.cli.search import search
-from trt_mpq.cli.sensitivity import sensitivity
-from trt_mpq.cli.triton import triton
+from trt_mpq.cli.options import typer_function
+
+_COMMANDS = {
+    "Start here": ("build", "export", "demo", "doctor"),
+    "Stages, each alone": ("inspect", "calibrate", "sensitivity", "search", "emit", "compare", "report"),
+    "On the device": ("engine", "measure", "run", "triton"),
+    "For any network": ("lint",),
+}
+"""The panels of the help and their commands, each the function of a module that is called like it."""
+
+
+class _Commands(TyperGroup):
+    """Commands without options, which they get when they are asked for."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command that `args` name, with its options, and its arguments."""
+        name, listed, rest = super().resolve_command(ctx, args)
+        if name is None:
+            return name, listed, rest
+        alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+        alone.command(name)(typer_function(_command(name)))
+        return name, typer.main.get_command(alone), rest
+
+
+def _command(name: str) -> Callable[..., None]:
+    command: Callable[..., None] = getattr(import_module(f"trt_mpq.cli.{name}"), name)
+    return command
+
 
 app = typer.Typer(
     name="trt-mpq",
+    cls=_Commands,
     help="From a trained network to the fastest TensorRT engine that still meets its accuracy target.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-_PANELS = {
-    "Start here": (build, export, demo, doctor),
-    "Stages, each alone": (inspect, calibrate, sensitivity, search, emit, compare, report),
-    "On the device": (engine, measure, run, triton),
-    "For any network": (lint,),
-}
-for _panel, _commands in _PANELS.items():
-    for _command in _commands:
-        app.command(_command.__name__, rich_help_panel=_panel)(guarded(_command))
+for _panel, _names in _COMMANDS.items():
+    for _name in _names:
+        app.command(_name, help=_command(_name).__doc__, rich_help_panel=_panel)(lambda: None)
 
 
 def _print_version(wanted: bool) -> None:

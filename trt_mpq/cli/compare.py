@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from trt_mpq.cli import options
+from typing import Annotated, Any
+
 from trt_mpq.cli.opening import open_stage
+from trt_mpq.cli.options import RunDir, Takes
+from trt_mpq.cli.output import Output
 
 
 def compare(
-    run_dir: options.RunDir,
-    eval: options.Eval = None,
-    eval_samples: options.EvalSamples = None,
-    threads: options.Threads = None,
-    quiet: options.Quiet = False,
-    json: options.Json = False,
+    run_dir: RunDir, given: Annotated[dict[str, Any], Takes("eval", "eval_samples", "threads")], sink: Output
 ) -> None:
     """Run typed.onnx and the FP32 model on the same samples and compare every output."""
-    given = options.settings_given(locals())
-    from trt_mpq.cli.output import Output
     from trt_mpq.cli.tables import comparison_table
     from trt_mpq.types import Comparison
 
-    sink = Output(quiet=quiet, json=json)
     sink.result(open_stage(run_dir, given, sink).compare(), Comparison, comparison_table)

@@ -7,29 +7,23 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from trt_mpq.cli import options
 from trt_mpq.cli.opening import open_run
+from trt_mpq.cli.options import Details, NewRunDir
+from trt_mpq.cli.output import Output
 
 
-def demo(
-    output: options.Output = Path("demo-run"),
-    quiet: options.Quiet = False,
-    json: options.Json = False,
-    details: options.Details = False,
-) -> None:
+def demo(*, output: NewRunDir = Path("demo-run"), sink: Output, details: Details = False) -> None:
     """Build a network for the handwritten digits of scikit-learn: real data, nothing to fetch."""
-    from trt_mpq.cli.output import Output
     from trt_mpq.demo import PREMISE, prepare_demo
 
-    sink = Output(quiet=quiet, json=json)
     fields = prepare_demo(output)
-    command = build_command(fields, output)
+    command = _build_command(fields, output)
     sink.note(PREMISE)
     sink.note(f"this demo is the same as: {command}")
     sink.report(open_run(fields, "demo", output, sink, command).report(), output, details)
 
 
-def build_command(fields: Mapping[str, Any], output: Path) -> str:
+def _build_command(fields: Mapping[str, Any], output: Path) -> str:
     """The `trt-mpq build` that does the same as `fields`."""
     spelled = {name: ",".join(value) if isinstance(value, tuple) else str(value) for name, value in fields.items()}
     model = spelled.pop("model")

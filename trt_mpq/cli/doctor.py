@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from trt_mpq.cli import options
+from trt_mpq.cli.options import Json
+from trt_mpq.cli.output import Output
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -20,37 +21,36 @@ if TYPE_CHECKING:
     from trt_mpq.doctor import Diagnosis
 
 
-def doctor(json: options.Json = False) -> None:
+def doctor(json: Json = False) -> None:
     """Show what this machine has: runtimes, versions, GPU, what is missing and how to install it.
 
     Ends with exit code 1 if a required package is missing.
     """
-    from trt_mpq.cli.output import Output
     from trt_mpq.doctor import diagnose
 
     diagnosis = diagnose()
     found = {**asdict(diagnosis), "abilities": {ability.name: ability.lacking for ability in diagnosis.abilities}}
-    Output(json=json).show(lambda: diagnosis_table(diagnosis), lambda: dumps(found, indent=2) + "\n")
+    Output(json=json).show(lambda: _diagnosis_table(diagnosis), lambda: dumps(found, indent=2) + "\n")
     if not diagnosis.usable:
         raise typer.Exit(1)
 
 
-def diagnosis_table(diagnosis: Diagnosis) -> RenderableType:
+def _diagnosis_table(diagnosis: Diagnosis) -> RenderableType:
     """What there is, what can be done with it, and below that what is missing."""
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
 
     table = Table.grid(padding=(0, 2))
-    for row in facts(diagnosis):
+    for row in _facts(diagnosis):
         table.add_row(*map(Text, row))
     able = Table.grid(padding=(0, 2))
-    for name, answer in abilities(diagnosis):
+    for name, answer in _abilities(diagnosis):
         able.add_row(name, Text(answer, style="" if answer == "yes" else "bold"))
-    return Group(table, "", able, "", *map(Text, [*advice(diagnosis)] or ["nothing is missing"]))
+    return Group(table, "", able, "", *map(Text, [*_advice(diagnosis)] or ["nothing is missing"]))
 
 
-def facts(diagnosis: Diagnosis) -> Iterator[tuple[str, str]]:
+def _facts(diagnosis: Diagnosis) -> Iterator[tuple[str, str]]:
     """What there is, as names and values."""
     yield "trt-mpq", diagnosis.product
     yield "Python", diagnosis.python
@@ -67,13 +67,13 @@ def facts(diagnosis: Diagnosis) -> Iterator[tuple[str, str]]:
             yield package.name, package.version
 
 
-def abilities(diagnosis: Diagnosis) -> Iterator[tuple[str, str]]:
+def _abilities(diagnosis: Diagnosis) -> Iterator[tuple[str, str]]:
     """What this machine can do: yes, or no with what it takes."""
     for ability in diagnosis.abilities:
         yield ability.name, "yes" if ability.there else f"no: {'; '.join(ability.lacking)}"
 
 
-def advice(diagnosis: Diagnosis) -> Iterator[str]:
+def _advice(diagnosis: Diagnosis) -> Iterator[str]:
     """What there is not: one line each with what that prevents and what to do."""
     for package in diagnosis.missing:
         word = "REQUIRED, missing" if package.required else "missing"

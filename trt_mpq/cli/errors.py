@@ -24,7 +24,7 @@ import typer
 
 from trt_mpq.errors import TrtMpqError
 
-DEBUG_VARIABLE = "TRT_MPQ_DEBUG"
+_DEBUG_VARIABLE = "TRT_MPQ_DEBUG"
 _P = ParamSpec("_P")
 
 
@@ -42,8 +42,8 @@ def guarded(command: Callable[_P, None]) -> Callable[_P, None]:
             _discard_output()
             raise typer.Exit(141) from None
         except (Exception, KeyboardInterrupt) as error:
-            code, sentence = explain(error)
-            if os.environ.get(DEBUG_VARIABLE) == "1":
+            code, sentence = _explain(error)
+            if os.environ.get(_DEBUG_VARIABLE) == "1":
                 traceback.print_exc()
             typer.echo(sentence, err=True)
             raise typer.Exit(code) from error
@@ -51,7 +51,7 @@ def guarded(command: Callable[_P, None]) -> Callable[_P, None]:
     return wrapper
 
 
-def explain(error: BaseException) -> tuple[int, str]:
+def _explain(error: BaseException) -> tuple[int, str]:
     """Exit code and message, always one line, for `error`."""
     if isinstance(error, KeyboardInterrupt):
         return 130, "interrupted; run the same command to resume"
@@ -62,7 +62,7 @@ def explain(error: BaseException) -> tuple[int, str]:
     if isinstance(error, OSError):
         return 2, f"error: {_os_error(error)}"
     what = f"{type(error).__name__}: {_one_line(error)}".rstrip(": ")
-    return 1, f"sorry, this is a bug in trt-mpq ({what}): run again with {DEBUG_VARIABLE}=1 and report the traceback"
+    return 1, f"sorry, this is a bug in trt-mpq ({what}): run again with {_DEBUG_VARIABLE}=1 and report the traceback"
 
 
 def _one_line(error: BaseException) -> str:

@@ -9,21 +9,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import typer
-from rich.console import Console, RenderableType
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
-from rich.text import Text
-
-from trt_mpq.report.wording import duration_text, printable
 
 if TYPE_CHECKING:
-    from trt_mpq.report.data import Report
-    from trt_mpq.types import Evaluation, PrecisionPlan
+    from rich.console import RenderableType
 
-T = TypeVar("T")
+    from trt_mpq.cli.bars import Bars
+    from trt_mpq.report.data import Report
+    from trt_mpq.types import Evaluation
+
+_T = TypeVar("_T")
 
 
 class Output:
-    """Shows a run to a person or a script; an `Observer`.
+    """Shows a run to a person or a script; an `Observer`. Rich waits for the first, as no help needs it.
 
     On a terminal a stage is a bar that vanishes when the stage ends, elsewhere two plain lines.
 
@@ -33,16 +31,24 @@ class Output:
     """
 
     def __init__(self, *, quiet: bool = False, json: bool = False) -> None:
+        from rich.console import Console
+
         self._quiet = quiet
         self._json = json
         self._out = Console(highlight=False)
         self._err = Console(stderr=True, highlight=False, quiet=quiet)
-        self._bars = _Bars(self._err) if self._err.is_terminal and not quiet else None
+        self._bars: Bars | None = None
+        if self._err.is_terminal and not quiet:
+            from trt_mpq.cli.bars import Bars
+
+            self._bars = Bars(self._err)
         self._plans = 0
 
     @contextmanager
     def stage(self, title: str) -> Iterator[Callable[[int, int], None]]:
         """Show the stage while it works and its duration when it is done."""
+        from trt_mpq.report.wording import duration_text
+
         started = time.monotonic()
         if self._bars:
             with self._bars.bar(title) as progress:
@@ -54,6 +60,8 @@ class Output:
 
     def evaluated(self, evaluation: Evaluation) -> None:
         """Show the plan: replacing the one before on a terminal, as a line elsewhere."""
+        from trt_mpq.cli.tables import evaluation_text
+
         self._plans += 1
         line = f"plan {self._plans}: {evaluation_text(evaluation)}"
         if self._bars:
@@ -72,7 +80,7 @@ class Output:
         elif not self._quiet:
             self._out.print(table())
 
-    def result(self, value: T, kind: type[T], table: Callable[[T], RenderableType]) -> None:
+    def result(self, value: _T, kind: type[_T], table: Callable[[_T], RenderableType]) -> None:
         """Print `value` as JSON of `kind` or as the table that `table` makes of it."""
         from trt_mpq.artifacts.files import to_json
 
@@ -85,6 +93,8 @@ class Output:
 
             typer.echo(report_to_json(report), nl=False)
         elif not self._quiet:
+            from rich.text import Text
+
             from trt_mpq.report.terminal import render_terminal
 
             render_terminal(report, self._out, details=details)
@@ -94,67 +104,8 @@ class Output:
             self._out.print("", Text(files), sep="\n", soft_wrap=True)
 
     def _say(self, line: str) -> None:
+        from rich.text import Text
+
+        from trt_mpq.report.wording import printable
+
         self._err.print(Text(printable(line)), soft_wrap=True)
-
-
-class _Bars(Progress):
-    """Progress bars of the stages under way, above a caption."""
-
-    def __init__(self, console: Console) -> None:
-        self._caption = ""
-        super().__init__(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            TaskProgressColumn(),
-            TimeElapsedColumn(),
-            console=console,
-            transient=True,
-        )
-
-    @contextmanager
-    def bar(self, title: str) -> Iterator[Callable[[int, int], None]]:
-        """A bar while the block runs."""
-        task = self.add_task(printable(title), total=None)
-        self.start()
-        try:
-            yield lambda done, total: self.update(task, completed=done, total=total)
-        finally:
-            self.remove_task(task)
-            self._caption = ""
-            if not self.tasks:
-                self.stop()
-
-    def say(self, caption: str) -> None:
-        """Replace the line below the bars."""
-        self._caption = caption
-        self.refresh()
-
-    def get_renderables(self) -> Iterator[RenderableType]:
-        """The bars, then the caption."""
-        yield from super().get_renderables()
-        if self._caption:
-            yield Text(self._caption, no_wrap=True, overflow="ellipsis")
-
-
-def counts_text(plan: PrecisionPlan) -> str:
-    """How many groups run in what, narrowest first: 14 int8, 6 fp16."""
-    return ", ".join(f"{count} {precision}" for precision, count in reversed(plan.counts().items()))
-
-
-def evaluation_text(evaluation: Evaluation) -> str:
-    """One line about an evaluated plan: 14 int8, 6 fp16 → 0.9142 ✓ 0.031 ms."""
-    verdict = "✓" if evaluation.feasible else "✗"
-    return f"{counts_text(evaluation.plan)} → {judged_text(evaluation)} {verdict} {evaluation.latency_ms:.3g} ms"
-
-
-def judged_text(evaluation: Evaluation, error: str = "") -> str:
-    """The score of a plan, of how few samples it is, and that of its file if this is what misses the target.
-
-    `error` follows the score: its standard error in words, if that is to be told.
-    """
-    score = f"{evaluation.score.value:.5g}{error}"
-    if not evaluation.complete:
-        score = f"~{score} (after {evaluation.score.samples:,} samples)"
-    if evaluation.delivered and not evaluation.feasible:
-        score = f"{score}, typed.onnx {evaluation.delivered.value:.5g}"
-    return score

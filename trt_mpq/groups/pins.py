@@ -16,7 +16,7 @@ def pinned(grouping: Grouping, keep: Sequence[str], exclude: Sequence[str]) -> G
 
     Args:
         grouping: All groups.
-        keep: `precision:pattern`; the groups run in that precision.
+        keep: `precision:pattern`, as the settings check it; the groups run in that precision.
         exclude: Patterns of groups that stay out of 8 bit and less.
 
     Raises:
@@ -24,7 +24,8 @@ def pinned(grouping: Grouping, keep: Sequence[str], exclude: Sequence[str]) -> G
     """
     found = {group.id: group for group in grouping.groups}
     for spec in keep:
-        precision, pattern = parse_pin(spec)
+        name, _, pattern = spec.partition(":")
+        precision = Precision(name)
         for group in _matching(found, pattern, f"--keep {spec}"):
             if not group.allows(precision):
                 raise SettingsError(
@@ -39,14 +40,6 @@ def pinned(grouping: Grouping, keep: Sequence[str], exclude: Sequence[str]) -> G
             narrow = [p for p in Precision if p.quantized]
             found[group.id] = _without(group, narrow, f"kept out of 8 bit by --exclude {pattern}")
     return replace(grouping, groups=tuple(found.values()))
-
-
-def parse_pin(spec: str) -> tuple[Precision, str]:
-    """Precision and pattern of a `--keep`; raises ValueError saying how it is spelled."""
-    name, colon, pattern = spec.partition(":")
-    if not colon or not pattern or name not in {p.value for p in Precision}:
-        raise ValueError(f"spell it PRECISION:PATTERN, as in fp16:layer1*, with one of {', '.join(Precision)}")
-    return Precision(name), pattern
 
 
 def _matching(groups: dict[str, LayerGroup], pattern: str, option: str) -> list[LayerGroup]:

@@ -1,4 +1,4 @@
-"""What the commands about engines print."""
+"""What the tables of the commands print."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from rich.console import Console, RenderableType
 
-from trt_mpq.cli.engine_tables import device_table_table, outputs_table
+from trt_mpq.cli.tables import latencies_table, outputs_table
 from trt_mpq.engine.run import OutputArray
 from trt_mpq.latency.device_table import ConversionCost, DeviceTable, PredictionError, Provenance
 from trt_mpq.types import Precision
@@ -35,7 +35,7 @@ def printed(shown: RenderableType, width: int = 100) -> list[str]:
 
 
 def test_times_are_scaled_to_whole_engines_and_precisions_are_in_order() -> None:
-    lines = printed(device_table_table(TABLE))
+    lines = printed(latencies_table(TABLE))
     assert lines[0] == "group FP16, µs INT8, µs"
     assert "stem 6.00 4.00" in lines
     assert "head 16.0 8.00" in lines
@@ -44,20 +44,20 @@ def test_times_are_scaled_to_whole_engines_and_precisions_are_in_order() -> None
 
 def test_a_conversion_s_cost_counts_scale_and_how_many_are_realised() -> None:
     # 2.0 * 0.5 of 1 µs and of 2e-9 ms per byte, a million bytes of which make 2 µs.
-    assert "a conversion takes 0.00100 ms and 0.00200 ms per MB read and written" in printed(device_table_table(TABLE))
+    assert "a conversion takes 0.00100 ms and 0.00200 ms per MB read and written" in printed(latencies_table(TABLE))
 
 
 def test_a_group_without_a_time_has_a_dash() -> None:
     narrow = replace(TABLE, group_ms={FP16: {"stem": 0.003, "head": 0.008}, INT8: {"stem": 0.002}})
-    assert "head 16.0 \N{EN DASH}" in printed(device_table_table(narrow))
+    assert "head 16.0 \N{EN DASH}" in printed(latencies_table(narrow))
 
 
 def test_how_far_the_table_can_be_trusted() -> None:
-    text = " ".join(printed(device_table_table(TABLE)))
+    text = " ".join(printed(latencies_table(TABLE)))
     assert "predicted" not in text
     assert "estimated" not in text
     doubtful = replace(TABLE, error=PredictionError(2, 0.021, 0.034), estimated={FP8: ("stem", "head"), INT8: ()})
-    text = " ".join(printed(device_table_table(doubtful)))
+    text = " ".join(printed(latencies_table(doubtful)))
     assert "2 mixed engines left out of the fit were predicted within 2.1% on average, 3.4% at most" in text
     assert "estimated in FP8, no engine tells: stem, head" in text
     assert "estimated in INT8" not in text
@@ -71,7 +71,7 @@ def test_names_are_text_not_markup_or_escapes(width: int) -> None:
         estimated={FP16: (HOSTILE,)},
         provenance=replace(TABLE.provenance, platform=Platform(HOSTILE, 89, HOSTILE, "13.0", "580")),
     )
-    text = "".join(printed(device_table_table(hostile), width))
+    text = "".join(printed(latencies_table(hostile), width))
     assert "[bold]" in text
     assert "\x1b" not in text
 
