@@ -9,7 +9,7 @@ from trt_mpq.artifacts.stage import Stage
 from trt_mpq.artifacts.store import Store
 from trt_mpq.engine.handover import DESCRIBED, GIVEN, SEARCHED, CalibratedNetwork
 from trt_mpq.pipeline.builds import Builds
-from trt_mpq.pipeline.device import Device
+from trt_mpq.pipeline.gpu import Gpu
 from trt_mpq.settings import EngineOptions, Settings
 from trt_mpq.types import PrecisionPlan
 from trt_mpq.types.engine import EngineBuild
@@ -47,9 +47,9 @@ class GpuEngines:
         self.network = self.described.network(folder)
         self.emitter = self._store[SEARCHED].emitter(self.network, folder) if refined else self.network.emitter()
         source = Stage("emitter", lambda job: self.emitter, needs=(DESCRIBED, SEARCHED), constants=(refined,))
-        device = Device(self._store, described)
-        self.platform = device.require()
-        self._builds = Builds(described, source, device.gpu)
+        gpu = Gpu(self._store)
+        self.platform = gpu.require()
+        self._builds = Builds(described, source, gpu.stage)
         self.engines = self._builds.engines(self._store)
         """Times and inspects what was built."""
 

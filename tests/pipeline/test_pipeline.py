@@ -278,8 +278,8 @@ def base(files, tmp_path_factory) -> Path:
         ({"refine_plan": False}, set()),
         ({"adaround_steps": 5}, set()),
         ({"seed": 1}, {"network", "sensitivity", "search"}),
-        ({"trials": 1}, {"sensitivity"}),
-        ({"noise_amplitude": 2.0}, {"sensitivity"}),
+        ({"trials": 1}, set()),
+        ({"noise_amplitude": 2.0}, set()),
         ({"sensitivity": "quantization-error"}, {"sensitivity", "search"}),
         ({"sensitivity_samples": 4}, {"sensitivity", "search"}),
         (

@@ -13,7 +13,7 @@ import pytest
 
 from tests.runs import Recorder, slow_device, stages_at_work, start, tiny_cnn, write_data
 from trt_mpq.engine.handover import read_network, read_searched
-from trt_mpq.pipeline import delivery
+from trt_mpq.pipeline import plan_refinement
 from trt_mpq.report.data import Report
 
 pytest.importorskip("torch")
@@ -57,7 +57,7 @@ def test_rounding_learned_under_the_plan_is_delivered_where_it_is_better(files, 
     """On this network it is exactly as good, so the other way is spoiled."""
     import onnx_ir as ir
 
-    original, seen = delivery._evaluator, []
+    original, seen = plan_refinement._evaluator, []
 
     def spoiled(job, calibrated, refiner):
         evaluator = original(job, calibrated, refiner)
@@ -67,7 +67,7 @@ def test_rounding_learned_under_the_plan_is_delivered_where_it_is_better(files, 
             evaluator.score = lambda plan: replace(score(plan), value=0.0)
         return evaluator
 
-    monkeypatch.setattr(delivery, "_evaluator", spoiled)
+    monkeypatch.setattr(plan_refinement, "_evaluator", spoiled)
     observer = Recorder()
     report = start(files, tmp_path / "run", observer, **LEARNED).report()
     assert len(seen) == 2

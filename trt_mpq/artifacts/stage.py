@@ -11,7 +11,7 @@ from trt_mpq.artifacts.files import from_json, key_of, to_stored_json, write_tex
 
 if TYPE_CHECKING:
     from trt_mpq.settings import Settings
-    from trt_mpq.types.observer import Observer, Progress
+    from trt_mpq.types import Observer, Progress
 
 T_co = TypeVar("T_co", covariant=True)
 T = TypeVar("T")

@@ -25,7 +25,7 @@ from trt_mpq.errors import RunFolderError
 
 if TYPE_CHECKING:
     from trt_mpq.settings import Settings
-    from trt_mpq.types.observer import Observer, Progress
+    from trt_mpq.types import Observer, Progress
 
 T = TypeVar("T")
 

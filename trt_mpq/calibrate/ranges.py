@@ -23,8 +23,7 @@ from trt_mpq.errors import CalibrationError
 from trt_mpq.graph.edit import constant_array, insert_node
 from trt_mpq.numerics import LARGEST
 from trt_mpq.runtime.base import Runtime, with_outputs
-from trt_mpq.types import Grouping, LayerGroup, Precision, Ranges, TensorRange
-from trt_mpq.types.observer import Progress
+from trt_mpq.types import Grouping, LayerGroup, Precision, Progress, Ranges, TensorRange
 
 _CHUNK_ELEMENTS = 64 << 20
 """Activation elements that the second pass may return from one run: 256 MiB."""

@@ -14,7 +14,7 @@ from trt_mpq.errors import SettingsError
 if TYPE_CHECKING:
     from trt_mpq.pipeline.device_run import DeviceRun
     from trt_mpq.pipeline.run import Run
-    from trt_mpq.types.observer import Observer
+    from trt_mpq.types import Observer
 
 
 def open_build(source: Path, given: dict[str, Any], folder: Path, observer: Observer) -> Run:

@@ -24,9 +24,8 @@ from trt_mpq.engine.timing import BuiltEngines
 from trt_mpq.evaluate.compare import compare_models
 from trt_mpq.model import external_data, model_digest
 from trt_mpq.runtime.base import Session
-from trt_mpq.types import Evaluation, Grouping, Precision, PrecisionPlan, Ranges, Score, SearchResult
+from trt_mpq.types import Evaluation, Grouping, Observer, Precision, PrecisionPlan, Ranges, Score, SearchResult
 from trt_mpq.types.engine import Candidate, Deployment, SideBySide
-from trt_mpq.types.observer import Observer
 
 _RUNNERS_UP = 2
 """Further feasible plans that are built beside the chosen one and the uniform ones."""

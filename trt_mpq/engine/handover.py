@@ -15,8 +15,7 @@ from typing import Any
 from trt_mpq.artifacts.stage import Job, Stage, json_kind
 from trt_mpq.artifacts.store import read_given
 from trt_mpq.dataset import Samples, open_samples
-from trt_mpq.emit import Emitter, Own, Refinements, Roundings
-from trt_mpq.emit.network import Network
+from trt_mpq.emit import Emitter, Network, Own, Refinements, Roundings
 from trt_mpq.model import load_graph
 from trt_mpq.refine.files import corrections_from_file, roundings_from_file
 from trt_mpq.runtime.base import Array

@@ -22,8 +22,7 @@ from trt_mpq.engine.triton import export_triton
 from trt_mpq.errors import RunFolderError
 from trt_mpq.runtime.base import Array
 from trt_mpq.settings import EngineOptions
-from trt_mpq.types import TensorSpec
-from trt_mpq.types.observer import Observer
+from trt_mpq.types import Observer, TensorSpec
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from trt_mpq.runtime import cuda, nvml
 from trt_mpq.runtime.base import Arrays
 from trt_mpq.runtime.tensorrt.engine import LoadedEngine
 from trt_mpq.settings import EngineOptions
+from trt_mpq.types import Observer
 from trt_mpq.types.engine import EngineBuild, EngineLayer, Platform, ShapeRange, SideBySide
-from trt_mpq.types.observer import Observer
 
 BUILDS = "engine/builds"
 """Where engines lie in the run folder: NAME.plan, its network NAME.onnx, its layers NAME.layers.json, and NAME.log."""

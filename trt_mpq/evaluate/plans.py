@@ -11,15 +11,13 @@ from pathlib import Path
 
 import onnx_ir as ir
 
-from trt_mpq.emit import Emitter, Refinements
-from trt_mpq.emit.network import Network
+from trt_mpq.emit import Emitter, Network, Refinements
 from trt_mpq.evaluate.cache import CachedScore, ScoreCache
 from trt_mpq.evaluate.scorer import Scorer, Scoring
 from trt_mpq.evaluate.sequential import PairedTest
 from trt_mpq.model import model_digest
 from trt_mpq.search.speculation import Asked
-from trt_mpq.types import Judgement, PrecisionPlan, Score
-from trt_mpq.types.observer import Progress
+from trt_mpq.types import Judgement, PrecisionPlan, Progress, Score
 
 Watched = AbstractContextManager["Progress | None"]
 """Entered while a score is measured; may give something that wants to know how far it is."""

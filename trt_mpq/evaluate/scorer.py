@@ -13,8 +13,7 @@ from trt_mpq.evaluate.evaluation_pass import EvaluationPass
 from trt_mpq.evaluate.metrics import Scores, TaskMetric
 from trt_mpq.evaluate.sequential import PairedTest, Schedule, data_order
 from trt_mpq.runtime.base import Runtime, Session
-from trt_mpq.types import Judgement, Score
-from trt_mpq.types.observer import Progress
+from trt_mpq.types import Judgement, Progress, Score
 
 
 class Scoring:

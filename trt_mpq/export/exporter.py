@@ -27,8 +27,7 @@ from trt_mpq.graph.opset import convert_opset, opset_of
 from trt_mpq.model import model_digest, save_graph
 from trt_mpq.runtime.base import Arrays
 from trt_mpq.runtime.torch_export import TorchModule, quiet
-from trt_mpq.types import TensorSpec
-from trt_mpq.types.observer import Observer, SilentObserver
+from trt_mpq.types import Observer, SilentObserver, TensorSpec
 
 _DEFAULTS = ExportOptions()
 _MODEL, _RECORD = "model.onnx", "export.json"

@@ -9,17 +9,17 @@ from trt_mpq.artifacts.files import write_arrays
 from trt_mpq.artifacts.stage import Job, Stage, json_kind
 from trt_mpq.artifacts.store import Store
 from trt_mpq.dataset.chunks import fixed_batch
-from trt_mpq.emit import Refinements
-from trt_mpq.emit.network import Network
+from trt_mpq.emit import Network, Refinements
 from trt_mpq.engine.handover import SAMPLES, CalibratedNetwork, leading_samples
 from trt_mpq.pipeline.calibration import Choice, choose_methods
 from trt_mpq.pipeline.models import State, states
-from trt_mpq.pipeline.networks import network
+from trt_mpq.pipeline.networks import groups, network
 from trt_mpq.pipeline.refinement import Kept, Scored, kept_refinements, nearest_corrections
 from trt_mpq.pipeline.scoring import SCORER, score_cache
 from trt_mpq.pipeline.sources import BATCH, EVALUATION, PREPARED, SAMPLE_SHAPES
 from trt_mpq.refine.recovery import record_of_calibration, record_of_model
-from trt_mpq.types import Precision, RefinementRecord
+from trt_mpq.settings import Settings
+from trt_mpq.types import Grouping, Precision, RefinementRecord
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,11 @@ class Calibrated:
                 tried = tuple(trial.method for trial in choice.trials)
                 yield record_of_calibration(precision, choice.trials[0].score, best, choice.method, tried)
             yield from (record for record in kept.records if record.precision is precision)
+
+
+def final_groups(settings: Settings) -> Stage[Grouping]:
+    """The groups of the model that plans are made of."""
+    return groups(states(settings)[-1])
 
 
 def calibrated(store: Store) -> Calibrated:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from trt_mpq.artifacts.stage import Job, Stage, json_kind
 from trt_mpq.artifacts.store import Store
@@ -75,22 +76,26 @@ def _tried(store: Store, state: State, precision: Precision) -> Iterator[Trial]:
 def _trial(store: Store, state: State, precision: Precision, method: str) -> Stage[Trial]:
     of, cache = network(state, {precision: method}), score_cache(state)
     corrections = nearest_corrections(of, precision, method)
-    seeks, corrects = store.settings.seeks_target, store.settings.bias_correction
 
     def make(job: Job) -> Trial:
         plain = Refinements()
         score, refinements = uniform_score(job, cache, job[of], precision, f"by {method}", plain), plain
-        if corrects:
+        if job.settings.bias_correction:
             corrected = Refinements(corrections=job[corrections])
             text = f"by {method}, with bias correction"
             after = uniform_score(job, cache, job[of], precision, text, corrected)
             if after >= score:
                 score, refinements = after, corrected
-        if not seeks:
+        if not job.settings.seeks_target:
             return Trial(precision, method, score, None)
         evaluator = PlanEvaluator.of(job[of], refinements, job[SCORER], job[cache])
         keeps = score >= job[REQUIRED] and evaluator.delivered(job[of].uniform(precision)).value >= job[REQUIRED]
         return Trial(precision, method, score, keeps)
 
-    needs = (*([REQUIRED] if seeks else []), of, cache, SCORER, *([corrections] if corrects else []))
-    return Stage(f"calibration-{precision}-{method}", make, json_kind(Trial), needs=needs)
+    needs: tuple[Stage[Any], ...] = (of, cache, SCORER)
+    needs = (REQUIRED, *needs) if store.settings.seeks_target else needs
+    needs = (*needs, corrections) if store.settings.bias_correction else needs
+    return Stage(
+        f"calibration-{precision}-{method}", make, json_kind(Trial), needs=needs,
+        reads=("bias_correction", "seeks_target"),
+    )  # fmt: skip

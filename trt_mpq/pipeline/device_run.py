@@ -6,20 +6,17 @@ from pathlib import Path
 
 from trt_mpq.artifacts.stage import Stage
 from trt_mpq.artifacts.store import Store
-from trt_mpq.dataset import open_samples
-from trt_mpq.engine.deploy import Judge
 from trt_mpq.engine.handover import DESCRIBED, GIVEN, SEARCHED
 from trt_mpq.errors import DataError, MetricError
-from trt_mpq.evaluate.metrics import metric_from_name
-from trt_mpq.evaluate.scorer import Scorer
 from trt_mpq.latency.device_table import DeviceTable
-from trt_mpq.model import load_graph
-from trt_mpq.pipeline.device import Device
-from trt_mpq.pipeline.sources import RUNTIME
+from trt_mpq.pipeline.deployment import deployment
+from trt_mpq.pipeline.gpu import Gpu
+from trt_mpq.pipeline.judge import judge_on_data
+from trt_mpq.pipeline.latency import measure
 from trt_mpq.pipeline.workers import Errand, Returned
 from trt_mpq.settings import Settings
+from trt_mpq.types import Observer, SilentObserver
 from trt_mpq.types.engine import Deployment, Platform
-from trt_mpq.types.observer import Observer, SilentObserver
 
 
 class DeviceRun:
@@ -37,15 +34,15 @@ class DeviceRun:
 
     def __init__(self, settings: Settings, folder: Path, observer: Observer, *, locked: bool = True) -> None:
         self._store = Store(folder, settings, observer, locked=locked, given=GIVEN)
-        self._device = Device(self._store, DESCRIBED)
+        self._gpu = Gpu(self._store)
 
     def platform(self) -> Platform:
         """This machine; raises RuntimeFailure or MissingDependencyError if no engine can be built on it."""
-        return self._device.require()
+        return self._gpu.require()
 
     def measure(self) -> DeviceTable:
         """Measure what every group costs here; raises RuntimeFailure or MissingDependencyError without a GPU."""
-        return self._device.measure()
+        return measure(self._store, DESCRIBED, self._gpu)
 
     def ship(self, *, evaluate: bool) -> Deployment:
         """Build, time and verify the engine.
@@ -59,33 +56,17 @@ class DeviceRun:
             MissingDependencyError: TensorRT or pycuda is absent.
             DataError: The evaluation data is needed and cannot be used.
         """
-        self._device.require()
+        self._gpu.require()
         try:
-            judge = self._judge()
+            judge = judge_on_data(self._store)
         except (DataError, MetricError) as error:
             if evaluate:
                 raise
             self._store.observer.note(f"the task score is not measured through the engine: {error}")
             judge = None
-        deployment = self._device.deployment(SEARCHED, Stage("judge", lambda job: judge))
-        assert deployment is not None  # there is a GPU
-        return deployment
-
-    def _judge(self) -> Judge | None:
-        settings, described, searched = self._store.settings, self._store[DESCRIBED], self._store[SEARCHED]
-        if settings.eval is None:
-            return None
-        samples = open_samples(settings.eval, described.original.inputs)
-        if settings.eval_samples is not None:
-            samples = samples.take(settings.eval_samples)
-        metric = metric_from_name(
-            searched.metric,
-            has_labels=samples.has_labels,
-            outputs=described.original.outputs,
-            rows_per_sample=samples.rows,
-        )
-        fp32 = load_graph(self._store.folder / described.original.path)
-        return Scorer(fp32, self._store[RUNTIME], samples, metric, described.batch).score_session
+        done = deployment(self._store, DESCRIBED, SEARCHED, self._gpu, Stage("judge", lambda job: judge))
+        assert done is not None  # there is a GPU
+        return done
 
 
 def run_errand(settings: Settings, folder: Path, errand: Errand) -> Returned:

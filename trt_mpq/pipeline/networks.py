@@ -8,11 +8,10 @@ from dataclasses import replace
 from trt_mpq.artifacts.files import key_of, to_stored_json
 from trt_mpq.artifacts.stage import Job, Stage, content_digest, json_kind
 from trt_mpq.calibrate.ranges import by_format, calibrate, restrict_to_ranges
-from trt_mpq.emit.network import Network
+from trt_mpq.emit import Network
 from trt_mpq.groups import groups_from_model
-from trt_mpq.pipeline.models import State, states
+from trt_mpq.pipeline.models import State
 from trt_mpq.pipeline.sources import BATCH, CALIBRATION, REFUGE, RUNTIME, SAMPLE_SHAPES
-from trt_mpq.settings import Settings
 from trt_mpq.types import Grouping, Precision, Ranges
 
 
@@ -23,11 +22,6 @@ def groups(state: State) -> Stage[Grouping]:
         lambda job: groups_from_model(job[state.graph], job[SAMPLE_SHAPES], exclusions=job.settings.exclusions),
         json_kind(Grouping), needs=(state.graph, SAMPLE_SHAPES), reads=("exclusions",),
     )  # fmt: skip
-
-
-def final_groups(settings: Settings) -> Stage[Grouping]:
-    """The groups of the model that plans are made of."""
-    return groups(states(settings)[-1])
 
 
 def candidate_ranges(state: State) -> Stage[tuple[Ranges, ...]]:
@@ -49,7 +43,7 @@ def candidate_ranges(state: State) -> Stage[tuple[Ranges, ...]]:
 
 def network(state: State, methods: Mapping[Precision, str]) -> Stage[Network]:
     """The model with the ranges that its own one of `methods` gives every format."""
-    candidates, restricted = candidate_ranges(state), _restricted(state)
+    candidates, restricted = candidate_ranges(state), restricted_groups(state)
     by = ",".join(f"{precision}={method}" for precision, method in methods.items())
 
     def make(job: Job) -> Network:
@@ -61,7 +55,7 @@ def network(state: State, methods: Mapping[Precision, str]) -> Stage[Network]:
     )  # fmt: skip
 
 
-def _restricted(state: State) -> Stage[Grouping]:
+def restricted_groups(state: State) -> Stage[Grouping]:
     """The groups, told what runs that is not in 8 bit, and with what was observed forbids, the same by every method."""
     found, candidates = groups(state), candidate_ranges(state)
 

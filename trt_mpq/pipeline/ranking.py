@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from trt_mpq.artifacts.stage import Job, Stage, json_kind
 from trt_mpq.artifacts.store import Store
-from trt_mpq.emit.network import Network
+from trt_mpq.emit import Network
 from trt_mpq.pipeline.sources import BATCH, CALIBRATION, LOSS, RUNTIME
 from trt_mpq.pipeline.workers import Team
 from trt_mpq.sensitivity import SensitivityInputs, SensitivityMetric, metric_from_name
@@ -55,6 +55,10 @@ def rankings(settings: Settings, of: Stage[Network], team: Stage[Team]) -> Ranki
     return Rankings(inputs, ranked[0], ranked[1:], agreement if others else None)
 
 
+_READS = {GaussianNoise.name: ("trials", "noise_amplitude"), HessianTrace.name: ("trials",)}
+"""Metrics with settings of their own."""
+
+
 def configured_metric(name: str, settings: Settings) -> SensitivityMetric:
     """The sensitivity metric called `name`; raises SettingsError if there is none."""
     metric = metric_from_name(name)
@@ -83,5 +87,5 @@ def _inputs(of: Stage[Network], team: Stage[Team]) -> Stage[SensitivityInputs]:
 def _ranking(metric: str, name: str, inputs: Stage[SensitivityInputs]) -> Stage[Ranking]:
     return Stage(
         name, lambda job: configured_metric(metric, job.settings).rank(job[inputs], job.progress), json_kind(Ranking),
-        needs=(inputs,), reads=("trials", "noise_amplitude"), constants=(metric,), title=f"Sensitivity ({metric})",
+        needs=(inputs,), reads=_READS.get(metric, ()), constants=(metric,), title=f"Sensitivity ({metric})",
     )  # fmt: skip

@@ -8,8 +8,7 @@ from typing import Any
 
 from trt_mpq.artifacts.stage import Job, Kind, Stage
 from trt_mpq.artifacts.store import Store
-from trt_mpq.emit import BiasCorrections, Refinements, Roundings
-from trt_mpq.emit.network import Network
+from trt_mpq.emit import BiasCorrections, Network, Refinements, Roundings
 from trt_mpq.evaluate.cache import ScoreCache
 from trt_mpq.pipeline.scoring import SCORER, uniform_score
 from trt_mpq.pipeline.sources import CALIBRATION, RUNTIME

@@ -9,19 +9,16 @@ from importlib.metadata import PackageNotFoundError, version
 
 from trt_mpq import __version__
 from trt_mpq.artifacts.files import write_text
-from trt_mpq.artifacts.stage import Stage
 from trt_mpq.artifacts.store import Store
-from trt_mpq.engine.deploy import Judge
 from trt_mpq.pipeline.calibrated import Calibrated
 from trt_mpq.pipeline.delivery import Delivered
-from trt_mpq.pipeline.device import Device
-from trt_mpq.pipeline.scoring import FP32, REQUIRED, SCORER
+from trt_mpq.pipeline.deployment import deployment
+from trt_mpq.pipeline.gpu import Gpu
+from trt_mpq.pipeline.scoring import FP32, REQUIRED
 from trt_mpq.pipeline.search import Found
 from trt_mpq.pipeline.sources import BATCH, CALIBRATION, DATA_NOTES, EVALUATION, METRIC, TARGET
 from trt_mpq.refine.recovery import record_of_plan
-from trt_mpq.report import data, summary
-from trt_mpq.report.explain import Explainer, mac_share
-from trt_mpq.report.html import render_html
+from trt_mpq.report import data, explain, html, summary
 from trt_mpq.types import RefinementRecord
 from trt_mpq.types.engine import Deployment
 
@@ -43,7 +40,7 @@ def environment() -> dict[str, str]:
 
 
 def run_report(
-    store: Store, calibrated: Calibrated, found: Found, delivered: Delivered, device: Device, command: str
+    store: Store, calibrated: Calibrated, found: Found, delivered: Delivered, gpu: Gpu, command: str
 ) -> data.Report:
     """Everything that a run has to say, which is written as report.json and report.html too; ships the engine first.
 
@@ -52,17 +49,18 @@ def run_report(
         calibrated: The calibrated network.
         found: What was searched and found.
         delivered: What is delivered.
-        device: Builds and times engines.
+        gpu: Where engines are built.
         command: The command line.
     """
     comparison = store[delivered.comparison]
-    deployment = _deployment(store, delivered, device)
+    deployed = _deployed(store, calibrated, delivered, gpu)
     settings, network, groups = store.settings, store[calibrated.scored.network], store[found.grouping]
-    result, ranking, latency = store[delivered.result], store[found.rankings.first], store[found.latency]
+    result, ranking, latency = store[delivered.refined.result], store[found.rankings.first], store[found.latency]
     fp32, required, plan = store[FP32], store[REQUIRED], result.chosen.plan
     limit = summary.limiting_option(settings)
-    rescued = store[delivered.refined].rescued if delivered.refined else {}
-    explainer = Explainer(result, groups, ranking, latency, store[TARGET], None if limit else required, rescued)
+    outcome = delivered.refined.outcome
+    rescued = store[outcome].rescued if outcome else {}
+    explainer = explain.Explainer(result, groups, ranking, latency, store[TARGET], None if limit else required, rescued)
     delivery, typed = store[delivered.files], store[delivered.scores]["typed"]
     warnings = (
         *store[DATA_NOTES],
@@ -70,7 +68,7 @@ def run_report(
         *summary.range_warnings(explainer, network.ranges),
     )
     operators = {str(node.name): node.op_type for node in network.graph.graph}
-    share = mac_share(plan, {group.id: group.flops for group in groups.groups})
+    share = explain.mac_share(plan, {group.id: group.flops for group in groups.groups})
     samples = store[EVALUATION].count
     report = data.Report(
         model=data.ModelInfo(
@@ -94,10 +92,10 @@ def run_report(
         group_rows=summary.group_rows(explainer, operators),
         refinement=tuple(_refinement(store, calibrated, found, delivered)),
         comparison=comparison,
-        device=deployment,
+        device=deployed,
         agreement=store[found.rankings.agreement] if found.rankings.agreement else None,
         warnings=warnings,
-        not_done=tuple(_not_done(delivery.deployable, deployment, device.absence)),
+        not_done=tuple(_not_done(delivery.deployable, deployed, gpu.absence)),
         seed=settings.seed,
         environment=environment(),
         command=command,
@@ -106,31 +104,30 @@ def run_report(
         baseline=groups.top,
     )
     write_text(store.folder / "report.json", data.report_to_json(report))
-    write_text(store.folder / "report.html", render_html(report))
+    write_text(store.folder / "report.html", html.render_html(report))
     return report
 
 
-def _deployment(store: Store, delivered: Delivered, device: Device) -> Deployment | None:
-    if store.settings.engine.build == "never" or not store[delivered.result].chosen.plan.deployable:
+def _deployed(store: Store, calibrated: Calibrated, delivered: Delivered, gpu: Gpu) -> Deployment | None:
+    if store.settings.engine.build == "never" or not store[delivered.refined.result].chosen.plan.deployable:
         return None
-    judge: Stage[Judge | None] = Stage("judge", lambda job: job[SCORER].score_session, needs=(SCORER,))
-    return device.deployment(delivered.searched, judge)
+    return deployment(store, calibrated.described, delivered.searched, gpu)
 
 
 def _refinement(store: Store, calibrated: Calibrated, found: Found, delivered: Delivered) -> Iterator[RefinementRecord]:
     yield from calibrated.records(store, store[found.kept])
-    if delivered.refined:
-        yield record_of_plan(store[found.result].chosen, store[delivered.refined])
+    if delivered.refined.outcome:
+        yield record_of_plan(store[found.result].chosen, store[delivered.refined.outcome])
 
 
-def _not_done(deployable: bool, deployment: Deployment | None, no_device: str | None) -> Iterator[str]:
+def _not_done(deployable: bool, deployed: Deployment | None, no_device: str | None) -> Iterator[str]:
     if not deployable:
         yield "no engine: the plan is not deployable"
-    elif deployment is None:
+    elif deployed is None:
         why = no_device or "it was not asked for"
         yield (
             f"no engine was built or timed: {why}; on the device, `trt-mpq engine RUN_DIR` does it from this folder, "
             "or `trtexec --onnx=typed.onnx --stronglyTyped --saveEngine=model.plan`"
         )
     else:
-        yield from deployment.notes
+        yield from deployed.notes

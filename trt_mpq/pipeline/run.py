@@ -6,12 +6,11 @@ from functools import cached_property
 from pathlib import Path
 
 from trt_mpq.artifacts.store import Store
-from trt_mpq.pipeline.calibrated import Calibrated, calibrated
+from trt_mpq.pipeline.calibrated import Calibrated, calibrated, final_groups
 from trt_mpq.pipeline.checks import check_settings
 from trt_mpq.pipeline.delivery import Delivered, delivery
-from trt_mpq.pipeline.device import Device
 from trt_mpq.pipeline.device_run import run_errand
-from trt_mpq.pipeline.networks import final_groups
+from trt_mpq.pipeline.gpu import Gpu
 from trt_mpq.pipeline.ranking import Rankings, rankings
 from trt_mpq.pipeline.report import environment, run_report
 from trt_mpq.pipeline.search import Found, search
@@ -20,8 +19,7 @@ from trt_mpq.pipeline.workers import Site, Team
 from trt_mpq.report.data import Report
 from trt_mpq.sensitivity.agreement import Sensitivities
 from trt_mpq.settings import Settings
-from trt_mpq.types import Comparison, Grouping, PrecisionPlan, Ranges, Ranking, SearchResult
-from trt_mpq.types.observer import Observer, SilentObserver
+from trt_mpq.types import Comparison, Grouping, Observer, PrecisionPlan, Ranges, Ranking, SearchResult, SilentObserver
 
 
 def opened_by_worker(settings: Settings, folder: Path) -> Run:
@@ -49,6 +47,7 @@ class Run:
         if command is not None:
             self.store.describe(source=str(settings.model.resolve()), command=command, environment=environment())
         self._team = Team(Site(settings, folder, opened_by_worker, run_errand))
+        self._gpu = Gpu(self.store, self._team.send)
 
     # What the command line offers, in the order of the flow.
 
@@ -75,7 +74,7 @@ class Run:
     def emit(self) -> PrecisionPlan:
         """Write the chosen plan as ONNX files, and check that the written file scores as the search said."""
         self.store[self.delivered.scores]
-        return self.store[self.delivered.result].chosen.plan
+        return self.store[self.delivered.refined.result].chosen.plan
 
     def compare(self) -> Comparison:
         """Polygraphy's comparison of the typed model with FP32."""
@@ -88,8 +87,8 @@ class Run:
             RuntimeFailure: An engine must be built (`engine.build` is "always") and this machine cannot.
         """
         if self.settings.engine.build == "always":
-            self.device.require()
-        return run_report(self.store, self.calibrated, self.found, self.delivered, self.device, self._command)
+            self._gpu.require()
+        return run_report(self.store, self.calibrated, self.found, self.delivered, self._gpu, self._command)
 
     # The stages, as far as they are known: each part is put together once what it depends on was chosen.
 
@@ -104,14 +103,9 @@ class Run:
         return rankings(self.settings, self.calibrated.scored.network, self._team.stage)
 
     @cached_property
-    def device(self) -> Device:
-        """What builds and times engines for it."""
-        return Device(self.store, self.calibrated.described, self._team.send)
-
-    @cached_property
     def found(self) -> Found:
         """The search."""
-        return search(self.store, self.calibrated, self.rankings, self.device, self._team.stage)
+        return search(self.store, self.calibrated, self.rankings, self._gpu, self._team.stage)
 
     @cached_property
     def delivered(self) -> Delivered:

@@ -2,33 +2,37 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 
 from trt_mpq.artifacts.files import atomic_path, key_of
 from trt_mpq.artifacts.stage import Job, Stage, content_digest, json_kind
-from trt_mpq.emit import Refinements
-from trt_mpq.emit.network import Network
+from trt_mpq.emit import Network, Refinements
 from trt_mpq.evaluate.cache import ScoreCache
 from trt_mpq.evaluate.plans import EarlyStop, PlanEvaluator
 from trt_mpq.evaluate.scorer import Scorer
 from trt_mpq.evaluate.stopping import paired_test, schedule_for
 from trt_mpq.pipeline.models import ORIGINAL, State
-from trt_mpq.pipeline.networks import groups
-from trt_mpq.pipeline.sources import BATCH, CALIBRATION, EVALUATION, METRIC, REFUGE, RUNTIME
+from trt_mpq.pipeline.networks import restricted_groups
+from trt_mpq.pipeline.sources import BATCH, CALIBRATION, EVALUATION, METRIC, RUNTIME
 from trt_mpq.types import Precision, Score
 
 _FP32_SAMPLES = "fp32-samples.npy"
 
 
-def _scorer(job: Job) -> Scorer:
-    data, metric, settings = job[EVALUATION], job[METRIC], job.settings
-    schedule = schedule_for(metric, data, job[BATCH], settings.confidence, settings.seed)
-    return Scorer(job[ORIGINAL], job[RUNTIME], data, metric, job[BATCH], schedule)
+SCHEDULE = Stage(
+    "schedule",
+    lambda job: schedule_for(job[METRIC], job[EVALUATION], job[BATCH], job.settings.confidence, job.settings.seed),
+    needs=(METRIC, EVALUATION, BATCH), reads=("confidence", "seed"),
+)  # fmt: skip
+"""Order and portions in which samples run, so that an evaluation may stop early."""
 
-
-SCORER = Stage("scorer", _scorer, needs=(ORIGINAL, RUNTIME, EVALUATION, METRIC, BATCH), uses=("confidence", "seed"))
+SCORER = Stage(
+    "scorer",
+    lambda job: Scorer(
+        job[ORIGINAL], job[RUNTIME], job[EVALUATION], job[METRIC], job[BATCH], job[SCHEDULE]
+    ),
+    needs=(ORIGINAL, RUNTIME, EVALUATION, METRIC, BATCH), uses=(SCHEDULE,),
+)  # fmt: skip
 """Scores graphs on the evaluation data; fidelity metrics compare with the original model.
 
 The order in which samples are drawn changes no score: sums are in the order of the data.
@@ -55,15 +59,13 @@ REQUIRED = Stage(
 
 
 def _stop(job: Job) -> EarlyStop | None:
-    scorer, required, confidence = job[SCORER], job[REQUIRED], job.settings.confidence
-    path: Path = job.path(_FP32_SAMPLES)
+    required, schedule, path = job[REQUIRED], job[SCHEDULE], job.path(_FP32_SAMPLES)
     baseline = np.load(path, allow_pickle=False) if path.exists() else None
-    test = paired_test(scorer.metric, scorer.schedule, baseline, required, confidence)
-    identity = key_of(job.key, scorer.schedule.ends)
-    return None if test is None else EarlyStop(test, required, identity)
+    test = paired_test(job[METRIC], schedule, baseline, required, job.settings.confidence)
+    return None if test is None else EarlyStop(test, required, key_of(job.key, schedule.ends))
 
 
-STOP = Stage("early-stop", _stop, needs=(SCORER, FP32, REQUIRED), reads=("confidence", "seed"))
+STOP = Stage("early-stop", _stop, needs=(METRIC, SCHEDULE, FP32, REQUIRED), reads=("confidence",))
 """When the evaluation of a plan that is judged may end; None if it runs every sample."""
 
 
@@ -71,7 +73,7 @@ def score_cache(state: State) -> Stage[ScoreCache]:
     """Scores of plans of the model: what they depend on, beside the plan, its formats' ranges and its refinement."""
     return Stage(
         "scores", lambda job: ScoreCache(job.path("evaluations.jsonl"), job.key),
-        needs=(groups(state), state.graph, CALIBRATION, RUNTIME, REFUGE, EVALUATION, METRIC, BATCH), reads=("top",),
+        needs=(restricted_groups(state), state.graph, CALIBRATION, RUNTIME, EVALUATION, METRIC, BATCH),
         files=("evaluations.jsonl",),
     )  # fmt: skip
 

@@ -11,15 +11,13 @@ from trt_mpq.evaluate.plans import PlanEvaluator
 from trt_mpq.groups.pins import pinned
 from trt_mpq.latency.roofline import Latency, size_costs, weight_bytes
 from trt_mpq.pipeline.calibrated import Calibrated
-from trt_mpq.pipeline.device import Device
+from trt_mpq.pipeline.gpu import Gpu
+from trt_mpq.pipeline.latency import latency
 from trt_mpq.pipeline.ranking import Rankings
 from trt_mpq.pipeline.refinement import Kept
 from trt_mpq.pipeline.scoring import REQUIRED, SCORER, STOP
-from trt_mpq.pipeline.sources import TARGET
 from trt_mpq.pipeline.workers import Team
-from trt_mpq.search import Budget, Limit, Problem, search_from_name
-from trt_mpq.search.costs import Cost
-from trt_mpq.search.ladders import ladders_of
+from trt_mpq.search import Budget, Cost, Limit, Problem, ladders_of, search_from_name
 from trt_mpq.types import Grouping, Precision, SearchResult
 
 
@@ -53,18 +51,18 @@ class Found:
         return store.seconds(self.rankings.first) + plans + files
 
 
-def search(store: Store, calibrated: Calibrated, rankings: Rankings, device: Device, team: Stage[Team]) -> Found:
+def search(store: Store, calibrated: Calibrated, rankings: Rankings, gpu: Gpu, team: Stage[Team]) -> Found:
     """The stages of a search of the calibrated network.
 
     Raises:
         TrtMpqError: The metric does not work on FP32, or there are no latencies such as were asked for.
     """
     store[REQUIRED]  # before anything is measured on a device
-    kept, latency = calibrated.kept(store), device.latency(store.settings.latency)
+    kept, timed = calibrated.kept(store), latency(store, calibrated.described, gpu)
     grouping = pinned_groups(calibrated)
     evaluator = _evaluator(calibrated, kept)
-    problems = _problems(calibrated, grouping, rankings, evaluator, latency)
-    return Found(grouping, kept, rankings, latency, evaluator, problems, _result(store, problems, evaluator, team))
+    problems = _problems(calibrated, grouping, rankings, evaluator, timed)
+    return Found(grouping, kept, rankings, timed, evaluator, problems, _result(store, problems, evaluator, team))
 
 
 def pinned_groups(calibrated: Calibrated) -> Stage[Grouping]:
@@ -90,18 +88,18 @@ def _problems(
     grouping: Stage[Grouping],
     rankings: Rankings,
     evaluator: Stage[PlanEvaluator],
-    latency: Stage[Latency],
+    timed: Stage[Latency],
 ) -> Stage[tuple[Problem, ...]]:
     """One problem per ladder; raises SettingsError if nothing is known of a precision's latency."""
     of = calibrated.scored.network
 
     def make(job: Job) -> tuple[Problem, ...]:
-        settings, groups, timed = job.settings, job[grouping], job[latency]
+        settings, groups, latencies = job.settings, job[grouping], job[timed]
         other_parameters = job[of].model.parameters - groups.weight_elements
 
         def problem(ladder: tuple[Precision, ...]) -> Problem:
             options = _options(groups, ladder)
-            time = Cost(timed.plan_ms, timed.costs(options))
+            time = Cost(latencies.plan_ms, latencies.costs(options))
             limit = None
             if settings.target_latency is not None:
                 limit = Limit(f"takes at most {settings.target_latency:g} ms", settings.target_latency, time)
@@ -118,7 +116,7 @@ def _problems(
         return tuple(map(problem, ladders_of(settings.precisions, settings.mix_formats)))
 
     return Stage(
-        "problems", make, needs=(REQUIRED, of, grouping, rankings.first, evaluator, latency),
+        "problems", make, needs=(REQUIRED, of, grouping, rankings.first, evaluator, timed),
         reads=("target_latency", "target_size", "max_evaluations", "max_seconds", "precisions", "mix_formats"),
     )  # fmt: skip
 
@@ -129,7 +127,7 @@ def _result(
     return Stage(
         "search",
         lambda job: job[team].search(search_from_name(job.settings.search), job[problems], job[evaluator]),
-        json_kind(SearchResult), needs=(problems, evaluator, TARGET), reads=("search",), uses=(team,),
+        json_kind(SearchResult), needs=(problems, evaluator), reads=("search",), uses=(team,),
         title=f"Searching ({store.settings.search})",
     )  # fmt: skip
 

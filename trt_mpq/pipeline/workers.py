@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from trt_mpq.artifacts.stage import Stage
 from trt_mpq.evaluate.cache import CachedScore
 from trt_mpq.evaluate.plans import PlanEvaluator
-from trt_mpq.search import Problem, Search
-from trt_mpq.search.ladders import merged
+from trt_mpq.search import Problem, Search, merged
 from trt_mpq.search.speculation import Asked, Foreseeing
 from trt_mpq.sensitivity import SensitivityInputs
 from trt_mpq.sensitivity.base import Elsewhere

@@ -18,16 +18,14 @@ import onnx_ir as ir
 
 from trt_mpq.dataset import Samples
 from trt_mpq.dataset.chunks import Chunk, chunks_by_length
-from trt_mpq.emit import Emitter, Roundings
+from trt_mpq.emit import Emitter, Network, Roundings
 from trt_mpq.emit.emitter import WEIGHT_INPUT
-from trt_mpq.emit.network import Network
 from trt_mpq.graph.edit import constant_array, node_by_name
 from trt_mpq.numerics import BoolArray
 from trt_mpq.runtime.base import Runtime, Session, with_outputs
 from trt_mpq.runtime.torch_autograd import TorchGraph, import_torch
 from trt_mpq.runtime.torch_rounding import Choices, Portion, learn_choices
-from trt_mpq.types import LayerGroup, Precision, PrecisionPlan, Weight
-from trt_mpq.types.observer import Progress
+from trt_mpq.types import LayerGroup, Precision, PrecisionPlan, Progress, Weight
 
 _KEPT_ELEMENTS = 64 << 20
 """Activations kept to learn one layer from: 256 MiB. Where that does not hold all samples, the first ones."""

@@ -17,13 +17,11 @@ import onnx_ir as ir
 
 from trt_mpq.dataset import Samples
 from trt_mpq.dataset.chunks import chunks_by_length
-from trt_mpq.emit import BiasCorrections, Refinements
+from trt_mpq.emit import BiasCorrections, Network, Refinements
 from trt_mpq.emit.bias import bias_input, takes_bias
-from trt_mpq.emit.network import Network
 from trt_mpq.graph.edit import insert_node, reduced
 from trt_mpq.runtime.base import Runtime
-from trt_mpq.types import Grouping, Precision, PrecisionPlan
-from trt_mpq.types.observer import Progress
+from trt_mpq.types import Grouping, Precision, PrecisionPlan, Progress
 
 _QUANTIZED = "quantized/"
 _CHUNK_ELEMENTS = 16 << 20

@@ -13,8 +13,7 @@ from itertools import count
 
 from trt_mpq.emit import BiasCorrections, Own, Refinements, Roundings
 from trt_mpq.search import Evaluator, Problem
-from trt_mpq.types import Evaluation, Precision, PrecisionPlan, SearchResult
-from trt_mpq.types.observer import Progress
+from trt_mpq.types import Evaluation, Precision, PrecisionPlan, Progress, SearchResult
 
 _MOST_ATTEMPTS = 4
 """Plans that are tried to save groups; each costs a pass over the calibration and one over the evaluation data."""

@@ -26,7 +26,7 @@ from trt_mpq.groups.shapes import bind_shapes, shape_of
 from trt_mpq.numerics import FloatArray, channel_amax
 from trt_mpq.refine.rescaling import Rescaling, Rescalings, division, owned, rescaled
 from trt_mpq.runtime.base import Runtime
-from trt_mpq.types.observer import Progress
+from trt_mpq.types import Progress
 
 _LARGEST_STEP = 1e4
 """Bound on one channel's factor: a nearly dead channel must not be blown up without limit."""

@@ -9,8 +9,10 @@ from __future__ import annotations
 from trt_mpq.errors import SettingsError
 from trt_mpq.search.base import Budget, Evaluator, Limit, Problem, Search
 from trt_mpq.search.bisection import Bisection
+from trt_mpq.search.costs import Cost
 from trt_mpq.search.greedy import Greedy
 from trt_mpq.search.ilp import IntegerProgram
+from trt_mpq.search.ladders import ladders_of, merged, problem_of
 from trt_mpq.search.pareto import Pareto
 from trt_mpq.search.uniform import Uniform
 
@@ -19,6 +21,7 @@ __all__ = [
     "SEARCHES",
     "Bisection",
     "Budget",
+    "Cost",
     "Evaluator",
     "Greedy",
     "IntegerProgram",
@@ -27,6 +30,9 @@ __all__ = [
     "Problem",
     "Search",
     "Uniform",
+    "ladders_of",
+    "merged",
+    "problem_of",
     "search_from_name",
 ]
 

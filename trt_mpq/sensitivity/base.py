@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from trt_mpq.dataset import Samples
 from trt_mpq.dataset.chunks import Chunk, chunks_by_length
-from trt_mpq.types import LayerGroup, Precision, Ranking
-from trt_mpq.types.observer import Progress
+from trt_mpq.types import LayerGroup, Precision, Progress, Ranking
 
 if TYPE_CHECKING:
     from trt_mpq.emit.network import Network

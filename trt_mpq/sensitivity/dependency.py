@@ -15,8 +15,7 @@ from typing import ClassVar
 from trt_mpq.errors import SettingsError
 from trt_mpq.sensitivity.base import SensitivityInputs, watched
 from trt_mpq.sensitivity.lowering import Growth, loss_growths, lowering_passes
-from trt_mpq.types import LayerGroup, Precision, Ranking
-from trt_mpq.types.observer import Progress
+from trt_mpq.types import LayerGroup, Precision, Progress, Ranking
 
 Costs = Callable[[Sequence[tuple[str, ...]]], list[float]]
 """Loss growth with each of these sets of groups lowered."""

@@ -19,8 +19,7 @@ from trt_mpq.errors import SettingsError
 from trt_mpq.runtime.base import Arrays
 from trt_mpq.runtime.torch_gradients import TorchGradients
 from trt_mpq.sensitivity.base import SensitivityInputs
-from trt_mpq.types import LayerGroup, Precision, PrecisionPlan, Ranges, Ranking
-from trt_mpq.types.observer import Progress
+from trt_mpq.types import LayerGroup, Precision, PrecisionPlan, Progress, Ranges, Ranking
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,7 @@ from trt_mpq.runtime.torch_autograd import TorchLoss
 from trt_mpq.runtime.torch_operators import UnsupportedByTorch
 from trt_mpq.sensitivity.base import SensitivityInputs, watched
 from trt_mpq.sensitivity.perturbation import Case, SampleLoss, open_weights, weight_feed, weight_of
-from trt_mpq.types import LayerGroup, Precision, Ranking
-from trt_mpq.types.observer import Progress
+from trt_mpq.types import LayerGroup, Precision, Progress, Ranking
 
 ESTIMATORS = ("auto", "autograd", "forward")
 

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 from trt_mpq.sensitivity.base import SensitivityInputs, watched
 from trt_mpq.sensitivity.perturbation import SampleLoss
 from trt_mpq.sensitivity.prefix import Prefix
-from trt_mpq.types import Precision, PrecisionPlan, Ranking
-from trt_mpq.types.observer import Progress
+from trt_mpq.types import Precision, PrecisionPlan, Progress, Ranking
 
 if TYPE_CHECKING:
     import onnx_ir as ir

@@ -28,8 +28,7 @@ from trt_mpq.sensitivity.perturbation import (
     weight_of,
 )
 from trt_mpq.sensitivity.prefix import Prefix
-from trt_mpq.types import LayerGroup, Precision, Ranking
-from trt_mpq.types.observer import Progress
+from trt_mpq.types import LayerGroup, Precision, Progress, Ranking
 
 if TYPE_CHECKING:
     from trt_mpq.runtime.base import Arrays

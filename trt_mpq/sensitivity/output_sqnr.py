@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, ClassVar
 from trt_mpq.evaluate.losses import NormalizedMeanSquare
 from trt_mpq.sensitivity.base import USUAL_SAMPLES, SensitivityInputs
 from trt_mpq.sensitivity.lowering import Growth, Lowered, loss_growths, one_by_one
-from trt_mpq.types import Ranking
-from trt_mpq.types.observer import Progress
+from trt_mpq.types import Progress, Ranking
 
 if TYPE_CHECKING:
     import onnx_ir as ir

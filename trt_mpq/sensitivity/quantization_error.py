@@ -18,8 +18,7 @@ from trt_mpq.numerics import FloatArray, fake_quantize, fake_quantize_weights, s
 from trt_mpq.runtime.base import with_outputs
 from trt_mpq.sensitivity.base import SensitivityInputs
 from trt_mpq.sensitivity.perturbation import quantized_tensors, weight_of
-from trt_mpq.types import Grouping, LayerGroup, Precision, Ranges, Ranking, Weight
-from trt_mpq.types.observer import Progress
+from trt_mpq.types import Grouping, LayerGroup, Precision, Progress, Ranges, Ranking, Weight
 
 Key = tuple[str, Precision]
 

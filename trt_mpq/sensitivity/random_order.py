@@ -8,8 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from trt_mpq.sensitivity.base import SensitivityInputs
-from trt_mpq.types import Ranking
-from trt_mpq.types.observer import Progress
+from trt_mpq.types import Progress, Ranking
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,7 @@ from typing import ClassVar
 
 from trt_mpq.sensitivity.base import SensitivityInputs
 from trt_mpq.sensitivity.lowering import one_by_one
-from trt_mpq.types import Ranking
-from trt_mpq.types.observer import Progress
+from trt_mpq.types import Progress, Ranking
 
 
 @dataclass(frozen=True)

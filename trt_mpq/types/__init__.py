@@ -7,6 +7,7 @@ milliseconds, and per-sample counts (`flops`, element counts) hold for one sampl
 from trt_mpq.types.comparison import Comparison, OutputComparison
 from trt_mpq.types.groups import Grouping, LayerGroup, LooseOp, QuantizedInput, Weight
 from trt_mpq.types.model import Model, TensorSpec
+from trt_mpq.types.observer import Observer, Progress, SilentObserver
 from trt_mpq.types.plan import Evaluation, Judgement, PrecisionPlan, Ranking, Score, SearchResult
 from trt_mpq.types.precision import Precision
 from trt_mpq.types.ranges import Ranges, TensorRange
@@ -21,15 +22,18 @@ __all__ = [
     "LayerGroup",
     "LooseOp",
     "Model",
+    "Observer",
     "OutputComparison",
     "Precision",
     "PrecisionPlan",
+    "Progress",
     "QuantizedInput",
     "Ranges",
     "Ranking",
     "RefinementRecord",
     "Score",
     "SearchResult",
+    "SilentObserver",
     "Target",
     "TensorRange",
     "TensorSpec",

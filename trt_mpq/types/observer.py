@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
-from trt_mpq.types import Evaluation
+from trt_mpq.types.plan import Evaluation
 
 Progress = Callable[[int, int], None]
 """Called as ``progress(done, total)`` while a stage works."""

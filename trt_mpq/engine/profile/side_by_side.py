@@ -13,8 +13,8 @@ from trt_mpq.runtime.base import Array
 from trt_mpq.runtime.tensorrt.engine import LoadedEngine
 from trt_mpq.runtime.tensorrt.timer import EngineTimer, Iteration, Turn
 from trt_mpq.settings import EngineOptions
+from trt_mpq.types import Progress
 from trt_mpq.types.engine import Conditions, LayerTime, Profile, SideBySide
-from trt_mpq.types.observer import Progress
 
 _LEAST_ITERATIONS = 10
 """Inferences of the brief runs: the other way of launching, and the layers (trtexec runs no fewer either)."""

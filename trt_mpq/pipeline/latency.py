@@ -1,0 +1,116 @@
+"""Where a search takes its latencies from: a model of the GPU, or a table that one was measured for."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from pathlib import Path
+
+from trt_mpq.artifacts.stage import Job, Stage
+from trt_mpq.artifacts.store import Store
+from trt_mpq.engine.handover import CalibratedNetwork
+from trt_mpq.errors import RuntimeFailure
+from trt_mpq.latency.device_table import (
+    DeviceTable,
+    MeasuredLatency,
+    Provenance,
+    load_table,
+    matches,
+    refuse_mismatch,
+    save_table,
+)
+from trt_mpq.latency.fitting import fit
+from trt_mpq.latency.probing import ProbedEngine, probing_plans
+from trt_mpq.latency.roofline import Latency, LatencyModel
+from trt_mpq.pipeline.builds import Builds
+from trt_mpq.pipeline.gpu import Gpu
+from trt_mpq.pipeline.sources import TARGET
+from trt_mpq.pipeline.workers import Errand
+from trt_mpq.types import Precision
+
+_TABLE = "device-table.json"
+
+
+def latency(store: Store, described: Stage[CalibratedNetwork], gpu: Gpu) -> Stage[Latency]:
+    """The latencies that the settings ask for: "modelled", "measured", "auto" or the path of a device table.
+
+    Raises:
+        SettingsError: The device table cannot be read or was measured for something else.
+        RuntimeFailure: "measured" was chosen, and there is neither a device table here nor a GPU.
+        MissingDependencyError: The same, for want of TensorRT or pycuda.
+    """
+    choice = store.settings.latency
+    if choice == "modelled" or (choice == "auto" and Precision.INT4 in store.settings.precisions):
+        return _modelled(described)
+    if choice not in ("auto", "measured"):
+        table = load_table(Path(choice))
+        refuse_mismatch(table, store[described].model.sha256, store[described].batch)
+        return _measured(described, table)
+    kept = _kept_table(store, described, gpu)
+    if kept is None and gpu.platform is None and choice == "auto":
+        return _modelled(described)
+    return _measured(described, kept or measure(store, described, gpu))
+
+
+def measure(store: Store, described: Stage[CalibratedNetwork], gpu: Gpu) -> DeviceTable:
+    """Measure what every group costs in every precision, from a handful of engines, and keep the table.
+
+    Raises:
+        MissingDependencyError: TensorRT or pycuda is absent.
+        RuntimeFailure: There is no GPU, or no engine could be built.
+    """
+    platform, network, options = gpu.require(), store[described], store.settings.engine
+    if gpu.elsewhere:
+        return gpu.sent(Errand.MEASURE, DeviceTable)
+    provenance = Provenance(
+        network.model.sha256, network.batch, platform, datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        {name: str(value) for name, value in options.model_dump(mode="json").items()},
+    )  # fmt: skip
+    table = fit(_probed(store, described, gpu), network.grouping, provenance, network.counted_batches)
+    save_table(table, store.folder / _TABLE)
+    return table
+
+
+def _modelled(described: Stage[CalibratedNetwork]) -> Stage[Latency]:
+    def make(job: Job) -> Latency:
+        network = job[described]
+        return LatencyModel(network.grouping, job[TARGET], network.counted_batches)
+
+    return Stage("modelled-latency", make, needs=(described, TARGET))
+
+
+def _measured(described: Stage[CalibratedNetwork], table: DeviceTable) -> Stage[Latency]:
+    return Stage(
+        "measured-latency", lambda job: MeasuredLatency(table, job[described].grouping), needs=(described,),
+        digest=lambda found: found.identity,
+    )  # fmt: skip
+
+
+def _kept_table(store: Store, described: Stage[CalibratedNetwork], gpu: Gpu) -> DeviceTable | None:
+    """The table of an earlier measurement, if it is of this network and of this machine or one without a GPU."""
+    path, network = store.folder / _TABLE, store[described]
+    if not path.is_file():
+        return None
+    table = load_table(path)
+    return table if matches(table, network.model.sha256, network.batch, gpu.platform) else None
+
+
+def _probed(store: Store, described: Stage[CalibratedNetwork], gpu: Gpu) -> tuple[ProbedEngine, ...]:
+    emitter = Stage("plain-emitter", lambda job: job[described].network(job.folder).emitter(), needs=(described,))
+    builds, network = Builds(described, emitter, gpu.stage), store[described]
+    plans = dict(probing_plans(network.grouping, network.precisions, mix_formats=network.mix_formats))
+    outcomes = {name: store[builds.built(name, plan)] for name, plan in plans.items()}
+    built = {name: build for name, build in outcomes.items() if build.built}
+    if not built:
+        reason = next(iter(outcomes.values())).reason
+        raise RuntimeFailure(f"no engine could be built, so nothing was measured: {reason}")
+    engines = builds.engines(store)
+    timing = engines.time(built, next(iter(built)))
+    return tuple(
+        ProbedEngine(
+            plan=plans[name],
+            gpu_ms=profile.gpu_compute.median,
+            layers=engines.layers(name),
+            layer_ms={layer.name: layer.ms for layer in profile.layers},
+        )
+        for name, profile in timing.profiles.items()
+    )
