@@ -1,39 +1,43 @@
-"""Builds an engine in a child process, so that TensorRT can crash or hang without taking the run with it."""
+"""Builds an engine in a process of its own, so that TensorRT can crash or hang without taking the run with it."""
 
 from __future__ import annotations
 
-import fcntl
-import os
 import shutil
 import signal
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
-from trt_mpq import errors
-from trt_mpq.artifacts.files import cannot_write, from_json, to_stored_json, write_text
-from trt_mpq.engine.worker import Outcome
-from trt_mpq.errors import RunFolderError, TrtMpqError
+from trt_mpq.artifacts.files import cannot_write
+from trt_mpq.errors import RunFolderError
 from trt_mpq.runtime.tensorrt.logger import errors_in
 from trt_mpq.runtime.tensorrt.request import BuildRequest, layers_file, log_file
 from trt_mpq.types.engine import BuildStatus, EngineBuild
+from trt_mpq.workers.base import WorkerDied
+from trt_mpq.workers.processes import done_by_a_process
 
-WORKER = (sys.executable, "-m", "trt_mpq.engine.worker")
 _SCRATCH = ".build-"
 
 
-def build_engine(request: BuildRequest, folder: Path, worker: Sequence[str] = WORKER) -> EngineBuild:
+def _with_tensorrt(request: BuildRequest) -> EngineBuild:
+    from trt_mpq.runtime.tensorrt.builder import build
+
+    return build(request)
+
+
+def build_engine(
+    request: BuildRequest, folder: Path, build: Callable[[BuildRequest], EngineBuild] = _with_tensorrt
+) -> EngineBuild:
     """Build one engine; files of an earlier build of that name go first, and new ones appear only when complete.
 
     Args:
         request: What to build; of its engine's path only the file name counts.
-        folder: Where the engine, its layers and TensorRT's log go; created if absent.
-        worker: Command that takes the paths of a request and of the outcome to write.
+        folder: Where the engine, its layers and TensorRT's log go, one build at a time; created if absent.
+        build: Does the work in that process; a function that it can import.
 
     Returns:
         The outcome: built, refused by TensorRT, crashed, or stopped after the timeout of the options.
@@ -43,7 +47,7 @@ def build_engine(request: BuildRequest, folder: Path, worker: Sequence[str] = WO
         RuntimeFailure: TensorRT cannot be loaded or finds no GPU.
         SettingsError: This TensorRT cannot do what the options say.
         RunFolderError: The folder cannot be written.
-        RuntimeError: The child failed through a defect of this program.
+        RuntimeError: The process failed through a defect of this program.
     """
     engine = folder / Path(request.engine).name
     started = time.monotonic()
@@ -52,48 +56,30 @@ def build_engine(request: BuildRequest, folder: Path, worker: Sequence[str] = WO
             old.unlink(missing_ok=True)
         made = scratch / engine.name
         try:
-            build = _built(replace(request, engine=str(made.absolute())), scratch, worker)
+            found = _built(replace(request, engine=str(made.absolute())), build)
         finally:
             if log_file(made).exists():
                 log_file(made).replace(log_file(engine))
-        if build.built:
+        if found.built:
             layers_file(made).replace(layers_file(engine))
             made.replace(engine)
-    return replace(build, seconds=time.monotonic() - started)
+    return replace(found, seconds=time.monotonic() - started)
 
 
-def _built(request: BuildRequest, scratch: Path, worker: Sequence[str]) -> EngineBuild:
-    log, outcome = log_file(Path(request.engine)), scratch / "outcome.json"
-    write_text(scratch / "request.json", to_stored_json(request, BuildRequest))
-    code = _run([*worker, str(scratch / "request.json"), str(outcome)], log, request.options.build_timeout_s)
-    if not outcome.exists():  # a process that fails or hangs only after it wrote its outcome has done its work
-        if code is None:
-            reason = f"was stopped after {request.options.build_timeout_s:g} s (build_timeout_s)"
-            return _failed(request, BuildStatus.TIMED_OUT, reason)
-        return _failed(request, BuildStatus.CRASHED, _death(code))
-    result = from_json(outcome.read_bytes(), Outcome)
-    if result.build is not None:
-        return result.build
-    if not result.error:
-        raise RuntimeError(f"the engine build failed in its process:\n{result.message}")
-    raise _error(result)
+def _built(request: BuildRequest, build: Callable[[BuildRequest], EngineBuild]) -> EngineBuild:
+    log, timeout_s = log_file(Path(request.engine)), request.options.build_timeout_s
+    try:
+        found: EngineBuild = done_by_a_process(partial(_this, build), request, log, timeout_s)
+    except WorkerDied as death:
+        return _failed(request, BuildStatus.CRASHED, _death(death.code))
+    except TimeoutError:
+        reason = f"was stopped after {timeout_s:g} s (build_timeout_s)"
+        return _failed(request, BuildStatus.TIMED_OUT, reason)
+    return found
 
 
-def _run(command: Sequence[str], log: Path, timeout_s: float) -> int | None:
-    """Exit code of `command`, None if it took too long; what it and the libraries in it print goes to `log`."""
-    with log.open("ab") as printed:
-        process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=printed, stderr=printed, start_new_session=True
-        )
-        try:
-            return process.wait(timeout_s)
-        except subprocess.TimeoutExpired:
-            return None
-        finally:  # also when the user interrupts; the group is the child's own, with all it started
-            if process.poll() is None:
-                with suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+def _this(work: Callable[[BuildRequest], EngineBuild]) -> Callable[[BuildRequest], EngineBuild]:
+    return work
 
 
 def _failed(request: BuildRequest, status: BuildStatus, ending: str) -> EngineBuild:
@@ -111,42 +97,15 @@ def _death(code: int) -> str:
     return f"crashed with {signal.Signals(-code).name}"
 
 
-def _error(outcome: Outcome) -> TrtMpqError:
-    """The child's error; its constructor may take other things than the message, so it is passed by."""
-    kind: type[TrtMpqError] = getattr(errors, outcome.error)
-    return kind.__new__(kind, outcome.message)
-
-
 @contextmanager
 def _scratch(parent: Path) -> Iterator[Path]:
-    """A folder for the child, on the file system the results move to; folders of builds that were killed go."""
+    """A folder for the process, on the file system the results move to; folders of builds that were killed go."""
     try:
         parent.mkdir(parents=True, exist_ok=True)
-        for old in parent.glob(f"{_SCRATCH}*"):
-            with _locked(old) as abandoned:
-                if abandoned:
-                    shutil.rmtree(old, ignore_errors=True)
+        for abandoned in parent.glob(f"{_SCRATCH}*"):
+            shutil.rmtree(abandoned, ignore_errors=True)
         folder = tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=parent)
     except OSError as error:
         raise RunFolderError(cannot_write(parent, error)) from error
-    with folder as name, _locked(Path(name)):
+    with folder as name:
         yield Path(name)
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[bool]:
-    """Whether `folder` is ours inside the block; the system takes the lock back from a process that was killed."""
-    try:
-        handle = os.open(folder, os.O_RDONLY)
-    except FileNotFoundError:  # the build ended in between
-        yield False
-        return
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        locked = True
-    except OSError:  # another build has it, or the file system knows no locks
-        locked = False
-    try:
-        yield locked
-    finally:
-        os.close(handle)

@@ -15,8 +15,16 @@ Opening = Callable[[], Work]
 """Called in every worker before its first part; picklable, and small because it names files."""
 
 
-class WorkerDied(Exception):  # noqa: N818 - told apart by the crew, which hires another; no user sees it
-    """A worker ended without an answer; its message says how."""
+class WorkerDied(Exception):  # noqa: N818 - told apart by whoever hired the worker; no user sees it
+    """A worker ended without an answer; its message says how.
+
+    Attributes:
+        code: Exit code of a process, the negative number of the signal that ended it; 0 where there is no process.
+    """
+
+    def __init__(self, message: str, code: int = 0) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,9 @@
-"""A worker process: `python -m trt_mpq.workers.child HANDLE`, where HANDLE is its socket's file descriptor."""
+"""What a worker process runs, see `processes.py`."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import sys
 import threading
 from multiprocessing.connection import Connection
 from queue import SimpleQueue
@@ -13,7 +12,7 @@ from trt_mpq.workers.station import Station
 
 
 def main(handle: int) -> None:
-    """Receive openings and parts until the socket ends; send what comes of each."""
+    """Receive openings and parts until the socket, a file descriptor, ends; send what comes of each."""
     connection = Connection(handle)
     received: SimpleQueue[tuple[bytes, bytes]] = SimpleQueue()
     threading.Thread(target=_receive, args=(connection, received), daemon=True).start()
@@ -30,7 +29,3 @@ def _receive(connection: Connection, received: SimpleQueue[tuple[bytes, bytes]])
             received.put(connection.recv())
         except (EOFError, OSError):
             os._exit(0)
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]))
