@@ -17,14 +17,14 @@ from trt_mpq.artifacts.store import read_given
 from trt_mpq.dataset import Samples, open_samples
 from trt_mpq.emit import Emitter, Network, Own, Refinements, Roundings
 from trt_mpq.model import load_graph
-from trt_mpq.refine.files import corrections_from_file, roundings_from_file
+from trt_mpq.refine.files import PLAN_CORRECTIONS, corrections_from_file, roundings_from_file
 from trt_mpq.runtime.base import Array
 from trt_mpq.types import Grouping, Model, Precision, Ranges, Score, SearchResult
 
 SAMPLES = "samples.npz"
 """The samples that travel with a run."""
-CORRECTIONS, PLAN_CORRECTIONS, PLAN_ROUNDINGS = "corrections.npz", "plan-corrections.npz", "roundings-plan.npz"
-"""Bias corrections measured under uniform plans, and corrections and roundings made for exactly the chosen one."""
+_CORRECTIONS, _PLAN_ROUNDINGS = "corrections.npz", "roundings-plan.npz"
+"""Bias corrections measured under uniform plans, and roundings learned under exactly the chosen one."""
 _SAMPLE_BYTES = 16 << 20
 
 
@@ -108,12 +108,12 @@ class Searched:
     @property
     def files(self) -> tuple[str, ...]:
         """What `emitter` reads from the run folder beside the network."""
-        corrections = [CORRECTIONS] if self.corrected else []
-        own = [PLAN_CORRECTIONS] * (self.own is not None) + [PLAN_ROUNDINGS] * self.own_rounded
+        corrections = [_CORRECTIONS] if self.corrected else []
+        own = [PLAN_CORRECTIONS] * (self.own is not None) + [_PLAN_ROUNDINGS] * self.own_rounded
         return (*corrections, *(f"roundings-{precision}.npz" for precision in self.rounded), *own)
 
     def _refinements(self, folder: Path) -> Refinements:
-        corrections = corrections_from_file(folder / CORRECTIONS) if self.corrected else {}
+        corrections = corrections_from_file(folder / _CORRECTIONS) if self.corrected else {}
         files = (roundings_from_file(folder / f"roundings-{precision}.npz") for precision in self.rounded)
         roundings = {key: up for found in files for key, up in found.items()}
         return Refinements(
@@ -123,7 +123,7 @@ class Searched:
         )
 
     def _own(self, folder: Path, shared: Roundings) -> Own:
-        own = {**shared, **roundings_from_file(folder / PLAN_ROUNDINGS)} if self.own_rounded else None
+        own = {**shared, **roundings_from_file(folder / _PLAN_ROUNDINGS)} if self.own_rounded else None
         return Own(corrections_from_file(folder / PLAN_CORRECTIONS), own)
 
 

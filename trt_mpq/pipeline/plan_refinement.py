@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from trt_mpq.artifacts.stage import Job, Stage, json_kind
 from trt_mpq.artifacts.store import Store
 from trt_mpq.emit import BiasCorrections, Own, Refinements, Roundings
-from trt_mpq.engine.handover import PLAN_CORRECTIONS
 from trt_mpq.evaluate.plans import PlanEvaluator
 from trt_mpq.pipeline.calibrated import Calibrated
 from trt_mpq.pipeline.refinement import learned_roundings
@@ -15,10 +15,11 @@ from trt_mpq.pipeline.scoring import SCORER
 from trt_mpq.pipeline.search import Found
 from trt_mpq.pipeline.sources import CALIBRATION, RUNTIME
 from trt_mpq.refine.bias_correction import correct_biases
-from trt_mpq.refine.files import corrections_from_file, save_corrections
+from trt_mpq.refine.files import PLAN_CORRECTIONS, corrections_from_file, save_corrections
 from trt_mpq.refine.for_plan import PlanRefiner, Refined, refine_for_plan, with_chosen
+from trt_mpq.refine.recovery import record_of_plan
 from trt_mpq.search import problem_of
-from trt_mpq.types import PrecisionPlan, SearchResult
+from trt_mpq.types import PrecisionPlan, RefinementRecord, SearchResult
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,11 @@ class RefinedPlan:
     result: Stage[SearchResult]
     refinements: Stage[Refinements]
     outcome: Stage[Refined] | None
+
+    def records(self, store: Store, found: Found) -> Iterator[RefinementRecord]:
+        """What refining it came to, if that was wanted."""
+        if self.outcome:
+            yield record_of_plan(store[found.result].chosen, store[self.outcome])
 
 
 def refined_for_plan(store: Store, calibrated: Calibrated, found: Found) -> RefinedPlan:

@@ -17,9 +17,7 @@ from trt_mpq.pipeline.gpu import Gpu
 from trt_mpq.pipeline.scoring import FP32, REQUIRED
 from trt_mpq.pipeline.search import Found
 from trt_mpq.pipeline.sources import BATCH, CALIBRATION, DATA_NOTES, EVALUATION, METRIC, TARGET
-from trt_mpq.refine.recovery import record_of_plan
 from trt_mpq.report import data, explain, html, summary
-from trt_mpq.types import RefinementRecord
 from trt_mpq.types.engine import Deployment
 
 _RECORDED_PACKAGES = (
@@ -90,7 +88,7 @@ def run_report(
         plan=data.PlanRecord(plan.counts(), plan.as_dict(), plan.digest, delivery.deployable, share),
         groups=len(groups.groups),
         group_rows=summary.group_rows(explainer, operators),
-        refinement=tuple(_refinement(store, calibrated, found, delivered)),
+        refinement=(*calibrated.records(store, store[found.kept]), *delivered.refined.records(store, found)),
         comparison=comparison,
         device=deployed,
         agreement=store[found.rankings.agreement] if found.rankings.agreement else None,
@@ -112,12 +110,6 @@ def _deployed(store: Store, calibrated: Calibrated, delivered: Delivered, gpu: G
     if store.settings.engine.build == "never" or not store[delivered.refined.result].chosen.plan.deployable:
         return None
     return deployment(store, calibrated.described, delivered.searched, gpu)
-
-
-def _refinement(store: Store, calibrated: Calibrated, found: Found, delivered: Delivered) -> Iterator[RefinementRecord]:
-    yield from calibrated.records(store, store[found.kept])
-    if delivered.refined.outcome:
-        yield record_of_plan(store[found.result].chosen, store[delivered.refined.outcome])
 
 
 def _not_done(deployable: bool, deployed: Deployment | None, no_device: str | None) -> Iterator[str]:

@@ -12,6 +12,8 @@ from trt_mpq.emit import BiasCorrections, Roundings
 from trt_mpq.runtime.base import Arrays
 from trt_mpq.types import Precision
 
+PLAN_CORRECTIONS = "plan-corrections.npz"
+"""Where the bias corrections lie that were measured for exactly the chosen plan."""
 _BITS, _SHAPE = "bits/", "shape/"
 
 

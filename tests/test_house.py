@@ -1,0 +1,93 @@
+"""The house as ARCHITECTURE.md draws it, read from the imports."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+HOUSE = ROOT / "trt_mpq"
+HEAVY = {"onnxruntime", "tensorrt", "pycuda", "torch", "polygraphy", "pynvml"}
+MODULES = sorted(HOUSE.rglob("*.py"))
+
+
+def imports(path: Path) -> set[str]:
+    """Every module of ours and of others that a file imports, wherever it does."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            # `from trt_mpq.report import html` names a module, `from trt_mpq.report import Report` does not
+            inside = {f"{node.module}.{alias.name}" for alias in node.names}
+            modules = {name for name in inside if is_module(name)}
+            found |= modules or {node.module}
+    return found
+
+
+def is_module(name: str) -> bool:
+    path = ROOT.joinpath(*name.split("."))
+    return name.startswith("trt_mpq.") and (path.with_suffix(".py").is_file() or (path / "__init__.py").is_file())
+
+
+def room(path: Path) -> str:
+    return path.relative_to(HOUSE).parts[0].removesuffix(".py")
+
+
+def test_no_circle_joins_rooms() -> None:
+    leads: dict[str, set[str]] = defaultdict(set)
+    for path in MODULES:
+        theirs = {name.split(".")[1] for name in imports(path) if name.startswith("trt_mpq.")}
+        leads[room(path)] |= theirs - {room(path)}
+    order: list[str] = []
+    while leads:
+        free = [name for name, behind in leads.items() if behind <= set(order)]
+        assert free, f"a circle joins {sorted(leads)}"
+        order += free
+        leads = {name: behind for name, behind in leads.items() if name not in free}
+    assert order.index("types") < order.index("search") < order.index("pipeline") < order.index("cli")
+
+
+def test_only_the_command_line_knows_the_pipeline() -> None:
+    knowing = {room(path) for path in MODULES if any(name.startswith("trt_mpq.pipeline") for name in imports(path))}
+    assert knowing <= {"pipeline", "cli"}
+
+
+@pytest.mark.parametrize("room_name", ["search", "sensitivity", "refine", "calibrate", "evaluate", "emit", "groups"])
+def test_maths_know_no_stage_and_no_setting(room_name: str) -> None:
+    for path in (HOUSE / room_name).rglob("*.py"):
+        assert not imports(path) & {"trt_mpq.artifacts.stage", "trt_mpq.artifacts.store", "trt_mpq.settings"}, path
+
+
+def test_only_runtime_names_the_heavy_libraries() -> None:
+    naming = {room(path) for path in MODULES if {name.split(".")[0] for name in imports(path)} & HEAVY}
+    assert naming == {"runtime"}
+
+
+def test_the_hallway_is_short_and_no_module_long() -> None:
+    entries = {path.name for path in HOUSE.iterdir() if not path.name.startswith("__") and path.name != "py.typed"}
+    assert len(entries) <= 28
+    assert [path for path in MODULES if len(path.read_text(encoding="utf-8").splitlines()) > 400] == []
+
+
+def test_nobody_leans_on_too_many() -> None:
+    counts = {path: sum(name.startswith("trt_mpq.") for name in imports(path)) for path in MODULES}
+    assert {str(path): count for path, count in counts.items() if count > 15} == {}
+
+
+def test_every_path_that_the_documents_name_exists() -> None:
+    for document in ("ARCHITECTURE.md", "CONTRIBUTING.md"):
+        text = (ROOT / document).read_text(encoding="utf-8")
+        named = set(re.findall(r"`((?:trt_mpq|engines|calib|docs|bench|tests|docker)/[^`\s*]*)`", text))
+        assert named, document
+        assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
+
+
+def test_the_architecture_has_every_room() -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    rooms = {path.name + ("/" if path.is_dir() else "") for path in HOUSE.iterdir() if not path.name.startswith("__")}
+    assert [name for name in sorted(rooms - {"py.typed"}) if f"`{name}`" not in text] == []
