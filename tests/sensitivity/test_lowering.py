@@ -197,7 +197,7 @@ def test_padded_sentences_are_cut_and_the_batch_does_not_matter(metric: Sensitiv
     prepared = prepare(sentence_encoder())
     samples = sentences(prepared, np.arange(20), 1, "mask")
     given = SensitivityInputs(
-        graph=prepared.graph, grouping=prepared.grouping, ranges=prepared.calibrated(samples), candidates=(INT4,),
+        network=prepared.network(samples), candidates=(INT4,),
         samples=samples, sample_limit=20, loss=NormalizedMeanSquare(), runtime=RUNTIME, batch=6, seed=0,
     )  # fmt: skip
     lengths = {chunk.feeds["ids"].shape[1] for chunk in given.chunks(16)}

@@ -9,7 +9,7 @@ import onnx
 import pytest
 
 from tests.networks import Builder, sample_input
-from tests.sensitivity.examples import inputs_for
+from tests.sensitivity.examples import inputs_for, with_network
 from trt_mpq.errors import SettingsError
 from trt_mpq.evaluate.losses import NormalizedMeanSquare
 from trt_mpq.sensitivity.noise import RELATIVE_STEP, GaussianNoise
@@ -118,7 +118,7 @@ def test_every_block_has_its_own_weight_noise() -> None:
     proto = b.model((6,), (4,))
     x = np.repeat(sample_input(proto, 1)["input"], 4, axis=0)
     inputs = inputs_for(proto, {"input": x}, loss=NormalizedMeanSquare(), candidates=(Precision.INT8,))
-    silent = changed(inputs, ranges=Ranges({}, 4, {"input": TensorRange(0.0, 0.0)}))
+    silent = with_network(inputs, ranges=Ranges({}, 4, {"input": TensorRange(0.0, 0.0)}))
 
     def score(block: int, samples: int) -> float:
         ranking = GaussianNoise(block=block).rank(changed(silent, sample_limit=samples))

@@ -12,9 +12,8 @@ import pytest
 
 from tests.evaluate.test_scorer import sentence_encoder
 from tests.networks import NETWORKS, sample_input
-from tests.sensitivity.examples import inputs_for, smooth_mlp, specs_of
+from tests.sensitivity.examples import inputs_for, smooth_mlp, specs_of, with_network
 from trt_mpq.dataset import samples_from_arrays
-from trt_mpq.emit import Emitter
 from trt_mpq.runtime.base import Arrays
 from trt_mpq.sensitivity import SensitivityInputs
 from trt_mpq.sensitivity.noise import GaussianNoise
@@ -41,9 +40,9 @@ class Copies:
 
     def __init__(self, inputs: SensitivityInputs, limit: int = PREFIX_BYTES) -> None:
         self.inputs, self.chunks = inputs, list(inputs.chunks())
-        self._emitter = Emitter(inputs.graph, inputs.grouping, inputs.ranges)
-        self._wide = PrecisionPlan.uniform(inputs.grouping.groups, Precision.FP32, Precision.FP32)
-        self.prefix = Prefix(self.copy(), inputs.grouping.groups, inputs.runtime, self.chunks, limit)
+        self._emitter = inputs.network.emitter()
+        self._wide = PrecisionPlan.uniform(inputs.network.grouping.groups, Precision.FP32, Precision.FP32)
+        self.prefix = Prefix(self.copy(), inputs.network.grouping.groups, inputs.runtime, self.chunks, limit)
 
     def copy(self, *groups: str):
         return self._emitter.reference(self._wide.replace(dict.fromkeys(groups, INT4)))
@@ -152,7 +151,7 @@ def test_a_fixed_batch_is_filled_and_cut_as_for_the_whole() -> None:
     proto.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 8
     model = ir.from_proto(onnx.shape_inference.infer_shapes(proto))
     samples = samples_from_arrays(feeds, specs_of(model), None)
-    copies = Copies(replace(free, graph=model, samples=samples))
+    copies = Copies(replace(with_network(free, graph=model), samples=samples))
     last = copies.inputs.groups[-1].id
     for mine, whole in zip(copies.rest(last)[1], copies.whole(last), strict=True):
         assert mine["output"].shape == whole["output"].shape

@@ -13,7 +13,7 @@ import onnx_ir as ir
 import pytest
 
 from tests.networks import decoder, depthwise_cnn, inception, residual_cnn, sample_input
-from tests.sensitivity.examples import QUANTIZED, fix_batch, inputs_for, specs_of
+from tests.sensitivity.examples import QUANTIZED, fix_batch, inputs_for, specs_of, with_network
 from trt_mpq.errors import SettingsError
 from trt_mpq.evaluate.losses import CrossEntropy, KullbackLeibler, NormalizedMeanSquare
 from trt_mpq.sensitivity import METRICS, SensitivityInputs, SensitivityMetric, metric_from_name
@@ -75,12 +75,12 @@ def test_the_seed_decides_everything(metric: SensitivityMetric, inputs: Sensitiv
 
 @pytest.mark.parametrize("metric", EVERY, ids=label)
 def test_every_group_is_scored_where_it_is_allowed(metric: SensitivityMetric, inputs: SensitivityInputs) -> None:
-    stem, *rest = inputs.grouping.groups
+    stem, *rest = inputs.network.grouping.groups
     stem = changed(stem, excluded={Precision.FP8: "too few channels", Precision.FP16: "overflow"})
     none = changed(rest[-1], excluded=dict.fromkeys(QUANTIZED, "not quantized"))
-    limited = changed(inputs, grouping=Grouping((stem, *rest[:-1], none), (), ()))
+    limited = with_network(inputs, grouping=Grouping((stem, *rest[:-1], none), (), ()))
     ranking = usable(metric).rank(limited)
-    everyone = [group.id for group in limited.grouping.groups]
+    everyone = [group.id for group in limited.network.grouping.groups]
     assert list(ranking.groups) == everyone
     assert list(ranking.scores) == list(QUANTIZED)
     assert list(ranking.scores[Precision.INT8]) == everyone[:-1]
@@ -111,7 +111,7 @@ def test_a_fixed_batch_dimension_is_served(metric: SensitivityMetric) -> None:
     proto = depthwise_cnn()
     free = inputs_for(proto, sample_input(proto, 10))
     graph = ir.from_proto(onnx.shape_inference.infer_shapes(fix_batch(proto, 4)))
-    fixed = changed(free, graph=graph, samples=changed(free.samples, inputs=specs_of(graph)))
+    fixed = changed(with_network(free, graph=graph), samples=changed(free.samples, inputs=specs_of(graph)))
     tolerance = 0.02 if label(metric) == "hessian-forward" else 1e-3
     assert close(usable(metric).rank(free), metric.rank(fixed), rel=tolerance)
 
@@ -156,7 +156,7 @@ def test_images_out_are_served(metric: SensitivityMetric) -> None:
 
 def test_random_permutes_without_running_anything(inputs: SensitivityInputs) -> None:
     ranking = RandomOrder().rank(inputs)
-    count = len(inputs.grouping.groups)
+    count = len(inputs.network.grouping.groups)
     assert sorted(ranking.scores[Precision.INT8].values()) == list(range(count))
     assert ranking.forward_passes == 0
     assert ranking.scores[Precision.INT8] == ranking.scores[Precision.FP8]
