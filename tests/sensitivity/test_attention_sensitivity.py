@@ -18,9 +18,9 @@ from trt_mpq.runtime.base import with_outputs
 from trt_mpq.sensitivity import SensitivityInputs
 from trt_mpq.sensitivity.hessian import HessianTrace
 from trt_mpq.sensitivity.noise import GaussianNoise
-from trt_mpq.sensitivity.perturbation import NOISE_SCALE, add_noise, noise_feed, weight_feed, weight_of
+from trt_mpq.sensitivity.perturbation import add_noise
 from trt_mpq.sensitivity.quantization_error import QuantizationError
-from trt_mpq.types import LayerGroup, Precision
+from trt_mpq.types import LayerGroup, Precision, Weight
 
 INT8, FP8 = Precision.INT8, Precision.FP8
 
@@ -41,6 +41,10 @@ def inputs(name: str = "bert") -> SensitivityInputs:
     )
 
 
+def weight_in(given: SensitivityInputs, weight: Weight) -> np.ndarray:
+    return given.network.graph.graph.initializers[weight.name].const_value.numpy()
+
+
 def test_error_of_attention_is_that_of_its_four_operands() -> None:
     given = inputs()
     group = given.network.grouping.by_id("qk")
@@ -58,7 +62,7 @@ def test_error_of_attention_is_that_of_its_four_operands() -> None:
 def test_error_of_joined_weights_is_that_of_one_weight_side_by_side() -> None:
     given = inputs()
     group = given.network.grouping.by_id("query")
-    joined = np.concatenate([weight_of(given.network.graph, weight) for weight in group.weights], axis=1)
+    joined = np.concatenate([weight_in(given, weight) for weight in group.weights], axis=1)
     change = fake_quantize_weights(joined, 1, INT8) - joined
     expected = np.sqrt(np.mean(change**2)) / np.abs(joined).max()
     assert QuantizationError(activations=False).rank(given).scores[INT8]["query"] == pytest.approx(expected, rel=1e-5)
@@ -71,14 +75,16 @@ def test_error_of_joined_weights_is_that_of_one_weight_side_by_side() -> None:
 def test_joined_reads_of_one_tensor_see_one_noise() -> None:
     given = inputs()
     group = given.network.grouping.by_id("query")
-    noisy = add_noise(given.network.graph, group)
-    names = [value.name for value in noisy.graph.inputs]
-    assert names == ["input", *(weight_feed(weight) for weight in group.weights), NOISE_SCALE, noise_feed(group, 0)]
+    noisy, weights, noises = add_noise(given.network.graph, group)
+    assert len(weights) == len(group.weights) == 3
+    for own, weight in zip(weights.values(), group.weights, strict=True):
+        np.testing.assert_array_equal(own, weight_in(given, weight))
+    (noise,) = noises.values()
+    assert [value.name for value in noisy.graph.inputs] == ["input", *weights, noise]
     reads = {node.inputs[0] for node in noisy.graph if node.name in ("query", "key", "value")}
     assert len(reads) == 1
-    weights = {weight_feed(weight): weight_of(given.network.graph, weight) for weight in group.weights}
     ids = feeds("bert", 2)
-    quiet = {NOISE_SCALE: np.zeros((), np.float32), noise_feed(group, 0): np.ones((2, 16 * 32), np.float32)}
+    quiet = {noise: np.zeros((2, 16 * 32), np.float32)}
     expected = RUNTIME.load(given.network.graph).run(ids)["output"]
     np.testing.assert_allclose(RUNTIME.load(noisy).run(ids | weights | quiet)["output"], expected, atol=1e-5)
 

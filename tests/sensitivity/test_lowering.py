@@ -19,7 +19,6 @@ from tests.sensitivity.test_quantization_error import rounded
 from trt_mpq.errors import SettingsError
 from trt_mpq.evaluate.losses import CrossEntropy, KullbackLeibler, NormalizedMeanSquare
 from trt_mpq.sensitivity import SensitivityInputs, SensitivityMetric
-from trt_mpq.sensitivity.base import Many
 from trt_mpq.sensitivity.dependency import InterLayerDependency
 from trt_mpq.sensitivity.hessian import HessianTrace
 from trt_mpq.sensitivity.lowering import Growth, Lowered
@@ -99,7 +98,9 @@ def test_output_sqnr_is_noise_over_signal_whatever_the_loss(network: ByHand, pre
 def test_each_metric_counts_what_it_runs(network: ByHand) -> None:
     given, asked = network.inputs(candidates=(INT4,)), list[Lowered]()
 
-    def here(opening: Callable[[SensitivityInputs], Callable[[Lowered], Growth]]) -> Many[Lowered, Growth]:
+    def here(
+        opening: Callable[[SensitivityInputs], Callable[[Lowered], Growth]],
+    ) -> Callable[[Sequence[Lowered]], Iterator[Growth]]:
         work = opening(given)
 
         def many(parts: Sequence[Lowered]) -> Iterator[Growth]:

@@ -12,7 +12,7 @@ from tests.networks import Builder, sample_input
 from tests.sensitivity.examples import inputs_for, with_network
 from trt_mpq.errors import SettingsError
 from trt_mpq.evaluate.losses import NormalizedMeanSquare
-from trt_mpq.sensitivity.noise import RELATIVE_STEP, GaussianNoise
+from trt_mpq.sensitivity.noise import GaussianNoise
 from trt_mpq.types import Precision, Ranges, TensorRange
 
 
@@ -109,7 +109,7 @@ def test_impossible_settings_are_refused(settings: dict[str, float]) -> None:
 
 
 def test_steps_are_those_of_the_formats() -> None:
-    assert RELATIVE_STEP == {Precision.INT8: 1 / 127, Precision.INT4: 1 / 7, Precision.FP8: 1 / 16}
+    assert GaussianNoise().relative_step == {Precision.INT8: 1 / 127, Precision.INT4: 1 / 7, Precision.FP8: 1 / 16}
 
 
 def test_every_block_has_its_own_weight_noise() -> None:

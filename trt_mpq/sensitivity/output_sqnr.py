@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
 
-OUTPUT_VALUES, FEWEST_SAMPLES = 1 << 13, 32
+_OUTPUT_VALUES, _FEWEST_SAMPLES = 1 << 13, 32
 """Values of the network's outputs that tell groups apart, and samples that they come from at least.
 
 Each value is an observation of the noise, so a network with many outputs needs few samples: Kendall's tau of the order
@@ -52,7 +52,7 @@ def _noise_to_signal(inputs: SensitivityInputs) -> Callable[[Lowered], Growth]:
 def _with_enough(inputs: SensitivityInputs) -> SensitivityInputs:
     """`inputs` limited to as many samples as it takes, unless they are limited already."""
     values = sum(_values_per_row(output) for output in inputs.network.graph.graph.outputs)
-    enough = min(USUAL_SAMPLES, max(FEWEST_SAMPLES, math.ceil(OUTPUT_VALUES / max(values, 1))))
+    enough = min(USUAL_SAMPLES, max(_FEWEST_SAMPLES, math.ceil(_OUTPUT_VALUES / max(values, 1))))
     return replace(inputs, sample_limit=inputs.sample_limit or enough)
 
 
