@@ -12,7 +12,6 @@ from tests.fixtures_groups import make_chain, make_grouping
 from tests.search.evaluators import Answers, cost_of
 from trt_mpq.errors import TargetNotReachable
 from trt_mpq.search import Bisection, Problem
-from trt_mpq.search.bisection import longest_feasible
 from trt_mpq.types import LayerGroup, Precision, PrecisionPlan, Ranking, Score
 
 FP32, FP16, BF16, FP8, INT8, INT4 = Precision
@@ -20,17 +19,19 @@ LADDERS = ((FP16, INT8), (FP16, FP8, INT8), (FP16, INT8, INT4))
 BITS = {FP32: 32, FP16: 16, FP8: 9, INT8: 8, INT4: 4}
 
 
-@given(st.integers(0, 1000), st.integers(0, 1000))
-def test_longest_feasible_finds_the_limit(limit: int, longest: int):
-    asked: list[int] = []
+@given(st.integers(0, 200), st.integers(1, 200))
+def test_the_longest_feasible_prefix_is_found_in_few_steps(limit: int, longest: int):
+    names = [f"g{i}" for i in range(longest)]
+    ranking = Ranking("network order", 0, tuple(names), {INT8: {name: float(i) for i, name in enumerate(names)}})
 
-    def feasible(count: int) -> bool:
-        asked.append(count)
-        return count <= limit
+    def score(plan: PrecisionPlan) -> Score:
+        return Score(float(plan.counts().get(INT8, 0) <= limit), None, 1)
 
-    assert longest_feasible(feasible, longest) == min(limit, longest)
-    assert len(set(asked)) == len(asked) <= (ceil(log2(longest)) + 1 if longest else 0)
-    assert all(1 <= count <= longest for count in asked)
+    result = Bisection().run(problem_of(make_chain(longest), (FP16, INT8), ranking, score, 1.0))
+    assert result.chosen.plan == PrecisionPlan.of({name: INT8 if i < limit else FP16 for i, name in enumerate(names)})
+    asked = [tried.plan.counts().get(INT8, 0) for tried in result.path]
+    assert asked[:2] == [0, longest], "the uniform plans come first"
+    assert len(set(asked)) == len(asked) <= ceil(log2(longest)) + 2
 
 
 @st.composite

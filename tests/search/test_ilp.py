@@ -17,7 +17,6 @@ from trt_mpq.latency.roofline import LatencyModel
 from trt_mpq.latency.target import target_from_name
 from trt_mpq.search import Bisection, Greedy, IntegerProgram, Limit, Pareto, Problem
 from trt_mpq.search.costs import Cost
-from trt_mpq.search.ilp import default_evaluations
 from trt_mpq.search.prediction import sensitivities
 from trt_mpq.types import Grouping, Precision, PrecisionPlan, Ranking, Score
 
@@ -59,7 +58,7 @@ def test_within_two_percent_of_the_optimum_where_the_ranking_is_right(problem: P
     optimum = min(problem.latency.of(plan) for plan in plans if problem.measured(plan).feasible)
     result = IntegerProgram().run(problem)
     assert result.chosen.latency_ms <= 1.02 * optimum
-    assert len(result.path) <= default_evaluations(problem)
+    assert len(result.path) <= problem.usual_evaluations(8)
 
 
 @settings(max_examples=20)
