@@ -183,7 +183,7 @@ class Counting:
 
 @pytest.mark.parametrize(("kept_bytes", "reference_runs"), [(1 << 30, 1), (100, 3)])
 def test_fp32_outputs_are_computed_once_unless_they_are_large(monkeypatch, kept_bytes, reference_runs):
-    monkeypatch.setattr("trt_mpq.evaluate.evaluation_pass.KEPT_BYTES", kept_bytes)
+    monkeypatch.setattr("trt_mpq.evaluate.scorer.KEPT_BYTES", kept_bytes)
     prepared = prepare(mlp())
     other = prepared.graph.clone()
     prepared.graph.graph.name, other.graph.name = "fp32", "other"

@@ -12,7 +12,7 @@ import onnx_ir as ir
 from tests.networks import Builder
 from trt_mpq.dataset import samples_from_arrays
 from trt_mpq.emit.network import Network
-from trt_mpq.evaluate.losses import KullbackLeibler
+from trt_mpq.evaluate.losses import LOSSES
 from trt_mpq.runtime.base import with_outputs
 from trt_mpq.runtime.onnxruntime import OnnxRuntime
 from trt_mpq.sensitivity import SensitivityInputs
@@ -76,7 +76,7 @@ def inputs_for(
         "candidates": QUANTIZED,
         "samples": samples,
         "sample_limit": samples.count,
-        "loss": KullbackLeibler(),
+        "loss": LOSSES["kl"],
         "runtime": OnnxRuntime(1),
         "batch": 8,
         "seed": 0,

@@ -12,7 +12,7 @@ import pytest
 from tests.emit.examples import feeds, prepared
 from tests.prepared import RUNTIME
 from tests.sensitivity.examples import with_network
-from trt_mpq.evaluate.losses import NormalizedMeanSquare
+from trt_mpq.evaluate.losses import LOSSES
 from trt_mpq.numerics import fake_quantize, fake_quantize_weights, scale_from_amax
 from trt_mpq.runtime.base import with_outputs
 from trt_mpq.sensitivity import SensitivityInputs
@@ -34,7 +34,7 @@ def inputs(name: str = "bert") -> SensitivityInputs:
         candidates=(INT8, FP8),
         samples=samples,
         sample_limit=6,
-        loss=NormalizedMeanSquare(),
+        loss=LOSSES["mse"],
         runtime=RUNTIME,
         batch=4,
         seed=0,

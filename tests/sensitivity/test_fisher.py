@@ -15,7 +15,7 @@ from tests.sensitivity.examples import QUANTIZED, inputs_for, smooth_mlp
 from tests.sensitivity.test_attention_sensitivity import inputs as transformer
 from tests.sensitivity.test_quantization_error import rounded
 from trt_mpq.errors import MissingDependencyError, SettingsError
-from trt_mpq.evaluate.losses import CrossEntropy
+from trt_mpq.evaluate.losses import LOSSES
 from trt_mpq.runtime.torch_gradients import TorchGradients
 from trt_mpq.runtime.torch_operators import UnsupportedByTorch
 from trt_mpq.sensitivity.fisher import FisherError
@@ -31,7 +31,11 @@ LABELS = np.random.default_rng(4).integers(0, 5, 20)
 def test_score_is_the_weighted_error_of_every_layer(precision: Precision) -> None:
     proto = smooth_mlp(SIZES)
     x = sample_input(proto, 20)["input"]
-    scores = FisherError(block=8).rank(inputs_for(proto, {"input": x}, LABELS, loss=CrossEntropy())).scores[precision]
+    scores = (
+        FisherError(block=8)
+        .rank(inputs_for(proto, {"input": x}, LABELS, loss=LOSSES["cross-entropy"]))
+        .scores[precision]
+    )
     weights = [onnx.numpy_helper.to_array(tensor) for tensor in proto.graph.initializer]
     read, layers = torch.tensor(x, requires_grad=True), []
     for weight in weights:

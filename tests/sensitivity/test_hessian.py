@@ -13,7 +13,7 @@ import pytest
 from tests.networks import Builder, sample_input
 from tests.sensitivity.examples import inputs_for, smooth_cnn, smooth_mlp
 from trt_mpq.errors import MissingDependencyError, SettingsError
-from trt_mpq.evaluate.losses import CrossEntropy, NormalizedMeanSquare
+from trt_mpq.evaluate.losses import LOSSES
 from trt_mpq.numerics import fake_quantize_weights
 from trt_mpq.runtime.torch_operators import UnsupportedByTorch
 from trt_mpq.sensitivity import SensitivityInputs
@@ -56,7 +56,7 @@ class Exact:
 def exact(request: pytest.FixtureRequest) -> Exact:
     proto = smooth_mlp((5, 6, 3)) if request.param == "mlp" else smooth_cnn()
     feeds = sample_input(proto, 24)
-    inputs = inputs_for(proto, feeds, LABELS, loss=CrossEntropy())
+    inputs = inputs_for(proto, feeds, LABELS, loss=LOSSES["cross-entropy"])
     constants = {t.name: torch.tensor(onnx.numpy_helper.to_array(t)).double() for t in proto.graph.initializer}
     names = [group.weight.name for group in inputs.network.grouping.groups]
     biases = [constants[name.replace("weight", "bias")] for name in names] if request.param == "cnn" else []
@@ -112,7 +112,7 @@ def without_torch_formula() -> SensitivityInputs:
     b = Builder(0)
     b.gemm("head", b.node("Sin", "wave", ["input"]), (4, 3))
     proto = b.model((4,), (3,))
-    return inputs_for(proto, sample_input(proto, 6), loss=NormalizedMeanSquare())
+    return inputs_for(proto, sample_input(proto, 6), loss=LOSSES["mse"])
 
 
 def test_auto_prefers_autograd(exact: Exact) -> None:

@@ -15,7 +15,7 @@ import pytest
 from tests.networks import decoder, depthwise_cnn, inception, residual_cnn, sample_input
 from tests.sensitivity.examples import QUANTIZED, fix_batch, inputs_for, specs_of, with_network
 from trt_mpq.errors import SettingsError
-from trt_mpq.evaluate.losses import CrossEntropy, KullbackLeibler, NormalizedMeanSquare
+from trt_mpq.evaluate.losses import LOSSES, Loss
 from trt_mpq.sensitivity import METRICS, SensitivityInputs, SensitivityMetric, metric_from_name
 from trt_mpq.sensitivity.dependency import InterLayerDependency
 from trt_mpq.sensitivity.fisher import FisherError
@@ -61,7 +61,7 @@ def close(one: Ranking, other: Ranking, rel: float = 1e-3) -> bool:
 def inputs() -> SensitivityInputs:
     proto = residual_cnn(batch_norm=False)
     labels = np.random.default_rng(2).integers(0, 10, 13)
-    return inputs_for(proto, sample_input(proto, 13), labels, loss=KullbackLeibler(), batch=5)
+    return inputs_for(proto, sample_input(proto, 13), labels, loss=LOSSES["kl"], batch=5)
 
 
 @pytest.mark.parametrize("metric", EVERY, ids=label)
@@ -139,10 +139,8 @@ def test_four_bits_hurt_more_than_eight(metric: SensitivityMetric, build: Callab
 
 
 @pytest.mark.parametrize("metric", EVERY, ids=label)
-@pytest.mark.parametrize("loss", [CrossEntropy(), NormalizedMeanSquare()], ids=lambda loss: loss.name)
-def test_every_loss_is_served(
-    metric: SensitivityMetric, loss: CrossEntropy | NormalizedMeanSquare, inputs: SensitivityInputs
-) -> None:
+@pytest.mark.parametrize("loss", [LOSSES["cross-entropy"], LOSSES["mse"]], ids=lambda loss: loss.name)
+def test_every_loss_is_served(metric: SensitivityMetric, loss: Loss, inputs: SensitivityInputs) -> None:
     scores = usable(metric).rank(changed(inputs, loss=loss)).scores[Precision.INT4]
     assert len(set(scores.values())) == len(scores)
 
@@ -150,7 +148,7 @@ def test_every_loss_is_served(
 @pytest.mark.parametrize("metric", MEASURED, ids=label)
 def test_images_out_are_served(metric: SensitivityMetric) -> None:
     proto = decoder()
-    inputs = inputs_for(proto, sample_input(proto, 4), loss=NormalizedMeanSquare())
+    inputs = inputs_for(proto, sample_input(proto, 4), loss=LOSSES["mse"])
     assert min(usable(metric).rank(inputs).scores[Precision.INT4].values()) > 0
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
-from trt_mpq.evaluate.losses import NormalizedMeanSquare
+from trt_mpq.evaluate.losses import LOSSES
 from trt_mpq.sensitivity.base import USUAL_SAMPLES, SensitivityInputs
 from trt_mpq.sensitivity.lowering import Growth, Lowered, loss_growths, one_by_one
 from trt_mpq.types import Ranking
@@ -46,7 +46,7 @@ class OutputSqnr:
 
 
 def _noise_to_signal(inputs: SensitivityInputs) -> Callable[[Lowered], Growth]:
-    return loss_growths(replace(_with_enough(inputs), loss=NormalizedMeanSquare()))
+    return loss_growths(replace(_with_enough(inputs), loss=LOSSES["mse"]))
 
 
 def _with_enough(inputs: SensitivityInputs) -> SensitivityInputs:
