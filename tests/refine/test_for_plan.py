@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from tests.fixtures_groups import make_grouping
 from tests.search.evaluators import Answers, cost_of
-from trt_mpq.refine.for_plan import refine_for_plan, with_chosen
+from trt_mpq.emit import BiasCorrections, Own, Refinements
+from trt_mpq.refine.for_plan import PlanRefiner, refine_for_plan, with_chosen
 from trt_mpq.search import Problem
 from trt_mpq.search.costs import Cost
 from trt_mpq.search.ladders import problem_of
@@ -166,6 +168,37 @@ def test_the_listener_hears_of_every_attempt() -> None:
     listening = replace(problem(), notify=heard.append)
     refine_for_plan(listening, found(plan_of(f=INT8)), Scores(lambda plan: 0.92), most_attempts=8)
     assert [tried.note.split(" to ")[0] for tried in heard] == ["e", "d", "c", "b", "a"]
+
+
+def test_progress_counts_the_plan_that_was_found_and_every_attempt() -> None:
+    steps: list[tuple[int, int]] = []
+    refined = refine_for_plan(
+        problem(), found(plan_of(f=INT8)), Scores(lambda plan: 0.92), 8, lambda done, total: steps.append((done, total))
+    )
+    assert refined.attempts == 5
+    assert steps == [(done, 9) for done in range(1, 7)]
+
+
+def test_a_plan_is_corrected_once_behind_its_own_roundings() -> None:
+    asked: list[tuple[Refinements, PrecisionPlan]] = []
+
+    def correct(refinements: Refinements, plan: PrecisionPlan) -> BiasCorrections:
+        asked.append((refinements, plan))
+        return {("a", INT8): np.full(1, len(asked), np.float32)}
+
+    shared = Refinements({("b", INT8): np.zeros(1, np.float32)}, {("b", INT8): np.ones(1, bool)})
+    learned = {("a", INT8): np.zeros(1, bool)}
+    refiner = PlanRefiner(correct, shared, learned)
+    plan, other = plan_of(a=INT8, b=INT8), plan_of(b=INT8)
+    marks = refiner.marks(plan)
+    assert asked == [], "to tell plans apart costs nothing"
+    own = refiner.own(plan)
+    assert refiner.refinements(plan) == Refinements(shared.corrections, shared.roundings, {plan.digest: own})
+    assert (own.roundings, [of for _, of in asked]) == (learned, [plan])
+    assert asked[0][0] == Refinements(shared.corrections, shared.roundings, {plan.digest: Own({}, learned)})
+    assert marks == refiner.refinements(plan).marks(plan) != shared.marks(plan)
+    assert refiner.own(other).corrections["a", INT8] == 2
+    assert len(asked) == 2
 
 
 def test_the_path_ends_with_what_is_delivered_and_knows_every_plan_once() -> None:
