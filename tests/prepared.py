@@ -10,8 +10,9 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
-from trt_mpq.calibrate.ranges import CalibrationInputs, calibrate
+from trt_mpq.calibrate.ranges import calibrate
 from trt_mpq.dataset import Samples, samples_from_arrays
+from trt_mpq.emit.network import Network
 from trt_mpq.groups import groups_from_model
 from trt_mpq.model import prepare_model
 from trt_mpq.runtime.base import Array, with_outputs
@@ -37,9 +38,13 @@ class Prepared:
     def calibrated(self, samples: Samples, method: str = "minmax", batch: int = 8) -> Ranges:
         """Ranges for every quantized precision."""
         (ranges,) = calibrate(
-            CalibrationInputs(self.graph, self.grouping, samples, RUNTIME, (method,), QUANTIZED, batch)
+            self.graph, self.grouping, samples, RUNTIME, methods=(method,), formats=QUANTIZED, batch=batch
         )
         return ranges
+
+    def network(self, samples: Samples) -> Network:
+        """The network calibrated on `samples`."""
+        return Network(self.model, self.graph, self.grouping, self.calibrated(samples))
 
     def tensors(self, values: Array, *names: str) -> dict[str, Array]:
         """The named tensors for `values`, straight from ONNX Runtime."""

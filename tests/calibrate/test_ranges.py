@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 
@@ -17,10 +17,12 @@ from tests.networks import NETWORKS, Builder, depthwise_cnn, inception, mlp, res
 from tests.prepared import QUANTIZED, RUNTIME, Prepared, normal, prepare
 from tests.sensitivity.examples import fix_batch
 from trt_mpq.calibrate.histogram import METHODS, Histogram
-from trt_mpq.calibrate.ranges import CalibrationInputs, by_format, calibrate, quantized_tensors, restrict_to_ranges
+from trt_mpq.calibrate.ranges import by_format, calibrate, restrict_to_ranges
+from trt_mpq.dataset import Samples
 from trt_mpq.errors import CalibrationError
-from trt_mpq.runtime.base import Array, Arrays
-from trt_mpq.types import Precision
+from trt_mpq.runtime.base import Array, Arrays, Runtime
+from trt_mpq.types import Precision, Ranges
+from trt_mpq.types.observer import Progress
 
 FP32, FP16, BF16, FP8, INT8, INT4 = Precision
 
@@ -32,6 +34,21 @@ def network(name: str) -> Prepared:
 
 def shape_of(prepared: Prepared) -> tuple[int, ...]:
     return tuple(size for size in prepared.model.inputs[0].shape[1:] if isinstance(size, int))
+
+
+def ranges_by(
+    prepared: Prepared,
+    samples: Samples,
+    methods: Sequence[str],
+    batch: int,
+    runtime: Runtime = RUNTIME,
+    formats: Sequence[Precision] = QUANTIZED,
+    progress: Progress | None = None,
+) -> tuple[Ranges, ...]:
+    return calibrate(
+        prepared.graph, prepared.grouping, samples, runtime, methods=methods, formats=formats, batch=batch,
+        progress=progress,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -57,7 +74,8 @@ def test_each_method_sees_exactly_the_values_of_the_tensor(method):
     prepared = network("residual_cnn")
     values = normal(13, 3, 16, 16)
     ranges = prepared.calibrated(prepared.samples(values), method)
-    for tensor, whole in prepared.tensors(values, *quantized_tensors(prepared.grouping)).items():
+    quantized = dict.fromkeys(site.tensor for group in prepared.grouping.groups for site in group.inputs)
+    for tensor, whole in prepared.tensors(values, *quantized).items():
         histogram = Histogram.empty(float(np.abs(whole).max()))
         histogram.add(whole)
         bins = histogram.magnitude / len(histogram.counts)
@@ -120,8 +138,9 @@ class AffineSession:
 def test_equal_runtime_outputs_give_equal_ranges_whatever_the_batch(count, method, batch):
     prepared = network("mlp")
     samples = prepared.samples(normal(count, 32))
-    given_inputs = CalibrationInputs(prepared.graph, prepared.grouping, samples, Affine(), (method,), QUANTIZED, batch)
-    assert calibrate(given_inputs) == calibrate(replace(given_inputs, batch=count))
+    assert ranges_by(prepared, samples, [method], batch, Affine()) == ranges_by(
+        prepared, samples, [method], count, Affine()
+    )
 
 
 @pytest.mark.parametrize(
@@ -136,10 +155,8 @@ def test_equal_runtime_outputs_give_equal_ranges_whatever_the_batch(count, metho
 def test_tensors_need_not_have_the_batch_on_axis_0(layout, transform, method):
     prepared = network("mlp")
     samples = prepared.samples(normal(10, 32))
-    given_inputs = CalibrationInputs(
-        prepared.graph, prepared.grouping, samples, Affine(transform), (method,), QUANTIZED, 10
-    )
-    assert calibrate(replace(given_inputs, batch=4)) == calibrate(given_inputs)
+    by_four, at_once = (ranges_by(prepared, samples, [method], batch, Affine(transform)) for batch in (4, 10))
+    assert by_four == at_once
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -157,10 +174,7 @@ def test_a_fixed_batch_dimension_is_filled_and_the_filling_not_counted(method):
 
 def test_only_what_groups_read_is_quantized_and_only_in_the_formats_asked_for():
     prepared = network("mlp")
-    given_inputs = CalibrationInputs(
-        prepared.graph, prepared.grouping, prepared.samples(normal(4, 32)), RUNTIME, ("minmax",), (INT8,), 4
-    )
-    (ranges,) = calibrate(given_inputs)
+    (ranges,) = ranges_by(prepared, prepared.samples(normal(4, 32)), ["minmax"], 4, formats=(INT8,))
     assert {n for n, r in ranges.tensors.items() if r.amax} == {"input", "fc1.relu.out", "fc2.relu.out"}
     assert all(set(r.amax) <= {INT8} for r in ranges.tensors.values())
 
@@ -213,12 +227,6 @@ def test_large_finite_values_are_no_overflow():
     assert ranges.tensors["mask.out"].minimum == pytest.approx(-3e38)
 
 
-def test_an_unknown_method_is_refused():
-    prepared = network("mlp")
-    with pytest.raises(CalibrationError, match="unknown calibration method 'median': choose from minmax, percentile"):
-        prepared.calibrated(prepared.samples(normal(2, 32)), "median")
-
-
 def test_an_empty_calibration_set_is_refused():
     prepared = network("mlp")
     empty = replace(prepared.samples(normal(2, 32)), count=0)
@@ -229,17 +237,14 @@ def test_an_empty_calibration_set_is_refused():
 def test_all_methods_at_once_are_each_alone():
     prepared = network("inception")
     samples = prepared.samples(normal(17, 3, 12, 12))
-    given_inputs = CalibrationInputs(prepared.graph, prepared.grouping, samples, RUNTIME, tuple(METHODS), QUANTIZED, 17)
-    assert calibrate(given_inputs) == tuple(prepared.calibrated(samples, method, 17) for method in METHODS)
+    together = ranges_by(prepared, samples, tuple(METHODS), 17)
+    assert together == tuple(prepared.calibrated(samples, method, 17) for method in METHODS)
 
 
 def test_every_format_can_have_a_method_of_its_own():
     prepared = network("inception")
     samples = prepared.samples(normal(17, 3, 12, 12))
-    given_inputs = CalibrationInputs(
-        prepared.graph, prepared.grouping, samples, RUNTIME, ("minmax", "mse"), QUANTIZED, 17
-    )
-    widest, closest = calibrate(given_inputs)
+    widest, closest = ranges_by(prepared, samples, ["minmax", "mse"], 17)
     mixed = by_format((widest, closest), {FP8: "minmax", INT8: "mse"})
     assert mixed.methods == {FP8: "minmax", INT8: "mse"}
     assert mixed.agrees(widest, FP8)
@@ -254,10 +259,10 @@ def test_every_format_can_have_a_method_of_its_own():
 def test_progress_ends_at_the_total_and_never_goes_back():
     prepared = network("mlp")
     steps: list[tuple[int, int]] = []
-    given_inputs = CalibrationInputs(
-        prepared.graph, prepared.grouping, prepared.samples(normal(10, 32)), RUNTIME, ("mse",), (INT8,), 4
-    )
-    calibrate(given_inputs, lambda done, total: steps.append((done, total)))
+    ranges_by(
+        prepared, prepared.samples(normal(10, 32)), ["mse"], 4, formats=(INT8,),
+        progress=lambda done, total: steps.append((done, total)),
+    )  # fmt: skip
     assert steps[-1] == (20, 20)
     assert steps == sorted(steps)
 
@@ -289,8 +294,7 @@ def test_the_second_pass_bounds_what_one_run_returns(monkeypatch):
     per_sample = sum(group.input_elements for group in prepared.grouping.groups)
     monkeypatch.setattr("trt_mpq.calibrate.ranges._CHUNK_ELEMENTS", 3 * per_sample)
     samples = prepared.samples(normal(9, 3, 16, 16))
-    inputs = CalibrationInputs(prepared.graph, prepared.grouping, samples, Affine(transform), ("mse",), (INT8,), 9)
-    calibrate(inputs)
+    ranges_by(prepared, samples, ["mse"], 9, Affine(transform), formats=(INT8,))
     assert min(sizes) == 3
     assert max(sizes) == 9, "the first pass reduces inside the graph and needs no such bound"
 

@@ -12,7 +12,7 @@ import pytest
 
 from tests.groups.test_groups import prepared, sample_shapes
 from tests.prepared import RUNTIME
-from trt_mpq.calibrate.ranges import CalibrationInputs, calibrate
+from trt_mpq.calibrate.ranges import calibrate
 from trt_mpq.dataset import samples_from_arrays
 from trt_mpq.emit import Emitter
 from trt_mpq.groups import groups_from_model
@@ -51,7 +51,7 @@ def minilm(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> MiniLM:
         sentences = {name: stored[name][short, :TOKENS].astype(np.int64) for name in stored.files}
     specs = tuple(TensorSpec(name, "int64", ("batch", "sequence")) for name in sentences)
     samples = samples_from_arrays({name: values[:SENTENCES] for name, values in sentences.items()}, specs, None)
-    (ranges,) = calibrate(CalibrationInputs(graph, grouping, samples, RUNTIME, ("minmax",), (INT8, FP8), 16))
+    (ranges,) = calibrate(graph, grouping, samples, RUNTIME, methods=("minmax",), formats=(INT8, FP8), batch=16)
     feeds = {name: values[SENTENCES:] for name, values in sentences.items()}
     embeddings = RUNTIME.load(graph).run(feeds)["embedding"]
     return MiniLM(graph, grouping, Emitter(graph, grouping, ranges), feeds, embeddings)

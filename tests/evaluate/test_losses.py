@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from trt_mpq.errors import DataError
-from trt_mpq.evaluate.losses import CrossEntropy, KullbackLeibler, NormalizedMeanSquare, loss_for
+from trt_mpq.evaluate.losses import LOSSES, Loss, loss_for
 
 SCORES = arrays(np.float32, (4, 5), elements=st.floats(-50, 50, width=32))
 
@@ -23,21 +23,23 @@ def probabilities(row: np.ndarray) -> list[float]:
 
 @given(SCORES, st.lists(st.integers(0, 4), min_size=4, max_size=4))
 def test_cross_entropy_is_minus_the_log_probability_of_the_label(scores: np.ndarray, labels: list[int]) -> None:
-    losses = CrossEntropy().per_sample({"logits": scores}, np.array(labels, np.uint8), None)
+    losses = LOSSES["cross-entropy"].per_sample({"logits": scores}, np.array(labels, np.uint8), None)
     expected = [-math.log(probabilities(row)[label]) for row, label in zip(scores, labels, strict=True)]
     assert losses.dtype == np.float64
     np.testing.assert_allclose(losses, expected, rtol=1e-9, atol=1e-12)
 
 
 def test_cross_entropy_survives_large_scores() -> None:
-    losses = CrossEntropy().per_sample({"y": np.array([[1e4, -1e4], [1e4, 1e4]], np.float32)}, np.array([1, 0]), None)
+    losses = LOSSES["cross-entropy"].per_sample(
+        {"y": np.array([[1e4, -1e4], [1e4, 1e4]], np.float32)}, np.array([1, 0]), None
+    )
     np.testing.assert_allclose(losses, [2e4, math.log(2)])
 
 
 def test_classification_losses_read_the_first_output() -> None:
     scores, other = np.array([[0.0, 1.0]], np.float32), np.array([[5.0, 0.0]], np.float32)
     both = {"logits": scores, "features": other}
-    for loss in (CrossEntropy(), KullbackLeibler()):
+    for loss in (LOSSES["cross-entropy"], LOSSES["kl"]):
         labels, reference = np.array([0]), {"logits": other}
         np.testing.assert_array_equal(
             loss.per_sample(both, labels, reference), loss.per_sample({"logits": scores}, labels, reference)
@@ -46,20 +48,20 @@ def test_classification_losses_read_the_first_output() -> None:
 
 @given(SCORES, SCORES)
 def test_kl_is_the_divergence_from_the_reference(ours: np.ndarray, theirs: np.ndarray) -> None:
-    losses = KullbackLeibler().per_sample({"y": ours}, None, {"y": theirs})
+    losses = LOSSES["kl"].per_sample({"y": ours}, None, {"y": theirs})
     expected = [
         sum(p * (math.log(p) - math.log(q)) for p, q in zip(probabilities(b), probabilities(a), strict=True) if p > 0)
         for a, b in zip(ours, theirs, strict=True)
     ]
     np.testing.assert_allclose(losses, expected, rtol=1e-9, atol=1e-9)
     assert np.all(losses >= -1e-12)
-    np.testing.assert_array_equal(KullbackLeibler().per_sample({"y": ours}, None, {"y": ours}), np.zeros(4))
+    np.testing.assert_array_equal(LOSSES["kl"].per_sample({"y": ours}, None, {"y": ours}), np.zeros(4))
 
 
 def test_mse_is_relative_to_the_reference_and_averages_outputs() -> None:
     ours = {"a": np.array([[1.0, 3.0], [0.5, 0.0]], np.float32), "b": np.array([[[2.0]], [[4.0]]], np.float32)}
     theirs = {"a": np.array([[1.0, 1.0], [0.0, 0.0]], np.float32), "b": np.array([[[4.0]], [[4.0]]], np.float32)}
-    losses = NormalizedMeanSquare().per_sample(ours, None, theirs)
+    losses = LOSSES["mse"].per_sample(ours, None, theirs)
     # Sample 0: (4 / 2) / (2 / 2) = 2 and 4 / 16; sample 1: 0.25 / 2, not normalized, and 0.
     np.testing.assert_allclose(losses, [(2 + 0.25) / 2, 0.125 / 2])
 
@@ -76,22 +78,22 @@ def test_mse_is_relative_to_the_reference_and_averages_outputs() -> None:
 )
 def test_cross_entropy_refuses_labels_that_do_not_fit(labels: np.ndarray | None, message: str) -> None:
     with pytest.raises(DataError, match=message):
-        CrossEntropy().per_sample({"y": np.zeros((2, 3), np.float32)}, labels, None)
+        LOSSES["cross-entropy"].per_sample({"y": np.zeros((2, 3), np.float32)}, labels, None)
 
 
-@pytest.mark.parametrize("loss", [KullbackLeibler(), NormalizedMeanSquare()])
-def test_losses_against_fp32_refuse_to_run_without_it(loss: KullbackLeibler | NormalizedMeanSquare) -> None:
+@pytest.mark.parametrize("loss", [LOSSES["kl"], LOSSES["mse"]])
+def test_losses_against_fp32_refuse_to_run_without_it(loss: Loss) -> None:
     with pytest.raises(DataError, match="FP32 outputs"):
         loss.per_sample({"y": np.zeros((2, 3), np.float32)}, None, None)
 
 
 def test_cross_entropy_refuses_labels_of_another_shape_than_its_positions() -> None:
     with pytest.raises(DataError, match=r"integer labels of shape \(2, 3, 4\), got int64 of shape \(2,\)"):
-        CrossEntropy().per_sample({"y": np.zeros((2, 3, 4, 4), np.float32)}, np.array([0, 1]), None)
+        LOSSES["cross-entropy"].per_sample({"y": np.zeros((2, 3, 4, 4), np.float32)}, np.array([0, 1]), None)
 
 
-@pytest.mark.parametrize("loss", [CrossEntropy(), KullbackLeibler()])
-def test_classification_losses_refuse_single_numbers(loss: CrossEntropy | KullbackLeibler) -> None:
+@pytest.mark.parametrize("loss", [LOSSES["cross-entropy"], LOSSES["kl"]])
+def test_classification_losses_refuse_single_numbers(loss: Loss) -> None:
     with pytest.raises(DataError, match=r"output 'y' has shape \(2,\); a classification loss needs"):
         loss.per_sample({"y": np.zeros(2, np.float32)}, np.array([0, 1]), {"y": np.zeros(2, np.float32)})
 
@@ -105,13 +107,13 @@ def test_a_loss_per_position_is_averaged_over_those_that_count() -> None:
         )
         for rows, own in zip(scores, labels.tolist(), strict=True)
     ]
-    np.testing.assert_allclose(CrossEntropy().per_sample({"y": scores}, labels, None), expected, rtol=1e-9)
+    np.testing.assert_allclose(LOSSES["cross-entropy"].per_sample({"y": scores}, labels, None), expected, rtol=1e-9)
 
 
 def test_kl_per_position_is_the_mean_of_that_of_the_positions() -> None:
     ours, theirs = np.random.default_rng(1).normal(size=(2, 3, 4, 5))
-    rows = KullbackLeibler().per_sample({"y": ours.reshape(12, 5)}, None, {"y": theirs.reshape(12, 5)})
-    losses = KullbackLeibler().per_sample({"y": ours}, None, {"y": theirs})
+    rows = LOSSES["kl"].per_sample({"y": ours.reshape(12, 5)}, None, {"y": theirs.reshape(12, 5)})
+    losses = LOSSES["kl"].per_sample({"y": ours}, None, {"y": theirs})
     np.testing.assert_allclose(losses, rows.reshape(3, 4).mean(axis=1), rtol=1e-12)
 
 
@@ -119,7 +121,7 @@ def test_kl_per_position_is_the_mean_of_that_of_the_positions() -> None:
 def test_mse_of_unit_embeddings_is_twice_the_cosine_distance(values: np.ndarray) -> None:
     ours, theirs = values + np.eye(3, 6) * 9
     ours, theirs = (v / np.linalg.norm(v, axis=1, keepdims=True) for v in (ours, theirs))
-    losses = NormalizedMeanSquare().per_sample({"y": ours}, None, {"y": theirs})
+    losses = LOSSES["mse"].per_sample({"y": ours}, None, {"y": theirs})
     np.testing.assert_allclose(losses, 2 * (1 - np.sum(ours * theirs, axis=1)), atol=1e-12)
 
 

@@ -23,9 +23,12 @@ from trt_mpq.evaluate.cache import CachedScore, ScoreCache
 from trt_mpq.evaluate.metrics import TaskMetric, metric_from_name
 from trt_mpq.evaluate.metrics.base import mean_metric
 from trt_mpq.evaluate.metrics.user import user_metric
-from trt_mpq.evaluate.scorer import EarlyStop, PlanEvaluator, Scorer
+from trt_mpq.evaluate.plans import EarlyStop, PlanEvaluator
+from trt_mpq.evaluate.scorer import Scorer
 from trt_mpq.evaluate.sequential import Schedule, growing_portions
 from trt_mpq.evaluate.stopping import paired_test, schedule_for
+from trt_mpq.model import save_graph
+from trt_mpq.search.speculation import Asked
 from trt_mpq.types import Judgement, Precision, PrecisionPlan, Score, TensorSpec
 
 INT8, FP8, FP16 = Precision.INT8, Precision.FP8, Precision.FP16
@@ -165,7 +168,8 @@ class Counting:
         self.runs: dict[str, int] = {}
 
     def load(self, graph):
-        counting, session, key = self, RUNTIME.load(graph), graph.graph.name
+        counting, session = self, RUNTIME.load(graph)
+        key = graph.graph.name if isinstance(graph, ir.Model) else graph.name
 
         class Session:
             output_names = session.output_names
@@ -179,7 +183,7 @@ class Counting:
 
 @pytest.mark.parametrize(("kept_bytes", "reference_runs"), [(1 << 30, 1), (100, 3)])
 def test_fp32_outputs_are_computed_once_unless_they_are_large(monkeypatch, kept_bytes, reference_runs):
-    monkeypatch.setattr("trt_mpq.evaluate.evaluation_pass.CACHE_BYTES", kept_bytes)
+    monkeypatch.setattr("trt_mpq.evaluate.scorer.CACHE_BYTES", kept_bytes)
     prepared = prepare(mlp())
     other = prepared.graph.clone()
     prepared.graph.graph.name, other.graph.name = "fp32", "other"
@@ -408,6 +412,20 @@ def test_counts_are_exact_in_any_order_and_samples_keep_their_labels():
     np.testing.assert_array_equal(scoring.drawn, right[schedule.order])
 
 
+class Writing:
+    """Writes one graph for every plan."""
+
+    def __init__(self, graph: object) -> None:
+        self._graph = graph
+
+    def reference(self, plan: PrecisionPlan) -> object:
+        return self._graph
+
+
+def evaluator_of(graph: object, scorer: Scorer, path: Path, stop: EarlyStop | None) -> PlanEvaluator:
+    return PlanEvaluator(lambda plan: Writing(graph), lambda plan: (), scorer, ScoreCache(path, "c"), stop)
+
+
 class Deciding:
     """A test that says `verdict` as soon as it has seen `enough` samples, and keeps what it was shown."""
 
@@ -424,58 +442,75 @@ class Deciding:
 
 @pytest.fixture
 def judging(path):
-    """Makes an evaluator of the network with other weights on 40 samples, and what counts the samples it ran."""
+    """Makes an evaluator of the network on 40 samples that stops so, and what counts the samples it ran."""
     prepared = prepare(mlp())
     prepared.graph.graph.name, runtime = "fp32", Counting()
     other = prepared.graph.clone()
     other.graph.name = "other"
     metric = metric_from_name("sqnr", has_labels=False, outputs=prepared.model.outputs)
 
-    def make() -> tuple[PlanEvaluator, Counting]:
+    def make(stop: EarlyStop | None) -> tuple[PlanEvaluator, Counting]:
         scorer = Scorer(prepared.graph, runtime, prepared.samples(normal(40, 32)), metric, 4, random_portions(40))
-        return PlanEvaluator(lambda plan: other, scorer, ScoreCache(path, "c")), runtime
+        return evaluator_of(other, scorer, path, stop), runtime
 
     return make
 
 
 def test_a_judged_plan_runs_no_further_than_the_test_needs_and_goes_on_from_there(judging):
-    evaluator, runtime = judging()
     test = Deciding(12)
-    judgement = evaluator.judge(PLAN, EarlyStop(test, 0.5, "question"))
+    evaluator, runtime = judging(EarlyStop(test, 0.5, "question"))
+    judgement = evaluator.judge(PLAN)
+    assert evaluator.stops_early
     assert judgement == Judgement(Score(0.75, 0.01, 12), True, complete=False)
     assert [len(seen) for seen in test.seen] == [8, 12]
     assert runtime.runs == {"fp32": 12, "other": 12}, "and FP32 no further than the plan"
-    assert evaluator(PLAN).samples == 40
+    assert evaluator.score(PLAN).samples == 40
     assert runtime.runs == {"fp32": 40, "other": 40}, "no sample runs twice"
 
 
 def test_an_undecided_plan_is_measured_and_the_score_decides(judging):
-    evaluator, runtime = judging()
     for required, feasible in ((0.5, True), (1.5, False)):
-        judgement = evaluator.judge(PLAN, EarlyStop(Deciding(41), required, "question"))
+        evaluator, runtime = judging(EarlyStop(Deciding(41), required, "question"))
+        judgement = evaluator.judge(PLAN)
         assert (judgement.score, judgement.feasible, judgement.complete) == (Score(1.0, 0.0, 40), feasible, True)
     assert runtime.runs["other"] == 40
 
 
 def test_a_judgement_is_remembered_on_disk_for_its_question(judging):
     asked = EarlyStop(Deciding(12, verdict=False), 0.5, "question")
-    first = judging()[0].judge(PLAN, asked)
-    evaluator, runtime = judging()
+    first = judging(asked)[0].judge(PLAN)
+    evaluator, runtime = judging(asked)
     before = dict(runtime.runs)
-    assert evaluator.judge(PLAN, asked) == first
+    assert evaluator.judge(PLAN) == first
     assert runtime.runs == before
-    assert evaluator.seconds(PLAN, asked) > 0 == evaluator.seconds(PLAN)
-    other = evaluator.judge(PLAN, EarlyStop(Deciding(18), 0.5, "other question"))
+    assert evaluator.seconds(PLAN) > 0 == judging(None)[0].seconds(PLAN)
+    other = judging(EarlyStop(Deciding(18), 0.5, "other question"))[0].judge(PLAN)
     assert (other.score.samples, other.feasible) == (20, True)
 
 
 def test_a_search_that_is_resumed_hears_the_judgement_again_though_the_plan_was_measured_since(judging):
     asked = EarlyStop(Deciding(12, verdict=False), 0.5, "question")
-    evaluator, _ = judging()
-    first = evaluator.judge(PLAN, asked)
-    assert evaluator(PLAN).value >= 0.5
-    assert judging()[0].judge(PLAN, asked) == first
-    assert judging()[0].judge(PLAN, replace(asked, identity="new")).complete, "a known score needs no test"
+    evaluator, _ = judging(asked)
+    first = evaluator.judge(PLAN)
+    assert evaluator.score(PLAN).value >= 0.5
+    assert judging(asked)[0].judge(PLAN) == first
+    assert judging(replace(asked, identity="new"))[0].judge(PLAN).complete, "a known score needs no test"
+
+
+@pytest.mark.parametrize("judged", [True, False])
+def test_what_another_process_measured_is_remembered_as_if_it_had_been_measured_here(judging, judged):
+    asked, stop = Asked(PLAN, judged), EarlyStop(Deciding(12, verdict=False), 0.5, "question")
+    evaluator, runtime = judging(stop)
+    measured = evaluator.measured(asked)
+    assert (measured.score.samples, measured.keeps_target) == ((12, False) if judged else (40, None))
+    assert not evaluator.knows(asked), "who measures does not remember"
+    evaluator.remember(asked, measured)
+    assert evaluator.knows(asked)
+    before = dict(runtime.runs)
+    assert evaluator.judge(PLAN).score == measured.score
+    if not judged:
+        assert evaluator.score(PLAN) == measured.score
+    assert runtime.runs == before
 
 
 @pytest.mark.parametrize(("share", "keeps"), [(0.5, True), (1.5, False)])
@@ -493,11 +528,10 @@ def test_pairs_of_sequences_are_judged_by_the_test_of_their_metric(path, share, 
     fp32 = scorer.finished(scorer.begun(), prepared.graph)
     required = share * fp32.result().value
     test = paired_test(metric, schedule, fp32.in_data_order, required, 0.999)
-    other = changed(prepared.graph)
-    evaluator = PlanEvaluator(lambda plan: other, scorer, ScoreCache(path, "c"))
-    judgement = evaluator.judge(PLAN, EarlyStop(test, required, "question"))
+    evaluator = evaluator_of(changed(prepared.graph), scorer, path, EarlyStop(test, required, "question"))
+    judgement = evaluator.judge(PLAN)
     assert (judgement.feasible, judgement.complete, judgement.score.samples) == (keeps, False, 256)
-    assert judgement.score.value == pytest.approx(evaluator(PLAN).value, abs=4 * judgement.score.stderr)
+    assert judgement.score.value == pytest.approx(evaluator.score(PLAN).value, abs=4 * judgement.score.stderr)
 
 
 # Scoring plans.
@@ -522,7 +556,7 @@ def evaluator(path: Path, corrected: set[Precision]) -> tuple[PlanEvaluator, Fak
     scorer = FakeScorer()
     cache = ScoreCache(path, "c")
     refinements = Refinements({("a", precision): np.zeros(1, np.float32) for precision in corrected})
-    return PlanEvaluator(lambda plan: plan, scorer, cache, refinements.marks), scorer
+    return PlanEvaluator(Writing, refinements.marks, scorer, cache), scorer
 
 
 PLAN = PrecisionPlan.of({"a": INT8, "b": FP16})
@@ -530,18 +564,18 @@ PLAN = PrecisionPlan.of({"a": INT8, "b": FP16})
 
 def test_a_plan_is_scored_once_per_folder(path):
     first, scorer = evaluator(path, set())
-    assert first(PLAN) == first(PLAN)
+    assert first.score(PLAN) == first.score(PLAN)
     assert scorer.scored == [PLAN]
     second, other = evaluator(path, set())
-    assert second(PLAN) == first(PLAN)
+    assert second.score(PLAN) == first.score(PLAN)
     assert other.scored == []
 
 
 @pytest.mark.parametrize(("corrected", "new"), [({INT8}, 1), ({INT8, FP8}, 1), ({FP8}, 0), (set(), 0)])
 def test_corrections_count_only_for_plans_that_use_them(path, corrected, new):
-    evaluator(path, set())[0](PLAN)
+    evaluator(path, set())[0].score(PLAN)
     other, scorer = evaluator(path, corrected)
-    other(PLAN)
+    other.score(PLAN)
     assert len(scorer.scored) == new
 
 
@@ -550,9 +584,9 @@ def test_which_corrections_a_plan_gets_is_part_of_its_key(path):
     scores = [evaluator(path, corrected)[0] for corrected in ({INT8}, {FP8}, {INT8, FP8})]
     scorers = [evaluator(path, corrected) for corrected in ({INT8}, {FP8}, {INT8, FP8})]
     for own, scorer in scorers:
-        own(mixed)
+        own.score(mixed)
         assert len(scorer.scored) == 1
-    assert all(own.timed(mixed) for own in scores)
+    assert all(own.score(mixed) for own in scores)
 
 
 def test_a_stage_is_shown_only_while_something_is_measured(path):
@@ -565,12 +599,38 @@ def test_a_stage_is_shown_only_while_something_is_measured(path):
         shown.append("end")
 
     own, _ = evaluator(path, set())
-    own.timed(PLAN, stage)
-    own.timed(PLAN, stage)
+    own.score(PLAN, stage)
+    own.score(PLAN, stage)
     assert shown == ["begin", "end"]
 
 
 def test_the_file_is_one_json_line_per_score(path):
-    evaluator(path, {INT8})[0](PLAN)
+    evaluator(path, {INT8})[0].score(PLAN)
     (line,) = path.read_text(encoding="utf-8").splitlines()
     assert json.loads(line)[:3] == ["c", f"{PLAN.digest} int8", 1.0]
+
+
+# Scoring files.
+
+
+def test_a_file_is_known_by_its_content_before_it_is_written(path, tmp_path):
+    """What a search scores in memory is what lies on disk afterwards."""
+    prepared, values = prepare(mlp()), normal(20, 32)
+    network, runtime = prepared.network(prepared.samples(values)), Counting()
+    plan = network.uniform(INT8)
+    metric = metric_from_name("sqnr", has_labels=False, outputs=prepared.model.outputs)
+    scorer = Scorer(prepared.graph, runtime, prepared.samples(values), metric, 8)
+
+    def evaluator() -> PlanEvaluator:
+        return PlanEvaluator.of(network, Refinements(), scorer, ScoreCache(path, "c"))
+
+    first = evaluator()
+    assert first.delivered_seconds(plan) == 0
+    score = first.delivered(plan)
+    ran = dict(runtime.runs)
+    save_graph(network.emitter().strong(plan), tmp_path / "typed.onnx")
+    assert evaluator().on_disk(tmp_path / "typed.onnx") == evaluator().delivered(plan) == score
+    assert evaluator().delivered_seconds(plan) == first.delivered_seconds(plan) > 0 == first.seconds(plan)
+    assert runtime.runs == ran
+    save_graph(network.emitter().strong(network.uniform(FP8)), tmp_path / "typed.onnx")
+    assert evaluator().on_disk(tmp_path / "typed.onnx") != score

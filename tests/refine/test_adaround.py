@@ -7,15 +7,17 @@ from itertools import product
 
 import numpy as np
 import pytest
-from trt_mpq.refine.storage import roundings_from_file, save_roundings
 
 from tests.emit.examples import ALL_NETWORKS, prepared
 from tests.networks import NETWORKS, Builder, sample_input
 from tests.prepared import RUNTIME, Prepared, normal, prepare
-from trt_mpq.emit import Emitter, Refinements, Roundings
+from trt_mpq.dataset import Samples
+from trt_mpq.emit import Refinements, Roundings
+from trt_mpq.emit.network import Network
 from trt_mpq.errors import MissingDependencyError
 from trt_mpq.numerics import fake_quantize_weights
-from trt_mpq.refine.adaround import RoundingInputs, learn_rounding
+from trt_mpq.refine.adaround import learn_rounding
+from trt_mpq.refine.files import roundings_from_file, save_roundings
 from trt_mpq.runtime.base import Array
 from trt_mpq.types import Precision, PrecisionPlan
 
@@ -25,18 +27,22 @@ torch.set_num_threads(1)
 INT8, INT4, FP8, FP16 = Precision.INT8, Precision.INT4, Precision.FP8, Precision.FP16
 
 
-def given(network: Prepared, values: Array, steps: int = 200, seed: int = 0) -> RoundingInputs:
+def calibrated(network: Prepared, values: Array) -> tuple[Network, Samples]:
     samples = network.samples(values)
-    emitter = Emitter(network.graph, network.grouping, network.calibrated(samples))
-    return RoundingInputs(network.graph, network.grouping, emitter, samples, RUNTIME, steps, seed)
+    return network.network(samples), samples
 
 
 def plan_of(network: Prepared, precision: Precision) -> PrecisionPlan:
     return PrecisionPlan.uniform(network.grouping.groups, precision, FP16)
 
 
-def learned(network: Prepared, precision: Precision, values: Array, steps: int = 200, seed: int = 0) -> Roundings:
-    return learn_rounding(given(network, values, steps, seed), plan_of(network, precision))
+def learned(
+    network: Prepared, plan: Precision | PrecisionPlan, values: Array, steps: int = 200, seed: int = 0
+) -> Roundings:
+    """Learned under `plan`, or the uniform one of a precision."""
+    of, samples = calibrated(network, values)
+    wanted = plan_of(network, plan) if isinstance(plan, Precision) else plan
+    return learn_rounding(of, wanted, samples, RUNTIME, steps=steps, seed=seed)
 
 
 def small_layer() -> Prepared:
@@ -56,9 +62,8 @@ def correlated(count: int, features: int, seed: int = 0) -> np.ndarray:
 def test_the_learned_rounding_is_near_the_best_of_all(precision: Precision) -> None:
     """All 2^8 roundings of a layer, computed in numpy on the quantized inputs."""
     network, values = small_layer(), correlated(256, 4)
-    inputs, plan = given(network, values), plan_of(network, precision)
     (group,) = network.grouping.groups
-    up = learn_rounding(inputs, plan).get((group.weight.name, precision))
+    up = learned(network, precision, values).get((group.weight.name, precision))
     weight = network.graph.graph.initializers["fc.weight"].const_value.numpy()
     bias = network.graph.graph.initializers["fc.bias"].const_value.numpy()
     amax = np.abs(values).max()
@@ -87,10 +92,8 @@ def quantized(ratio: np.ndarray, precision: Precision) -> np.ndarray:
     return np.clip(ratio, -448, 448).astype(ml_dtypes.float8_e4m3fn).astype(np.float32)
 
 
-def output_error(
-    network: Prepared, inputs: RoundingInputs, roundings: Roundings, plan: PrecisionPlan, x: Array
-) -> float:
-    emitter = Emitter(network.graph, network.grouping, inputs.emitter._ranges, Refinements(roundings=roundings))
+def output_error(network: Network, roundings: Roundings, plan: PrecisionPlan, x: Array) -> float:
+    emitter = network.emitter(Refinements(roundings=roundings))
     exact = RUNTIME.load(network.graph).run({"input": x})["output"]
     return float(((RUNTIME.load(emitter.reference(plan)).run({"input": x})["output"] - exact) ** 2).mean())
 
@@ -98,10 +101,10 @@ def output_error(
 @pytest.mark.parametrize("name", ["residual_cnn", "depthwise_cnn", "decoder"])
 def test_the_error_falls_on_data_that_was_not_seen(name: str) -> None:
     network, values = prepared(name), sample_input(NETWORKS[name](), 64)["input"]
-    inputs, plan = given(network, values, steps=60), plan_of(network, INT4)
-    roundings = learn_rounding(inputs, plan)
+    (of, _), plan = calibrated(network, values), plan_of(network, INT4)
+    roundings = learned(network, INT4, values, steps=60)
     unseen = sample_input(NETWORKS[name](), 64, seed=7)["input"]
-    before, after = (output_error(network, inputs, found, plan, unseen) for found in ({}, roundings))
+    before, after = (output_error(of, found, plan, unseen) for found in ({}, roundings))
     assert after < 0.9 * before
     assert any(up.any() and not up.all() for up in roundings.values())
 
@@ -136,7 +139,7 @@ def test_a_seed_gives_one_rounding() -> None:
 def test_only_what_the_plan_quantizes_is_rounded_in_its_precision() -> None:
     network, values = prepared("mlp"), sample_input(NETWORKS["mlp"](), 128)["input"]
     plan = plan_of(network, INT8).replace({"fc1": FP16, "fc3": INT4})
-    assert set(learn_rounding(given(network, values, 10), plan)) == {("fc2.weight", INT8), ("fc3.weight", INT4)}
+    assert set(learned(network, plan, values, 10)) == {("fc2.weight", INT8), ("fc3.weight", INT4)}
 
 
 def test_a_weight_of_two_layers_stays_at_nearest() -> None:
@@ -164,8 +167,11 @@ def test_weights_on_the_grid_stay_where_they_are() -> None:
 def test_progress_ends_at_the_number_of_layers() -> None:
     steps: list[tuple[int, int]] = []
     network = prepared("mlp")
-    inputs = given(network, sample_input(NETWORKS["mlp"](), 16)["input"], 2)
-    learn_rounding(inputs, plan_of(network, INT8), lambda done, total: steps.append((done, total)))
+    of, samples = calibrated(network, sample_input(NETWORKS["mlp"](), 16)["input"])
+    learn_rounding(
+        of, plan_of(network, INT8), samples, RUNTIME, steps=2, seed=0,
+        progress=lambda done, total: steps.append((done, total)),
+    )  # fmt: skip
     assert steps == [(0, 3), (1, 3), (2, 3), (3, 3)]
 
 
@@ -176,12 +182,12 @@ def test_roundings_survive_the_disk_as_bits(tmp_path) -> None:
         ("a/b.weight", INT4): random.integers(0, 2, (16, 3, 3, 3)).astype(bool),
         ("scalar", FP8): np.array(True),
     }
-    save_roundings(tmp_path / "r.npz", roundings)
+    save_roundings(roundings, tmp_path / "r.npz")
     loaded = roundings_from_file(tmp_path / "r.npz")
     assert loaded.keys() == roundings.keys()
     assert all(np.array_equal(loaded[key], up) and loaded[key].shape == up.shape for key, up in roundings.items())
     large = {("w", INT8): np.ones((1000, 1000), bool)}
-    save_roundings(tmp_path / "large.npz", large)
+    save_roundings(large, tmp_path / "large.npz")
     assert (tmp_path / "large.npz").stat().st_size < 130_000
 
 

@@ -9,7 +9,6 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
-from trt_mpq.refine.storage import corrections_from_file, save_corrections
 
 from tests.emit import examples as emission
 from tests.networks import NETWORKS, Builder, mlp, residual_cnn
@@ -17,9 +16,11 @@ from tests.prepared import RUNTIME, Prepared, normal, prepare
 from tests.sensitivity.examples import fix_batch
 from trt_mpq.emit import Emitter, Refinements
 from trt_mpq.graph.edit import node_by_name
-from trt_mpq.refine.bias_correction import CorrectionInputs, correct_biases, correct_for_plan
+from trt_mpq.refine.bias_correction import correct_biases
+from trt_mpq.refine.files import corrections_from_file, save_corrections
 from trt_mpq.runtime.base import Array, with_outputs
 from trt_mpq.types import LayerGroup, Precision, PrecisionPlan, Ranges
+from trt_mpq.types.observer import Progress
 
 INT8, FP8, INT4 = Precision.INT8, Precision.FP8, Precision.INT4
 Corrections = dict[tuple[str, Precision], np.ndarray]
@@ -35,12 +36,18 @@ def data(name: str, count: int = 24) -> Array:
     return normal(count, *(size for size in network(name).model.inputs[0].shape[1:] if isinstance(size, int)))
 
 
-def corrected(prepared: Prepared, values: Array, precision: Precision, chunk: int = 1000) -> Corrections:
-    ranges = prepared.calibrated(prepared.samples(values))
-    emitter = Emitter(prepared.graph, prepared.grouping, ranges)
+def corrected(
+    prepared: Prepared,
+    values: Array,
+    plan: Precision | PrecisionPlan,
+    chunk: int = 1000,
+    progress: Progress | None = None,
+) -> Corrections:
+    """Corrected under `plan`, or the uniform one of a precision."""
     samples = prepared.samples(values)
-    inputs = CorrectionInputs(prepared.graph, prepared.grouping, emitter, samples, RUNTIME, (precision,), chunk)
-    return dict(correct_biases(inputs))
+    network = prepared.network(samples)
+    wanted = network.uniform(plan) if isinstance(plan, Precision) else plan
+    return dict(correct_biases(network, wanted, Refinements(), samples, RUNTIME, chunk=chunk, progress=progress))
 
 
 def plan_of(prepared: Prepared, precision: Precision) -> PrecisionPlan:
@@ -225,17 +232,13 @@ def test_only_groups_in_the_precision_are_corrected():
     assert len(groups) < len(excluded.grouping.groups)
 
 
-def test_every_format_is_corrected_and_progress_ends_at_the_total():
-    prepared, values = network("mlp"), normal(10, 32)
-    emitter = Emitter(prepared.graph, prepared.grouping, prepared.calibrated(prepared.samples(values)))
+@pytest.mark.parametrize("precision", [FP8, INT8])
+def test_progress_ends_at_the_total(precision):
     steps: list[tuple[int, int]] = []
-    inputs = CorrectionInputs(
-        prepared.graph, prepared.grouping, emitter, prepared.samples(values), RUNTIME, (FP8, INT8), 4
-    )
-    found = correct_biases(inputs, lambda done, total: steps.append((done, total)))
-    assert {precision for _, precision in found} == {FP8, INT8}
+    found = corrected(network("mlp"), normal(10, 32), precision, 4, lambda done, total: steps.append((done, total)))
+    assert {corrected for _, corrected in found} == {precision}
     assert steps == sorted(steps)
-    assert steps[-1] == (20, 20)
+    assert steps[-1] == (10, 10)
 
 
 def test_in_a_bf16_network_what_is_not_quantized_runs_in_bf16():
@@ -243,16 +246,14 @@ def test_in_a_bf16_network_what_is_not_quantized_runs_in_bf16():
     plain, values = prepare(mlp()), normal(64, 32)
     first = replace(plain.grouping.groups[0], excluded={INT8: "for the test"})
     grouping = replace(plain.grouping, groups=(first, *plain.grouping.groups[1:]), top=Precision.BF16)
-    samples = plain.samples(values)
-    emitter = Emitter(plain.graph, grouping, plain.calibrated(samples))
-    inputs = CorrectionInputs(plain.graph, grouping, emitter, samples, RUNTIME, (INT8,))
-    plan = grouping.uniform(INT8)
+    prepared = replace(plain, grouping=grouping)
+    plan = prepared.network(plain.samples(values)).uniform(INT8)
     assert plan.counts() == {Precision.BF16: 1, INT8: 2}
-    found, expected = correct_biases(inputs), correct_for_plan(inputs, plan)
-    in_half = correct_for_plan(inputs, plan.replace({first.id: Precision.FP16}))
-    assert found.keys() == expected.keys()
-    assert all(np.array_equal(found[key], shift) for key, shift in expected.items())
+    found, in_half = (corrected(prepared, values, p) for p in (plan, plan.replace({first.id: Precision.FP16})))
+    assert found.keys() == in_half.keys()
     assert any(not np.array_equal(found[key], shift) for key, shift in in_half.items()), "or the test shows nothing"
+    for key, shift in sequential_reference(prepared, values, plan).items():
+        np.testing.assert_allclose(found[key], shift, atol=2e-5, err_msg=str(key))
 
 
 def test_the_given_graph_is_not_changed():
@@ -265,11 +266,11 @@ def test_the_given_graph_is_not_changed():
 def test_corrections_survive_the_disk(tmp_path):
     prepared = network("mlp")
     found = corrected(prepared, normal(8, 32), INT8) | {("block/with/slashes", FP8): np.ones(3, np.float32)}
-    save_corrections(tmp_path / "c.npz", found)
+    save_corrections(found, tmp_path / "c.npz")
     loaded = corrections_from_file(tmp_path / "c.npz")
     assert loaded.keys() == found.keys()
     assert all(np.array_equal(loaded[key], found[key]) for key in found)
-    save_corrections(tmp_path / "empty.npz", {})
+    save_corrections({}, tmp_path / "empty.npz")
     assert corrections_from_file(tmp_path / "empty.npz") == {}
 
 
@@ -297,12 +298,9 @@ def test_a_mixed_plan_is_corrected_where_it_is_quantized_in_the_precision_it_has
     """Against one layer after the other, each measured under the mixed plan itself."""
     prepared, values = network("mlp"), data("mlp")
     plan = plan_of(prepared, INT4).replace({"fc2": Precision.FP16, "fc3": INT8})
-    ranges = prepared.calibrated(prepared.samples(values))
-    emitter = Emitter(prepared.graph, prepared.grouping, ranges)
-    inputs = CorrectionInputs(prepared.graph, prepared.grouping, emitter, prepared.samples(values), RUNTIME, (INT4,))
-    steps: list[int] = []
-    found = correct_for_plan(inputs, plan, steps.append)
+    steps: list[tuple[int, int]] = []
+    found = corrected(prepared, values, plan, 64, lambda done, total: steps.append((done, total)))
     assert set(found) == {("fc1", INT4), ("fc3", INT8)}
-    assert steps[-1] == len(values)
+    assert steps[-1] == (len(values), len(values))
     for key, shift in sequential_reference(prepared, values, plan).items():
         np.testing.assert_allclose(found[key], shift, atol=2e-5, err_msg=str(key))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -13,12 +14,10 @@ from hypothesis import strategies as st
 
 from tests.emit import examples as emission
 from tests.networks import Builder, depthwise_cnn, residual_cnn, shared_maxpool
-from tests.prepared import QUANTIZED, RUNTIME, Prepared, normal, prepare
-from trt_mpq.calibrate.ranges import CalibrationInputs, calibrate
-from trt_mpq.emit import Emitter
+from tests.prepared import RUNTIME, Prepared, normal, prepare
 from trt_mpq.graph.edit import constant_array
 from trt_mpq.refine.equalize import equalize
-from trt_mpq.types import Precision, PrecisionPlan
+from trt_mpq.types import Precision
 
 
 def chain(activation: str = "Relu", seed: int = 0, spread: float = 0.0, bias: bool = True) -> onnx.ModelProto:
@@ -194,10 +193,8 @@ def test_a_badly_scaled_network_loses_less(precision):
     exact = outputs(prepared.graph, values)
 
     def error(model: ir.Model) -> float:
-        samples = prepared.samples(values)
-        (ranges,) = calibrate(CalibrationInputs(model, prepared.grouping, samples, RUNTIME, ("minmax",), QUANTIZED, 8))
-        plan = PrecisionPlan.uniform(prepared.grouping.groups, precision, Precision.FP16)
-        found = outputs(Emitter(model, prepared.grouping, ranges).reference(plan), values)
+        network = replace(prepared, graph=model).network(prepared.samples(values))
+        found = outputs(network.emitter().reference(network.uniform(precision)), values)
         return float(np.mean((found - exact) ** 2) / np.mean(exact**2))
 
     assert error(graph) < 0.5 * error(prepared.graph)

@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
-from trt_mpq.refine.for_plan import refine_for_plan, with_chosen
+from tests.fixtures_groups import make_grouping
+from tests.search.evaluators import Answers, cost_of
+from trt_mpq.emit import BiasCorrections, Own, Refinements
+from trt_mpq.refine.for_plan import PlanRefiner, refine_for_plan, with_chosen
 from trt_mpq.search import Problem
+from trt_mpq.search.costs import Cost
 from trt_mpq.search.ladders import problem_of
 from trt_mpq.types import Evaluation, LayerGroup, Precision, PrecisionPlan, Ranking, Score, SearchResult
 
@@ -34,8 +39,8 @@ def problem(ladder: tuple[Precision, ...] = (FP16, INT8), groups: int = 6, requi
     def refuse(plan: PrecisionPlan) -> Score:
         raise AssertionError("only plans refined for themselves are evaluated")
 
-    ranking = Ranking("made up", 0, names, scores)
-    return Problem(tuple(map(group, range(groups))), ladder, ranking, refuse, latency, required)
+    ranking, grouping = Ranking("made up", 0, names, scores), make_grouping(tuple(map(group, range(groups))))
+    return Problem(grouping, ladder, ranking, Answers(refuse), cost_of(grouping, ladder, latency), required)
 
 
 def plan_of(**precisions: Precision) -> PrecisionPlan:
@@ -46,16 +51,25 @@ def found(plan: PrecisionPlan, score: float = 0.95) -> Evaluation:
     return Evaluation(plan, Score(score, None, 10), latency(plan), feasible=True, note="found")
 
 
-class Scores:
-    """Scores plans by `function` and remembers which."""
+class Scores(Answers):
+    """Scores plans by `function`, and files by `files` or alike, and remembers which."""
 
-    def __init__(self, function: Callable[[PrecisionPlan], float]) -> None:
+    def __init__(
+        self, function: Callable[[PrecisionPlan], float], files: Callable[[PrecisionPlan], float] | None = None
+    ) -> None:
         self.asked: list[PrecisionPlan] = []
-        self._function = function
+        self.files: list[PrecisionPlan] = []
 
-    def __call__(self, plan: PrecisionPlan) -> Score:
-        self.asked.append(plan)
-        return Score(self._function(plan), None, 10)
+        def remembering(
+            asked: list[PrecisionPlan], by: Callable[[PrecisionPlan], float]
+        ) -> Callable[[PrecisionPlan], Score]:
+            def score(plan: PrecisionPlan) -> Score:
+                asked.append(plan)
+                return Score(by(plan), None, 10)
+
+            return score
+
+        super().__init__(remembering(self.asked, function), delivered=remembering(self.files, files or function))
 
 
 @pytest.mark.parametrize(("own", "kept"), [(0.97, True), (0.95, True), (0.94, False)])
@@ -94,7 +108,7 @@ def test_attempts_are_bounded() -> None:
 
 
 def test_what_is_no_faster_is_not_tried() -> None:
-    slow = replace(problem(), latency=lambda plan: 1.0)
+    slow = replace(problem(), latency=Cost(lambda plan: 1.0, problem().latency.terms))
     scores = Scores(lambda plan: 0.95)
     refined = refine_for_plan(slow, replace(found(plan_of(f=INT8)), latency_ms=1.0), scores)
     assert refined.attempts == 0
@@ -121,7 +135,11 @@ def test_every_rung_of_the_ladder_is_walked() -> None:
 
 def test_a_group_that_is_excluded_stays() -> None:
     own = problem(groups=2)
-    own = replace(own, groups=(group(0, (INT8,)), group(1)), ranking=Ranking("", 0, ("a", "b"), {INT8: {"b": 1.0}}))
+    own = replace(
+        own,
+        grouping=make_grouping((group(0, (INT8,)), group(1))),
+        ranking=Ranking("", 0, ("a", "b"), {INT8: {"b": 1.0}}),
+    )
     refined = refine_for_plan(own, found(PrecisionPlan.of({"a": FP16, "b": FP16})), Scores(lambda plan: 1.0))
     assert refined.chosen.plan.as_dict() == {"a": FP16, "b": INT8}
 
@@ -129,9 +147,9 @@ def test_a_group_that_is_excluded_stays() -> None:
 def test_a_plan_whose_file_misses_is_not_taken() -> None:
     """Refined for itself, the file of the plan itself misses the target; so does that of the plan with d."""
     misses = {plan_of(e=INT8, f=INT8), plan_of(d=INT8, e=INT8, f=INT8)}
-    files = Scores(lambda plan: 0.8 if plan in misses else 0.95)
-    refined = refine_for_plan(problem(), found(plan_of(e=INT8, f=INT8)), Scores(lambda plan: 0.96), files)
-    assert files.asked == [
+    scores = Scores(lambda plan: 0.96, lambda plan: 0.8 if plan in misses else 0.95)
+    refined = refine_for_plan(problem(), found(plan_of(e=INT8, f=INT8)), scores)
+    assert scores.files == [
         plan_of(e=INT8, f=INT8),
         plan_of(d=INT8, e=INT8, f=INT8),
         plan_of(c=INT8, e=INT8, f=INT8),
@@ -140,7 +158,7 @@ def test_a_plan_whose_file_misses_is_not_taken() -> None:
     ]
     assert refined.rescued == {"c": INT8, "b": INT8, "a": INT8}
     assert refined.chosen.delivered == Score(0.95, None, 10)
-    alone = refine_for_plan(problem(), found(plan_of(e=INT8, f=INT8)), Scores(lambda plan: 0.96), files, 0)
+    alone = refine_for_plan(problem(), found(plan_of(e=INT8, f=INT8)), scores, most_attempts=0)
     assert not alone.own
     assert alone.chosen == found(plan_of(e=INT8, f=INT8))
 
@@ -150,6 +168,37 @@ def test_the_listener_hears_of_every_attempt() -> None:
     listening = replace(problem(), notify=heard.append)
     refine_for_plan(listening, found(plan_of(f=INT8)), Scores(lambda plan: 0.92), most_attempts=8)
     assert [tried.note.split(" to ")[0] for tried in heard] == ["e", "d", "c", "b", "a"]
+
+
+def test_progress_counts_the_plan_that_was_found_and_every_attempt() -> None:
+    steps: list[tuple[int, int]] = []
+    refined = refine_for_plan(
+        problem(), found(plan_of(f=INT8)), Scores(lambda plan: 0.92), 8, lambda done, total: steps.append((done, total))
+    )
+    assert refined.attempts == 5
+    assert steps == [(done, 9) for done in range(1, 7)]
+
+
+def test_a_plan_is_corrected_once_behind_its_own_roundings() -> None:
+    asked: list[tuple[Refinements, PrecisionPlan]] = []
+
+    def correct(refinements: Refinements, plan: PrecisionPlan) -> BiasCorrections:
+        asked.append((refinements, plan))
+        return {("a", INT8): np.full(1, len(asked), np.float32)}
+
+    shared = Refinements({("b", INT8): np.zeros(1, np.float32)}, {("b", INT8): np.ones(1, bool)})
+    learned = {("a", INT8): np.zeros(1, bool)}
+    refiner = PlanRefiner(correct, shared, learned)
+    plan, other = plan_of(a=INT8, b=INT8), plan_of(b=INT8)
+    marks = refiner.marks(plan)
+    assert asked == [], "to tell plans apart costs nothing"
+    own = refiner.own(plan)
+    assert refiner.refinements(plan) == Refinements(shared.corrections, shared.roundings, {plan.digest: own})
+    assert (own.roundings, [of for _, of in asked]) == (learned, [plan])
+    assert asked[0][0] == Refinements(shared.corrections, shared.roundings, {plan.digest: Own({}, learned)})
+    assert marks == refiner.refinements(plan).marks(plan) != shared.marks(plan)
+    assert refiner.own(other).corrections["a", INT8] == 2
+    assert len(asked) == 2
 
 
 def test_the_path_ends_with_what_is_delivered_and_knows_every_plan_once() -> None:

@@ -14,7 +14,7 @@ from tests.emit.examples import run_plainly
 from tests.groups.test_groups import from_text
 from trt_mpq.graph.edit import constant_array
 from trt_mpq.groups.shapes import bind_shapes, shape_of
-from trt_mpq.refine.rescaling import division, factor_before_reshape, rescaled
+from trt_mpq.refine.rescaling import division, rescaled
 from trt_mpq.runtime.base import with_outputs
 
 RANDOM = np.random.default_rng(0)
@@ -83,9 +83,9 @@ def graph_of(body: str) -> ir.Model:
     return from_text(f"g (float[N,5,8] x) => (float[N,M,K] out) {{ {body} out = Sigmoid(y) }}", constants)
 
 
-def written(graph: ir.Model, name: str = "y") -> ir.Value:
-    bound = bind_shapes(graph, {"x": (1, 5, 8)}).graph
-    return next(value for node in bound for value in node.outputs if value.name == name)
+def written(graph: ir.Model, shape: tuple[int, ...] = (1, 5, 8)) -> ir.Value:
+    bound = bind_shapes(graph, {"x": shape}).graph
+    return next(value for node in bound for value in node.outputs if value.name == "y")
 
 
 def last_axis(factor: np.ndarray, value: ir.Value) -> np.ndarray:
@@ -128,6 +128,20 @@ def test_the_given_graph_and_what_others_read_stay() -> None:
     np.testing.assert_array_equal(constant_array(graph.graph.initializers["g"]), CONSTANTS["g"])
 
 
+def before_reshape(factor: np.ndarray, before: tuple[int, ...], after: tuple[int, ...]) -> np.ndarray | None:
+    """What a constant in front of a reshape is multiplied by so that what comes behind it is divided by `factor`."""
+    sizes = (",".join(map(str, shape)) for shape in (before, after))
+    graph = from_text(
+        "g (float[{}] x) => (float[{}] out) {{ m = Mul(x, one) y = Reshape(m, to) out = Sigmoid(y) }}".format(*sizes),
+        {"one": (), "to": np.array(after, np.int64)},
+    )
+    found = division(written(graph, shape=before), factor)
+    if found is None:
+        return None
+    (rescaling,) = found
+    return rescaling.by
+
+
 SIZES = st.lists(st.integers(1, 4), min_size=0, max_size=3).map(tuple)
 
 
@@ -149,10 +163,10 @@ def reshapes(draw: st.DrawFn) -> tuple[tuple[int, ...], tuple[int, ...], tuple[i
 def test_a_factor_in_front_of_a_reshape_divides_the_same_elements(shapes) -> None:
     before, after, varies = shapes
     factor = np.exp(np.random.default_rng(1).standard_normal(varies)).astype(np.float32)
-    found = factor_before_reshape(factor, before, after)
+    found = before_reshape(factor, before, after)
     assume(found is not None)
     values = np.random.default_rng(2).standard_normal(before).astype(np.float32)
-    np.testing.assert_array_equal((values / found).reshape(after), values.reshape(after) / factor)
+    np.testing.assert_array_equal((values * found).reshape(after), values.reshape(after) * np.reciprocal(factor))
 
 
 @pytest.mark.parametrize(
@@ -169,5 +183,5 @@ def test_a_factor_in_front_of_a_reshape_divides_the_same_elements(shapes) -> Non
     ],
 )
 def test_a_factor_moves_in_whole_blocks_of_axes(before, after, factor, expected) -> None:
-    found = factor_before_reshape(np.ones(factor, np.float32), before, after)
+    found = before_reshape(np.ones(factor, np.float32), before, after)
     assert (None if found is None else found.shape) == expected

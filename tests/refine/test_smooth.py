@@ -12,19 +12,17 @@ from tests.emit import examples as emission
 from tests.emit.examples import run_plainly
 from tests.groups.test_groups import from_text
 from tests.networks import Builder
-from tests.prepared import QUANTIZED, RUNTIME, Prepared, normal, prepare
+from tests.prepared import RUNTIME, Prepared, normal, prepare, sample_shapes
 from tests.sensitivity.examples import fix_batch
-from trt_mpq.calibrate.ranges import CalibrationInputs, calibrate
-from trt_mpq.dataset import Samples
 from trt_mpq.dataset.samples import checked_samples
-from trt_mpq.emit import Emitter
 from trt_mpq.errors import CalibrationError
 from trt_mpq.graph.edit import constant_array
 from trt_mpq.groups import groups_from_model
 from trt_mpq.refine.equalize import equalize
-from trt_mpq.refine.smooth import SmoothingInputs, channel_magnitudes, smooth, smoothing_factors
+from trt_mpq.refine.smooth import smooth
 from trt_mpq.runtime.base import Arrays, with_outputs
-from trt_mpq.types import Precision, PrecisionPlan, TensorSpec
+from trt_mpq.types import Precision, TensorSpec
+from trt_mpq.types.observer import Progress
 
 CHANNELS = 32
 
@@ -52,13 +50,11 @@ def prepared_encoder(**options: object) -> Prepared:
     return prepare(encoder(**options).model((5, CHANNELS), (5, 8)))  # type: ignore[arg-type]
 
 
-def inputs_of(prepared: Prepared, samples: Samples, alpha: float = 0.5, batch: int = 4) -> SmoothingInputs:
-    shapes = {spec.name: (1, *(n for n in spec.shape[1:] if isinstance(n, int))) for spec in prepared.model.inputs}
-    return SmoothingInputs(prepared.graph, shapes, samples, RUNTIME, alpha, batch)
-
-
-def smoothed(prepared: Prepared, values: np.ndarray, alpha: float = 0.5) -> tuple[ir.Model, tuple[str, ...]]:
-    return smooth(inputs_of(prepared, prepared.samples(values), alpha))
+def smoothed(
+    prepared: Prepared, values: np.ndarray, alpha: float = 0.5, batch: int = 4, progress: Progress | None = None
+) -> tuple[ir.Model, tuple[str, ...]]:
+    shapes, samples = sample_shapes(prepared.model), prepared.samples(values)
+    return smooth(prepared.graph, shapes, samples, RUNTIME, alpha, batch, progress)
 
 
 def initializer(graph: ir.Model, name: str) -> np.ndarray:
@@ -79,10 +75,10 @@ def eq4(activations: np.ndarray, weights: list[np.ndarray], alpha: float) -> np.
     return np.array([m**alpha / h ** (1 - alpha) for m, h in zip(most, heaviest, strict=True)])
 
 
-@pytest.mark.parametrize("alpha", [0.0, 0.3, 0.5, 1.0])
-def test_factors_are_those_of_the_paper_and_the_function_stays(alpha: float) -> None:
+@pytest.mark.parametrize(("alpha", "batch"), [(0.0, 4), (0.3, 4), (0.5, 4), (0.5, 1), (0.5, 3), (0.5, 100), (1.0, 4)])
+def test_factors_are_those_of_the_paper_and_the_function_stays(alpha: float, batch: int) -> None:
     prepared, values = prepared_encoder(), normal(10, 5, CHANNELS)
-    graph, tensors = smoothed(prepared, values, alpha)
+    graph, tensors = smoothed(prepared, values, alpha, batch)
     assert tensors == ("norm.out", "up.relu.out")
     assert [node.op_type for node in graph.graph] == [node.op_type for node in prepared.graph.graph]
     assert_same_function(prepared.graph, graph, {"input": normal(4, 5, CHANNELS, seed=1)})
@@ -167,7 +163,7 @@ def test_what_is_read_otherwise_is_left_alone(form: str) -> None:
     }
     graph = from_text(f"g (float[N,5,8] x) => (float[N,5,8] y) {{ {UNTOUCHED[form]} }}", constants)
     samples = checked_samples({"x": normal(4, 5, 8)}, (TensorSpec("x", "float32", ("N", 5, 8)),), None, "", "")
-    after, tensors = smooth(SmoothingInputs(graph, {"x": (1, 5, 8)}, samples, RUNTIME, 0.5, 4))
+    after, tensors = smooth(graph, {"x": (1, 5, 8)}, samples, RUNTIME, 0.5, 4)
     assert tensors == ()
     assert ir.to_proto(after) == ir.to_proto(graph)
 
@@ -175,41 +171,47 @@ def test_what_is_read_otherwise_is_left_alone(form: str) -> None:
 def test_a_tensor_that_is_a_network_output_is_left_alone() -> None:
     prepared = prepared_encoder()
     graph = with_outputs(prepared.graph, ["norm.out", "output"])
-    samples = prepared.samples(normal(4, 5, CHANNELS))
-    _, tensors = smooth(replace(inputs_of(prepared, samples), graph=graph))
+    _, tensors = smoothed(replace(prepared, graph=graph), normal(4, 5, CHANNELS))
     assert tensors == ("up.relu.out",)
 
 
+def scaled_product(scale: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The constants of ``(x * scale) @ weight`` after smoothing on data of ones."""
+    channels = len(scale)
+    graph = from_text(
+        f"g (float[N,{channels}] x) => (float[N,{channels}] y) {{ n = Mul(x, g) y = MatMul(n, w) }}",
+        {"g": scale, "w": weight},
+    )
+    spec = TensorSpec("x", "float32", ("N", channels))
+    samples = checked_samples({"x": np.ones((2, channels), np.float32)}, (spec,), None, "", "")
+    after, tensors = smooth(graph, {"x": (1, channels)}, samples, RUNTIME, 0.5, 2)
+    assert tensors == ("n",)
+    return initializer(after, "g"), initializer(after, "w")
+
+
 def test_dead_channels_stay_and_nothing_becomes_infinite() -> None:
-    assert smoothing_factors(np.float32([0, 4, 4]), np.float32([4, 0, 1]), 0.5).tolist() == [1, 1, 2]
-    extreme = smoothing_factors(np.float32([1e-30, 1e30]), np.float32([1e30, 1e-30]), 0.5)
-    assert np.isfinite(extreme).all()
-    assert (extreme > 0).all()
+    scale, weight = scaled_product(np.float32([0, 4, 4]), np.float32([[4, 0, 0], [0, 0, 0], [0, 0, 1]]))
+    assert scale.tolist() == [0, 4, 2]
+    assert weight.tolist() == [[4, 0, 0], [0, 0, 0], [0, 0, 2]]
+    for constant in scaled_product(np.float32([1e-30, 1e30]), np.diag(np.float32([1e30, 1e-30]))):
+        assert np.isfinite(constant).all()
+        assert (np.diag(constant) if constant.ndim == 2 else constant).all()
 
 
 @pytest.mark.parametrize("batch", [1, 3, 100])
-def test_magnitudes_do_not_depend_on_the_batch(batch: int) -> None:
-    prepared, values = prepared_encoder(), normal(10, 5, CHANNELS)
-    inputs = inputs_of(prepared, prepared.samples(values), batch=batch)
+def test_progress_ends_at_the_number_of_samples(batch: int) -> None:
     steps: list[tuple[int, int]] = []
-    found = channel_magnitudes(inputs, ["norm.out"], lambda done, total: steps.append((done, total)))
-    exact = run_plainly(with_outputs(prepared.graph, ["norm.out"]), {"input": values})["norm.out"]
-    np.testing.assert_allclose(found["norm.out"], np.abs(exact).max(axis=(0, 1)), rtol=1e-6)
+    prepared, values = prepared_encoder(), normal(10, 5, CHANNELS)
+    smoothed(prepared, values, batch=batch, progress=lambda done, total: steps.append((done, total)))
     assert steps[-1] == (10, 10)
 
 
 def test_a_fixed_batch_dimension_is_filled() -> None:
-    fixed, free = (
-        prepare(p)
-        for p in (fix_batch(encoder().model((5, CHANNELS), (5, 8)), 4), encoder().model((5, CHANNELS), (5, 8)))
-    )
-    values = normal(10, 5, CHANNELS)
-    shapes = {"input": (4, 5, CHANNELS)}
-    given = replace(inputs_of(fixed, fixed.samples(values)), sample_shapes=shapes)
-    for name, magnitude in channel_magnitudes(given, ["norm.out"]).items():
-        expected = channel_magnitudes(inputs_of(free, free.samples(values)), [name])[name]
-        np.testing.assert_allclose(magnitude, expected, rtol=1e-6)
-    assert smooth(given)[1] == ("norm.out", "up.relu.out")
+    proto, values = encoder().model((5, CHANNELS), (5, 8)), normal(10, 5, CHANNELS)
+    (found, tensors), (expected, _) = (smoothed(prepare(p), values) for p in (fix_batch(proto, 4), proto))
+    assert tensors == ("norm.out", "up.relu.out")
+    for name in ("norm.scale", "norm.shift", "query.weight", "up.weight", "down.weight"):
+        np.testing.assert_allclose(initializer(found, name), initializer(expected, name), rtol=1e-6)
 
 
 @pytest.mark.parametrize("batch", [1, 4])
@@ -218,8 +220,8 @@ def test_padding_does_not_count_where_the_data_tells_lengths(batch: int) -> None
     table = np.ones((3, 8), np.float32)
     table[1] = np.arange(1, 9)
     table[2] = 1000
-    body = """n = Gather(table, ids) l = LayerNormalization(n, g) k = Mul(n, g) r = Relu(k)
-        m = Cast<to = 1>(mask) u = Unsqueeze(m, axis) t = Mul(r, u) y = MatMul(r, w) z = Mul(y, u)"""
+    body = """n = Gather(table, ids) k = Mul(n, g) r = Relu(k) y = MatMul(r, w)
+        m = Cast<to = 1>(mask) u = Unsqueeze(m, axis) z = Mul(y, u)"""
     constants = {"table": table, "g": (8,), "w": (8, 8), "axis": np.int64([2])}
     graph = from_text(f"g (int64[N,T] ids, int64[N,T] mask) => (float[N,T,8] z) {{ {body} }}", constants)
     ids, mask = (
@@ -230,8 +232,11 @@ def test_padding_does_not_count_where_the_data_tells_lengths(batch: int) -> None
     shapes = {"ids": (1, 4), "mask": (1, 4)}
 
     def magnitude(trim: str | None) -> list[float]:
+        """With an alpha of 1 rows of the weight are multiplied by it."""
         samples = checked_samples({"ids": ids, "mask": mask}, specs, None, "", "", trim=trim)
-        return channel_magnitudes(SmoothingInputs(graph, shapes, samples, RUNTIME, 0.5, batch), ["r"])["r"].tolist()
+        after, tensors = smooth(graph, shapes, samples, RUNTIME, 1.0, batch)
+        assert tensors == ("r",)
+        return (initializer(after, "w") / initializer(graph, "w"))[:, 0].round(4).tolist()
 
     assert magnitude("mask") == [1, 2, 3, 4, 5, 6, 7, 8]
     assert magnitude(None) == [1000] * 8
@@ -245,7 +250,7 @@ def test_a_tensor_that_is_not_finite_is_named() -> None:
         {"x": np.full((2, 8), 200, np.float32)}, (TensorSpec("x", "float32", ("N", 8)),), None, "", ""
     )
     with pytest.raises(CalibrationError, match="tensor n is NaN or infinite"):
-        smooth(SmoothingInputs(graph, {"x": (1, 8)}, samples, RUNTIME, 0.5, 2))
+        smooth(graph, {"x": (1, 8)}, samples, RUNTIME, 0.5, 2)
 
 
 def test_the_given_graph_is_not_changed() -> None:
@@ -269,12 +274,9 @@ def test_an_outlier_channel_costs_less() -> None:
     exact = run_plainly(prepared.graph, {"input": values})["output"]
 
     def error(model: ir.Model) -> float:
-        given = CalibrationInputs(
-            model, prepared.grouping, prepared.samples(values), RUNTIME, ("minmax",), QUANTIZED, 8
-        )
-        plan = PrecisionPlan.uniform(prepared.grouping.groups, Precision.INT8, Precision.FP16)
-        (ranges,) = calibrate(given)
-        found = RUNTIME.load(Emitter(model, prepared.grouping, ranges).reference(plan)).run({"input": values})
+        network = replace(prepared, graph=model).network(prepared.samples(values))
+        plan = network.uniform(Precision.INT8)
+        found = RUNTIME.load(network.emitter().reference(plan)).run({"input": values})
         return float(np.mean((found["output"] - exact) ** 2) / np.mean(exact**2))
 
     assert error(smoothed(prepared, values)[0]) < 0.5 * error(prepared.graph)

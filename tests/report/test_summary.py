@@ -1,8 +1,8 @@
-"""The report's reasons, warnings and figures, from findings made by hand."""
+"""The report's reasons, warnings and figures, from values made by hand."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -11,10 +11,10 @@ from tests.fixtures_groups import make_chain, make_grouping, make_loose
 from trt_mpq.emit.deliver import Delivery
 from trt_mpq.latency.roofline import LatencyModel
 from trt_mpq.latency.target import target_from_name
-from trt_mpq.report.summary import Findings, summarize
+from trt_mpq.report import data, summary
+from trt_mpq.report.explain import Explainer
 from trt_mpq.settings import Settings
 from trt_mpq.types import (
-    Comparison,
     Evaluation,
     Grouping,
     Model,
@@ -24,6 +24,7 @@ from trt_mpq.types import (
     Ranking,
     Score,
     SearchResult,
+    Target,
     TensorRange,
 )
 
@@ -36,9 +37,66 @@ def grouping_of(*excluded: dict[Precision, str]) -> Grouping:
     return make_grouping([replace(g, excluded=e) for g, e in zip(groups, excluded, strict=True)])
 
 
+@dataclass(frozen=True)
+class Found:
+    """The values that a report is made of."""
+
+    settings: Settings
+    grouping: Grouping
+    ranges: Ranges
+    ranking: Ranking
+    result: SearchResult
+    latency: LatencyModel
+    target: Target
+    delivery: Delivery
+    fp32: Score
+    typed: Score
+    required: float = 0.9
+
+    @property
+    def explainer(self) -> Explainer:
+        return Explainer(
+            self.result, self.grouping, self.ranking, self.latency, self.target,
+            None if self.limit else self.required,
+        )  # fmt: skip
+
+    @property
+    def limit(self) -> str | None:
+        return summary.limiting_option(self.settings)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        of_files = summary.file_warnings(
+            self.explainer, self.delivery, self.fp32, self.typed, self.required, self.limit is not None
+        )
+        return (*of_files, *summary.range_warnings(self.explainer, self.ranges))
+
+    @property
+    def rows(self) -> tuple[data.GroupRow, ...]:
+        return summary.group_rows(self.explainer, {node: "Conv" for g in self.grouping.groups for node in g.nodes})
+
+    @property
+    def accuracy(self) -> data.AccuracyFigures:
+        return summary.accuracy_figures(
+            self.result, self.grouping, self.fp32, required=self.required, fraction=0.99, metric="top1", samples=50
+        )
+
+    @property
+    def latency_ms(self) -> data.LatencyFigures:
+        return summary.latency_figures(self.result, self.grouping, self.latency, 8)
+
+    @property
+    def size_bytes(self) -> data.SizeFigures:
+        return summary.size_figures(self.result, self.grouping, Model("model.onnx", "a", "b", (), (), 17, 1000, 4000))
+
+    @property
+    def search(self) -> data.SearchRecord:
+        return summary.search_record(self.result, self.ranking, self.settings, 50, 1.5)
+
+
 def findings(
     grouping: Grouping, plan: dict[str, Precision], ladder: tuple[Precision, ...] = LADDER, **changes: object
-) -> Findings:
+) -> Found:
     """A run over `grouping` that chose `plan`; group i is the i-th least sensitive of those a precision allows."""
     target = target_from_name("h200")
     latency = LatencyModel(grouping, target, 8)
@@ -48,34 +106,17 @@ def findings(
         Evaluation(p, Score(0.9, 0.01, 50), latency.plan_ms(p), True, f"plan {i}")
         for i, p in enumerate(dict.fromkeys([grouping.uniform(grouping.top), chosen]))
     ]
-    found = Findings(
+    found = Found(
         settings=Settings(model=Path("nets/net.onnx")),
-        model=Model("model.onnx", "a", "b", (), (), 17, 1000, 4000),
         grouping=grouping,
-        followers={g.id: ("Relu",) for g in grouping.groups},
         ranges=Ranges({}, 32, {}),
         ranking=Ranking("noise", 0, tuple(g.id for g in grouping.groups), scores, forward_passes=100.0),
-        agreement=None,
-        calibration_source="calib.npz",
-        evaluation_samples=50,
         result=SearchResult("greedy", ladder, tried[-1], tuple(tried)),
-        fp32=Score(0.91, 0.01, 50),
-        typed=Score(0.9, 0.01, 50),
-        required=0.9,
-        metric="top1",
         latency=latency,
         target=target,
-        batch=8,
-        refinement=(),
-        rescued={},
-        comparison=Comparison(10, 0.1, 0.1, ()),
-        deployment=None,
-        no_device="no GPU",
         delivery=Delivery("digest", True, 1000, None),
-        search_seconds=1.5,
-        notes=("a note",),
-        environment={"python": "3"},
-        command="trt-mpq build",
+        fp32=Score(0.91, 0.01, 50),
+        typed=Score(0.9, 0.01, 50),
     )
     return replace(found, **changes)
 
@@ -83,48 +124,47 @@ def findings(
 def test_a_group_in_fp32_says_why_and_is_a_warning():
     grouping = grouping_of({}, dict.fromkeys((FP16, FP8, INT8), "tensor x reaches 1e+06"))
     found = findings(grouping, {"g0": FP16, "g1": FP32})
-    assert summarize(found).group_rows[1].reason == "tensor x reaches 1e+06, so it runs in FP32"
-    assert "g1 leaves FP16: tensor x reaches 1e+06, so it runs in FP32" in summarize(found).warnings
+    assert found.rows[1].reason == "tensor x reaches 1e+06, so it runs in FP32"
+    assert "g1 leaves FP16: tensor x reaches 1e+06, so it runs in FP32" in found.warnings
 
 
 def test_what_overflows_names_its_refuge_or_why_there_is_none():
     grouping = grouping_of({}, dict.fromkeys((FP16, FP8, INT8), "tensor x reaches 1e+06"))
     refuge = findings(replace(grouping, refuge=BF16), {"g0": INT8, "g1": BF16})
-    assert summarize(refuge).group_rows[1].reason == "tensor x reaches 1e+06, so it runs in BF16"
-    assert [w for w in summarize(refuge).warnings if "BF16" in w] == [
+    assert refuge.rows[1].reason == "tensor x reaches 1e+06, so it runs in BF16"
+    assert [w for w in refuge.warnings if "BF16" in w] == [
         "weak.onnx has 1 group of the plan in FP32 in place of BF16, which TensorRT 8.6 does not have",
         "g1 leaves FP16: tensor x reaches 1e+06, so it runs in BF16",
     ]
     h200 = target_from_name("h200")
     turing = replace(h200, name="turing", peak_tops={p: r for p, r in h200.peak_tops.items() if p is not BF16})
     lacking = findings(grouping, {"g0": INT8, "g1": FP32}, target=turing)
-    assert summarize(lacking).group_rows[1].reason == "tensor x reaches 1e+06, so it runs in FP32: turing has no BF16"
+    assert lacking.rows[1].reason == "tensor x reaches 1e+06, so it runs in FP32: turing has no BF16"
 
 
 def test_a_bf16_ladder_is_compared_with_bf16():
     grouping = replace(grouping_of({}, {}), top=BF16)
-    report = summarize(findings(grouping, {"g0": INT8, "g1": BF16}, ladder=(BF16, INT8)))
-    assert report.baseline is BF16
+    report = findings(grouping, {"g0": INT8, "g1": BF16}, ladder=(BF16, INT8))
     assert (report.accuracy.fp16, report.latency_ms.fp16, report.size_bytes.fp16) == (None, None, None)
     assert report.accuracy.uniform[BF16] == 0.9
     assert report.latency_ms.of(BF16) == report.latency_ms.uniform[BF16] > report.latency_ms.plan
     assert report.size_bytes.of(BF16) == 2000
-    assert [(row.fp16_latency_ms, row.bf16_latency_ms) for row in report.group_rows] == [
-        (None, row.baseline_latency_ms) for row in report.group_rows
+    assert [(row.fp16_latency_ms, row.bf16_latency_ms) for row in report.rows] == [
+        (None, row.baseline_latency_ms) for row in report.rows
     ]
-    assert all(row.baseline_latency_ms for row in report.group_rows)
+    assert all(row.baseline_latency_ms for row in report.rows)
 
 
 def test_a_loose_op_that_overflows_is_a_warning():
     groups = make_chain(1)
     grouping = make_grouping(groups, [make_loose("mix", ["g0.out"]), make_loose("calm", ["x"])])
     tensors = {"mix.out": TensorRange(-70000.0, 3.0), "calm.out": TensorRange(-1.0, 65504.0)}
-    warnings = summarize(findings(grouping, {"g0": FP16}, ranges=Ranges({}, 1, tensors))).warnings
+    warnings = findings(grouping, {"g0": FP16}, ranges=Ranges({}, 1, tensors)).warnings
     sentence = "mix leaves FP16: tensor mix.out is beyond its range, so it runs in"
     assert [w for w in warnings if "mix" in w] == [f"{sentence} FP32"]
     for refuge, top, expected in ((BF16, FP16, [f"{sentence} BF16"]), (FP32, BF16, [])):
         found = findings(replace(grouping, refuge=refuge, top=top), {"g0": top}, ranges=Ranges({}, 1, tensors))
-        assert [w for w in summarize(found).warnings if "mix" in w] == expected
+        assert [w for w in found.warnings if "mix" in w] == expected
 
 
 @pytest.mark.parametrize(
@@ -146,7 +186,7 @@ def test_a_typed_file_that_drifts_is_a_warning(fp32, plan, typed, warned):
         typed=Score(typed, None, 50),
         result=replace(found.result, chosen=chosen),
     )
-    warnings = [w for w in summarize(found).warnings if w.startswith("typed.onnx scores")]
+    warnings = [w for w in found.warnings if w.startswith("typed.onnx scores")]
     assert bool(warnings) is warned
     assert all("trust the plan's" in w for w in warnings)
 
@@ -156,28 +196,20 @@ def test_a_typed_file_below_the_target_is_a_warning():
     chosen = replace(found.result.chosen, score=Score(0.9, None, 50))
     found = replace(found, typed=Score(0.899, None, 50), result=replace(found.result, chosen=chosen))
     warning = "typed.onnx misses the target in ONNX Runtime, with 0.8990: it is delivered because it is uniform FP16"
-    assert any(w.startswith(warning) for w in summarize(found).warnings)
+    assert any(w.startswith(warning) for w in found.warnings)
     allowed = replace(found, typed=Score(0.9, None, 50))
-    assert not any("misses the target" in w for w in summarize(allowed).warnings)
+    assert not any("misses the target" in w for w in allowed.warnings)
 
 
 def test_a_study_plan_is_said_not_to_be_deployable():
     found = findings(grouping_of({}, {}), {"g0": INT4, "g1": FP16}, (FP16, INT4))
-    report = summarize(replace(found, delivery=Delivery("d", False, 1, "INT4 is not for TensorRT 8.6")))
-    assert not report.plan.deployable
-    assert any(w.startswith("INT4 is for study") for w in report.warnings)
-    assert "no weak.onnx was written: INT4 is not for TensorRT 8.6" in report.warnings
-    assert report.not_done == ("no engine: the plan is not deployable",)
-
-
-def test_a_deployable_plan_says_what_was_not_done():
-    (sentence,) = summarize(findings(grouping_of({}), {"g0": INT8})).not_done
-    assert "no engine was built or timed: no GPU;" in sentence
-    assert "trtexec --onnx=typed.onnx --stronglyTyped" in sentence
+    warnings = replace(found, delivery=Delivery("d", False, 1, "INT4 is not for TensorRT 8.6")).warnings
+    assert any(w.startswith("INT4 is for study") for w in warnings)
+    assert "no weak.onnx was written: INT4 is not for TensorRT 8.6" in warnings
 
 
 def test_costs_count_every_plan_tried_and_the_sensitivity():
-    search = summarize(findings(grouping_of({}), {"g0": INT8})).search
+    search = findings(grouping_of({}), {"g0": INT8}).search
     assert search.evaluations == 2
     assert search.full_equivalents == (2 * 50 + 100) / 50
     assert search.seconds == 1.5
@@ -187,7 +219,7 @@ def test_a_plan_that_was_decided_early_counts_what_ran_and_is_no_figure():
     found = findings(grouping_of({}), {"g0": INT8})
     first, chosen = found.result.path
     early = replace(first, score=Score(0.93, 0.02, 20), complete=False)
-    report = summarize(replace(found, result=replace(found.result, path=(early, chosen))))
+    report = replace(found, result=replace(found.result, path=(early, chosen)))
     assert report.search.full_equivalents == (20 + 50 + 100) / 50
     assert (report.search.decided_early, report.search.confidence) == (1, 0.999)
     assert [(step.samples, step.complete) for step in report.search.path] == [(20, False), (50, True)]
@@ -196,7 +228,7 @@ def test_a_plan_that_was_decided_early_counts_what_ran_and_is_no_figure():
 
 
 def test_sizes_follow_the_precisions_and_the_rest_is_fp16():
-    report = summarize(findings(grouping_of({}, {}), {"g0": INT8, "g1": FP16}))
+    report = findings(grouping_of({}, {}), {"g0": INT8, "g1": FP16})
     rest = 1000 - 20
     assert report.size_bytes.fp32 == 4000
     assert report.size_bytes.fp16 == 2000
@@ -207,15 +239,12 @@ def test_sizes_follow_the_precisions_and_the_rest_is_fp16():
 def test_a_sensitivity_that_is_no_number_is_absent():
     found = findings(grouping_of({}), {"g0": INT8})
     scores = {FP8: {"g0": float("inf")}, INT8: {"g0": 0.5}}
-    report = summarize(replace(found, ranking=replace(found.ranking, scores=scores)))
-    assert report.group_rows[0].sensitivity == {FP8: None, INT8: 0.5}
+    report = replace(found, ranking=replace(found.ranking, scores=scores))
+    assert report.rows[0].sensitivity == {FP8: None, INT8: 0.5}
 
 
 def test_figures_that_were_not_evaluated_are_absent_and_never_guessed():
-    report = summarize(findings(grouping_of({}), {"g0": INT8}))
+    report = findings(grouping_of({}), {"g0": INT8})
     assert report.accuracy.uniform == {FP16: 0.9, FP8: None, INT8: 0.9}
     assert set(report.latency_ms.uniform) == {FP16, FP8, INT8}
     assert report.latency_ms.source == "modelled"
-    assert report.warnings[0] == "a note"
-    assert report.model.name == "net.onnx"
-    assert report.calibration.samples == 32

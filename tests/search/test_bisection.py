@@ -8,28 +8,30 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.fixtures_groups import make_chain
+from tests.fixtures_groups import make_chain, make_grouping
+from tests.search.evaluators import Answers, cost_of
 from trt_mpq.errors import TargetNotReachable
 from trt_mpq.search import Bisection, Problem
-from trt_mpq.search.bisection import longest_feasible
-from trt_mpq.types import Precision, PrecisionPlan, Ranking, Score
+from trt_mpq.types import LayerGroup, Precision, PrecisionPlan, Ranking, Score
 
 FP32, FP16, BF16, FP8, INT8, INT4 = Precision
 LADDERS = ((FP16, INT8), (FP16, FP8, INT8), (FP16, INT8, INT4))
 BITS = {FP32: 32, FP16: 16, FP8: 9, INT8: 8, INT4: 4}
 
 
-@given(st.integers(0, 1000), st.integers(0, 1000))
-def test_longest_feasible_finds_the_limit(limit: int, longest: int):
-    asked: list[int] = []
+@given(st.integers(0, 200), st.integers(1, 200))
+def test_the_longest_feasible_prefix_is_found_in_few_steps(limit: int, longest: int):
+    names = [f"g{i}" for i in range(longest)]
+    ranking = Ranking("network order", 0, tuple(names), {INT8: {name: float(i) for i, name in enumerate(names)}})
 
-    def feasible(count: int) -> bool:
-        asked.append(count)
-        return count <= limit
+    def score(plan: PrecisionPlan) -> Score:
+        return Score(float(plan.counts().get(INT8, 0) <= limit), None, 1)
 
-    assert longest_feasible(feasible, longest) == min(limit, longest)
-    assert len(set(asked)) == len(asked) <= (ceil(log2(longest)) + 1 if longest else 0)
-    assert all(1 <= count <= longest for count in asked)
+    result = Bisection().run(problem_of(make_chain(longest), (FP16, INT8), ranking, score, 1.0))
+    assert result.chosen.plan == PrecisionPlan.of({name: INT8 if i < limit else FP16 for i, name in enumerate(names)})
+    asked = [tried.plan.counts().get(INT8, 0) for tried in result.path]
+    assert asked[:2] == [0, longest], "the uniform plans come first"
+    assert len(set(asked)) == len(asked) <= ceil(log2(longest)) + 2
 
 
 @st.composite
@@ -46,14 +48,20 @@ def monotone_problems(draw: st.DrawFn) -> Problem:
 
     scores = {p: draw(st.fixed_dictionaries({name: st.floats(0, 1) for name in names})) for p in ladder[1:]}
     required = evaluate(PrecisionPlan.uniform(groups, ladder[0], FP32)).value - draw(st.floats(0, 300))
-    return Problem(
-        groups,
-        ladder,
-        Ranking("any", 0, names, scores),
-        evaluate,
-        lambda plan: float(sum(BITS[p] for _, p in plan.assignments)),
-        required,
-    )
+    return problem_of(groups, ladder, Ranking("any", 0, names, scores), evaluate, required)
+
+
+def problem_of(
+    groups: tuple[LayerGroup, ...],
+    ladder: tuple[Precision, ...],
+    ranking: Ranking,
+    score: Callable[[PrecisionPlan], Score],
+    required: float,
+) -> Problem:
+    """A plan takes as many milliseconds as its groups have bits."""
+    grouping = make_grouping(groups)
+    latency = cost_of(grouping, ladder, lambda plan: float(sum(BITS[p] for _, p in plan.assignments)))
+    return Problem(grouping, ladder, ranking, Answers(score), latency, required)
 
 
 def longest_prefixes_by_brute_force(problem: Problem) -> PrecisionPlan:
@@ -64,7 +72,7 @@ def longest_prefixes_by_brute_force(problem: Problem) -> PrecisionPlan:
         order = [g for g in sorted(problem.ranking.groups, key=lambda g: scores[g]) if precisions[g] is wide]
         for count in range(len(order), -1, -1):
             candidate = {g: narrow if g in order[:count] else p for g, p in precisions.items()}
-            if problem.evaluate(PrecisionPlan.of(candidate)).value >= problem.required:
+            if problem.evaluate.score(PrecisionPlan.of(candidate)).value >= problem.required:
                 precisions = candidate
                 break
     return PrecisionPlan.of(precisions)
@@ -75,9 +83,9 @@ def test_finds_the_longest_prefix_of_every_step(problem: Problem):
     expected = longest_prefixes_by_brute_force(problem)
     result = Bisection().run(problem)
     assert expected in [evaluation.plan for evaluation in result.path if evaluation.feasible]
-    assert result.chosen.latency_ms <= problem.latency(expected)
+    assert result.chosen.latency_ms <= problem.latency.of(expected)
     uniform = [problem.uniform(p) for p in problem.ladder]
-    if not any(problem.evaluate(plan).value >= problem.required for plan in uniform[1:]):
+    if not any(problem.evaluate.score(plan).value >= problem.required for plan in uniform[1:]):
         assert result.chosen.plan == expected
 
 
@@ -86,12 +94,11 @@ def fails_with(culprits: set[str], count: int, ladder: tuple[Precision, ...] = (
     groups = make_chain(count)
     names = tuple(group.id for group in groups)
     scores = {p: {name: float(i) for i, name in enumerate(names)} for p in ladder[1:]}
-    return Problem(
+    return problem_of(
         groups,
         ladder,
         Ranking("network order", 0, names, scores),
         lambda plan: Score(float(all(plan[c] is FP16 for c in culprits)), None, 1),
-        lambda plan: float(sum(BITS[p] for _, p in plan.assignments)),
         1.0,
     )
 
@@ -115,16 +122,15 @@ def test_group_without_fp8_still_takes_the_step_to_int8():
     problem = fails_with(set(), 3, (FP16, FP8, INT8))
     stem = replace(problem.groups[0], excluded={FP8: "kernel volume above 32"})
     culprit = replace(problem.groups[2], excluded={INT8: "asked for"})
-    result = Bisection().run(replace(problem, groups=(stem, problem.groups[1], culprit)))
+    result = Bisection().run(replace(problem, grouping=make_grouping((stem, problem.groups[1], culprit))))
     assert PrecisionPlan.of({"g0": INT8, "g1": INT8, "g2": FP8}) in [e.plan for e in result.path]
 
 
 def test_group_that_overflows_half_stays_fp32():
     problem = fails_with(set(), 2)
     loud = replace(problem.groups[0], excluded={FP16: "overflow", INT8: "overflow"})
-    result = Bisection().run(
-        replace(problem, groups=(loud, problem.groups[1]), evaluate=lambda plan: Score(1, None, 1))
-    )
+    grouping, kept = make_grouping((loud, problem.groups[1])), Answers(lambda plan: Score(1, None, 1))
+    result = Bisection().run(replace(problem, grouping=grouping, evaluate=kept))
     assert result.chosen.plan == PrecisionPlan.of({"g0": FP32, "g1": INT8})
 
 

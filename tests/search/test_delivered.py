@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -9,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.fixtures_groups import make_chain
+from tests.search.evaluators import Answers
 from tests.search.test_search_contract import make_problem, problems
 from trt_mpq.errors import TargetNotReachable
 from trt_mpq.search import SEARCHES, Limit, Problem, search_from_name
-from trt_mpq.search.costs import Costs
 from trt_mpq.search.ladders import merged
 from trt_mpq.types import Evaluation, Precision, PrecisionPlan, Score
 
@@ -29,8 +30,12 @@ class Files:
 
     def __call__(self, plan: PrecisionPlan) -> Score:
         self.asked.append(plan)
-        score = self._problem.evaluate(plan)
+        score = self._problem.evaluate.score(plan)
         return replace(score, value=self._problem.required - 1) if int(plan.digest, 16) % self._nth == 0 else score
+
+
+def with_files(problem: Problem, delivered: Callable[[PrecisionPlan], Score]) -> Problem:
+    return replace(problem, evaluate=Answers(problem.evaluate.score, delivered=delivered))
 
 
 @pytest.mark.parametrize("name", sorted(SEARCHES))
@@ -38,7 +43,7 @@ class Files:
 def test_no_plan_is_chosen_whose_file_misses(name: str, problem: Problem, nth: int) -> None:
     files = Files(problem, nth)
     try:
-        result = search_from_name(name).run(replace(problem, delivered=files))
+        result = search_from_name(name).run(with_files(problem, files))
     except TargetNotReachable:
         return
     assert len(files.asked) == len(set(files.asked))
@@ -57,9 +62,9 @@ def test_ilp_goes_on_where_a_file_misses_and_remembers_why() -> None:
     assert alone.plan.counts()[INT8] == 3
 
     def delivered(plan: PrecisionPlan) -> Score:
-        return Score(-12.0, None, 5) if plan == alone.plan else problem.evaluate(plan)
+        return Score(-12.0, None, 5) if plan == alone.plan else problem.evaluate.score(plan)
 
-    result = search_from_name("ilp").run(replace(problem, delivered=delivered))
+    result = search_from_name("ilp").run(with_files(problem, delivered))
     assert result.chosen.plan.counts()[INT8] == 2
     (refused,) = [tried for tried in result.path if tried.plan == alone.plan]
     assert refused == replace(alone, feasible=False, delivered=Score(-12.0, None, 5))
@@ -73,7 +78,7 @@ def test_ilp_learns_from_a_file_that_misses_where_the_plan_itself_loses_nothing(
     def delivered(plan: PrecisionPlan) -> Score:
         return Score(0.946 if plan.counts().get(INT8, 0) > 8 else 0.948, None, 500)
 
-    problem = replace(flat, evaluate=lambda plan: Score(0.948, 0.01, 500), delivered=delivered)
+    problem = replace(flat, evaluate=Answers(lambda plan: Score(0.948, 0.01, 500), delivered=delivered))
     result = search_from_name("ilp").run(problem)
     assert 5 <= result.chosen.plan.counts()[INT8] <= 8
     assert len(result.path) <= 8
@@ -84,8 +89,8 @@ def test_only_what_is_new_reaches_the_listener() -> None:
     problem = make_problem(make_chain(4), (FP16, INT8), HARM, -11.0)
     alone = search_from_name("ilp").run(problem).chosen
     file = {alone.plan: Score(-12.0, None, 5)}
-    given_files = replace(problem, notify=heard.append, delivered=lambda p: file.get(p) or problem.evaluate(p))
-    result = merged(search_from_name("ilp"), [given_files])
+    given_files = with_files(problem, lambda plan: file.get(plan) or problem.evaluate.score(plan))
+    result = merged(search_from_name("ilp"), [replace(given_files, notify=heard.append)])
     twice = {tried.plan for tried in heard if [other.plan for other in heard].count(tried.plan) > 1}
     assert twice == {alone.plan}
     assert result.chosen in result.path
@@ -94,8 +99,7 @@ def test_only_what_is_new_reaches_the_listener() -> None:
 
 def test_with_a_limit_no_file_is_asked() -> None:
     problem = make_problem(make_chain(4), (FP16, INT8), HARM, -11.0)
-    costs = Costs.additive(problem.groups, problem.ladder, problem.latency)
-    limit = Limit("takes at most 1e9 ms", 1e9, problem.latency, costs)
+    limit = Limit("takes at most 1e9 ms", 1e9, problem.latency)
     files = Files(problem, 1)
-    search_from_name("ilp").run(replace(problem, delivered=files, limit=limit))
+    search_from_name("ilp").run(replace(with_files(problem, files), limit=limit))
     assert files.asked == []

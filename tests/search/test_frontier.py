@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.drawn_groups import groupings
+from tests.fixtures_groups import make_group, make_grouping
 from trt_mpq.latency.roofline import LatencyModel
 from trt_mpq.latency.target import target_from_name
 from trt_mpq.search.costs import Choice, Costs
@@ -19,8 +20,8 @@ FP16, FP8, INT8 = Precision.FP16, Precision.FP8, Precision.INT8
 
 
 @st.composite
-def cases(draw: st.DrawFn) -> tuple[Costs, dict[Choice, float], list[PrecisionPlan]]:
-    """Costs of a network on L4, whole-numbered harm, and all plans."""
+def cases(draw: st.DrawFn) -> tuple[Frontier, Costs, dict[Choice, float], list[PrecisionPlan]]:
+    """The frontier of a network on L4, its costs, whole-numbered harm, and all plans."""
     grouping = draw(groupings(5))
     options = {
         group.id: (FP16, *draw(st.sampled_from([(), (FP8,), (INT8,), (FP8, INT8)]))) for group in grouping.groups
@@ -28,7 +29,7 @@ def cases(draw: st.DrawFn) -> tuple[Costs, dict[Choice, float], list[PrecisionPl
     costs = LatencyModel(grouping, target_from_name("l4"), 4).costs(options)
     harm = {(g, p): float(draw(st.integers(0, 9))) for g, own in options.items() for p in own}
     plans = [PrecisionPlan.of(dict(zip(options, made, strict=True))) for made in product(*options.values())]
-    return costs, harm, plans
+    return Frontier(costs, grouping, harm), costs, harm, plans
 
 
 def harm_of(plan: PrecisionPlan, harm: dict[Choice, float]) -> float:
@@ -38,9 +39,9 @@ def harm_of(plan: PrecisionPlan, harm: dict[Choice, float]) -> float:
 @settings(max_examples=40)
 @given(cases(), st.integers(0, 30))
 def test_the_fastest_within_a_budget_of_harm(case, budget: int):
-    costs, harm, plans = case
+    frontier, costs, harm, plans = case
     allowed = [plan for plan in plans if harm_of(plan, harm) <= budget]
-    found = Frontier(costs, (g for g, _ in plans[0].assignments), harm).fastest(budget)
+    found = frontier.fastest(budget)
     if not allowed:
         assert found is None
         return
@@ -53,11 +54,11 @@ def test_the_fastest_within_a_budget_of_harm(case, budget: int):
 @settings(max_examples=40)
 @given(cases(), st.floats(0, 1), st.integers(0, 2))
 def test_the_gentlest_within_a_latency(case, share: float, left_out: int):
-    costs, harm, plans = case
+    frontier, costs, harm, plans = case
     ordered = sorted(plans, key=costs.plan_ms)
     without, limit = ordered[:left_out], costs.plan_ms(ordered[int(share * (len(ordered) - 1))]) * (1 + 1e-6)
     allowed = [plan for plan in plans if costs.plan_ms(plan) <= limit and plan not in without]
-    found = Frontier(costs, (g for g, _ in plans[0].assignments), harm).gentlest(limit, without)
+    found = frontier.gentlest(limit, without)
     if not allowed:
         assert found is None
         return
@@ -66,6 +67,6 @@ def test_the_gentlest_within_a_latency(case, share: float, left_out: int):
 
 
 def test_harm_of_a_choice_there_is_not_is_infinite():
-    frontier = Frontier(Costs(1.0, ()), ["g"], {("g", FP16): 0.0})
+    frontier = Frontier(Costs(1.0, ()), make_grouping([make_group("g")]), {("g", FP16): 0.0})
     assert frontier.harm(PrecisionPlan.of({"g": INT8})) == float("inf")
     assert frontier.harm(PrecisionPlan.of({"g": FP16})) == pytest.approx(0.0)

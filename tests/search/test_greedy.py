@@ -5,7 +5,8 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.fixtures_groups import make_chain
+from tests.fixtures_groups import make_chain, make_grouping
+from tests.search.evaluators import Answers, cost_of
 from trt_mpq.search import Greedy, Problem
 from trt_mpq.types import Precision, PrecisionPlan, Ranking, Score
 
@@ -16,15 +17,15 @@ BITS = {FP32: 32, FP16: 16, FP8: 9, INT8: 8, INT4: 4}
 
 def make_additive(harm: dict[str, int], order: list[str], ladder: tuple[Precision, ...], budget: int) -> Problem:
     """A narrow group costs its harm once per step down the ladder; whole numbers, so sums are exact."""
-    groups = make_chain(len(harm))
+    grouping = make_grouping(make_chain(len(harm)))
     depth = {precision: i for i, precision in enumerate(ladder)}
     ranking = {p: {name: float(order.index(name)) for name in harm} for p in ladder[1:]}
     return Problem(
-        groups,
+        grouping,
         ladder,
         Ranking("given", 0, tuple(harm), ranking),
-        lambda plan: Score(-float(sum(harm[name] * depth[p] for name, p in plan.assignments)), None, 1),
-        lambda plan: float(sum(BITS[p] for _, p in plan.assignments)),
+        Answers(lambda plan: Score(-float(sum(harm[name] * depth[p] for name, p in plan.assignments)), None, 1)),
+        cost_of(grouping, ladder, lambda plan: float(sum(BITS[p] for _, p in plan.assignments))),
         -float(budget),
     )
 
@@ -63,13 +64,13 @@ def test_no_further_single_step_is_acceptable(example: tuple[Problem, dict[str, 
         rung = problem.ladder.index(precision)
         if rung + 1 < len(problem.ladder):
             further = plan.replace({name: problem.ladder[rung + 1]})
-            assert problem.evaluate(further).value < problem.required
+            assert problem.evaluate.score(further).value < problem.required
 
 
 def test_steps_over_a_group_that_breaks_the_score():
     problem = replace(
         make_additive(dict.fromkeys(["g0", "g1", "g2", "g3"], 0), ["g0", "g1", "g2", "g3"], (FP16, INT8), 0),
-        evaluate=lambda plan: Score(float(plan["g1"] is FP16), None, 1),
+        evaluate=Answers(lambda plan: Score(float(plan["g1"] is FP16), None, 1)),
         required=1.0,
     )
     result = Greedy().run(problem)

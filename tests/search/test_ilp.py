@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 
 from tests.drawn_groups import groupings
 from tests.fixtures_groups import make_chain, make_group, make_grouping
+from tests.search.evaluators import Answers
 from trt_mpq.errors import TargetNotReachable
 from trt_mpq.latency.roofline import LatencyModel
 from trt_mpq.latency.target import target_from_name
 from trt_mpq.search import Bisection, Greedy, IntegerProgram, Limit, Pareto, Problem
-from trt_mpq.search.ilp import default_evaluations
+from trt_mpq.search.costs import Cost
 from trt_mpq.search.prediction import sensitivities
 from trt_mpq.types import Grouping, Precision, PrecisionPlan, Ranking, Score
 
@@ -28,13 +29,12 @@ def problem_on(
     """Accuracy falls by the harm of every group in 8 bit, which is what the ranking says."""
     latency = LatencyModel(grouping, target_from_name("l4"), 4)
     return Problem(
-        groups=grouping.groups,
+        grouping=grouping,
         ladder=ladder,
         ranking=Ranking("given", 0, tuple(harm), {p: {g: float(h) for g, h in harm.items()} for p in ladder[1:]}),
-        evaluate=lambda plan: Score(-float(sum(harm[g] for g, p in plan.assignments if p.quantized)), None, 1),
-        latency=latency.plan_ms,
+        evaluate=Answers(lambda plan: Score(-float(sum(harm[g] for g, p in plan.assignments if p.quantized)), None, 1)),
+        latency=Cost(latency.plan_ms, latency.costs({group.id: ladder for group in grouping.groups})),
         required=-allowed,
-        costs=latency.costs({group.id: ladder for group in grouping.groups}),
     )
 
 
@@ -55,21 +55,21 @@ def problems(draw: st.DrawFn) -> Problem:
 @given(problems())
 def test_within_two_percent_of_the_optimum_where_the_ranking_is_right(problem: Problem):
     plans = every_plan(problem)
-    optimum = min(problem.latency(plan) for plan in plans if problem.measured(plan).feasible)
+    optimum = min(problem.latency.of(plan) for plan in plans if problem.measured(plan).feasible)
     result = IntegerProgram().run(problem)
     assert result.chosen.latency_ms <= 1.02 * optimum
-    assert len(result.path) <= default_evaluations(problem)
+    assert len(result.path) <= problem.usual_evaluations(8)
 
 
 @settings(max_examples=20)
 @given(problems(), st.floats(0, 1))
 def test_within_a_latency_it_finds_the_least_harmful_plan(problem: Problem, share: float):
     plans = every_plan(problem)
-    times = sorted(map(problem.latency, plans))
+    times = sorted(map(problem.latency.of, plans))
     most = times[int(share * (len(times) - 1))] * (1 + 1e-6)
-    limit = Limit("is fast", most, problem.latency, problem.known_costs)
+    limit = Limit("is fast", most, problem.latency)
     result = IntegerProgram().run(replace(problem, limit=limit))
-    best = max(problem.evaluate(plan).value for plan in plans if problem.latency(plan) <= most)
+    best = max(problem.evaluate.score(plan).value for plan in plans if problem.latency.of(plan) <= most)
     assert result.chosen.latency_ms <= most
     assert result.chosen.score.value == best
 
@@ -77,7 +77,7 @@ def test_within_a_latency_it_finds_the_least_harmful_plan(problem: Problem, shar
 @pytest.mark.parametrize("search", [IntegerProgram(), Pareto()])
 def test_a_limit_below_every_plan_says_what_the_least_is(search):
     problem = problem_on(make_grouping(make_chain(3)), {"g0": 1, "g1": 1, "g2": 1}, 0)
-    limit = Limit("takes at most 1e-09 ms", 1e-9, problem.latency, problem.known_costs)
+    limit = Limit("takes at most 1e-09 ms", 1e-9, problem.latency)
     with pytest.raises(TargetNotReachable, match=r"plans tried takes at most 1e-09 ms: the least is 0\.0"):
         search.run(replace(problem, limit=limit))
 
@@ -107,7 +107,8 @@ def test_a_wrong_ranking_is_found_out():
 def test_prediction_leaves_out_what_is_unknown_and_lifts_what_is_chance():
     groups = make_chain(4)
     scores = {"g0": float("inf"), "g1": -0.5, "g2": 3.0, "g3": 1.0}
-    harm = sensitivities(groups, (FP16, INT8), Ranking("noise", 0, tuple(scores), {INT8: scores}))
+    problem = problem_on(make_grouping(groups), dict.fromkeys(scores, 0), 0)
+    harm = sensitivities(replace(problem, ranking=Ranking("noise", 0, tuple(scores), {INT8: scores})))
     assert ("g0", INT8) not in harm
     assert harm["g1", INT8] == pytest.approx(0.02)
     assert harm["g2", INT8] == 3.0

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.fixtures_groups import make_chain
+from tests.search.evaluators import Answers
 from tests.search.test_search_contract import make_problem, problems
 from trt_mpq.errors import TargetNotReachable
 from trt_mpq.search import SEARCHES, Problem, search_from_name
@@ -26,7 +27,7 @@ class Guessing:
 
     def __call__(self, plan: PrecisionPlan) -> Judgement:
         self.judged.append(plan)
-        right = self._problem.evaluate(plan).value >= self._problem.required
+        right = self._problem.evaluate.score(plan).value >= self._problem.required
         return Judgement(Score(0.5, 0.1, 3), right ^ (len(self.judged) % self._nth == 0), complete=False)
 
 
@@ -35,11 +36,11 @@ class Guessing:
 def test_a_wrong_judge_never_makes_a_search_choose_a_plan_that_misses(name: str, problem: Problem, nth: int):
     judge = Guessing(problem, nth)
     try:
-        result = search_from_name(name).run(replace(problem, judge=judge))
+        result = search_from_name(name).run(replace(problem, evaluate=Answers(problem.evaluate.score, judge=judge)))
     except TargetNotReachable:
         return
     assert result.chosen.complete
-    assert result.chosen.score == problem.evaluate(result.chosen.plan)
+    assert result.chosen.score == problem.evaluate.score(result.chosen.plan)
     assert result.chosen.score.value >= problem.required
 
 
@@ -48,7 +49,7 @@ def test_uniform_plans_are_measured_on_every_sample(name: str):
     groups = make_chain(4)
     problem = make_problem(groups, (FP16, INT8), {"g0": 0.1, "g1": 0.1, "g2": 0.1, "g3": 9.0}, -10.0)
     judge = Guessing(problem, 10**9)
-    result = search_from_name(name).run(replace(problem, judge=judge))
+    result = search_from_name(name).run(replace(problem, evaluate=Answers(problem.evaluate.score, judge=judge)))
     uniform = [problem.uniform(precision) for precision in problem.ladder]
     assert not set(uniform) & set(judge.judged)
     assert [tried.complete for tried in result.path if tried.plan in uniform] == [True, True]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.fixtures_groups import make_chain
+from tests.fixtures_groups import make_chain, make_grouping
+from tests.search.evaluators import Answers, cost_of
 from trt_mpq.errors import TargetNotReachable
 from trt_mpq.search import Bisection, Greedy, Problem, Uniform
 from trt_mpq.search.ladders import ladders_of, merged
@@ -55,11 +56,17 @@ class World:
     def problem(self, ladder: tuple[Precision, ...], required: float) -> Problem:
         groups = make_chain(4)
         scores = {p: {g.id: float(i) for i, g in enumerate(groups)} for p in ladder[1:]}
-        ranking = Ranking("test", 0, tuple(g.id for g in groups), scores)
-        return Problem(groups, ladder, ranking, self.score, self.latency, required, self.heard.append)
+        ranking, grouping = Ranking("test", 0, tuple(g.id for g in groups), scores), make_grouping(groups)
+        return Problem(
+            grouping, ladder, ranking, Answers(self.score, delivered=self.file_score),
+            cost_of(grouping, ladder, self.latency), required, notify=self.heard.append,
+        )  # fmt: skip
 
     def score(self, plan: PrecisionPlan) -> Score:
         self.asked.append(plan)
+        return self.file_score(plan)
+
+    def file_score(self, plan: PrecisionPlan) -> Score:
         return Score(1 - sum(self.loss.get(p, 0) for _, p in plan.assignments), None, 10)
 
     def latency(self, plan: PrecisionPlan) -> float:
@@ -90,7 +97,8 @@ def test_the_path_holds_every_plan_once_in_the_order_it_was_tried():
     result = world.solve(0.96)
     assert [e.plan for e in result.path] == list(dict.fromkeys(world.asked))
     assert result.path[0].note == "uniform fp16"
-    assert world.heard == list(result.path), "the listener hears of every plan once"
+    plans = [replace(e, delivered=None) for e in result.path]
+    assert world.heard == plans, "the listener hears of every plan once, and of no file that is right"
     assert result.chosen in result.path
     assert result.ladder == (FP16, FP8, INT8)
     assert result.algorithm == "greedy"

@@ -11,9 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.fixtures_groups import make_chain
+from tests.fixtures_groups import make_chain, make_grouping
+from tests.search.evaluators import Answers, cost_of
 from trt_mpq.errors import SettingsError, TargetNotReachable
 from trt_mpq.search import SEARCHES, Budget, Problem, search_from_name
+from trt_mpq.search.costs import Cost
 from trt_mpq.types import Evaluation, LayerGroup, Precision, PrecisionPlan, Ranking, Score, SearchResult
 
 FP32, FP16, BF16, FP8, INT8, INT4 = Precision
@@ -31,15 +33,16 @@ def make_problem(
 ) -> Problem:
     """Additive accuracy: a group costs its harm times how narrow it is. Narrower is faster."""
 
-    def evaluate(plan: PrecisionPlan) -> Score:
+    def score(plan: PrecisionPlan) -> Score:
         return Score(-sum(harm[group] * COST[p] for group, p in plan.assignments), None, 100)
 
     def latency(plan: PrecisionPlan) -> float:
         return sum(TIME[p] for _, p in plan.assignments)
 
     scores = {p: {g.id: harm[g.id] * COST[p] for g in groups if g.allows(p)} for p in ladder[1:]}
-    ranking = Ranking("test", 0, tuple(g.id for g in groups), scores)
-    return replace(Problem(groups, ladder, ranking, evaluate, latency, required), **more)
+    ranking, grouping = Ranking("test", 0, tuple(g.id for g in groups), scores), make_grouping(groups)
+    cost = cost_of(grouping, ladder, latency)
+    return replace(Problem(grouping, ladder, ranking, Answers(score), cost, required), **more)
 
 
 @st.composite
@@ -56,10 +59,13 @@ def problems(draw: st.DrawFn) -> Problem:
     def erratic(plan: PrecisionPlan, name: str) -> float:
         return crc32(f"{salt} {name} {plan.digest}".encode()) % 97 / 97
 
-    return replace(
-        make_problem(groups, ladder, {g.id: draw(st.floats(0, 1)) for g in groups}, draw(st.floats(0, 1))),
-        evaluate=lambda plan: Score(erratic(plan, "score"), None, 1),
-        latency=lambda plan: erratic(plan, "latency"),
+    return make_problem(
+        groups,
+        ladder,
+        {g.id: draw(st.floats(0, 1)) for g in groups},
+        draw(st.floats(0, 1)),
+        evaluate=Answers(lambda plan: Score(erratic(plan, "score"), None, 1)),
+        latency=cost_of(make_grouping(groups), ladder, lambda plan: erratic(plan, "latency")),
     )
 
 
@@ -67,12 +73,13 @@ def run(name: str, problem: Problem) -> tuple[SearchResult | None, list[Precisio
     """The result, or None if nothing is feasible, and every plan that was evaluated, repeats included."""
     asked: list[PrecisionPlan] = []
 
-    def evaluate(plan: PrecisionPlan) -> Score:
+    def score(plan: PrecisionPlan) -> Score:
         asked.append(plan)
-        return problem.evaluate(plan)
+        return problem.evaluate.score(plan)
 
+    counted = Answers(score, delivered=problem.evaluate.delivered, seconds=problem.evaluate.seconds)
     try:
-        return search_from_name(name).run(replace(problem, evaluate=evaluate)), asked
+        return search_from_name(name).run(replace(problem, evaluate=counted)), asked
     except TargetNotReachable:
         return None, asked
 
@@ -83,13 +90,13 @@ class TestContract:
     def test_result_is_feasible_and_as_good_as_any_uniform_plan(self, name: str, problem: Problem):
         result, _ = run(name, problem)
         uniform = [problem.uniform(p) for p in problem.ladder]
-        feasible = [plan for plan in uniform if problem.evaluate(plan).value >= problem.required]
+        feasible = [plan for plan in uniform if problem.evaluate.score(plan).value >= problem.required]
         if result is None:
             assert not feasible
             return
-        assert problem.evaluate(result.chosen.plan).value >= problem.required
-        assert result.chosen.latency_ms == problem.latency(result.chosen.plan)
-        assert all(result.chosen.latency_ms <= problem.latency(plan) for plan in feasible)
+        assert problem.evaluate.score(result.chosen.plan).value >= problem.required
+        assert result.chosen.latency_ms == problem.latency.of(result.chosen.plan)
+        assert all(result.chosen.latency_ms <= problem.latency.of(plan) for plan in feasible)
 
     @given(problem=problems())
     def test_nothing_feasible_on_the_path_is_better(self, name: str, problem: Problem):
@@ -134,7 +141,8 @@ class TestContract:
     def test_seconds_are_those_recorded(self, name: str, problem: Problem, most: int):
         """Three a plan, whatever the clock says, so that a resumed search stops where the first one did."""
         budget = Budget(seconds=3.0 * most)
-        _, asked = run(name, replace(problem, budget=budget, seconds=lambda plan: 3.0))
+        timed = Answers(problem.evaluate.score, seconds=lambda plan: 3.0)
+        _, asked = run(name, replace(problem, budget=budget, evaluate=timed))
         assert asked == run(name, problem)[1][:most]
 
     @given(problem=problems())
@@ -164,7 +172,7 @@ class TestContract:
     def test_narrower_uniform_plan_may_win_when_the_widest_fails(self, name: str):
         problem = replace(
             make_problem(make_chain(3), (FP16, INT8), {"g0": 0, "g1": 0, "g2": 0}, 0.5),
-            evaluate=lambda plan: Score(float(INT8 in plan.counts()), None, 1),
+            evaluate=Answers(lambda plan: Score(float(INT8 in plan.counts()), None, 1)),
         )
         result, _ = run(name, problem)
         assert result is not None
@@ -186,7 +194,9 @@ class TestContract:
         harm = {f"g{i}": float(i) for i in range(6)}
         result, _ = run(name, make_problem(make_chain(6), (FP16, FP8, INT8), harm, -25.0, notify=seen.append))
         assert result is not None
-        assert tuple(seen) == result.path
+        plans = [e for e in seen if not e.delivered]
+        assert plans == [replace(e, delivered=None) for e in result.path]
+        assert seen[len(plans) :] == [e for e in result.path if e.delivered], "the file that is chosen comes last"
         assert all(evaluation.note for evaluation in seen)
         assert (result.algorithm, result.ladder) == (name, (FP16, FP8, INT8))
 
@@ -200,8 +210,9 @@ class TestContract:
         ("harm", "expected"), [(1.0, "uniform fp16"), (-1.0, "uniform int8"), (0.0, "uniform fp16")]
     )
     def test_equal_latency_goes_to_the_higher_score_then_to_the_earlier(self, name: str, harm: float, expected: str):
-        harms = dict.fromkeys(("g0", "g1", "g2"), harm)
-        result, _ = run(name, make_problem(make_chain(3), (FP16, INT8), harms, -100.0, latency=lambda plan: 1.0))
+        harms, groups = dict.fromkeys(("g0", "g1", "g2"), harm), make_chain(3)
+        equal = cost_of(make_grouping(groups), (FP16, INT8), lambda plan: 1.0)
+        result, _ = run(name, make_problem(groups, (FP16, INT8), harms, -100.0, latency=equal))
         assert result is not None
         assert result.chosen.note == expected
 
@@ -212,7 +223,9 @@ class TestContract:
         asked: list[PrecisionPlan] = []
         problem = make_problem(make_chain(1), (FP16, INT8), {"g0": 1.0}, 0.0)
         with pytest.raises(SettingsError, match="no fp16 here"):
-            search_from_name(name).run(replace(problem, latency=refuse, evaluate=asked.append))
+            search_from_name(name).run(
+                replace(problem, latency=Cost(refuse, problem.latency.terms), evaluate=Answers(asked.append))
+            )
         assert not asked
 
 

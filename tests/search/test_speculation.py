@@ -10,33 +10,43 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.fixtures_groups import make_chain
+from tests.search.evaluators import Answers
 from tests.search.test_search_contract import make_problem, problems
 from trt_mpq.errors import TargetNotReachable
-from trt_mpq.search import SEARCHES, Problem, search_from_name
-from trt_mpq.search.frontier import Frontier
-from trt_mpq.search.speculation import Asked, foreseeing
+from trt_mpq.search import SEARCHES, Evaluator, Problem, search_from_name
+from trt_mpq.search.speculation import Asked, Foreseeing
 from trt_mpq.types import Evaluation, Judgement, Precision, PrecisionPlan, Score, SearchResult
 
 FP16, INT8 = Precision.FP16, Precision.INT8
 
 
 class Notebook:
-    """Knows what it was told to measure, and counts how often somebody waited.
+    """Knows what it was told to measure, must not be asked anything else, and counts how often somebody waited.
 
     Args:
-        count: Plans measured side by side.
+        evaluate: Says what is measured.
+        side_by_side: Plans measured at once.
     """
 
-    def __init__(self, count: int) -> None:
-        self.count = count
+    def __init__(self, evaluate: Evaluator, side_by_side: int) -> None:
+        self._evaluate, self.side_by_side = evaluate, side_by_side
+        self.stops_early, self.delivered, self.seconds = evaluate.stops_early, evaluate.delivered, evaluate.seconds
         self.known: set[Asked] = set()
         self.filled: list[tuple[Asked, ...]] = []
+
+    def score(self, plan: PrecisionPlan) -> Score:
+        assert self.knows(Asked(plan, False))
+        return self._evaluate.score(plan)
+
+    def judge(self, plan: PrecisionPlan) -> Judgement:
+        assert self.knows(Asked(plan, True))
+        return self._evaluate.judge(plan)
 
     def knows(self, asked: Asked) -> bool:
         return asked in self.known
 
     def fill(self, asked: Sequence[Asked]) -> None:
-        assert 1 <= len(asked) <= self.count
+        assert 1 <= len(asked) <= self.side_by_side
         assert not self.known & set(asked), "measured twice"
         self.known |= set(asked)
         self.filled.append(tuple(asked))
@@ -50,38 +60,24 @@ def solved(name: str, problem: Problem) -> tuple[SearchResult | None, list[Evalu
         return None, told
 
 
-def judging(problem: Problem) -> Problem:
-    """The problem with a judge that sees part of the samples, and errs on some plans."""
+def foreseen(name: str, problem: Problem, side_by_side: int) -> tuple[Problem, Notebook]:
+    """The problem, for a search that is run ahead, and what that asks."""
+    notebook = Notebook(problem.evaluate, side_by_side)
+    return replace(problem, evaluate=Foreseeing(search_from_name(name), problem, notebook)), notebook
+
+
+def evaluator(problem: Problem, judged: bool, files: bool) -> Answers:
+    """With a judge that sees part of the samples, and errs on some plans; with files that miss, one in three."""
+    score = problem.evaluate.score
 
     def judge(plan: PrecisionPlan) -> Judgement:
-        right = problem.evaluate(plan).value >= problem.required
+        right = score(plan).value >= problem.required
         return Judgement(Score(0.5, 0.1, 3), right ^ (int(plan.digest, 16) % 5 == 0), complete=False)
-
-    return replace(problem, judge=judge)
-
-
-def with_files(problem: Problem) -> Problem:
-    """The problem with the files of plans, one in three of which misses the target."""
 
     def delivered(plan: PrecisionPlan) -> Score:
         return Score(problem.required - (int(plan.digest, 16) % 3 == 0), 0.0, 1)
 
-    return replace(problem, delivered=delivered)
-
-
-def watched(problem: Problem, notebook: Notebook) -> Problem:
-    """The problem, which must not be asked what the notebook does not know."""
-
-    def evaluate(plan: PrecisionPlan) -> Score:
-        assert notebook.knows(Asked(plan, False))
-        return problem.evaluate(plan)
-
-    def judge(plan: PrecisionPlan) -> Judgement:
-        assert notebook.knows(Asked(plan, True))
-        assert problem.judge
-        return problem.judge(plan)
-
-    return replace(problem, evaluate=evaluate, judge=judge if problem.judge else None)
+    return Answers(score, judge=judge if judged else None, delivered=delivered if files else None)
 
 
 @pytest.mark.parametrize("name", sorted(SEARCHES))
@@ -89,11 +85,9 @@ def watched(problem: Problem, notebook: Notebook) -> Problem:
 def test_a_search_that_is_run_ahead_ends_the_same(
     name: str, problem: Problem, count: int, judged: bool, files: bool
 ) -> None:
-    problem = judging(problem) if judged else problem
-    problem = with_files(problem) if files else problem
-    notebook = Notebook(count)
-    foreseen = foreseeing(search_from_name(name), watched(problem, notebook), notebook)
-    assert solved(name, foreseen) == solved(name, problem)
+    problem = replace(problem, evaluate=evaluator(problem, judged, files))
+    ahead, _ = foreseen(name, problem, count)
+    assert solved(name, ahead) == solved(name, problem)
 
 
 @pytest.mark.parametrize(("name", "most"), [("greedy", 5), ("bisection", 4)])
@@ -102,11 +96,11 @@ def test_there_is_less_to_wait_for(name: str, most: int) -> None:
     groups = make_chain(16)
     harm = {group.id: 0.0 for group in groups} | {groups[-1].id: 9.0}
     problem = make_problem(groups, (FP16, INT8), harm, -10.0)
-    alone = len(solved(name, problem)[1])
-    notebook = Notebook(7)
-    foreseen = foreseeing(search_from_name(name), problem, notebook)
-    assert solved(name, foreseen) == solved(name, problem)
-    assert alone / 4 < len(notebook.filled) <= most < alone
+    ahead, notebook = foreseen(name, problem, 7)
+    alone = solved(name, problem)
+    assert solved(name, ahead) == alone
+    assert alone[0] is not None
+    assert len(alone[0].path) / 4 < len(notebook.filled) <= most < len(alone[0].path)
 
 
 def test_no_integer_program_is_solved_twice(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,26 +108,28 @@ def test_no_integer_program_is_solved_twice(monkeypatch: pytest.MonkeyPatch) -> 
     harm = {group.id: 1.0 + group.index for group in groups}
     problem = make_problem(groups, (FP16, INT8), harm, -50.0)
     solved_programs: list[object] = []
-    original = Frontier._solution
+    original = pytest.importorskip("scipy.optimize").milp
 
-    def counted(self, *question):
+    def counted(*question, **options):
         solved_programs.append(question)
-        return original(self, *question)
+        return original(*question, **options)
 
-    monkeypatch.setattr(Frontier, "_solution", counted)
+    monkeypatch.setattr("scipy.optimize.milp", counted)
     alone = solved("ilp", problem)
     once = len(solved_programs)
-    notebook = Notebook(1)  # nothing is asked that the search itself does not ask
-    fresh = replace(problem, solved={})
-    assert solved("ilp", foreseeing(search_from_name("ilp"), fresh, notebook)) == alone
+    # Nothing is asked that the search itself does not ask.
+    ahead, notebook = foreseen("ilp", replace(problem, solved={}), 1)
+    assert solved("ilp", ahead) == alone
     assert len(notebook.filled) > 3
-    assert len(solved_programs) == 2 * once
+    assert len(solved_programs) == 2 * once > 0
 
 
 def test_the_plan_that_is_asked_for_is_measured_first() -> None:
     groups = make_chain(6)
     problem = make_problem(groups, (FP16, INT8), {group.id: 1.0 for group in groups}, -7.0)
-    notebook = Notebook(3)
-    path = [e.plan for e in solved("greedy", foreseeing(search_from_name("greedy"), problem, notebook))[1]]
+    ahead, notebook = foreseen("greedy", problem, 3)
+    result, _ = solved("greedy", ahead)
+    assert result is not None
+    path = [tried.plan for tried in result.path]
     firsts = [filled[0].plan for filled in notebook.filled]
     assert firsts == [plan for plan in path if plan in firsts]

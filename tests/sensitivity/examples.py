@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -10,13 +11,15 @@ import onnx_ir as ir
 
 from tests.networks import Builder
 from trt_mpq.dataset import samples_from_arrays
-from trt_mpq.evaluate.losses import KullbackLeibler
+from trt_mpq.emit.network import Network
+from trt_mpq.evaluate.losses import LOSSES
 from trt_mpq.runtime.base import with_outputs
 from trt_mpq.runtime.onnxruntime import OnnxRuntime
 from trt_mpq.sensitivity import SensitivityInputs
 from trt_mpq.types import (
     Grouping,
     LayerGroup,
+    Model,
     Precision,
     QuantizedInput,
     Ranges,
@@ -67,19 +70,23 @@ def inputs_for(
     model = ir.from_proto(onnx.shape_inference.infer_shapes(proto))
     grouping = one_group_per_layer(model)
     samples = samples_from_arrays(feeds, specs_of(model), labels)
+    ranges = observed_ranges(model, grouping, feeds)
     settings: dict[str, object] = {
-        "graph": model,
-        "grouping": grouping,
-        "ranges": observed_ranges(model, grouping, feeds),
+        "network": Network(Model("model.onnx", "", "", (), (), 17, 0, 0), model, grouping, ranges),
         "candidates": QUANTIZED,
         "samples": samples,
         "sample_limit": samples.count,
-        "loss": KullbackLeibler(),
+        "loss": LOSSES["kl"],
         "runtime": OnnxRuntime(1),
         "batch": 8,
         "seed": 0,
     }
     return SensitivityInputs(**(settings | changes))
+
+
+def with_network(inputs: SensitivityInputs, **changes: object) -> SensitivityInputs:
+    """`inputs` with another graph, grouping or ranges."""
+    return replace(inputs, network=replace(inputs.network, **changes))
 
 
 def specs_of(model: ir.Model) -> tuple[TensorSpec, ...]:

@@ -11,15 +11,16 @@ import pytest
 
 from tests.emit.examples import feeds, prepared
 from tests.prepared import RUNTIME
-from trt_mpq.evaluate.losses import NormalizedMeanSquare
+from tests.sensitivity.examples import with_network
+from trt_mpq.evaluate.losses import LOSSES
 from trt_mpq.numerics import fake_quantize, fake_quantize_weights, scale_from_amax
 from trt_mpq.runtime.base import with_outputs
 from trt_mpq.sensitivity import SensitivityInputs
-from trt_mpq.sensitivity.hessian import ForwardTrace, HessianTrace
+from trt_mpq.sensitivity.hessian import HessianTrace
 from trt_mpq.sensitivity.noise import GaussianNoise
-from trt_mpq.sensitivity.perturbation import NOISE_SCALE, add_noise, noise_feed, weight_feed, weight_of
+from trt_mpq.sensitivity.perturbation import add_noise
 from trt_mpq.sensitivity.quantization_error import QuantizationError
-from trt_mpq.types import Precision
+from trt_mpq.types import LayerGroup, Precision, Weight
 
 INT8, FP8 = Precision.INT8, Precision.FP8
 
@@ -29,27 +30,29 @@ def inputs(name: str = "bert") -> SensitivityInputs:
     network = prepared(name)
     samples = network.samples(feeds(name, 6)["input"])
     return SensitivityInputs(
-        graph=network.graph,
-        grouping=network.grouping,
-        ranges=network.calibrated(samples),
+        network=network.network(samples),
         candidates=(INT8, FP8),
         samples=samples,
         sample_limit=6,
-        loss=NormalizedMeanSquare(),
+        loss=LOSSES["mse"],
         runtime=RUNTIME,
         batch=4,
         seed=0,
     )
 
 
+def weight_in(given: SensitivityInputs, weight: Weight) -> np.ndarray:
+    return given.network.graph.graph.initializers[weight.name].const_value.numpy()
+
+
 def test_error_of_attention_is_that_of_its_four_operands() -> None:
     given = inputs()
-    group = given.grouping.by_id("qk")
+    group = given.network.grouping.by_id("qk")
     names = [site.tensor for site in group.inputs]
-    values = RUNTIME.load(with_outputs(given.graph, names)).run(feeds("bert", 6))
+    values = RUNTIME.load(with_outputs(given.network.graph, names)).run(feeds("bert", 6))
     expected = 0.0
     for name in names:
-        scale = scale_from_amax(given.ranges.tensors[name].amax[INT8], INT8)
+        scale = scale_from_amax(given.network.ranges.tensors[name].amax[INT8], INT8)
         change = fake_quantize(values[name], scale, INT8) - values[name]
         expected += float(np.sqrt(np.mean(change**2))) / float(np.abs(values[name]).max())
     assert QuantizationError().rank(given).scores[INT8]["qk"] == pytest.approx(expected, rel=1e-4)
@@ -58,29 +61,31 @@ def test_error_of_attention_is_that_of_its_four_operands() -> None:
 
 def test_error_of_joined_weights_is_that_of_one_weight_side_by_side() -> None:
     given = inputs()
-    group = given.grouping.by_id("query")
-    joined = np.concatenate([weight_of(given.graph, weight) for weight in group.weights], axis=1)
+    group = given.network.grouping.by_id("query")
+    joined = np.concatenate([weight_in(given, weight) for weight in group.weights], axis=1)
     change = fake_quantize_weights(joined, 1, INT8) - joined
     expected = np.sqrt(np.mean(change**2)) / np.abs(joined).max()
     assert QuantizationError(activations=False).rank(given).scores[INT8]["query"] == pytest.approx(expected, rel=1e-5)
     whole = QuantizationError().rank(given).scores[INT8]["query"]
     single = replace(group, inputs=group.inputs[:1])
-    once = replace(given, grouping=replace(given.grouping, groups=(single,)))
+    once = with_network(given, grouping=replace(given.network.grouping, groups=(single,)))
     assert whole == QuantizationError().rank(once).scores[INT8]["query"], "the tensor they share counts once"
 
 
 def test_joined_reads_of_one_tensor_see_one_noise() -> None:
     given = inputs()
-    group = given.grouping.by_id("query")
-    noisy = add_noise(given.graph, group)
-    names = [value.name for value in noisy.graph.inputs]
-    assert names == ["input", *(weight_feed(weight) for weight in group.weights), NOISE_SCALE, noise_feed(group, 0)]
+    group = given.network.grouping.by_id("query")
+    noisy, weights, noises = add_noise(given.network.graph, group)
+    assert len(weights) == len(group.weights) == 3
+    for own, weight in zip(weights.values(), group.weights, strict=True):
+        np.testing.assert_array_equal(own, weight_in(given, weight))
+    (noise,) = noises.values()
+    assert [value.name for value in noisy.graph.inputs] == ["input", *weights, noise]
     reads = {node.inputs[0] for node in noisy.graph if node.name in ("query", "key", "value")}
     assert len(reads) == 1
-    weights = {weight_feed(weight): weight_of(given.graph, weight) for weight in group.weights}
     ids = feeds("bert", 2)
-    quiet = {NOISE_SCALE: np.zeros((), np.float32), noise_feed(group, 0): np.ones((2, 16 * 32), np.float32)}
-    expected = RUNTIME.load(given.graph).run(ids)["output"]
+    quiet = {noise: np.zeros((2, 16 * 32), np.float32)}
+    expected = RUNTIME.load(given.network.graph).run(ids)["output"]
     np.testing.assert_allclose(RUNTIME.load(noisy).run(ids | weights | quiet)["output"], expected, atol=1e-5)
 
 
@@ -107,19 +112,23 @@ def test_hessian_knows_nothing_of_attention_and_lowers_it_last() -> None:
 def test_trace_of_joined_weights_is_the_sum_of_their_traces() -> None:
     """Apart, each weight is a group of its own."""
     given = inputs()
-    group = given.grouping.by_id("query")
+    group = given.network.grouping.by_id("query")
     parts = tuple(
         replace(group, id=weight.node, index=i, weights=(weight,), inputs=(group.inputs[i],))
         for i, weight in enumerate(group.weights)
     )
-    estimate = ForwardTrace(step=0.02).traces
-    whole = estimate(replace(given, grouping=replace(given.grouping, groups=(group,))), 60).by_group["query"]
-    apart = estimate(replace(given, grouping=replace(given.grouping, groups=parts)), 60).by_group
-    assert whole == pytest.approx(sum(apart.values()), rel=0.35)
+    metric = HessianTrace(trials=60, weighted=False, estimator="forward", step=0.02)
+
+    def trace(*groups: LayerGroup) -> float:
+        own = with_network(given, grouping=replace(given.network.grouping, groups=groups))
+        averages = metric.rank(own).scores[INT8]
+        return sum(averages[group.id] * group.weight_elements for group in groups)
+
+    assert trace(group) == pytest.approx(trace(*parts), rel=0.35)
 
 
 def test_hessian_of_attention_alone_needs_no_pass() -> None:
     given = inputs()
-    alone = replace(given, grouping=replace(given.grouping, groups=(given.grouping.by_id("qk"),)))
+    alone = with_network(given, grouping=replace(given.network.grouping, groups=(given.network.grouping.by_id("qk"),)))
     ranking = HessianTrace().rank(alone)
     assert (ranking.scores[INT8], ranking.forward_passes) == ({"qk": math.inf}, 0.0)

@@ -9,18 +9,16 @@ import onnx
 import onnx_ir as ir
 import pytest
 
-from tests.emit.examples import feeds, prepared
+from tests.emit.examples import prepared
 from tests.networks import sample_input
-from tests.prepared import RUNTIME
 from tests.sensitivity.examples import QUANTIZED, inputs_for, smooth_mlp
 from tests.sensitivity.test_attention_sensitivity import inputs as transformer
 from tests.sensitivity.test_quantization_error import rounded
 from trt_mpq.errors import MissingDependencyError, SettingsError
-from trt_mpq.evaluate.losses import CrossEntropy
-from trt_mpq.runtime.base import with_outputs
+from trt_mpq.evaluate.losses import LOSSES
 from trt_mpq.runtime.torch_gradients import TorchGradients
 from trt_mpq.runtime.torch_operators import UnsupportedByTorch
-from trt_mpq.sensitivity.fisher import FisherError, apart, given_name
+from trt_mpq.sensitivity.fisher import FisherError
 from trt_mpq.types import Precision
 
 torch = pytest.importorskip("torch")
@@ -33,7 +31,11 @@ LABELS = np.random.default_rng(4).integers(0, 5, 20)
 def test_score_is_the_weighted_error_of_every_layer(precision: Precision) -> None:
     proto = smooth_mlp(SIZES)
     x = sample_input(proto, 20)["input"]
-    scores = FisherError(block=8).rank(inputs_for(proto, {"input": x}, LABELS, loss=CrossEntropy())).scores[precision]
+    scores = (
+        FisherError(block=8)
+        .rank(inputs_for(proto, {"input": x}, LABELS, loss=LOSSES["cross-entropy"]))
+        .scores[precision]
+    )
     weights = [onnx.numpy_helper.to_array(tensor) for tensor in proto.graph.initializer]
     read, layers = torch.tensor(x, requires_grad=True), []
     for weight in weights:
@@ -81,26 +83,6 @@ def test_rows_that_only_fill_have_no_slope() -> None:
     _, slopes = TorchGradients(model, ("fc1.out",), "mse").run({"input": x}, None, generators, ("fc1.out",))
     assert np.all(slopes["fc1.out"][3:] == 0)
     assert np.all(np.abs(slopes["fc1.out"][:3]).sum(axis=1) > 0)
-
-
-@pytest.mark.parametrize("name", ["bert", "gpt", "vit", "residual_cnn", "inception", "crossroads"])
-def test_groups_apart_compute_what_they_do_together(name: str) -> None:
-    network, data = prepared(name), feeds(name, 3)
-    groups = network.grouping.groups
-    alone, reads = apart(network.graph, groups)
-    writes = tuple(dict.fromkeys(tensor for group in groups for tensor in group.writes))
-    truth = RUNTIME.load(with_outputs(network.graph, tuple(dict.fromkeys((*reads, *writes))))).run(data)
-    found = RUNTIME.load(alone).run(data | {given_name(tensor): truth[tensor] for tensor in reads})
-    assert tuple(found) == writes
-    for tensor in writes:
-        np.testing.assert_allclose(found[tensor], truth[tensor], rtol=1e-4, atol=1e-5)
-    wrong = RUNTIME.load(alone).run(
-        data
-        | {given_name(tensor): 0 * truth[tensor] for tensor in reads[:1]}
-        | {given_name(tensor): truth[tensor] for tensor in reads[1:]}
-    )
-    changed = [tensor for tensor in writes if not np.array_equal(wrong[tensor], found[tensor])]
-    assert 0 < len(changed) < len(writes), "only the readers of that tensor notice"
 
 
 @pytest.mark.parametrize("name", ["bert", "gpt", "vit"])

@@ -13,7 +13,7 @@ import pytest
 from tests.networks import Builder, sample_input
 from tests.sensitivity.examples import inputs_for, smooth_cnn, smooth_mlp
 from trt_mpq.errors import MissingDependencyError, SettingsError
-from trt_mpq.evaluate.losses import CrossEntropy, NormalizedMeanSquare
+from trt_mpq.evaluate.losses import LOSSES
 from trt_mpq.numerics import fake_quantize_weights
 from trt_mpq.runtime.torch_operators import UnsupportedByTorch
 from trt_mpq.sensitivity import SensitivityInputs
@@ -56,9 +56,9 @@ class Exact:
 def exact(request: pytest.FixtureRequest) -> Exact:
     proto = smooth_mlp((5, 6, 3)) if request.param == "mlp" else smooth_cnn()
     feeds = sample_input(proto, 24)
-    inputs = inputs_for(proto, feeds, LABELS, loss=CrossEntropy())
+    inputs = inputs_for(proto, feeds, LABELS, loss=LOSSES["cross-entropy"])
     constants = {t.name: torch.tensor(onnx.numpy_helper.to_array(t)).double() for t in proto.graph.initializer}
-    names = [group.weight.name for group in inputs.grouping.groups]
+    names = [group.weight.name for group in inputs.network.grouping.groups]
     biases = [constants[name.replace("weight", "bias")] for name in names] if request.param == "cnn" else []
     x, labels = torch.tensor(feeds["input"]).double(), torch.tensor(LABELS)
     sizes = [constants[name].numel() for name in names]
@@ -70,7 +70,7 @@ def exact(request: pytest.FixtureRequest) -> Exact:
 
     flat = torch.cat([constants[name].flatten() for name in names])
     ends = np.cumsum([0, *sizes])
-    blocks = {g.id: slice(a, b) for g, a, b in zip(inputs.grouping.groups, ends[:-1], ends[1:], strict=True)}
+    blocks = {g.id: slice(a, b) for g, a, b in zip(inputs.network.grouping.groups, ends[:-1], ends[1:], strict=True)}
     return Exact(inputs, torch.autograd.functional.hessian(loss, flat).numpy(), blocks)
 
 
@@ -83,7 +83,7 @@ def test_estimates_are_within_their_standard_error(exact: Exact, estimator: str)
     trials = 60
     estimates = average_traces(HessianTrace(trials, estimator=estimator, step=0.02), exact.inputs)
     for group, trace in exact.traces().items():
-        elements = exact.inputs.grouping.by_id(group).weight.elements
+        elements = exact.inputs.network.grouping.by_id(group).weight.elements
         error = exact.standard_error(group, trials)
         assert error < 0.2 * trace, "the check would prove nothing"
         # More samples than a block holds means more vectors, which only makes the estimate better.
@@ -102,8 +102,8 @@ def test_the_weighted_score_is_the_average_trace_times_the_squared_perturbation(
     traces = average_traces(HessianTrace(4, estimator="autograd"), exact.inputs)
     ranking = HessianTrace(4, estimator="autograd").rank(exact.inputs)
     for precision, scores in ranking.scores.items():
-        for group in exact.inputs.grouping.groups:
-            weight = exact.inputs.graph.graph.initializers[group.weight.name].const_value.numpy()
+        for group in exact.inputs.network.grouping.groups:
+            weight = exact.inputs.network.graph.graph.initializers[group.weight.name].const_value.numpy()
             change = (fake_quantize_weights(weight, group.weight.axis, precision) - weight).ravel()
             assert scores[group.id] == pytest.approx(traces[group.id] * float(change @ change), rel=1e-5)
 
@@ -112,7 +112,7 @@ def without_torch_formula() -> SensitivityInputs:
     b = Builder(0)
     b.gemm("head", b.node("Sin", "wave", ["input"]), (4, 3))
     proto = b.model((4,), (3,))
-    return inputs_for(proto, sample_input(proto, 6), loss=NormalizedMeanSquare())
+    return inputs_for(proto, sample_input(proto, 6), loss=LOSSES["mse"])
 
 
 def test_auto_prefers_autograd(exact: Exact) -> None:
@@ -144,7 +144,7 @@ def test_a_weight_of_zeros_has_no_forward_trace() -> None:
 
 
 def test_cost_is_counted_in_forward_passes(exact: Exact) -> None:
-    groups = len(exact.inputs.grouping.groups)
+    groups = len(exact.inputs.network.grouping.groups)
     assert HessianTrace(3, estimator="forward").rank(exact.inputs).forward_passes == 24 * (1 + 2 * 3 * groups)
     # Forward 1 and backward 2, then a product per trial and group.
     assert HessianTrace(3, estimator="autograd").rank(exact.inputs).forward_passes == 24 * (3 + 1.25 * 3 * groups)

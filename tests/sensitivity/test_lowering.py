@@ -17,9 +17,8 @@ from tests.prepared import RUNTIME, prepare
 from tests.sensitivity.examples import QUANTIZED, inputs_for, smooth_mlp
 from tests.sensitivity.test_quantization_error import rounded
 from trt_mpq.errors import SettingsError
-from trt_mpq.evaluate.losses import CrossEntropy, KullbackLeibler, NormalizedMeanSquare
+from trt_mpq.evaluate.losses import LOSSES
 from trt_mpq.sensitivity import SensitivityInputs, SensitivityMetric
-from trt_mpq.sensitivity.base import Many
 from trt_mpq.sensitivity.dependency import InterLayerDependency
 from trt_mpq.sensitivity.hessian import HessianTrace
 from trt_mpq.sensitivity.lowering import Growth, Lowered
@@ -82,14 +81,14 @@ def network() -> ByHand:
 
 @pytest.mark.parametrize("precision", QUANTIZED)
 def test_task_loss_is_what_the_hand_made_network_loses(network: ByHand, precision: Precision) -> None:
-    scores = TaskLoss().rank(network.inputs(loss=CrossEntropy())).scores[precision]
+    scores = TaskLoss().rank(network.inputs(loss=LOSSES["cross-entropy"])).scores[precision]
     for group, score in scores.items():
         assert score == pytest.approx(network.growth([group], precision), rel=1e-2, abs=2e-5)
 
 
 @pytest.mark.parametrize("precision", QUANTIZED)
 def test_output_sqnr_is_noise_over_signal_whatever_the_loss(network: ByHand, precision: Precision) -> None:
-    scores = OutputSqnr().rank(network.inputs(loss=KullbackLeibler())).scores[precision]
+    scores = OutputSqnr().rank(network.inputs(loss=LOSSES["kl"])).scores[precision]
     clean = network.outputs((), precision)
     for group, score in scores.items():
         noise = network.outputs([group], precision) - clean
@@ -99,7 +98,9 @@ def test_output_sqnr_is_noise_over_signal_whatever_the_loss(network: ByHand, pre
 def test_each_metric_counts_what_it_runs(network: ByHand) -> None:
     given, asked = network.inputs(candidates=(INT4,)), list[Lowered]()
 
-    def here(opening: Callable[[SensitivityInputs], Callable[[Lowered], Growth]]) -> Many[Lowered, Growth]:
+    def here(
+        opening: Callable[[SensitivityInputs], Callable[[Lowered], Growth]],
+    ) -> Callable[[Sequence[Lowered]], Iterator[Growth]]:
         work = opening(given)
 
         def many(parts: Sequence[Lowered]) -> Iterator[Growth]:
@@ -135,7 +136,9 @@ def test_as_many_rounds_as_groups_are_the_greedy_order(network: ByHand) -> None:
     chosen: list[str] = []
     while len(chosen) < len(names):
         chosen.append(min(set(names) - {*chosen}, key=lambda name: growth[frozenset([*chosen, name])]))
-    ranking = InterLayerDependency(rounds=len(names)).rank(network.inputs(loss=CrossEntropy(), candidates=(INT4,)))
+    ranking = InterLayerDependency(rounds=len(names)).rank(
+        network.inputs(loss=LOSSES["cross-entropy"], candidates=(INT4,))
+    )
     assert ranking.order(INT4) == tuple(chosen)
     highest = -math.inf
     for count, name in enumerate(chosen, start=1):
@@ -145,14 +148,14 @@ def test_as_many_rounds_as_groups_are_the_greedy_order(network: ByHand) -> None:
 
 def test_scores_increase_in_the_order_of_choice(network: ByHand) -> None:
     for rounds in (1, 2, 3, 5):
-        ranking = InterLayerDependency(rounds).rank(network.inputs(loss=CrossEntropy()))
+        ranking = InterLayerDependency(rounds).rank(network.inputs(loss=LOSSES["cross-entropy"]))
         for precision in QUANTIZED:
             scores = [ranking.scores[precision][group] for group in ranking.order(precision)]
             assert all(lower < higher for lower, higher in pairwise(scores))
 
 
 def test_one_round_is_the_order_of_task_loss(network: ByHand) -> None:
-    given = network.inputs(loss=CrossEntropy())
+    given = network.inputs(loss=LOSSES["cross-entropy"])
     alone, together = TaskLoss().rank(given), InterLayerDependency(rounds=1).rank(given)
     for precision in QUANTIZED:
         assert together.order(precision) == alone.order(precision)
@@ -197,8 +200,8 @@ def test_padded_sentences_are_cut_and_the_batch_does_not_matter(metric: Sensitiv
     prepared = prepare(sentence_encoder())
     samples = sentences(prepared, np.arange(20), 1, "mask")
     given = SensitivityInputs(
-        graph=prepared.graph, grouping=prepared.grouping, ranges=prepared.calibrated(samples), candidates=(INT4,),
-        samples=samples, sample_limit=20, loss=NormalizedMeanSquare(), runtime=RUNTIME, batch=6, seed=0,
+        network=prepared.network(samples), candidates=(INT4,),
+        samples=samples, sample_limit=20, loss=LOSSES["mse"], runtime=RUNTIME, batch=6, seed=0,
     )  # fmt: skip
     lengths = {chunk.feeds["ids"].shape[1] for chunk in given.chunks(16)}
     assert lengths == set(samples.padding.lengths)

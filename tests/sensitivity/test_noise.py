@@ -9,10 +9,10 @@ import onnx
 import pytest
 
 from tests.networks import Builder, sample_input
-from tests.sensitivity.examples import inputs_for
+from tests.sensitivity.examples import inputs_for, with_network
 from trt_mpq.errors import SettingsError
-from trt_mpq.evaluate.losses import NormalizedMeanSquare
-from trt_mpq.sensitivity.noise import RELATIVE_STEP, GaussianNoise
+from trt_mpq.evaluate.losses import LOSSES
+from trt_mpq.sensitivity.noise import GaussianNoise
 from trt_mpq.types import Precision, Ranges, TensorRange
 
 
@@ -45,7 +45,7 @@ def test_growth_on_a_linear_layer_is_what_theory_says(per_channel: bool) -> None
     b.node("MatMul", "fc", ["input", b.normal("fc.weight", (6, 4), 1.0)])
     proto = b.model((6,), (4,))
     x = sample_input(proto, 40)["input"]
-    inputs = inputs_for(proto, {"input": x}, loss=NormalizedMeanSquare(), candidates=(Precision.INT8,))
+    inputs = inputs_for(proto, {"input": x}, loss=LOSSES["mse"], candidates=(Precision.INT8,))
     growth = GaussianNoise(trials=60, per_channel=per_channel, block=2).rank(inputs).scores[Precision.INT8]["fc"]
 
     weight = onnx.numpy_helper.to_array(proto.graph.initializer[0])
@@ -61,7 +61,7 @@ def test_amplitude_scales_the_standard_deviation() -> None:
     b = Builder(3)
     b.node("MatMul", "fc", ["input", b.normal("fc.weight", (6, 4), 1.0)])
     proto = b.model((6,), (4,))
-    inputs = inputs_for(proto, sample_input(proto, 10), loss=NormalizedMeanSquare(), candidates=(Precision.INT8,))
+    inputs = inputs_for(proto, sample_input(proto, 10), loss=LOSSES["mse"], candidates=(Precision.INT8,))
     small, large = (GaussianNoise(amplitude=a).rank(inputs).scores[Precision.INT8]["fc"] for a in (0.1, 1.0))
     assert large == pytest.approx(100 * small, rel=0.02)
 
@@ -109,7 +109,7 @@ def test_impossible_settings_are_refused(settings: dict[str, float]) -> None:
 
 
 def test_steps_are_those_of_the_formats() -> None:
-    assert RELATIVE_STEP == {Precision.INT8: 1 / 127, Precision.INT4: 1 / 7, Precision.FP8: 1 / 16}
+    assert GaussianNoise().relative_step == {Precision.INT8: 1 / 127, Precision.INT4: 1 / 7, Precision.FP8: 1 / 16}
 
 
 def test_every_block_has_its_own_weight_noise() -> None:
@@ -117,8 +117,8 @@ def test_every_block_has_its_own_weight_noise() -> None:
     b.node("MatMul", "fc", ["input", b.normal("fc.weight", (6, 4), 1.0)])
     proto = b.model((6,), (4,))
     x = np.repeat(sample_input(proto, 1)["input"], 4, axis=0)
-    inputs = inputs_for(proto, {"input": x}, loss=NormalizedMeanSquare(), candidates=(Precision.INT8,))
-    silent = changed(inputs, ranges=Ranges({}, 4, {"input": TensorRange(0.0, 0.0)}))
+    inputs = inputs_for(proto, {"input": x}, loss=LOSSES["mse"], candidates=(Precision.INT8,))
+    silent = with_network(inputs, ranges=Ranges({}, 4, {"input": TensorRange(0.0, 0.0)}))
 
     def score(block: int, samples: int) -> float:
         ranking = GaussianNoise(block=block).rank(changed(silent, sample_limit=samples))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import onnx
@@ -12,13 +13,12 @@ import pytest
 
 from tests.evaluate.test_scorer import sentence_encoder
 from tests.networks import NETWORKS, sample_input
-from tests.sensitivity.examples import inputs_for, smooth_mlp, specs_of
+from tests.sensitivity.examples import inputs_for, smooth_mlp, specs_of, with_network
 from trt_mpq.dataset import samples_from_arrays
-from trt_mpq.emit import Emitter
 from trt_mpq.runtime.base import Arrays
 from trt_mpq.sensitivity import SensitivityInputs
 from trt_mpq.sensitivity.noise import GaussianNoise
-from trt_mpq.sensitivity.prefix import PREFIX_BYTES, Prefix
+from trt_mpq.sensitivity.prefix import Prefix, Rest
 from trt_mpq.sensitivity.task_loss import TaskLoss
 from trt_mpq.types import Precision, PrecisionPlan
 
@@ -39,11 +39,11 @@ def words(count: int) -> Arrays:
 class Copies:
     """One copy of a network per group, with that group in INT4, run in two ways."""
 
-    def __init__(self, inputs: SensitivityInputs, limit: int = PREFIX_BYTES) -> None:
+    def __init__(self, inputs: SensitivityInputs, **limit: int) -> None:
         self.inputs, self.chunks = inputs, list(inputs.chunks())
-        self._emitter = Emitter(inputs.graph, inputs.grouping, inputs.ranges)
-        self._wide = PrecisionPlan.uniform(inputs.grouping.groups, Precision.FP32, Precision.FP32)
-        self.prefix = Prefix(self.copy(), inputs.grouping.groups, inputs.runtime, self.chunks, limit)
+        self._emitter = inputs.network.emitter()
+        self._wide = PrecisionPlan.uniform(inputs.network.grouping.groups, Precision.FP32, Precision.FP32)
+        self.prefix = Prefix(self.copy(), inputs.network.grouping.groups, inputs.runtime, self.chunks, **limit)
 
     def copy(self, *groups: str):
         return self._emitter.reference(self._wide.replace(dict.fromkeys(groups, INT4)))
@@ -52,15 +52,17 @@ class Copies:
         session = self.inputs.runtime.load(self.copy(*groups))
         return [chunk.run(session) for chunk in self.chunks]
 
+    def loaded(self, *groups: str) -> Rest:
+        return self.prefix.rest(groups, self.copy(*groups))
+
     def rest(self, *groups: str) -> tuple[float, list[Arrays]]:
-        start = self.prefix.before(groups)
-        rest = start.load(self.inputs.runtime, self.copy(*groups))
-        return start.share, [rest.run(number, chunk) for number, chunk in enumerate(self.chunks)]
+        rest = self.loaded(*groups)
+        return rest.share, [rest.run(number, chunk) for number, chunk in enumerate(self.chunks)]
 
 
-def copies_of(name: str, **more: object) -> Copies:
+def copies_of(name: str, **limit: int) -> Copies:
     proto, feeds = CASES[name]()
-    return Copies(inputs_for(proto, feeds, batch=5), **more)
+    return Copies(inputs_for(proto, feeds, batch=5), **limit)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -110,7 +112,7 @@ def test_values_that_are_too_many_are_not_kept() -> None:
     everything = copies_of("residual_cnn")
     sizes = []
     for group in everything.inputs.groups[1:]:
-        kept = everything.prefix.before([group.id]).kept
+        kept = everything.loaded(group.id).kept
         sizes.append(sum(value.nbytes for values in kept for value in values.values()))
     some = copies_of("residual_cnn", limit=max(sizes) - 1)
     shares = [some.rest(group.id)[0] for group in some.inputs.groups]
@@ -126,7 +128,8 @@ def test_a_ranking_is_that_of_whole_copies(metric, monkeypatch: pytest.MonkeyPat
     proto = smooth_mlp((6, 16, 16, 16, 5))
     inputs = inputs_for(proto, sample_input(proto, 20))
     kept = metric.rank(inputs)
-    monkeypatch.setattr("trt_mpq.sensitivity.prefix.Prefix._advance", lambda self, place: None)
+    for module in ("lowering", "noise"):
+        monkeypatch.setattr(f"trt_mpq.sensitivity.{module}.Prefix", partial(Prefix, limit=0))
     whole = metric.rank(inputs)
     for precision, scores in whole.scores.items():
         assert kept.scores[precision] == pytest.approx(scores, rel=1e-3, abs=1e-6)
@@ -152,7 +155,7 @@ def test_a_fixed_batch_is_filled_and_cut_as_for_the_whole() -> None:
     proto.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 8
     model = ir.from_proto(onnx.shape_inference.infer_shapes(proto))
     samples = samples_from_arrays(feeds, specs_of(model), None)
-    copies = Copies(replace(free, graph=model, samples=samples))
+    copies = Copies(replace(with_network(free, graph=model), samples=samples))
     last = copies.inputs.groups[-1].id
     for mine, whole in zip(copies.rest(last)[1], copies.whole(last), strict=True):
         assert mine["output"].shape == whole["output"].shape

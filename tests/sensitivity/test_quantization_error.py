@@ -10,7 +10,7 @@ import onnx
 import pytest
 
 from tests.networks import mlp, residual_cnn, sample_input
-from tests.sensitivity.examples import QUANTIZED, inputs_for
+from tests.sensitivity.examples import QUANTIZED, inputs_for, with_network
 from trt_mpq.errors import CalibrationError
 from trt_mpq.runtime.base import with_outputs
 from trt_mpq.runtime.onnxruntime import OnnxRuntime
@@ -41,10 +41,10 @@ def test_score_is_the_sum_of_relative_errors(precision: Precision) -> None:
     feeds = sample_input(proto, 10)
     inputs = inputs_for(proto, feeds, batch=3)
     scores = QuantizationError().rank(inputs).scores[precision]
-    names = [group.inputs[0].tensor for group in inputs.grouping.groups]
-    values = OnnxRuntime(1).load(with_outputs(inputs.graph, names)).run(feeds)
+    names = [group.inputs[0].tensor for group in inputs.network.grouping.groups]
+    values = OnnxRuntime(1).load(with_outputs(inputs.network.graph, names)).run(feeds)
     weights = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in proto.graph.initializer}
-    for group in inputs.grouping.groups:
+    for group in inputs.network.grouping.groups:
         x, w = values[group.inputs[0].tensor], weights[group.weight.name]
         others = tuple(i for i in range(w.ndim) if i != group.weight.axis)
         expected = relative_rmse(w, np.abs(w).max(axis=others, keepdims=True), precision)
@@ -70,8 +70,10 @@ def test_terms_can_be_left_out() -> None:
 def test_a_clipping_range_costs() -> None:
     proto = mlp()
     inputs = inputs_for(proto, sample_input(proto, 6))
-    tensors = {n: changed(r, amax={p: 0.3 * a for p, a in r.amax.items()}) for n, r in inputs.ranges.tensors.items()}
-    clipped = changed(inputs, ranges=changed(inputs.ranges, tensors=tensors))
+    tensors = {
+        n: changed(r, amax={p: 0.3 * a for p, a in r.amax.items()}) for n, r in inputs.network.ranges.tensors.items()
+    }
+    clipped = with_network(inputs, ranges=changed(inputs.network.ranges, tensors=tensors))
     before, after = (QuantizationError().rank(i).scores[Precision.INT8] for i in (inputs, clipped))
     assert all(after[group] > 3 * before[group] for group in before)
 
@@ -88,10 +90,10 @@ def test_a_dead_tensor_adds_nothing() -> None:
 def test_a_missing_range_names_tensor_and_precision(lost: str) -> None:
     proto = mlp()
     inputs = inputs_for(proto, sample_input(proto, 4))
-    tensors = dict(inputs.ranges.tensors)
+    tensors = dict(inputs.network.ranges.tensors)
     if lost == "tensor":
         del tensors["fc1.relu.out"]
     else:
         tensors["fc1.relu.out"] = TensorRange(0, 1, {Precision.INT8: 1.0})
     with pytest.raises(CalibrationError, match=r"'fc1\.relu\.out' has no (int8|fp8) range"):
-        QuantizationError().rank(changed(inputs, ranges=changed(inputs.ranges, tensors=tensors)))
+        QuantizationError().rank(with_network(inputs, ranges=changed(inputs.network.ranges, tensors=tensors)))

@@ -13,9 +13,9 @@ import onnx_ir as ir
 import pytest
 
 from tests.networks import decoder, depthwise_cnn, inception, residual_cnn, sample_input
-from tests.sensitivity.examples import QUANTIZED, fix_batch, inputs_for, specs_of
+from tests.sensitivity.examples import QUANTIZED, fix_batch, inputs_for, specs_of, with_network
 from trt_mpq.errors import SettingsError
-from trt_mpq.evaluate.losses import CrossEntropy, KullbackLeibler, NormalizedMeanSquare
+from trt_mpq.evaluate.losses import LOSSES, Loss
 from trt_mpq.sensitivity import METRICS, SensitivityInputs, SensitivityMetric, metric_from_name
 from trt_mpq.sensitivity.dependency import InterLayerDependency
 from trt_mpq.sensitivity.fisher import FisherError
@@ -61,7 +61,7 @@ def close(one: Ranking, other: Ranking, rel: float = 1e-3) -> bool:
 def inputs() -> SensitivityInputs:
     proto = residual_cnn(batch_norm=False)
     labels = np.random.default_rng(2).integers(0, 10, 13)
-    return inputs_for(proto, sample_input(proto, 13), labels, loss=KullbackLeibler(), batch=5)
+    return inputs_for(proto, sample_input(proto, 13), labels, loss=LOSSES["kl"], batch=5)
 
 
 @pytest.mark.parametrize("metric", EVERY, ids=label)
@@ -75,12 +75,12 @@ def test_the_seed_decides_everything(metric: SensitivityMetric, inputs: Sensitiv
 
 @pytest.mark.parametrize("metric", EVERY, ids=label)
 def test_every_group_is_scored_where_it_is_allowed(metric: SensitivityMetric, inputs: SensitivityInputs) -> None:
-    stem, *rest = inputs.grouping.groups
+    stem, *rest = inputs.network.grouping.groups
     stem = changed(stem, excluded={Precision.FP8: "too few channels", Precision.FP16: "overflow"})
     none = changed(rest[-1], excluded=dict.fromkeys(QUANTIZED, "not quantized"))
-    limited = changed(inputs, grouping=Grouping((stem, *rest[:-1], none), (), ()))
+    limited = with_network(inputs, grouping=Grouping((stem, *rest[:-1], none), (), ()))
     ranking = usable(metric).rank(limited)
-    everyone = [group.id for group in limited.grouping.groups]
+    everyone = [group.id for group in limited.network.grouping.groups]
     assert list(ranking.groups) == everyone
     assert list(ranking.scores) == list(QUANTIZED)
     assert list(ranking.scores[Precision.INT8]) == everyone[:-1]
@@ -111,7 +111,7 @@ def test_a_fixed_batch_dimension_is_served(metric: SensitivityMetric) -> None:
     proto = depthwise_cnn()
     free = inputs_for(proto, sample_input(proto, 10))
     graph = ir.from_proto(onnx.shape_inference.infer_shapes(fix_batch(proto, 4)))
-    fixed = changed(free, graph=graph, samples=changed(free.samples, inputs=specs_of(graph)))
+    fixed = changed(with_network(free, graph=graph), samples=changed(free.samples, inputs=specs_of(graph)))
     tolerance = 0.02 if label(metric) == "hessian-forward" else 1e-3
     assert close(usable(metric).rank(free), metric.rank(fixed), rel=tolerance)
 
@@ -139,10 +139,8 @@ def test_four_bits_hurt_more_than_eight(metric: SensitivityMetric, build: Callab
 
 
 @pytest.mark.parametrize("metric", EVERY, ids=label)
-@pytest.mark.parametrize("loss", [CrossEntropy(), NormalizedMeanSquare()], ids=lambda loss: loss.name)
-def test_every_loss_is_served(
-    metric: SensitivityMetric, loss: CrossEntropy | NormalizedMeanSquare, inputs: SensitivityInputs
-) -> None:
+@pytest.mark.parametrize("loss", [LOSSES["cross-entropy"], LOSSES["mse"]], ids=lambda loss: loss.name)
+def test_every_loss_is_served(metric: SensitivityMetric, loss: Loss, inputs: SensitivityInputs) -> None:
     scores = usable(metric).rank(changed(inputs, loss=loss)).scores[Precision.INT4]
     assert len(set(scores.values())) == len(scores)
 
@@ -150,13 +148,13 @@ def test_every_loss_is_served(
 @pytest.mark.parametrize("metric", MEASURED, ids=label)
 def test_images_out_are_served(metric: SensitivityMetric) -> None:
     proto = decoder()
-    inputs = inputs_for(proto, sample_input(proto, 4), loss=NormalizedMeanSquare())
+    inputs = inputs_for(proto, sample_input(proto, 4), loss=LOSSES["mse"])
     assert min(usable(metric).rank(inputs).scores[Precision.INT4].values()) > 0
 
 
 def test_random_permutes_without_running_anything(inputs: SensitivityInputs) -> None:
     ranking = RandomOrder().rank(inputs)
-    count = len(inputs.grouping.groups)
+    count = len(inputs.network.grouping.groups)
     assert sorted(ranking.scores[Precision.INT8].values()) == list(range(count))
     assert ranking.forward_passes == 0
     assert ranking.scores[Precision.INT8] == ranking.scores[Precision.FP8]

@@ -15,7 +15,7 @@ import pytest
 from tests.networks import NETWORKS, sample_input
 from tests.sensitivity.examples import smooth_mlp
 from trt_mpq.errors import MissingDependencyError
-from trt_mpq.evaluate.losses import CrossEntropy, KullbackLeibler, Loss, NormalizedMeanSquare
+from trt_mpq.evaluate.losses import LOSSES, Loss
 from trt_mpq.runtime.onnxruntime import OnnxRuntime
 from trt_mpq.runtime.torch_autograd import TORCH_LOSSES, TorchGraph, TorchLoss
 from trt_mpq.runtime.torch_operators import UnsupportedByTorch
@@ -55,9 +55,7 @@ def test_a_real_transformer_equals_onnx_runtime(data_dir: Path) -> None:
     assert_same_outputs(ir.load(data_dir / "minilm" / "minilm_l6_v2.onnx"), feeds, tolerance=1e-4)
 
 
-@pytest.mark.parametrize(
-    "loss", [CrossEntropy(), KullbackLeibler(), NormalizedMeanSquare()], ids=lambda loss: loss.name
-)
+@pytest.mark.parametrize("loss", [LOSSES["cross-entropy"], LOSSES["kl"], LOSSES["mse"]], ids=lambda loss: loss.name)
 def test_torch_losses_equal_the_numpy_ones(loss: Loss) -> None:
     random = np.random.default_rng(1)
     ours, theirs = ({"y": random.standard_normal((6, 4)), "z": random.standard_normal((6, 2, 3))} for _ in range(2))

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from trt_mpq.numerics import LARGEST, fake_quantize, scale_from_amax
 from trt_mpq.types import Precision
 
-BINS = 4096
+_BINS = 4096
 """Bins per histogram: 32 for one INT8 step over the full range, so the error within a bin does not matter."""
-PERCENTILE = 99.99
+_PERCENTILE = 99.99
 """Share of values, in percent, that the `percentile` method keeps unclipped."""
 
 _ENTROPY_LEVELS = {Precision.INT8: 128, Precision.INT4: 8}
@@ -25,7 +25,7 @@ _CANDIDATES = 128
 
 @dataclass
 class Histogram:
-    """Counts of ``|x|`` in `BINS` equal bins over ``[0, magnitude]``; exact integers, so order does not matter."""
+    """Counts of ``|x|`` in equal bins over ``[0, magnitude]``; exact integers, so order does not matter."""
 
     magnitude: float
     counts: NDArray[np.int64]
@@ -33,35 +33,35 @@ class Histogram:
     @classmethod
     def empty(cls, magnitude: float) -> Histogram:
         """A histogram without observations."""
-        return cls(magnitude, np.zeros(BINS, dtype=np.int64))
+        return cls(magnitude, np.zeros(_BINS, dtype=np.int64))
 
     def add(self, values: NDArray[np.float32]) -> None:
         """Count the magnitudes of `values`, any shape; what lies above `magnitude` counts as the last bin."""
         if self.magnitude > 0:
             position = np.abs(values).ravel()
-            position /= np.float32(self.magnitude)  # first, because BINS / magnitude overflows for subnormal ones
-            position *= np.float32(BINS)
-            self.counts += np.bincount(np.minimum(position.astype(np.int32), BINS - 1), minlength=BINS)
+            position /= np.float32(self.magnitude)  # first, because _BINS / magnitude overflows for subnormal ones
+            position *= np.float32(_BINS)
+            self.counts += np.bincount(np.minimum(position.astype(np.int32), _BINS - 1), minlength=_BINS)
 
     @property
     def centers(self) -> NDArray[np.float32]:
-        """Middle of every bin, shape ``(BINS,)``."""
-        return ((np.arange(BINS) + 0.5) * (self.magnitude / BINS)).astype(np.float32)
+        """Middle of every bin, shape ``(bins,)``."""
+        return ((np.arange(_BINS) + 0.5) * (self.magnitude / _BINS)).astype(np.float32)
 
 
-def minmax_amax(histogram: Histogram, precision: Precision) -> float:
+def _minmax_amax(histogram: Histogram, precision: Precision) -> float:
     """The largest magnitude observed: nothing is clipped."""
     return histogram.magnitude
 
 
-def percentile_amax(histogram: Histogram, precision: Precision) -> float:
-    """The magnitude below which `PERCENTILE` percent of all values lie."""
+def _percentile_amax(histogram: Histogram, precision: Precision) -> float:
+    """The magnitude below which 99.99 percent of all values lie."""
     cumulated = np.cumsum(histogram.counts)
-    index = int(np.searchsorted(cumulated, cumulated[-1] * PERCENTILE / 100))
-    return histogram.magnitude * (index + 1) / BINS
+    index = int(np.searchsorted(cumulated, cumulated[-1] * _PERCENTILE / 100))
+    return histogram.magnitude * (index + 1) / _BINS
 
 
-def mse_amax(histogram: Histogram, precision: Precision) -> float:
+def _mse_amax(histogram: Histogram, precision: Precision) -> float:
     """The clipping point with the least squared error after fake quantization; the widest of equal ones.
 
     Scales are rounded to FP16 on the way; what is beyond its range can be quantized in a BF16 network only.
@@ -78,7 +78,7 @@ def mse_amax(histogram: Histogram, precision: Precision) -> float:
     return float(min(histogram.magnitude * np.linspace(1, 1 / _CANDIDATES, _CANDIDATES), key=error))
 
 
-def entropy_amax(histogram: Histogram, precision: Precision) -> float:
+def _entropy_amax(histogram: Histogram, precision: Precision) -> float:
     """The clipping point with the least KL divergence (Migacz, "8-bit inference with TensorRT", GTC 2017).
 
     As in NVIDIA's pytorch-quantization (`calib/histogram.py`), the first bin counts no more than the second:
@@ -93,9 +93,9 @@ def entropy_amax(histogram: Histogram, precision: Precision) -> float:
     counts = histogram.counts.astype(np.float64)
     counts[0] = counts[1]
     narrowest = max(levels, 1 + int(np.searchsorted(np.cumsum(counts), _ENTROPY_KEPT * counts.sum())))
-    ends = np.linspace(BINS, narrowest, _CANDIDATES).astype(int)
+    ends = np.linspace(_BINS, narrowest, _CANDIDATES).astype(int)
     best = min(ends, key=lambda end: _divergence(counts, int(end), levels))
-    return histogram.magnitude * float(best) / BINS
+    return histogram.magnitude * float(best) / _BINS
 
 
 def _divergence(counts: NDArray[np.float64], end: int, levels: int) -> float:
@@ -121,9 +121,9 @@ class Method:
 
 
 METHODS: Mapping[str, Method] = {
-    "minmax": Method(minmax_amax, needs_histogram=False),
-    "percentile": Method(percentile_amax, needs_histogram=True),
-    "mse": Method(mse_amax, needs_histogram=True),
-    "entropy": Method(entropy_amax, needs_histogram=True),
+    "minmax": Method(_minmax_amax, needs_histogram=False),
+    "percentile": Method(_percentile_amax, needs_histogram=True),
+    "mse": Method(_mse_amax, needs_histogram=True),
+    "entropy": Method(_entropy_amax, needs_histogram=True),
 }
 """Calibration methods by their name on the command line."""

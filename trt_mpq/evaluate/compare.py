@@ -17,8 +17,8 @@ from trt_mpq.runtime.base import Array, Arrays, Session
 from trt_mpq.runtime.polygraphy import compare_runs
 from trt_mpq.types import Comparison, OutputComparison
 
-ABSOLUTE_TOLERANCE = 0.1
-RELATIVE_TOLERANCE = 0.1
+_ABSOLUTE_TOLERANCE = 0.1
+_RELATIVE_TOLERANCE = 0.1
 _LARGEST = float(np.finfo(np.float32).max)
 """Stands for NaN and infinity, so that every figure is a number."""
 
@@ -38,11 +38,11 @@ def compare_models(fp32: Path, tested: Path | Session, samples: Samples, batch: 
     """
     compared = samples.take(limit)
     portions = list(chunks(compared, batch))
-    runs = compare_runs(fp32, tested, [chunk.feeds for chunk in portions], ABSOLUTE_TOLERANCE, RELATIVE_TOLERANCE)
+    runs = compare_runs(fp32, tested, [chunk.feeds for chunk in portions], _ABSOLUTE_TOLERANCE, _RELATIVE_TOLERANCE)
     return Comparison(
         samples=compared.count,
-        absolute_tolerance=ABSOLUTE_TOLERANCE,
-        relative_tolerance=RELATIVE_TOLERANCE,
+        absolute_tolerance=_ABSOLUTE_TOLERANCE,
+        relative_tolerance=_RELATIVE_TOLERANCE,
         outputs=tuple(
             _compare(name, _joined(portions, runs.reference, name), _joined(portions, runs.tested, name), passed)
             for name, passed in runs.passed.items()
@@ -64,21 +64,6 @@ def sqnr_db(reference: Array, tested: Array) -> float | None:
     return float(10 * np.log10(max(signal, np.finfo(np.float64).tiny) / noise))
 
 
-def cosine(reference: Array, tested: Array) -> float:
-    """Cosine of the angle between both arrays as vectors; 1 if both are zero."""
-    a, b = _paired(reference, tested)
-    norm = float(np.linalg.norm(a) * np.linalg.norm(b))
-    if norm == 0:
-        return float(not a.any() and not b.any())
-    return float(a @ b) / norm
-
-
-def max_abs_error(reference: Array, tested: Array) -> float:
-    """Largest absolute difference of two elements."""
-    exact, given = _paired(reference, tested)
-    return float(np.abs(exact - given).max(initial=0.0))
-
-
 def _paired(reference: Array, tested: Array) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     known = np.isfinite(reference)
     exact, given = reference[known].astype(np.float64), tested[known].astype(np.float64)
@@ -86,13 +71,22 @@ def _paired(reference: Array, tested: Array) -> tuple[NDArray[np.float64], NDArr
 
 
 def _compare(name: str, reference: Array, tested: Array, passed: bool) -> OutputComparison:
+    exact, given = _paired(reference, tested)
     return OutputComparison(
         output=name,
         sqnr_db=sqnr_db(reference, tested),
-        cosine=cosine(reference, tested),
-        max_abs_error=max_abs_error(reference, tested),
+        cosine=_cosine(exact, given),
+        max_abs_error=float(np.abs(exact - given).max(initial=0.0)),
         passed=passed,
     )
+
+
+def _cosine(exact: NDArray[np.float64], given: NDArray[np.float64]) -> float:
+    """Cosine of the angle between both as vectors; 1 if both are zero."""
+    norm = float(np.linalg.norm(exact) * np.linalg.norm(given))
+    if norm == 0:
+        return float(not exact.any() and not given.any())
+    return float(exact @ given) / norm
 
 
 def _joined(portions: list[Chunk], runs: tuple[Arrays, ...], name: str) -> Array:

@@ -11,9 +11,8 @@ of length 1 the normalized square error is exactly twice 1 - cosine.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,104 +20,80 @@ from numpy.typing import NDArray
 from trt_mpq.errors import DataError
 from trt_mpq.runtime.base import Array
 
-_Losses = NDArray[np.float64]
-
 IGNORED = -100
 """Label of a position that does not count, torch's convention."""
 
-
-class Loss(Protocol):
-    """A number per sample, smaller is better."""
-
-    @property
-    def name(self) -> str:
-        """Spelling in reports, and the key under which an autograd runtime finds its own formula."""
-
-    def per_sample(
-        self, outputs: Mapping[str, Array], labels: Array | None, reference: Mapping[str, Array] | None
-    ) -> _Losses:
-        """Losses of a batch.
-
-        Args:
-            outputs: Network outputs in order, each ``[n, ...]``.
-            labels: Labels ``[n, ...]``, for losses that need them.
-            reference: The FP32 network's outputs on the same batch, for losses that need them.
-
-        Returns:
-            float64 array ``[n]``.
-
-        Raises:
-            DataError: What the loss needs is missing or does not fit the outputs.
-        """
+_Losses = NDArray[np.float64]
+_Outputs = Mapping[str, Array]
 
 
 @dataclass(frozen=True)
-class CrossEntropy:
+class Loss:
+    """A number per sample, smaller is better.
+
+    Attributes:
+        name: Spelling in reports, and the key under which an autograd runtime finds its own formula.
+        per_sample: Losses [n] of a batch, of its network outputs in order, each ``[n, ...]``, its labels ``[n, ...]``
+            and the FP32 network's outputs; the last two are None where there are none. It raises DataError if what it
+            needs is missing or does not fit the outputs.
+    """
+
+    name: str
+    per_sample: Callable[[_Outputs, Array | None, _Outputs | None], _Losses]
+
+
+def loss_for(*, has_labels: bool, classification: bool) -> Loss:
+    """The loss that fits a task: cross-entropy, KL to FP32 for unlabelled classes, else normalized MSE to FP32."""
+    return LOSSES[("cross-entropy" if has_labels else "kl") if classification else "mse"]
+
+
+def _cross_entropy(outputs: _Outputs, labels: Array | None, reference: _Outputs | None) -> _Losses:
     """Negative log-likelihood of the integer label under softmax of the first output ``[n, ..., classes]``.
 
     With positions it is the mean over those whose label is not -100, and 0 for a sample that has none.
     """
-
-    name: ClassVar[str] = "cross-entropy"
-
-    def per_sample(
-        self, outputs: Mapping[str, Array], labels: Array | None, reference: Mapping[str, Array] | None
-    ) -> _Losses:
-        """Losses of a batch; `reference` is not used."""
-        scores = _class_scores(outputs)
-        classes = _class_labels(labels, scores.shape)
-        positions = tuple(range(1, classes.ndim))
-        counted = np.sum(classes != IGNORED, axis=positions)
-        losses: _Losses = np.sum(label_losses(scores, classes), axis=positions) / np.maximum(counted, 1)
-        return losses
+    scores = _class_scores(outputs)
+    classes = _class_labels(labels, scores.shape)
+    positions = tuple(range(1, classes.ndim))
+    counted = np.sum(classes != IGNORED, axis=positions)
+    losses: _Losses = np.sum(label_losses(scores, classes), axis=positions) / np.maximum(counted, 1)
+    return losses
 
 
-@dataclass(frozen=True)
-class KullbackLeibler:
+def _kullback_leibler(outputs: _Outputs, labels: Array | None, reference: _Outputs | None) -> _Losses:
     """KL(softmax(reference) || softmax(output)) in nats, for the first output ``[n, ..., classes]``.
 
     With positions it is the mean over all of them, padding included where the samples are padded.
     At the reference point its value and gradient are zero and its Hessian is the Fisher information.
     """
-
-    name: ClassVar[str] = "kl"
-
-    def per_sample(
-        self, outputs: Mapping[str, Array], labels: Array | None, reference: Mapping[str, Array] | None
-    ) -> _Losses:
-        """Losses of a batch; `labels` are not used."""
-        ours, theirs = _class_scores(outputs), _class_scores(_required(reference, self.name))
-        if ours.ndim == 2:
-            return _divergences(ours, theirs)
-        # One sample at a time: a language model's scores of a whole batch in float64 would not fit.
-        return np.array([np.mean(_divergences(a, b)) for a, b in zip(ours, theirs, strict=True)])
+    ours, theirs = _class_scores(outputs), _class_scores(_required(reference, "kl"))
+    if ours.ndim == 2:
+        return _divergences(ours, theirs)
+    # One sample at a time: a language model's scores of a whole batch in float64 would not fit.
+    return np.array([np.mean(_divergences(a, b)) for a, b in zip(ours, theirs, strict=True)])
 
 
-@dataclass(frozen=True)
-class NormalizedMeanSquare:
+def _normalized_mean_square(outputs: _Outputs, labels: Array | None, reference: _Outputs | None) -> _Losses:
     """Mean squared error to the reference over the reference's mean square, averaged over the outputs.
 
     Both means are over one sample's elements. Where a sample's reference is all zero the error is
     not normalized.
     """
-
-    name: ClassVar[str] = "mse"
-
-    def per_sample(
-        self, outputs: Mapping[str, Array], labels: Array | None, reference: Mapping[str, Array] | None
-    ) -> _Losses:
-        """Losses of a batch; `labels` are not used."""
-        theirs = _required(reference, self.name)
-        errors = [_normalized_error(value, theirs[name]) for name, value in outputs.items()]
-        losses: _Losses = np.mean(errors, axis=0)
-        return losses
+    theirs = _required(reference, "mse")
+    errors = [_normalized_error(value, theirs[name]) for name, value in outputs.items()]
+    losses: _Losses = np.mean(errors, axis=0)
+    return losses
 
 
-def loss_for(*, has_labels: bool, classification: bool) -> Loss:
-    """The loss that fits a task: cross-entropy, KL to FP32 for unlabelled classes, else normalized MSE to FP32."""
-    if not classification:
-        return NormalizedMeanSquare()
-    return CrossEntropy() if has_labels else KullbackLeibler()
+LOSSES: Mapping[str, Loss] = {
+    name: Loss(name, per_sample)
+    for name, per_sample in (
+        ("cross-entropy", _cross_entropy),
+        ("kl", _kullback_leibler),
+        ("mse", _normalized_mean_square),
+    )
+}
+"""Every loss by its name."""
 
 
 def log_softmax(scores: _Losses) -> _Losses:

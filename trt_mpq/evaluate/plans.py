@@ -19,9 +19,6 @@ from trt_mpq.model import model_digest
 from trt_mpq.search.speculation import Asked
 from trt_mpq.types import Judgement, PrecisionPlan, Progress, Score
 
-Watched = AbstractContextManager["Progress | None"]
-"""Entered while a score is measured; may give something that wants to know how far it is."""
-
 
 @dataclass(frozen=True)
 class EarlyStop:
@@ -82,10 +79,13 @@ class PlanEvaluator:
         """Whether judging may take fewer samples than scoring."""
         return self._stop is not None
 
-    def score(self, plan: PrecisionPlan, watch: Callable[[], Watched] = nullcontext) -> Score:
-        """The score of `plan` on the whole evaluation set; `watch` is entered to measure it.
+    def score(
+        self, plan: PrecisionPlan, watch: Callable[[], AbstractContextManager[Progress | None]] = nullcontext
+    ) -> Score:
+        """The score of `plan` on the whole evaluation set.
 
-        Samples that `judge` has run in this process are not run again.
+        What `watch` gives is entered while it is measured, and may say who wants to know how far it is. Samples that
+        `judge` has run in this process are not run again.
         """
         key = self._key(plan)
 

@@ -6,7 +6,7 @@ from trt_mpq.calibrate.histogram import METHODS
 from trt_mpq.errors import SettingsError
 from trt_mpq.latency.target import target_from_name
 from trt_mpq.pipeline.ranking import configured_metric
-from trt_mpq.search import FOR_ACCURACY_ONLY, SEARCHES, search_from_name
+from trt_mpq.search import SEARCHES, search_from_name
 from trt_mpq.settings import Settings
 
 
@@ -17,9 +17,8 @@ def check_settings(settings: Settings) -> None:
         SettingsError: A name is unknown, or the device cannot compute in a precision of the ladder.
     """
     target = target_from_name(settings.device)
-    search_from_name(settings.search)
-    if settings.search in FOR_ACCURACY_ONLY and (settings.target_latency or settings.target_size):
-        others = ", ".join(name for name in SEARCHES if name not in FOR_ACCURACY_ONLY)
+    if search_from_name(settings.search).accuracy_only and (settings.target_latency or settings.target_size):
+        others = ", ".join(name for name, search in SEARCHES.items() if not search.accuracy_only)
         raise SettingsError(f"--search {settings.search} knows no target but accuracy: choose one of {others}")
     for name in settings.sensitivity:
         configured_metric(name, settings)

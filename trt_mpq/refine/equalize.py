@@ -9,8 +9,6 @@ A Clip (ReLU6) is not homogeneous, so chains through one are left alone.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import onnx_ir as ir
 
@@ -25,12 +23,8 @@ _LARGEST_STEP = 1e4
 """Bound on one channel's factor: a nearly dead channel must not be blown up without limit."""
 
 
-@dataclass(frozen=True)
-class Pair:
-    """Two groups whose shared channels can be rescaled against each other."""
-
-    first: LayerGroup
-    second: LayerGroup
+_Pair = tuple[LayerGroup, LayerGroup]
+"""Two groups whose shared channels can be rescaled against each other."""
 
 
 def equalize(graph: ir.Model, grouping: Grouping) -> tuple[ir.Model, tuple[tuple[str, str], ...]]:
@@ -40,8 +34,8 @@ def equalize(graph: ir.Model, grouping: Grouping) -> tuple[ir.Model, tuple[tuple
         A new graph that computes the same in FP32 up to rounding, and the ids of the pairs.
     """
     model = graph.clone()
-    pairs = equalizable_pairs(model.graph, grouping)
-    equalized = [group.weight for pair in pairs for group in (pair.first, pair.second)]
+    pairs = _equalizable_pairs(model.graph, grouping)
+    equalized = [group.weight for pair in pairs for group in pair]
     weights = {w.name: constant_array(model.graph.initializers[w.name]).copy() for w in equalized}
     names = {weight.bias for weight in equalized if weight.bias is not None}
     biases = {name: constant_array(model.graph.initializers[name]).copy() for name in names}
@@ -50,10 +44,10 @@ def equalize(graph: ir.Model, grouping: Grouping) -> tuple[ir.Model, tuple[tuple
             break
     for name, content in {**weights, **biases}.items():
         model.graph.initializers[name].const_value = ir.tensor(content, name=name)
-    return model, tuple((pair.first.id, pair.second.id) for pair in pairs)
+    return model, tuple((first.id, second.id) for first, second in pairs)
 
 
-def equalizable_pairs(graph: ir.Graph, grouping: Grouping) -> tuple[Pair, ...]:
+def _equalizable_pairs(graph: ir.Graph, grouping: Grouping) -> tuple[_Pair, ...]:
     """All pairs of groups whose only link is a homogeneous activation and whose weights and biases are their own."""
     nodes = {node.name: node for node in graph}
     readers = {site.tensor: group for group in grouping.groups for site in group.inputs if site.role == "input"}
@@ -61,7 +55,7 @@ def equalizable_pairs(graph: ir.Graph, grouping: Grouping) -> tuple[Pair, ...]:
     for first in (group for group in grouping.groups if group.op_type == "Conv"):
         second = readers.get(first.output)
         if second is not None and second.op_type == "Conv" and _linked(first, second, graph, nodes):
-            pairs.append(Pair(first, second))
+            pairs.append((first, second))
     return tuple(pairs)
 
 
@@ -97,15 +91,15 @@ def _depthwise(first: tuple[int, ...], second: tuple[int, ...]) -> bool:
     return second[1] == 1 and second[0] == first[0]
 
 
-def _equalize_pair(pair: Pair, weights: dict[str, FloatArray], biases: dict[str, FloatArray]) -> float:
-    first, second = weights[pair.first.weight.name], weights[pair.second.weight.name]
+def _equalize_pair(pair: _Pair, weights: dict[str, FloatArray], biases: dict[str, FloatArray]) -> float:
+    first, second = (weights[group.weight.name] for group in pair)
     depthwise = _depthwise(first.shape, second.shape)
     out_range, in_range = channel_amax(first, 0), channel_amax(second, 0 if depthwise else 1)
     factor = _factors(out_range, in_range)
     first /= _columns(factor, first.ndim, 0)
     second *= _columns(factor, second.ndim, 0 if depthwise else 1)
-    if pair.first.weight.bias is not None:
-        bias = biases[pair.first.weight.bias]
+    if (name := pair[0].weight.bias) is not None:
+        bias = biases[name]
         bias /= factor.reshape(bias.shape)
     return float(np.abs(np.log(factor)).max())
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from trt_mpq.artifacts.files import atomic_path
+from trt_mpq.artifacts.files import write_arrays
 from trt_mpq.dataset.arrays import load_npz
 from trt_mpq.emit import BiasCorrections, Roundings
 from trt_mpq.runtime.base import Arrays
@@ -19,7 +19,7 @@ _BITS, _SHAPE = "bits/", "shape/"
 
 def save_corrections(corrections: BiasCorrections, path: Path) -> None:
     """Write `corrections` as an `.npz` with one array per ``precision/anchor``, atomically."""
-    _save(path, {f"{precision.value}/{anchor}": delta for (anchor, precision), delta in corrections.items()})
+    write_arrays({f"{precision.value}/{anchor}": delta for (anchor, precision), delta in corrections.items()}, path)
 
 
 def corrections_from_file(path: Path) -> BiasCorrections:
@@ -33,7 +33,7 @@ def save_roundings(roundings: Roundings, path: Path) -> None:
     for (weight, precision), up in roundings.items():
         arrays[f"{_BITS}{precision.value}/{weight}"] = np.packbits(up)
         arrays[f"{_SHAPE}{precision.value}/{weight}"] = np.array(up.shape, np.int64)
-    _save(path, arrays)
+    write_arrays(arrays, path)
 
 
 def roundings_from_file(path: Path) -> Roundings:
@@ -49,8 +49,3 @@ def roundings_from_file(path: Path) -> Roundings:
 def _key(name: str) -> tuple[str, Precision]:
     precision, _, rest = name.partition("/")
     return rest, Precision(precision)
-
-
-def _save(path: Path, arrays: Arrays) -> None:
-    with atomic_path(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, **arrays)  # type: ignore[arg-type]

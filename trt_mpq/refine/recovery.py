@@ -9,7 +9,7 @@ from typing import TypeVar
 from trt_mpq.refine.for_plan import Refined
 from trt_mpq.types import Evaluation, Precision, RefinementRecord
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 
 class Refinement(str, Enum):
@@ -66,8 +66,8 @@ def record_of_plan(found: Evaluation, refined: Refined) -> RefinementRecord:
 
 
 def worth_keeping(
-    values: Mapping[tuple[str, Precision], T], records: Iterable[RefinementRecord]
-) -> dict[tuple[str, Precision], T]:
+    values: Mapping[tuple[str, Precision], _T], records: Iterable[RefinementRecord]
+) -> dict[tuple[str, Precision], _T]:
     """Those of the `values` that are for precisions whose uniform plan they do not hurt, as the `records` say."""
     hurt = {r.precision for r in records if r.before is not None and r.after is not None and r.after < r.before}
     return {key: value for key, value in values.items() if key[1] not in hurt}

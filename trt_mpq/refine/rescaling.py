@@ -28,7 +28,7 @@ class Rescaling:
     by: FloatArray
 
 
-Rescalings = tuple[Rescaling, ...]
+_Rescalings = tuple[Rescaling, ...]
 
 
 def rescaled(graph: ir.Model, rescalings: Iterable[Rescaling]) -> ir.Model:
@@ -48,7 +48,7 @@ def rescaled(graph: ir.Model, rescalings: Iterable[Rescaling]) -> ir.Model:
     return model
 
 
-def division(value: ir.Value, factor: FloatArray) -> Rescalings | None:
+def division(value: ir.Value, factor: FloatArray) -> _Rescalings | None:
     """What makes `value` be ``value / factor`` and changes no other tensor that anyone reads outside the way there.
 
     Whether there is a way depends on the shape of `factor` only, not on what it holds.
@@ -72,18 +72,18 @@ def owned(constant: ir.Value | None) -> bool:
     return constant is not None and is_constant(constant) and len(constant.uses()) == 1
 
 
-def _before(value: ir.Value | None, factor: FloatArray | None) -> Rescalings | None:
+def _before(value: ir.Value | None, factor: FloatArray | None) -> _Rescalings | None:
     """`division` of a tensor on the way, which nobody else may read."""
     if value is None or factor is None or len(value.uses()) != 1:
         return None
     return division(value, factor)
 
 
-def _unary(node: ir.Node, value: ir.Value, factor: FloatArray) -> Rescalings | None:
+def _unary(node: ir.Node, value: ir.Value, factor: FloatArray) -> _Rescalings | None:
     return _before(node.inputs[0], factor)
 
 
-def _normalization(node: ir.Node, value: ir.Value, factor: FloatArray) -> Rescalings | None:
+def _normalization(node: ir.Node, value: ir.Value, factor: FloatArray) -> _Rescalings | None:
     axis = node.attributes.get_int("axis", -1)
     parameters = [(i, constant) for i, constant in enumerate(node.inputs) if i > 0 and constant is not None]
     if axis not in (-1, factor.ndim - 1) or not _last_axis_only(factor):
@@ -93,7 +93,7 @@ def _normalization(node: ir.Node, value: ir.Value, factor: FloatArray) -> Rescal
     return tuple(Rescaling(str(node.name), i, np.reciprocal(factor.ravel())) for i, _ in parameters)
 
 
-def _matmul(node: ir.Node, value: ir.Value, factor: FloatArray) -> Rescalings | None:
+def _matmul(node: ir.Node, value: ir.Value, factor: FloatArray) -> _Rescalings | None:
     left, right = node.inputs
     if is_constant(right):
         columns = owned(right) and len(shape_of(_present(right))) == 2 and _last_axis_only(factor)
@@ -112,7 +112,7 @@ def _reaches_the_right_operand(factor: FloatArray, right: ir.Value, product: ir.
     return all(varies == 1 or own == size for varies, own, size in wanted)
 
 
-def _gemm(node: ir.Node, value: ir.Value, factor: FloatArray) -> Rescalings | None:
+def _gemm(node: ir.Node, value: ir.Value, factor: FloatArray) -> _Rescalings | None:
     weight, *bias = node.inputs[1:]
     if not owned(weight) or not _last_axis_only(factor) or not all(is_constant(constant) for constant in bias):
         return None
@@ -124,7 +124,7 @@ def _gemm(node: ir.Node, value: ir.Value, factor: FloatArray) -> Rescalings | No
     )
 
 
-def _add(node: ir.Node, value: ir.Value, factor: FloatArray) -> Rescalings | None:
+def _add(node: ir.Node, value: ir.Value, factor: FloatArray) -> _Rescalings | None:
     found = _constant_operand(node, value)
     if found is None:
         return None
@@ -133,7 +133,7 @@ def _add(node: ir.Node, value: ir.Value, factor: FloatArray) -> Rescalings | Non
     return None if rest is None else (*rest, Rescaling(str(node.name), index, np.reciprocal(factor)))
 
 
-def _multiply(node: ir.Node, value: ir.Value, factor: FloatArray) -> Rescalings | None:
+def _multiply(node: ir.Node, value: ir.Value, factor: FloatArray) -> _Rescalings | None:
     """One operand of a product takes the division: a linear layer before it, otherwise a constant factor."""
     computed = [v for v in node.inputs if v is not None and not is_constant(v) and _same_shape(v, value)]
     for operand in computed:
@@ -151,17 +151,17 @@ def _constant_operand(node: ir.Node, value: ir.Value) -> tuple[int, ir.Value] | 
     return None
 
 
-def _reshape(node: ir.Node, value: ir.Value, factor: FloatArray) -> Rescalings | None:
+def _reshape(node: ir.Node, value: ir.Value, factor: FloatArray) -> _Rescalings | None:
     source = _present(node.inputs[0])
-    return _before(source, factor_before_reshape(factor, shape_of(source), shape_of(value)))
+    return _before(source, _factor_before_reshape(factor, shape_of(source), shape_of(value)))
 
 
-def _transpose(node: ir.Node, value: ir.Value, factor: FloatArray) -> Rescalings | None:
+def _transpose(node: ir.Node, value: ir.Value, factor: FloatArray) -> _Rescalings | None:
     permutation = node.attributes["perm"].as_ints() if "perm" in node.attributes else range(factor.ndim)[::-1]
     return _before(node.inputs[0], np.transpose(factor, np.argsort(permutation)))
 
 
-def factor_before_reshape(factor: FloatArray, before: tuple[int, ...], after: tuple[int, ...]) -> FloatArray | None:
+def _factor_before_reshape(factor: FloatArray, before: tuple[int, ...], after: tuple[int, ...]) -> FloatArray | None:
     """The factor of the tensor in front of a reshape from `before` to `after`, or None if it is no factor there.
 
     Axes are matched in the smallest blocks of equal size; a factor must vary over a whole block or not at all.
@@ -213,7 +213,7 @@ def _multiplied(constant: FloatArray, by: FloatArray) -> FloatArray:
     return product
 
 
-_DIVISIONS: dict[str, Callable[[ir.Node, ir.Value, FloatArray], Rescalings | None]] = {
+_DIVISIONS: dict[str, Callable[[ir.Node, ir.Value, FloatArray], _Rescalings | None]] = {
     "LayerNormalization": _normalization,
     "MatMul": _matmul,
     "Gemm": _gemm,

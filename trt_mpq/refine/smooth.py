@@ -24,7 +24,7 @@ from trt_mpq.graph.operators import VIEWS
 from trt_mpq.groups.anchors import Anchor, anchor_of
 from trt_mpq.groups.shapes import bind_shapes, shape_of
 from trt_mpq.numerics import FloatArray, channel_amax
-from trt_mpq.refine.rescaling import Rescaling, Rescalings, division, owned, rescaled
+from trt_mpq.refine.rescaling import Rescaling, division, owned, rescaled
 from trt_mpq.runtime.base import Runtime
 from trt_mpq.types import Progress
 
@@ -34,7 +34,7 @@ _MAXIMA = "/channel_maxima"
 
 
 @dataclass(frozen=True)
-class Smoothable:
+class _Smoothable:
     """A tensor [..., channels] that only `readers`, all linear layers, read, and whose division constants can take."""
 
     value: ir.Value
@@ -51,7 +51,7 @@ class Smoothable:
         rows = [channel_amax(constant_array(reader.weight), _row_axis(reader)) for reader in self.readers]
         return np.asarray(np.max(rows, axis=0))
 
-    def divided(self, factor: FloatArray) -> Rescalings:
+    def divided(self, factor: FloatArray) -> tuple[Rescaling, ...]:
         """What divides channel j by ``factor[j]`` and multiplies the weights' rows j by it."""
         before = division(self.value, _along_last(factor, self.value))
         assert before is not None
@@ -84,28 +84,28 @@ def smooth(
     Raises:
         CalibrationError: A tensor to smooth is NaN or infinite.
     """
-    found = smoothable_tensors(bind_shapes(graph, sample_shapes).graph)
-    observed = channel_magnitudes(graph, [tensor.name for tensor in found], samples, runtime, batch, progress)
+    found = _smoothable_tensors(bind_shapes(graph, sample_shapes).graph)
+    observed = _channel_magnitudes(graph, [tensor.name for tensor in found], samples, runtime, batch, progress)
     rescalings = [
         rescaling
         for tensor in found
-        for rescaling in tensor.divided(smoothing_factors(observed[tensor.name], tensor.weight_amax, alpha))
+        for rescaling in tensor.divided(_smoothing_factors(observed[tensor.name], tensor.weight_amax, alpha))
     ]
     return rescaled(graph, rescalings), tuple(tensor.name for tensor in found)
 
 
-def smoothable_tensors(graph: ir.Graph) -> tuple[Smoothable, ...]:
+def _smoothable_tensors(graph: ir.Graph) -> tuple[_Smoothable, ...]:
     """All tensors of a graph with static shapes that can be smoothed, in the order of their first readers."""
     readers: dict[ir.Value, list[Anchor]] = defaultdict(list)
     for node in graph:
         anchor = anchor_of(node)
         if anchor is not None and _is_linear(anchor):
             readers[_source(anchor.data)].append(anchor)
-    candidates = (Smoothable(value, tuple(anchors)) for value, anchors in readers.items())
+    candidates = (_Smoothable(value, tuple(anchors)) for value, anchors in readers.items())
     return tuple(candidate for candidate in candidates if _can_be_smoothed(candidate))
 
 
-def channel_magnitudes(
+def _channel_magnitudes(
     graph: ir.Model,
     tensors: Sequence[str],
     samples: Samples,
@@ -137,7 +137,7 @@ def channel_magnitudes(
     return largest
 
 
-def smoothing_factors(activation_amax: FloatArray, weight_amax: FloatArray, alpha: float) -> FloatArray:
+def _smoothing_factors(activation_amax: FloatArray, weight_amax: FloatArray, alpha: float) -> FloatArray:
     """s_j = max|X_j|^alpha / max|W_j|^(1 - alpha), equation 4 of the paper; 1 for a dead channel."""
     alive = (activation_amax > 0) & (weight_amax > 0)
     activations, weights = np.where(alive, activation_amax, 1.0), np.where(alive, weight_amax, 1.0)
@@ -183,7 +183,7 @@ def _keeps_channels(node: ir.Node) -> bool:
     )
 
 
-def _can_be_smoothed(candidate: Smoothable) -> bool:
+def _can_be_smoothed(candidate: _Smoothable) -> bool:
     value, channels = candidate.value, candidate.readers[0].channels[0]
     nodes = {reader.node for reader in candidate.readers}
     return _is_read_by(value, nodes) and division(value, _along_last(np.ones(channels, np.float32), value)) is not None

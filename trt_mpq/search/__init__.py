@@ -17,7 +17,6 @@ from trt_mpq.search.pareto import Pareto
 from trt_mpq.search.uniform import Uniform
 
 __all__ = [
-    "FOR_ACCURACY_ONLY",
     "SEARCHES",
     "Bisection",
     "Budget",
@@ -39,9 +38,6 @@ __all__ = [
 SEARCHES: dict[str, Search] = {
     search.name: search for search in (IntegerProgram(), Pareto(), Bisection(), Greedy(), Uniform())
 }
-
-FOR_ACCURACY_ONLY = ("bisection", "greedy")
-"""Searches whose steps mean nothing but to keep a score, so that they find no plan within a limit."""
 
 
 def search_from_name(name: str) -> Search:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from math import ceil
 from typing import Protocol
 
 from trt_mpq.errors import TargetNotReachable
-from trt_mpq.search.costs import Cost, Solved
+from trt_mpq.search.costs import Cost
 from trt_mpq.types import (
     Evaluation,
     Grouping,
@@ -91,8 +92,8 @@ class Problem:
         limit: The target, if it is not the required score: of the plans that keep it, the one that scores best.
         budget: What the search may spend.
         notify: Called with every new evaluation as it is made.
-        solved: What solvers were asked before; copies of a problem share it, so that a search that is run ahead solves
-            nothing twice.
+        solved: What solvers were asked before, and the plans that they found; copies of a problem share it, so that a
+            search that is run ahead solves nothing twice.
     """
 
     grouping: Grouping
@@ -104,7 +105,7 @@ class Problem:
     limit: Limit | None = None
     budget: Budget = Budget()
     notify: Callable[[Evaluation], None] = lambda evaluation: None
-    solved: Solved = field(default_factory=dict, compare=False, repr=False)
+    solved: dict[Hashable, PrecisionPlan | None] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def groups(self) -> tuple[LayerGroup, ...]:
@@ -148,6 +149,11 @@ class Problem:
         """What `group` starts from: the widest of the ladder, its refuge, or the widest there is."""
         return group.widest(self.ladder[0], self.grouping.refuge)
 
+    def usual_evaluations(self, fewest: int) -> int:
+        """What a search allows itself without a budget: a third of what greedy makes at most, and at least `fewest`."""
+        rungs = len(self.ladder)
+        return max(fewest, ceil(((rungs - 1) * len(self.groups) + rungs) / 3))
+
     def movable(self, plan: PrecisionPlan, rung: int) -> tuple[str, ...]:
         """Groups that may step from ``ladder[rung]`` to the next precision, least sensitive first.
 
@@ -168,6 +174,10 @@ class Search(Protocol):
     @property
     def name(self) -> str:
         """Spelling on the command line."""
+
+    @property
+    def accuracy_only(self) -> bool:
+        """Whether its steps mean nothing but to keep a score, so that it finds no plan within a limit."""
 
     def run(self, problem: Problem) -> SearchResult:
         """The best plan evaluated; raises TargetNotReachable if none meets the requirement."""
@@ -292,20 +302,24 @@ class Trail:
         )
 
 
-Step = Callable[[PrecisionPlan, Precision, tuple[str, ...]], PrecisionPlan]
-"""(accepted plan, next precision, movable groups with the least sensitive first) to the next accepted plan."""
+_Step = Callable[[Trail, PrecisionPlan, Precision, tuple[str, ...]], PrecisionPlan]
+"""(trail, accepted plan, next precision, movable groups with the least sensitive first) to the next accepted plan."""
 
 
-def descend(problem: Problem, trail: Trail, step: Step) -> None:
+def descend(problem: Problem, algorithm: str, step: _Step) -> SearchResult:
     """Go down the precision ladder from the widest uniform plan, one precision at a time.
 
     The walk of both sensitivity-guided searches of Schaefer et al., "Mixed Precision Post Training Quantization of
     Neural Networks with Sensitivity Guided Search", 2023. The abstract names the searches without spelling them
     out; the walk is our reading. The uniform plans come first: they are the baselines, and one may end a step early.
+
+    Raises:
+        TargetNotReachable: No plan tried is feasible.
     """
-    widest = trail.evaluate_uniform()[0]
-    if not widest.feasible:
-        return
-    plan = widest.plan
-    for rung, precision in enumerate(problem.ladder[1:]):
-        plan = step(plan, precision, problem.movable(plan, rung))
+    trail = Trail(problem)
+    with trail.until_spent():
+        widest = trail.evaluate_uniform()[0]
+        plan = widest.plan
+        for rung, precision in enumerate(problem.ladder[1:] if widest.feasible else ()):
+            plan = step(trail, plan, precision, problem.movable(plan, rung))
+    return trail.result(algorithm)

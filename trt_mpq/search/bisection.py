@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from trt_mpq.search.base import Problem, Trail, descend
 from trt_mpq.types import Precision, PrecisionPlan, SearchResult
 
@@ -17,36 +15,34 @@ class Bisection:
     """
 
     name = "bisection"
+    accuracy_only = True
 
     def run(self, problem: Problem) -> SearchResult:
         """The best plan evaluated; raises TargetNotReachable if none meets the requirement."""
-        trail = Trail(problem)
-
-        def step(plan: PrecisionPlan, precision: Precision, movable: tuple[str, ...]) -> PrecisionPlan:
-            def moved(count: int) -> PrecisionPlan:
-                return plan.replace(dict.fromkeys(movable[:count], precision))
-
-            def feasible(count: int) -> bool:
-                note = f"to {precision}: the {count} least sensitive of {len(movable)}"
-                return trail.evaluate(moved(count), note).feasible
-
-            return moved(longest_feasible(feasible, len(movable)))
-
-        with trail.until_spent():
-            descend(problem, trail, step)
-        return trail.result(self.name)
+        return descend(problem, self.name, _longest_feasible)
 
 
-def longest_feasible(feasible: Callable[[int], bool], longest: int) -> int:
-    """The largest count up to `longest` that is feasible, if feasibility only ever turns from true to false.
+def _longest_feasible(
+    trail: Trail, plan: PrecisionPlan, precision: Precision, movable: tuple[str, ...]
+) -> PrecisionPlan:
+    """`plan` with as many of `movable` in `precision` as is feasible, if feasibility only turns from true to false.
 
-    Zero is taken to be feasible and not asked. `longest` is asked first, because moving everything is
-    often the answer; at most ceil(log2(longest)) + 1 questions.
+    `plan` is feasible and not asked for again. All are moved first, because moving everything is often the answer; at
+    most ceil(log2(movable)) + 1 plans are asked for.
     """
+
+    def moved(count: int) -> PrecisionPlan:
+        return plan.replace(dict.fromkeys(movable[:count], precision))
+
+    def feasible(count: int) -> bool:
+        note = f"to {precision}: the {count} least sensitive of {len(movable)}"
+        return trail.evaluate(moved(count), note).feasible
+
+    longest = len(movable)
     if longest == 0 or feasible(longest):
-        return longest
+        return moved(longest)
     low, high = 0, longest
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if feasible(middle) else (low, middle)
-    return low
+    return moved(low)

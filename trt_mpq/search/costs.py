@@ -7,7 +7,7 @@ however many readers want it. Both are conditions on a few groups at once, which
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, MutableMapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from trt_mpq.types import Precision, PrecisionPlan
@@ -16,8 +16,6 @@ Choice = tuple[str, Precision]
 """A group and the precision it runs in, as in `PrecisionPlan.assignments`."""
 Clause = tuple[Choice, ...]
 """Choices of which at least one is made."""
-Solved = MutableMapping[Hashable, PrecisionPlan | None]
-"""What a solver was asked, and the plan that it found."""
 
 
 @dataclass(frozen=True)

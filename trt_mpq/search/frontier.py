@@ -7,12 +7,12 @@ that its constraints hold to 0 or 1. Solved by HiGHS (Huangfu and Hall, "Paralle
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
-from trt_mpq.search.costs import Choice, Clause, Costs, Solved
+from trt_mpq.search.costs import Choice, Clause, Costs
 from trt_mpq.types import Grouping, PrecisionPlan
 
 _SCALE = 1e4
@@ -34,7 +34,11 @@ class Frontier:
     """
 
     def __init__(
-        self, costs: Costs, grouping: Grouping, harm: Mapping[Choice, float], solved: Solved | None = None
+        self,
+        costs: Costs,
+        grouping: Grouping,
+        harm: Mapping[Choice, float],
+        solved: dict[Hashable, PrecisionPlan | None] | None = None,
     ) -> None:
         self._costs, self._solved = costs, {} if solved is None else solved
         self._groups = tuple(group.id for group in grouping.groups)

@@ -14,18 +14,16 @@ class Greedy:
     """
 
     name = "greedy"
+    accuracy_only = True
 
     def run(self, problem: Problem) -> SearchResult:
         """The best plan evaluated; raises TargetNotReachable if none meets the requirement."""
-        trail = Trail(problem)
+        return descend(problem, self.name, _each_feasible)
 
-        def step(plan: PrecisionPlan, precision: Precision, movable: tuple[str, ...]) -> PrecisionPlan:
-            for group in movable:
-                candidate = plan.replace({group: precision})
-                if trail.evaluate(candidate, f"to {precision}: {group}").feasible:
-                    plan = candidate
-            return plan
 
-        with trail.until_spent():
-            descend(problem, trail, step)
-        return trail.result(self.name)
+def _each_feasible(trail: Trail, plan: PrecisionPlan, precision: Precision, movable: tuple[str, ...]) -> PrecisionPlan:
+    for group in movable:
+        candidate = plan.replace({group: precision})
+        if trail.evaluate(candidate, f"to {precision}: {group}").feasible:
+            plan = candidate
+    return plan

@@ -8,7 +8,6 @@ from every plan it evaluates (`Prediction`), and takes no prediction of accuracy
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import ceil
 
 from trt_mpq.search.base import Limit, Problem, Trail
 from trt_mpq.search.costs import Choice
@@ -37,10 +36,11 @@ class IntegerProgram:
     """
 
     name = "ilp"
+    accuracy_only = False
 
     def run(self, problem: Problem) -> SearchResult:
         """The best plan evaluated; raises TargetNotReachable if none meets the requirement."""
-        trail = Trail(problem, default_evaluations(problem))
+        trail = Trail(problem, problem.usual_evaluations(_FEWEST_EVALUATIONS))
         with trail.until_spent():
             widest = trail.evaluate_uniform()[0]
             if problem.limit:
@@ -50,12 +50,6 @@ class IntegerProgram:
                 while not trail.best_stands():
                     _try_faster(problem, trail, widest)
         return trail.result(self.name)
-
-
-def default_evaluations(problem: Problem) -> int:
-    """A third of what greedy makes at most, and at least 8."""
-    rungs = len(problem.ladder)
-    return max(_FEWEST_EVALUATIONS, ceil(((rungs - 1) * len(problem.groups) + rungs) / 3))
 
 
 def _try_faster(problem: Problem, trail: Trail, best: Evaluation) -> None:

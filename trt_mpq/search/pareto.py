@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from trt_mpq.search.base import Problem, Trail
 from trt_mpq.search.frontier import Frontier
-from trt_mpq.search.ilp import default_evaluations
 from trt_mpq.search.prediction import sensitivities
 from trt_mpq.types import SearchResult
 
@@ -21,10 +20,11 @@ class Pareto:
     """
 
     name = "pareto"
+    accuracy_only = False
 
     def run(self, problem: Problem) -> SearchResult:
         """The best plan evaluated; raises TargetNotReachable if none meets the requirement."""
-        trail = Trail(problem, max(_FEWEST_EVALUATIONS, default_evaluations(problem)))
+        trail = Trail(problem, problem.usual_evaluations(_FEWEST_EVALUATIONS))
         with trail.until_spent():
             trail.evaluate_uniform()
             _fill(problem, trail)

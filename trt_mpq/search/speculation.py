@@ -73,32 +73,29 @@ class Foreseeing:
 
     def _ahead(self, asked: Asked) -> None:
         if not self._evaluate.knows(asked):
-            files = dict(self._files)
-            found = next_asked(self._algorithm, self._problem, self._evaluate, files, self._evaluate.side_by_side)
-            self._evaluate.fill(tuple(found))
+            self._evaluate.fill(tuple(self._next(self._evaluate.side_by_side)))
 
+    def _next(self, count: int) -> Iterable[Asked]:
+        """Up to `count` things that the search may ask next, the certain one first, then those few answers away."""
+        found: dict[Asked, None] = {}
+        assumptions: deque[dict[Asked, bool]] = deque([{}])
+        while assumptions and len(found) < count:
+            assumed = assumptions.popleft()
+            asked = self._first_unknown(_Assumed(self._problem.required, self._evaluate, self._files, assumed))
+            if asked is not None and asked not in found:
+                found[asked] = None
+                assumptions.extend({**assumed, asked: answer} for answer in (True, False))
+        return found
 
-def next_asked(
-    algorithm: Search, problem: Problem, evaluate: Measured, files: Mapping[PrecisionPlan, Score], count: int
-) -> Iterable[Asked]:
-    """Up to `count` things that `algorithm` may ask next, the certain one first, then those few answers away.
-
-    Args:
-        algorithm: The search.
-        problem: What it solves.
-        evaluate: What is known of plans.
-        files: What is known of their files.
-        count: How many to find.
-    """
-    found: dict[Asked, None] = {}
-    assumptions: deque[dict[Asked, bool]] = deque([{}])
-    while assumptions and len(found) < count:
-        assumed = assumptions.popleft()
-        asked = _first_unknown(algorithm, problem, _Assumed(problem, evaluate, files, assumed))
-        if asked is not None and asked not in found:
-            found[asked] = None
-            assumptions.extend({**assumed, asked: answer} for answer in (True, False))
-    return found
+    def _first_unknown(self, assumed: _Assumed) -> Asked | None:
+        """What the search asks first that is neither known nor assumed; None if it ends without."""
+        try:
+            self._algorithm.run(replace(self._problem, evaluate=assumed, notify=lambda evaluation: None))
+        except _UnknownError as unknown:
+            return unknown.asked
+        except TargetNotReachable:
+            return None
+        return None
 
 
 class _UnknownError(Exception):
@@ -112,9 +109,9 @@ class _Assumed:
     """An evaluator that answers from what is known, and from assumptions."""
 
     def __init__(
-        self, problem: Problem, evaluate: Measured, files: Mapping[PrecisionPlan, Score], assumed: Mapping[Asked, bool]
+        self, required: float, evaluate: Measured, files: Mapping[PrecisionPlan, Score], assumed: Mapping[Asked, bool]
     ) -> None:
-        self._required, self._evaluate, self._files, self._assumed = problem.required, evaluate, files, assumed
+        self._required, self._evaluate, self._files, self._assumed = required, evaluate, files, assumed
         self.stops_early, self.seconds = evaluate.stops_early, evaluate.seconds
 
     def score(self, plan: PrecisionPlan) -> Score:
@@ -139,14 +136,3 @@ class _Assumed:
 
     def _score(self, keeps: bool) -> Score:
         return Score(self._required if keeps else math.nextafter(self._required, -math.inf), 0.0, 0)
-
-
-def _first_unknown(algorithm: Search, problem: Problem, assumed: _Assumed) -> Asked | None:
-    """What `algorithm` asks first that is neither known nor assumed; None if it ends without."""
-    try:
-        algorithm.run(replace(problem, evaluate=assumed, notify=lambda evaluation: None))
-    except _UnknownError as unknown:
-        return unknown.asked
-    except TargetNotReachable:
-        return None
-    return None

@@ -10,6 +10,7 @@ class Uniform:
     """Tries the uniform plan of every precision of the ladder."""
 
     name = "uniform"
+    accuracy_only = False
 
     def run(self, problem: Problem) -> SearchResult:
         """The best uniform plan; raises TargetNotReachable if none meets the requirement."""

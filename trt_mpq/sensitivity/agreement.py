@@ -12,8 +12,6 @@ from trt_mpq.types import Precision, Ranking
 REFERENCE = TaskLoss.name
 """What every metric tries to tell: the loss with each group really quantized."""
 
-Matrix = tuple[tuple[float | None, ...], ...]
-
 
 @dataclass(frozen=True)
 class Agreement:
@@ -28,7 +26,7 @@ class Agreement:
 
     metrics: tuple[str, ...]
     samples_run: tuple[float, ...]
-    tau: Mapping[Precision, Matrix]
+    tau: Mapping[Precision, tuple[tuple[float | None, ...], ...]]
 
     def with_reference(self, metric: str) -> dict[Precision, float | None]:
         """Tau of `metric` with the loss of really quantizing each group."""

@@ -7,8 +7,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+import numpy as np
+
 from trt_mpq.dataset import Samples
 from trt_mpq.dataset.chunks import Chunk, chunks_by_length
+from trt_mpq.graph.edit import constant_array
+from trt_mpq.numerics import fake_quantize_weights
 from trt_mpq.types import LayerGroup, Precision, Progress, Ranking
 
 if TYPE_CHECKING:
@@ -20,13 +24,10 @@ if TYPE_CHECKING:
 USUAL_SAMPLES = 256
 """Samples that a metric uses unless it is told how many or knows better."""
 
-P = TypeVar("P")
-R = TypeVar("R")
+_P = TypeVar("_P")
+_R = TypeVar("_R")
 
-Many = Callable[[Sequence[P]], Iterator[R]]
-"""From many parts to the result of each, in order."""
-
-Elsewhere = Callable[[Callable[["SensitivityInputs"], Any]], Many[Any, Any]]
+Elsewhere = Callable[[Callable[["SensitivityInputs"], Any]], Callable[[Sequence[Any]], Iterator[Any]]]
 """How workers do what `SensitivityInputs.spread` is asked for."""
 
 
@@ -57,8 +58,10 @@ class SensitivityInputs:
     seed: int
     elsewhere: Elsewhere | None = None
 
-    def spread(self, opening: Callable[[SensitivityInputs], Callable[[P], R]]) -> Many[P, R]:
-        """What ``opening(inputs)`` makes of many parts, in this process or in workers.
+    def spread(
+        self, opening: Callable[[SensitivityInputs], Callable[[_P], _R]]
+    ) -> Callable[[Sequence[_P]], Iterator[_R]]:
+        """What ``opening(inputs)`` makes of each of many parts, in their order, in this process or in workers.
 
         In a worker, `opening` gets inputs equal to those that the run made: what a metric changes in them, it changes
         inside. It is picklable, and parts and results are small. So every metric whose cost grows with the groups
@@ -83,6 +86,13 @@ class SensitivityInputs:
         """
         return chunks_by_length(self.samples.take(self.sample_count), self.batch, block)
 
+    def squared_weight_error(self, group: LayerGroup, precision: Precision) -> float:
+        """What quantization changes in the group's weights, squared and summed over their elements."""
+        constants, top = self.network.graph.graph.initializers, self.network.grouping.top
+        contents = ((constant_array(constants[weight.name]), weight.axis) for weight in group.weights)
+        errors = (fake_quantize_weights(content, axis, precision, top) - content for content, axis in contents)
+        return sum(float(np.sum(error**2, dtype=np.float64)) for error in errors)
+
     def ranking(
         self, metric: str, score: Callable[[LayerGroup, Precision], float], forward_passes: float = 0.0
     ) -> Ranking:
@@ -97,7 +107,7 @@ class SensitivityInputs:
         return Ranking(metric, self.seed, order, scores, forward_passes)
 
 
-def watched(results: Iterator[R], total: int, progress: Progress | None, before: int = 0) -> Iterator[R]:
+def watched(results: Iterator[_R], total: int, progress: Progress | None, before: int = 0) -> Iterator[_R]:
     """`results`, telling `progress` of each of them; `before` of the `total` were done earlier."""
     for done, result in enumerate(results, start=before + 1):
         yield result

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 from trt_mpq.errors import SettingsError
@@ -17,7 +18,7 @@ from trt_mpq.sensitivity.base import SensitivityInputs, watched
 from trt_mpq.sensitivity.lowering import Growth, loss_growths, lowering_passes
 from trt_mpq.types import LayerGroup, Precision, Progress, Ranking
 
-Costs = Callable[[Sequence[tuple[str, ...]]], list[float]]
+_Costs = Callable[[Sequence[tuple[str, ...]]], list[float]]
 """Loss growth with each of these sets of groups lowered."""
 
 
@@ -48,21 +49,17 @@ class InterLayerDependency:
         growths = inputs.spread(loss_growths)
         allowed = {p: tuple(group for group in inputs.groups if group.allows(p)) for p in inputs.candidates}
         total = sum(scored for groups in allowed.values() for scored, _ in self._portions(len(groups)))
-
         measured: list[Growth] = []
 
-        def costs_in(precision: Precision) -> Costs:
-            def costs(sets: Sequence[tuple[str, ...]]) -> list[float]:
-                found = list(watched(growths([(ids, precision) for ids in sets]), total, progress, len(measured)))
-                measured.extend(found)
-                return [growth.loss for growth in found]
+        def costs(precision: Precision, sets: Sequence[tuple[str, ...]]) -> list[float]:
+            found = list(watched(growths([(ids, precision) for ids in sets]), total, progress, len(measured)))
+            measured.extend(found)
+            return [growth.loss for growth in found]
 
-            return costs
-
-        scores = {p: _increasing(self._choices(groups, costs_in(p))) for p, groups in allowed.items()}
+        scores = {p: _increasing(self._choices(groups, partial(costs, p))) for p, groups in allowed.items()}
         return inputs.ranking(self.name, lambda group, p: scores[p][group.id], lowering_passes(inputs, measured))
 
-    def _choices(self, groups: tuple[LayerGroup, ...], costs_of: Costs) -> Iterator[tuple[LayerGroup, float]]:
+    def _choices(self, groups: tuple[LayerGroup, ...], costs_of: _Costs) -> Iterator[tuple[LayerGroup, float]]:
         """Groups in the order in which they are chosen, with their cost in the round that chose them."""
         chosen: tuple[str, ...] = ()
         for _, share in self._portions(len(groups)):

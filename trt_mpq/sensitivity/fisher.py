@@ -6,20 +6,19 @@ in place of the Hessian in the second-order term of the loss.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
-import onnx_ir as ir
-from onnx_ir.passes import common as passes
 
 from trt_mpq.emit import Emitter
 from trt_mpq.errors import SettingsError
 from trt_mpq.runtime.base import Arrays
 from trt_mpq.runtime.torch_gradients import TorchGradients
 from trt_mpq.sensitivity.base import SensitivityInputs
-from trt_mpq.types import LayerGroup, Precision, PrecisionPlan, Progress, Ranges, Ranking
+from trt_mpq.sensitivity.perturbation import apart
+from trt_mpq.types import Precision, PrecisionPlan, Progress, Ranges, Ranking
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ class FisherError:
             start = chunk.batch.start
             generators = [np.random.default_rng((inputs.seed, start + i)) for i in range(chunk.batch.size)]
             values, slopes = gradients.run(chunk.feeds, chunk.batch.labels, generators, writes)
-            feeds = chunk.feeds | {given_name(name): values[name] for name in reads}
+            feeds = chunk.feeds | {given: values[name] for name, given in reads.items()}
             for error in errors:
                 error.add(feeds, values, slopes)
             if progress:
@@ -92,46 +91,7 @@ class _OutputErrors:
                 self.sums[group.id] += float(np.sum(change**2, dtype=np.float64))
 
 
-def given_name(tensor: str) -> str:
-    """Name of the graph input that `apart` adds for a tensor that passes between groups."""
-    return f"{tensor}:given"
-
-
-def apart(graph: ir.Model, groups: Iterable[LayerGroup]) -> tuple[ir.Model, tuple[str, ...]]:
-    """A copy of `graph` in which groups do not see each other, and the tensors that it has to be given instead.
-
-    What a group reads from other nodes comes from the graph inputs `given_name`. The outputs are what the groups
-    write; what no group needs is gone.
-    """
-    clone = graph.clone()
-    nodes = {str(node.name): node for node in clone.graph}
-    values = {str(value.name): value for node in clone.graph for value in node.outputs}
-    given: dict[str, ir.Value] = {}
-    writes: dict[str, ir.Value] = {}
-    for group in groups:
-        own = {nodes[name] for name in group.nodes}
-        for node, index, value in _reads(own):
-            name = str(value.name)
-            if name not in given:
-                given[name] = ir.val(given_name(name), value.dtype or ir.DataType.FLOAT, value.shape)
-            node.replace_input_with(index, given[name])
-        writes.update((name, values[name]) for name in group.writes)
-    clone.graph.inputs.extend(given.values())
-    clone.graph.outputs.clear()
-    clone.graph.outputs.extend(writes.values())
-    passes.RemoveUnusedNodesPass()(clone)
-    return clone, tuple(given)
-
-
-def _reads(nodes: set[ir.Node]) -> Iterator[tuple[ir.Node, int, ir.Value]]:
-    """Node, input number and tensor of everything that `nodes` read from nodes outside."""
-    for node in nodes:
-        for index, value in enumerate(node.inputs):
-            if value is not None and value.producer() not in (None, *nodes):
-                yield node, index, value
-
-
-def _ranges_of(ranges: Ranges, given: Iterable[str]) -> Ranges:
+def _ranges_of(ranges: Ranges, reads: Mapping[str, str]) -> Ranges:
     """`ranges`, which also hold under the names in `apart`."""
-    again = {given_name(name): ranges.tensors[name] for name in given if name in ranges.tensors}
+    again = {given: ranges.tensors[name] for name, given in reads.items() if name in ranges.tensors}
     return replace(ranges, tensors={**ranges.tensors, **again})

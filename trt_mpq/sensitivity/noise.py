@@ -17,28 +17,22 @@ import numpy as np
 from trt_mpq.errors import SettingsError
 from trt_mpq.numerics import FloatArray
 from trt_mpq.sensitivity.base import SensitivityInputs, watched
-from trt_mpq.sensitivity.perturbation import (
-    NOISE_SCALE,
-    Case,
-    SampleLoss,
-    add_noise,
-    noise_feed,
-    quantized_tensors,
-    weight_feed,
-    weight_of,
-)
+from trt_mpq.sensitivity.perturbation import Case, SampleLoss, add_noise
 from trt_mpq.sensitivity.prefix import Prefix
 from trt_mpq.types import LayerGroup, Precision, Progress, Ranking
 
 if TYPE_CHECKING:
     from trt_mpq.runtime.base import Arrays
 
-#: Distance of neighbouring codes at the largest magnitude, relative to it.
-RELATIVE_STEP: Mapping[Precision, float] = {
+_RELATIVE_STEP: Mapping[Precision, float] = {
     Precision.INT8: 1.0 / 127.0,
     Precision.INT4: 1.0 / 7.0,
     Precision.FP8: 2.0**-4,
 }
+"""Distance of neighbouring codes at the largest magnitude, relative to it."""
+
+_Growths = tuple[dict[Precision, float], float]
+"""Loss growth of one group per allowed precision, summed over samples and trials, and what was run for each."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +60,7 @@ class GaussianNoise:
     amplitude: float = 1.0
     trials: int = 2
     per_channel: bool = True
-    relative_step: Mapping[Precision, float] = field(default_factory=lambda: RELATIVE_STEP)
+    relative_step: Mapping[Precision, float] = field(default_factory=lambda: _RELATIVE_STEP)
     block: int = 16
 
     name: ClassVar[str] = "noise"
@@ -81,10 +75,10 @@ class GaussianNoise:
         growths = list(watched(inputs.spread(self._growths)(groups), len(groups), progress))
         growth = {
             (group.id, precision): total / self.trials / samples
-            for group, found in zip(groups, growths, strict=True)
-            for precision, total in found.totals.items()
+            for group, (totals, _) in zip(groups, growths, strict=True)
+            for precision, total in totals.items()
         }
-        runs = sum(found.share * len(found.totals) for found in growths)
+        runs = sum(share * len(totals) for totals, share in growths)
         return inputs.ranking(
             self.name,
             lambda group, precision: growth[group.id, precision],
@@ -99,70 +93,50 @@ class GaussianNoise:
 
     def _growth(self, inputs: SensitivityInputs, loss: SampleLoss, prefix: Prefix, group: LayerGroup) -> _Growths:
         growth = {precision: 0.0 for precision in inputs.candidates if group.allows(precision)}
-        start = prefix.before([group.id])
-        copy = start.load(inputs.runtime, add_noise(inputs.network.graph, group))
-        source = _NoiseSource(inputs, group, self.block, self.per_channel)
+        noise = _Noise(inputs, group, self.block, self.per_channel)
+        rest = prefix.rest([group.id], noise.graph)
         for number, case in enumerate(loss.cases):
             for trial in range(0, self.trials, 2):
-                noise = source.draw(case, trial)
+                drawn = noise.draw(case, trial)
                 for sign in (1.0, -1.0)[: self.trials - trial]:
                     for precision in growth:
-                        feeds = noise.feeds(sign * self.amplitude * self.relative_step[precision])
-                        growth[precision] += loss.growth(case, copy.run(number, case.chunk, feeds))
-        return _Growths(growth, start.share)
+                        feeds = noise.feeds(drawn, sign * self.amplitude * self.relative_step[precision])
+                        growth[precision] += loss.growth(case, rest.run(number, case.chunk, feeds))
+        return growth, rest.share
 
 
-@dataclass(frozen=True)
-class _Growths:
-    """Loss growth of one group per allowed precision, summed over samples and trials, and what was run for each."""
-
-    totals: dict[Precision, float]
-    share: float
-
-
-@dataclass(frozen=True)
 class _Noise:
-    """Noise for one batch, with the tensors' maximum magnitudes as standard deviation."""
-
-    weights: Arrays
-    weight_noise: Arrays
-    inputs: Arrays
-
-    def feeds(self, scale: float) -> Arrays:
-        """The graph inputs that add the noise times `scale`."""
-        factor = np.asarray(scale, np.float32)
-        weights = {name: weight + factor * self.weight_noise[name] for name, weight in self.weights.items()}
-        return {**weights, NOISE_SCALE: factor, **self.inputs}
-
-
-class _NoiseSource:
-    """Draws a group's noise; what a sample gets depends on the seed, the group, the trial and the sample."""
+    """A group's noise; what a sample gets depends on the seed, the group, the trial and the sample."""
 
     def __init__(self, inputs: SensitivityInputs, group: LayerGroup, block: int, per_channel: bool) -> None:
-        self._seed = (inputs.seed, group.index)
-        self._group = group
-        self._block = block
-        self._weights = {weight_feed(weight): weight_of(inputs.network.graph, weight) for weight in group.weights}
-        axes = {weight_feed(weight): weight.axis if per_channel else None for weight in group.weights}
-        self._spreads = {name: _magnitude(weight, axes[name]) for name, weight in self._weights.items()}
-        self._magnitudes = {
-            tensor: np.float32(inputs.network.ranges.tensors[tensor].magnitude) for tensor in quantized_tensors(group)
+        self.graph, self._weights, tensors = add_noise(inputs.network.graph, group)
+        self._seed, self._block = (inputs.seed, group.index), block
+        self._spreads = {
+            name: _magnitude(self._weights[name], weight.axis if per_channel else None)
+            for name, weight in zip(self._weights, group.weights, strict=True)
         }
+        ranges = inputs.network.ranges.tensors
+        self._inputs = {name: (tensor, np.float32(ranges[tensor].magnitude)) for tensor, name in tensors.items()}
 
-    def draw(self, case: Case, trial: int) -> _Noise:
-        """Noise for samples that lie within one block."""
+    def draw(self, case: Case, trial: int) -> Arrays:
+        """By input, noise for samples that lie within one block; the standard deviation is the maximum magnitude."""
         start, rows = case.chunk.batch.start, case.chunk.rows
         weights = np.random.default_rng((*self._seed, trial, 0, start // self._block))
         samples = [np.random.default_rng((*self._seed, trial, 1, start + row)) for row in range(rows)]
-        inputs = {
-            noise_feed(self._group, number): magnitude * _normal_rows(samples, case.elements[tensor])
-            for number, (tensor, magnitude) in enumerate(self._magnitudes.items())
-        }
-        weight_noise = {
+        of_weights = {
             name: self._spreads[name] * weights.standard_normal(weight.shape, np.float32)
             for name, weight in self._weights.items()
         }
-        return _Noise(self._weights, weight_noise, inputs)
+        of_inputs = {
+            name: magnitude * _normal_rows(samples, case.elements[tensor])
+            for name, (tensor, magnitude) in self._inputs.items()
+        }
+        return of_weights | of_inputs
+
+    def feeds(self, drawn: Arrays, scale: float) -> Arrays:
+        """What the graph's own inputs are fed: the weights, and noise times `scale`."""
+        scaled = {name: np.float32(scale) * noise for name, noise in drawn.items()}
+        return scaled | {name: weight + scaled[name] for name, weight in self._weights.items()}
 
 
 def _normal_rows(generators: Sequence[np.random.Generator], elements: int) -> FloatArray:

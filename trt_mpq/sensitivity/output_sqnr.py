@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
-from trt_mpq.evaluate.losses import NormalizedMeanSquare
+from trt_mpq.evaluate.losses import LOSSES
 from trt_mpq.sensitivity.base import USUAL_SAMPLES, SensitivityInputs
 from trt_mpq.sensitivity.lowering import Growth, Lowered, loss_growths, one_by_one
 from trt_mpq.types import Progress, Ranking
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
 
-OUTPUT_VALUES, FEWEST_SAMPLES = 1 << 13, 32
+_OUTPUT_VALUES, _FEWEST_SAMPLES = 1 << 13, 32
 """Values of the network's outputs that tell groups apart, and samples that they come from at least.
 
 Each value is an observation of the noise, so a network with many outputs needs few samples: Kendall's tau of the order
@@ -45,13 +45,13 @@ class OutputSqnr:
 
 
 def _noise_to_signal(inputs: SensitivityInputs) -> Callable[[Lowered], Growth]:
-    return loss_growths(replace(_with_enough(inputs), loss=NormalizedMeanSquare()))
+    return loss_growths(replace(_with_enough(inputs), loss=LOSSES["mse"]))
 
 
 def _with_enough(inputs: SensitivityInputs) -> SensitivityInputs:
     """`inputs` limited to as many samples as it takes, unless they are limited already."""
     values = sum(_values_per_row(output) for output in inputs.network.graph.graph.outputs)
-    enough = min(USUAL_SAMPLES, max(FEWEST_SAMPLES, math.ceil(OUTPUT_VALUES / max(values, 1))))
+    enough = min(USUAL_SAMPLES, max(_FEWEST_SAMPLES, math.ceil(_OUTPUT_VALUES / max(values, 1))))
     return replace(inputs, sample_limit=inputs.sample_limit or enough)
 
 

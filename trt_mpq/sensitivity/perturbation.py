@@ -8,79 +8,101 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx_ir as ir
+from onnx_ir.passes import common as passes
 
 from trt_mpq.dataset.cached import CachedIterable
 from trt_mpq.graph.edit import constant_array, node_by_name
-from trt_mpq.numerics import FloatArray
 from trt_mpq.runtime.base import size_of
 from trt_mpq.sensitivity.base import SensitivityInputs
-from trt_mpq.types import LayerGroup, Weight
+from trt_mpq.types import LayerGroup
 
 if TYPE_CHECKING:
     from trt_mpq.dataset.chunks import Chunk
     from trt_mpq.runtime.base import Arrays
     from trt_mpq.sensitivity.prefix import Rest
 
-NOISE_SCALE = "trt_mpq:noise_scale"
-"""Graph input, a float32 scalar that multiplies every noise input."""
 
-
-def weight_feed(weight: Weight) -> str:
-    """Name of the graph input that `open_weights` adds for a weight."""
-    return f"{weight.node}:weight"
-
-
-def noise_feed(group: LayerGroup, number: int) -> str:
-    """Name of the graph input that `add_noise` adds for tensor `number` of `quantized_tensors`."""
-    return f"{group.id}:noise_{number}"
-
-
-def quantized_tensors(group: LayerGroup) -> tuple[str, ...]:
-    """The activations a group quantizes, each once: its reads of one tensor share a quantizer."""
-    return tuple(dict.fromkeys(read.tensor for read in group.inputs))
-
-
-def weight_of(graph: ir.Model, weight: Weight) -> FloatArray:
-    """The weight as float32."""
-    return constant_array(graph.graph.initializers[weight.name])
-
-
-def open_weights(graph: ir.Model, groups: Iterable[LayerGroup]) -> ir.Model:
-    """A copy of `graph` in which each anchor of the groups reads its weight from the graph input `weight_feed`.
+def open_weights(graph: ir.Model, groups: Iterable[LayerGroup]) -> tuple[ir.Model, dict[str, Arrays]]:
+    """A copy of `graph` in which each anchor of the groups reads its weight from a graph input of its own.
 
     Other readers of a shared weight keep the constant.
+
+    Returns:
+        The copy, and for each group the weights as they are, float32, by the names of their inputs.
     """
     clone = graph.clone()
-    for weight in (weight for group in groups for weight in group.weights):
-        fed = _add_input(clone, weight_feed(weight), weight.shape)
-        anchor = node_by_name(clone.graph, weight.node)
-        for index, value in enumerate(anchor.inputs):
-            if value is not None and value.name == weight.name:
-                anchor.replace_input_with(index, fed)
-    return clone
+    weights: dict[str, Arrays] = {group.id: {} for group in groups}
+    for group in groups:
+        for weight in group.weights:
+            name = f"{weight.node}:weight"
+            weights[group.id][name] = constant_array(graph.graph.initializers[weight.name])
+            fed, anchor = _add_input(clone, name, weight.shape), node_by_name(clone.graph, weight.node)
+            for index, value in enumerate(anchor.inputs):
+                if value is not None and value.name == weight.name:
+                    anchor.replace_input_with(index, fed)
+    return clone, weights
 
 
-def add_noise(graph: ir.Model, group: LayerGroup) -> ir.Model:
-    """A copy of `graph` with open weights, whose group reads its quantized inputs plus ``noise * NOISE_SCALE``.
+def add_noise(graph: ir.Model, group: LayerGroup) -> tuple[ir.Model, Arrays, dict[str, str]]:
+    """A copy of `graph` with open weights, whose group reads its quantized inputs with noise added.
 
-    The noise inputs are ``[n, elements per sample]``, in the memory layout of the tensor they are
-    added to. Other readers of these tensors see no noise.
+    The noise comes from graph inputs ``[n, elements per sample]``, in the memory layout of the tensor it is added to.
+    A tensor that the group reads several times has one noise; its other readers see none.
+
+    Returns:
+        The copy, the group's weights by the names of their inputs, and the name of every tensor's noise input.
     """
-    clone = open_weights(graph, [group])
-    scale = _add_input(clone, NOISE_SCALE, ())
-    for number, tensor in enumerate(quantized_tensors(group)):
+    clone, weights = open_weights(graph, [group])
+    inputs = {read.tensor: f"{read.tensor}:noise" for read in group.inputs}
+    for number, (tensor, name) in enumerate(inputs.items()):
         reads = [(node_by_name(clone.graph, r.node), r.index) for r in group.inputs if r.tensor == tensor]
         clean = reads[0][0].inputs[reads[0][1]]
         assert clean is not None, f"{reads[0][0].name} has no input {reads[0][1]}"
-        noise = _add_input(clone, noise_feed(group, number), ("samples", f"elements_{number}"))
+        noise = _add_input(clone, name, ("samples", f"elements_{number}"))
         shape = ir.node("Shape", [clean])
-        scaled = ir.node("Mul", [noise, scale])
-        shaped = ir.node("Reshape", [scaled.outputs[0], shape.outputs[0]])
+        shaped = ir.node("Reshape", [noise, shape.outputs[0]])
         noisy = ir.node("Add", [clean, shaped.outputs[0]])
-        clone.graph.insert_before(_first(clone.graph, reads), [shape, scaled, shaped, noisy])
+        clone.graph.insert_before(_first(clone.graph, reads), [shape, shaped, noisy])
         for node, index in reads:
             node.replace_input_with(index, noisy.outputs[0])
-    return clone
+    return clone, weights[group.id], inputs
+
+
+def apart(graph: ir.Model, groups: Iterable[LayerGroup]) -> tuple[ir.Model, dict[str, str]]:
+    """A copy of `graph` in which groups do not see each other.
+
+    What a group reads from other nodes comes from graph inputs. The outputs are what the groups write; what no group
+    needs is gone.
+
+    Returns:
+        The copy, and the tensors that it has to be given, to the names of their inputs.
+    """
+    clone = graph.clone()
+    nodes = {str(node.name): node for node in clone.graph}
+    values = {str(value.name): value for node in clone.graph for value in node.outputs}
+    given: dict[str, ir.Value] = {}
+    writes: dict[str, ir.Value] = {}
+    for group in groups:
+        own = {nodes[name] for name in group.nodes}
+        for node, index, value in _reads(own):
+            name = str(value.name)
+            if name not in given:
+                given[name] = ir.val(f"{name}:given", value.dtype or ir.DataType.FLOAT, value.shape)
+            node.replace_input_with(index, given[name])
+        writes.update((name, values[name]) for name in group.writes)
+    clone.graph.inputs.extend(given.values())
+    clone.graph.outputs.clear()
+    clone.graph.outputs.extend(writes.values())
+    passes.RemoveUnusedNodesPass()(clone)
+    return clone, {tensor: str(value.name) for tensor, value in given.items()}
+
+
+def _reads(nodes: set[ir.Node]) -> Iterator[tuple[ir.Node, int, ir.Value]]:
+    """Node, input number and tensor of everything that `nodes` read from nodes outside."""
+    for node in nodes:
+        for index, value in enumerate(node.inputs):
+            if value is not None and value.producer() not in (None, *nodes):
+                yield node, index, value
 
 
 def _first(graph: ir.Graph, reads: Sequence[tuple[ir.Node, int]]) -> ir.Node:

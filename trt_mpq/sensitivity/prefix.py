@@ -18,32 +18,8 @@ if TYPE_CHECKING:
     from trt_mpq.runtime.base import Array, Arrays, Runtime, Session
     from trt_mpq.types import LayerGroup
 
-PREFIX_BYTES = 1 << 28
+_KEPT_BYTES = 1 << 28
 """Values that are kept for all samples together take no more than this."""
-
-
-@dataclass(frozen=True)
-class Start:
-    """A place in the network, and what is known there.
-
-    Attributes:
-        share: Of the multiply-adds of all groups, how much comes from there on.
-        kept: Per chunk of the samples the values that the rest reads; None at the beginning of the network.
-        outputs: Names of the network's outputs.
-    """
-
-    share: float
-    kept: Sequence[Arrays] | None
-    outputs: tuple[str, ...]
-
-    def load(self, runtime: Runtime, copy: ir.Model) -> Rest:
-        """What is left to compute of a copy that is not perturbed before this place; raises RuntimeFailure."""
-        if self.kept is None:
-            return Rest(self, runtime.load(copy), _inputs(copy))
-        known = self.kept[0]
-        own = [name for name in _inputs(copy) if name not in known]
-        part = _part(copy, (*known, *own), [name for name in self.outputs if name not in known])
-        return Rest(self, runtime.load(part), _inputs(part))
 
 
 @dataclass(frozen=True)
@@ -51,24 +27,28 @@ class Rest:
     """A copy of the network, loaded from a place on.
 
     Attributes:
-        start: The place.
         session: What comes from there on.
         reads: Names of its inputs.
+        outputs: Names of the network's outputs.
+        kept: Per chunk of the samples the values that are known there; None at the beginning of the network.
+        share: Of the multiply-adds of all groups, how much comes from there on.
     """
 
-    start: Start
     session: Session
     reads: tuple[str, ...]
+    outputs: tuple[str, ...]
+    kept: Sequence[Arrays] | None
+    share: float
 
     def run(self, number: int, chunk: Chunk, others: Mapping[str, Array] | None = None) -> Arrays:
         """Every output of the network for chunk `number` of the samples, as `Chunk.run` has them.
 
         `others` feeds the inputs that are no samples.
         """
-        known = self.start.kept[number] if self.start.kept else {}
+        known = self.kept[number] if self.kept else {}
         given = {**chunk.feeds, **known, **(others or {})}
         computed = known | self.session.run({name: given[name] for name in self.reads})
-        return chunk.by_sample({name: computed[name] for name in self.start.outputs})
+        return chunk.by_sample({name: computed[name] for name in self.outputs})
 
 
 class Prefix:
@@ -91,7 +71,7 @@ class Prefix:
         groups: Sequence[LayerGroup],
         runtime: Runtime,
         chunks: Iterable[Chunk],
-        limit: int = PREFIX_BYTES,
+        limit: int = _KEPT_BYTES,
     ) -> None:
         self._graph, self._runtime, self._chunks, self._limit = graph, runtime, chunks, limit
         self._nodes = tuple(graph.graph)
@@ -102,8 +82,14 @@ class Prefix:
         self._stops = sorted(set(self._places.values()) - {0})
         self._restart()
 
-    def before(self, groups: Iterable[str]) -> Start:
-        """The last place that is kept before all of these groups."""
+    def rest(self, groups: Iterable[str], copy: ir.Model) -> Rest:
+        """What is left to compute of a copy in which nothing is perturbed but these groups and what follows them.
+
+        It begins at the last place that is kept before all of them.
+
+        Raises:
+            RuntimeFailure: The copy does not load.
+        """
         wanted = min((self._places[group] for group in groups), default=0)
         if self._place > wanted:
             self._restart()
@@ -111,7 +97,14 @@ class Prefix:
             self._advance(self._ahead.pop(0))
         after = sum(flops for group, flops in self._flops.items() if self._places[group] >= self._place)
         total = sum(self._flops.values())
-        return Start(after / total if total else 1.0, self._kept, self._outputs)
+        if self._kept is None:
+            part = copy
+        else:
+            known = self._kept[0]
+            own = [name for name in _inputs(copy) if name not in known]
+            part = _part(copy, (*known, *own), [name for name in self._outputs if name not in known])
+        share = after / total if total else 1.0
+        return Rest(self._runtime.load(part), _inputs(part), self._outputs, self._kept, share)
 
     def _restart(self) -> None:
         self._place, self._ahead = 0, list(self._stops)

@@ -7,20 +7,19 @@ Guided Search" (2023), name the metric; the formula below is our reading of it.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
 from trt_mpq.errors import CalibrationError
-from trt_mpq.numerics import FloatArray, fake_quantize, fake_quantize_weights, scale_from_amax
+from trt_mpq.graph.edit import constant_array
+from trt_mpq.numerics import FloatArray, fake_quantize, scale_from_amax
 from trt_mpq.runtime.base import with_outputs
 from trt_mpq.sensitivity.base import SensitivityInputs
-from trt_mpq.sensitivity.perturbation import quantized_tensors, weight_of
-from trt_mpq.types import Grouping, LayerGroup, Precision, Progress, Ranges, Ranking, Weight
+from trt_mpq.types import Grouping, LayerGroup, Precision, Progress, Ranges, Ranking
 
-Key = tuple[str, Precision]
+_Key = tuple[str, Precision]
 
 
 @dataclass(frozen=True)
@@ -49,9 +48,10 @@ class QuantizationError:
             activations.observe(inputs, progress)
 
         def score(group: LayerGroup, precision: Precision) -> float:
-            total = _weight_error(inputs, group.weights, precision) if self.weights else 0.0
+            total = _weight_error(inputs, group, precision) if self.weights else 0.0
             if activations is not None:
-                total += sum(activations.relative(tensor, precision) for tensor in quantized_tensors(group))
+                tensors = dict.fromkeys(read.tensor for read in group.inputs)
+                total += sum(activations.relative(tensor, precision) for tensor in tensors)
             return total
 
         return inputs.ranking(self.name, score, forward_passes=activations.samples if activations else 0)
@@ -64,7 +64,7 @@ class _ActivationErrors:
         self.samples = 0
         self._ranges, self._top = inputs.network.ranges, inputs.network.grouping.top
         self._amax = _needed_amax(inputs.network.grouping, inputs.network.ranges, inputs.candidates)
-        self._squares: dict[Key, float] = defaultdict(float)
+        self._squares: dict[_Key, float] = defaultdict(float)
         self._elements = dict.fromkeys((tensor for tensor, _ in self._amax), 0)
 
     def observe(self, inputs: SensitivityInputs, progress: Progress | None) -> None:
@@ -89,14 +89,13 @@ class _ActivationErrors:
     def _add(self, activations: dict[str, FloatArray]) -> None:
         for (tensor, precision), amax in self._amax.items():
             values = activations[tensor]
-            self._squares[tensor, precision] += _squared_error(
-                values, fake_quantize(values, scale_from_amax(amax, precision, self._top), precision)
-            )
+            error = fake_quantize(values, scale_from_amax(amax, precision, self._top), precision) - values
+            self._squares[tensor, precision] += float(np.sum(error**2, dtype=np.float64))
         for tensor in self._elements:
             self._elements[tensor] += activations[tensor].size
 
 
-def _needed_amax(grouping: Grouping, ranges: Ranges, candidates: tuple[Precision, ...]) -> dict[Key, float]:
+def _needed_amax(grouping: Grouping, ranges: Ranges, candidates: tuple[Precision, ...]) -> dict[_Key, float]:
     reads = ((r.tensor, p) for g in grouping.groups for r in g.inputs for p in candidates if g.allows(p))
     return {key: _amax(ranges, *key) for key in reads}
 
@@ -108,16 +107,10 @@ def _amax(ranges: Ranges, tensor: str, precision: Precision) -> float:
     return observed.amax[precision]
 
 
-def _weight_error(inputs: SensitivityInputs, weights: Sequence[Weight], precision: Precision) -> float:
-    """Relative error of the weights as one tensor; 0 without any."""
-    contents = [weight_of(inputs.network.graph, weight) for weight in weights]
-    magnitude = max((float(np.abs(content).max()) for content in contents), default=0.0)
+def _weight_error(inputs: SensitivityInputs, group: LayerGroup, precision: Precision) -> float:
+    """Relative error of the group's weights as one tensor; 0 without any."""
+    constants = (inputs.network.graph.graph.initializers[weight.name] for weight in group.weights)
+    magnitude = max((float(np.abs(constant_array(constant)).max()) for constant in constants), default=0.0)
     if magnitude == 0.0:
         return 0.0
-    pairs, top = zip(contents, weights, strict=True), inputs.network.grouping.top
-    squares = sum(_squared_error(c, fake_quantize_weights(c, weight.axis, precision, top)) for c, weight in pairs)
-    return float(np.sqrt(squares / sum(content.size for content in contents))) / magnitude
-
-
-def _squared_error(values: FloatArray, quantized: FloatArray) -> float:
-    return float(np.sum((quantized - values) ** 2, dtype=np.float64))
+    return float(np.sqrt(inputs.squared_weight_error(group, precision) / group.weight_elements)) / magnitude

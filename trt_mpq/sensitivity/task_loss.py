@@ -14,7 +14,7 @@ from trt_mpq.types import Progress, Ranking
 class TaskLoss:
     """Score = mean loss with this group alone quantized - mean loss with none quantized; signed.
 
-    Weights and activations are quantized as they are deployed, see `Lowering`; nothing is random. It costs one pass
+    Weights and activations are quantized as they are deployed, see `loss_growths`; nothing is random. It costs one pass
     over the samples per group and precision. What it leaves out is how groups act together.
     """
 
