@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.fixtures_groups import make_chain
-from tests.search.evaluators import Answers
+from tests.search.evaluators import Answers, cost_of
 from tests.search.test_search_contract import make_problem, problems
 from trt_mpq.errors import TargetNotReachable
 from trt_mpq.search import SEARCHES, Problem, search_from_name
@@ -55,3 +55,16 @@ def test_uniform_plans_are_measured_on_every_sample(name: str):
     assert [tried.complete for tried in result.path if tried.plan in uniform] == [True, True]
     others = 0 if name == "pareto" else len(result.path) - 2  # a frontier is of scores, not of verdicts
     assert len(judge.judged) == len(set(judge.judged)) == others
+
+
+@pytest.mark.parametrize("name", sorted(set(SEARCHES) - {"uniform", "pareto"}))
+def test_plans_of_one_latency_are_all_measured_before_one_is_chosen(name: str):
+    """A judge's score of a few samples may be above what every sample gives: the next of equals is not taken for it."""
+    groups = make_chain(4)
+    problem = make_problem(groups, (FP16, INT8), {"g0": 0.1, "g1": 0.1, "g2": 0.1, "g3": 9.0}, -10.0)
+    level = cost_of(problem.grouping, problem.ladder, lambda plan: 1.0)
+    judge = Guessing(problem, 10**9)
+    answers = Answers(problem.evaluate.score, judge=judge)
+    result = search_from_name(name).run(replace(problem, evaluate=answers, latency=level))
+    assert result.chosen.complete
+    assert result.chosen.score == problem.evaluate.score(result.chosen.plan)

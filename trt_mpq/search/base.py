@@ -263,9 +263,10 @@ class Trail:
         return SearchResult(algorithm, self._problem.ladder, best, tuple(self._tried.values()), self._stopped)
 
     def best_stands(self) -> bool:
-        """Whether the best plan is feasible on every sample, and so is its file; if not, it is known as infeasible now.
+        """Whether the best plan is feasible on every sample, and so is its file; if not, more is known of it now.
 
-        True also if no plan is feasible.
+        Either it is known as infeasible, or its score on every sample makes way for a plan of the same latency. True
+        also if no plan is feasible.
         """
         best = self.best()
         if best is None:
@@ -277,7 +278,7 @@ class Trail:
         confirmed = self._problem.confirmed(best)
         if confirmed != best:
             self._keep(confirmed)
-        return confirmed.feasible
+        return confirmed == self.best()
 
     def _record(self, plan: PrecisionPlan, judge: Callable[[PrecisionPlan], Judgement], note: str) -> Evaluation:
         latency_ms = self._problem.latency.of(plan)  # first: it refuses what the device cannot compute
