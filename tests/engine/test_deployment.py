@@ -247,6 +247,7 @@ def test_without_a_gpu_the_report_says_what_is_missing(searched: Searched) -> No
     (sentence,) = report_of(searched).not_done
     assert "tensorrt is not installed" in sentence
     assert "trt-mpq engine RUN_DIR" in sentence
+    assert "`trtexec --onnx=typed.onnx --stronglyTyped --saveEngine=model.plan`" in sentence
 
 
 @pytest.mark.parametrize("settings", [{"engine": {"build": "always"}}, {"latency": "measured"}])
