@@ -18,7 +18,7 @@ from statistics import mean
 
 from bench.real import MODELS
 from trt_mpq.errors import TargetNotReachable
-from trt_mpq.latency.roofline import weight_bytes
+from trt_mpq.latency.size import weight_bytes
 from trt_mpq.pipeline.run import Run
 from trt_mpq.pipeline.scoring import FP32
 from trt_mpq.settings import settings_from

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,14 +22,12 @@ from onnx_ir.passes import common as passes
 
 from trt_mpq.errors import ModelError, RunFolderError
 from trt_mpq.graph import admission, onnx_api
-from trt_mpq.graph.opset import convert_opset, opset_of
+from trt_mpq.graph.opset import WEAK_OPSET, convert_opset, opset_of
 from trt_mpq.groups.normal_form import to_normal_form
 from trt_mpq.types import Model, TensorSpec
 
 OLDEST_OPSET = 13
-"""Per-channel QuantizeLinear starts here; older models are raised to `RAISED_OPSET`."""
-RAISED_OPSET = 17
-"""The newest opset that TensorRT 8.6 reads."""
+"""Per-channel QuantizeLinear starts here; older models are raised to the newest opset that every TensorRT reads."""
 
 _INITIALIZERS_ARE_NO_INPUTS = 4
 """The IR version from which initializers need not be inputs too."""
@@ -63,7 +61,7 @@ def prepare_model(source: Path, destination: Path) -> Model:
         _flatten(graph)
         admission.check_operators(graph)
         if opset_of(graph) < OLDEST_OPSET:
-            graph = convert_opset(graph, RAISED_OPSET)
+            graph = convert_opset(graph, WEAK_OPSET)
         _simplify(graph)
     onnx_api.infer_shapes(graph)
     admission.check_prepared(graph)
@@ -234,19 +232,29 @@ def _weight_bytes(graph: ir.Model) -> int:
 
 
 def _describe(graph: ir.Model, source: Path, destination: Path) -> Model:
-    tensors = [value.const_value for value in graph.graph.initializers.values() if value.const_value is not None]
     data = external_data(destination)
     external = data.stat().st_size if _weight_bytes(graph) > _EXTERNAL_DATA_BYTES else 0
     return Model(
         path=destination.name,
         sha256=model_digest(destination),
         source_sha256=model_digest(source),
-        inputs=tuple(_spec(value) for value in graph.graph.inputs),
-        outputs=tuple(_spec(value) for value in graph.graph.outputs),
+        inputs=tensor_specs(graph.graph.inputs),
+        outputs=tensor_specs(graph.graph.outputs),
         opset=opset_of(graph),
-        parameters=sum(tensor.size for tensor in tensors if tensor.dtype.is_floating_point()),
+        parameters=parameter_count(graph),
         size_bytes=destination.stat().st_size + external,
     )
+
+
+def tensor_specs(values: Iterable[ir.Value]) -> tuple[TensorSpec, ...]:
+    """Name, type and shape of inputs or outputs of a checked graph."""
+    return tuple(map(_spec, values))
+
+
+def parameter_count(graph: ir.Model) -> int:
+    """Number of floating-point constants, weights above all."""
+    tensors = [value.const_value for value in graph.graph.initializers.values() if value.const_value is not None]
+    return sum(tensor.size for tensor in tensors if tensor.dtype.is_floating_point())
 
 
 def _spec(value: ir.Value) -> TensorSpec:

@@ -206,6 +206,7 @@ def test_the_product_builds_loads_runs_and_times(
     from trt_mpq.runtime.tensorrt.builder import build as build_engine
     from trt_mpq.runtime.tensorrt.engine import LoadedEngine
     from trt_mpq.runtime.tensorrt.request import BuildRequest
+    from trt_mpq.runtime.tensorrt.timer import engine_timer
     from trt_mpq.settings import EngineOptions
     from trt_mpq.types.engine import ShapeRange
 
@@ -225,7 +226,7 @@ def test_the_product_builds_loads_runs_and_times(
     with LoadedEngine(tmp_path / "model.plan") as engine:
         with engine.session() as session:
             result = session.run({"x": images(3)})["y"]
-        with engine.timer([{"x": images(4)}, {"x": images(4) + 1}]) as timer:
+        with engine_timer(engine, [{"x": images(4)}, {"x": images(4) + 1}]) as timer:
             turns = {graph: timer.turn(5.0, 10, cuda_graph=graph) for graph in (False, True)}
     np.testing.assert_allclose(result, expected(model, images(3)), rtol=1e-5, atol=1e-5)
     plain, graph = (float(np.median([i.enqueue for i in turns[launch].iterations])) for launch in (False, True))

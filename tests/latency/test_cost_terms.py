@@ -10,8 +10,11 @@ from tests.drawn_groups import groupings
 from tests.fixtures_groups import make_chain, make_grouping
 from tests.latency.simulated import PROVENANCE
 from trt_mpq.errors import SettingsError
+from trt_mpq.latency.base import Latency
+from trt_mpq.latency.cost_terms import latency_costs
 from trt_mpq.latency.device_table import ConversionCost, DeviceTable, MeasuredLatency
-from trt_mpq.latency.roofline import Latency, LatencyModel, size_costs, weight_bytes
+from trt_mpq.latency.roofline import LatencyModel
+from trt_mpq.latency.size import size_costs, weight_bytes
 from trt_mpq.latency.target import target_from_name
 from trt_mpq.types import Grouping, Precision, PrecisionPlan
 
@@ -51,7 +54,7 @@ def test_the_terms_of_every_plan_add_up_to_its_latency(case):
     _, latency, options, plan = case
     all_wide = set(plan.counts()) == {FP32} and any(own != (FP32,) for own in options.values())
     if not all_wide:  # there the ops outside groups run in FP32, which the terms leave out
-        assert latency.costs(options).plan_ms(plan) == pytest.approx(latency.plan_ms(plan), rel=1e-12)
+        assert latency_costs(latency, options).plan_ms(plan) == pytest.approx(latency.plan_ms(plan), rel=1e-12)
 
 
 @given(cases())
@@ -64,4 +67,4 @@ def test_the_terms_of_the_size_add_up_to_the_bytes(case):
 def test_a_precision_the_device_has_not_is_refused():
     latency = LatencyModel(make_grouping(make_chain(2)), target_from_name("orin-agx"), 1)
     with pytest.raises(SettingsError, match="cannot compute in fp8"):
-        latency.costs({"g0": (FP16, FP8), "g1": (FP16,)})
+        latency_costs(latency, {"g0": (FP16, FP8), "g1": (FP16,)})

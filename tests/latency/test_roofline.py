@@ -14,7 +14,8 @@ from tests.latency.test_target import SHIPPED
 from trt_mpq.errors import SettingsError
 from trt_mpq.groups import groups_from_model
 from trt_mpq.latency.dataflow import Reformat
-from trt_mpq.latency.roofline import LatencyModel, weight_bytes
+from trt_mpq.latency.roofline import LatencyModel
+from trt_mpq.latency.size import weight_bytes
 from trt_mpq.latency.target import target_from_name
 from trt_mpq.types import Grouping, Precision, PrecisionPlan, QuantizedInput, Target
 

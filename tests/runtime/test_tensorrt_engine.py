@@ -26,7 +26,7 @@ from trt_mpq.runtime.onnxruntime import OnnxRuntime
 from trt_mpq.runtime.tensorrt.engine import LoadedEngine
 from trt_mpq.runtime.tensorrt.layer_times import _median_times, profile_layers
 from trt_mpq.runtime.tensorrt.slot import fit
-from trt_mpq.runtime.tensorrt.timer import EngineTimer
+from trt_mpq.runtime.tensorrt.timer import EngineTimer, engine_timer
 from trt_mpq.settings import EngineOptions
 from trt_mpq.types import TensorSpec
 from trt_mpq.types.engine import LayerTime, ShapeRange
@@ -63,7 +63,7 @@ def test_an_engine_computes_what_its_network_does(
         with engine.session() as session:
             assert session.output_names == ("output",)
             np.testing.assert_array_equal(session.run(feeds)["output"], expected["output"])
-        with engine.timer([sample_input(mlp(), 8, seed) for seed in range(3)]) as timer:
+        with engine_timer(engine, [sample_input(mlp(), 8, seed) for seed in range(3)]) as timer:
             assert timer.graph_refusal is None
             assert len(timer.turn(0.0, 7, cuda_graph=True).iterations) == 7
             names = [layer.name for layer in timer.layer_times(3)]
@@ -214,7 +214,7 @@ def test_times_are_those_of_the_device(pretend_gpu: PretendGpu, tmp_path: Path) 
     )  # fmt: skip
     plan_file(tmp_path / "mlp.plan", mlp(), SHAPES)
     inputs = [sample_input(mlp(), 8, seed) for seed in range(4)]
-    with LoadedEngine(tmp_path / "mlp.plan") as engine, engine.timer(inputs) as timer:
+    with LoadedEngine(tmp_path / "mlp.plan") as engine, engine_timer(engine, inputs) as timer:
         layers = timer.layer_times(2)
         graph = timer.turn(3.0, 1, cuda_graph=True)
         plain = timer.turn(3.0, 1, cuda_graph=False)
@@ -247,7 +247,7 @@ def test_timed_inferences_compute_every_input_set_in_turn(plan: Path, cuda_graph
 
 
 def test_one_input_set_runs_one_inference_at_a_time(plan: Path) -> None:
-    with LoadedEngine(plan) as engine, engine.timer([sample_input(mlp(), 8)]) as timer:
+    with LoadedEngine(plan) as engine, engine_timer(engine, [sample_input(mlp(), 8)]) as timer:
         turn = timer.turn(0.0, 20, cuda_graph=True)
     alone = np.mean([i.latency for i in turn.iterations])
     assert turn.wall_ms / 20 >= alone
@@ -257,7 +257,7 @@ def test_an_engine_that_cannot_be_captured_is_timed_without_a_graph(
     plan: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cuda._driver_library(), "cuGraphInstantiateWithFlags", lambda *_: 801)
-    with LoadedEngine(plan) as engine, engine.timer([sample_input(mlp(), 8)] * 2) as timer:
+    with LoadedEngine(plan) as engine, engine_timer(engine, [sample_input(mlp(), 8)] * 2) as timer:
         assert timer.graph_refusal is not None
         assert timer.graph_refusal.startswith("CUDA could not instantiate a CUDA graph")
         assert len(timer.turn(0.0, 3, cuda_graph=False).iterations) == 3

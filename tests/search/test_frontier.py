@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from tests.drawn_groups import groupings
 from tests.fixtures_groups import make_group, make_grouping
+from trt_mpq.latency.cost_terms import latency_costs
 from trt_mpq.latency.roofline import LatencyModel
 from trt_mpq.latency.target import target_from_name
 from trt_mpq.search.costs import Choice, Costs
@@ -26,7 +27,7 @@ def cases(draw: st.DrawFn) -> tuple[Frontier, Costs, dict[Choice, float], list[P
     options = {
         group.id: (FP16, *draw(st.sampled_from([(), (FP8,), (INT8,), (FP8, INT8)]))) for group in grouping.groups
     }
-    costs = LatencyModel(grouping, target_from_name("l4"), 4).costs(options)
+    costs = latency_costs(LatencyModel(grouping, target_from_name("l4"), 4), options)
     harm = {(g, p): float(draw(st.integers(0, 9))) for g, own in options.items() for p in own}
     plans = [PrecisionPlan.of(dict(zip(options, made, strict=True))) for made in product(*options.values())]
     return Frontier(costs, grouping, harm), costs, harm, plans

@@ -15,8 +15,9 @@ from tests.fakes.packages.trt_fake.behaviour import Behaviour
 from tests.runs import Recorder, slow_device, start, tiny_cnn, write_data
 from trt_mpq.errors import RuntimeFailure
 from trt_mpq.pipeline.device_run import run_errand
+from trt_mpq.pipeline.errands import Errand, Returned
 from trt_mpq.pipeline.run import opened_by_worker
-from trt_mpq.pipeline.workers import Errand, Returned, Site
+from trt_mpq.pipeline.workers import Site
 from trt_mpq.settings import settings_from
 from trt_mpq.types.engine import Platform
 from trt_mpq.workers import gpu_crew

@@ -24,10 +24,10 @@ from trt_mpq.export.masks import soften_masks
 from trt_mpq.export.sources import Loaded, load_source
 from trt_mpq.export.values import DynamicAxis, ExportedModel, ExportOptions, OutputCheck
 from trt_mpq.graph.opset import convert_opset, opset_of
-from trt_mpq.model import model_digest, save_graph
+from trt_mpq.model import model_digest, parameter_count, save_graph, tensor_specs
 from trt_mpq.runtime.base import Arrays
 from trt_mpq.runtime.torch_export import TorchModule, quiet
-from trt_mpq.types import Observer, SilentObserver, TensorSpec
+from trt_mpq.types import Observer, SilentObserver
 
 _DEFAULTS = ExportOptions()
 _MODEL, _RECORD = "model.onnx", "export.json"
@@ -179,23 +179,13 @@ def _graph(
 def _describe(
     graph: ir.Model, source: str, staged: Path, destination: Path, checks: tuple[OutputCheck, ...]
 ) -> ExportedModel:
-    tensors = [value.const_value for value in graph.graph.initializers.values() if value.const_value is not None]
     return ExportedModel(
         source=source,
         path=str(destination),
         sha256=model_digest(staged),
         opset=opset_of(graph),
-        inputs=tuple(_spec(value) for value in graph.graph.inputs),
-        outputs=tuple(_spec(value) for value in graph.graph.outputs),
-        parameters=sum(tensor.size for tensor in tensors if tensor.dtype.is_floating_point()),
+        inputs=tensor_specs(graph.graph.inputs),
+        outputs=tensor_specs(graph.graph.outputs),
+        parameters=parameter_count(graph),
         checks=checks,
     )
-
-
-def _spec(value: ir.Value) -> TensorSpec:
-    """Name, type and shape of a graph input or output."""
-    assert value.name is not None
-    assert value.dtype is not None
-    assert value.shape is not None
-    shape = tuple(dim if isinstance(dim, int) else dim.value or "?" for dim in value.shape)
-    return TensorSpec(value.name, value.dtype.numpy().name, shape)

@@ -10,28 +10,33 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
-from typing import TYPE_CHECKING
 
+from trt_mpq.latency.base import Latency
 from trt_mpq.latency.dataflow import Formats, Kernel, Reformat
 from trt_mpq.search.costs import Choice, Clause, Costs, Term
-from trt_mpq.types import Precision
-
-if TYPE_CHECKING:
-    from trt_mpq.latency.roofline import Latency
+from trt_mpq.types import Precision, PrecisionPlan
 
 _NOTHING_MS = 1e-12
 """Terms below this are rounding."""
 
 _Options = Mapping[str, Sequence[Precision]]
-"""Group id to the precisions it may run in."""
 
 
-def cost_terms(latency: Latency, options: _Options) -> Costs:
-    """`latency` of every plan that takes its precisions from `options`.
+def latency_costs(latency: Latency, options: _Options) -> Costs:
+    """The latency of every plan as terms that add up, for solvers.
 
     The plan with every group in FP32 is left out unless it is the only one: there the ops outside groups run in
     FP32 too, and here they run in FP16.
+
+    Args:
+        latency: Times plans.
+        options: Group id to the precisions it may run in.
+
+    Raises:
+        SettingsError: Nothing is known of one of them.
     """
+    for precision in dict.fromkeys(precision for own in options.values() for precision in own):
+        latency.require(PrecisionPlan.of({g: precision if precision in own else own[0] for g, own in options.items()}))
     terms = _Terms(latency, options)
     for kernel in latency.flow.kernels:
         if kernel.name in latency.flow.groups:

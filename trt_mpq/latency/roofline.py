@@ -1,4 +1,4 @@
-"""Latency of plans: what every source of it offers, and the modelled one, a roofline per group.
+"""Modelled latency of plans: a roofline per group.
 
 A group is one kernel. Its modelled time is the larger of arithmetic and memory traffic (Williams, Waterman and
 Patterson, "Roofline", CACM 52(4), 2009), plus a fixed launch cost. Absolute numbers are rough; what the
@@ -14,109 +14,10 @@ Not modelled: kernels that do not exist for a shape, caches, clocks, and what `d
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Literal
-
 from trt_mpq.errors import SettingsError
-from trt_mpq.latency.cost_terms import cost_terms
-from trt_mpq.latency.dataflow import Dataflow, Formats, Kernel, Reformat, high_precision
-from trt_mpq.search.costs import Costs, Term
+from trt_mpq.latency.base import Latency
+from trt_mpq.latency.dataflow import Formats, Kernel, Reformat
 from trt_mpq.types import Grouping, Precision, PrecisionPlan, Target
-
-LatencySource = Literal["modelled", "device-table"]
-"""A roofline model of a GPU, or sums over a table of times measured on one."""
-
-
-class Latency(ABC):
-    """Time of one inference of a batch under any plan, as a sum over the kernels that run.
-
-    Args:
-        grouping: Groups and loose ops of the model.
-    """
-
-    source: LatencySource
-    """Where the numbers come from."""
-    device: str
-    """The GPU they hold for."""
-    identity: str
-    """Changes whenever a latency can, the modelled GPU aside."""
-
-    def __init__(self, grouping: Grouping) -> None:
-        self.flow = Dataflow(grouping)
-        self._groups = tuple(group.id for group in grouping.groups)
-
-    @abstractmethod
-    def knows(self, plan: PrecisionPlan) -> bool:
-        """Whether the latency of `plan` can be told."""
-
-    @abstractmethod
-    def require(self, plan: PrecisionPlan) -> None:
-        """Refuse a plan whose latency cannot be told; raises SettingsError."""
-
-    @abstractmethod
-    def kernel_ms(self, kernel: Kernel, formats: Formats) -> float:
-        """Milliseconds of `kernel`; of `formats` it asks for its own and for those of what it writes."""
-
-    @abstractmethod
-    def conversion_ms(self, reformat: Reformat) -> float:
-        """Milliseconds of the kernel that converts a tensor."""
-
-    def share_ms(self, precision: Precision) -> float:
-        """Milliseconds of what is charged to no kernel, for each group that runs in `precision`."""
-        return 0.0
-
-    def charges(self, plan: PrecisionPlan) -> Iterator[tuple[str, float]]:
-        """Every kernel that runs: the group or loose op it is charged to ("" if to none), and its milliseconds.
-
-        Raises:
-            SettingsError: Nothing is known of a precision of `plan`.
-        """
-        self.require(plan)
-        formats = self.flow.formats(plan)
-        for kernel in self.flow.kernels:
-            yield kernel.name, self.kernel_ms(kernel, formats)
-        for reformat in self.flow.reformats(formats):
-            yield reformat.reader, self.conversion_ms(reformat)
-        for _, precision in plan.assignments:
-            yield "", self.share_ms(precision)
-
-    def plan_ms(self, plan: PrecisionPlan) -> float:
-        """Milliseconds for one batch under `plan`: groups, conversions and loose ops.
-
-        Raises:
-            SettingsError: Nothing is known of a precision of `plan`.
-        """
-        return sum(ms for _, ms in self.charges(plan))
-
-    def costs(self, options: Mapping[str, Sequence[Precision]]) -> Costs:
-        """The latency of every plan as terms that add up, for solvers.
-
-        Args:
-            options: Group id to the precisions it may run in.
-
-        Raises:
-            SettingsError: Nothing is known of one of them.
-        """
-        for precision in dict.fromkeys(precision for own in options.values() for precision in own):
-            self.require(PrecisionPlan.of({g: precision if precision in own else own[0] for g, own in options.items()}))
-        return cost_terms(self, options)
-
-    def group_ms(self, plan: PrecisionPlan) -> dict[str, float]:
-        """Milliseconds per group id, in network order, with the conversions charged to that group.
-
-        Raises:
-            SettingsError: Nothing is known of a precision of `plan`.
-        """
-        times = dict.fromkeys(self._groups, 0.0)
-        for name, ms in self.charges(plan):
-            if name in times:
-                times[name] += ms
-        return times
-
-    def reformats(self, plan: PrecisionPlan) -> tuple[Reformat, ...]:
-        """The conversion kernels `plan` needs; those charged to groups come first, in network order."""
-        return self.flow.reformats(self.flow.formats(plan))
 
 
 class LatencyModel(Latency):
@@ -172,29 +73,6 @@ class LatencyModel(Latency):
     @property
     def _launch_ms(self) -> float:
         return self._target.launch_us / 1e3
-
-
-def weight_bytes(plan: PrecisionPlan, grouping: Grouping, other_parameters: int) -> int:
-    """Size of all parameters under `plan`, in bytes; scales are left out.
-
-    Args:
-        plan: Precision of every group.
-        grouping: The groups, whose weights are stored in their precision.
-        other_parameters: Number of parameters outside the groups' weights, which are in high precision.
-    """
-    precisions = plan.as_dict()
-    bits = sum(group.weight_elements * precisions[group.id].bits for group in grouping.groups)
-    return (bits + other_parameters * high_precision(plan, grouping.top).bits + 7) // 8
-
-
-def size_costs(grouping: Grouping, other_parameters: int, options: Mapping[str, Sequence[Precision]]) -> Costs:
-    """`weight_bytes` of every plan that takes its precisions from `options`, as terms; the all-FP32 plan aside."""
-    terms = [
-        Term(group.weight_elements * precision.bits / 8, (((group.id, precision),),))
-        for group in grouping.groups
-        for precision in options[group.id]
-    ]
-    return Costs(other_parameters * grouping.top.bits / 8, tuple(terms))
 
 
 def _arithmetic(precision: Precision) -> Precision:

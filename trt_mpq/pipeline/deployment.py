@@ -13,9 +13,9 @@ from trt_mpq.artifacts.store import Store
 from trt_mpq.engine.deploy import Judge, candidates_of, deploy
 from trt_mpq.engine.handover import CalibratedNetwork, Searched
 from trt_mpq.pipeline.builds import Builds
+from trt_mpq.pipeline.errands import Errand
 from trt_mpq.pipeline.gpu import Gpu
 from trt_mpq.pipeline.scoring import SCORER
-from trt_mpq.pipeline.workers import Errand
 from trt_mpq.settings import EngineOptions
 from trt_mpq.types.engine import Candidate, Deployment, Platform
 

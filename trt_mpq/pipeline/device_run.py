@@ -10,10 +10,10 @@ from trt_mpq.engine.handover import DESCRIBED, GIVEN, SEARCHED
 from trt_mpq.errors import DataError, MetricError
 from trt_mpq.latency.device_table import DeviceTable
 from trt_mpq.pipeline.deployment import deployment
+from trt_mpq.pipeline.errands import Errand, Returned
 from trt_mpq.pipeline.gpu import Gpu
 from trt_mpq.pipeline.judge import judge_on_data
 from trt_mpq.pipeline.latency import measure
-from trt_mpq.pipeline.workers import Errand, Returned
 from trt_mpq.settings import Settings
 from trt_mpq.types import Observer, SilentObserver
 from trt_mpq.types.engine import Deployment, Platform

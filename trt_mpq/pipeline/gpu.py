@@ -8,7 +8,7 @@ from trt_mpq.artifacts.files import to_stored_json
 from trt_mpq.artifacts.stage import Stage
 from trt_mpq.artifacts.store import Store
 from trt_mpq.errors import MissingDependencyError, RuntimeFailure, TrtMpqError
-from trt_mpq.pipeline.workers import Errand, Send
+from trt_mpq.pipeline.errands import Errand, Send
 from trt_mpq.types.engine import Platform
 
 T = TypeVar("T")

@@ -9,6 +9,7 @@ from trt_mpq.artifacts.stage import Job, Stage
 from trt_mpq.artifacts.store import Store
 from trt_mpq.engine.handover import CalibratedNetwork
 from trt_mpq.errors import RuntimeFailure
+from trt_mpq.latency.base import Latency
 from trt_mpq.latency.device_table import (
     DeviceTable,
     MeasuredLatency,
@@ -20,11 +21,11 @@ from trt_mpq.latency.device_table import (
 )
 from trt_mpq.latency.fitting import fit
 from trt_mpq.latency.probing import ProbedEngine, probing_plans
-from trt_mpq.latency.roofline import Latency, LatencyModel
+from trt_mpq.latency.roofline import LatencyModel
 from trt_mpq.pipeline.builds import Builds
+from trt_mpq.pipeline.errands import Errand
 from trt_mpq.pipeline.gpu import Gpu
 from trt_mpq.pipeline.sources import TARGET
-from trt_mpq.pipeline.workers import Errand
 from trt_mpq.types import Precision
 
 _TABLE = "device-table.json"

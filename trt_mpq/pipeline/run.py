@@ -15,16 +15,17 @@ from trt_mpq.pipeline.ranking import Rankings, rankings
 from trt_mpq.pipeline.report import environment, run_report
 from trt_mpq.pipeline.search import Found, search
 from trt_mpq.pipeline.sources import SOURCE
-from trt_mpq.pipeline.workers import Site, Team
+from trt_mpq.pipeline.workers import OpenedRun, Site, Team
 from trt_mpq.report.data import Report
 from trt_mpq.sensitivity.agreement import Sensitivities
 from trt_mpq.settings import Settings
 from trt_mpq.types import Comparison, Grouping, Observer, PrecisionPlan, Ranges, Ranking, SearchResult, SilentObserver
 
 
-def opened_by_worker(settings: Settings, folder: Path) -> Run:
+def opened_by_worker(settings: Settings, folder: Path) -> OpenedRun:
     """The run in `folder`, to read from."""
-    return Run(settings, folder, SilentObserver(), command=None)
+    run = Run(settings, folder, SilentObserver(), command=None)
+    return OpenedRun(lambda: run.store[run.rankings.inputs], lambda: run.store[run.found.evaluator])
 
 
 class Run:

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from trt_mpq.artifacts.stage import Job, Stage, content_digest, json_kind
+from trt_mpq.artifacts.stage import Stage, content_digest, json_kind
 from trt_mpq.artifacts.store import Store
 from trt_mpq.evaluate.plans import PlanEvaluator
 from trt_mpq.groups.pins import pinned
-from trt_mpq.latency.roofline import Latency, size_costs, weight_bytes
+from trt_mpq.latency.base import Latency
 from trt_mpq.pipeline.calibrated import Calibrated
 from trt_mpq.pipeline.gpu import Gpu
 from trt_mpq.pipeline.latency import latency
+from trt_mpq.pipeline.problems import problems
 from trt_mpq.pipeline.ranking import Rankings
 from trt_mpq.pipeline.refinement import Kept
 from trt_mpq.pipeline.scoring import REQUIRED, SCORER, STOP
 from trt_mpq.pipeline.workers import Team
-from trt_mpq.search import Budget, Cost, Limit, Problem, ladders_of, search_from_name
-from trt_mpq.types import Grouping, Precision, SearchResult
+from trt_mpq.search import Problem, search_from_name
+from trt_mpq.types import Grouping, SearchResult
 
 
 @dataclass(frozen=True)
@@ -61,8 +61,8 @@ def search(store: Store, calibrated: Calibrated, rankings: Rankings, gpu: Gpu, t
     kept, timed = calibrated.kept(store), latency(store, calibrated.described, gpu)
     grouping = pinned_groups(calibrated)
     evaluator = _evaluator(calibrated, kept)
-    problems = _problems(calibrated, grouping, rankings, evaluator, timed)
-    return Found(grouping, kept, rankings, timed, evaluator, problems, _result(store, problems, evaluator, team))
+    asked = problems(calibrated, grouping, rankings, evaluator, timed)
+    return Found(grouping, kept, rankings, timed, evaluator, asked, _result(store, asked, evaluator, team))
 
 
 def pinned_groups(calibrated: Calibrated) -> Stage[Grouping]:
@@ -83,58 +83,12 @@ def _evaluator(calibrated: Calibrated, kept: Stage[Kept]) -> Stage[PlanEvaluator
     )  # fmt: skip
 
 
-def _problems(
-    calibrated: Calibrated,
-    grouping: Stage[Grouping],
-    rankings: Rankings,
-    evaluator: Stage[PlanEvaluator],
-    timed: Stage[Latency],
-) -> Stage[tuple[Problem, ...]]:
-    """One problem per ladder; raises SettingsError if nothing is known of a precision's latency."""
-    of = calibrated.scored.network
-
-    def make(job: Job) -> tuple[Problem, ...]:
-        settings, groups, latencies = job.settings, job[grouping], job[timed]
-        other_parameters = job[of].model.parameters - groups.weight_elements
-
-        def problem(ladder: tuple[Precision, ...]) -> Problem:
-            options = _options(groups, ladder)
-            time = Cost(latencies.plan_ms, latencies.costs(options))
-            limit = None
-            if settings.target_latency is not None:
-                limit = Limit(f"takes at most {settings.target_latency:g} ms", settings.target_latency, time)
-            elif settings.target_size is not None:
-                costs = size_costs(groups, other_parameters, options)
-                size = Cost(lambda plan: weight_bytes(plan, groups, other_parameters), costs)
-                limit = Limit(f"takes at most {settings.target_size} bytes", settings.target_size, size)
-            return Problem(
-                grouping=groups, ladder=ladder, ranking=job[rankings.first], evaluate=job[evaluator], latency=time,
-                required=job[REQUIRED], limit=limit,
-                budget=Budget(settings.max_evaluations, settings.max_seconds), notify=job.observer.evaluated,
-            )  # fmt: skip
-
-        return tuple(map(problem, ladders_of(settings.precisions, settings.mix_formats)))
-
-    return Stage(
-        "problems", make, needs=(REQUIRED, of, grouping, rankings.first, evaluator, timed),
-        reads=("target_latency", "target_size", "max_evaluations", "max_seconds", "precisions", "mix_formats"),
-    )  # fmt: skip
-
-
 def _result(
-    store: Store, problems: Stage[tuple[Problem, ...]], evaluator: Stage[PlanEvaluator], team: Stage[Team]
+    store: Store, asked: Stage[tuple[Problem, ...]], evaluator: Stage[PlanEvaluator], team: Stage[Team]
 ) -> Stage[SearchResult]:
     return Stage(
         "search",
-        lambda job: job[team].search(search_from_name(job.settings.search), job[problems], job[evaluator]),
-        json_kind(SearchResult), needs=(problems, evaluator), reads=("search",), uses=(team,),
+        lambda job: job[team].search(search_from_name(job.settings.search), job[asked], job[evaluator]),
+        json_kind(SearchResult), needs=(asked, evaluator), reads=("search",), uses=(team,),
         title=f"Searching ({store.settings.search})",
     )  # fmt: skip
-
-
-def _options(grouping: Grouping, ladder: Sequence[Precision]) -> dict[str, tuple[Precision, ...]]:
-    """What each group may run in: the rungs it allows, or the widest it can where it does not allow the first."""
-    return {
-        g.id: tuple(p for p in Precision if p is g.widest(ladder[0], grouping.refuge) or (p in ladder and g.allows(p)))
-        for g in grouping.groups
-    }

@@ -9,14 +9,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from enum import Enum
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
 from trt_mpq.artifacts.stage import Stage
 from trt_mpq.evaluate.cache import CachedScore
 from trt_mpq.evaluate.plans import PlanEvaluator
+from trt_mpq.pipeline.errands import Errand, Returned, Send
 from trt_mpq.search import Problem, Search, merged
 from trt_mpq.search.speculation import Asked, Foreseeing
 from trt_mpq.sensitivity import SensitivityInputs
@@ -25,46 +25,18 @@ from trt_mpq.settings import Settings
 from trt_mpq.types import Judgement, PrecisionPlan, Score, SearchResult
 from trt_mpq.workers import Crew, crew_for, gpu_crew
 
-if TYPE_CHECKING:
-    from trt_mpq.artifacts.store import Store
-    from trt_mpq.pipeline.ranking import Rankings
-    from trt_mpq.pipeline.search import Found
-
-
-class Errand(Enum):
-    """What a machine with a GPU does for a run that one without leads."""
-
-    PLATFORM = "see what the GPU is"
-    MEASURE = "measure what every group costs"
-    SHIP = "build, time and verify the engine"
-
 
 @dataclass(frozen=True)
-class Returned:
-    """What came of an errand: a value, and what the user should know, a sentence each."""
+class OpenedRun:
+    """What workers ask a run for; raises RunFolderError where it is not there yet.
 
-    value: Any
-    notes: tuple[str, ...] = ()
+    Attributes:
+        sensitivity_inputs: What sensitivity metrics are given.
+        plan_evaluator: What scores the plans of the search.
+    """
 
-
-Send = Callable[[Errand], Returned]
-"""Has an errand run, waited for; raises MissingDependencyError or RuntimeFailure where that machine cannot."""
-
-
-class OpenedRun(Protocol):
-    """A run as workers see it; its store raises RunFolderError where something of it is not there yet."""
-
-    @property
-    def store(self) -> Store:
-        """Its values, to read from."""
-
-    @property
-    def rankings(self) -> Rankings:
-        """The rankings of its groups."""
-
-    @property
-    def found(self) -> Found:
-        """The search."""
+    sensitivity_inputs: Callable[[], SensitivityInputs]
+    plan_evaluator: Callable[[], PlanEvaluator]
 
 
 @dataclass(frozen=True)
@@ -85,13 +57,11 @@ class Site:
 
     def rank(self, opening: Callable[[SensitivityInputs], Callable[[Any], Any]]) -> Callable[[Any], Any]:
         """Ready for a metric's parts; `opening` is the metric's, see `SensitivityInputs.spread`."""
-        run = self.open_run(self.settings, self.folder)
-        return opening(run.store[run.rankings.inputs])
+        return opening(self.open_run(self.settings, self.folder).sensitivity_inputs())
 
     def measure(self) -> Callable[[Asked], CachedScore]:
         """Ready for what a search asks."""
-        run = self.open_run(self.settings, self.folder)
-        return run.store[run.found.evaluator].measured
+        return self.open_run(self.settings, self.folder).plan_evaluator().measured
 
     def errands(self) -> Callable[[Errand], Returned]:
         """Ready for errands."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from trt_mpq.engine.decide import PLAN
 from trt_mpq.errors import RunFolderError
-from trt_mpq.latency.roofline import LatencySource
+from trt_mpq.latency.base import LatencySource
 from trt_mpq.sensitivity.agreement import Agreement
 from trt_mpq.types import Comparison, Precision, RefinementRecord
 from trt_mpq.types.engine import Candidate, Deployment

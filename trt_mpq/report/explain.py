@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Container, Mapping
 from dataclasses import dataclass
 
-from trt_mpq.latency.roofline import Latency
+from trt_mpq.latency.base import Latency
 from trt_mpq.types import Evaluation, Grouping, LayerGroup, Precision, PrecisionPlan, Ranking, SearchResult, Target
 
 _NOTHING = 1e-3

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from math import inf, isfinite
 
 from trt_mpq.emit.deliver import Delivery
-from trt_mpq.latency.roofline import Latency, weight_bytes
+from trt_mpq.latency.base import Latency
+from trt_mpq.latency.size import weight_bytes
 from trt_mpq.numerics import LARGEST
 from trt_mpq.report import data
 from trt_mpq.report.explain import Explainer

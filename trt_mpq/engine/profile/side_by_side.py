@@ -11,7 +11,7 @@ import numpy as np
 from trt_mpq.engine.profile.statistics import ratio, spread
 from trt_mpq.runtime.base import Array
 from trt_mpq.runtime.tensorrt.engine import LoadedEngine
-from trt_mpq.runtime.tensorrt.timer import EngineTimer, Iteration, Turn
+from trt_mpq.runtime.tensorrt.timer import EngineTimer, Iteration, Turn, engine_timer
 from trt_mpq.settings import EngineOptions
 from trt_mpq.types import Progress
 from trt_mpq.types.engine import Conditions, LayerTime, Profile, SideBySide
@@ -73,7 +73,7 @@ def time_side_by_side(
     """
     names = sorted(engines)
     with ExitStack() as stack:
-        timers = {name: stack.enter_context(engines[name].timer(inputs)) for name in names}
+        timers = {name: stack.enter_context(engine_timer(engines[name], inputs)) for name in names}
         refusals = [f"{name}: {timer.graph_refusal}" for name, timer in timers.items() if timer.graph_refusal]
         graph = options.cuda_graph and not refusals
         warm_up = {name: timers[name].turn(options.warm_up_ms, 1, cuda_graph=graph) for name in names}

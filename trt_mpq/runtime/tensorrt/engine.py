@@ -23,7 +23,6 @@ from trt_mpq.runtime.tensorrt.api import load_tensorrt
 from trt_mpq.runtime.tensorrt.logger import BuildLog
 from trt_mpq.runtime.tensorrt.refusal import needing_gpu
 from trt_mpq.runtime.tensorrt.slot import Slot, fit
-from trt_mpq.runtime.tensorrt.timer import EngineTimer
 from trt_mpq.types import TensorSpec
 from trt_mpq.types.engine import Shape, ShapeRange
 
@@ -109,12 +108,6 @@ class LoadedEngine(AbstractContextManager["LoadedEngine"]):
         """The engine as a session that runs feeds."""
         with self.execution() as context, closing(_EngineSession(self, context)) as session:
             yield session
-
-    @contextmanager
-    def timer(self, inputs: Sequence[Mapping[str, Array]]) -> Iterator[EngineTimer]:
-        """The engine ready to be timed on `inputs`, each a mapping of input name to array [batch, ...]."""
-        with self.execution() as context, closing(EngineTimer(self, context, inputs)) as timer:
-            yield timer
 
     def complaint(self) -> str:
         """The last error TensorRT told since this engine was opened."""

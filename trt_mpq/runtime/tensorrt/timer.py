@@ -9,8 +9,8 @@ gpu_compute holds a few microseconds between the first event and the launch.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from itertools import count
 from time import perf_counter
@@ -19,14 +19,13 @@ from typing import TYPE_CHECKING
 from trt_mpq.errors import RuntimeFailure
 from trt_mpq.runtime.base import Array
 from trt_mpq.runtime.cuda import CudaGraph, Event, Stream, failures
+from trt_mpq.runtime.tensorrt.engine import LoadedEngine
 from trt_mpq.runtime.tensorrt.layer_times import profile_layers
 from trt_mpq.runtime.tensorrt.slot import Slot, fit, set_shapes
 from trt_mpq.types.engine import LayerTime
 
 if TYPE_CHECKING:
     import tensorrt as trt
-
-    from trt_mpq.runtime.tensorrt.engine import LoadedEngine
 
 _IN_FLIGHT = 2
 """Inferences enqueued at a time, as in trtexec."""
@@ -53,6 +52,13 @@ class Turn:
 
     iterations: tuple[Iteration, ...]
     wall_ms: float
+
+
+@contextmanager
+def engine_timer(engine: LoadedEngine, inputs: Sequence[Mapping[str, Array]]) -> Iterator[EngineTimer]:
+    """`engine` ready to be timed on `inputs`, each a mapping of input name to array [batch, ...]."""
+    with engine.execution() as context, closing(EngineTimer(engine, context, inputs)) as timer:
+        yield timer
 
 
 class EngineTimer:
