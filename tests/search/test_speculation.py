@@ -14,7 +14,7 @@ from tests.search.evaluators import Answers
 from tests.search.test_search_contract import make_problem, problems
 from trt_mpq.errors import TargetNotReachable
 from trt_mpq.search import SEARCHES, Evaluator, Problem, search_from_name
-from trt_mpq.search.speculation import Asked, Foreseeing
+from trt_mpq.search.speculation import PlanQuery, SpeculativeEvaluator
 from trt_mpq.types import Evaluation, Judgement, Precision, PrecisionPlan, Score, SearchResult
 
 FP16, INT8 = Precision.FP16, Precision.INT8
@@ -31,21 +31,21 @@ class Notebook:
     def __init__(self, evaluate: Evaluator, side_by_side: int) -> None:
         self._evaluate, self.side_by_side = evaluate, side_by_side
         self.stops_early, self.delivered, self.seconds = evaluate.stops_early, evaluate.delivered, evaluate.seconds
-        self.known: set[Asked] = set()
-        self.filled: list[tuple[Asked, ...]] = []
+        self.known: set[PlanQuery] = set()
+        self.filled: list[tuple[PlanQuery, ...]] = []
 
     def score(self, plan: PrecisionPlan) -> Score:
-        assert self.knows(Asked(plan, False))
+        assert self.knows(PlanQuery(plan, False))
         return self._evaluate.score(plan)
 
     def judge(self, plan: PrecisionPlan) -> Judgement:
-        assert self.knows(Asked(plan, True))
+        assert self.knows(PlanQuery(plan, True))
         return self._evaluate.judge(plan)
 
-    def knows(self, asked: Asked) -> bool:
+    def knows(self, asked: PlanQuery) -> bool:
         return asked in self.known
 
-    def fill(self, asked: Sequence[Asked]) -> None:
+    def fill(self, asked: Sequence[PlanQuery]) -> None:
         assert 1 <= len(asked) <= self.side_by_side
         assert not self.known & set(asked), "measured twice"
         self.known |= set(asked)
@@ -63,7 +63,7 @@ def solved(name: str, problem: Problem) -> tuple[SearchResult | None, list[Evalu
 def foreseen(name: str, problem: Problem, side_by_side: int) -> tuple[Problem, Notebook]:
     """The problem, for a search that is run ahead, and what that asks."""
     notebook = Notebook(problem.evaluate, side_by_side)
-    return replace(problem, evaluate=Foreseeing(search_from_name(name), problem, notebook)), notebook
+    return replace(problem, evaluate=SpeculativeEvaluator(search_from_name(name), problem, notebook)), notebook
 
 
 def evaluator(problem: Problem, judged: bool, files: bool) -> Answers:

@@ -99,9 +99,9 @@ def test_each_metric_counts_what_it_runs(network: ByHand) -> None:
     given, asked = network.inputs(candidates=(INT4,)), list[Lowered]()
 
     def here(
-        opening: Callable[[SensitivityInputs], Callable[[Lowered], Growth]],
+        initializer: Callable[[SensitivityInputs], Callable[[Lowered], Growth]],
     ) -> Callable[[Sequence[Lowered]], Iterator[Growth]]:
-        work = opening(given)
+        work = initializer(given)
 
         def many(parts: Sequence[Lowered]) -> Iterator[Growth]:
             asked.extend(parts)
@@ -120,7 +120,7 @@ def test_each_metric_counts_what_it_runs(network: ByHand) -> None:
         (InterLayerDependency(rounds=9), 5 + 4 + 3 + 2 + 1),
     ):
         asked.clear()
-        passes = metric.rank(changed(given, elsewhere=here)).forward_passes
+        passes = metric.rank(changed(given, distribute=here)).forward_passes
         assert len(asked) == sets
         assert passes == pytest.approx(24 * (2 + sum(map(share, asked))))
 

@@ -178,8 +178,8 @@ def test_parts_may_be_done_elsewhere(metric: SensitivityMetric, inputs: Sensitiv
     """By somebody who gets all in pickled form, and made the inputs anew."""
     metric = usable(metric)
 
-    def elsewhere(opening):
-        work = pickle.loads(pickle.dumps(opening))(inputs)
+    def elsewhere(initializer):
+        work = pickle.loads(pickle.dumps(initializer))(inputs)
         return lambda parts: (pickle.loads(pickle.dumps(work(pickle.loads(pickle.dumps(part))))) for part in parts)
 
-    assert metric.rank(changed(inputs, elsewhere=elsewhere)) == metric.rank(inputs)
+    assert metric.rank(changed(inputs, distribute=elsewhere)) == metric.rank(inputs)

@@ -16,7 +16,7 @@ from tests.runs import start, tiny_cnn, write_data
 from tests.workers.test_runs import outcome
 from tests.workers.work import Diary
 from trt_mpq.errors import MissingDependencyError, RuntimeFailure
-from trt_mpq.workers.crew import Crew
+from trt_mpq.workers.pool import WorkerPool
 from trt_mpq.workers.ray import RayCluster, connected
 
 needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="ray is not installed")
@@ -53,18 +53,18 @@ def address() -> Iterator[str]:
 
 
 def test_results_come_in_order_and_a_killed_actor_loses_nothing(address: str, tmp_path: Path) -> None:
-    crew = Crew(RayCluster(address, 1))
-    assert crew.count == 2, "all CPUs of the cluster"
+    pool = WorkerPool(RayCluster(address, 1))
+    assert pool.count == 2, "all CPUs of the cluster"
     diary = Diary(tmp_path)
-    assert list(crew.map(diary, [3, ("die", 1), 1, 2])) == [9, "survived", 1, 4]
+    assert list(pool.map(diary, [3, ("die", 1), 1, 2])) == [9, "survived", 1, 4]
     assert os.getpid() not in diary.processes()
     for process in diary.processes():
         if Path(f"/proc/{process}").exists():
             os.kill(process, signal.SIGKILL)
-    assert list(crew.map(diary, [5, 6])) == [25, 36]
+    assert list(pool.map(diary, [5, 6])) == [25, 36]
     with pytest.raises(MissingDependencyError, match="ether is not installed"):
-        list(crew.map(diary, [("refuse", "ether")]))
-    crew.close()
+        list(pool.map(diary, [("refuse", "ether")]))
+    pool.close()
 
 
 def test_a_run_on_ray_decides_what_one_process_does(address: str, tmp_path: Path) -> None:

@@ -14,14 +14,14 @@ from tests.fakes.install import fake_packages
 from tests.fakes.packages.trt_fake.behaviour import Behaviour
 from tests.runs import Recorder, slow_device, start, tiny_cnn, write_data
 from trt_mpq.errors import RuntimeFailure
-from trt_mpq.pipeline.device_run import run_errand
-from trt_mpq.pipeline.errands import Errand, Returned
+from trt_mpq.pipeline.device_run import run_remote_task
+from trt_mpq.pipeline.remote import RemoteResult, RemoteTask
 from trt_mpq.pipeline.run import opened_by_worker
-from trt_mpq.pipeline.workers import Site
+from trt_mpq.pipeline.workers import RunLocation
 from trt_mpq.settings import settings_from
 from trt_mpq.types.engine import Platform
-from trt_mpq.workers import gpu_crew
-from trt_mpq.workers.crew import Crew
+from trt_mpq.workers import gpu_worker_pool
+from trt_mpq.workers.pool import WorkerPool
 from trt_mpq.workers.ray import RayCluster
 
 pytestmark = [
@@ -58,9 +58,9 @@ def gpu_node(cluster: Any, tmp_path: Path) -> Iterator[str]:
     cluster.remove_node(node)
 
 
-def errands_in(folder: Path, **settings: object) -> Callable[[], Callable[[Errand], Returned]]:
+def tasks_in(folder: Path, **settings: object) -> Callable[[], Callable[[RemoteTask], RemoteResult]]:
     given = settings_from({"model": folder / "net.onnx", **settings}, "test")
-    return Site(given, folder.resolve(), opened_by_worker, run_errand).errands
+    return RunLocation(given, folder.resolve(), opened_by_worker, run_remote_task).run
 
 
 def test_a_cluster_without_a_gpu_is_said_beside_what_is_missing_here(cluster: Any, tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_engines_are_built_and_timed_on_the_clusters_gpu(gpu_node: str, tmp_path
     assert report.not_done == ()
     assert (tmp_path / "run/engine/engine.plan").is_file()
     assert [stage for stage in observer.stages if "cluster" in stage] == [
-        f"On a GPU of the cluster: {errand.value}" for errand in Errand
+        f"On a GPU of the cluster: {task.value}" for task in RemoteTask
     ]
     again = Recorder()
     assert start(files, tmp_path / "run", again, **settings).report().device == report.device
@@ -96,10 +96,10 @@ def test_notes_of_the_other_machine_reach_the_user(gpu_node: str, tmp_path: Path
     run = start(files, tmp_path / "run", observer, ray=gpu_node, engine=QUICK, latency="modelled", search="uniform")
     run.emit()
     Path(files["eval"]).unlink()
-    errands = errands_in(tmp_path / "run", **files, engine=QUICK)
-    crew = gpu_crew(gpu_node, "h200")
-    returned = next(crew.map(errands, [Errand.SHIP]))
-    crew.close()
+    run = tasks_in(tmp_path / "run", **files, engine=QUICK)
+    pool = gpu_worker_pool(gpu_node, "h200")
+    returned = next(pool.map(run, [RemoteTask.SHIP]))
+    pool.close()
     assert len(returned.notes) == 1
     assert "the task score is not measured through the engine" in returned.notes[0]
 
@@ -107,11 +107,11 @@ def test_notes_of_the_other_machine_reach_the_user(gpu_node: str, tmp_path: Path
 def test_a_gpu_is_had_while_all_cpus_are_taken(gpu_node: str, tmp_path: Path) -> None:
     from tests.workers.work import Diary
 
-    cpus = Crew(RayCluster(gpu_node, 1))
+    cpus = WorkerPool(RayCluster(gpu_node, 1))
     assert list(cpus.map(Diary(tmp_path), [1, 2])) == [1, 4]  # they stay for more
-    crew = gpu_crew(gpu_node, "h200")
-    assert isinstance(next(crew.map(errands_in(tmp_path), [Errand.PLATFORM])).value, Platform)
-    crew.close()
+    pool = gpu_worker_pool(gpu_node, "h200")
+    assert isinstance(next(pool.map(tasks_in(tmp_path), [RemoteTask.PLATFORM])).value, Platform)
+    pool.close()
     cpus.close()
 
 
@@ -119,12 +119,12 @@ def test_of_several_kinds_of_gpu_the_device_is_taken(gpu_node: str, cluster: Any
     other = cluster.add_node(
         num_cpus=0, num_gpus=1, object_store_memory=80_000_000, resources={"accelerator_type:L4": 1},
     )  # fmt: skip
-    errands = errands_in(tmp_path)
+    run = tasks_in(tmp_path)
     try:
-        crew = gpu_crew(gpu_node, "h200")
-        assert isinstance(next(crew.map(errands, [Errand.PLATFORM])).value, Platform)
-        crew.close()
+        pool = gpu_worker_pool(gpu_node, "h200")
+        assert isinstance(next(pool.map(run, [RemoteTask.PLATFORM])).value, Platform)
+        pool.close()
         with pytest.raises(RuntimeFailure, match=r"GPUs of several kinds \(H200, L4\) and none is called thor: choose"):
-            next(gpu_crew(gpu_node, "thor").map(errands, [Errand.PLATFORM]))
+            next(gpu_worker_pool(gpu_node, "thor").map(run, [RemoteTask.PLATFORM]))
     finally:
         cluster.remove_node(other)

@@ -16,7 +16,7 @@ from trt_mpq.evaluate.cache import CachedScore, ScoreCache
 from trt_mpq.evaluate.scorer import Scorer, Scoring
 from trt_mpq.evaluate.sequential import PairedTest
 from trt_mpq.model import model_digest
-from trt_mpq.search.speculation import Asked
+from trt_mpq.search.speculation import PlanQuery
 from trt_mpq.types import Judgement, PrecisionPlan, Progress, Score
 
 
@@ -99,7 +99,7 @@ class PlanEvaluator:
     def judge(self, plan: PrecisionPlan) -> Judgement:
         """Whether `plan` keeps what is required, told from as many samples as the test needs."""
         assert self._stop is not None
-        known = self._known(Asked(plan, judged=True)) or self._decided(plan, self._stop)
+        known = self._known(PlanQuery(plan, judged=True)) or self._decided(plan, self._stop)
         keeps, score = known.keeps_target, known.score
         return Judgement(score, score.value >= self._stop.required if keeps is None else keeps, complete=keeps is None)
 
@@ -125,20 +125,20 @@ class PlanEvaluator:
 
     # What others measure for this process.
 
-    def knows(self, asked: Asked) -> bool:
+    def knows(self, asked: PlanQuery) -> bool:
         """Whether `asked` is answered without measuring."""
         return self._known(asked) is not None
 
-    def measured(self, asked: Asked) -> CachedScore:
+    def measured(self, asked: PlanQuery) -> CachedScore:
         """What a search asks, measured now whatever is known; nothing is remembered."""
         return self._measured(asked.plan, self._scorer.begun(), self._stop if asked.judged else None)
 
-    def remember(self, asked: Asked, measured: CachedScore) -> None:
+    def remember(self, asked: PlanQuery, measured: CachedScore) -> None:
         """Remember what `measured` returned, here or in another process; raises RunFolderError."""
         key, early = self._key(asked.plan), measured.keeps_target is not None
         self._cache.put(f"{key} {self._stop.identity}" if self._stop and early else key, measured)
 
-    def _known(self, asked: Asked) -> CachedScore | None:
+    def _known(self, asked: PlanQuery) -> CachedScore | None:
         key = self._key(asked.plan)
         # What a test said before comes first, so that a search that is resumed hears what it heard the first time.
         said = self._cache.get(f"{key} {self._stop.identity}") if self._stop and asked.judged else None
@@ -147,7 +147,7 @@ class PlanEvaluator:
     def _decided(self, plan: PrecisionPlan, stop: EarlyStop) -> CachedScore:
         scoring = self._scorer.begun()
         measured = self._measured(plan, scoring, stop)
-        self.remember(Asked(plan, judged=True), measured)
+        self.remember(PlanQuery(plan, judged=True), measured)
         if measured.keeps_target is not None:
             self._begun[self._key(plan)] = scoring
         return measured

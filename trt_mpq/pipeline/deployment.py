@@ -13,8 +13,8 @@ from trt_mpq.artifacts.store import Store
 from trt_mpq.engine.deploy import Judge, candidates_of, deploy
 from trt_mpq.engine.handover import CalibratedNetwork, Searched
 from trt_mpq.pipeline.builds import Builds
-from trt_mpq.pipeline.errands import Errand
 from trt_mpq.pipeline.gpu import Gpu
+from trt_mpq.pipeline.remote import RemoteTask
 from trt_mpq.pipeline.scoring import SCORER
 from trt_mpq.settings import EngineOptions
 from trt_mpq.types.engine import Candidate, Deployment, Platform
@@ -58,8 +58,8 @@ def deployment(
     if gpu.platform is None:
         return kept.deployment if kept else None
     scored = store[judge] is not None
-    if gpu.elsewhere and not (kept and kept.holds(store.settings.engine, gpu.platform, scored=scored)):
-        return gpu.sent(Errand.SHIP, Deployment)
+    if gpu.is_remote and not (kept and kept.holds(store.settings.engine, gpu.platform, scored=scored)):
+        return gpu.run_remotely(RemoteTask.SHIP, Deployment)
     return store[stage].deployment
 
 

@@ -10,10 +10,10 @@ from trt_mpq.engine.handover import DESCRIBED, GIVEN, SEARCHED
 from trt_mpq.errors import DataError, MetricError
 from trt_mpq.latency.device_table import DeviceTable
 from trt_mpq.pipeline.deployment import deployment
-from trt_mpq.pipeline.errands import Errand, Returned
 from trt_mpq.pipeline.gpu import Gpu
 from trt_mpq.pipeline.judge import judge_on_data
 from trt_mpq.pipeline.latency import measure
+from trt_mpq.pipeline.remote import RemoteResult, RemoteTask
 from trt_mpq.settings import Settings
 from trt_mpq.types import Observer, SilentObserver
 from trt_mpq.types.engine import Deployment, Platform
@@ -26,7 +26,7 @@ class DeviceRun:
         settings: The stored settings of the run, with what the user changed.
         folder: The run folder.
         observer: Told what happens.
-        locked: Whether to hold the folder; not on an errand, for whoever sent it does.
+        locked: Whether to hold the folder; not in a remote task, for whoever sent it does.
 
     Raises:
         RunFolderError: The folder cannot be used, or another process works on it.
@@ -69,18 +69,18 @@ class DeviceRun:
         return done
 
 
-def run_errand(settings: Settings, folder: Path, errand: Errand) -> Returned:
+def run_remote_task(settings: Settings, folder: Path, task: RemoteTask) -> RemoteResult:
     """Do what a machine without a GPU asks for; it leads the run in `folder`, and holds it."""
     observer = _Notes()
     run = DeviceRun(settings, folder, observer, locked=False)
-    if errand is Errand.PLATFORM:
-        return Returned(run.platform(), tuple(observer.taken))
-    value = run.measure() if errand is Errand.MEASURE else run.ship(evaluate=False)
-    return Returned(value, tuple(observer.taken))
+    if task is RemoteTask.PLATFORM:
+        return RemoteResult(run.platform(), tuple(observer.taken))
+    value = run.measure() if task is RemoteTask.MEASURE else run.ship(evaluate=False)
+    return RemoteResult(value, tuple(observer.taken))
 
 
 class _Notes(SilentObserver):
-    """Keeps the notes for whoever sent the errand."""
+    """Keeps the notes for whoever sent the task."""
 
     def __init__(self) -> None:
         self.taken: list[str] = []

@@ -1,4 +1,4 @@
-"""The machine on which a run's engines are built and timed: this one, or one of a cluster that errands are sent to."""
+"""The machine on which a run's engines are built and timed: this one, or one of a cluster."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from trt_mpq.artifacts.files import to_stored_json
 from trt_mpq.artifacts.stage import Stage
 from trt_mpq.artifacts.store import Store
 from trt_mpq.errors import MissingDependencyError, RuntimeFailure, TrtMpqError
-from trt_mpq.pipeline.errands import Errand, Send
+from trt_mpq.pipeline.remote import RemoteTask, RunRemotely
 from trt_mpq.types.engine import Platform
 
 T = TypeVar("T")
@@ -19,11 +19,11 @@ class Gpu:
 
     Args:
         store: The run's.
-        send: Has another machine do what this one cannot; None if there is none.
+        remote: Has another machine do what this one cannot; None if there is none.
     """
 
-    def __init__(self, store: Store, send: Send | None = None) -> None:
-        self._store, self._send = store, send
+    def __init__(self, store: Store, remote: RunRemotely | None = None) -> None:
+        self._store, self._remote = store, remote
         self.stage: Stage[Platform | TrtMpqError] = Stage("gpu", lambda job: self._found(), digest=_digest)
         """The machine, or why engines cannot be built."""
 
@@ -40,9 +40,9 @@ class Gpu:
         return None if isinstance(found, Platform) else str(found)
 
     @property
-    def elsewhere(self) -> bool:
+    def is_remote(self) -> bool:
         """Whether the machine is another than this one, so that work is sent to it."""
-        return self._send is not None and not isinstance(self._store[_HERE], Platform)
+        return self._remote is not None and not isinstance(self._store[_HERE], Platform)
 
     def require(self) -> Platform:
         """The machine.
@@ -56,11 +56,11 @@ class Gpu:
             return found
         raise found
 
-    def sent(self, errand: Errand, kind: type[T]) -> T:
-        """What came of an errand: another machine did it, and wrote it into the run folder too."""
-        assert self._send is not None
-        with self._store.observer.stage(f"On a GPU of the cluster: {errand.value}"):
-            returned = self._send(errand)
+    def run_remotely(self, task: RemoteTask, kind: type[T]) -> T:
+        """What came of a task that another machine did, which wrote it into the run folder too."""
+        assert self._remote is not None
+        with self._store.observer.stage(f"On a GPU of the cluster: {task.value}"):
+            returned = self._remote(task)
         self._store.reread()
         for note in returned.notes:
             self._store.observer.note(note)
@@ -69,10 +69,10 @@ class Gpu:
 
     def _found(self) -> Platform | TrtMpqError:
         here = self._store[_HERE]
-        if not self.elsewhere:
+        if not self.is_remote:
             return here
         try:
-            return self.sent(Errand.PLATFORM, Platform)
+            return self.run_remotely(RemoteTask.PLATFORM, Platform)
         except (MissingDependencyError, RuntimeFailure) as error:
             return RuntimeFailure(f"{here}; and on the cluster: {error}")
 

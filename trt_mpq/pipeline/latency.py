@@ -23,8 +23,8 @@ from trt_mpq.latency.fitting import fit
 from trt_mpq.latency.probing import ProbedEngine, probing_plans
 from trt_mpq.latency.roofline import LatencyModel
 from trt_mpq.pipeline.builds import Builds
-from trt_mpq.pipeline.errands import Errand
 from trt_mpq.pipeline.gpu import Gpu
+from trt_mpq.pipeline.remote import RemoteTask
 from trt_mpq.pipeline.sources import TARGET
 from trt_mpq.types import Precision
 
@@ -60,8 +60,8 @@ def measure(store: Store, described: Stage[CalibratedNetwork], gpu: Gpu) -> Devi
         RuntimeFailure: There is no GPU, or no engine could be built.
     """
     platform, network, options = gpu.require(), store[described], store.settings.engine
-    if gpu.elsewhere:
-        return gpu.sent(Errand.MEASURE, DeviceTable)
+    if gpu.is_remote:
+        return gpu.run_remotely(RemoteTask.MEASURE, DeviceTable)
     provenance = Provenance(
         network.model.sha256, network.batch, platform, datetime.now(timezone.utc).isoformat(timespec="seconds"),
         {name: str(value) for name, value in options.model_dump(mode="json").items()},

@@ -8,7 +8,7 @@ from trt_mpq.artifacts.stage import Job, Stage, json_kind
 from trt_mpq.artifacts.store import Store
 from trt_mpq.emit import Network
 from trt_mpq.pipeline.sources import BATCH, CALIBRATION, LOSS, RUNTIME
-from trt_mpq.pipeline.workers import Team
+from trt_mpq.pipeline.workers import Workers
 from trt_mpq.sensitivity import SensitivityInputs, SensitivityMetric, metric_from_name
 from trt_mpq.sensitivity.agreement import REFERENCE, Agreement, Sensitivities, agreement_of
 from trt_mpq.sensitivity.hessian import HessianTrace
@@ -39,9 +39,9 @@ class Rankings:
         return Sensitivities(tuple(store[one] for one in ranked), store[self.agreement] if self.agreement else None)
 
 
-def rankings(settings: Settings, of: Stage[Network], team: Stage[Team]) -> Rankings:
+def rankings(settings: Settings, of: Stage[Network], workers: Stage[Workers]) -> Rankings:
     """The rankings of a calibrated network by every metric that was asked for."""
-    inputs = _inputs(of, team)
+    inputs = _inputs(of, workers)
     first, *others = settings.sensitivity
     if others and REFERENCE not in settings.sensitivity:
         others.append(REFERENCE)
@@ -69,18 +69,18 @@ def configured_metric(name: str, settings: Settings) -> SensitivityMetric:
     return metric
 
 
-def _inputs(of: Stage[Network], team: Stage[Team]) -> Stage[SensitivityInputs]:
+def _inputs(of: Stage[Network], workers: Stage[Workers]) -> Stage[SensitivityInputs]:
     def make(job: Job) -> SensitivityInputs:
         settings = job.settings
         return SensitivityInputs(
             network=job[of], candidates=settings.formats, samples=job[CALIBRATION],
             sample_limit=settings.sensitivity_samples, loss=job[LOSS], runtime=job[RUNTIME], batch=job[BATCH],
-            seed=settings.seed, elsewhere=job[team].elsewhere,
+            seed=settings.seed, distribute=job[workers].distribute,
         )  # fmt: skip
 
     return Stage(
         "sensitivity-inputs", make, needs=(of, CALIBRATION, LOSS, RUNTIME),
-        reads=("formats", "sensitivity_samples", "seed"), uses=(BATCH, team),
+        reads=("formats", "sensitivity_samples", "seed"), uses=(BATCH, workers),
     )  # fmt: skip
 
 

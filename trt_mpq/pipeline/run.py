@@ -9,13 +9,13 @@ from trt_mpq.artifacts.store import Store
 from trt_mpq.pipeline.calibrated import Calibrated, calibrated, final_groups
 from trt_mpq.pipeline.checks import check_settings
 from trt_mpq.pipeline.delivery import Delivered, delivery
-from trt_mpq.pipeline.device_run import run_errand
+from trt_mpq.pipeline.device_run import run_remote_task
 from trt_mpq.pipeline.gpu import Gpu
 from trt_mpq.pipeline.ranking import Rankings, rankings
 from trt_mpq.pipeline.report import environment, run_report
 from trt_mpq.pipeline.search import Found, search
 from trt_mpq.pipeline.sources import SOURCE
-from trt_mpq.pipeline.workers import OpenedRun, Site, Team
+from trt_mpq.pipeline.workers import OpenedRun, RunLocation, Workers
 from trt_mpq.report.data import Report
 from trt_mpq.sensitivity.agreement import Sensitivities
 from trt_mpq.settings import Settings
@@ -47,8 +47,8 @@ class Run:
         self.store = Store(folder, settings, observer, source=SOURCE, writable=command is not None)
         if command is not None:
             self.store.describe(source=str(settings.model.resolve()), command=command, environment=environment())
-        self._team = Team(Site(settings, folder, opened_by_worker, run_errand))
-        self._gpu = Gpu(self.store, self._team.send)
+        self._workers = Workers(RunLocation(settings, folder, opened_by_worker, run_remote_task))
+        self._gpu = Gpu(self.store, self._workers.remote)
 
     # What the command line offers, in the order of the flow.
 
@@ -101,12 +101,12 @@ class Run:
     @cached_property
     def rankings(self) -> Rankings:
         """The rankings of its groups."""
-        return rankings(self.settings, self.calibrated.scored.network, self._team.stage)
+        return rankings(self.settings, self.calibrated.scored.network, self._workers.stage)
 
     @cached_property
     def found(self) -> Found:
         """The search."""
-        return search(self.store, self.calibrated, self.rankings, self._gpu, self._team.stage)
+        return search(self.store, self.calibrated, self.rankings, self._gpu, self._workers.stage)
 
     @cached_property
     def delivered(self) -> Delivered:

@@ -16,7 +16,7 @@ from trt_mpq.pipeline.problems import problems
 from trt_mpq.pipeline.ranking import Rankings
 from trt_mpq.pipeline.refinement import Kept
 from trt_mpq.pipeline.scoring import REQUIRED, SCORER, STOP
-from trt_mpq.pipeline.workers import Team
+from trt_mpq.pipeline.workers import Workers
 from trt_mpq.search import Problem, search_from_name
 from trt_mpq.types import Grouping, SearchResult
 
@@ -51,7 +51,7 @@ class Found:
         return store.seconds(self.rankings.first) + plans + files
 
 
-def search(store: Store, calibrated: Calibrated, rankings: Rankings, gpu: Gpu, team: Stage[Team]) -> Found:
+def search(store: Store, calibrated: Calibrated, rankings: Rankings, gpu: Gpu, workers: Stage[Workers]) -> Found:
     """The stages of a search of the calibrated network.
 
     Raises:
@@ -62,7 +62,7 @@ def search(store: Store, calibrated: Calibrated, rankings: Rankings, gpu: Gpu, t
     grouping = pinned_groups(calibrated)
     evaluator = _evaluator(calibrated, kept)
     asked = problems(calibrated, grouping, rankings, evaluator, timed)
-    return Found(grouping, kept, rankings, timed, evaluator, asked, _result(store, asked, evaluator, team))
+    return Found(grouping, kept, rankings, timed, evaluator, asked, _result(store, asked, evaluator, workers))
 
 
 def pinned_groups(calibrated: Calibrated) -> Stage[Grouping]:
@@ -84,11 +84,11 @@ def _evaluator(calibrated: Calibrated, kept: Stage[Kept]) -> Stage[PlanEvaluator
 
 
 def _result(
-    store: Store, asked: Stage[tuple[Problem, ...]], evaluator: Stage[PlanEvaluator], team: Stage[Team]
+    store: Store, asked: Stage[tuple[Problem, ...]], evaluator: Stage[PlanEvaluator], workers: Stage[Workers]
 ) -> Stage[SearchResult]:
     return Stage(
         "search",
-        lambda job: job[team].search(search_from_name(job.settings.search), job[asked], job[evaluator]),
-        json_kind(SearchResult), needs=(asked, evaluator), reads=("search",), uses=(team,),
+        lambda job: job[workers].search(search_from_name(job.settings.search), job[asked], job[evaluator]),
+        json_kind(SearchResult), needs=(asked, evaluator), reads=("search",), uses=(workers,),
         title=f"Searching ({store.settings.search})",
     )  # fmt: skip

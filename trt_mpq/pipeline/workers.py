@@ -16,14 +16,14 @@ from typing import Any
 from trt_mpq.artifacts.stage import Stage
 from trt_mpq.evaluate.cache import CachedScore
 from trt_mpq.evaluate.plans import PlanEvaluator
-from trt_mpq.pipeline.errands import Errand, Returned, Send
+from trt_mpq.pipeline.remote import RemoteResult, RemoteTask, RunRemotely
 from trt_mpq.search import Problem, Search, merged
-from trt_mpq.search.speculation import Asked, Foreseeing
+from trt_mpq.search.speculation import PlanQuery, SpeculativeEvaluator
 from trt_mpq.sensitivity import SensitivityInputs
-from trt_mpq.sensitivity.base import Elsewhere
+from trt_mpq.sensitivity.base import Distribute
 from trt_mpq.settings import Settings
 from trt_mpq.types import Judgement, PrecisionPlan, Score, SearchResult
-from trt_mpq.workers import Crew, crew_for, gpu_crew
+from trt_mpq.workers import WorkerPool, gpu_worker_pool, worker_pool
 
 
 @dataclass(frozen=True)
@@ -40,73 +40,75 @@ class OpenedRun:
 
 
 @dataclass(frozen=True)
-class Site:
+class RunLocation:
     """Where a worker finds the run.
 
     Attributes:
         settings: Of the run, as one worker has them.
         folder: The run folder, absolute.
         open_run: Opens it to read from; a function that other processes can import.
-        run_errand: Does an errand for it; another such function.
+        run_remote_task: Does a task for it; another such function.
     """
 
     settings: Settings
     folder: Path
     open_run: Callable[[Settings, Path], OpenedRun]
-    run_errand: Callable[[Settings, Path, Errand], Returned]
+    run_remote_task: Callable[[Settings, Path, RemoteTask], RemoteResult]
 
-    def rank(self, opening: Callable[[SensitivityInputs], Callable[[Any], Any]]) -> Callable[[Any], Any]:
-        """Ready for a metric's parts; `opening` is the metric's, see `SensitivityInputs.spread`."""
-        return opening(self.open_run(self.settings, self.folder).sensitivity_inputs())
+    def rank(self, initializer: Callable[[SensitivityInputs], Callable[[Any], Any]]) -> Callable[[Any], Any]:
+        """Ready for a metric's parts; `initializer` is the metric's, see `SensitivityInputs.spread`."""
+        return initializer(self.open_run(self.settings, self.folder).sensitivity_inputs())
 
-    def measure(self) -> Callable[[Asked], CachedScore]:
+    def measure(self) -> Callable[[PlanQuery], CachedScore]:
         """Ready for what a search asks."""
         return self.open_run(self.settings, self.folder).plan_evaluator().measured
 
-    def errands(self) -> Callable[[Errand], Returned]:
-        """Ready for errands."""
-        return partial(self.run_errand, self.settings, self.folder)
+    def run(self) -> Callable[[RemoteTask], RemoteResult]:
+        """Ready for tasks."""
+        return partial(self.run_remote_task, self.settings, self.folder)
 
 
-class Team:
+class Workers:
     """Gives work to the workers that the settings ask for.
 
     Args:
-        site: Where they find the run; its settings are those of the process that leads it, threads are shared out
+        location: Where they find the run; its settings are those of the process that leads it, threads are shared out
             among the workers of one host, and Ray's have one each.
     """
 
-    def __init__(self, site: Site) -> None:
-        settings, threads = site.settings, 1
-        self._crew = crew_for(settings.workers, settings.ray)
-        self._gpu = None if settings.ray is None else gpu_crew(settings.ray, settings.device)
+    def __init__(self, location: RunLocation) -> None:
+        settings, threads = location.settings, 1
+        self._pool = worker_pool(settings.workers, settings.ray)
+        self._gpu = None if settings.ray is None else gpu_worker_pool(settings.ray, settings.device)
         if settings.ray is None:
             threads = max(1, (settings.threads or os.cpu_count() or 1) // settings.workers)
         own = settings.anchored().model_copy(update={"threads": threads, "workers": 1, "ray": None})
-        self._site = replace(site, settings=own, folder=site.folder.resolve())
+        self._location = replace(location, settings=own, folder=location.folder.resolve())
 
     @property
-    def stage(self) -> Stage[Team]:
-        """The team, for stages that have work for it."""
-        return Stage("team", lambda job: self)
+    def stage(self) -> Stage[Workers]:
+        """These workers, for stages that have work for them."""
+        return Stage("workers", lambda job: self)
 
     @property
-    def elsewhere(self) -> Elsewhere | None:
+    def distribute(self) -> Distribute | None:
         """How sensitivity metrics have their parts done; None for "here"."""
-        crew = self._crew
-        return None if crew is None else lambda opening: partial(crew.map, partial(self._site.rank, opening))
+        pool = self._pool
+        return (
+            None if pool is None else lambda initializer: partial(pool.map, partial(self._location.rank, initializer))
+        )
 
     @property
-    def send(self) -> Send | None:
-        """How a GPU of the Ray cluster runs errands for the run; None without a cluster."""
-        crew = self._gpu
-        return None if crew is None else partial(self._sent, crew)
+    def remote(self) -> RunRemotely | None:
+        """How a GPU of the Ray cluster runs tasks for the run; None without a cluster."""
+        pool = self._gpu
+        return None if pool is None else partial(self._run_remotely, pool)
 
-    def _sent(self, crew: Crew, errand: Errand) -> Returned:
+    def _run_remotely(self, pool: WorkerPool, task: RemoteTask) -> RemoteResult:
         try:
-            returned: Returned = next(crew.map(self._site.errands, [errand]))
+            returned: RemoteResult = next(pool.map(self._location.run, [task]))
         finally:
-            crew.close()  # a search may be long, and others want the GPU
+            pool.close()  # a search may be long, and others want the GPU
         return returned
 
     def search(self, algorithm: Search, problems: Sequence[Problem], evaluator: PlanEvaluator) -> SearchResult:
@@ -120,22 +122,22 @@ class Team:
         Raises:
             TargetNotReachable: No problem has a feasible plan.
         """
-        if self._crew is None:
+        if self._pool is None:
             return merged(algorithm, problems)
-        crowd = _Crowd(evaluator, self._crew, self._site)
-        ahead = [replace(problem, evaluate=Foreseeing(algorithm, problem, crowd)) for problem in problems]
+        pooled = _PooledEvaluator(evaluator, self._pool, self._location)
+        ahead = [replace(problem, evaluate=SpeculativeEvaluator(algorithm, problem, pooled)) for problem in problems]
         try:
             return merged(algorithm, ahead)
         finally:
-            self._crew.close()
+            self._pool.close()
 
 
-class _Crowd:
-    """An evaluator whose workers measure several plans side by side; see `search.speculation.Measured`."""
+class _PooledEvaluator:
+    """An evaluator whose workers measure several plans side by side; see `search.speculation.ParallelEvaluator`."""
 
-    def __init__(self, evaluator: PlanEvaluator, crew: Crew, site: Site) -> None:
-        self._evaluator, self._crew, self._site = evaluator, crew, site
-        self.stops_early, self.side_by_side = evaluator.stops_early, crew.count
+    def __init__(self, evaluator: PlanEvaluator, pool: WorkerPool, location: RunLocation) -> None:
+        self._evaluator, self._pool, self._location = evaluator, pool, location
+        self.stops_early, self.side_by_side = evaluator.stops_early, pool.count
 
     def score(self, plan: PrecisionPlan) -> Score:
         return self._evaluator.score(plan)
@@ -149,9 +151,9 @@ class _Crowd:
     def seconds(self, plan: PrecisionPlan) -> float:
         return self._evaluator.seconds(plan)
 
-    def knows(self, asked: Asked) -> bool:
+    def knows(self, asked: PlanQuery) -> bool:
         return self._evaluator.knows(asked)
 
-    def fill(self, asked: Sequence[Asked]) -> None:
-        for one, measured in zip(asked, self._crew.map(self._site.measure, asked), strict=True):
+    def fill(self, asked: Sequence[PlanQuery]) -> None:
+        for one, measured in zip(asked, self._pool.map(self._location.measure, asked), strict=True):
             self._evaluator.remember(one, measured)

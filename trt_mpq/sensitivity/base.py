@@ -27,7 +27,7 @@ USUAL_SAMPLES = 256
 _P = TypeVar("_P")
 _R = TypeVar("_R")
 
-Elsewhere = Callable[[Callable[["SensitivityInputs"], Any]], Callable[[Sequence[Any]], Iterator[Any]]]
+Distribute = Callable[[Callable[["SensitivityInputs"], Any]], Callable[[Sequence[Any]], Iterator[Any]]]
 """How workers do what `SensitivityInputs.spread` is asked for."""
 
 
@@ -45,7 +45,7 @@ class SensitivityInputs:
         batch: Samples per run, at most. It changes speed and memory, not results. A network with a fixed batch
             dimension overrules it.
         seed: Source of all randomness.
-        elsewhere: Has parts of a metric done by workers, see `spread`; None where this process does them.
+        distribute: Has parts of a metric done by workers, see `spread`; None where this process does them.
     """
 
     network: Network
@@ -56,18 +56,18 @@ class SensitivityInputs:
     runtime: Runtime
     batch: int
     seed: int
-    elsewhere: Elsewhere | None = None
+    distribute: Distribute | None = None
 
     def spread(
-        self, opening: Callable[[SensitivityInputs], Callable[[_P], _R]]
+        self, initializer: Callable[[SensitivityInputs], Callable[[_P], _R]]
     ) -> Callable[[Sequence[_P]], Iterator[_R]]:
-        """What ``opening(inputs)`` makes of each of many parts, in their order, in this process or in workers.
+        """What ``initializer(inputs)`` makes of each of many parts, in their order, in this process or in workers.
 
-        In a worker, `opening` gets inputs equal to those that the run made: what a metric changes in them, it changes
-        inside. It is picklable, and parts and results are small. So every metric whose cost grows with the groups
-        profits from workers, and none knows of them.
+        In a worker, `initializer` gets inputs equal to those that the run made: what a metric changes in them, it
+        changes inside. It is picklable, and parts and results are small. So every metric whose cost grows with the
+        groups profits from workers, and none knows of them.
         """
-        return self.elsewhere(opening) if self.elsewhere else partial(map, opening(self))
+        return self.distribute(initializer) if self.distribute else partial(map, initializer(self))
 
     @property
     def groups(self) -> tuple[LayerGroup, ...]:

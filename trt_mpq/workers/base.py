@@ -11,11 +11,11 @@ W = TypeVar("W", bound="Worker")
 Work = Callable[[Any], Any]
 """From a part to its result, both small and picklable."""
 
-Opening = Callable[[], Work]
+Initializer = Callable[[], Work]
 """Called in every worker before its first part; picklable, and small because it names files."""
 
 
-class WorkerDied(Exception):  # noqa: N818 - told apart by whoever hired the worker; no user sees it
+class WorkerDied(Exception):  # noqa: N818 - told apart by whoever started the worker; no user sees it
     """A worker ended without an answer; its message says how.
 
     Attributes:
@@ -38,24 +38,24 @@ class Outcome:
 class Worker(Protocol):
     """Does one part at a time."""
 
-    def begin(self, opening: bytes, part: bytes) -> None:
+    def submit(self, initializer: bytes, part: bytes) -> None:
         """Hand over a part and what opens it, both pickled; raises WorkerDied."""
 
     def outcome(self) -> Outcome:
         """What came of it, waited for; raises WorkerDied."""
 
-    def dismiss(self) -> None:
+    def stop(self) -> None:
         """End the worker at once, whatever it is doing."""
 
 
-class Workforce(Protocol[W]):
-    """Where workers are hired."""
+class WorkerHost(Protocol[W]):
+    """Where workers are started."""
 
     @property
     def count(self) -> int:
         """How many work side by side."""
 
-    def hire(self) -> W:
+    def start(self) -> W:
         """A new worker; returns before it is ready."""
 
     def ready(self, workers: Sequence[W]) -> Sequence[W]:

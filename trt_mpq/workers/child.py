@@ -8,18 +8,18 @@ import threading
 from multiprocessing.connection import Connection
 from queue import SimpleQueue
 
-from trt_mpq.workers.station import Station
+from trt_mpq.workers.runner import TaskRunner
 
 
 def main(handle: int) -> None:
-    """Receive openings and parts until the socket, a file descriptor, ends; send what comes of each."""
+    """Receive initializers and parts until the socket, a file descriptor, ends; send what comes of each."""
     connection = Connection(handle)
     received: SimpleQueue[tuple[bytes, bytes]] = SimpleQueue()
     threading.Thread(target=_receive, args=(connection, received), daemon=True).start()
-    station = Station()
+    runner = TaskRunner()
     with contextlib.suppress(ConnectionError):  # the other thread ends the process
         while True:
-            connection.send(station.do(*received.get()))
+            connection.send(runner.do(*received.get()))
 
 
 def _receive(connection: Connection, received: SimpleQueue[tuple[bytes, bytes]]) -> None:

@@ -24,7 +24,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-from trt_mpq.workers.base import Opening, Outcome, WorkerDied
+from trt_mpq.workers.base import Initializer, Outcome, WorkerDied
 
 _MAIN = "import sys; sys.path[:] = sys.argv[2:]; from trt_mpq.workers.child import main; main(int(sys.argv[1]))"
 """Run isolated: without the working directory on the path, and without what the environment puts there."""
@@ -36,7 +36,7 @@ class Processes:
 
     count: int
 
-    def hire(self) -> WorkerProcess:
+    def start(self) -> WorkerProcess:
         """Start one."""
         return WorkerProcess()
 
@@ -70,10 +70,10 @@ class WorkerProcess:
         """Its process id."""
         return self._process.pid
 
-    def begin(self, opening: bytes, part: bytes) -> None:
+    def submit(self, initializer: bytes, part: bytes) -> None:
         """Send both."""
         with self._alive():
-            self.connection.send((opening, part))
+            self.connection.send((initializer, part))
 
     def outcome(self, timeout_s: float | None = None) -> Outcome:
         """Receive what came of it; raises WorkerDied, or TimeoutError if it takes longer."""
@@ -83,7 +83,7 @@ class WorkerProcess:
             outcome: Outcome = self.connection.recv()
         return outcome
 
-    def dismiss(self) -> None:
+    def stop(self) -> None:
         """Kill it, with all it started, and wait for its end."""
         self.connection.close()
         self._kill()
@@ -102,8 +102,8 @@ class WorkerProcess:
             raise WorkerDied(_ending(code), code) from error
 
 
-def done_by_a_process(opening: Opening, part: Any, log: Path, timeout_s: float) -> Any:
-    """What the work that `opening` returns makes of one `part`, in a process that ends with it.
+def done_by_a_process(initializer: Initializer, part: Any, log: Path, timeout_s: float) -> Any:
+    """What the work that `initializer` returns makes of one `part`, in a process that ends with it.
 
     Raises:
         WorkerDied: The process ended without an answer.
@@ -112,10 +112,10 @@ def done_by_a_process(opening: Opening, part: Any, log: Path, timeout_s: float) 
     """
     worker = WorkerProcess(log)
     try:
-        worker.begin(pickle.dumps(opening), pickle.dumps(part))
+        worker.submit(pickle.dumps(initializer), pickle.dumps(part))
         outcome = worker.outcome(timeout_s)
     finally:
-        worker.dismiss()
+        worker.stop()
     if outcome.error is not None:
         raise outcome.error
     return outcome.result

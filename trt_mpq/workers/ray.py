@@ -15,7 +15,7 @@ from typing import Any
 
 from trt_mpq.errors import MissingDependencyError, RuntimeFailure
 from trt_mpq.workers.base import Outcome, WorkerDied
-from trt_mpq.workers.station import Station
+from trt_mpq.workers.runner import TaskRunner
 
 _KIND = "accelerator_type:"
 """Ray has a resource of this name for every kind of GPU."""
@@ -46,7 +46,7 @@ class _Cluster:
 
     def _placed(self, **needs: Any) -> Actor:
         """An actor where the cluster has what it needs, or will have."""
-        return Actor(self._ray, self._ray.remote(max_restarts=0, **needs)(Station).remote())
+        return Actor(self._ray, self._ray.remote(max_restarts=0, **needs)(TaskRunner).remote())
 
 
 class RayCluster(_Cluster):
@@ -67,7 +67,7 @@ class RayCluster(_Cluster):
         cpus = int(self._resources.get("CPU", 0))
         return max(1, cpus if self._workers == 1 else min(cpus, self._workers))
 
-    def hire(self) -> Actor:
+    def start(self) -> Actor:
         """Ask the cluster for one actor."""
         return self._placed(num_cpus=1)
 
@@ -86,7 +86,7 @@ class RayGpu(_Cluster):
         super().__init__(address)
         self._device = device
 
-    def hire(self) -> Actor:
+    def start(self) -> Actor:
         """Ask the cluster for an actor; Ray gives it the GPU as soon as one is free.
 
         Raises:
@@ -118,9 +118,9 @@ class Actor:
         self.pending: Any = None
         """Reference to the outcome of the part at work."""
 
-    def begin(self, opening: bytes, part: bytes) -> None:
+    def submit(self, initializer: bytes, part: bytes) -> None:
         """Call the actor."""
-        self.pending = self._handle.do.remote(opening, part)
+        self.pending = self._handle.do.remote(initializer, part)
 
     def outcome(self) -> Outcome:
         """Fetch what came of it."""
@@ -131,7 +131,7 @@ class Actor:
             raise WorkerDied(f"said: {' '.join(str(error).split())[:500]}") from error
         return outcome
 
-    def dismiss(self) -> None:
+    def stop(self) -> None:
         """Kill the actor."""
         if self._ray.is_initialized():  # or it is gone with the connection
             with contextlib.suppress(ValueError):  # it was never placed

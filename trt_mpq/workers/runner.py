@@ -9,19 +9,19 @@ from trt_mpq.errors import TrtMpqError
 from trt_mpq.workers.base import Outcome, Work
 
 
-class Station:
-    """Does parts; what the last opening returned stays for the parts of the same one."""
+class TaskRunner:
+    """Does parts; what the last initializer returned stays for the parts of the same one."""
 
     def __init__(self) -> None:
-        self._opening = b""
+        self._initializer = b""
         self._work: Work | None = None
 
-    def do(self, opening: bytes, part: bytes) -> Outcome:
-        """Do a part, it and its opening pickled; whatever happens in Python is an outcome."""
+    def do(self, initializer: bytes, part: bytes) -> Outcome:
+        """Do a part, it and its initializer pickled; whatever happens in Python is an outcome."""
         try:
-            if self._work is None or opening != self._opening:
+            if self._work is None or initializer != self._initializer:
                 self._work = None  # first: it may hold much memory
-                self._work, self._opening = pickle.loads(opening)(), opening
+                self._work, self._initializer = pickle.loads(initializer)(), initializer
             return Outcome(self._work(pickle.loads(part)))
         except (TrtMpqError, MemoryError) as error:
             return Outcome(error=error)

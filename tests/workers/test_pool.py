@@ -1,4 +1,4 @@
-"""The crew on workers made up here: order, deaths, errors, and who is hired."""
+"""The pool on workers made up here: order, deaths, errors, and who is started."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from trt_mpq.errors import RuntimeFailure
 from trt_mpq.workers.base import Outcome, WorkerDied
-from trt_mpq.workers.crew import TRIES, Crew
+from trt_mpq.workers.pool import TRIES, WorkerPool
 
 
 def squares():
@@ -30,12 +30,12 @@ class Scripted:
 
     def __init__(self, count: int, deaths: dict[int, int], seed: int = 0) -> None:
         self.count, self.deaths, self.random = count, dict(deaths), random.Random(seed)
-        self.hired: list[Puppet] = []
+        self.started: list[Puppet] = []
 
-    def hire(self) -> Puppet:
-        self.hired.append(Puppet(self.deaths))
-        assert sum(not puppet.dismissed for puppet in self.hired) <= self.count
-        return self.hired[-1]
+    def start(self) -> Puppet:
+        self.started.append(Puppet(self.deaths))
+        assert sum(not puppet.stopped for puppet in self.started) <= self.count
+        return self.started[-1]
 
     def ready(self, workers: Sequence[Puppet]) -> Sequence[Puppet]:
         assert workers, "nobody to wait for"
@@ -44,23 +44,23 @@ class Scripted:
 
 class Puppet:
     def __init__(self, deaths: dict[int, int]) -> None:
-        self._deaths, self.dismissed, self.dead = deaths, False, False
+        self._deaths, self.stopped, self.dead = deaths, False, False
 
-    def begin(self, opening: bytes, part: bytes) -> None:
-        assert not self.dismissed
+    def submit(self, initializer: bytes, part: bytes) -> None:
+        assert not self.stopped
         if self.dead:
             raise WorkerDied("was dead already")
-        self._task = pickle.loads(opening), pickle.loads(part)
+        self._task = pickle.loads(initializer), pickle.loads(part)
 
     def outcome(self) -> Outcome:
-        opening, part = self._task
+        initializer, part = self._task
         if self._deaths.get(part, 0):
             self._deaths[part] -= 1
             raise WorkerDied("was ended by the test")
-        return Outcome(error=ValueError("a seven")) if part == 7 else Outcome(opening()(part))
+        return Outcome(error=ValueError("a seven")) if part == 7 else Outcome(initializer()(part))
 
-    def dismiss(self) -> None:
-        self.dismissed = True
+    def stop(self) -> None:
+        self.stopped = True
 
 
 @given(
@@ -70,59 +70,59 @@ class Puppet:
     seed=st.integers(0, 99),
 )
 def test_results_come_in_the_order_of_the_parts_whoever_dies(parts, count, deaths, seed):
-    force = Scripted(count, deaths, seed)
-    crew = Crew(force)
+    host = Scripted(count, deaths, seed)
+    pool = WorkerPool(host)
     unique = list(dict.fromkeys(parts))
-    assert list(crew.map(squares, unique)) == [part**2 for part in unique]
-    assert len(force.hired) <= min(count, len(unique)) + sum(deaths.values())
-    crew.close()
-    assert all(puppet.dismissed for puppet in force.hired)
+    assert list(pool.map(squares, unique)) == [part**2 for part in unique]
+    assert len(host.started) <= min(count, len(unique)) + sum(deaths.values())
+    pool.close()
+    assert all(puppet.stopped for puppet in host.started)
 
 
 def test_workers_stay_for_more():
-    force = Scripted(2, {})
-    crew = Crew(force)
+    host = Scripted(2, {})
+    pool = WorkerPool(host)
     for _ in range(3):
-        assert list(crew.map(squares, [2, 3, 4])) == [4, 9, 16]
-    assert len(force.hired) == 2
+        assert list(pool.map(squares, [2, 3, 4])) == [4, 9, 16]
+    assert len(host.started) == 2
 
 
 def test_one_that_died_while_idle_is_replaced():
-    force = Scripted(1, {})
-    crew = Crew(force)
-    assert list(crew.map(squares, [2])) == [4]
-    force.hired[0].dead = True
-    assert list(crew.map(squares, [3])) == [9]
-    assert [puppet.dismissed for puppet in force.hired] == [True, False]
+    host = Scripted(1, {})
+    pool = WorkerPool(host)
+    assert list(pool.map(squares, [2])) == [4]
+    host.started[0].dead = True
+    assert list(pool.map(squares, [3])) == [9]
+    assert [puppet.stopped for puppet in host.started] == [True, False]
 
 
 def test_a_part_that_kills_everybody_ends_the_run_with_a_sentence():
-    force = Scripted(2, {5: 99})
+    host = Scripted(2, {5: 99})
     with pytest.raises(RuntimeFailure, match=f"{TRIES} workers died .* was ended by the test"):
-        list(Crew(force).map(squares, [1, 2, 3, 5, 8]))
-    assert all(puppet.dismissed for puppet in force.hired)
+        list(WorkerPool(host).map(squares, [1, 2, 3, 5, 8]))
+    assert all(puppet.stopped for puppet in host.started)
 
 
 @pytest.mark.parametrize("count", [1, 3])
 def test_an_error_is_raised_and_work_in_progress_stopped(count):
-    force = Scripted(count, {})
+    host = Scripted(count, {})
     with pytest.raises(ValueError, match="a seven"):
-        list(Crew(force).map(squares, [7, 1, 2, 3]))
-    busy = force.hired[1:]  # the first had answered
-    assert all(puppet.dismissed for puppet in busy)
+        list(WorkerPool(host).map(squares, [7, 1, 2, 3]))
+    busy = host.started[1:]  # the first had answered
+    assert all(puppet.stopped for puppet in busy)
 
 
 def test_nobody_goes_on_for_an_iteration_that_is_given_up():
-    force = Scripted(3, {})
-    results = Crew(force).map(squares, list(range(10, 30)))
+    host = Scripted(3, {})
+    results = WorkerPool(host).map(squares, list(range(10, 30)))
     next(results)
     results.close()
-    assert all(puppet.dismissed for puppet in force.hired)
+    assert all(puppet.stopped for puppet in host.started)
 
 
 def test_workers_end_with_the_crew():
-    force = Scripted(2, {})
-    crew = Crew(force)
-    list(crew.map(squares, [2, 3]))
-    del crew
-    assert all(puppet.dismissed for puppet in force.hired)
+    host = Scripted(2, {})
+    pool = WorkerPool(host)
+    list(pool.map(squares, [2, 3]))
+    del pool
+    assert all(puppet.stopped for puppet in host.started)

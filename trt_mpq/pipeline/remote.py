@@ -8,7 +8,7 @@ from enum import Enum
 from typing import Any
 
 
-class Errand(Enum):
+class RemoteTask(Enum):
     """What a machine with a GPU does for a run that one without leads."""
 
     PLATFORM = "see what the GPU is"
@@ -17,12 +17,12 @@ class Errand(Enum):
 
 
 @dataclass(frozen=True)
-class Returned:
-    """What came of an errand: a value, and what the user should know, a sentence each."""
+class RemoteResult:
+    """What came of a task: a value, and what the user should know, a sentence each."""
 
     value: Any
     notes: tuple[str, ...] = ()
 
 
-Send = Callable[[Errand], Returned]
-"""Has an errand run, waited for; raises MissingDependencyError or RuntimeFailure where that machine cannot."""
+RunRemotely = Callable[[RemoteTask], RemoteResult]
+"""Has a task done there, waited for; raises MissingDependencyError or RuntimeFailure where that machine cannot."""

@@ -1,0 +1,116 @@
+"""A pool: gives parts to workers, starts new ones for those that die, and returns results in order."""
+
+from __future__ import annotations
+
+import pickle
+import weakref
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from trt_mpq.errors import RuntimeFailure
+from trt_mpq.workers.base import Initializer, Worker, WorkerDied, WorkerHost
+
+TRIES = 3
+"""Workers that may die over one part before the run gives up."""
+
+
+class WorkerPool:
+    """Workers of one kind, started when there is work.
+
+    They end with `close`, with this object, and with this process however that ends.
+
+    Args:
+        host: Where they are started.
+    """
+
+    def __init__(self, host: WorkerHost[Any]) -> None:
+        self._host = host
+        self._workers: list[Worker] = []
+        weakref.finalize(self, _stop, self._workers)
+
+    @property
+    def count(self) -> int:
+        """How many parts are done side by side."""
+        return self._host.count
+
+    def map(self, initializer: Initializer, parts: Sequence[Any]) -> Iterator[Any]:
+        """What the work that `initializer` returns makes of every part, in the order of `parts`.
+
+        Workers stay for more, and ready for the same initializer. A part whose worker dies is given to another. Where
+        the iteration ends early, by an error say, work in progress is stopped.
+
+        Raises:
+            RuntimeFailure: Workers died over one part again and again.
+            Exception: What a part raised, at its earliest.
+        """
+        state = _MapState(initializer, parts)
+        try:
+            for number in range(len(parts)):
+                while number not in state.results:
+                    self._give_out(state)
+                    for worker in self._host.ready(tuple(state.busy)):
+                        self._take(worker, state)
+                self._give_out(state)  # so that nobody is idle while the result is looked at
+                yield state.results.pop(number)
+        finally:
+            if state.busy:
+                self.close()
+
+    def close(self) -> None:
+        """End all workers; more work starts new ones."""
+        _stop(self._workers)
+
+    def _give_out(self, state: _MapState) -> None:
+        while state.waiting and (len(state.busy) < len(self._workers) or len(self._workers) < self.count):
+            worker = next((worker for worker in self._workers if worker not in state.busy), None) or self._start()
+            number = state.waiting.popleft()
+            try:
+                worker.submit(state.initializer, state.parts[number])
+                state.busy[worker] = number
+            except WorkerDied as death:
+                self._replace(worker, state, number, death)
+
+    def _start(self) -> Worker:
+        worker: Worker = self._host.start()
+        self._workers.append(worker)
+        return worker
+
+    def _take(self, worker: Worker, state: _MapState) -> None:
+        number = state.busy.pop(worker)
+        try:
+            outcome = worker.outcome()
+        except WorkerDied as death:
+            self._replace(worker, state, number, death)
+            return
+        if outcome.error is not None:
+            raise outcome.error
+        state.results[number] = outcome.result
+
+    def _replace(self, worker: Worker, state: _MapState, number: int, death: WorkerDied) -> None:
+        self._workers.remove(worker)
+        worker.stop()
+        state.deaths[number] += 1
+        if state.deaths[number] == TRIES:
+            raise RuntimeFailure(
+                f"{TRIES} workers died over the same piece of work (the last one {death}): choose fewer --workers or a "
+                "smaller --batch if memory ran out; the same command goes on where it stopped"
+            )
+        state.waiting.appendleft(number)
+
+
+class _MapState:
+    """The state of one `WorkerPool.map`: parts that wait, that are being done, and that are done but not yet wanted."""
+
+    def __init__(self, initializer: Initializer, parts: Sequence[Any]) -> None:
+        self.initializer = pickle.dumps(initializer)
+        self.parts = [pickle.dumps(part) for part in parts]
+        self.waiting = deque(range(len(parts)))
+        self.busy: dict[Worker, int] = {}
+        self.results: dict[int, Any] = {}
+        self.deaths: Counter[int] = Counter()
+
+
+def _stop(workers: list[Worker]) -> None:
+    while workers:
+        workers.pop().stop()
