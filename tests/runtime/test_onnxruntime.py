@@ -38,6 +38,16 @@ def test_a_graph_too_large_for_one_message_travels_through_a_file(monkeypatch: p
     assert not any(isinstance(value.const_value, ir.ExternalTensor) for value in graph.graph.initializers.values())
 
 
+def test_a_part_of_a_graph_whose_weights_lie_in_a_file_of_their_own_runs(tmp_path: Path) -> None:
+    """What is cut out of a large model is small, and its weights still lie where the model's do."""
+    graph, feeds = ir.from_proto(residual_cnn()), sample_input(residual_cnn(), 2)
+    expected = OnnxRuntime(1).load(graph).run(feeds)["output"]
+    ir.save(graph, tmp_path / "large.onnx", external_data="large.onnx.data", size_threshold_bytes=0)
+    loaded = ir.load(tmp_path / "large.onnx")
+    assert any(isinstance(value.const_value, ir.ExternalTensor) for value in loaded.graph.initializers.values())
+    np.testing.assert_array_equal(OnnxRuntime(1).load(loaded).run(feeds)["output"], expected)
+
+
 def test_the_name_carries_the_version() -> None:
     import onnxruntime
 

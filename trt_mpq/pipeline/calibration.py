@@ -1,101 +1,103 @@
-"""The choice of a calibration method for every format.
-
-Which clipping serves a network best cannot be told from its tensors alone: the least squared error wins on one and
-loses to the plain largest magnitude on the next. Trying costs a few passes over the evaluation set; keeping groups in
-FP16 because of a range chosen badly costs latency for good.
-"""
+"""The calibrated network of a run, its calibration methods chosen."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
+from trt_mpq.artifacts.files import write_arrays
 from trt_mpq.artifacts.stage import Job, Stage, json_kind
 from trt_mpq.artifacts.store import Store
-from trt_mpq.emit import Refinements
-from trt_mpq.evaluate.plans import PlanEvaluator
-from trt_mpq.pipeline.models import State
-from trt_mpq.pipeline.networks import candidate_ranges, network
-from trt_mpq.pipeline.refinement import nearest_corrections
-from trt_mpq.pipeline.scoring import REQUIRED, SCORER, score_cache, uniform_score
-from trt_mpq.types import Precision, Ranges
+from trt_mpq.dataset.chunks import fixed_batch
+from trt_mpq.emit import Network, Refinements
+from trt_mpq.engine.handover import SAMPLES, CalibratedNetwork, leading_samples
+from trt_mpq.pipeline.calibration import Choice, choose_methods
+from trt_mpq.pipeline.models import State, states
+from trt_mpq.pipeline.networks import groups, network
+from trt_mpq.pipeline.refinement import Kept, Scored, kept_refinements, nearest_corrections
+from trt_mpq.pipeline.scoring import SCORER, score_cache
+from trt_mpq.pipeline.sources import BATCH, EVALUATION, PREPARED, SAMPLE_SHAPES
+from trt_mpq.refine.recovery import record_of_calibration, record_of_model
+from trt_mpq.settings import Settings
+from trt_mpq.types import Grouping, Precision, RefinementRecord
 
 
 @dataclass(frozen=True)
-class Trial:
-    """What the uniform plan of a precision scores with the ranges of a method, its biases corrected if that helps.
+class Calibrated:
+    """The calibrated network.
 
-    `keeps_target` is about the file that would be delivered too; it is None where no accuracy is asked for.
+    Attributes:
+        states: The model from the prepared one to the one that plans are made of.
+        choices: How the calibration method of every format was chosen.
+        scored: The network, and where scores of its plans are remembered.
+        described: The network as it is handed to the device half.
     """
 
-    precision: Precision
-    method: str
-    score: float
-    keeps_target: bool | None
+    states: tuple[State, ...]
+    choices: Mapping[Precision, Choice]
+    scored: Scored
+    described: Stage[CalibratedNetwork]
+
+    def kept(self, store: Store) -> Stage[Kept]:
+        """The refinements that all plans share."""
+        own = {precision: choice.method for precision, choice in self.choices.items()}
+        final = self.states[-1]
+        nearest = {p: nearest_corrections(network(final, {p: method}), p, method) for p, method in own.items()}
+        return kept_refinements(store, self.scored, nearest)
+
+    def records(self, store: Store, kept: Kept) -> Iterator[RefinementRecord]:
+        """What every step did to the uniform plan of every format, in the order of the steps."""
+        scores = [store[_uniform_scores(state, self.choices)] for state in self.states] if self.states[1:] else []
+        for precision, choice in self.choices.items():
+            for before, after, state in zip(scores, scores[1:], self.states[1:], strict=False):
+                assert state.made_by is not None
+                name, stage = state.made_by
+                yield record_of_model(name, precision, before[precision], after[precision], store[stage].places)
+            if len(choice.trials) > 1:
+                best = max(trial.score for trial in choice.trials if trial.method == choice.method)
+                tried = tuple(trial.method for trial in choice.trials)
+                yield record_of_calibration(precision, choice.trials[0].score, best, choice.method, tried)
+            yield from (record for record in kept.records if record.precision is precision)
 
 
-@dataclass(frozen=True)
-class Choice:
-    """The method of a format, and the trials that it was chosen by; none where there was no choice."""
-
-    method: str
-    trials: tuple[Trial, ...] = ()
+def final_groups(settings: Settings) -> Stage[Grouping]:
+    """The groups of the model that plans are made of."""
+    return groups(states(settings)[-1])
 
 
-def choose_methods(store: Store, state: State) -> Mapping[Precision, Choice]:
-    """The calibration method of every format: the first whose uniform plan keeps the target.
-
-    If none does, or no accuracy is asked for, it is the one whose uniform plan scores best. A method is tried only if
-    those before it miss, and learned rounding comes after the choice. If there is one method only, it is not tried.
-    """
-    methods, formats = store.settings.calibration, store.settings.formats
-    if len(methods) == 1:
-        return {precision: Choice(methods[0]) for precision in formats}
-    if store.settings.seeks_target:
-        store[REQUIRED]  # first of all, because a metric that does not work fails on FP32
-    return {precision: _best(tuple(_tried(store, state, precision))) for precision in formats}
+def calibrated(store: Store) -> Calibrated:
+    """Choose a calibration method for every format, and define the network that it gives."""
+    found = states(store.settings)
+    choices = choose_methods(store, found[-1])
+    of = _by_choice(found[-1], choices)
+    return Calibrated(found, choices, Scored(of, score_cache(found[-1])), _described(of))
 
 
-def _best(trials: tuple[Trial, ...]) -> Choice:
-    best = max(trials, key=lambda trial: (bool(trial.keeps_target), trial.score))
-    return Choice(best.method, trials)
+def _by_choice(state: State, choices: Mapping[Precision, Choice]) -> Stage[Network]:
+    return network(state, {precision: choice.method for precision, choice in choices.items()})
 
 
-def _tried(store: Store, state: State, precision: Precision) -> Iterator[Trial]:
-    seen: list[Ranges] = []
-    for ranges in store[candidate_ranges(state)]:
-        if not any(ranges.agrees(other, precision) for other in seen):
-            seen.append(ranges)
-            trial = store[_trial(store, state, precision, ranges.methods[precision])]
-            yield trial
-            if trial.keeps_target:
-                return
-
-
-def _trial(store: Store, state: State, precision: Precision, method: str) -> Stage[Trial]:
-    of, cache = network(state, {precision: method}), score_cache(state)
-    corrections = nearest_corrections(of, precision, method)
-
-    def make(job: Job) -> Trial:
-        plain = Refinements()
-        score, refinements = uniform_score(job, cache, job[of], precision, f"by {method}", plain), plain
-        if job.settings.bias_correction:
-            corrected = Refinements(corrections=job[corrections])
-            text = f"by {method}, with bias correction"
-            after = uniform_score(job, cache, job[of], precision, text, corrected)
-            if after >= score:
-                score, refinements = after, corrected
-        if not job.settings.seeks_target:
-            return Trial(precision, method, score, None)
-        evaluator = PlanEvaluator.of(job[of], refinements, job[SCORER], job[cache])
-        keeps = score >= job[REQUIRED] and evaluator.delivered(job[of].uniform(precision)).value >= job[REQUIRED]
-        return Trial(precision, method, score, keeps)
-
-    needs: tuple[Stage[Any], ...] = (of, cache, SCORER)
-    needs = (REQUIRED, *needs) if store.settings.seeks_target else needs
-    needs = (*needs, corrections) if store.settings.bias_correction else needs
+def _uniform_scores(state: State, choices: Mapping[Precision, Choice]) -> Stage[dict[Precision, float]]:
+    """What the uniform plans of a state score before anything but the model is refined."""
+    scored = Scored(_by_choice(state, choices), score_cache(state))
+    text = state.lacks or "as calibrated"
     return Stage(
-        f"calibration-{precision}-{method}", make, json_kind(Trial), needs=needs,
-        reads=("bias_correction", "seeks_target"),
+        "uniform-scores", lambda job: {p: scored.uniform(job, p, text, Refinements()) for p in choices},
+        needs=(scored.network, scored.cache, SCORER),
+    )  # fmt: skip
+
+
+def _described(of: Stage[Network]) -> Stage[CalibratedNetwork]:
+    def make(job: Job) -> CalibratedNetwork:
+        found, batch, settings = job[of], job[BATCH], job.settings
+        write_arrays(leading_samples(job[EVALUATION]), job.path(SAMPLES))
+        return CalibratedNetwork(
+            found.model, job[PREPARED], found.grouping, found.ranges, batch,
+            1 if fixed_batch(job[PREPARED].inputs) else batch, job[SAMPLE_SHAPES], settings.precisions,
+            settings.mix_formats, settings.seed,
+        )  # fmt: skip
+
+    return Stage(
+        "network", make, json_kind(CalibratedNetwork), needs=(of, PREPARED, EVALUATION, BATCH, SAMPLE_SHAPES),
+        reads=("precisions", "mix_formats", "seed"), files=(SAMPLES,),
     )  # fmt: skip

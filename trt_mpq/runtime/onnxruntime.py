@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
 _PROTOBUF_LIMIT = 1 << 30
-"""Graphs above this many bytes travel through a file with external data (protobuf ends at 2 GiB)."""
+"""Graphs above this many bytes, and parts of them, travel through a file with external data: protobuf ends at 2 GiB."""
 
 
 class OnnxRuntimeSession:
@@ -82,9 +82,9 @@ class OnnxRuntime:
                 return self._session(str(graph))
         else:
             runnable = widened(graph)
-        if sum(value.const_value.nbytes for value in runnable.graph.initializers.values() if value.const_value) < (
-            _PROTOBUF_LIMIT
-        ):
+        weights = [value.const_value for value in runnable.graph.initializers.values() if value.const_value]
+        in_memory = not any(isinstance(tensor, ir.ExternalTensor) for tensor in weights)
+        if in_memory and sum(tensor.nbytes for tensor in weights) < _PROTOBUF_LIMIT:
             return self._session(ir.to_proto(runnable).SerializeToString())
         with tempfile.TemporaryDirectory(prefix="trt-mpq-") as folder:
             path = Path(folder) / "graph.onnx"

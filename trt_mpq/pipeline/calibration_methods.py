@@ -1,0 +1,101 @@
+"""The choice of a calibration method for every format.
+
+Which clipping serves a network best cannot be told from its tensors alone: the least squared error wins on one and
+loses to the plain largest magnitude on the next. Trying costs a few passes over the evaluation set; keeping groups in
+FP16 because of a range chosen badly costs latency for good.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from trt_mpq.artifacts.stage import Job, Stage, json_kind
+from trt_mpq.artifacts.store import Store
+from trt_mpq.emit import Refinements
+from trt_mpq.evaluate.plans import PlanEvaluator
+from trt_mpq.pipeline.models import State
+from trt_mpq.pipeline.networks import candidate_ranges, network
+from trt_mpq.pipeline.refinement import nearest_corrections
+from trt_mpq.pipeline.scoring import REQUIRED, SCORER, score_cache, uniform_score
+from trt_mpq.types import Precision, Ranges
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What the uniform plan of a precision scores with the ranges of a method, its biases corrected if that helps.
+
+    `keeps_target` is about the file that would be delivered too; it is None where no accuracy is asked for.
+    """
+
+    precision: Precision
+    method: str
+    score: float
+    keeps_target: bool | None
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The method of a format, and the trials that it was chosen by; none where there was no choice."""
+
+    method: str
+    trials: tuple[Trial, ...] = ()
+
+
+def choose_methods(store: Store, state: State) -> Mapping[Precision, Choice]:
+    """The calibration method of every format: the first whose uniform plan keeps the target.
+
+    If none does, or no accuracy is asked for, it is the one whose uniform plan scores best. A method is tried only if
+    those before it miss, and learned rounding comes after the choice. If there is one method only, it is not tried.
+    """
+    methods, formats = store.settings.calibration, store.settings.formats
+    if len(methods) == 1:
+        return {precision: Choice(methods[0]) for precision in formats}
+    if store.settings.seeks_target:
+        store[REQUIRED]  # first of all, because a metric that does not work fails on FP32
+    return {precision: _best(tuple(_tried(store, state, precision))) for precision in formats}
+
+
+def _best(trials: tuple[Trial, ...]) -> Choice:
+    best = max(trials, key=lambda trial: (bool(trial.keeps_target), trial.score))
+    return Choice(best.method, trials)
+
+
+def _tried(store: Store, state: State, precision: Precision) -> Iterator[Trial]:
+    seen: list[Ranges] = []
+    for ranges in store[candidate_ranges(state)]:
+        if not any(ranges.agrees(other, precision) for other in seen):
+            seen.append(ranges)
+            trial = store[_trial(store, state, precision, ranges.methods[precision])]
+            yield trial
+            if trial.keeps_target:
+                return
+
+
+def _trial(store: Store, state: State, precision: Precision, method: str) -> Stage[Trial]:
+    of, cache = network(state, {precision: method}), score_cache(state)
+    corrections = nearest_corrections(of, precision, method)
+
+    def make(job: Job) -> Trial:
+        plain = Refinements()
+        score, refinements = uniform_score(job, cache, job[of], precision, f"by {method}", plain), plain
+        if job.settings.bias_correction:
+            corrected = Refinements(corrections=job[corrections])
+            text = f"by {method}, with bias correction"
+            after = uniform_score(job, cache, job[of], precision, text, corrected)
+            if after >= score:
+                score, refinements = after, corrected
+        if not job.settings.seeks_target:
+            return Trial(precision, method, score, None)
+        evaluator = PlanEvaluator.of(job[of], refinements, job[SCORER], job[cache])
+        keeps = score >= job[REQUIRED] and evaluator.delivered(job[of].uniform(precision)).value >= job[REQUIRED]
+        return Trial(precision, method, score, keeps)
+
+    needs: tuple[Stage[Any], ...] = (of, cache, SCORER)
+    needs = (REQUIRED, *needs) if store.settings.seeks_target else needs
+    needs = (*needs, corrections) if store.settings.bias_correction else needs
+    return Stage(
+        f"calibration-{precision}-{method}", make, json_kind(Trial), needs=needs,
+        reads=("bias_correction", "seeks_target"),
+    )  # fmt: skip
