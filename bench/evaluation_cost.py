@@ -27,7 +27,7 @@ def ratios(real: RealModel) -> dict[str, float]:
             "evaluation cost",
         )  # fmt: skip
         run = Run(settings, Path(folder), SilentObserver(), "bench.evaluation_cost")
-        network, scorer = run.store[run.calibrated.scored.network], run.store[SCORER]
+        network, scorer = run.store[run.calibration_stages().scored.network], run.store[SCORER]
         emitter = network.emitter()
         times: dict[str, list[float]] = {}
         for _ in range(ROUNDS):
@@ -36,7 +36,7 @@ def ratios(real: RealModel) -> dict[str, float]:
                 if name == "fp32":
                     scorer.score(network.graph)
                 else:
-                    plan = network.uniform(Precision(name))
+                    plan = network.grouping.uniform(Precision(name))
                     scorer.score(emitter.reference(plan))
                 times.setdefault(name, []).append(time.perf_counter() - started)
     return {

@@ -23,9 +23,9 @@ SEARCHES = ("ilp", "bisection", "greedy")
 
 def optimum(run: Run) -> tuple[float, int]:
     """Latency of the fastest plan that keeps the target, in ms, and how many were tried, the fastest first."""
-    [problem] = run.store[run.found.problems]
+    [problem] = run.store[run.search_stages().problems]
     scores = (problem.evaluate.score, problem.evaluate.delivered)
-    choices = [[p for p in problem.ladder if g.allows(p)] or [problem.widest(g)] for g in problem.groups]
+    choices = [[p for p in problem.ladder if g.allows(p)] or [problem.grouping.widest(g)] for g in problem.groups]
     names = [group.id for group in problem.groups]
     plans = [PrecisionPlan(tuple(zip(names, chosen, strict=True))) for chosen in itertools.product(*choices)]
     plans.sort(key=problem.latency.of)

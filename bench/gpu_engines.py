@@ -8,12 +8,14 @@ from pathlib import Path
 from trt_mpq.artifacts.stage import Stage
 from trt_mpq.artifacts.store import Store
 from trt_mpq.engine.handover import DESCRIBED, GIVEN, SEARCHED, CalibratedNetwork
-from trt_mpq.pipeline.builds import Builds
+from trt_mpq.pipeline.builds import Builds, built_engines
 from trt_mpq.pipeline.gpu import Gpu
 from trt_mpq.settings import EngineOptions, Settings
 from trt_mpq.types import PrecisionPlan
 from trt_mpq.types.engine import EngineBuild
 from trt_mpq.types.observer import Observer, SilentObserver
+
+BUILDS = "engine/builds"
 
 
 class GpuEngines:
@@ -49,8 +51,8 @@ class GpuEngines:
         source = Stage("emitter", lambda job: self.emitter, needs=(DESCRIBED, SEARCHED), constants=(refined,))
         gpu = Gpu(self._store)
         self.platform = gpu.require()
-        self._builds = Builds(described, source, gpu.stage)
-        self.engines = self._builds.engines(self._store)
+        self._builds = Builds(described, source, gpu.stage, BUILDS)
+        self.engines = built_engines(self._store, described, gpu.stage)
         """Times and inspects what was built."""
 
     def build(self, name: str, plan: PrecisionPlan) -> EngineBuild:

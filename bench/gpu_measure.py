@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 
-from bench.gpu_engines import GpuEngines
+from bench.gpu_engines import BUILDS, GpuEngines
 from bench.gpu_results import Measurement, Row
 from trt_mpq.artifacts.files import key_of
 from trt_mpq.dataset.chunks import chunks
@@ -43,8 +43,11 @@ def plans_to_measure(network: Network, searched: Searched, formats: tuple[Precis
     format: whether that pays is what a measurement can tell better.
     """
     groups = network.grouping.groups
-    plans = {FP32: PrecisionPlan.uniform(groups, Precision.FP32, Precision.FP32), FP16: network.uniform(Precision.FP16)}
-    plans.update((precision.value, network.uniform(precision)) for precision in formats)
+    plans = {
+        FP32: PrecisionPlan.uniform(groups, Precision.FP32, Precision.FP32),
+        FP16: network.grouping.uniform(Precision.FP16),
+    }
+    plans.update((precision.value, network.grouping.uniform(precision)) for precision in formats)
     for precision in formats:
         within = {Precision.FP32, Precision.FP16, precision}
         kept = [tried for tried in searched.result.path if tried.feasible and set(tried.plan.counts()) <= within]
@@ -137,7 +140,10 @@ class Subject:
             timing_cache=str(self._options.timing_cache or self._folder / "engine" / "timing"),
         )
         with self._observer.stage(f"Building the {_engine(name, batch)} engine"):
-            return build_engine(request, gpu.engines.path(request.engine).parent)
+            build = build_engine(request, self._folder / BUILDS)
+        if not build.built:
+            return build
+        return replace(build, engine=f"{BUILDS}/{build.engine}", layers=f"{BUILDS}/{build.layers}")
 
     def _run(self, gpu: GpuEngines, built: Mapping[str, EngineBuild], batch: int) -> _Found:
         baseline = _engine(FP16, batch) if _engine(FP16, batch) in built else next(iter(built))
@@ -177,7 +183,7 @@ class Subject:
         )
         if not build.built:
             return measured
-        realised = realise(plan, self._described.grouping, gpu.engines.layers(engine))
+        realised = realise(plan, self._described.grouping, gpu.engines.layers(build))
         measured = replace(
             measured, agreeing=realised.agreeing, unknown=realised.unknown, disagreements=disagreements(realised),
             unfused=len(realised.unfused), reformats=len(realised.reformats),

@@ -132,11 +132,11 @@ def _measure(job: Job, threads: int) -> Row:
     except TargetNotReachable as failure:
         return Row(job, failure=str(failure))
     plan = result.chosen.plan
-    network, fp32 = run.store[run.calibrated.scored.network], run.store[FP32]
-    fp16 = network.uniform(Precision.FP16)
+    network, fp32 = run.store[run.calibration_stages().scored.network], run.store[FP32]
+    fp16 = network.grouping.uniform(Precision.FP16)
     other = network.model.parameters - network.grouping.weight_elements
     baseline = next(e.latency_ms for e in result.path if e.plan == fp16)
-    forward = result.samples_run + run.sensitivity().forward_passes
+    forward = result.samples_run + run.sensitivities().rankings[0].forward_passes
     return Row(
         job,
         accuracy=result.chosen.score.value / fp32.value,

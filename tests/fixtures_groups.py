@@ -52,3 +52,8 @@ def make_grouping(
 ) -> Grouping:
     """A grouping of these parts."""
     return Grouping(tuple(groups), tuple(loose), tuple(shared_scales))
+
+
+def group_called(name: str, grouping: Grouping) -> LayerGroup:
+    """The group of this name."""
+    return next(group for group in grouping.groups if group.id == name)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import ast
+import io
 import re
+import tokenize
 from collections import defaultdict
 from pathlib import Path
+from statistics import median
 
 import pytest
 
@@ -59,8 +62,15 @@ def test_no_circle_joins_rooms() -> None:
     for path in MODULES:
         theirs = {name.split(".")[1] for name in imports(path) if name.startswith("trt_mpq.")}
         leads[room(path)] |= theirs - {room(path)}
-    order = in_order(leads)
-    assert order.index("types") < order.index("search") < order.index("pipeline") < order.index("cli")
+    in_order(leads)
+    floors = re.search(
+        r"From the ground up:(.*?)\.\n", (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8"), re.DOTALL
+    )
+    assert floors
+    order = re.findall(r"[\w_]+", floors[1])
+    assert sorted(order) == sorted(set(leads) - {"__init__", "__main__"})
+    for number, name in enumerate(order):
+        assert leads[name] <= {"__init__", *order[:number]}, f"{name} knows a room above it"
 
 
 def test_no_circle_joins_files() -> None:
@@ -89,6 +99,42 @@ def test_the_hallway_is_short_and_no_module_long() -> None:
     entries = {path.name for path in HOUSE.iterdir() if not path.name.startswith("__") and path.name != "py.typed"}
     assert len(entries) <= 28
     assert [path for path in MODULES if len(path.read_text(encoding="utf-8").splitlines()) > 400] == []
+
+
+def code_lines(text: str) -> int:
+    """Lines with code on them: neither empty, nor comment, nor docstring."""
+    documented = {
+        line
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+        for line in range(node.lineno, (node.end_lineno or node.lineno) + 1)
+    }
+    layout = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
+    tokens = (token for token in tokenize.generate_tokens(io.StringIO(text).readline) if token.type not in layout)
+    return len({line for token in tokens for line in range(token.start[0], token.end[0] + 1)} - documented)
+
+
+def public_names(tree: ast.Module) -> int:
+    """Functions, classes and constants of a module that others may ask for."""
+    names = [node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+    for node in tree.body:
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        names += [part.id for target in targets if target for part in ast.walk(target) if isinstance(part, ast.Name)]
+    return sum(not name.startswith("_") for name in names)
+
+
+def test_concepts_are_few_and_functions_short() -> None:
+    texts = [path.read_text(encoding="utf-8") for path in MODULES]
+    trees = [ast.parse(text) for text in texts]
+    functions = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    lengths = [
+        (node.end_lineno or 0) - ((node.body[0].end_lineno if ast.get_docstring(node) else node.lineno) or 0)
+        for node in functions
+    ]
+    cached = [node for node in functions if any("cached_property" in ast.unparse(one) for one in node.decorator_list)]
+    assert 1000 * sum(map(public_names, trees)) <= 45 * sum(map(code_lines, texts))
+    assert median(lengths) <= 6
+    assert len(cached) <= 15
 
 
 def test_nobody_leans_on_too_many() -> None:

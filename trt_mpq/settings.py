@@ -114,6 +114,10 @@ class EngineOptions(BaseModel):
         """The options that an engine depends on, as JSON values; `typing` and `shapes` are resolved elsewhere."""
         return self.model_dump(mode="json", exclude=set(_NOT_IN_THE_ENGINE))
 
+    def of_network(self) -> dict[str, Any]:
+        """The same, with what is resolved elsewhere: engines of one network on one device differ by nothing else."""
+        return self.model_dump(mode="json", exclude=set(_NOT_IN_THE_ENGINE - {"typing", "shapes"}))
+
 
 class Settings(BaseModel):
     """Everything that decides the outcome of a run.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Callable
@@ -14,7 +15,7 @@ import pytest
 
 from tests.runs import Recorder
 from trt_mpq.artifacts.files import sha256_of, write_text
-from trt_mpq.artifacts.stage import Job, Kind, Stage, UndeclaredError, content_digest, json_kind
+from trt_mpq.artifacts.stage import Job, Kind, Stage, StageError, content_digest, json_kind
 from trt_mpq.artifacts.store import Store, read_given, read_manifest, settings_of_run
 from trt_mpq.errors import RunFolderError
 from trt_mpq.settings import Settings
@@ -144,12 +145,15 @@ def test_constants_count(stage, tmp_path):
     assert stage.made == ["same", "same"]
 
 
-def test_stages_of_one_name_and_other_inputs_are_told_apart(stage, tmp_path):
-    """As for an engine's network, which is written for measuring and for shipping under one name."""
+def test_two_stages_cannot_be_kept_in_one_file(stage, tmp_path):
     one, other = stage("one", lambda job: 1), stage("other", lambda job: 2)
     store = opened(tmp_path)
     named = [stage("named", lambda job, of=of: job[of], needs=(of,)) for of in (one, other)]
-    assert [store[named[0]], store[named[1]]] == [1, 2]
+    assert store[named[0]] == 1
+    with pytest.raises(StageError, match="two stages of a run are kept as 'named'"):
+        store[named[1]]
+    in_memory = [stage("named", lambda job, of=of: job[of], None, needs=(of,)) for of in (one, other)]
+    assert [store[one] for one in in_memory] == [1, 2]
 
 
 def test_part_of_a_setting_can_be_declared(stage, tmp_path):
@@ -291,15 +295,50 @@ def test_what_is_not_declared_cannot_be_read(stage, tmp_path, peek):
     nosy = stage("nosy", lambda job: peek(job, other), reads=("engine.rounds", "seed"), needs=(source(),))
     store = opened(tmp_path)
     store[other]
-    with pytest.raises(UndeclaredError, match="'nosy'"):
+    with pytest.raises(StageError, match="'nosy'"):
         store[nosy]
 
 
-def test_files_of_what_is_needed_can_be_read(stage, tmp_path):
+def test_files_of_what_counts_by_its_content_can_be_read(stage, tmp_path):
+    """Not those behind a value in between: that may come out the same while they change."""
     first = stage("first", lambda job: 1)
-    between = stage("between", lambda job: job[first], None, needs=(first,))
-    last = stage("last", lambda job: len(job.path("first.json").read_text()), needs=(between,))
-    assert opened(tmp_path)[last] == 2
+    in_memory = stage("between", lambda job: job[first], None, needs=(first,))
+    told = stage("told", lambda job: job[first], None, needs=(first,), digest=str)
+    kept = stage("kept", lambda job: job[first], needs=(first,))
+    store = opened(tmp_path)
+    for between, readable in ((first, True), (in_memory, True), (told, False), (kept, False)):
+        last = stage(f"of {between.name}", lambda job: len(job.path("first.json").read_text()), needs=(between,))
+        if readable:
+            assert store[last] == 2
+        else:
+            with pytest.raises(StageError, match=r"no stage that 'of .*' declares writes first.json"):
+                store[last]
+
+
+def test_a_file_that_is_left_out_this_time_does_not_stay(stage, tmp_path):
+    """What an earlier value had beside it must not be taken for a part of this one; but a failure loses nothing."""
+
+    def make(job: Job) -> int:
+        if job.settings.batch > 32:
+            write_text(job.path("weights.bin"), "large")
+        if job.settings.batch == 7:
+            raise Crash
+        return job.settings.batch
+
+    model = stage("model", make, reads=("batch",), files=("weights.bin",))
+    opened(tmp_path, changed(batch=64))[model]
+    with pytest.raises(Crash):
+        opened(tmp_path, changed(batch=7))[model]
+    assert (tmp_path / "weights.bin").read_text() == "large"
+    opened(tmp_path, changed(batch=128))[model]
+    assert (tmp_path / "weights.bin").exists(), "written anew with the same content"
+    opened(tmp_path, changed(batch=16))[model]
+    assert not (tmp_path / "weights.bin").exists()
+
+
+def test_what_no_key_can_tell_is_refused():
+    with pytest.raises(ValueError, match="object"):
+        Stage("s", lambda job: 1, constants=(object(),))
 
 
 # Workers, and the other half of a run.
@@ -337,6 +376,18 @@ def test_what_the_first_half_did_not_make_is_one_sentence(stage, tmp_path):
     (tmp_path / "number.json").write_text('"many"')
     with pytest.raises(RunFolderError, match=r"number.json is damaged or from another version: run `trt-mpq calib"):
         read_given(number, tmp_path, "calibrate")
+
+
+def test_a_file_system_without_locks_is_told(tmp_path, monkeypatch):
+    def unsupported(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.lockf", unsupported)
+    observer = Recorder()
+    opened(tmp_path, observer=observer)
+    assert observer.events == [
+        f"note {tmp_path} is on a file system without locks: let one command work on it at a time"
+    ]
 
 
 # The manifest, and folders that are refused.

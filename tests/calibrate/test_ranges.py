@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.fixtures_groups import group_called
 from tests.networks import NETWORKS, Builder, depthwise_cnn, inception, mlp, residual_cnn, shared_maxpool
 from tests.prepared import QUANTIZED, RUNTIME, Prepared, normal, prepare
 from tests.sensitivity.examples import fix_batch
@@ -354,7 +355,7 @@ def test_bf16_holds_what_fp16_does_not():
     for top, refuge, excluded in ((BF16, FP32, set()), (FP16, BF16, {FP16, *QUANTIZED})):
         grouping = replace(prepared.grouping, top=top, refuge=refuge)
         restricted_to = restrict_to_ranges(grouping, ranges, prepared.graph.graph)
-        assert set(restricted_to.by_id("fc1").excluded) == excluded
+        assert set(group_called("fc1", restricted_to).excluded) == excluded
     assert restricted_to.uniform(INT8)["fc1"] is BF16
     assert 0 < ranges.tensors["fc1.relu.out"].amax[INT8] <= 1e6
 
@@ -371,7 +372,7 @@ def test_a_value_beyond_fp16_inside_a_group_counts():
     weight.CopyFrom(onnx.numpy_helper.from_array(diagonal, "fc1.weight"))
     prepared = prepare(b.model((32, 2, 2), (16, 2, 2)))
     ranges = prepared.calibrated(prepared.samples(values))
-    group = prepared.grouping.by_id("fc1")
+    group = group_called("fc1", prepared.grouping)
     assert group.output == "join.relu.out"
     assert all(ranges.tensors[name].magnitude < 65504 for name in ("grow.out", group.weight.output, group.output))
     assert "tensor join.out reaches" in restricted(prepared, values)["fc1"][FP16]

@@ -10,6 +10,7 @@ import onnx_ir as ir
 import pytest
 
 from tests.emit.examples import crossroads
+from tests.fixtures_groups import group_called
 from tests.networks import Builder
 from tests.prepared import RUNTIME, Prepared, normal, prepare
 from trt_mpq.emit import Emitter, Refinements
@@ -109,7 +110,7 @@ def biased(graph: ir.Model) -> str:
 
 def test_a_matmul_without_bias_refuses_a_correction() -> None:
     network = prepare(crossroads())
-    plain = network.grouping.by_id("plain")
+    plain = group_called("plain", network.grouping)
     with pytest.raises(ValueError, match="plain is a MatMul without a bias"):
         add_to_bias(network.graph.clone().graph, plain, plain.weight, np.zeros(24, np.float32))
 
@@ -127,7 +128,7 @@ def shared_bias() -> onnx.ModelProto:
 def test_a_shared_bias_is_corrected_for_one_group_only() -> None:
     layers = prepare(shared_bias())
     graph = layers.graph.clone()
-    group = layers.grouping.by_id("first")
+    group = group_called("first", layers.grouping)
     add_to_bias(graph.graph, group, group.weight, np.ones(8, np.float32))
     x = {"input": normal(2, 3, 6, 6)}
     names = ["first.add.out"]

@@ -8,6 +8,7 @@ import onnx_ir as ir
 import pytest
 
 from tests.emit.examples import prepared, uniform
+from tests.fixtures_groups import group_called
 from tests.networks import NETWORKS, sample_input
 from tests.prepared import RUNTIME, Prepared
 from trt_mpq.emit import Emitter, Own, Refinements
@@ -122,7 +123,7 @@ def test_roundings_of_a_plan_of_its_own_replace_the_others_there_only() -> None:
     network = prepared("mlp")
     ranges = network.calibrated(network.samples(sample_input(NETWORKS["mlp"](), 4)["input"]))
     mixed, plan = uniform("mlp", INT8).replace({"fc2": Precision.FP16}), uniform("mlp", INT8)
-    weight = network.grouping.by_id("fc1").weight
+    weight = group_called("fc1", network.grouping).weight
     shared, own = ({(weight.name, INT8): np.full(weight.shape, up)} for up in (True, False))
     source = Emitter(network.graph, network.grouping, ranges, Refinements({}, shared, {mixed.digest: Own({}, own)}))
     codes = [stored(source.strong(each), weight) for each in (plan, mixed, plan)]
@@ -138,7 +139,7 @@ def shifts(network: Prepared, source: Emitter, plan: PrecisionPlan) -> dict[str,
     graph = source.weak(plan).graph
     found = {}
     for name in ("fc1", "fc3"):
-        group = network.grouping.by_id(name)
+        group = group_called(name, network.grouping)
         before = constant_array(network.graph.graph.initializers[group.weight.bias])
         bias = node_by_name(graph, name).inputs[2]
         assert bias is not None

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from tests.fakes.fixtures import PretendGpu
 from tests.runs import Recorder, slow_device, start, tiny_cnn, write_data
+from trt_mpq.artifacts.files import sha256_of
 from trt_mpq.cli import app
 from trt_mpq.dataset.arrays import load_npz
 from trt_mpq.engine.deploy import candidates_of
@@ -353,6 +354,57 @@ def test_a_changed_engine_is_refused(travelled: Path, pretend_gpu: PretendGpu, c
     assert "manifest.json is missing" in command("run", engine, "--input", travelled / "samples.npz", code=2)
 
 
+@pytest.mark.parametrize("damage", ["changed", "lost"])
+@pytest.mark.parametrize("name", ["engine.plan", "manifest.json", "network.onnx"])
+def test_what_is_damaged_is_made_anew_by_the_command_that_messages_name(
+    travelled: Path, pretend_gpu: PretendGpu, command: Command, name: str, damage: str
+) -> None:
+    pretend_gpu("10.16")
+    command("engine", travelled, *QUICK_FLAGS)
+    file = travelled / "engine" / name
+    file.unlink() if damage == "lost" else file.write_bytes(b"x" + file.read_bytes()[1:])
+    command("engine", travelled, *QUICK_FLAGS)
+    command("run", travelled, "--input", travelled / "samples.npz", "-o", travelled / "outputs.npz")
+
+
+def test_an_engine_that_another_command_left_unfinished_is_not_taken_for_the_one_that_was_shipped(
+    searched: Searched, pretend_gpu: PretendGpu
+) -> None:
+    """What ends after its engine is delivered and before that is written down leaves that engine behind."""
+    pretend_gpu("10.16")
+    first = report_of(searched)
+    other = {"engine": {**QUICK_TIMING, "tf32": True}}
+    probe = Recorder()
+    copy = Searched(Path(shutil.copytree(searched.folder, searched.folder.with_name("probe"))), searched.files)
+    report_of(copy, probe, **other)
+    comparing = probe.events.index("begin Comparing the engine with Polygraphy")
+    with pytest.raises(KeyboardInterrupt):
+        report_of(searched, Recorder(interrupt_at=comparing), **other)
+    again = report_of(searched)
+    assert first.device is not None
+    assert again.device is not None
+    assert again.device.engine_sha256 == sha256_of(searched.folder / "engine/engine.plan")
+
+
+def test_other_data_score_the_engine_anew(searched: Searched, pretend_gpu: PretendGpu, command: Command) -> None:
+    pretend_gpu("10.16")
+    data = load_npz(Path(searched.files["eval"]))
+    right, half = searched.folder.parent / "right.npz", searched.folder.parent / "half.npz"
+    labels = data["labels"].copy()
+    labels[: len(labels) // 2] = (labels[: len(labels) // 2] + 1) % 10
+    np.savez(right, **data)
+    np.savez(half, **{**data, "labels": labels})
+
+    def score(path: Path, *more: str) -> float:
+        command("engine", searched.folder, *QUICK_FLAGS, "--eval", path, *more)
+        kept = json.loads((searched.folder / "deployment.json").read_text())
+        return float(kept["deployment"]["score"]["value"])
+
+    assert score(right) > 0.8
+    assert score(half) < 0.6
+    assert score(half, "--eval-samples", "50") < 0.2
+
+
 def test_a_device_table_serves_a_search_elsewhere(
     searched: Searched, pretend_gpu: PretendGpu, command: Command
 ) -> None:
@@ -364,6 +416,21 @@ def test_a_device_table_serves_a_search_elsewhere(
     report = report_of(searched, latency="auto")
     assert (report.latency_ms.source, report.latency_ms.device) == ("device-table", "Fake Orin")
     assert report_of(searched, latency="modelled").latency_ms.source == "modelled"
+
+
+@pytest.mark.parametrize("change", [{"engine": {**QUICK_TIMING, "tf32": True}}, {"precisions": "fp16,fp8,int8"}])
+def test_a_device_table_of_other_engines_is_measured_anew_where_there_is_a_gpu(
+    searched: Searched, pretend_gpu: PretendGpu, change: dict[str, object]
+) -> None:
+    pretend_gpu("10.16")
+    recorder = Recorder()
+    for given, measured in (({}, True), ({}, False), (change, True), (change, False)):
+        recorder.stages.clear()
+        report = start(searched.files, searched.folder, recorder, **{**HERE, "device": "h200", **given}).report()
+        assert report.latency_ms.source == "device-table"
+        assert recorder.stages.count("Timing engines in turns") == (2 if measured else 0)
+    pretend_gpu(available=False)
+    assert report_of(searched, device="h200", latency="auto", **change).latency_ms.source == "device-table"
 
 
 def test_an_engine_becomes_a_triton_model(

@@ -617,7 +617,7 @@ def test_a_file_is_known_by_its_content_before_it_is_written(path, tmp_path):
     """What a search scores in memory is what lies on disk afterwards."""
     prepared, values = prepare(mlp()), normal(20, 32)
     network, runtime = prepared.network(prepared.samples(values)), Counting()
-    plan = network.uniform(INT8)
+    plan = network.grouping.uniform(INT8)
     metric = metric_from_name("sqnr", has_labels=False, outputs=prepared.model.outputs)
     scorer = Scorer(prepared.graph, runtime, prepared.samples(values), metric, 8)
 
@@ -632,5 +632,5 @@ def test_a_file_is_known_by_its_content_before_it_is_written(path, tmp_path):
     assert evaluator().on_disk(tmp_path / "typed.onnx") == evaluator().delivered(plan) == score
     assert evaluator().delivered_seconds(plan) == first.delivered_seconds(plan) > 0 == first.seconds(plan)
     assert runtime.runs == ran
-    save_graph(network.emitter().strong(network.uniform(FP8)), tmp_path / "typed.onnx")
+    save_graph(network.emitter().strong(network.grouping.uniform(FP8)), tmp_path / "typed.onnx")
     assert evaluator().on_disk(tmp_path / "typed.onnx") != score

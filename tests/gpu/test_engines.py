@@ -55,7 +55,7 @@ def test_an_engine_computes_what_its_plan_says(subject: Subject, options: Engine
     gpu = subject.gpu(BATCH, options)
     if gpu.platform.sm < FIRST_SM.get(precision, 0):
         pytest.skip(f"this GPU has no {precision}")
-    plan = gpu.network.uniform(precision)
+    plan = gpu.network.grouping.uniform(precision)
     builds = {"tested": build(gpu, "tested", plan)}
     with gpu.engines.loaded(builds) as engines, engines["tested"].session() as session:
         found = outputs(session, subject)
@@ -67,9 +67,9 @@ def test_an_engine_computes_what_its_plan_says(subject: Subject, options: Engine
 @pytest.mark.parametrize("which", ["fp16", "int8", "searched"])
 def test_groups_run_in_the_precision_they_were_asked_for(subject: Subject, options: EngineOptions, which: str) -> None:
     gpu = subject.gpu(BATCH, options)
-    plan = subject.searched if which == "searched" else gpu.network.uniform(Precision(which))
-    build(gpu, "tested", plan)
-    found = realise(plan, gpu.described.grouping, gpu.engines.layers("tested"))
+    plan = subject.searched if which == "searched" else gpu.network.grouping.uniform(Precision(which))
+    built = build(gpu, "tested", plan)
+    found = realise(plan, gpu.described.grouping, gpu.engines.layers(built))
     explained = found.agreeing + found.unknown  # unknown: TensorRT hides it, and the note says where
     assert explained >= LEAST_REALISED * len(found.groups), "\n".join(disagreements(found))
     assert found.unknown < len(found.groups), "TensorRT told the precision of no group"
@@ -77,7 +77,7 @@ def test_groups_run_in_the_precision_they_were_asked_for(subject: Subject, optio
 
 def test_engines_timed_in_turns_have_sane_profiles(subject: Subject) -> None:
     gpu = subject.gpu(BATCH)
-    plans = {"fp16": gpu.network.uniform(Precision.FP16), "int8": gpu.network.uniform(Precision.INT8)}
+    plans = {"fp16": gpu.network.grouping.uniform(Precision.FP16), "int8": gpu.network.grouping.uniform(Precision.INT8)}
     builds = {name: build(gpu, name, plan) for name, plan in plans.items()}
     timing = gpu.engines.time(builds, "fp16")
     assert set(timing.profiles) == set(plans)
@@ -123,7 +123,7 @@ def test_builds_share_a_timing_cache(subject: Subject, tmp_path: Path) -> None:
     gpu = subject.gpu(BATCH, QUICK.model_copy(update={"timing_cache": tmp_path / "timing"}))
     sizes = []
     for name, precision in (("first", Precision.INT8), ("other", Precision.FP16), ("again", Precision.INT8)):
-        build(gpu, name, gpu.network.uniform(precision))
+        build(gpu, name, gpu.network.grouping.uniform(precision))
         (cache,) = (tmp_path / "timing").glob("*.cache")
         sizes.append(cache.stat().st_size)
     assert 0 < sizes[0] < sizes[1] <= sizes[2]

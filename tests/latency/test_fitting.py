@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.fixtures_groups import group_called
 from tests.latency.simulated import FP8, FP16, FP32, INT8, PROVENANCE, Device, residual_network
 from trt_mpq.errors import RuntimeFailure
 from trt_mpq.latency.device_table import DeviceTable, MeasuredLatency
@@ -26,7 +27,9 @@ def random_plans(grouping: Grouping, count: int, *precisions: Precision) -> list
         share = rng.uniform(0.1, 0.9)
         narrow = {g.id: precisions[rng.integers(1, len(precisions))] for g in grouping.groups if rng.random() < share}
         wide = {g.id: precisions[0] for g in grouping.groups}
-        plans.append(PrecisionPlan.of(wide).replace({g: p for g, p in narrow.items() if grouping.by_id(g).allows(p)}))
+        plans.append(
+            PrecisionPlan.of(wide).replace({g: p for g, p in narrow.items() if group_called(g, grouping).allows(p)})
+        )
     return plans
 
 
@@ -181,7 +184,7 @@ class TestWhatEnginesHide:
     def test_fused_groups_share_by_arithmetic_and_still_add_up(self):
         device = Device(NETWORK, fused=(("b0a", "b0b"), ("b3a", "b3b")))
         table = device.table(FP16, INT8)
-        one, two = (NETWORK.by_id(name) for name in ("b0a", "b0b"))
+        one, two = (group_called(name, NETWORK) for name in ("b0a", "b0b"))
         assert table.group_ms[FP16]["b0a"] / table.group_ms[FP16]["b0b"] == pytest.approx(one.flops / two.flops)
         plan = {group.id: FP16 for group in NETWORK.groups}
         pair = (device.group_ms(plan, one) + device.group_ms(plan, two)) * device.profiling
@@ -228,7 +231,7 @@ class TestWhatEnginesHide:
         assert table.estimated == {FP16: ("b2a",), INT8: ("b2a",)}
         visible = [group for group in NETWORK.groups if group.id != "b2a"]
         rate = sum(table.group_ms[FP16][g.id] for g in visible) / sum(g.flops for g in visible)
-        assert table.group_ms[FP16]["b2a"] == pytest.approx(rate * NETWORK.by_id("b2a").flops)
+        assert table.group_ms[FP16]["b2a"] == pytest.approx(rate * group_called("b2a", NETWORK).flops)
         uniform = PrecisionPlan.uniform(NETWORK.groups, FP16, FP16)
         assert MeasuredLatency(table, NETWORK).plan_ms(uniform) == pytest.approx(device.run(uniform)[2], rel=0.02)
 

@@ -47,7 +47,7 @@ def builds(folder: Path, precision: Precision = Precision.INT8, **options: objec
     """Titles of the builds that a plan takes."""
     recorder = Recorder()
     shop = gpu(folder, recorder, **options)
-    assert shop.build("one", shop.network.uniform(precision)).built
+    assert shop.build("one", shop.network.grouping.uniform(precision)).built
     return recorder.stages
 
 
@@ -88,7 +88,7 @@ def test_fp8_on_a_gpu_without_it_is_refused_before_tensorrt_is_asked(
     pretend_gpu("10.16", gpu="Orin", sm=sm)
     recorder = Recorder()
     shop = gpu(folder, recorder)
-    build = shop.build("fp8", shop.network.uniform(Precision.FP8))
+    build = shop.build("fp8", shop.network.grouping.uniform(Precision.FP8))
     assert build.status is status
     if not build.built:
         reason = "FP8 needs a GPU of compute capability 8.9 or later, Orin has 8.7: search without fp8"
@@ -102,7 +102,7 @@ def test_bf16_on_a_gpu_without_it_is_refused_before_tensorrt_is_asked(
 ) -> None:
     pretend_gpu("10.16", gpu="Turing", sm=sm)
     shop = gpu(folder)
-    plan = shop.network.uniform(Precision.FP16).replace({"first": Precision.BF16})
+    plan = shop.network.grouping.uniform(Precision.FP16).replace({"first": Precision.BF16})
     build = shop.build("mixed", plan)
     assert build.status is status
     if not build.built:
@@ -124,7 +124,7 @@ def test_conditions_are_those_of_the_gpu_that_is_timed(
 
     monkeypatch.setattr(nvml, "conditions", conditions)
     shop = gpu(folder)
-    shop.engines.time({"one": shop.build("one", shop.network.uniform(Precision.INT8))}, "one")
+    shop.engines.time({"one": shop.build("one", shop.network.grouping.uniform(Precision.INT8))}, "one")
     assert len(asked) == 2
     assert all(gpu and gpu.count(":") == 2 for gpu in asked)
 

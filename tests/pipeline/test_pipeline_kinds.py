@@ -15,10 +15,14 @@ import pytest
 from tests.networks import Builder, mlp
 from tests.runs import Recorder, stages_at_work, start, tiny_cnn, write_data
 from tests.sensitivity.examples import fix_batch
+from trt_mpq import model
 from trt_mpq._data import data_folder
 from trt_mpq.artifacts.files import from_json
+from trt_mpq.engine.handover import read_network
 from trt_mpq.errors import DataError, MetricError, RunFolderError, RuntimeFailure, SettingsError, TargetNotReachable
 from trt_mpq.evaluate.scorer import Scorer
+from trt_mpq.pipeline.gpu import Gpu
+from trt_mpq.pipeline.run import opened_by_worker
 from trt_mpq.runtime.onnxruntime import OnnxRuntime
 from trt_mpq.types import Precision, Score, SearchResult
 
@@ -143,13 +147,17 @@ def test_smoothing_follows_equalization_and_each_is_reported(tmp_path):
     np.testing.assert_allclose(outputs["output"], original["output"], rtol=1e-4, atol=1e-5)
 
 
-def test_another_alpha_or_other_data_smooth_anew(tmp_path):
+@pytest.mark.parametrize("weights", ["in the file", "beside it"])
+def test_another_alpha_or_other_data_smooth_anew(tmp_path, monkeypatch, weights):
+    """Weights of large models lie in a file of their own, which belongs to what tells one model from another."""
+    if weights == "beside it":
+        monkeypatch.setattr(model, "_EXTERNAL_DATA_BYTES", 0)
     files = write_data(tmp_path, mlp())
 
     def smoothed(**settings: object) -> str:
         run = start(files, tmp_path / "run", smooth=True, **settings)
         run.calibrate()
-        return run.store[run.calibrated.described].model.sha256
+        return read_network(run.store.folder).model.sha256
 
     assert len({smoothed(), smoothed(smooth_alpha=0.6), smoothed(calib_samples=4)}) == 3
     assert smoothed() == smoothed()
@@ -317,3 +325,29 @@ def test_a_users_metric_that_fails_does_so_before_calibration(files, tmp_path, m
     with pytest.raises(MetricError, match=r"metric failing_metric:score raised ZeroDivisionError"):
         start(files, tmp_path / "run", observer, metric="failing_metric:score").report()
     assert observer.stages == ["Scoring FP32"]
+
+
+def test_no_gpu_is_looked_for_where_no_engine_is_wanted(tmp_path, monkeypatch):
+    """On a cluster that would mean to wait until one is free."""
+
+    def find(gpu: Gpu) -> None:
+        raise AssertionError("nobody asked for an engine")
+
+    monkeypatch.setattr(Gpu, "_find", find)
+    report = start(
+        write_data(tmp_path, mlp()), tmp_path / "run", latency="modelled", engine={"build": "never"}
+    ).report()
+    assert "it was not asked for" in report.not_done[0]
+
+
+def test_a_worker_scores_plans_without_knowing_what_they_take(tmp_path, monkeypatch):
+    """On another machine of a cluster the latencies that the search goes by cannot be had, and are not needed."""
+    run = start(write_data(tmp_path, mlp()), tmp_path / "run")
+    result = run.search()
+
+    def choose(*_: object) -> None:
+        raise AssertionError("a worker times nothing")
+
+    monkeypatch.setattr("trt_mpq.pipeline.search.choose_latency", choose)
+    evaluator = opened_by_worker(run.settings, tmp_path / "run").plan_evaluator()
+    assert evaluator.score(result.chosen.plan) == result.chosen.score

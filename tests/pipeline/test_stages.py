@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import inspect
+import json
 import shutil
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
+from types import FunctionType
 from typing import Any
+from unittest import mock
 
 import onnx
 import pytest
+from pydantic_core import to_jsonable_python
 
 from tests.fakes.fixtures import PretendGpu, pretend_gpu  # noqa: F401 - a fixture
 from tests.networks import mlp
 from tests.runs import Recorder, slow_device, start, tiny_cnn, write_data
-from trt_mpq.artifacts.stage import Stage, UndeclaredError
+from trt_mpq.artifacts.stage import Job, Stage, StageError, json_kind
 from trt_mpq.artifacts.store import Store
 from trt_mpq.pipeline.run import Run
 from trt_mpq.types import SilentObserver
@@ -24,24 +29,29 @@ QUICK_ENGINE = {"rounds": 2, "round_ms": 1.0, "warm_up_ms": 0.0}
 
 @dataclass(frozen=True)
 class Done:
-    """A finished run."""
+    """A finished run, and every stage that it asked for."""
 
     run: Run
     folder: Path
-
-    @property
-    def stages(self) -> tuple[Stage[Any], ...]:
-        return tuple(self.run.store.stages.values())
+    stages: tuple[Stage[Any], ...]
 
 
 def whole(home: Path, network: onnx.ModelProto | None = None, *, evaluates: bool = True, **settings: object) -> Done:
     files = write_data(home, network or mlp())
     if not evaluates:
         files.pop("eval")
-    run = start(files, home / "run", Recorder(), **settings)
-    run.sensitivities()
-    run.report()
-    return Done(run, home / "run")
+    asked: dict[str, Stage[Any]] = {}
+    value_of = Store.__getitem__
+
+    def recorded(store: Store, stage: Stage[Any]) -> Any:
+        asked.setdefault(stage.identity, stage)
+        return value_of(store, stage)
+
+    with mock.patch.object(Store, "__getitem__", recorded):
+        run = start(files, home / "run", Recorder(), **settings)
+        run.sensitivities()
+        run.report()
+    return Done(run, home / "run", tuple(asked.values()))
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +85,7 @@ def refused(done: Done, stage: Stage[Any], folder: Path) -> bool:
     store = Store(folder, done.run.settings, SilentObserver(), locked=False)
     try:
         store[stage]
-    except UndeclaredError:
+    except StageError:
         return True
     return False
 
@@ -145,16 +155,60 @@ def test_every_stage_asks_for_what_it_needs_and_could_not_ask_for_more(runs: lis
     assert sorted(declared - asked - NOT_ASKED_FOR) == []
 
 
-def test_what_only_decides_how_fast_is_in_no_key(runs: list[Done]) -> None:
+FASTER = {"threads", "batch", "workers", "schedule"}
+"""What decides only how fast a value is made."""
+
+
+def assert_well_declared(stage: Stage[Any]) -> None:
+    """What tells one value of the stage from another is in its key, or in the value itself."""
+    assert not {"threads", "workers", "ray", "engine"} & set(stage.reads), stage.name
+    told_by_value = stage.digest is not None and stage.kind is None
+    looked_at = stage.holds is not Stage.holds
+    used = {one if isinstance(one, str) else one.name for one in stage.uses}
+    assert used <= FASTER or told_by_value or looked_at, stage.name
+    if not told_by_value and stage.name != "workers":
+        said = [stage.name, *stage.files, json.dumps(to_jsonable_python(stage.constants))]
+        for value in captured(stage.make):
+            text = value if isinstance(value, str) else json.dumps(to_jsonable_python(value))
+            assert any(text in words for words in said), f"{stage.name} was defined with {value!r} and does not say so"
+
+
+def captured(value: Any) -> Iterator[Any]:
+    """What a stage was defined with, beside stages: those it can read only if it declares them."""
+    if isinstance(value, Stage | type):
+        return
+    if isinstance(value, FunctionType):
+        if value.__module__.startswith("trt_mpq.pipeline"):
+            for part in inspect.getclosurevars(value).nonlocals.values():
+                yield from captured(part)
+    elif isinstance(value, Mapping):
+        for part in value.values():
+            yield from captured(part)
+    elif isinstance(value, tuple | list) and any(isinstance(part, Stage) for part in value):
+        for part in value:
+            yield from captured(part)
+    elif is_dataclass(value) and any(isinstance(getattr(value, one.name), Stage) for one in fields(value)):
+        for one in fields(value):
+            yield from captured(getattr(value, one.name))
+    elif value is not None:
+        yield value
+
+
+def test_what_tells_one_value_from_another_is_in_its_key(runs: list[Done]) -> None:
     for done in runs:
         for stage in done.stages:
-            assert not {"threads", "workers", "ray", "engine", "observer"} & set(stage.reads), stage.name
+            assert_well_declared(stage)
 
 
-def test_kept_stages_have_names_of_their_own(runs: list[Done]) -> None:
-    for done in runs:
-        kept = [file for stage in done.stages if stage.kind for file in stage.written]
-        assert len(kept) == len(set(kept))
+@pytest.mark.parametrize("secret", [0.5, "fp16", Path("somewhere"), {"int8": "mse"}], ids=str)
+def test_a_stage_that_was_defined_with_more_than_it_says_is_found(secret: object) -> None:
+    def make(job: Job) -> object:
+        return secret
+
+    make.__module__ = "trt_mpq.pipeline.example"
+    with pytest.raises(AssertionError, match="does not say so"):
+        assert_well_declared(Stage("example", make, json_kind(float)))
+    assert_well_declared(Stage("example", make, json_kind(float), constants=(secret,)))
 
 
 def test_the_device_half_declares_what_it_reads(
@@ -162,16 +216,18 @@ def test_the_device_half_declares_what_it_reads(
     pretend_gpu: PretendGpu,  # noqa: F811
 ) -> None:
     pretend_gpu()
-    done = whole(tmp_path, precisions="int8", engine=QUICK_ENGINE, batch=8)
+    done = whole(tmp_path, tiny_cnn(), precisions="int8", engine=QUICK_ENGINE, batch=8)
+    device = [stage for stage in done.stages if stage.name.startswith(("engine/", "deployment", "searched-emitter"))]
+    assert {stage.name for stage in device} >= {"deployment", "engine/builds/fp16", "engine/refined/plan-network"}
     declared, read = set(), set()
-    for stage in done.stages:
-        if stage.name.startswith("engine/builds"):
-            for name, nosy in without_a_setting(replace(stage, uses=tuple(u for u in stage.uses if u != "engine"))):
-                declared.add((stage.name.endswith("-network"), name))
+    for stage in device:
+        assert_well_declared(stage)
+        if stage.name.endswith(("plan", "plan-network", "deployment", "emitter")):
+            for name, nosy in (*without_a_setting(stage), *without_a_stage(stage)):
+                declared.add((stage.name, name))
                 if refused(done, nosy, done.folder):
-                    read.add((stage.name.endswith("-network"), name))
-    networks = {name for of_network, name in declared if of_network}
-    assert networks == {"engine.typing", "engine.shapes"}
-    assert read >= {(True, name) for name in networks}
-    shown = {name for of_network, name in declared if not of_network}
-    assert shown == {f"engine.{name}" for name in done.run.settings.engine.of_engine()}
+                    read.add((stage.name, name))
+    of_engine = {("engine/refined/plan", f"engine.{name}") for name in done.run.settings.engine.of_engine()}
+    unread = of_engine | {("engine/refined/plan", "gpu")}  # handed on as a whole, and the machine it is built on
+    assert declared - read == unread
+    assert {("deployment", "network"), ("deployment", "searched"), ("searched-emitter", "searched")} <= read

@@ -11,6 +11,7 @@ import onnx_ir as ir
 import pytest
 
 from tests.emit import examples as emission
+from tests.fixtures_groups import group_called
 from tests.networks import NETWORKS, Builder, mlp, residual_cnn
 from tests.prepared import RUNTIME, Prepared, normal, prepare
 from tests.sensitivity.examples import fix_batch
@@ -46,7 +47,7 @@ def corrected(
     """Corrected under `plan`, or the uniform one of a precision."""
     samples = prepared.samples(values)
     network = prepared.network(samples)
-    wanted = network.uniform(plan) if isinstance(plan, Precision) else plan
+    wanted = network.grouping.uniform(plan) if isinstance(plan, Precision) else plan
     return dict(correct_biases(network, wanted, Refinements(), samples, RUNTIME, chunk=chunk, progress=progress))
 
 
@@ -73,7 +74,7 @@ def with_shifts(prepared: Prepared, graph: ir.Model, shifts: Corrections) -> onn
     """`graph` with a constant added to what each shifted group's biased operator writes."""
     proto = ir.to_proto(graph)
     for (name, _), shift in shifts.items():
-        group = prepared.grouping.by_id(name)
+        group = group_called(name, prepared.grouping)
         index, node = next((i, n) for i, n in enumerate(proto.graph.node) if n.name == biased_node(prepared, group))
         rank = 4 if group.op_type.startswith("Conv") else 2
         content = shift.reshape([-1 if axis == group.weight.channel_axis % rank else 1 for axis in range(rank)])
@@ -247,7 +248,7 @@ def test_in_a_bf16_network_what_is_not_quantized_runs_in_bf16():
     first = replace(plain.grouping.groups[0], excluded={INT8: "for the test"})
     grouping = replace(plain.grouping, groups=(first, *plain.grouping.groups[1:]), top=Precision.BF16)
     prepared = replace(plain, grouping=grouping)
-    plan = prepared.network(plain.samples(values)).uniform(INT8)
+    plan = prepared.network(plain.samples(values)).grouping.uniform(INT8)
     assert plan.counts() == {Precision.BF16: 1, INT8: 2}
     found, in_half = (corrected(prepared, values, p) for p in (plan, plan.replace({first.id: Precision.FP16})))
     assert found.keys() == in_half.keys()

@@ -194,7 +194,7 @@ def test_a_badly_scaled_network_loses_less(precision):
 
     def error(model: ir.Model) -> float:
         network = replace(prepared, graph=model).network(prepared.samples(values))
-        found = outputs(network.emitter().reference(network.uniform(precision)), values)
+        found = outputs(network.emitter().reference(network.grouping.uniform(precision)), values)
         return float(np.mean((found - exact) ** 2) / np.mean(exact**2))
 
     assert error(graph) < 0.5 * error(prepared.graph)

@@ -30,7 +30,7 @@ def test_bias_correction_recovers_fp8_on_the_mobilenet(data_dir, tmp_path, monke
     formats = (Precision.FP8,)
     (ranges,) = calibrate(graph, grouping, calib, runtime, methods=("minmax",), formats=formats, batch=20)
     network = Network(model, graph, grouping, ranges)
-    plan = network.uniform(Precision.FP8)
+    plan = network.grouping.uniform(Precision.FP8)
     corrections = correct_biases(network, plan, Refinements(), calib, runtime)
     plain, corrected = network.emitter(), network.emitter(Refinements(corrections))
     metric = metric_from_name("top1", has_labels=True, outputs=model.outputs)

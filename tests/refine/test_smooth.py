@@ -275,7 +275,7 @@ def test_an_outlier_channel_costs_less() -> None:
 
     def error(model: ir.Model) -> float:
         network = replace(prepared, graph=model).network(prepared.samples(values))
-        plan = network.uniform(Precision.INT8)
+        plan = network.grouping.uniform(Precision.INT8)
         found = RUNTIME.load(network.emitter().reference(plan)).run({"input": values})
         return float(np.mean((found["output"] - exact) ** 2) / np.mean(exact**2))
 

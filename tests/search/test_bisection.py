@@ -84,7 +84,7 @@ def test_finds_the_longest_prefix_of_every_step(problem: Problem):
     result = Bisection().run(problem)
     assert expected in [evaluation.plan for evaluation in result.path if evaluation.feasible]
     assert result.chosen.latency_ms <= problem.latency.of(expected)
-    uniform = [problem.uniform(p) for p in problem.ladder]
+    uniform = [problem.grouping.uniform(p) for p in problem.ladder]
     if not any(problem.evaluate.score(plan).value >= problem.required for plan in uniform[1:]):
         assert result.chosen.plan == expected
 

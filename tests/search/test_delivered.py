@@ -47,7 +47,7 @@ def test_no_plan_is_chosen_whose_file_misses(name: str, problem: Problem, nth: i
     except TargetNotReachable:
         return
     assert len(files.asked) == len(set(files.asked))
-    if result.chosen.plan == problem.uniform(problem.ladder[0]):
+    if result.chosen.plan == problem.grouping.uniform(problem.ladder[0]):
         assert result.chosen.delivered is None, "there is nothing else to deliver"
     else:
         assert result.chosen.delivered is not None

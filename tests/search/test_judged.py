@@ -50,7 +50,7 @@ def test_uniform_plans_are_measured_on_every_sample(name: str):
     problem = make_problem(groups, (FP16, INT8), {"g0": 0.1, "g1": 0.1, "g2": 0.1, "g3": 9.0}, -10.0)
     judge = Guessing(problem, 10**9)
     result = search_from_name(name).run(replace(problem, evaluate=Answers(problem.evaluate.score, judge=judge)))
-    uniform = [problem.uniform(precision) for precision in problem.ladder]
+    uniform = [problem.grouping.uniform(precision) for precision in problem.ladder]
     assert not set(uniform) & set(judge.judged)
     assert [tried.complete for tried in result.path if tried.plan in uniform] == [True, True]
     others = 0 if name == "pareto" else len(result.path) - 2  # a frontier is of scores, not of verdicts

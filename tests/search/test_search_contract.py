@@ -89,7 +89,7 @@ class TestContract:
     @given(problem=problems())
     def test_result_is_feasible_and_as_good_as_any_uniform_plan(self, name: str, problem: Problem):
         result, _ = run(name, problem)
-        uniform = [problem.uniform(p) for p in problem.ladder]
+        uniform = [problem.grouping.uniform(p) for p in problem.ladder]
         feasible = [plan for plan in uniform if problem.evaluate.score(plan).value >= problem.required]
         if result is None:
             assert not feasible

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from tests.emit.examples import feeds, prepared
+from tests.fixtures_groups import group_called
 from tests.prepared import RUNTIME
 from tests.sensitivity.examples import with_network
 from trt_mpq.evaluate.losses import LOSSES
@@ -47,7 +48,7 @@ def weight_in(given: SensitivityInputs, weight: Weight) -> np.ndarray:
 
 def test_error_of_attention_is_that_of_its_four_operands() -> None:
     given = inputs()
-    group = given.network.grouping.by_id("qk")
+    group = group_called("qk", given.network.grouping)
     names = [site.tensor for site in group.inputs]
     values = RUNTIME.load(with_outputs(given.network.graph, names)).run(feeds("bert", 6))
     expected = 0.0
@@ -61,7 +62,7 @@ def test_error_of_attention_is_that_of_its_four_operands() -> None:
 
 def test_error_of_joined_weights_is_that_of_one_weight_side_by_side() -> None:
     given = inputs()
-    group = given.network.grouping.by_id("query")
+    group = group_called("query", given.network.grouping)
     joined = np.concatenate([weight_in(given, weight) for weight in group.weights], axis=1)
     change = fake_quantize_weights(joined, 1, INT8) - joined
     expected = np.sqrt(np.mean(change**2)) / np.abs(joined).max()
@@ -74,7 +75,7 @@ def test_error_of_joined_weights_is_that_of_one_weight_side_by_side() -> None:
 
 def test_joined_reads_of_one_tensor_see_one_noise() -> None:
     given = inputs()
-    group = given.network.grouping.by_id("query")
+    group = group_called("query", given.network.grouping)
     noisy, weights, noises = add_noise(given.network.graph, group)
     assert len(weights) == len(group.weights) == 3
     for own, weight in zip(weights.values(), group.weights, strict=True):
@@ -91,7 +92,7 @@ def test_joined_reads_of_one_tensor_see_one_noise() -> None:
 
 @pytest.mark.parametrize("name", ["bert", "gpt", "vit", "conv_attention"])
 def test_noise_ranks_every_group(name: str) -> None:
-    ranking = GaussianNoise(amplitude=2.0).rank(inputs(name))
+    ranking = GaussianNoise(noise_amplitude=2.0).rank(inputs(name))
     groups = {group.id for group in prepared(name).grouping.groups}
     for precision in (INT8, FP8):
         scores = ranking.scores[precision]
@@ -112,7 +113,7 @@ def test_hessian_knows_nothing_of_attention_and_lowers_it_last() -> None:
 def test_trace_of_joined_weights_is_the_sum_of_their_traces() -> None:
     """Apart, each weight is a group of its own."""
     given = inputs()
-    group = given.network.grouping.by_id("query")
+    group = group_called("query", given.network.grouping)
     parts = tuple(
         replace(group, id=weight.node, index=i, weights=(weight,), inputs=(group.inputs[i],))
         for i, weight in enumerate(group.weights)
@@ -129,6 +130,8 @@ def test_trace_of_joined_weights_is_the_sum_of_their_traces() -> None:
 
 def test_hessian_of_attention_alone_needs_no_pass() -> None:
     given = inputs()
-    alone = with_network(given, grouping=replace(given.network.grouping, groups=(given.network.grouping.by_id("qk"),)))
+    alone = with_network(
+        given, grouping=replace(given.network.grouping, groups=(group_called("qk", given.network.grouping),))
+    )
     ranking = HessianTrace().rank(alone)
     assert (ranking.scores[INT8], ranking.forward_passes) == ({"qk": math.inf}, 0.0)

@@ -62,14 +62,14 @@ def test_amplitude_scales_the_standard_deviation() -> None:
     b.node("MatMul", "fc", ["input", b.normal("fc.weight", (6, 4), 1.0)])
     proto = b.model((6,), (4,))
     inputs = inputs_for(proto, sample_input(proto, 10), loss=LOSSES["mse"], candidates=(Precision.INT8,))
-    small, large = (GaussianNoise(amplitude=a).rank(inputs).scores[Precision.INT8]["fc"] for a in (0.1, 1.0))
+    small, large = (GaussianNoise(noise_amplitude=a).rank(inputs).scores[Precision.INT8]["fc"] for a in (0.1, 1.0))
     assert large == pytest.approx(100 * small, rel=0.02)
 
 
 def test_a_pair_of_trials_cancels_the_first_order_term() -> None:
     proto = fragile_middle()
     inputs = inputs_for(proto, sample_input(proto, 16), candidates=(Precision.INT8,), batch=16)
-    tiny = GaussianNoise(amplitude=1e-3, trials=2)
+    tiny = GaussianNoise(noise_amplitude=1e-3, trials=2)
     one = changed(tiny, trials=1)
     labelled = changed(inputs, loss=FirstOutput())
     assert abs(tiny.rank(labelled).scores[Precision.INT8]["fc1"]) < 0.02 * abs(
@@ -102,7 +102,9 @@ def test_cost_counts_baseline_and_every_trial() -> None:
     assert GaussianNoise(trials=3).rank(inputs).forward_passes == 10 * (2 + sum(shares) * 2 * 3)
 
 
-@pytest.mark.parametrize("settings", [{"trials": 0}, {"block": 0}, {"amplitude": 0.0}, {"amplitude": float("nan")}])
+@pytest.mark.parametrize(
+    "settings", [{"trials": 0}, {"block": 0}, {"noise_amplitude": 0.0}, {"noise_amplitude": float("nan")}]
+)
 def test_impossible_settings_are_refused(settings: dict[str, float]) -> None:
     with pytest.raises(SettingsError, match="above zero"):
         GaussianNoise(**settings)

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
+from pydantic_core import to_jsonable_python
 
 from trt_mpq.errors import RunFolderError
 
@@ -33,8 +34,8 @@ def sha256_of(path: Path) -> str:
 
 
 def key_of(*parts: object) -> str:
-    """Hex digest that is equal exactly if all `parts` are equal as JSON."""
-    text = json.dumps(parts, sort_keys=True, default=str)
+    """Hex digest that is equal exactly if all `parts` are equal as JSON; raises an error for what JSON cannot say."""
+    text = json.dumps(to_jsonable_python(parts), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -23,6 +23,9 @@ class FolderLock:
     Args:
         folder: The run folder.
 
+    Attributes:
+        excludes: Whether it keeps others out; not on file systems that know no locks.
+
     Raises:
         RunFolderError: Another process has it, or the file cannot be written.
     """
@@ -31,7 +34,7 @@ class FolderLock:
         try:
             file = (folder / LOCK_FILE).open("a+", encoding="utf-8")
             weakref.finalize(self, file.close)
-            _lock(file, folder)
+            self.excludes = _lock(file, folder)
             file.truncate(0)
             file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
             file.flush()
@@ -55,7 +58,8 @@ _HELD: weakref.WeakValueDictionary[Path, FolderLock] = weakref.WeakValueDictiona
 """POSIX locks belong to the process, and go when it closes the file anywhere: so it is opened once."""
 
 
-def _lock(file: IO[str], folder: Path) -> None:
+def _lock(file: IO[str], folder: Path) -> bool:
+    """Whether the file is locked now; it is not where the file system knows no locks."""
     try:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError) as error:  # POSIX leaves open which
@@ -64,5 +68,6 @@ def _lock(file: IO[str], folder: Path) -> None:
         raise RunFolderError(
             f"{folder} is being worked on by {owner}: wait for it or choose another folder with -o"
         ) from error
-    except OSError:  # the file system knows no locks
-        return
+    except OSError:
+        return False
+    return True

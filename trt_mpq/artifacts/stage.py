@@ -17,8 +17,8 @@ T_co = TypeVar("T_co", covariant=True)
 T = TypeVar("T")
 
 
-class UndeclaredError(Exception):
-    """A stage read what it does not declare, so that its key would not change with it: a defect of this program."""
+class StageError(Exception):
+    """A stage reads what it does not declare, or goes by the name of another: a defect of this program."""
 
 
 @dataclass(frozen=True)
@@ -67,11 +67,11 @@ class Job(Protocol):
         """The value of a declared stage."""
 
     def path(self, name: str) -> Path:
-        """A file of the run folder that this stage, or one that it depends on, writes."""
+        """A file of the run folder that this stage or one that it declares writes, see `Stage.readable`."""
 
     @property
     def folder(self) -> Path:
-        """The run folder, for what reads or writes several files of declared stages."""
+        """The run folder, for values that name files themselves and hold the digests of their content."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,18 +79,19 @@ class Stage(Generic[T_co]):
     """One value of a run.
 
     Attributes:
-        name: Unique in a run. A kept value lies in the file of this name and of its kind's suffix.
+        name: A kept value lies in the file of this name and of its kind's suffix, and no two in one.
         make: Makes the value from its job.
         kind: How the value is kept; None keeps it in memory, and every process makes its own.
         needs: Stages whose values it depends on. They are made before it.
         reads: Settings that it depends on; "engine.typing" is a part of one.
-        constants: What else it was defined with, as JSON values.
-        uses: Stages and settings that decide how fast the value is made, or through which a value with a digest of its
-            own is told; they redo nothing. They are made when they are asked for.
-        files: Further files that `make` writes.
+        constants: What else it was defined with and its name does not say, as JSON values.
+        uses: Stages and settings that it may ask for and that redo nothing, for one of three reasons: they decide only
+            how fast the value is made, or the value has a digest of its own, or `holds` looks at them. Stages among
+            them are made when they are asked for.
+        files: Further files that `make` writes; it may leave some out.
         title: What an observer is told while it is made; None for stages that take no time.
         digest: For values in memory: tells one from another. By default all that the stage depends on does.
-        holds: Whether a value that was kept may still be taken.
+        holds: Whether a value that was kept for the same inputs may still be taken.
         identity: What tells it from stages that are declared otherwise.
     """
 
@@ -120,13 +121,11 @@ class Stage(Generic[T_co]):
         """Every file that it writes, that of its value first."""
         return (*([self.name + self.kind.suffix] if self.kind else []), *self.files)
 
-    def upstream(self) -> dict[str, Stage[Any]]:
-        """Itself and all that it needs or uses, directly or not, by identity."""
-        found: dict[str, Stage[Any]] = {}
-        waiting: list[Stage[Any]] = [self]
-        while waiting:
-            stage = waiting.pop()
-            if stage.identity not in found:
-                found[stage.identity] = stage
-                waiting += [*stage.needs, *(used for used in stage.uses if isinstance(used, Stage))]
-        return found
+    def readable(self) -> frozenset[str]:
+        """Files that its job may read or write: its own, and those of stages that count in its key by their content.
+
+        A declared stage in memory without a digest of its own counts by what it depends on, and so do its files.
+        """
+        declared = (*self.needs, *(used for used in self.uses if isinstance(used, Stage)))
+        passed = [one.readable() if one.kind is None and one.digest is None else one.written for one in declared]
+        return frozenset(self.written).union(*passed)

@@ -15,12 +15,12 @@ from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from trt_mpq import __version__
 from trt_mpq.artifacts.files import cannot_write, from_json, key_of, sha256_of, to_json, write_text
 from trt_mpq.artifacts.lock import hold
-from trt_mpq.artifacts.stage import Job, Stage, UndeclaredError
+from trt_mpq.artifacts.stage import Job, Stage, StageError
 from trt_mpq.errors import RunFolderError
 
 if TYPE_CHECKING:
@@ -85,8 +85,7 @@ class Store:
     ) -> None:
         self.folder, self.settings, self.observer = folder, settings, observer
         self._writable, self._given = writable, given or {}
-        self.stages: dict[str, Stage[Any]] = {}
-        """Every stage that was asked for so far, by identity."""
+        self._named: dict[str, str] = {}
         self._values: dict[str, Any] = {}
         self._keys: dict[str, str] = {}
         self._digests: dict[str, str] = {}
@@ -99,10 +98,14 @@ class Store:
             RunFolderError: A file cannot be written, or this store may not make the stage.
             Exception: Whatever making it raises.
         """
-        self.stages.setdefault(stage.identity, stage)
+        self._require_name(stage)
         if stage.identity not in self._values:
             self._values[stage.identity] = self._kept(stage) if stage.kind else self._made(stage)
         return cast("T", self._values[stage.identity])
+
+    def ensure(self, stage: Stage[Any]) -> None:
+        """Make `stage` now if it never was: for what has to fail before anything else is done."""
+        self[stage]
 
     def kept(self, stage: Stage[T]) -> T | None:
         """The value of `stage` if it was made for these inputs before; None if it would have to be made now."""
@@ -111,7 +114,7 @@ class Store:
     def key(self, stage: Stage[Any]) -> str:
         """Digest of everything that `stage` depends on; what it needs is made for it."""
         if stage.identity not in self._keys:
-            settings = [_plain(attrgetter(name)(self.settings)) for name in stage.reads]
+            settings = [attrgetter(name)(self.settings) for name in stage.reads]
             needed = [self.digest(need) for need in stage.needs]
             self._keys[stage.identity] = key_of(__version__, stage.name, stage.constants, settings, needed)
         return self._keys[stage.identity]
@@ -140,7 +143,7 @@ class Store:
     def _digest(self, stage: Stage[Any]) -> str:
         if stage.kind is None:
             return self.key(stage) if stage.digest is None else stage.digest(self[stage])
-        self[stage]
+        self.ensure(stage)
         written = self._digests_of(stage) if stage.name in self._given else self._manifest.stages[stage.name].files
         return key_of([written.get(name) for name in stage.written])  # a file's name is not its content
 
@@ -163,19 +166,22 @@ class Store:
         key = self.key(stage)
         _make_folder(path.parent)
         for need in stage.needs:
-            self[need]
-        started = time.monotonic()
+            self.ensure(need)
+        before, started = self._stamps_of(stage), time.monotonic()
         if stage.title is None:
             stage.kind.write(stage.make(self._job(stage)), path)
         else:
             with self.observer.stage(stage.title) as progress:
                 stage.kind.write(stage.make(self._job(stage, progress)), path)
+        for name, stamp in self._stamps_of(stage).items():
+            if stamp == before.get(name):  # this time it was left out
+                (self.folder / name).unlink()
         record = StageRecord(key, self._digests_of(stage), round(time.monotonic() - started, 3))
         self._record(stages={**self._manifest.stages, stage.name: record})
 
     def _made(self, stage: Stage[T]) -> T:
         for need in stage.needs:
-            self[need]
+            self.ensure(need)
         return stage.make(self._job(stage))
 
     def _job(self, stage: Stage[Any], progress: Progress = lambda done, total: None) -> Job:
@@ -184,6 +190,16 @@ class Store:
     def _digests_of(self, stage: Stage[Any]) -> dict[str, str]:
         """The files of the stage that there are, with their digests."""
         return {name: sha256_of(file) for name in stage.written if (file := self.folder / name).exists()}
+
+    def _stamps_of(self, stage: Stage[Any]) -> dict[str, tuple[int, int]]:
+        """The files of the stage that there are, each with what changes when it is written."""
+        found = {name: (self.folder / name).stat() for name in stage.written if (self.folder / name).exists()}
+        return {name: (stat.st_ino, stat.st_mtime_ns) for name, stat in found.items()}
+
+    def _require_name(self, stage: Stage[Any]) -> None:
+        """Raise StageError if another stage is kept under the name of this one."""
+        if stage.kind and self._named.setdefault(stage.name, stage.identity) != stage.identity:
+            raise StageError(f"two stages of a run are kept as {stage.name!r}")
 
     def _path(self, stage: Stage[Any]) -> Path:
         return self.folder / stage.written[0]
@@ -202,6 +218,10 @@ class Store:
         found = checked_manifest(self.folder, source_sha256)
         if lock:
             self._lock = hold(self.folder)
+            if not self._lock.excludes:
+                self.observer.note(
+                    f"{self.folder} is on a file system without locks: let one command work on it at a time"
+                )
             found = read_manifest(self.folder)  # whoever had the folder may have written until then
         return found or Manifest(source_sha256)
 
@@ -226,12 +246,12 @@ class _Job:
     def __getitem__(self, stage: Stage[T]) -> T:
         declared = (*self._stage.needs, *self._stage.uses)
         if stage.identity not in [other.identity for other in declared if isinstance(other, Stage)]:
-            raise UndeclaredError(f"stage {self._stage.name!r} asks for {stage.name!r}, which it does not declare")
+            raise StageError(f"stage {self._stage.name!r} asks for {stage.name!r}, which it does not declare")
         return self._store[stage]
 
     def path(self, name: str) -> Path:
-        if not any(name in stage.written for stage in self._stage.upstream().values()):
-            raise UndeclaredError(f"no stage that {self._stage.name!r} declares writes {name}")
+        if name not in self._stage.readable():
+            raise StageError(f"no stage that {self._stage.name!r} declares writes {name}")
         return self._store.folder / name
 
 
@@ -247,7 +267,7 @@ class _Declared:
             return value
         parts = [own.removeprefix(f"{name}.") for own in self._names if own.startswith(f"{name}.")]
         if not parts:
-            raise UndeclaredError(f"stage {self._stage!r} reads the setting {name!r}, which it does not declare")
+            raise StageError(f"stage {self._stage!r} reads the setting {name!r}, which it does not declare")
         return _Declared(value, parts, self._stage)
 
 
@@ -324,7 +344,3 @@ def _make_folder(path: Path) -> None:
         raise RunFolderError(cannot_write(path, error)) from error
     if not os.access(path, os.W_OK):
         raise RunFolderError(f"{path} is not writable: choose another folder with -o")
-
-
-def _plain(value: Any) -> Any:
-    return value.model_dump(mode="json") if isinstance(value, BaseModel) else value

@@ -44,7 +44,7 @@ _Quiet = Annotated[
 
 
 class Takes:
-    """Marks the parameter `given` of a command: the settings it takes, of which it gets those that the user gave.
+    """Marks a parameter of a command: the settings that it takes, of which it gets those that the user gave.
 
     Args:
         names: Settings, options of engines, and panels of the help for all that is in them; without any it is all.
@@ -58,39 +58,40 @@ class Takes:
 def typer_function(command: Callable[..., None]) -> Callable[..., None]:
     """`command` as Typer reads it, ending every failure with one line.
 
-    For its parameter `given` there are the options of the settings that it takes, for `sink` --quiet and --json.
+    For a parameter that is marked with `Takes` there are the options of those settings, for an `Output` --quiet and
+    --json.
     """
     own = inspect.signature(command, eval_str=True).parameters
-    options = {name: _options(parameter) for name, parameter in own.items()}
+    read = {name: _read(parameter) for name, parameter in own.items()}
 
     @wraps(command)
     def function(**typed: Any) -> None:
-        values = {}
-        for name, parts in options.items():
-            part = {option.name: typed[option.name] for option in parts}
-            values[name] = _COMPOSED[name](**part) if name in _COMPOSED else part[name]
-        command(**values)
+        command(**{name: made_of(*(typed[one.name] for one in options)) for name, (options, made_of) in read.items()})
 
-    parameters = [option.replace(kind=inspect.Parameter.KEYWORD_ONLY) for option in chain(*options.values())]
+    every = chain.from_iterable(options for options, _ in read.values())
+    parameters = [option.replace(kind=inspect.Parameter.KEYWORD_ONLY) for option in every]
     function.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     function.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return guarded(function)
 
 
-def _options(parameter: inspect.Parameter) -> list[inspect.Parameter]:
-    """What Typer is to read in place of a command's `parameter`."""
-    if parameter.name == "given":
-        return [_parameter(*setting) for setting in _settings_of(*parameter.annotation.__metadata__)]
-    if parameter.name == "sink":
-        return [_keyword("quiet", False, _Quiet), _keyword("json", False, Json)]
-    return [parameter]
+def _read(parameter: inspect.Parameter) -> tuple[list[inspect.Parameter], Callable[..., Any]]:
+    """What Typer is to read in place of a command's `parameter`, and how its value is made of what the user typed."""
+    marks = getattr(parameter.annotation, "__metadata__", ())
+    if takes := next((mark for mark in marks if isinstance(mark, Takes)), None):
+        options = [_parameter(*setting) for setting in _settings_of(takes)]
+        return options, lambda *typed: _given(dict(zip((option.name for option in options), typed, strict=True)))
+    if parameter.annotation is Output:
+        options = [_keyword("quiet", False, _Quiet), _keyword("json", False, Json)]
+        return options, lambda quiet, json: Output(quiet=quiet, json=json)
+    return [parameter], lambda typed: typed
 
 
 def _keyword(name: str, default: object, annotation: object) -> inspect.Parameter:
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 
-def _given(**typed: Any) -> dict[str, Any]:
+def _given(typed: dict[str, Any]) -> dict[str, Any]:
     """The settings among the values of options that the user really gave."""
     from trt_mpq.settings import EngineOptions
 
@@ -99,10 +100,6 @@ def _given(**typed: Any) -> dict[str, Any]:
     if "build" in engine:
         engine["build"] = "always" if engine["build"] else "never"
     return {**given, "engine": engine} if engine else given
-
-
-_COMPOSED: dict[str, Callable[..., Any]] = {"given": _given, "sink": Output}
-"""How a command's parameter is made of several options."""
 
 
 def _settings_of(takes: Takes) -> Iterator[tuple[str, FieldInfo, Option]]:

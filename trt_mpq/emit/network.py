@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from trt_mpq.emit.emitter import Emitter
 from trt_mpq.emit.refinements import Refinements
-from trt_mpq.types import Grouping, Model, Precision, PrecisionPlan, Ranges
+from trt_mpq.types import Grouping, Model, PrecisionPlan, Ranges
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,3 @@ class Network:
     def marks(self, plan: PrecisionPlan) -> Iterator[str]:
         """What tells `plan` from the same plan with other ranges, in words for a key."""
         return (f"{p}/{self.ranges.methods[p]}" for p in plan.counts() if p in self.ranges.methods)
-
-    def uniform(self, precision: Precision) -> PrecisionPlan:
-        """`precision` wherever a group allows it, else the high precision, its refuge, FP32."""
-        return self.grouping.uniform(precision)

@@ -10,17 +10,19 @@ from __future__ import annotations
 import shlex
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
+from pathlib import Path
 
 from trt_mpq import __version__
 from trt_mpq.artifacts.files import atomic_path, key_of, sha256_of, to_json, to_stored_json, write_text
 from trt_mpq.engine.decide import PLAN, decide
 from trt_mpq.engine.manifest import FILE_NAME as MANIFEST_FILE
-from trt_mpq.engine.manifest import EngineManifest, write_manifest
+from trt_mpq.engine.manifest import EngineManifest, read_manifest, write_manifest
 from trt_mpq.engine.profile.trtexec import trtexec_command
 from trt_mpq.engine.realised import realise
 from trt_mpq.engine.timing import BuiltEngines
+from trt_mpq.errors import ModelError, RunFolderError
 from trt_mpq.evaluate.compare import compare_models
 from trt_mpq.model import external_data, model_digest
 from trt_mpq.runtime.base import Session
@@ -29,19 +31,28 @@ from trt_mpq.types.engine import Candidate, Deployment, SideBySide
 
 _RUNNERS_UP = 2
 """Further feasible plans that are built beside the chosen one and the uniform ones."""
-_COMPARED_SAMPLES = 64
 _NOT_SCORED = "no evaluation data here: the task score through the engine was not measured"
 ENGINE_FOLDER, ENGINE_FILE, _NETWORK_FILE = "engine", "engine.plan", "network.onnx"
 
-Judge = Callable[[Session], Score]
-"""Gives the task score of a session on the evaluation data."""
+
+@dataclass(frozen=True)
+class EngineScorer:
+    """Gives the task score of an engine.
+
+    Attributes:
+        identity: What tells its data and metric from others.
+        score: From a session to its score.
+    """
+
+    identity: str
+    score: Callable[[Session], Score]
 
 
 def deploy(
     engines: BuiltEngines,
     candidates: tuple[Candidate, ...],
     constraints: Mapping[str, Mapping[str, Precision]],
-    judge: Judge | None,
+    scorer: EngineScorer | None,
 ) -> Deployment:
     """Time and verify `candidates`, which were built; the one that is shipped goes into the folder `engine`.
 
@@ -49,7 +60,7 @@ def deploy(
         engines: Where they lie.
         candidates: What was built, see `candidates_of`.
         constraints: Name of a candidate to the precision of the nodes that its builder was told one for.
-        judge: Scores the shipped engine; None without evaluation data.
+        scorer: Scores the shipped engine; None without evaluation data.
 
     Raises:
         RunFolderError: A file cannot be written.
@@ -64,7 +75,7 @@ def deploy(
     )
     if undelivered.shipped is None:
         return undelivered
-    return _delivered(engines, undelivered, undelivered.shipped, constraints[undelivered.shipped.name], judge)
+    return _delivered(engines, undelivered, undelivered.shipped, constraints[undelivered.shipped.name], scorer)
 
 
 def _delivered(
@@ -72,24 +83,25 @@ def _delivered(
     deployment: Deployment,
     shipped: Candidate,
     constraints: Mapping[str, Precision],
-    judge: Judge | None,
+    scorer: EngineScorer | None,
 ) -> Deployment:
     """`deployment` with the shipped engine in its place and verified."""
-    _deliver(engines, shipped)
+    manifest = _deliver(engines, shipped)
     folder, described, observer = engines.folder, engines.described, engines.observer
     with engines.loaded({shipped.name: shipped.build}) as loaded, loaded[shipped.name].session() as session:
         with observer.stage("Comparing the engine with Polygraphy"):
             comparison = compare_models(
-                folder / described.original.path, session, described.samples(folder), described.batch, _COMPARED_SAMPLES
+                folder / described.original.path, session, described.samples(folder), described.batch
             )
-        score = None if judge is None else _judged(judge, session, observer)
+        score = None if scorer is None else _scored(scorer, session, observer)
     return replace(
         deployment,
-        realised=realise(shipped.plan, described.grouping, engines.layers(shipped.name)),
+        realised=realise(shipped.plan, described.grouping, engines.layers(shipped.build)),
         comparison=comparison,
         score=score,
+        engine_sha256=manifest.engine_sha256,
         reproduce=_trtexec(engines, shipped, constraints),
-        notes=deployment.notes if judge else (*deployment.notes, _NOT_SCORED),
+        notes=deployment.notes if scorer else (*deployment.notes, _NOT_SCORED),
     )
 
 
@@ -127,19 +139,33 @@ def _trtexec(engines: BuiltEngines, shipped: Candidate, constraints: Mapping[str
     return trtexec_command(network, options, typing, engines.shapes, major, constraints, quantized)
 
 
-def _judged(judge: Judge, session: Session, observer: Observer) -> Score:
+def _scored(scorer: EngineScorer, session: Session, observer: Observer) -> Score:
     with observer.stage("Scoring the engine"):
-        return judge(session)
+        return scorer.score(session)
 
 
-def _deliver(engines: BuiltEngines, shipped: Candidate) -> None:
+def is_delivered(run: Path, deployment: Deployment) -> bool:
+    """Whether the engine that was shipped lies in the run folder `run` whole, with its manifest and network."""
+    folder = run / ENGINE_FOLDER
+    engine, network = folder / ENGINE_FILE, folder / _NETWORK_FILE
+    try:
+        manifest = read_manifest(folder / MANIFEST_FILE)
+        digests = sha256_of(engine), model_digest(network)
+    except (RunFolderError, ModelError, OSError):
+        return False
+    return digests == (manifest.engine_sha256, manifest.onnx_sha256) and digests[0] == deployment.engine_sha256
+
+
+def _deliver(engines: BuiltEngines, shipped: Candidate) -> EngineManifest:
     """Copy the shipped engine and its network into the folder `engine`, with a manifest that binds them.
 
     Weights beside a large network keep their file's name, which the network tells.
     """
     folder = engines.folder / ENGINE_FOLDER
-    network = engines.path(f"{shipped.name}.onnx")
-    copies = {engines.path(f"{shipped.name}.plan"): ENGINE_FILE, network: _NETWORK_FILE}
+    assert shipped.build.engine is not None
+    built = engines.folder / shipped.build.engine
+    network = built.with_suffix(".onnx")
+    copies = {built: ENGINE_FILE, network: _NETWORK_FILE}
     if external_data(network).exists():
         copies[external_data(network)] = external_data(network).name
     # An engine is trusted by its manifest, which goes first and is written last.
@@ -167,3 +193,4 @@ def _deliver(engines: BuiltEngines, shipped: Candidate) -> None:
         rebuild=shlex.join(["trt-mpq", "engine", str(engines.folder)]),
     )
     write_manifest(folder / MANIFEST_FILE, manifest)
+    return manifest

@@ -16,6 +16,7 @@ from trt_mpq.artifacts.stage import Job, Stage, json_kind
 from trt_mpq.artifacts.store import read_given
 from trt_mpq.dataset import Samples, open_samples
 from trt_mpq.emit import Emitter, Network, Own, Refinements, Roundings
+from trt_mpq.errors import RunFolderError
 from trt_mpq.model import load_graph
 from trt_mpq.refine.files import PLAN_CORRECTIONS, corrections_from_file, roundings_from_file
 from trt_mpq.runtime.base import Array
@@ -75,7 +76,7 @@ class Searched:
         rounded: Precisions whose weights have learned roundings.
         own: Digest of the plan that has corrections of its own, None if none has.
         own_rounded: Whether it has roundings of its own too.
-        marks: What refinement adds to the chosen plan, in words for a key.
+        refinements: Digest of all that is refined, which lies in files.
         metric: Task metric.
         fp32: Task score of the original model.
         required: Least task score of a plan.
@@ -89,7 +90,7 @@ class Searched:
     rounded: tuple[Precision, ...] = ()
     own: str | None = None
     own_rounded: bool = False
-    marks: tuple[str, ...] = ()
+    refinements: str = ""
 
     @classmethod
     def of(cls, result: SearchResult, delivered: Refinements, metric: str, fp32: Score, required: float) -> Searched:
@@ -97,9 +98,9 @@ class Searched:
         corrected, rounded = (
             tuple(sorted({precision for _, precision in keys})) for keys in (delivered.corrections, delivered.roundings)
         )
-        own, marks = next(iter(delivered.own), None), delivered.marks(result.chosen.plan)
+        own = next(iter(delivered.own), None)
         own_rounded = own is not None and delivered.own[own].roundings is not None
-        return cls(result, corrected, metric, fp32, required, rounded, own, own_rounded, marks)
+        return cls(result, corrected, metric, fp32, required, rounded, own, own_rounded, delivered.digest)
 
     def emitter(self, network: Network, folder: Path) -> Emitter:
         """Writes plans of `network` as the search scored them."""
@@ -116,11 +117,17 @@ class Searched:
         corrections = corrections_from_file(folder / _CORRECTIONS) if self.corrected else {}
         files = (roundings_from_file(folder / f"roundings-{precision}.npz") for precision in self.rounded)
         roundings = {key: up for found in files for key, up in found.items()}
-        return Refinements(
+        found = Refinements(
             {key: delta for key, delta in corrections.items() if key[1] in self.corrected},
             roundings,
             {self.own: self._own(folder, roundings)} if self.own else {},
         )
+        if found.digest != self.refinements:
+            raise RunFolderError(
+                f"the files {', '.join(self.files)} in {folder} are not those of the search: run `trt-mpq "
+                f"{GIVEN[SEARCHED.name]} {folder}` first"
+            )
+        return found
 
     def _own(self, folder: Path, shared: Roundings) -> Own:
         own = {**shared, **roundings_from_file(folder / _PLAN_ROUNDINGS)} if self.own_rounded else None

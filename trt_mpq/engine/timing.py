@@ -18,13 +18,12 @@ from trt_mpq.settings import EngineOptions
 from trt_mpq.types import Observer
 from trt_mpq.types.engine import EngineBuild, EngineLayer, Platform, ShapeRange, SideBySide
 
-BUILDS = "engine/builds"
-"""Where engines lie in the run folder: NAME.plan, its network NAME.onnx, its layers NAME.layers.json, and NAME.log."""
-
 
 @dataclass(frozen=True)
 class BuiltEngines:
     """Where engines lie and how they are timed.
+
+    Each is NAME.plan, beside its network NAME.onnx, its layers NAME.layers.json and NAME.log.
 
     Attributes:
         folder: The run folder.
@@ -42,10 +41,6 @@ class BuiltEngines:
     shapes: Mapping[str, ShapeRange]
     observer: Observer
 
-    def path(self, name: str) -> Path:
-        """The file `name` of a build."""
-        return self.folder / BUILDS / name
-
     def time(self, builds: Mapping[str, EngineBuild], baseline: str) -> SideBySide:
         """Time the built engines in turns on the samples that travel with the run."""
         with self.observer.stage("Timing engines in turns") as progress, self.loaded(builds) as engines:
@@ -55,19 +50,19 @@ class BuiltEngines:
                 conditions=partial(nvml.conditions, cuda.device().pci_bus_id),
             )  # fmt: skip
 
-    def layers(self, name: str) -> tuple[EngineLayer, ...]:
-        """The layers of the engine called `name`."""
-        text = self.path(f"{name}.layers.json").read_text(encoding="utf-8")
-        return engine_layers(text, self.described.grouping)
+    def layers(self, build: EngineBuild) -> tuple[EngineLayer, ...]:
+        """The layers of an engine that was built."""
+        assert build.layers is not None
+        return engine_layers((self.folder / build.layers).read_text(encoding="utf-8"), self.described.grouping)
 
     @contextmanager
     def loaded(self, builds: Mapping[str, EngineBuild]) -> Iterator[dict[str, LoadedEngine]]:
         """The built ones of `builds`, loaded."""
         with ExitStack() as stack:
             yield {
-                name: stack.enter_context(loaded_engine(self.path(f"{name}.plan"), self.options))
+                name: stack.enter_context(loaded_engine(self.folder / build.engine, self.options))
                 for name, build in builds.items()
-                if build.built
+                if build.engine is not None
             }
 
     def _inputs(self) -> tuple[Arrays, ...]:

@@ -17,13 +17,16 @@ from trt_mpq.runtime.base import Array, Arrays, Session
 from trt_mpq.runtime.polygraphy import compare_runs
 from trt_mpq.types import Comparison, OutputComparison
 
+_COMPARED_SAMPLES = 64
 _ABSOLUTE_TOLERANCE = 0.1
 _RELATIVE_TOLERANCE = 0.1
 _LARGEST = float(np.finfo(np.float32).max)
 """Stands for NaN and infinity, so that every figure is a number."""
 
 
-def compare_models(fp32: Path, tested: Path | Session, samples: Samples, batch: int, limit: int) -> Comparison:
+def compare_models(
+    fp32: Path, tested: Path | Session, samples: Samples, batch: int, limit: int = _COMPARED_SAMPLES
+) -> Comparison:
     """Run both through Polygraphy on the first `limit` samples, `batch` at a time.
 
     Args:

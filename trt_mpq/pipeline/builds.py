@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from trt_mpq.artifacts.stage import Job, Stage, json_kind
 from trt_mpq.artifacts.store import Store
@@ -11,10 +11,10 @@ from trt_mpq.emit import Emitter
 from trt_mpq.engine.build import build_engine
 from trt_mpq.engine.deploy import ENGINE_FOLDER
 from trt_mpq.engine.handover import CalibratedNetwork
-from trt_mpq.engine.timing import BUILDS, BuiltEngines
+from trt_mpq.engine.timing import BuiltEngines
 from trt_mpq.errors import ModelError, TrtMpqError
 from trt_mpq.latency.target import FIRST_SM
-from trt_mpq.model import external_data, save_graph
+from trt_mpq.model import save_graph
 from trt_mpq.runtime.tensorrt.api import capabilities, resolve_typing
 from trt_mpq.runtime.tensorrt.request import BuildRequest, shape_ranges
 from trt_mpq.settings import EngineOptions
@@ -47,28 +47,22 @@ class Builds:
         described: The network.
         emitter: Writes plans of it.
         gpu: This machine, or why it can build nothing.
+        folder: Where they go in the run folder.
     """
 
     described: Stage[CalibratedNetwork]
     emitter: Stage[Emitter]
     gpu: Stage[Platform | TrtMpqError]
-
-    def engines(self, store: Store) -> BuiltEngines:
-        """What times and inspects the engines that were built; there is a GPU."""
-        platform, described, options = store[self.gpu], store[self.described], store.settings.engine
-        assert isinstance(platform, Platform)
-        shapes = _shapes(described, options.shapes)
-        return BuiltEngines(store.folder, described, options, platform, shapes, store.observer)
+    folder: str
 
     def emitted(self, name: str, plan: PrecisionPlan) -> Stage[Emitted]:
         """The network of `plan`, for TensorRT as it is here."""
-        network = f"{BUILDS}/{name}.onnx"
+        network = f"{self.folder}/{name}.onnx"
 
         def make(job: Job) -> Emitted:
             typing = resolve_typing(job.settings.engine.typing, capabilities())
             shapes = _shapes(job[self.described], job.settings.engine.shapes)
             path = job.path(network)
-            external_data(path).unlink(missing_ok=True)  # an earlier plan of this name may have been larger
             try:
                 if typing == "strong":
                     _require_gpu_for(job[self.emitter].precisions(plan), job[self.gpu], job[self.described].precisions)
@@ -78,8 +72,8 @@ class Builds:
             return Emitted(typing, job[self.emitter].constraints(plan) if typing == "weak" else {}, shapes)
 
         return Stage(
-            f"{BUILDS}/{name}-network", make, json_kind(Emitted), needs=(self.emitter, self.described, self.gpu),
-            reads=("engine.typing", "engine.shapes"), constants=plan.assignments,
+            f"{self.folder}/{name}-network", make, json_kind(Emitted), needs=(self.emitter, self.described, self.gpu),
+            reads=("engine.typing", "engine.shapes"), constants=(plan,),
             files=(network, f"{network}.data"),
         )  # fmt: skip
 
@@ -88,7 +82,7 @@ class Builds:
 
         What it depends on is the network, whatever plan that came from: the same one is not built twice.
         """
-        emitted, stem = self.emitted(name, plan), f"{BUILDS}/{name}"
+        emitted, stem = self.emitted(name, plan), f"{self.folder}/{name}"
 
         def make(job: Job) -> EngineBuild:
             network, options = job[emitted], job.settings.engine
@@ -104,12 +98,28 @@ class Builds:
                     build = build_engine(request, job.path(f"{stem}.plan").parent)
             if not build.built:
                 job.observer.note(f"no {name} engine: {build.reason}")
-            return build
+                return build
+            return replace(build, engine=f"{stem}.plan", layers=f"{stem}.layers.json")
 
         return Stage(
             stem, make, json_kind(EngineBuild), needs=(emitted, self.gpu), reads=_SHOWN, uses=("engine",),
             files=(f"{stem}.plan", f"{stem}.layers.json"), holds=lambda build, job: build.built,
         )  # fmt: skip
+
+
+def plain_builds(described: Stage[CalibratedNetwork], gpu: Stage[Platform | TrtMpqError]) -> Builds:
+    """Builds engines of plans as they are, with no refinement."""
+    emitter = Stage("plain-emitter", lambda job: job[described].network(job.folder).emitter(), needs=(described,))
+    return Builds(described, emitter, gpu, f"{ENGINE_FOLDER}/builds")
+
+
+def built_engines(
+    run: Store | Job, described: Stage[CalibratedNetwork], gpu: Stage[Platform | TrtMpqError]
+) -> BuiltEngines:
+    """What times and inspects the engines that were built of a network; there is a GPU."""
+    platform, network, options = run[gpu], run[described], run.settings.engine
+    assert isinstance(platform, Platform)
+    return BuiltEngines(run.folder, network, options, platform, _shapes(network, options.shapes), run.observer)
 
 
 _SHOWN = tuple(f"engine.{name}" for name in EngineOptions().of_engine())

@@ -10,12 +10,12 @@ from trt_mpq.artifacts.stage import Job, Stage, json_kind
 from trt_mpq.artifacts.store import Store
 from trt_mpq.dataset.chunks import fixed_batch
 from trt_mpq.emit import Network, Refinements
-from trt_mpq.engine.handover import SAMPLES, CalibratedNetwork, leading_samples
-from trt_mpq.pipeline.calibration import Choice, choose_methods
-from trt_mpq.pipeline.models import State, states
-from trt_mpq.pipeline.networks import groups, network
-from trt_mpq.pipeline.refinement import Kept, Scored, kept_refinements, nearest_corrections
-from trt_mpq.pipeline.scoring import SCORER, score_cache
+from trt_mpq.engine.handover import DESCRIBED, SAMPLES, CalibratedNetwork, leading_samples
+from trt_mpq.pipeline.calibration_methods import Choice, choose_methods
+from trt_mpq.pipeline.model_states import State, states
+from trt_mpq.pipeline.networks import groups_of, network_of
+from trt_mpq.pipeline.refinement import ScoredNetwork, SharedRefinements, choose_refinements, nearest_corrections
+from trt_mpq.pipeline.scoring import SCORER, score_cache_of
 from trt_mpq.pipeline.sources import BATCH, EVALUATION, PREPARED, SAMPLE_SHAPES
 from trt_mpq.refine.recovery import record_of_calibration, record_of_model
 from trt_mpq.settings import Settings
@@ -23,8 +23,8 @@ from trt_mpq.types import Grouping, Precision, RefinementRecord
 
 
 @dataclass(frozen=True)
-class Calibrated:
-    """The calibrated network.
+class CalibrationStages:
+    """The stages of the calibrated network.
 
     Attributes:
         states: The model from the prepared one to the one that plans are made of.
@@ -35,17 +35,18 @@ class Calibrated:
 
     states: tuple[State, ...]
     choices: Mapping[Precision, Choice]
-    scored: Scored
+    scored: ScoredNetwork
     described: Stage[CalibratedNetwork]
 
-    def kept(self, store: Store) -> Stage[Kept]:
+    def choose_refinements(self, store: Store) -> Stage[SharedRefinements]:
         """The refinements that all plans share."""
-        own = {precision: choice.method for precision, choice in self.choices.items()}
-        final = self.states[-1]
-        nearest = {p: nearest_corrections(network(final, {p: method}), p, method) for p, method in own.items()}
-        return kept_refinements(store, self.scored, nearest)
+        final, nearest = self.states[-1], {}
+        for precision, choice in self.choices.items():
+            network = network_of(final, {precision: choice.method})
+            nearest[precision] = nearest_corrections(network, precision, choice.method)
+        return choose_refinements(store, self.scored, nearest)
 
-    def records(self, store: Store, kept: Kept) -> Iterator[RefinementRecord]:
+    def records(self, store: Store, shared: SharedRefinements) -> Iterator[RefinementRecord]:
         """What every step did to the uniform plan of every format, in the order of the steps."""
         scores = [store[_uniform_scores(state, self.choices)] for state in self.states] if self.states[1:] else []
         for precision, choice in self.choices.items():
@@ -57,39 +58,40 @@ class Calibrated:
                 best = max(trial.score for trial in choice.trials if trial.method == choice.method)
                 tried = tuple(trial.method for trial in choice.trials)
                 yield record_of_calibration(precision, choice.trials[0].score, best, choice.method, tried)
-            yield from (record for record in kept.records if record.precision is precision)
+            yield from (record for record in shared.records if record.precision is precision)
 
 
-def final_groups(settings: Settings) -> Stage[Grouping]:
+def final_groups_of(settings: Settings) -> Stage[Grouping]:
     """The groups of the model that plans are made of."""
-    return groups(states(settings)[-1])
+    return groups_of(states(settings)[-1])
 
 
-def calibrated(store: Store) -> Calibrated:
+def choose_calibration(store: Store) -> CalibrationStages:
     """Choose a calibration method for every format, and define the network that it gives."""
     found = states(store.settings)
     choices = choose_methods(store, found[-1])
-    of = _by_choice(found[-1], choices)
-    return Calibrated(found, choices, Scored(of, score_cache(found[-1])), _described(of))
+    network = _network_by(choices, found[-1])
+    scored = ScoredNetwork(network, score_cache_of(found[-1]))
+    return CalibrationStages(found, choices, scored, _described(network))
 
 
-def _by_choice(state: State, choices: Mapping[Precision, Choice]) -> Stage[Network]:
-    return network(state, {precision: choice.method for precision, choice in choices.items()})
+def _network_by(choices: Mapping[Precision, Choice], state: State) -> Stage[Network]:
+    return network_of(state, {precision: choice.method for precision, choice in choices.items()})
 
 
 def _uniform_scores(state: State, choices: Mapping[Precision, Choice]) -> Stage[dict[Precision, float]]:
     """What the uniform plans of a state score before anything but the model is refined."""
-    scored = Scored(_by_choice(state, choices), score_cache(state))
+    scored, formats = ScoredNetwork(_network_by(choices, state), score_cache_of(state)), tuple(choices)
     text = state.lacks or "as calibrated"
     return Stage(
-        "uniform-scores", lambda job: {p: scored.uniform(job, p, text, Refinements()) for p in choices},
-        needs=(scored.network, scored.cache, SCORER),
+        "uniform-scores", lambda job: {p: scored.uniform_score(job, p, text, Refinements()) for p in formats},
+        needs=(scored.network, scored.cache, SCORER), constants=(formats, text),
     )  # fmt: skip
 
 
-def _described(of: Stage[Network]) -> Stage[CalibratedNetwork]:
+def _described(network: Stage[Network]) -> Stage[CalibratedNetwork]:
     def make(job: Job) -> CalibratedNetwork:
-        found, batch, settings = job[of], job[BATCH], job.settings
+        found, batch, settings = job[network], job[BATCH], job.settings
         write_arrays(leading_samples(job[EVALUATION]), job.path(SAMPLES))
         return CalibratedNetwork(
             found.model, job[PREPARED], found.grouping, found.ranges, batch,
@@ -98,6 +100,6 @@ def _described(of: Stage[Network]) -> Stage[CalibratedNetwork]:
         )  # fmt: skip
 
     return Stage(
-        "network", make, json_kind(CalibratedNetwork), needs=(of, PREPARED, EVALUATION, BATCH, SAMPLE_SHAPES),
-        reads=("precisions", "mix_formats", "seed"), files=(SAMPLES,),
+        DESCRIBED.name, make, json_kind(CalibratedNetwork), needs=(network, PREPARED, EVALUATION, BATCH, SAMPLE_SHAPES),
+        reads=("precisions", "mix_formats", "seed"), files=DESCRIBED.files,
     )  # fmt: skip

@@ -15,10 +15,10 @@ from trt_mpq.artifacts.stage import Job, Stage, json_kind
 from trt_mpq.artifacts.store import Store
 from trt_mpq.emit import Refinements
 from trt_mpq.evaluate.plans import PlanEvaluator
-from trt_mpq.pipeline.models import State
-from trt_mpq.pipeline.networks import candidate_ranges, network
+from trt_mpq.pipeline.model_states import State
+from trt_mpq.pipeline.networks import candidate_ranges_of, network_of
 from trt_mpq.pipeline.refinement import nearest_corrections
-from trt_mpq.pipeline.scoring import REQUIRED, SCORER, score_cache, uniform_score
+from trt_mpq.pipeline.scoring import REQUIRED, SCORER, score_cache_of, uniform_score
 from trt_mpq.types import Precision, Ranges
 
 
@@ -53,7 +53,7 @@ def choose_methods(store: Store, state: State) -> Mapping[Precision, Choice]:
     if len(methods) == 1:
         return {precision: Choice(methods[0]) for precision in formats}
     if store.settings.seeks_target:
-        store[REQUIRED]  # first of all, because a metric that does not work fails on FP32
+        store.ensure(REQUIRED)  # first of all, because a metric that does not work fails on FP32
     return {precision: _best(tuple(_tried(store, state, precision))) for precision in formats}
 
 
@@ -64,7 +64,7 @@ def _best(trials: tuple[Trial, ...]) -> Choice:
 
 def _tried(store: Store, state: State, precision: Precision) -> Iterator[Trial]:
     seen: list[Ranges] = []
-    for ranges in store[candidate_ranges(state)]:
+    for ranges in store[candidate_ranges_of(state)]:
         if not any(ranges.agrees(other, precision) for other in seen):
             seen.append(ranges)
             trial = store[_trial(store, state, precision, ranges.methods[precision])]
@@ -74,25 +74,28 @@ def _tried(store: Store, state: State, precision: Precision) -> Iterator[Trial]:
 
 
 def _trial(store: Store, state: State, precision: Precision, method: str) -> Stage[Trial]:
-    of, cache = network(state, {precision: method}), score_cache(state)
-    corrections = nearest_corrections(of, precision, method)
+    network, cache = network_of(state, {precision: method}), score_cache_of(state)
+    corrections = nearest_corrections(network, precision, method)
 
     def make(job: Job) -> Trial:
         plain = Refinements()
-        score, refinements = uniform_score(job, cache, job[of], precision, f"by {method}", plain), plain
+        score, refinements = uniform_score(job, cache, job[network], precision, f"by {method}", plain), plain
         if job.settings.bias_correction:
             corrected = Refinements(corrections=job[corrections])
             text = f"by {method}, with bias correction"
-            after = uniform_score(job, cache, job[of], precision, text, corrected)
+            after = uniform_score(job, cache, job[network], precision, text, corrected)
             if after >= score:
                 score, refinements = after, corrected
         if not job.settings.seeks_target:
             return Trial(precision, method, score, None)
-        evaluator = PlanEvaluator.of(job[of], refinements, job[SCORER], job[cache])
-        keeps = score >= job[REQUIRED] and evaluator.delivered(job[of].uniform(precision)).value >= job[REQUIRED]
+        evaluator = PlanEvaluator.of(job[network], refinements, job[SCORER], job[cache])
+        keeps = (
+            score >= job[REQUIRED]
+            and evaluator.delivered(job[network].grouping.uniform(precision)).value >= job[REQUIRED]
+        )
         return Trial(precision, method, score, keeps)
 
-    needs: tuple[Stage[Any], ...] = (of, cache, SCORER)
+    needs: tuple[Stage[Any], ...] = (network, cache, SCORER)
     needs = (REQUIRED, *needs) if store.settings.seeks_target else needs
     needs = (*needs, corrections) if store.settings.bias_correction else needs
     return Stage(

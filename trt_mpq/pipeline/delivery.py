@@ -9,92 +9,85 @@ from trt_mpq.artifacts.stage import Job, Stage, content_digest, json_kind
 from trt_mpq.artifacts.store import Store
 from trt_mpq.emit import Network, Refinements
 from trt_mpq.emit.deliver import FLAVOUR_FILES, Delivery, deliver
-from trt_mpq.engine.handover import Searched
+from trt_mpq.engine.handover import SEARCHED, Searched
 from trt_mpq.errors import RuntimeFailure
 from trt_mpq.evaluate.compare import compare_models
 from trt_mpq.evaluate.plans import PlanEvaluator
-from trt_mpq.pipeline.calibrated import Calibrated
-from trt_mpq.pipeline.plan_refinement import RefinedPlan, refined_for_plan
+from trt_mpq.pipeline.calibration import CalibrationStages
+from trt_mpq.pipeline.plan_refinement import RefinedPlanStages, choose_plan_refinement
 from trt_mpq.pipeline.scoring import FP32, REQUIRED, SCORER
-from trt_mpq.pipeline.search import Found
+from trt_mpq.pipeline.search import SearchStages
 from trt_mpq.pipeline.sources import BATCH, EVALUATION, METRIC, PREPARED
 from trt_mpq.types import Comparison, Score
 
-_COMPARED_SAMPLES = 64
-"""Samples that Polygraphy compares; the task score covers the whole evaluation set."""
 _ROUNDING = 1e-6
 """Relative: less than one sample in a million, more than what another batch does to the last bits of a product."""
 
 
 @dataclass(frozen=True)
-class Delivered:
+class DeliveryStages:
     """The stages that deliver a plan.
 
     Attributes:
-        refined: The plan, refined for itself.
+        plan: The plan, refined for itself.
         searched: What the search hands to the device half.
         files: The plan as ONNX files.
         scores: Scores of the files as they lie on disk, by flavour.
         comparison: Polygraphy's comparison of the typed model with FP32.
     """
 
-    refined: RefinedPlan
+    plan: RefinedPlanStages
     searched: Stage[Searched]
     files: Stage[Delivery]
     scores: Stage[dict[str, Score]]
     comparison: Stage[Comparison]
 
 
-def delivery(store: Store, calibrated: Calibrated, found: Found) -> Delivered:
+def choose_delivery(store: Store, calibration: CalibrationStages, search: SearchStages) -> DeliveryStages:
     """The stages that deliver what was found, refined for exactly that plan if that is wanted."""
-    refined = refined_for_plan(store, calibrated, found)
-    searched = _searched(refined)
-    files = _files(calibrated.scored.network, searched, refined.refinements)
-    scores = _scores(calibrated, files, refined)
-    return Delivered(refined, searched, files, scores, _comparison(files, scores))
+    plan = choose_plan_refinement(store, calibration, search)
+    searched = _searched(plan)
+    files = _files(calibration.scored.network, searched, plan.refinements)
+    scores = _scores(calibration, files, plan)
+    return DeliveryStages(plan, searched, files, scores, _comparison(files, scores))
 
 
-def _searched(refined: RefinedPlan) -> Stage[Searched]:
-    result, refinements = refined.result, refined.refinements
-
+def _searched(plan: RefinedPlanStages) -> Stage[Searched]:
+    result, refinements = plan.result, plan.refinements
     return Stage(
-        "searched",
+        SEARCHED.name,
         lambda job: Searched.of(job[result], job[refinements], job[METRIC].name, job[FP32], job[REQUIRED]),
         json_kind(Searched), needs=(result, refinements, METRIC, FP32, REQUIRED),
     )  # fmt: skip
 
 
-def _files(of: Stage[Network], searched: Stage[Searched], refinements: Stage[Refinements]) -> Stage[Delivery]:
-    def make(job: Job) -> Delivery:
-        return deliver(job[of].emitter(job[refinements]), job[plan], job.path("plan.json").parent)
-
+def _files(network: Stage[Network], searched: Stage[Searched], refinements: Stage[Refinements]) -> Stage[Delivery]:
     plan = Stage(
         "delivered-plan", lambda job: job[searched].result.chosen.plan, needs=(searched,), digest=lambda p: p.digest
     )
     return Stage(
-        "delivery", make, json_kind(Delivery), needs=(of, plan, refinements), files=FLAVOUR_FILES,
-        title="Writing the plan",
+        "delivery",
+        lambda job: deliver(job[network].emitter(job[refinements]), job[plan], job.path("plan.json").parent),
+        json_kind(Delivery), needs=(network, plan, refinements), files=FLAVOUR_FILES, title="Writing the plan",
     )  # fmt: skip
 
 
-def _scores(calibrated: Calibrated, files: Stage[Delivery], refined: RefinedPlan) -> Stage[dict[str, Score]]:
+def _scores(calibration: CalibrationStages, files: Stage[Delivery], plan: RefinedPlanStages) -> Stage[dict[str, Score]]:
     """Scores of reference.onnx and typed.onnx; raises RuntimeFailure if they are not what the search measured."""
-    of, cache = calibrated.scored.network, calibrated.scored.cache
-    refinements, result = refined.refinements, refined.result
+    network, cache = calibration.scored.network, calibration.scored.cache
+    refinements, result = plan.refinements, plan.result
 
     def measure(job: Job) -> dict[str, Score]:
-        typed = PlanEvaluator.of(
-            job[calibrated.scored.network], job[refinements], job[SCORER], job[calibrated.scored.cache]
-        )
+        evaluator = PlanEvaluator.of(job[network], job[refinements], job[SCORER], job[cache])
         reference = job[SCORER].score(job.path("reference.onnx"))
         job.progress(1, 2)
-        scores = {"reference": reference, "typed": typed.on_disk(job.path("typed.onnx"))}
+        scores = {"reference": reference, "typed": evaluator.on_disk(job.path("typed.onnx"))}
         job.progress(2, 2)
         return scores
 
     measured = Stage(
-        "verification", measure, json_kind(dict[str, Score]),
-        needs=(files, of, refinements, SCORER, cache), title="Verifying the files",
+        "verification", measure, json_kind(dict[str, Score]), needs=(files, network, refinements, SCORER, cache),
+        title="Verifying the files",
     )  # fmt: skip
 
     def verify(job: Job) -> dict[str, Score]:
@@ -102,7 +95,7 @@ def _scores(calibrated: Calibrated, files: Stage[Delivery], refined: RefinedPlan
         if not math.isclose(reference, searched, rel_tol=_ROUNDING):
             raise RuntimeFailure(
                 f"reference.onnx scores {reference:.6g} and the search measured {searched:.6g} for the same plan, "
-                f"perhaps on another machine: delete {job.path('reference.onnx').parent} and run again"
+                f"perhaps on another machine: delete {job.folder} and run again"
             )
         return job[measured]
 
@@ -112,7 +105,7 @@ def _scores(calibrated: Calibrated, files: Stage[Delivery], refined: RefinedPlan
 def _comparison(files: Stage[Delivery], scores: Stage[dict[str, Score]]) -> Stage[Comparison]:
     def make(job: Job) -> Comparison:
         original, typed = job.path(job[PREPARED].path), job.path("typed.onnx")
-        return compare_models(original, typed, job[EVALUATION], job[BATCH], _COMPARED_SAMPLES)
+        return compare_models(original, typed, job[EVALUATION], job[BATCH])
 
     return Stage(
         "comparison", make, json_kind(Comparison), needs=(files, scores, PREPARED, EVALUATION, BATCH),

@@ -7,34 +7,34 @@ happened on the device is kept in the run folder, where a report on a machine wi
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from trt_mpq.artifacts.stage import Job, Stage, json_kind
 from trt_mpq.artifacts.store import Store
-from trt_mpq.engine.deploy import Judge, candidates_of, deploy
+from trt_mpq.engine.deploy import ENGINE_FOLDER, EngineScorer, candidates_of, deploy, is_delivered
 from trt_mpq.engine.handover import CalibratedNetwork, Searched
-from trt_mpq.pipeline.builds import Builds
+from trt_mpq.pipeline.builds import Builds, built_engines, plain_builds
+from trt_mpq.pipeline.engine_scoring import ENGINE_SCORER
 from trt_mpq.pipeline.gpu import Gpu
 from trt_mpq.pipeline.remote import RemoteTask
-from trt_mpq.pipeline.scoring import SCORER
 from trt_mpq.settings import EngineOptions
 from trt_mpq.types.engine import Candidate, Deployment, Platform
 
-JUDGE: Stage[Judge | None] = Stage("judge", lambda job: job[SCORER].score_session, needs=(SCORER,))
-"""Gives the task score of an engine, where the evaluation data is at hand."""
-
 
 @dataclass(frozen=True)
-class _Kept:
-    """A deployment and how it was made."""
+class _Record:
+    """A deployment, the options it was made with, and the identity of what scored it."""
 
     options: EngineOptions
     deployment: Deployment
+    scorer: str | None = None
 
-    def holds(self, options: EngineOptions, platform: Platform | None, *, scored: bool) -> bool:
-        """Whether it still says what deploying now would."""
+    def holds(self, options: EngineOptions, platform: Platform, scorer: EngineScorer | None, folder: Path) -> bool:
+        """Whether it still says what deploying now would, and the engine lies in the run folder."""
         done = self.deployment
-        complete = done.shipped is not None and (done.score is not None or not scored)
-        return complete and self.options == options and done.platform == platform
+        scored = scorer is None or self.scorer == scorer.identity
+        same = scored and self.options == options and done.platform == platform
+        return same and done.shipped is not None and is_delivered(folder, done)
 
 
 def deployment(
@@ -42,7 +42,7 @@ def deployment(
     described: Stage[CalibratedNetwork],
     searched: Stage[Searched],
     gpu: Gpu,
-    judge: Stage[Judge | None] = JUDGE,
+    scorer: Stage[EngineScorer | None] = ENGINE_SCORER,
 ) -> Deployment | None:
     """What happened on the device: done now, or kept from this or another machine; None if it never was done.
 
@@ -51,15 +51,15 @@ def deployment(
         described: The network.
         searched: What the search found.
         gpu: Where engines are built.
-        judge: Scores an engine; a value of None where there is no evaluation data.
+        scorer: Scores an engine; a value of None where there is no evaluation data.
     """
-    stage = _stage(store, described, searched, gpu, judge)
-    kept = store.kept(stage)
-    if gpu.platform is None:
+    stage = _stage(store, described, searched, gpu, scorer)
+    kept, platform = store.kept(stage), gpu.find()
+    if platform is None:
         return kept.deployment if kept else None
-    scored = store[judge] is not None
-    if gpu.is_remote and not (kept and kept.holds(store.settings.engine, gpu.platform, scored=scored)):
-        return gpu.run_remotely(RemoteTask.SHIP, Deployment)
+    if gpu.is_remote():
+        holds = kept and kept.holds(store.settings.engine, platform, store[scorer], store.folder)
+        return kept.deployment if kept and holds else gpu.run_remotely(RemoteTask.SHIP, Deployment)
     return store[stage].deployment
 
 
@@ -68,24 +68,35 @@ def _stage(
     described: Stage[CalibratedNetwork],
     searched: Stage[Searched],
     gpu: Gpu,
-    judge: Stage[Judge | None],
-) -> Stage[_Kept]:
+    scorer: Stage[EngineScorer | None],
+) -> Stage[_Record]:
     emitter = Stage(
         "searched-emitter", lambda job: job[searched].emitter(job[described].network(job.folder), job.folder),
         needs=(described, searched),
     )  # fmt: skip
-    plans = tuple(candidates_of(store[described].grouping, store[searched].result))
-    builds = Builds(described, emitter, gpu.stage)
-    emitted = {name: builds.emitted(name, plan) for name, plan, _ in plans}
-    built = {name: builds.built(name, plan) for name, plan, _ in plans}
+    platform = gpu.stage
+    plain = plain_builds(described, platform)
+    refined = Builds(described, emitter, platform, f"{ENGINE_FOLDER}/refined")
+    emitted, built = {}, {}
+    for name, plan, _ in candidates_of(store[described].grouping, store[searched].result):
+        # What is not quantized is not refined, and may have been built for measuring.
+        builds = refined if any(precision.quantized for precision in plan.counts()) else plain
+        emitted[name], built[name] = builds.emitted(name, plan), builds.built(name, plan)
 
-    def make(job: Job) -> _Kept:
+    def make(job: Job) -> _Record:
+        plans = candidates_of(job[described].grouping, job[searched].result)
         candidates = tuple(Candidate(name, plan, job[built[name]], feasible) for name, plan, feasible in plans)
         constraints = {name: job[network].constraints for name, network in emitted.items()}
-        return _Kept(job.settings.engine, deploy(builds.engines(store), candidates, constraints, job[judge]))
+        scored_by = job[scorer]
+        done = deploy(built_engines(job, described, platform), candidates, constraints, scored_by)
+        return _Record(job.settings.engine, done, scored_by.identity if scored_by else None)
+
+    def holds(record: _Record, job: Job) -> bool:
+        here = job[platform]
+        assert isinstance(here, Platform)
+        return record.holds(job.settings.engine, here, job[scorer], job.folder)
 
     return Stage(
-        "deployment", make, json_kind(_Kept), needs=(described, searched),
-        uses=("engine", judge, *emitted.values(), *built.values()),
-        holds=lambda kept, job: kept.holds(job.settings.engine, gpu.platform, scored=job[judge] is not None),
+        "deployment", make, json_kind(_Record), needs=(described, searched),
+        uses=("engine", scorer, platform, *emitted.values(), *built.values()), holds=holds,
     )  # fmt: skip

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from trt_mpq.artifacts.stage import Stage
 from trt_mpq.artifacts.store import Store
 from trt_mpq.engine.handover import DESCRIBED, GIVEN, SEARCHED
 from trt_mpq.errors import DataError, MetricError
 from trt_mpq.latency.device_table import DeviceTable
 from trt_mpq.pipeline.deployment import deployment
+from trt_mpq.pipeline.engine_scoring import DEVICE_ENGINE_SCORER, NO_ENGINE_SCORER
 from trt_mpq.pipeline.gpu import Gpu
-from trt_mpq.pipeline.judge import judge_on_data
-from trt_mpq.pipeline.latency import measure
+from trt_mpq.pipeline.latency import measure_latency
 from trt_mpq.pipeline.remote import RemoteResult, RemoteTask
 from trt_mpq.settings import Settings
 from trt_mpq.types import Observer, SilentObserver
@@ -42,7 +41,7 @@ class DeviceRun:
 
     def measure(self) -> DeviceTable:
         """Measure what every group costs here; raises RuntimeFailure or MissingDependencyError without a GPU."""
-        return measure(self._store, DESCRIBED, self._gpu)
+        return measure_latency(self._store, DESCRIBED, self._gpu)
 
     def ship(self, *, evaluate: bool) -> Deployment:
         """Build, time and verify the engine.
@@ -57,14 +56,15 @@ class DeviceRun:
             DataError: The evaluation data is needed and cannot be used.
         """
         self._gpu.require()
+        scorer = DEVICE_ENGINE_SCORER
         try:
-            judge = judge_on_data(self._store)
+            self._store.ensure(scorer)
         except (DataError, MetricError) as error:
             if evaluate:
                 raise
             self._store.observer.note(f"the task score is not measured through the engine: {error}")
-            judge = None
-        done = deployment(self._store, DESCRIBED, SEARCHED, self._gpu, Stage("judge", lambda job: judge))
+            scorer = NO_ENGINE_SCORER
+        done = deployment(self._store, DESCRIBED, SEARCHED, self._gpu, scorer)
         assert done is not None  # there is a GPU
         return done
 

@@ -19,30 +19,27 @@ class Gpu:
 
     Args:
         store: The run's.
-        remote: Has another machine do what this one cannot; None if there is none.
+        run_remotely: Has another machine do what this one cannot; None if there is none.
     """
 
-    def __init__(self, store: Store, remote: RunRemotely | None = None) -> None:
-        self._store, self._remote = store, remote
-        self.stage: Stage[Platform | TrtMpqError] = Stage("gpu", lambda job: self._found(), digest=_digest)
+    def __init__(self, store: Store, run_remotely: RunRemotely | None = None) -> None:
+        self._store, self._run_remotely = store, run_remotely
+        self.stage: Stage[Platform | TrtMpqError] = Stage("gpu", lambda job: self._find(), digest=_digest)
         """The machine, or why engines cannot be built."""
 
-    @property
-    def platform(self) -> Platform | None:
+    def find(self) -> Platform | None:
         """The machine, if there is one."""
         found = self._store[self.stage]
         return found if isinstance(found, Platform) else None
 
-    @property
     def absence(self) -> str | None:
         """Why no engine can be built, in one sentence; None if one can."""
         found = self._store[self.stage]
         return None if isinstance(found, Platform) else str(found)
 
-    @property
     def is_remote(self) -> bool:
-        """Whether the machine is another than this one, so that work is sent to it."""
-        return self._remote is not None and not isinstance(self._store[_HERE], Platform)
+        """Whether the machine is another than this one, so that tasks have to be sent to it."""
+        return self._run_remotely is not None and not isinstance(self._store[_HERE], Platform)
 
     def require(self) -> Platform:
         """The machine.
@@ -58,18 +55,20 @@ class Gpu:
 
     def run_remotely(self, task: RemoteTask, kind: type[T]) -> T:
         """What came of a task that another machine did, which wrote it into the run folder too."""
-        assert self._remote is not None
-        with self._store.observer.stage(f"On a GPU of the cluster: {task.value}"):
-            returned = self._remote(task)
-        self._store.reread()
-        for note in returned.notes:
+        assert self._run_remotely is not None
+        try:
+            with self._store.observer.stage(f"On a GPU of the cluster: {task.value}"):
+                result = self._run_remotely(task)
+        finally:
+            self._store.reread()
+        for note in result.notes:
             self._store.observer.note(note)
-        assert isinstance(returned.value, kind)
-        return returned.value
+        assert isinstance(result.value, kind)
+        return result.value
 
-    def _found(self) -> Platform | TrtMpqError:
+    def _find(self) -> Platform | TrtMpqError:
         here = self._store[_HERE]
-        if not self.is_remote:
+        if not self.is_remote():
             return here
         try:
             return self.run_remotely(RemoteTask.PLATFORM, Platform)
@@ -86,9 +85,9 @@ def _here() -> Platform | TrtMpqError:
         return error
 
 
-_HERE = Stage("here", lambda job: _here())
-"""This machine, or why engines cannot be built on it."""
-
-
 def _digest(found: Platform | TrtMpqError) -> str:
     return to_stored_json(found, Platform) if isinstance(found, Platform) else str(found)
+
+
+_HERE = Stage("here", lambda job: _here(), digest=_digest)
+"""This machine, or why engines cannot be built on it."""

@@ -22,7 +22,7 @@ from trt_mpq.latency.device_table import (
 from trt_mpq.latency.fitting import fit
 from trt_mpq.latency.probing import ProbedEngine, probing_plans
 from trt_mpq.latency.roofline import LatencyModel
-from trt_mpq.pipeline.builds import Builds
+from trt_mpq.pipeline.builds import built_engines, plain_builds
 from trt_mpq.pipeline.gpu import Gpu
 from trt_mpq.pipeline.remote import RemoteTask
 from trt_mpq.pipeline.sources import TARGET
@@ -31,7 +31,7 @@ from trt_mpq.types import Precision
 _TABLE = "device-table.json"
 
 
-def latency(store: Store, described: Stage[CalibratedNetwork], gpu: Gpu) -> Stage[Latency]:
+def choose_latency(store: Store, described: Stage[CalibratedNetwork], gpu: Gpu) -> Stage[Latency]:
     """The latencies that the settings ask for: "modelled", "measured", "auto" or the path of a device table.
 
     Raises:
@@ -47,12 +47,12 @@ def latency(store: Store, described: Stage[CalibratedNetwork], gpu: Gpu) -> Stag
         refuse_mismatch(table, store[described].model.sha256, store[described].batch)
         return _measured(described, table)
     kept = _kept_table(store, described, gpu)
-    if kept is None and gpu.platform is None and choice == "auto":
+    if kept is None and gpu.find() is None and choice == "auto":
         return _modelled(described)
-    return _measured(described, kept or measure(store, described, gpu))
+    return _measured(described, kept or measure_latency(store, described, gpu))
 
 
-def measure(store: Store, described: Stage[CalibratedNetwork], gpu: Gpu) -> DeviceTable:
+def measure_latency(store: Store, described: Stage[CalibratedNetwork], gpu: Gpu) -> DeviceTable:
     """Measure what every group costs in every precision, from a handful of engines, and keep the table.
 
     Raises:
@@ -60,11 +60,11 @@ def measure(store: Store, described: Stage[CalibratedNetwork], gpu: Gpu) -> Devi
         RuntimeFailure: There is no GPU, or no engine could be built.
     """
     platform, network, options = gpu.require(), store[described], store.settings.engine
-    if gpu.is_remote:
+    if gpu.is_remote():
         return gpu.run_remotely(RemoteTask.MEASURE, DeviceTable)
     provenance = Provenance(
         network.model.sha256, network.batch, platform, datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        {name: str(value) for name, value in options.model_dump(mode="json").items()},
+        options.model_dump(mode="json"),
     )  # fmt: skip
     table = fit(_probed(store, described, gpu), network.grouping, provenance, network.counted_batches)
     save_table(table, store.folder / _TABLE)
@@ -87,30 +87,36 @@ def _measured(described: Stage[CalibratedNetwork], table: DeviceTable) -> Stage[
 
 
 def _kept_table(store: Store, described: Stage[CalibratedNetwork], gpu: Gpu) -> DeviceTable | None:
-    """The table of an earlier measurement, if it is of this network and of this machine or one without a GPU."""
-    path, network = store.folder / _TABLE, store[described]
+    """The table of an earlier measurement of this network, on any device where there is none here.
+
+    With a GPU at hand it has to be of that one, and of engines such as would be built now.
+    """
+    path, network, platform = store.folder / _TABLE, store[described], gpu.find()
     if not path.is_file():
         return None
     table = load_table(path)
-    return table if matches(table, network.model.sha256, network.batch, gpu.platform) else None
+    if not matches(table, network.model.sha256, network.batch, platform):
+        return None
+    options = store.settings.engine.of_network()
+    same = {name: table.provenance.settings.get(name) for name in options} == options
+    return table if platform is None or (same and set(network.precisions) <= set(table.group_ms)) else None
 
 
 def _probed(store: Store, described: Stage[CalibratedNetwork], gpu: Gpu) -> tuple[ProbedEngine, ...]:
-    emitter = Stage("plain-emitter", lambda job: job[described].network(job.folder).emitter(), needs=(described,))
-    builds, network = Builds(described, emitter, gpu.stage), store[described]
+    builds, network = plain_builds(described, gpu.stage), store[described]
     plans = dict(probing_plans(network.grouping, network.precisions, mix_formats=network.mix_formats))
     outcomes = {name: store[builds.built(name, plan)] for name, plan in plans.items()}
     built = {name: build for name, build in outcomes.items() if build.built}
     if not built:
         reason = next(iter(outcomes.values())).reason
         raise RuntimeFailure(f"no engine could be built, so nothing was measured: {reason}")
-    engines = builds.engines(store)
+    engines = built_engines(store, described, gpu.stage)
     timing = engines.time(built, next(iter(built)))
     return tuple(
         ProbedEngine(
             plan=plans[name],
             gpu_ms=profile.gpu_compute.median,
-            layers=engines.layers(name),
+            layers=engines.layers(built[name]),
             layer_ms={layer.name: layer.ms for layer in profile.layers},
         )
         for name, profile in timing.profiles.items()

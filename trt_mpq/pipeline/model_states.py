@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import onnx_ir as ir
 
-from trt_mpq.artifacts.files import sha256_of
 from trt_mpq.artifacts.stage import Job, Stage, json_kind
 from trt_mpq.groups import groups_from_model
-from trt_mpq.model import load_graph, save_graph
+from trt_mpq.model import load_graph, model_digest, save_graph
 from trt_mpq.pipeline.sources import BATCH, CALIBRATION, PREPARED, RUNTIME, SAMPLE_SHAPES
 from trt_mpq.refine.equalize import equalize
 from trt_mpq.refine.recovery import Refinement
@@ -51,7 +49,7 @@ class State:
 
 
 def _graph_of(model: Stage[Model]) -> Stage[ir.Model]:
-    return Stage("graph", lambda job: load_graph(job.path(job[model].path)), needs=(model,))
+    return Stage("graph", lambda job: load_graph(job.folder / job[model].path), needs=(model,))
 
 
 _MODEL = Stage("model-value", lambda job: job[PREPARED], needs=(PREPARED,), digest=lambda model: model.sha256)
@@ -86,7 +84,9 @@ def _equalized(before: Stage[ir.Model]) -> Stage[Rescaled]:
         graph, pairs = equalize(job[before], groups_from_model(job[before], job[SAMPLE_SHAPES]))
         return Rescaled(_saved(job, graph, "equalized.onnx"), len(pairs))
 
-    return _rescaled("equalized", make, needs=(before, PREPARED, SAMPLE_SHAPES))
+    return Stage(
+        "equalized", make, json_kind(Rescaled), needs=(before, PREPARED, SAMPLE_SHAPES), files=_files("equalized.onnx")
+    )
 
 
 def _smoothed(before: Stage[ir.Model]) -> Stage[Rescaled]:
@@ -97,16 +97,19 @@ def _smoothed(before: Stage[ir.Model]) -> Stage[Rescaled]:
         )  # fmt: skip
         return Rescaled(_saved(job, graph, "smoothed.onnx"), len(tensors))
 
-    needs = (before, PREPARED, SAMPLE_SHAPES, CALIBRATION, RUNTIME)
-    return _rescaled("smoothed", make, needs, reads=("smooth_alpha",), uses=(BATCH,), title="Smoothing")
+    return Stage(
+        "smoothed", make, json_kind(Rescaled), needs=(before, PREPARED, SAMPLE_SHAPES, CALIBRATION, RUNTIME),
+        reads=("smooth_alpha",), uses=(BATCH,), files=_files("smoothed.onnx"), title="Smoothing",
+    )  # fmt: skip
 
 
-def _rescaled(name: str, make: Any, needs: tuple[Stage[Any], ...], **more: Any) -> Stage[Rescaled]:
-    return Stage(name, make, json_kind(Rescaled), needs=needs, files=(f"{name}.onnx", f"{name}.onnx.data"), **more)
+def _files(name: str) -> tuple[str, str]:
+    """A model's file, and that of its weights where it is large."""
+    return name, f"{name}.data"
 
 
 def _saved(job: Job, graph: ir.Model, name: str) -> Model:
     """The model that `graph` is, written to the file called `name`."""
     path = job.path(name)
     save_graph(graph, path)
-    return replace(job[PREPARED], path=path.name, sha256=sha256_of(path))
+    return replace(job[PREPARED], path=path.name, sha256=model_digest(path))

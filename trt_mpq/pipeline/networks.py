@@ -10,61 +10,63 @@ from trt_mpq.artifacts.stage import Job, Stage, content_digest, json_kind
 from trt_mpq.calibrate.ranges import by_format, calibrate, restrict_to_ranges
 from trt_mpq.emit import Network
 from trt_mpq.groups import groups_from_model
-from trt_mpq.pipeline.models import State
+from trt_mpq.pipeline.model_states import State
 from trt_mpq.pipeline.sources import BATCH, CALIBRATION, REFUGE, RUNTIME, SAMPLE_SHAPES
 from trt_mpq.types import Grouping, Precision, Ranges
 
 
-def groups(state: State) -> Stage[Grouping]:
+def groups_of(state: State) -> Stage[Grouping]:
     """The groups of the model."""
+    graph = state.graph
     return Stage(
         f"groups{state.suffix}",
-        lambda job: groups_from_model(job[state.graph], job[SAMPLE_SHAPES], exclusions=job.settings.exclusions),
-        json_kind(Grouping), needs=(state.graph, SAMPLE_SHAPES), reads=("exclusions",),
+        lambda job: groups_from_model(job[graph], job[SAMPLE_SHAPES], exclusions=job.settings.exclusions),
+        json_kind(Grouping), needs=(graph, SAMPLE_SHAPES), reads=("exclusions",),
     )  # fmt: skip
 
 
-def candidate_ranges(state: State) -> Stage[tuple[Ranges, ...]]:
+def candidate_ranges_of(state: State) -> Stage[tuple[Ranges, ...]]:
     """Its ranges by every calibration method that was asked for."""
-    grouping = groups(state)
+    graph, grouping = state.graph, groups_of(state)
 
     def make(job: Job) -> tuple[Ranges, ...]:
         return calibrate(
-            job[state.graph], job[grouping], job[CALIBRATION], job[RUNTIME],
+            job[graph], job[grouping], job[CALIBRATION], job[RUNTIME],
             methods=job.settings.calibration, formats=job.settings.formats, batch=job[BATCH], progress=job.progress,
         )  # fmt: skip
 
     return Stage(
         f"ranges{state.suffix}", make, json_kind(tuple[Ranges, ...]),
-        needs=(state.graph, grouping, CALIBRATION, RUNTIME), reads=("calibration", "formats"), uses=(BATCH,),
+        needs=(graph, grouping, CALIBRATION, RUNTIME), reads=("calibration", "formats"), uses=(BATCH,),
         title=f"Calibrating{state.suffix.replace('.', ' ')}",
     )  # fmt: skip
 
 
-def network(state: State, methods: Mapping[Precision, str]) -> Stage[Network]:
+def network_of(state: State, methods: Mapping[Precision, str]) -> Stage[Network]:
     """The model with the ranges that its own one of `methods` gives every format."""
-    candidates, restricted = candidate_ranges(state), restricted_groups(state)
+    candidates, restricted = candidate_ranges_of(state), restricted_groups_of(state)
+    model, graph = state.model, state.graph
     by = ",".join(f"{precision}={method}" for precision, method in methods.items())
 
     def make(job: Job) -> Network:
-        return Network(job[state.model], job[state.graph], job[restricted], by_format(job[candidates], methods))
+        return Network(job[model], job[graph], job[restricted], by_format(job[candidates], methods))
 
     return Stage(
-        f"network by {by}", make, needs=(state.model, state.graph, restricted, candidates),
+        f"network by {by}", make, needs=(model, graph, restricted, candidates),
         digest=_content_of,
     )  # fmt: skip
 
 
-def restricted_groups(state: State) -> Stage[Grouping]:
+def restricted_groups_of(state: State) -> Stage[Grouping]:
     """The groups, told what runs that is not in 8 bit, and with what was observed forbids, the same by every method."""
-    found, candidates = groups(state), candidate_ranges(state)
+    graph, found, candidates = state.graph, groups_of(state), candidate_ranges_of(state)
 
     def make(job: Job) -> Grouping:
         grouping = replace(job[found], top=job.settings.top, refuge=job[REFUGE])
-        return restrict_to_ranges(grouping, job[candidates][0], job[state.graph].graph)
+        return restrict_to_ranges(grouping, job[candidates][0], job[graph].graph)
 
     return Stage(
-        "restricted-groups", make, needs=(found, candidates, state.graph, REFUGE), reads=("top",),
+        "restricted-groups", make, needs=(found, candidates, graph, REFUGE), reads=("top",),
         digest=content_digest(Grouping),
     )  # fmt: skip
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 from trt_mpq.artifacts.stage import Job, Stage, json_kind
 from trt_mpq.artifacts.store import Store
 from trt_mpq.emit import BiasCorrections, Own, Refinements, Roundings
 from trt_mpq.evaluate.plans import PlanEvaluator
-from trt_mpq.pipeline.calibrated import Calibrated
-from trt_mpq.pipeline.refinement import learned_roundings
+from trt_mpq.pipeline.calibration import CalibrationStages
+from trt_mpq.pipeline.refinement import ScoredNetwork, learned_roundings
 from trt_mpq.pipeline.scoring import SCORER
-from trt_mpq.pipeline.search import Found
+from trt_mpq.pipeline.search import SearchStages
 from trt_mpq.pipeline.sources import CALIBRATION, RUNTIME
 from trt_mpq.refine.bias_correction import correct_biases
 from trt_mpq.refine.files import PLAN_CORRECTIONS, corrections_from_file, save_corrections
@@ -23,7 +24,7 @@ from trt_mpq.types import PrecisionPlan, RefinementRecord, SearchResult
 
 
 @dataclass(frozen=True)
-class RefinedPlan:
+class RefinedPlanStages:
     """The stages of the plan that was found, refined for itself.
 
     Attributes:
@@ -36,100 +37,103 @@ class RefinedPlan:
     refinements: Stage[Refinements]
     outcome: Stage[Refined] | None
 
-    def records(self, store: Store, found: Found) -> Iterator[RefinementRecord]:
+    def records(self, store: Store, search: SearchStages) -> Iterator[RefinementRecord]:
         """What refining it came to, if that was wanted."""
         if self.outcome:
-            yield record_of_plan(store[found.result].chosen, store[self.outcome])
+            yield record_of_plan(store[search.result].chosen, store[self.outcome])
 
 
-def refined_for_plan(store: Store, calibrated: Calibrated, found: Found) -> RefinedPlan:
+def choose_plan_refinement(store: Store, calibration: CalibrationStages, search: SearchStages) -> RefinedPlanStages:
     """Refine for exactly the plan that was found, if that is wanted.
 
     Where rounding is learned, it is learned anew under a plan that is not uniform.
     """
     refined = roundings = None
     if store.settings.refines_plan:
-        plan, problems = store[found.result].chosen.plan, store[found.problems]
+        plan, problems = store[search.result].chosen.plan, store[search.problems]
         if store.settings.adaround and not problem_of(plan, problems).is_uniform(plan):
-            roundings = _roundings(calibrated, found)
-        refined = _refined(calibrated, found, roundings)
-    return RefinedPlan(_result(found, refined), _refinements(found, refined, roundings), refined)
+            roundings = _roundings(calibration, search)
+        refined = _refined(calibration.scored, search, roundings)
+    return RefinedPlanStages(_result(search, refined), _refinements(search, refined, roundings), refined)
 
 
-def _roundings(calibrated: Calibrated, found: Found) -> Stage[Roundings]:
+def _roundings(calibration: CalibrationStages, search: SearchStages) -> Stage[Roundings]:
     """How weights are rounded as is learned under exactly the plan that was found."""
     plan: Stage[PrecisionPlan] = Stage(
-        "found-plan", lambda job: job[found.result].chosen.plan, needs=(found.result,), digest=lambda p: p.digest
+        "found-plan", lambda job: job[search.result].chosen.plan, needs=(search.result,), digest=lambda p: p.digest
     )
-    return learned_roundings("plan", calibrated.scored.network, plan, "the plan's")
+    return learned_roundings("plan", calibration.scored.network, plan, "the plan's")
 
 
-def _refined(calibrated: Calibrated, found: Found, roundings: Stage[Roundings] | None) -> Stage[Refined]:
+def _refined(scored: ScoredNetwork, search: SearchStages, roundings: Stage[Roundings] | None) -> Stage[Refined]:
     """What refinement for exactly the plan that was found came to.
 
     Args:
-        calibrated: The network.
-        found: The plan.
+        scored: The network.
+        search: The plan.
         roundings: Learned under it, to be used where they help; None where there are none.
     """
 
     def make(job: Job) -> Refined:
-        result, of, kept = job[found.result], job[calibrated.scored.network], job[found.kept].refinements
+        result, shared = job[search.result], job[search.shared].refinements
 
         def correct(refinements: Refinements, plan: PrecisionPlan) -> BiasCorrections:
-            return correct_biases(of, plan, refinements, job[CALIBRATION], job[RUNTIME])
+            return correct_biases(job[scored.network], plan, refinements, job[CALIBRATION], job[RUNTIME])
 
-        ways = [PlanRefiner(correct, kept, None)]
+        ways = [PlanRefiner(correct, shared, None)]
         if roundings is not None:
-            ways.append(PlanRefiner(correct, kept, {**kept.roundings, **job[roundings]}))
-        scored = [(way, _evaluator(job, calibrated, way)) for way in ways]
+            ways.append(PlanRefiner(correct, shared, {**shared.roundings, **job[roundings]}))
+        tried = [(way, _evaluator(job, scored, way)) for way in ways]
         # A uniform plan, which has one way only, was scored with its own refinements already.
-        best = scored[0] if len(ways) == 1 else max(scored, key=lambda way: way[1].score(result.chosen.plan).value)
+        best = tried[0] if len(ways) == 1 else max(tried, key=lambda way: way[1].score(result.chosen.plan).value)
         refiner, evaluate = best
-        problem = problem_of(result.chosen.plan, job[found.problems])
+        problem = problem_of(result.chosen.plan, job[search.problems])
         refined = refine_for_plan(problem, result.chosen, evaluate, progress=job.progress)
         own = refiner.own(refined.chosen.plan) if refined.own else Own({})
         save_corrections(own.corrections, job.path(PLAN_CORRECTIONS))
         return replace(refined, rounded=own.roundings is not None)
 
-    scored, data = calibrated.scored, (SCORER, CALIBRATION, RUNTIME)
-    needs = (found.result, found.problems, scored.network, found.kept, scored.cache, *data)
+    needs: tuple[Stage[Any], ...] = (
+        search.result, search.problems, search.shared, scored.network, scored.cache, SCORER, CALIBRATION, RUNTIME,
+    )  # fmt: skip
     return Stage(
         "refined", make, json_kind(Refined), needs=needs if roundings is None else (*needs, roundings),
         files=(PLAN_CORRECTIONS,), title="Refining for the chosen plan",
     )  # fmt: skip
 
 
-def _evaluator(job: Job, calibrated: Calibrated, refiner: PlanRefiner) -> PlanEvaluator:
+def _evaluator(job: Job, scored: ScoredNetwork, refiner: PlanRefiner) -> PlanEvaluator:
     """Scores plans that are refined for themselves."""
-    of = job[calibrated.scored.network]
+    network = job[scored.network]
     return PlanEvaluator(
-        lambda plan: of.emitter(refiner.refinements(plan)),
-        lambda plan: (*of.marks(plan), *refiner.marks(plan)),
-        job[SCORER], job[calibrated.scored.cache],
+        lambda plan: network.emitter(refiner.refinements(plan)),
+        lambda plan: (*network.marks(plan), *refiner.marks(plan)),
+        job[SCORER], job[scored.cache],
     )  # fmt: skip
 
 
-def _result(found: Found, refined: Stage[Refined] | None) -> Stage[SearchResult]:
+def _result(search: SearchStages, refined: Stage[Refined] | None) -> Stage[SearchResult]:
     if refined is None:
-        return found.result
+        return search.result
     return Stage(
-        "result", lambda job: with_chosen(job[found.result], job[refined].chosen), needs=(found.result, refined)
+        "result", lambda job: with_chosen(job[search.result], job[refined].chosen), needs=(search.result, refined)
     )
 
 
 def _refinements(
-    found: Found, refined: Stage[Refined] | None, roundings: Stage[Roundings] | None
+    search: SearchStages, refined: Stage[Refined] | None, roundings: Stage[Roundings] | None
 ) -> Stage[Refinements]:
     """What is delivered: the refinements that all plans share, and those of its own that were worth it."""
 
     def make(job: Job) -> Refinements:
-        kept, own = job[found.kept].refinements, job[refined] if refined else None
+        shared, own = job[search.shared].refinements, job[refined] if refined else None
         if own is None or not own.own:
-            return kept
-        rounded = {**kept.roundings, **job[roundings]} if roundings and own.rounded else None
+            return shared
+        rounded = {**shared.roundings, **job[roundings]} if roundings and own.rounded else None
         corrections = corrections_from_file(job.path(PLAN_CORRECTIONS))
-        return replace(kept, own={own.chosen.plan.digest: Own(corrections, rounded)})
+        return replace(shared, own={own.chosen.plan.digest: Own(corrections, rounded)})
 
     optional = tuple(stage for stage in (refined, roundings) if stage is not None)
-    return Stage("delivered-refinements", make, needs=(found.kept, *optional), digest=lambda found: found.digest)
+    return Stage(
+        "delivered-refinements", make, needs=(search.shared, *optional), digest=lambda refinements: refinements.digest
+    )

@@ -2,36 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from trt_mpq.artifacts.stage import Job, Stage
 from trt_mpq.evaluate.plans import PlanEvaluator
 from trt_mpq.latency.base import Latency
 from trt_mpq.latency.cost_terms import latency_costs
 from trt_mpq.latency.size import size_costs, weight_bytes
-from trt_mpq.pipeline.calibrated import Calibrated
-from trt_mpq.pipeline.ranking import Rankings
+from trt_mpq.pipeline.calibration import CalibrationStages
+from trt_mpq.pipeline.ranking import RankingStages
 from trt_mpq.pipeline.scoring import REQUIRED
 from trt_mpq.search import Budget, Cost, Limit, Problem, ladders_of
 from trt_mpq.types import Grouping, Precision
 
 
-def problems(
-    calibrated: Calibrated,
+def problems_of(
+    calibration: CalibrationStages,
     grouping: Stage[Grouping],
-    rankings: Rankings,
+    ranking: RankingStages,
     evaluator: Stage[PlanEvaluator],
-    timed: Stage[Latency],
+    latency: Stage[Latency],
 ) -> Stage[tuple[Problem, ...]]:
     """One problem per ladder; raises SettingsError if nothing is known of a precision's latency."""
-    of = calibrated.scored.network
+    network, first = calibration.scored.network, ranking.first
 
     def make(job: Job) -> tuple[Problem, ...]:
-        settings, groups, latencies = job.settings, job[grouping], job[timed]
-        other_parameters = job[of].model.parameters - groups.weight_elements
+        settings, groups, latencies = job.settings, job[grouping], job[latency]
+        other_parameters = job[network].model.parameters - groups.weight_elements
 
         def problem(ladder: tuple[Precision, ...]) -> Problem:
-            options = _options(groups, ladder)
+            options = groups.options(ladder)
             time = Cost(latencies.plan_ms, latency_costs(latencies, options))
             limit = None
             if settings.target_latency is not None:
@@ -41,7 +39,7 @@ def problems(
                 size = Cost(lambda plan: weight_bytes(plan, groups, other_parameters), costs)
                 limit = Limit(f"takes at most {settings.target_size} bytes", settings.target_size, size)
             return Problem(
-                grouping=groups, ladder=ladder, ranking=job[rankings.first], evaluate=job[evaluator], latency=time,
+                grouping=groups, ladder=ladder, ranking=job[first], evaluate=job[evaluator], latency=time,
                 required=job[REQUIRED], limit=limit,
                 budget=Budget(settings.max_evaluations, settings.max_seconds), notify=job.observer.evaluated,
             )  # fmt: skip
@@ -49,14 +47,6 @@ def problems(
         return tuple(map(problem, ladders_of(settings.precisions, settings.mix_formats)))
 
     return Stage(
-        "problems", make, needs=(REQUIRED, of, grouping, rankings.first, evaluator, timed),
+        "problems", make, needs=(REQUIRED, network, grouping, first, evaluator, latency),
         reads=("target_latency", "target_size", "max_evaluations", "max_seconds", "precisions", "mix_formats"),
     )  # fmt: skip
-
-
-def _options(grouping: Grouping, ladder: Sequence[Precision]) -> dict[str, tuple[Precision, ...]]:
-    """What each group may run in: the rungs it allows, or the widest it can where it does not allow the first."""
-    return {
-        g.id: tuple(p for p in Precision if p is g.widest(ladder[0], grouping.refuge) or (p in ladder and g.allows(p)))
-        for g in grouping.groups
-    }

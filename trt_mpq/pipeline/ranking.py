@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 from trt_mpq.artifacts.stage import Job, Stage, json_kind
 from trt_mpq.artifacts.store import Store
@@ -11,14 +12,12 @@ from trt_mpq.pipeline.sources import BATCH, CALIBRATION, LOSS, RUNTIME
 from trt_mpq.pipeline.workers import Workers
 from trt_mpq.sensitivity import SensitivityInputs, SensitivityMetric, metric_from_name
 from trt_mpq.sensitivity.agreement import REFERENCE, Agreement, Sensitivities, agreement_of
-from trt_mpq.sensitivity.hessian import HessianTrace
-from trt_mpq.sensitivity.noise import GaussianNoise
 from trt_mpq.settings import Settings
 from trt_mpq.types import Ranking
 
 
 @dataclass(frozen=True)
-class Rankings:
+class RankingStages:
     """The ranking that a search goes by, those that it is compared with, and how well they agree.
 
     Attributes:
@@ -39,9 +38,9 @@ class Rankings:
         return Sensitivities(tuple(store[one] for one in ranked), store[self.agreement] if self.agreement else None)
 
 
-def rankings(settings: Settings, of: Stage[Network], workers: Stage[Workers]) -> Rankings:
+def rankings_of(settings: Settings, network: Stage[Network], workers: Stage[Workers]) -> RankingStages:
     """The rankings of a calibrated network by every metric that was asked for."""
-    inputs = _inputs(of, workers)
+    inputs = _inputs(network, workers)
     first, *others = settings.sensitivity
     if others and REFERENCE not in settings.sensitivity:
         others.append(REFERENCE)
@@ -52,34 +51,36 @@ def rankings(settings: Settings, of: Stage[Network], workers: Stage[Workers]) ->
     agreement = Stage(
         "agreement", lambda job: agreement_of([job[one] for one in ranked]), json_kind(Agreement), needs=ranked
     )
-    return Rankings(inputs, ranked[0], ranked[1:], agreement if others else None)
-
-
-_READS = {GaussianNoise.name: ("trials", "noise_amplitude"), HessianTrace.name: ("trials",)}
-"""Metrics with settings of their own."""
+    return RankingStages(inputs, ranked[0], ranked[1:], agreement if others else None)
 
 
 def configured_metric(name: str, settings: Settings) -> SensitivityMetric:
-    """The sensitivity metric called `name`; raises SettingsError if there is none."""
-    metric = metric_from_name(name)
-    if isinstance(metric, GaussianNoise):
-        return replace(metric, amplitude=settings.noise_amplitude, trials=settings.trials or metric.trials)
-    if isinstance(metric, HessianTrace):
-        return replace(metric, trials=settings.trials or metric.trials)
-    return metric
+    """The sensitivity metric called `name`, its fields set by the settings of the same names.
+
+    Raises:
+        SettingsError: There is none of this name.
+    """
+    metric: Any = metric_from_name(name)
+    given = {option: getattr(settings, option) for option in _options_of(metric)}
+    configured: SensitivityMetric = replace(metric, **{key: value for key, value in given.items() if value is not None})
+    return configured
 
 
-def _inputs(of: Stage[Network], workers: Stage[Workers]) -> Stage[SensitivityInputs]:
+def _options_of(metric: Any) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(metric) if field.name in Settings.model_fields)
+
+
+def _inputs(network: Stage[Network], workers: Stage[Workers]) -> Stage[SensitivityInputs]:
     def make(job: Job) -> SensitivityInputs:
         settings = job.settings
         return SensitivityInputs(
-            network=job[of], candidates=settings.formats, samples=job[CALIBRATION],
+            network=job[network], candidates=settings.formats, samples=job[CALIBRATION],
             sample_limit=settings.sensitivity_samples, loss=job[LOSS], runtime=job[RUNTIME], batch=job[BATCH],
-            seed=settings.seed, distribute=job[workers].distribute,
+            seed=settings.seed, distribute=job[workers].distribution(),
         )  # fmt: skip
 
     return Stage(
-        "sensitivity-inputs", make, needs=(of, CALIBRATION, LOSS, RUNTIME),
+        "sensitivity-inputs", make, needs=(network, CALIBRATION, LOSS, RUNTIME),
         reads=("formats", "sensitivity_samples", "seed"), uses=(BATCH, workers),
     )  # fmt: skip
 
@@ -87,5 +88,6 @@ def _inputs(of: Stage[Network], workers: Stage[Workers]) -> Stage[SensitivityInp
 def _ranking(metric: str, name: str, inputs: Stage[SensitivityInputs]) -> Stage[Ranking]:
     return Stage(
         name, lambda job: configured_metric(metric, job.settings).rank(job[inputs], job.progress), json_kind(Ranking),
-        needs=(inputs,), reads=_READS.get(metric, ()), constants=(metric,), title=f"Sensitivity ({metric})",
+        needs=(inputs,), reads=_options_of(metric_from_name(metric)), constants=(metric,),
+        title=f"Sensitivity ({metric})",
     )  # fmt: skip

@@ -23,7 +23,7 @@ ROUNDINGS = Kind(".npz", save_roundings, roundings_from_file)
 
 
 @dataclass(frozen=True)
-class Kept:
+class SharedRefinements:
     """The refinements that all plans share, and what each one that was tried did to the uniform plan of a format."""
 
     refinements: Refinements
@@ -31,24 +31,26 @@ class Kept:
 
 
 @dataclass(frozen=True)
-class Scored:
+class ScoredNetwork:
     """A network and where its scores are remembered."""
 
     network: Stage[Network]
     cache: Stage[ScoreCache]
 
-    def uniform(self, job: Job, precision: Precision, text: str, refinements: Refinements) -> float:
+    def uniform_score(self, job: Job, precision: Precision, text: str, refinements: Refinements) -> float:
         """Score of the uniform plan of `precision`, refined; `text` tells whoever watches in which state."""
         return uniform_score(job, self.cache, job[self.network], precision, text, refinements)
 
 
-def nearest_corrections(of: Stage[Network], precision: Precision, method: str) -> Stage[BiasCorrections]:
+def nearest_corrections(network: Stage[Network], precision: Precision, method: str) -> Stage[BiasCorrections]:
     """The corrections under the uniform plan of `precision`, calibrated by `method`, weights rounded to nearest."""
     title = f"Correcting biases for uniform {precision} by {method}"
-    return _corrections(f"corrections-{precision}-{method}", of, precision, title)
+    return _corrections(f"corrections-{precision}-{method}", network, precision, title)
 
 
-def kept_refinements(store: Store, scored: Scored, nearest: Mapping[Precision, Stage[BiasCorrections]]) -> Stage[Kept]:
+def choose_refinements(
+    store: Store, scored: ScoredNetwork, nearest: Mapping[Precision, Stage[BiasCorrections]]
+) -> Stage[SharedRefinements]:
     """The refinements of a calibrated network that were asked for, of the formats whose uniform plan they do not hurt.
 
     Args:
@@ -63,68 +65,80 @@ def kept_refinements(store: Store, scored: Scored, nearest: Mapping[Precision, S
     return _kept_corrections(scored, rounded, {p: p in learned for p in nearest}, nearest)
 
 
-def learned_roundings(name: str, of: Stage[Network], plan: Stage[PrecisionPlan], whose: str) -> Stage[Roundings]:
+def learned_roundings(name: str, network: Stage[Network], plan: Stage[PrecisionPlan], whose: str) -> Stage[Roundings]:
     """How weights are rounded that `plan` quantizes, as is learned under it."""
 
     def make(job: Job) -> Roundings:
         settings = job.settings
         return learn_rounding(
-            job[of], job[plan], job[CALIBRATION], job[RUNTIME], steps=settings.adaround_steps, seed=settings.seed,
+            job[network], job[plan], job[CALIBRATION], job[RUNTIME], steps=settings.adaround_steps, seed=settings.seed,
             progress=job.progress,
         )  # fmt: skip
 
     return Stage(
-        f"roundings-{name}", make, ROUNDINGS, needs=(of, plan, CALIBRATION, RUNTIME), reads=("adaround_steps", "seed"),
-        title=f"Learning how to round {whose} weights",
+        f"roundings-{name}", make, ROUNDINGS, needs=(network, plan, CALIBRATION, RUNTIME),
+        reads=("adaround_steps", "seed"), title=f"Learning how to round {whose} weights",
     )  # fmt: skip
 
 
-_NOTHING = Stage("no-refinements", lambda job: Kept(Refinements()))
+_NOTHING = Stage("no-refinements", lambda job: SharedRefinements(Refinements()))
 
 
-def _uniform_plan(of: Stage[Network], precision: Precision) -> Stage[PrecisionPlan]:
+def _uniform_plan(network: Stage[Network], precision: Precision) -> Stage[PrecisionPlan]:
     return Stage(
-        f"uniform {precision}", lambda job: job[of].uniform(precision), needs=(of,), digest=lambda plan: plan.digest
+        f"uniform {precision}",
+        lambda job: job[network].grouping.uniform(precision),
+        needs=(network,),
+        digest=lambda plan: plan.digest,
     )
 
 
-def _kept_roundings(scored: Scored, formats: tuple[Precision, ...]) -> Stage[Kept]:
-    of = scored.network
-    learned = {p: learned_roundings(str(p), of, _uniform_plan(of, p), str(p)) for p in formats}
+def _kept_roundings(scored: ScoredNetwork, formats: tuple[Precision, ...]) -> Stage[SharedRefinements]:
+    network = scored.network
+    learned = {p: learned_roundings(str(p), network, _uniform_plan(network, p), str(p)) for p in formats}
 
-    def make(job: Job) -> Kept:
+    def make(job: Job) -> SharedRefinements:
         roundings = {key: up for stage in learned.values() for key, up in job[stage].items()}
         records = []
         for precision in learned:
-            before = scored.uniform(job, precision, "as calibrated", Refinements())
-            after = scored.uniform(job, precision, "with learned rounding", Refinements(roundings=roundings))
+            before = scored.uniform_score(job, precision, "as calibrated", Refinements())
+            after = scored.uniform_score(job, precision, "with learned rounding", Refinements(roundings=roundings))
             records.append(record_of_values(Refinement.ROUNDING, precision, before, after, roundings))
-        return Kept(Refinements(roundings=worth_keeping(roundings, records)), tuple(records))
+        return SharedRefinements(Refinements(roundings=worth_keeping(roundings, records)), tuple(records))
 
-    return Stage("kept-roundings", make, needs=(*learned.values(), of, scored.cache, SCORER), digest=_content_of)
+    return Stage("kept-roundings", make, needs=(*learned.values(), network, scored.cache, SCORER), digest=_content_of)
 
 
 def _corrections(
-    name: str, of: Stage[Network], precision: Precision, title: str, rounded: Stage[Kept] | None = None
+    name: str,
+    network: Stage[Network],
+    precision: Precision,
+    title: str,
+    rounded: Stage[SharedRefinements] | None = None,
 ) -> Stage[BiasCorrections]:
     """The corrections under the uniform plan of `precision`, with roundings where these were learned."""
 
     def make(job: Job) -> BiasCorrections:
         refinements = job[rounded].refinements if rounded else Refinements()
         return correct_biases(
-            job[of], job[of].uniform(precision), refinements, job[CALIBRATION], job[RUNTIME], progress=job.progress
+            job[network],
+            job[network].grouping.uniform(precision),
+            refinements,
+            job[CALIBRATION],
+            job[RUNTIME],
+            progress=job.progress,
         )
 
-    needs: tuple[Stage[Any], ...] = (of, CALIBRATION, RUNTIME)
+    needs: tuple[Stage[Any], ...] = (network, CALIBRATION, RUNTIME)
     return Stage(name, make, CORRECTIONS, needs=(*needs, rounded) if rounded else needs, title=title)
 
 
 def _kept_corrections(
-    scored: Scored,
-    rounded: Stage[Kept],
+    scored: ScoredNetwork,
+    rounded: Stage[SharedRefinements],
     learned: Mapping[Precision, bool],
     nearest: Mapping[Precision, Stage[BiasCorrections]],
-) -> Stage[Kept]:
+) -> Stage[SharedRefinements]:
     def own(precision: Precision) -> Stage[BiasCorrections]:
         if not learned[precision]:
             return nearest[precision]
@@ -137,20 +151,20 @@ def _kept_corrections(
         needs=parts,
     )  # fmt: skip
 
-    def make(job: Job) -> Kept:
+    def make(job: Job) -> SharedRefinements:
         before, corrections = job[rounded], job[merged]
         records = []
         for precision in learned:
-            plain = scored.uniform(job, precision, "as calibrated", before.refinements)
+            plain = scored.uniform_score(job, precision, "as calibrated", before.refinements)
             refinements = replace(before.refinements, corrections=corrections)
-            corrected = scored.uniform(job, precision, "with bias correction", refinements)
+            corrected = scored.uniform_score(job, precision, "with bias correction", refinements)
             records.append(record_of_values(Refinement.BIAS_CORRECTION, precision, plain, corrected, corrections))
         kept = replace(before.refinements, corrections=worth_keeping(corrections, records))
-        return Kept(kept, (*before.records, *records))
+        return SharedRefinements(kept, (*before.records, *records))
 
     needs = (rounded, merged, scored.network, scored.cache, SCORER)
     return Stage("kept-refinements", make, needs=needs, digest=_content_of)
 
 
-def _content_of(kept: Kept) -> str:
+def _content_of(kept: SharedRefinements) -> str:
     return kept.refinements.digest

@@ -2,34 +2,30 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from pathlib import Path
 
 from trt_mpq.artifacts.store import Store
-from trt_mpq.pipeline.calibrated import Calibrated, calibrated, final_groups
+from trt_mpq.pipeline.calibration import CalibrationStages, choose_calibration, final_groups_of
 from trt_mpq.pipeline.checks import check_settings
-from trt_mpq.pipeline.delivery import Delivered, delivery
+from trt_mpq.pipeline.delivery import DeliveryStages, choose_delivery
 from trt_mpq.pipeline.device_run import run_remote_task
 from trt_mpq.pipeline.gpu import Gpu
-from trt_mpq.pipeline.ranking import Rankings, rankings
-from trt_mpq.pipeline.report import environment, run_report
-from trt_mpq.pipeline.search import Found, search
+from trt_mpq.pipeline.ranking import RankingStages, rankings_of
+from trt_mpq.pipeline.report import environment, write_report
+from trt_mpq.pipeline.search import SearchStages, choose_plan_evaluator, choose_search
 from trt_mpq.pipeline.sources import SOURCE
 from trt_mpq.pipeline.workers import OpenedRun, RunLocation, Workers
 from trt_mpq.report.data import Report
 from trt_mpq.sensitivity.agreement import Sensitivities
 from trt_mpq.settings import Settings
-from trt_mpq.types import Comparison, Grouping, Observer, PrecisionPlan, Ranges, Ranking, SearchResult, SilentObserver
-
-
-def opened_by_worker(settings: Settings, folder: Path) -> OpenedRun:
-    """The run in `folder`, to read from."""
-    run = Run(settings, folder, SilentObserver(), command=None)
-    return OpenedRun(lambda: run.store[run.rankings.inputs], lambda: run.store[run.found.evaluator])
+from trt_mpq.types import Comparison, Grouping, Observer, PrecisionPlan, Ranges, SearchResult, SilentObserver
 
 
 class Run:
     """One model on its way to a mixed-precision plan.
+
+    Its stages become known on the way: each part of the flow is defined once what it depends on was chosen. Nothing is
+    done twice, for the store remembers.
 
     Args:
         settings: What the user asked for.
@@ -48,38 +44,35 @@ class Run:
         if command is not None:
             self.store.describe(source=str(settings.model.resolve()), command=command, environment=environment())
         self._workers = Workers(RunLocation(settings, folder, opened_by_worker, run_remote_task))
-        self._gpu = Gpu(self.store, self._workers.remote)
+        self._gpu = Gpu(self.store, self._workers.remote())
 
     # What the command line offers, in the order of the flow.
 
     def inspect(self) -> Grouping:
         """Prepare the model and find its groups."""
-        return self.store[final_groups(self.settings)]
+        return self.store[final_groups_of(self.settings)]
 
     def calibrate(self) -> Ranges:
         """Ranges of every tensor that a group quantizes."""
-        return self.store[self.calibrated.described].ranges
-
-    def sensitivity(self) -> Ranking:
-        """Sensitivity of every group to every candidate precision, by the metric that the search uses."""
-        return self.store[self.rankings.first]
+        return self.store[self.calibration_stages().described].ranges
 
     def sensitivities(self) -> Sensitivities:
-        """The same by every metric that was asked for, and how well they agree."""
-        return self.rankings.all(self.store)
+        """Sensitivity of every group to every candidate precision, by every metric that was asked for."""
+        return self.ranking_stages().all(self.store)
 
     def search(self) -> SearchResult:
         """The fastest plan found that keeps the accuracy target."""
-        return self.store[self.delivered.searched].result
+        return self.store[self.delivery_stages().searched].result
 
     def emit(self) -> PrecisionPlan:
         """Write the chosen plan as ONNX files, and check that the written file scores as the search said."""
-        self.store[self.delivered.scores]
-        return self.store[self.delivered.refined.result].chosen.plan
+        delivery = self.delivery_stages()
+        self.store.ensure(delivery.scores)
+        return self.store[delivery.plan.result].chosen.plan
 
     def compare(self) -> Comparison:
         """Polygraphy's comparison of the typed model with FP32."""
-        return self.store[self.delivered.comparison]
+        return self.store[self.delivery_stages().comparison]
 
     def report(self) -> Report:
         """Everything above and the engine, as report.json and report.html.
@@ -89,26 +82,33 @@ class Run:
         """
         if self.settings.engine.build == "always":
             self._gpu.require()
-        return run_report(self.store, self.calibrated, self.found, self.delivered, self._gpu, self._command)
+        calibration, search, delivery = self.calibration_stages(), self.search_stages(), self.delivery_stages()
+        return write_report(self.store, calibration, search, delivery, self._gpu, self._command)
 
-    # The stages, as far as they are known: each part is put together once what it depends on was chosen.
+    # The stages of every part of the flow; the choices that define them are made now if they never were.
 
-    @cached_property
-    def calibrated(self) -> Calibrated:
-        """The calibrated network."""
-        return calibrated(self.store)
+    def calibration_stages(self) -> CalibrationStages:
+        """Those of the calibrated network."""
+        return choose_calibration(self.store)
 
-    @cached_property
-    def rankings(self) -> Rankings:
-        """The rankings of its groups."""
-        return rankings(self.settings, self.calibrated.scored.network, self._workers.stage)
+    def ranking_stages(self) -> RankingStages:
+        """Those of the rankings of its groups."""
+        return rankings_of(self.settings, self.calibration_stages().scored.network, self._workers.stage())
 
-    @cached_property
-    def found(self) -> Found:
-        """The search."""
-        return search(self.store, self.calibrated, self.rankings, self._gpu, self._workers.stage)
+    def search_stages(self) -> SearchStages:
+        """Those of the search."""
+        ranking = self.ranking_stages()
+        return choose_search(self.store, self.calibration_stages(), ranking, self._gpu, self._workers.stage())
 
-    @cached_property
-    def delivered(self) -> Delivered:
-        """What is delivered of the plan that was found."""
-        return delivery(self.store, self.calibrated, self.found)
+    def delivery_stages(self) -> DeliveryStages:
+        """Those that deliver the plan that was found."""
+        return choose_delivery(self.store, self.calibration_stages(), self.search_stages())
+
+
+def opened_by_worker(settings: Settings, folder: Path) -> OpenedRun:
+    """The run in `folder`, to read from."""
+    run = Run(settings, folder, SilentObserver(), command=None)
+    return OpenedRun(
+        sensitivity_inputs=lambda: run.store[run.ranking_stages().inputs],
+        plan_evaluator=lambda: run.store[choose_plan_evaluator(run.store, run.calibration_stages())],
+    )

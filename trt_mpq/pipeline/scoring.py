@@ -11,8 +11,8 @@ from trt_mpq.evaluate.cache import ScoreCache
 from trt_mpq.evaluate.plans import EarlyStop, PlanEvaluator
 from trt_mpq.evaluate.scorer import Scorer
 from trt_mpq.evaluate.stopping import paired_test, schedule_for
-from trt_mpq.pipeline.models import ORIGINAL, State
-from trt_mpq.pipeline.networks import restricted_groups
+from trt_mpq.pipeline.model_states import ORIGINAL, State
+from trt_mpq.pipeline.networks import restricted_groups_of
 from trt_mpq.pipeline.sources import BATCH, CALIBRATION, EVALUATION, METRIC, RUNTIME
 from trt_mpq.types import Precision, Score
 
@@ -69,22 +69,22 @@ STOP = Stage("early-stop", _stop, needs=(METRIC, SCHEDULE, FP32, REQUIRED), read
 """When the evaluation of a plan that is judged may end; None if it runs every sample."""
 
 
-def score_cache(state: State) -> Stage[ScoreCache]:
+def score_cache_of(state: State) -> Stage[ScoreCache]:
     """Scores of plans of the model: what they depend on, beside the plan, its formats' ranges and its refinement."""
     return Stage(
         "scores", lambda job: ScoreCache(job.path("evaluations.jsonl"), job.key),
-        needs=(restricted_groups(state), state.graph, CALIBRATION, RUNTIME, EVALUATION, METRIC, BATCH),
+        needs=(restricted_groups_of(state), state.graph, CALIBRATION, RUNTIME, EVALUATION, METRIC, BATCH),
         files=("evaluations.jsonl",),
     )  # fmt: skip
 
 
 def uniform_score(
-    job: Job, cache: Stage[ScoreCache], of: Network, precision: Precision, text: str, refinements: Refinements
+    job: Job, cache: Stage[ScoreCache], network: Network, precision: Precision, text: str, refinements: Refinements
 ) -> float:
     """Score of the uniform plan of `precision`; the `text` tells whoever watches in which state the network is.
 
     The job has declared `cache` and SCORER.
     """
-    evaluator = PlanEvaluator.of(of, refinements, job[SCORER], job[cache])
+    evaluator = PlanEvaluator.of(network, refinements, job[SCORER], job[cache])
     title = f"Scoring uniform {precision} {text}"
-    return evaluator.score(of.uniform(precision), lambda: job.observer.stage(title)).value
+    return evaluator.score(network.grouping.uniform(precision), lambda: job.observer.stage(title)).value

@@ -9,12 +9,12 @@ from trt_mpq.artifacts.store import Store
 from trt_mpq.evaluate.plans import PlanEvaluator
 from trt_mpq.groups.pins import pinned
 from trt_mpq.latency.base import Latency
-from trt_mpq.pipeline.calibrated import Calibrated
+from trt_mpq.pipeline.calibration import CalibrationStages
 from trt_mpq.pipeline.gpu import Gpu
-from trt_mpq.pipeline.latency import latency
-from trt_mpq.pipeline.problems import problems
-from trt_mpq.pipeline.ranking import Rankings
-from trt_mpq.pipeline.refinement import Kept
+from trt_mpq.pipeline.latency import choose_latency
+from trt_mpq.pipeline.problems import problems_of
+from trt_mpq.pipeline.ranking import RankingStages
+from trt_mpq.pipeline.refinement import SharedRefinements
 from trt_mpq.pipeline.scoring import REQUIRED, SCORER, STOP
 from trt_mpq.pipeline.workers import Workers
 from trt_mpq.search import Problem, search_from_name
@@ -22,13 +22,13 @@ from trt_mpq.types import Grouping, SearchResult
 
 
 @dataclass(frozen=True)
-class Found:
+class SearchStages:
     """The stages of a search.
 
     Attributes:
         grouping: The groups, with what calibration forbids and the user decided.
-        kept: The refinements that all plans share.
-        rankings: What the search goes by, and what that is compared with.
+        shared: The refinements that all plans share.
+        ranking: What the search goes by, and what that is compared with.
         latency: Times plans.
         evaluator: Scores plans.
         problems: What is searched, one problem per ladder.
@@ -36,8 +36,8 @@ class Found:
     """
 
     grouping: Stage[Grouping]
-    kept: Stage[Kept]
-    rankings: Rankings
+    shared: Stage[SharedRefinements]
+    ranking: RankingStages
     latency: Stage[Latency]
     evaluator: Stage[PlanEvaluator]
     problems: Stage[tuple[Problem, ...]]
@@ -48,47 +48,48 @@ class Found:
         evaluator, path = store[self.evaluator], store[self.result].path
         plans = sum(evaluator.seconds(tried.plan) for tried in path)
         files = sum(evaluator.delivered_seconds(tried.plan) for tried in path if tried.delivered)
-        return store.seconds(self.rankings.first) + plans + files
+        return store.seconds(self.ranking.first) + plans + files
 
 
-def search(store: Store, calibrated: Calibrated, rankings: Rankings, gpu: Gpu, workers: Stage[Workers]) -> Found:
-    """The stages of a search of the calibrated network.
+def choose_search(
+    store: Store, calibration: CalibrationStages, ranking: RankingStages, gpu: Gpu, workers: Stage[Workers]
+) -> SearchStages:
+    """The stages of a search of the calibrated network; latencies are measured if they have to be.
 
     Raises:
         TrtMpqError: The metric does not work on FP32, or there are no latencies such as were asked for.
     """
-    store[REQUIRED]  # before anything is measured on a device
-    kept, timed = calibrated.kept(store), latency(store, calibrated.described, gpu)
-    grouping = pinned_groups(calibrated)
-    evaluator = _evaluator(calibrated, kept)
-    asked = problems(calibrated, grouping, rankings, evaluator, timed)
-    return Found(grouping, kept, rankings, timed, evaluator, asked, _result(store, asked, evaluator, workers))
+    store.ensure(REQUIRED)  # before anything is measured on a device
+    shared, latency = calibration.choose_refinements(store), choose_latency(store, calibration.described, gpu)
+    grouping, evaluator = pinned_groups_of(calibration), _plan_evaluator(calibration, shared)
+    problems = problems_of(calibration, grouping, ranking, evaluator, latency)
+    result = Stage(
+        "search",
+        lambda job: job[workers].search(search_from_name(job.settings.search), job[problems], job[evaluator]),
+        json_kind(SearchResult), needs=(problems, evaluator), reads=("search",), uses=(workers,),
+        title=f"Searching ({store.settings.search})",
+    )  # fmt: skip
+    return SearchStages(grouping, shared, ranking, latency, evaluator, problems, result)
 
 
-def pinned_groups(calibrated: Calibrated) -> Stage[Grouping]:
+def pinned_groups_of(calibration: CalibrationStages) -> Stage[Grouping]:
     """The groups, with what calibration forbids and the user decided."""
+    network = calibration.scored.network
     return Stage(
-        "pinned-groups",
-        lambda job: pinned(job[calibrated.scored.network].grouping, job.settings.keep, job.settings.exclude),
-        needs=(calibrated.scored.network,), reads=("keep", "exclude"), digest=content_digest(Grouping),
+        "pinned-groups", lambda job: pinned(job[network].grouping, job.settings.keep, job.settings.exclude),
+        needs=(network,), reads=("keep", "exclude"), digest=content_digest(Grouping),
     )  # fmt: skip
 
 
-def _evaluator(calibrated: Calibrated, kept: Stage[Kept]) -> Stage[PlanEvaluator]:
-    of, cache = calibrated.scored.network, calibrated.scored.cache
+def choose_plan_evaluator(store: Store, calibration: CalibrationStages) -> Stage[PlanEvaluator]:
+    """What scores plans of the calibrated network, with the refinements that all share."""
+    return _plan_evaluator(calibration, calibration.choose_refinements(store))
+
+
+def _plan_evaluator(calibration: CalibrationStages, shared: Stage[SharedRefinements]) -> Stage[PlanEvaluator]:
+    network, cache = calibration.scored.network, calibration.scored.cache
     return Stage(
         "plan-evaluator",
-        lambda job: PlanEvaluator.of(job[of], job[kept].refinements, job[SCORER], job[cache], job[STOP]),
-        needs=(of, kept, SCORER, cache, STOP),
-    )  # fmt: skip
-
-
-def _result(
-    store: Store, asked: Stage[tuple[Problem, ...]], evaluator: Stage[PlanEvaluator], workers: Stage[Workers]
-) -> Stage[SearchResult]:
-    return Stage(
-        "search",
-        lambda job: job[workers].search(search_from_name(job.settings.search), job[asked], job[evaluator]),
-        json_kind(SearchResult), needs=(asked, evaluator), reads=("search",), uses=(workers,),
-        title=f"Searching ({store.settings.search})",
+        lambda job: PlanEvaluator.of(job[network], job[shared].refinements, job[SCORER], job[cache], job[STOP]),
+        needs=(network, shared, SCORER, cache, STOP),
     )  # fmt: skip

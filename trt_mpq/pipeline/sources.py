@@ -107,14 +107,14 @@ def _metric(job: Job) -> TaskMetric:
     )
 
 
-def _metric_digest(metric: TaskMetric) -> str:
+def digest_of_metric(metric: TaskMetric) -> str:
     """What tells a metric from others: its name, and for the user's own the content of its module's file."""
     module = sys.modules.get(metric.name.partition(":")[0]) if ":" in metric.name else None
     file = getattr(module, "__file__", None)
     return metric.name if file is None else f"{metric.name} {sha256_of(Path(file))}"
 
 
-METRIC = Stage("metric", _metric, reads=("metric",), needs=(EVALUATION, PREPARED), digest=_metric_digest)
+METRIC = Stage("metric", _metric, reads=("metric",), needs=(EVALUATION, PREPARED), digest=digest_of_metric)
 """The task metric."""
 
 LOSS = Stage(

@@ -85,20 +85,17 @@ class Workers:
         own = settings.anchored().model_copy(update={"threads": threads, "workers": 1, "ray": None})
         self._location = replace(location, settings=own, folder=location.folder.resolve())
 
-    @property
     def stage(self) -> Stage[Workers]:
         """These workers, for stages that have work for them."""
         return Stage("workers", lambda job: self)
 
-    @property
-    def distribute(self) -> Distribute | None:
+    def distribution(self) -> Distribute | None:
         """How sensitivity metrics have their parts done; None for "here"."""
         pool = self._pool
         return (
             None if pool is None else lambda initializer: partial(pool.map, partial(self._location.rank, initializer))
         )
 
-    @property
     def remote(self) -> RunRemotely | None:
         """How a GPU of the Ray cluster runs tasks for the run; None without a cluster."""
         pool = self._gpu

@@ -65,7 +65,7 @@ class Explainer:
         return f": {self.target.name} has no BF16" if precision is Precision.FP32 and lacks else ""
 
     def _lowered(self, group: LayerGroup, precision: Precision) -> str:
-        saved = self._change_ms(group, group.widest(self.grouping.top, self.grouping.refuge))
+        saved = self._change_ms(group, self.grouping.widest(group))
         saved_by = ", saved by refinement for exactly this plan" if group.id in self.rescued else ""
         standing = f"{self._standing(group, precision)} to {precision}{saved_by}"
         if saved > self._nothing_ms:

@@ -83,7 +83,7 @@ class Problem:
 
     Attributes:
         grouping: The groups, and what those run in that may not run in the widest of the ladder.
-        ladder: Precisions to choose from, widest first, e.g. (fp16, fp8, int8).
+        ladder: Precisions to choose from, widest first, e.g. (fp16, fp8, int8); the first is the high precision.
         ranking: Sensitivity of every group for every precision below the first.
         evaluate: Scores plans.
         latency: Milliseconds of plans.
@@ -127,7 +127,7 @@ class Problem:
 
         The widest uniform plan is what there is without a search; its file is taken as it is.
         """
-        if self.limit or feasible.delivered or feasible.plan == self.uniform(self.ladder[0]):
+        if self.limit or feasible.delivered or feasible.plan == self.grouping.uniform(self.ladder[0]):
             return feasible
         score = self.evaluate.delivered(feasible.plan)
         return replace(feasible, delivered=score, feasible=score.value >= self.required)
@@ -137,17 +137,9 @@ class Problem:
         by_latency, by_score = feasible.latency_ms, -feasible.score.value
         return (by_score, by_latency) if self.limit else (by_latency, by_score)
 
-    def uniform(self, precision: Precision) -> PrecisionPlan:
-        """`precision` wherever it is allowed, else the widest of the ladder, its refuge, or the widest there is."""
-        return PrecisionPlan.uniform(self.groups, precision, self.ladder[0], self.grouping.refuge)
-
     def is_uniform(self, plan: PrecisionPlan) -> bool:
         """Whether `plan` is the uniform plan of a precision of the ladder."""
-        return any(plan == self.uniform(precision) for precision in self.ladder)
-
-    def widest(self, group: LayerGroup) -> Precision:
-        """What `group` starts from: the widest of the ladder, its refuge, or the widest there is."""
-        return group.widest(self.ladder[0], self.grouping.refuge)
+        return any(plan == self.grouping.uniform(precision) for precision in self.ladder)
 
     def usual_evaluations(self, fewest: int) -> int:
         """What a search allows itself without a budget: a third of what greedy makes at most, and at least `fewest`."""
@@ -165,7 +157,7 @@ class Problem:
         return tuple(group for group in self.ranking.order(target) if group in kept_up)
 
     def _narrowest(self, group: LayerGroup, ladder: tuple[Precision, ...]) -> Precision:
-        return next((p for p in reversed(ladder) if group.allows(p)), self.widest(group))
+        return next((p for p in reversed(ladder) if group.allows(p)), self.grouping.widest(group))
 
 
 class Search(Protocol):
@@ -248,7 +240,7 @@ class Trail:
     def evaluate_uniform(self) -> tuple[Evaluation, ...]:
         """Measure the uniform plan of every precision, widest first: the baselines of the report."""
         problem = self._problem
-        return tuple(self.measure(problem.uniform(p), f"uniform {p}") for p in problem.ladder)
+        return tuple(self.measure(problem.grouping.uniform(p), f"uniform {p}") for p in problem.ladder)
 
     def result(self, algorithm: str) -> SearchResult:
         """The best feasible plan tried.

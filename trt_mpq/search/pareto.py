@@ -34,7 +34,7 @@ class Pareto:
 def _fill(problem: Problem, trail: Trail) -> None:
     """Evaluate the fastest plan, then halve the widest gap between latencies until all are narrow."""
     frontier = Frontier(problem.latency.terms, problem.grouping, sensitivities(problem), problem.solved)
-    fastest, widest = frontier.fastest(), problem.uniform(problem.ladder[0])
+    fastest, widest = frontier.fastest(), problem.grouping.uniform(problem.ladder[0])
     if fastest is None:
         return
     low, high = trail.measure(fastest, "fastest of all").latency_ms, problem.latency.of(widest)

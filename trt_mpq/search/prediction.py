@@ -33,7 +33,7 @@ def sensitivities(problem: Problem) -> dict[Choice, float]:
     least = _LEAST_HARM * sum(positive) / len(positive)
     harm: dict[Choice, float] = {}
     for group in problem.groups:
-        widest = problem.widest(group)
+        widest = problem.grouping.widest(group)
         own = {(group.id, p): known[group.id, p] for p in narrower if p is not widest and (group.id, p) in known}
         harm |= {(group.id, widest): 0.0, **{choice: max(score, least) for choice, score in own.items()}}
     return harm

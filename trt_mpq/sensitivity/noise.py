@@ -40,14 +40,14 @@ class GaussianNoise:
     """Score = mean loss with noise on one group - mean loss without; signed, it may be negative.
 
     Weights and quantized inputs of the group get noise together, of standard deviation
-    ``amplitude * relative_step[precision] * maximum magnitude``. Every sample has its own activation
+    ``noise_amplitude * relative_step[precision] * maximum magnitude``. Every sample has its own activation
     noise and every block of samples its own weight noise, so that averaging over samples also averages
     over noise. Trials come in antithetic pairs, the second with the first one's noise negated, which
     cancels the first-order term of the loss and with it most of the variance. Every precision sees the
     same noise, scaled.
 
     Args:
-        amplitude: Noise per quantization step.
+        noise_amplitude: Noise per quantization step.
         trials: Noise draws to average over.
         per_channel: Whether a weight's magnitude is taken per output channel, as its scales are, or
             over the whole tensor. Depthwise weights need the former: on MobileNetV1 at INT4 the ranking's
@@ -57,7 +57,7 @@ class GaussianNoise:
         block: Samples that share a draw of weight noise.
     """
 
-    amplitude: float = 1.0
+    noise_amplitude: float = 1.0
     trials: int = 2
     per_channel: bool = True
     relative_step: Mapping[Precision, float] = field(default_factory=lambda: _RELATIVE_STEP)
@@ -66,7 +66,7 @@ class GaussianNoise:
     name: ClassVar[str] = "noise"
 
     def __post_init__(self) -> None:
-        if self.trials < 1 or self.block < 1 or not self.amplitude > 0:
+        if self.trials < 1 or self.block < 1 or not self.noise_amplitude > 0:
             raise SettingsError("noise sensitivity needs amplitude, trials and block above zero")
 
     def rank(self, inputs: SensitivityInputs, progress: Progress | None = None) -> Ranking:
@@ -100,7 +100,7 @@ class GaussianNoise:
                 drawn = noise.draw(case, trial)
                 for sign in (1.0, -1.0)[: self.trials - trial]:
                     for precision in growth:
-                        feeds = noise.feeds(drawn, sign * self.amplitude * self.relative_step[precision])
+                        feeds = noise.feeds(drawn, sign * self.noise_amplitude * self.relative_step[precision])
                         growth[precision] += loss.growth(case, rest.run(number, case.chunk, feeds))
         return growth, rest.share
 

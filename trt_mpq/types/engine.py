@@ -56,9 +56,9 @@ class EngineBuild:
         status: How it ended.
         typing: How the network was typed.
         seconds: Wall time of the build process.
-        engine: File name of the engine beside its other files, None unless built.
+        engine: The engine, as a path from the run folder (a file name where there is none); None unless built.
         size_bytes: Size of the engine file.
-        layers: File name of the engine inspector's JSON, None unless built.
+        layers: The engine inspector's JSON, likewise.
         platform: Where it was built, None if the build never got that far.
         errors: TensorRT's own errors, oldest first; empty if built.
         reason: Why there is no engine, in one sentence; empty if built.
@@ -296,6 +296,7 @@ class Deployment:
         realised: Requested against realised precision of the shipped engine, None if there is none.
         comparison: The shipped engine against FP32, None without data to compare on.
         score: Task score through the shipped engine, None without evaluation data.
+        engine_sha256: Of the shipped engine's file, None if there is none.
         reproduce: The trtexec command that builds and times the shipped engine, empty if there is none.
         notes: What could not be done, each in one sentence.
     """
@@ -308,6 +309,7 @@ class Deployment:
     realised: Realised | None = None
     comparison: Comparison | None = None
     score: Score | None = None
+    engine_sha256: str | None = None
     reproduce: str = ""
     notes: tuple[str, ...] = ()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from trt_mpq.types.plan import PrecisionPlan
@@ -172,12 +172,16 @@ class Grouping:
         """Number of values in all weights; one that several groups read counts once."""
         return sum({weight.name: weight.elements for group in self.groups for weight in group.weights}.values())
 
-    def by_id(self, group_id: str) -> LayerGroup:
-        """The group called `group_id`; KeyError if there is none."""
-        for group in self.groups:
-            if group.id == group_id:
-                return group
-        raise KeyError(group_id)
+    def widest(self, group: LayerGroup) -> Precision:
+        """What `group` runs in that is not lowered: the high precision, its refuge, or the widest it may."""
+        return group.widest(self.top, self.refuge)
+
+    def options(self, ladder: Sequence[Precision]) -> dict[str, tuple[Precision, ...]]:
+        """What each group may run in, by its id: the rungs it allows, and what it runs in that is not lowered."""
+        return {
+            g.id: tuple(p for p in Precision if p is self.widest(g) or (p in ladder and g.allows(p)))
+            for g in self.groups
+        }
 
     def uniform(self, precision: Precision) -> PrecisionPlan:
         """`precision` wherever a group allows it, else the high precision, its refuge, FP32."""

@@ -10,11 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.engine.profile.simulated import SimulatedEngine, SimulatedGpu
+from trt_mpq.engine.profile import side_by_side
 from trt_mpq.engine.profile.side_by_side import _turn_orders, time_side_by_side
 from trt_mpq.settings import EngineOptions
 from trt_mpq.types.engine import Conditions, LayerTime, SideBySide
 
 INPUTS = [{"input": np.zeros((8, 3), np.float32)}] * 4
+
+
+@pytest.fixture(autouse=True)
+def _simulated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(side_by_side, "engine_timer", lambda engine, inputs: engine.timer(inputs))
 
 
 def timed(
