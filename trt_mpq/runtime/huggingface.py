@@ -1,13 +1,11 @@
 """Hugging Face model folders as torch modules: weights from safetensors only, no code from the folder, no network.
 
-A sentence-transformers folder (with `modules.json`) becomes encoder, pooling and normalization in one module.
+A sentence-transformers folder (with `modules.json`) becomes its encoder and what follows it in one module.
 """
 
 from __future__ import annotations
 
 import inspect
-import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ import numpy as np
 
 from trt_mpq.errors import MissingDependencyError, ModelError
 from trt_mpq.runtime.base import Array, Arrays
+from trt_mpq.runtime.sentence_modules import is_sentence_folder, sentence_modules
 from trt_mpq.runtime.torch_autograd import import_torch
 from trt_mpq.runtime.torch_export import quiet
 
@@ -23,13 +22,10 @@ _MASKED = -10000.0
 """Added to the score of a hidden token: its weight is exactly 0 in float32, and float16 can hold the number."""
 _SAME = 1e-5
 
-_Pooling = Callable[[Any, Any], Any]
-"""Takes token embeddings [n, length, width] and the mask [n, length]; returns [n, width]."""
-
 
 def is_model_folder(path: Path) -> bool:
     """Whether `path` is a folder that transformers could have saved a model to."""
-    return (path / "config.json").is_file() or (path / "modules.json").is_file()
+    return (path / "config.json").is_file() or is_sentence_folder(path)
 
 
 def load_model_folder(folder: Path) -> tuple[Any, Arrays, tuple[tuple[str, int, str], ...]]:
@@ -46,9 +42,8 @@ def load_model_folder(folder: Path) -> tuple[Any, Arrays, tuple[tuple[str, int, 
         MissingDependencyError: torch or transformers is not installed.
     """
     torch, transformers = import_torch("the export", exporter=True), _import_transformers()
-    pooling = _pooling_of(torch, folder) if (folder / "modules.json").is_file() else None
-    encoder = folder / "0_Transformer" if (folder / "0_Transformer" / "config.json").is_file() else folder
-    model = _load(transformers, encoder, pooled=pooling is not None)
+    sentence = sentence_modules(torch, folder) if is_sentence_folder(folder) else None
+    model = _load(transformers, folder) if sentence is None else _load(transformers, sentence.encoder, pooled=True)
     if getattr(model.config, "is_encoder_decoder", False):
         raise ModelError(f"{folder} holds an encoder and a decoder: export each with a factory of your own")
     model.config.use_cache = False
@@ -57,11 +52,11 @@ def load_model_folder(folder: Path) -> tuple[Any, Arrays, tuple[tuple[str, int, 
     if model.main_input_name != "input_ids":
         raise ModelError(f"{folder} takes {model.main_input_name}: export it with a factory that gives example inputs")
     examples = _tokens(model)
-    module = _text_module(torch, model, pooling, _additive_masks_work(torch, model, examples))
+    module = _text_module(torch, model, sentence and sentence.head, _additive_masks_work(torch, model, examples))
     return module, examples, tuple((name, 1, "sequence") for name in examples)
 
 
-def _load(transformers: Any, folder: Path, *, pooled: bool) -> Any:
+def _load(transformers: Any, folder: Path, *, pooled: bool = False) -> Any:
     if not any(folder.glob("*.safetensors")):
         raise ModelError(
             f"{folder} holds no *.safetensors: save the model with save_pretrained(folder, safe_serialization=True); "
@@ -70,8 +65,7 @@ def _load(transformers: Any, folder: Path, *, pooled: bool) -> Any:
     try:
         with quiet():
             config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-            architecture = (getattr(config, "architectures", None) or [""])[0]
-            model, report = getattr(transformers, architecture, transformers.AutoModel).from_pretrained(
+            model, report = _class_of(transformers, config, pooled=pooled).from_pretrained(
                 folder, config=config, local_files_only=True, use_safetensors=True, output_loading_info=True,
                 attn_implementation="eager",
             )  # fmt: skip
@@ -88,55 +82,27 @@ def _load(transformers: Any, folder: Path, *, pooled: bool) -> Any:
     return model.eval().float()
 
 
-def _pooling_of(torch: Any, folder: Path) -> _Pooling:
-    """What the modules of a sentence-transformers folder after its encoder compute; raises ModelError."""
-    modules = _read_json(folder / "modules.json")
-    kinds = [str(module["type"]).rpartition(".")[2] for module in modules]
-    if kinds not in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
-        raise ModelError(f"{folder} is made of {', '.join(kinds)}: Transformer, Pooling and Normalize can be exported")
-    mode = _pooling_mode(_read_json(folder / modules[1]["path"] / "config.json"), folder)
-
-    def pool(tokens: Any, mask: Any) -> Any:
-        if mode == "cls":
-            pooled = tokens[:, 0]
-        else:
-            weights = mask.unsqueeze(-1).to(tokens.dtype)
-            pooled = (tokens * weights).sum(1) / weights.sum(1).clamp(min=1e-9)
-        return torch.nn.functional.normalize(pooled, dim=1) if kinds[-1] == "Normalize" else pooled
-
-    return pool
+def _class_of(transformers: Any, config: Any, *, pooled: bool) -> Any:
+    """The class that `config` names; under a pooling its encoder, without the head that it was trained with."""
+    if pooled:
+        listed = type(config) in transformers.MODEL_FOR_TEXT_ENCODING_MAPPING
+        return transformers.AutoModelForTextEncoding if listed else transformers.AutoModel
+    return getattr(transformers, (getattr(config, "architectures", None) or [""])[0], transformers.AutoModel)
 
 
-def _pooling_mode(config: dict[str, Any], folder: Path) -> str:
-    """`mean` or `cls`, from either form of the file: one name, or a switch for each."""
-    switched = [name for name, value in config.items() if name.startswith("pooling_mode_") and value is True]
-    names = [config["pooling_mode"]] if "pooling_mode" in config else switched
-    modes = [str(name).removeprefix("pooling_mode_").removesuffix("_tokens").removesuffix("_token") for name in names]
-    if modes not in (["mean"], ["cls"]):
-        raise ModelError(f"{folder} pools by {', '.join(modes) or 'nothing'}: mean or cls can be exported")
-    return modes[0]
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path} cannot be read ({error}): copy the model folder again") from error
-
-
-def _text_module(torch: Any, model: Any, pooling: _Pooling | None, additive: bool) -> Any:
+def _text_module(torch: Any, model: Any, head: Any, additive: bool) -> Any:
     class TextModel(torch.nn.Module):  # type: ignore[misc]
-        """Tokens in, tensors out; with a pooling, one `embedding` per text."""
+        """Tokens in, tensors out; with a `head`, one `embedding` per text."""
 
         def __init__(self) -> None:
             super().__init__()
-            self.model = model
+            self.model, self.head = model, head
 
         def forward(self, input_ids: Any, attention_mask: Any, token_type_ids: Any = None) -> Any:
             mask = _additive(attention_mask) if additive else attention_mask
             segments = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
             result = self.model(input_ids=input_ids, attention_mask=mask, **segments)
-            return result if pooling is None else {"embedding": pooling(result[0], attention_mask)}
+            return result if head is None else {"embedding": head(result[0], attention_mask)}
 
     return TextModel()
 
