@@ -1,7 +1,4 @@
-"""What a user asks for: one validated value, from the command line, a job file, or a run folder.
-
-A setting is declared once, as a field: the command line takes its name, its type, its default and its docstring.
-"""
+"""The settings, each declared once, as a field: the command line takes its name, type, default and docstring."""
 
 from __future__ import annotations
 
@@ -18,18 +15,13 @@ from pydantic import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
-    ValidationError,
     ValidationInfo,
     field_validator,
 )
 
-from trt_mpq._data import load_toml
-from trt_mpq.errors import SettingsError
+from trt_mpq.settings.paths import anchored
 from trt_mpq.types import Precision
 
-_FILES = ("model", "calib", "eval", "device", "latency")
-"""Settings that may name a file."""
-_TARGETS = ("target_accuracy", "target_latency", "target_size")
 _BYTES = {"": 1, "B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 _NOT_IN_THE_ENGINE = frozenset(
     {
@@ -289,7 +281,7 @@ class Settings(BaseModel):
     def anchored(self) -> Settings:
         """The same settings with absolute paths, so that they hold in any working directory."""
         here = Path.cwd()
-        return Settings(**_anchored(self.model_dump(), here))
+        return Settings(**anchored(self.model_dump(), here))
 
 
 def _bytes_from_text(text: str) -> int:
@@ -298,79 +290,3 @@ def _bytes_from_text(text: str) -> int:
     if written is None or written[2] not in _BYTES:
         raise ValueError(f"spell it as bytes or with one of {', '.join(filter(None, _BYTES))}")
     return round(float(written[1]) * _BYTES[written[2]])
-
-
-def settings_from(fields: dict[str, Any], origin: str) -> Settings:
-    """Validate `fields`; `origin` says in an error where they came from.
-
-    Raises:
-        SettingsError: A field is unknown or its value is not allowed.
-    """
-    try:
-        return Settings(**fields)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"][: 2 if first["loc"][0] == "engine" else 1])
-        raise SettingsError(f"{origin}: {where}: {_reason(first)}") from error
-
-
-def fields_from_job(path: Path) -> dict[str, Any]:
-    """The fields a job file sets; a relative `model` and data paths are taken relative to the job file's folder.
-
-    Raises:
-        SettingsError: The file is missing or is no TOML.
-    """
-    return _anchored(dict(load_toml(path)), path.parent)
-
-
-def overridden(fields: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
-    """`fields` with what was `given` instead; of the engine's options only those that were given change.
-
-    A target that is given replaces the stored one, whatever it was for; raises SettingsError if two are.
-    """
-    targets = [name for name in _TARGETS if given.get(name) is not None]
-    if len(targets) > 1:
-        options = " and ".join(f"--{name.replace('_', '-')}" for name in targets)
-        raise SettingsError(f"{options} exclude each other: give one of them")
-    if targets:
-        fields = {name: value for name, value in fields.items() if name not in _TARGETS}
-    stored = fields.get("engine")
-    if "engine" in given and isinstance(stored, dict):
-        given = {**given, "engine": {**stored, **given["engine"]}}
-    return {**fields, **given}
-
-
-def _anchored(fields: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """`fields` with every path that is relative to `folder` made to hold anywhere."""
-    files: dict[str, Any] = {
-        name: _located(fields[name], folder) for name in _FILES if isinstance(fields.get(name), (str, Path))
-    }
-    if isinstance(engine := fields.get("engine"), dict):
-        files["engine"] = {**engine, **_anchored_engine(engine, folder)}
-    return {**fields, **files}
-
-
-def _anchored_engine(engine: dict[str, Any], folder: Path) -> dict[str, Any]:
-    paths: dict[str, Any] = {}
-    if isinstance(cache := engine.get("timing_cache"), (str, Path)):
-        paths["timing_cache"] = str(folder / cache)
-    if isinstance(plugins := engine.get("plugins"), (list, tuple)):
-        paths["plugins"] = tuple(_located(plugin, folder) for plugin in plugins)
-    return paths
-
-
-def _located(value: str | Path, folder: Path) -> str:
-    """`value`, a path with perhaps a `:split` behind it, as a path from `folder` if there is such a file."""
-    name, colon, split = str(value).partition(":")
-    return f"{folder / name}{colon}{split}" if (folder / name).is_file() else str(value)
-
-
-def _reason(error: Any) -> str:
-    if error["type"] == "missing":
-        return "is needed and was not given"
-    if error["type"] == "enum":
-        return f"got {error['input']!r}, choose from {', '.join(p.value for p in Precision if p is not Precision.FP32)}"
-    if error["type"] == "extra_forbidden":
-        known = EngineOptions.model_fields if error["loc"][0] == "engine" else Settings.model_fields
-        return f"unknown setting; known are {', '.join(known)}"
-    return f"{error['msg'].removeprefix('Value error, ')} (got {error['input']!r})"
