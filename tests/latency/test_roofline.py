@@ -313,11 +313,10 @@ def reference_ms(grouping: Grouping, plan: Mapping[str, Precision], target: Targ
     total, paid = 0.0, set()
     for _, reads, output, step, precision in steps:
         moved = batch * (step.input_elements * bits[precision] + step.output_elements * bits[stored[output]]) / 8
-        flops = 0
-        if hasattr(step, "flops"):
-            moved, flops = moved + step.weight.elements * bits[precision] / 8, step.flops
+        if hasattr(step, "weight"):
+            moved += step.weight.elements * bits[precision] / 8
         tops = target.peak_tops[INT8 if precision is INT4 else precision]
-        total += max(flops * batch / (tops * rate), moved / memory) + target.launch_us * 1e-3
+        total += max(step.flops * batch / (tops * rate), moved / memory) + target.launch_us * 1e-3
         for tensor in reads:
             if stored[tensor] is not precision and (tensor, precision) not in paid:
                 paid.add((tensor, precision))

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.fixtures_groups import make_chain, make_group, make_grouping
+from tests.fixtures_groups import make_chain, make_group, make_grouping, make_loose
 from trt_mpq.latency.roofline import LatencyModel
 from trt_mpq.latency.target import target_from_name
 from trt_mpq.report.explain import Explainer, mac_share
@@ -129,5 +129,8 @@ def test_a_pinned_group_says_by_what():
 
 def test_the_share_of_arithmetic_in_8_bit_or_less():
     plan = PrecisionPlan.of({"a": INT8, "b": FP16, "c": FP8})
-    assert mac_share(plan, {"a": 30, "b": 50, "c": 20}) == 0.5
-    assert mac_share(plan, dict.fromkeys("abc", 0)) == 0.0
+    groups = [make_group(name, ["x"], flops=flops) for name, flops in (("a", 30), ("b", 50), ("c", 20))]
+    outside = replace(make_loose("lstm", ["x"], op_type="LSTM"), flops=100)
+    assert mac_share(plan, make_grouping(groups)) == 0.5
+    assert mac_share(plan, make_grouping(groups, [make_loose("add", ["x"]), outside])) == 0.25
+    assert mac_share(plan, make_grouping([replace(group, flops=0) for group in groups])) == 0.0

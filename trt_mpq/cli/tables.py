@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from trt_mpq.emit.deliver import FLAVOUR_FILES
+from trt_mpq.groups.accounting import account_for, exclusions_text
 from trt_mpq.numerics import LARGEST
 from trt_mpq.report.wording import (
     count_text,
@@ -30,7 +31,6 @@ from trt_mpq.types import (
     Comparison,
     Evaluation,
     Grouping,
-    LayerGroup,
     Precision,
     PrecisionPlan,
     Ranges,
@@ -49,23 +49,25 @@ _BAR_WIDTH = 24
 
 
 def groups_table(grouping: Grouping) -> RenderableType:
-    """Every group in network order, its work, and the precisions it stays out of, with the reason."""
+    """Every group in network order with the precisions it stays out of, then where all multiply-adds are."""
     table = _table_of("#", "group", "op", "weight", "FLOPs", "stays out of")
     for group in grouping.groups:
         weight = " + ".join("x".join(map(str, weight.shape)) for weight in group.weights) or "none"
-        row = (str(group.index + 1), group.id, group.op_type, weight, count_text(group.flops), _exclusions(group))
+        row = (str(group.index + 1), group.id, group.op_type, weight, count_text(group.flops), exclusions_text(group))
         table.add_row(*_cells(row))
     flops = count_text(sum(group.flops for group in grouping.groups))
     summary = f"{len(grouping.groups)} groups with {flops} FLOPs for one sample, {len(grouping.loose)} ops outside them"
-    left_out = [Text(f"{op.node} ({op.op_type}) stays out: {op.reason}") for op in grouping.loose if op.reason]
-    return Group(table, Text(summary), *left_out)
+    left_out = [f"{op.node} ({op.op_type}) stays out: {op.reason}" for op in grouping.loose if op.reason]
+    return Group(table, *_cells([summary, *left_out]), Text(""), _work_table(grouping))
 
 
-def _exclusions(group: LayerGroup) -> str:
-    by_reason: dict[str, list[str]] = {}
-    for precision, reason in group.excluded.items():
-        by_reason.setdefault(reason, []).append(precision.value)
-    return "; ".join(f"{', '.join(names)}: {reason}" for reason, names in by_reason.items())
+def _work_table(grouping: Grouping) -> RenderableType:
+    table = _table_of("multiply-adds", "share", "where", "why not in 8 bit")
+    for part in account_for(grouping):
+        where = "groups" if part.grouped else "outside groups"
+        table.add_row(*_cells((count_text(part.multiply_adds), f"{part.share:.1%}", where, part.reason)))
+    table.add_row(*_cells((count_text(grouping.flops // 2), "100%", "all, for one sample", "")), style="bold")
+    return table
 
 
 def ranges_table(ranges: Ranges) -> RenderableType:

@@ -8,6 +8,11 @@ from __future__ import annotations
 WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 """Operators that TensorRT runs in 8 bit when their weight is constant (developer guide, "Explicit quantization")."""
 
+RECURRENT = frozenset({"LSTM", "GRU", "RNN"})
+"""Operators whose steps wait for each other."""
+CONTROL_FLOW = frozenset({"If", "Loop", "Scan"})
+"""Operators that run graphs of their own."""
+
 QUANTIZE = frozenset({"QuantizeLinear", "TRT_FP8QuantizeLinear", "TRT_INT4QuantizeLinear"})
 """Operators that make codes out of floats: ONNX's, and those of the `trt` domain that Model Optimizer writes."""
 DEQUANTIZE = frozenset({"DequantizeLinear", "TRT_FP8DequantizeLinear", "TRT_INT4DequantizeLinear"})

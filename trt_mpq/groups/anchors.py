@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from trt_mpq.graph.operators import WEIGHTED
+from trt_mpq.groups.arithmetic import multiply_adds
 from trt_mpq.groups.shapes import elements, is_constant, shape_of
 
 
@@ -22,7 +21,6 @@ class Anchor:
         bias: Constant third input, one value per output channel, or None.
         weight_axis: Axis of `weight` with one scale per index; None for one scale.
         channel_axis: Axis of `output` that holds output channels.
-        contraction: Multiply-adds per output element.
         channels: Input and output channels (K and N of a matrix product).
         kernel: Spatial shape of a convolution, empty for a matrix product.
         depthwise: Whether every input channel has filters of its own.
@@ -34,7 +32,6 @@ class Anchor:
     bias: ir.Value | None
     weight_axis: int | None
     channel_axis: int
-    contraction: float
     channels: tuple[int, int]
     kernel: tuple[int, ...] = ()
     depthwise: bool = False
@@ -47,7 +44,7 @@ class Anchor:
     @property
     def flops(self) -> int:
         """Two per multiply-add, bias not counted."""
-        return round(2 * self.contraction * elements(self.output))
+        return 2 * multiply_adds(self.node)
 
 
 def anchor_of(node: ir.Node) -> Anchor | None:
@@ -69,25 +66,6 @@ def anchor_of(node: ir.Node) -> Anchor | None:
     return anchor
 
 
-def why_no_group(node: ir.Node) -> str | None:
-    """Why a weighted operator that is no anchor, or a table look-up, stays in high precision; None for other nodes."""
-    data, other = (*node.inputs, None, None)[:2]
-    if node.op_type == "Gather" and is_constant(data) and len(shape_of(_present(data))) > 1:
-        return "a table look-up: it computes nothing, and 8-bit rows would be widened again at once"
-    if node.op_type not in WEIGHTED:
-        return None
-    if is_constant(data):
-        return f"its weight {_present(data).name} is the first operand"
-    if not is_constant(other):
-        return "both operands are computed, and it is no part of softmax attention"
-    return f"{_present(other).name} is no FP32 matrix, or its bias is not one constant per output channel"
-
-
-def _present(value: ir.Value | None) -> ir.Value:
-    assert value is not None
-    return value
-
-
 def _operands(node: ir.Node) -> tuple[ir.Value, ir.Value, ir.Value | None]:
     data, weight = node.inputs[:2]
     assert data is not None
@@ -102,20 +80,18 @@ def _conv(node: ir.Node) -> Anchor:
     inputs = inputs_per_group * group
     return Anchor(
         node, data, weight, bias,
-        weight_axis=0, channel_axis=1, contraction=inputs_per_group * math.prod(kernel),
+        weight_axis=0, channel_axis=1,
         channels=(inputs, outputs), kernel=tuple(kernel), depthwise=group == inputs > 1,
     )  # fmt: skip
 
 
 def _conv_transpose(node: ir.Node) -> Anchor:
-    """Every input element meets ``outputs_per_group * kernel`` weights, whatever the stride."""
     data, weight, bias = _operands(node)
     inputs, outputs_per_group, *kernel = shape_of(weight)
     group = node.attributes.get_int("group", 1)
-    multiply_adds = elements(data) * outputs_per_group * math.prod(kernel)
     return Anchor(
         node, data, weight, bias,
-        weight_axis=1, channel_axis=1, contraction=multiply_adds / elements(node.outputs[0]),
+        weight_axis=1, channel_axis=1,
         channels=(inputs, outputs_per_group * group), kernel=tuple(kernel), depthwise=group == inputs > 1,
     )  # fmt: skip
 
@@ -124,9 +100,7 @@ def _gemm(node: ir.Node) -> Anchor:
     data, weight, bias = _operands(node)
     axis = 0 if node.attributes.get_int("transB", 0) else 1
     inputs, outputs = shape_of(weight)[1 - axis], shape_of(weight)[axis]
-    return Anchor(
-        node, data, weight, bias, weight_axis=axis, channel_axis=1, contraction=inputs, channels=(inputs, outputs)
-    )
+    return Anchor(node, data, weight, bias, weight_axis=axis, channel_axis=1, channels=(inputs, outputs))
 
 
 def _matmul(node: ir.Node) -> Anchor:
@@ -134,6 +108,6 @@ def _matmul(node: ir.Node) -> Anchor:
     *batch, inputs, outputs = shape_of(weight)
     return Anchor(
         node, data, weight, None,
-        weight_axis=None if batch else 1, channel_axis=len(shape_of(node.outputs[0])) - 1, contraction=inputs,
+        weight_axis=None if batch else 1, channel_axis=len(shape_of(node.outputs[0])) - 1,
         channels=(inputs, outputs),
     )  # fmt: skip

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from trt_mpq.groups.shapes import elements, is_float, shape_of
+from trt_mpq.groups.arithmetic import multiply_adds
+from trt_mpq.groups.shapes import is_float, shape_of
 from trt_mpq.types import Precision
 
 _POINTWISE = frozenset({"Mul", "Div", "Add", "Sub", "Where"})
@@ -68,8 +69,7 @@ class Attention:
     @property
     def flops(self) -> int:
         """Two per multiply-add of the two products, for one sample."""
-        scores, product = elements(self.scores.outputs[0]), elements(self.product.outputs[0])
-        return 2 * (scores * _last(self.scores.inputs[0]) + product * self.lengths[1])
+        return 2 * (multiply_adds(self.scores) + multiply_adds(self.product))
 
 
 def find_attention(graph: ir.Graph) -> list[Attention]:

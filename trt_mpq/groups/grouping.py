@@ -11,15 +11,15 @@ import numpy as np
 import onnx_ir as ir
 
 from trt_mpq.errors import ModelError
-from trt_mpq.graph.operators import VALUE_BLIND
-from trt_mpq.groups.anchors import Anchor, anchor_of, why_no_group
+from trt_mpq.groups.anchors import Anchor, anchor_of
 from trt_mpq.groups.attention import Attention, attention_exclusions, find_attention
 from trt_mpq.groups.exclusions import first_layers, modelopt_exclusions
 from trt_mpq.groups.fusion import Chain, fuse
+from trt_mpq.groups.loose import loose_ops
 from trt_mpq.groups.scales import shared_scales
-from trt_mpq.groups.shapes import bind_shapes, elements, is_float, viewed
+from trt_mpq.groups.shapes import bind_shapes, viewed
 from trt_mpq.groups.values import attention_group, weighted_group
-from trt_mpq.types import Grouping, LayerGroup, LooseOp, Precision
+from trt_mpq.types import Grouping, LayerGroup, Precision
 
 Exclusions = Literal["modelopt", "none"]
 """Which groups may not run in which precision: Model Optimizer's priors, or only what cannot work."""
@@ -54,7 +54,7 @@ def groups_from_model(
     groups += [attention_group(attention, limits(attention)) for attention in attentions]
     ordered = _in_network_order(groups, bound.graph)
     quantized = [site.tensor for group in ordered for site in group.inputs]
-    return Grouping(ordered, _loose_ops(bound.graph, ordered), shared_scales(bound.graph, quantized, attentions))
+    return Grouping(ordered, loose_ops(bound.graph, ordered), shared_scales(bound.graph, quantized, attentions))
 
 
 def _check_weight(weight: ir.Value) -> None:
@@ -123,26 +123,3 @@ def _with_priors(
         }
         for anchor in anchors
     }
-
-
-def _loose_ops(graph: ir.Graph, groups: Sequence[LayerGroup]) -> tuple[LooseOp, ...]:
-    grouped = {name for group in groups for name in group.nodes}
-    return tuple(_loose_op(node) for node in graph if node.name not in grouped and _computes(node))
-
-
-def _computes(node: ir.Node) -> bool:
-    """Whether the node touches floating-point data, rather than integers that describe shapes."""
-    touches = any(is_float(value) for value in (*node.inputs, *node.outputs))
-    return touches and node.op_type not in VALUE_BLIND
-
-
-def _loose_op(node: ir.Node) -> LooseOp:
-    inputs = [value for value in node.inputs if is_float(value)]
-    return LooseOp(
-        node=str(node.name),
-        op_type=node.op_type,
-        inputs=tuple(str(value.name) for value in inputs),
-        writes={str(value.name): elements(value) for value in node.outputs if value.name},
-        input_elements=sum(elements(value) for value in inputs),
-        reason=why_no_group(node),
-    )

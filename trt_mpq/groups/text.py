@@ -53,7 +53,8 @@ def _excluded(excluded: Mapping[Precision, str]) -> str:
 
 def _loose_line(op: LooseOp) -> str:
     reason = f" | {op.reason}" if op.reason else ""
+    flops = f"{op.flops} flops, " if op.flops else ""
     return (
         f"loose {op.node}: {op.op_type} | reads {', '.join(op.inputs)} | writes {', '.join(op.writes)} | "
-        f"{op.input_elements} in, {op.output_elements} out{reason}"
+        f"{flops}{op.input_elements} in, {op.output_elements} out{reason}"
     )

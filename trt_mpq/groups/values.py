@@ -19,7 +19,6 @@ def weighted_group(chains: Sequence[Chain], excluded: Mapping[Precision, str]) -
     """The group of one chain, or of several that are computed together; its index is still to be given."""
     reads = [read for chain in chains for read in _chain_reads(chain)]
     nodes = [node for chain in chains for node in (chain.anchor.node, *chain.followers)]
-    added = sum(elements(chain.output) for chain in chains if chain.residual is not None)
     return LayerGroup(
         id=str(nodes[0].name),
         index=-1,
@@ -28,7 +27,7 @@ def weighted_group(chains: Sequence[Chain], excluded: Mapping[Precision, str]) -
         weights=tuple(_weight(chain) for chain in chains),
         inputs=_sites(reads),
         writes={str(chain.output.name): elements(chain.output) for chain in chains},
-        flops=sum(chain.anchor.flops for chain in chains) + added,
+        flops=sum(chain.anchor.flops for chain in chains),
         input_elements=_read_elements(reads),
         excluded=dict(sorted(excluded.items())),
     )

@@ -76,7 +76,7 @@ class Kernel:
     @classmethod
     def of_loose(cls, op: LooseOp) -> Kernel:
         """The kernel of an op outside every group."""
-        return cls(op.node, op.inputs, op.writes, op.input_elements)
+        return cls(op.node, op.inputs, op.writes, op.input_elements, op.flops)
 
 
 @dataclass(frozen=True)

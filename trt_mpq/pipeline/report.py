@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from trt_mpq import __version__
 from trt_mpq.artifacts.files import write_text
 from trt_mpq.artifacts.store import Store
+from trt_mpq.groups.accounting import account_for
 from trt_mpq.pipeline.calibration import CalibrationStages
 from trt_mpq.pipeline.delivery import DeliveryStages
 from trt_mpq.pipeline.deployment import deployment
@@ -71,7 +72,7 @@ def write_report(
         *summary.range_warnings(explainer, network.ranges),
     )
     operators = {str(node.name): node.op_type for node in network.graph.graph}
-    share = explain.mac_share(plan, {group.id: group.flops for group in groups.groups})
+    share = explain.mac_share(plan, groups)
     samples = store[EVALUATION].count
     report = data.Report(
         model=data.ModelInfo(
@@ -102,6 +103,7 @@ def write_report(
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         version=__version__,
         baseline=groups.top,
+        multiply_adds=account_for(groups),
     )  # fmt: skip
     write_text(store.folder / "report.json", data.report_to_json(report))
     write_text(store.folder / "report.html", html.render_html(report))

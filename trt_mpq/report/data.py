@@ -15,7 +15,7 @@ from trt_mpq.engine.decide import PLAN
 from trt_mpq.errors import RunFolderError
 from trt_mpq.latency.base import LatencySource
 from trt_mpq.sensitivity.agreement import Agreement
-from trt_mpq.types import Comparison, Precision, RefinementRecord
+from trt_mpq.types import Comparison, Precision, RefinementRecord, WorkShare
 from trt_mpq.types.engine import Candidate, Deployment
 
 if TYPE_CHECKING:
@@ -178,8 +178,8 @@ class SearchRecord:
 class PlanRecord:
     """The chosen plan.
 
-    `deployable` is False when TensorRT has no kernels for one of its precisions; `mac_share` is the share of the
-    groups' multiply-adds that run in 8 bit or less.
+    `deployable` is False when TensorRT has no kernels for one of its precisions; `mac_share` is the share of all
+    multiply-adds, those outside groups too, that run in 8 bit or less.
     """
 
     counts: Mapping[Precision, int]
@@ -236,6 +236,7 @@ class Report:
     `latency_ms` is what the search went by; what engines really take is in `device`, None if none was built.
     `baseline` is the high precision of the run, FP16 or BF16: the plan is compared with the model in it.
     `agreement` is None unless several sensitivity metrics were asked for.
+    `multiply_adds` says where all of them are and what keeps them out of 8 bit.
     """
 
     model: ModelInfo
@@ -259,6 +260,7 @@ class Report:
     created: str
     version: str
     baseline: Precision = Precision.FP16
+    multiply_adds: tuple[WorkShare, ...] = ()
 
     @property
     def has_group_latencies(self) -> bool:

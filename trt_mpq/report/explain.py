@@ -5,7 +5,7 @@ Answered by asking what would change if this group alone moved, everything else 
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Container
 from dataclasses import dataclass
 
 from trt_mpq.latency.base import Latency
@@ -115,15 +115,11 @@ class Explainer:
         return f"{'' if rank == 1 else _ordinal(rank) + ' '}least sensitive of {len(order)}"
 
 
-def mac_share(plan: PrecisionPlan, flops: Mapping[str, int]) -> float:
-    """The share of multiply-adds that run in 8 bit or less; 0 where there are none.
-
-    Args:
-        plan: Precision of every group.
-        flops: Group id to its arithmetic.
-    """
-    narrow = sum(flops[group] for group, precision in plan.assignments if precision.quantized)
-    return narrow / max(1, sum(flops.values()))
+def mac_share(plan: PrecisionPlan, grouping: Grouping) -> float:
+    """The share of all multiply-adds, those outside groups too, that run in 8 bit or less; 0 where there are none."""
+    precisions = plan.as_dict()
+    narrow = sum(group.flops for group in grouping.groups if precisions[group.id].quantized)
+    return narrow / max(1, grouping.flops)
 
 
 def _time(milliseconds: float) -> str:

@@ -5,7 +5,7 @@ milliseconds, and per-sample counts (`flops`, element counts) hold for one sampl
 """
 
 from trt_mpq.types.comparison import Comparison, OutputComparison
-from trt_mpq.types.groups import Grouping, LayerGroup, LooseOp, QuantizedInput, Weight
+from trt_mpq.types.groups import Grouping, LayerGroup, LooseOp, QuantizedInput, Weight, WorkShare
 from trt_mpq.types.model import Model, TensorSpec
 from trt_mpq.types.observer import Observer, Progress, SilentObserver
 from trt_mpq.types.plan import Evaluation, Judgement, PrecisionPlan, Ranking, Score, SearchResult
@@ -38,4 +38,5 @@ __all__ = [
     "TensorRange",
     "TensorSpec",
     "Weight",
+    "WorkShare",
 ]

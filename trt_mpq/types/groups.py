@@ -127,8 +127,8 @@ class LayerGroup:
 class LooseOp:
     """A node outside every group: it runs in high precision, in a kernel of its own.
 
-    `writes` maps the tensors it writes to their elements for one sample. `reason` says why a product or a table
-    look-up is outside; it is None for operators that no group is made for.
+    `writes` maps the tensors it writes to their elements for one sample, `flops` are two for every multiply-add.
+    `reason` says why what multiplies and adds, or looks up a table, is outside; it is None for other operators.
     """
 
     node: str
@@ -136,6 +136,7 @@ class LooseOp:
     inputs: tuple[str, ...]
     writes: Mapping[str, int]
     input_elements: int
+    flops: int = 0
     reason: str | None = None
 
     @property
@@ -147,6 +148,23 @@ class LooseOp:
     def output_elements(self) -> int:
         """Elements written, for one sample."""
         return sum(self.writes.values())
+
+
+@dataclass(frozen=True)
+class WorkShare:
+    """Multiply-adds of one sample that are in the same place for the same reason.
+
+    Attributes:
+        grouped: Whether they are in groups.
+        reason: What keeps them out of 8 bit; empty for groups that may run in every precision.
+        multiply_adds: How many.
+        share: Of all in the network.
+    """
+
+    grouped: bool
+    reason: str
+    multiply_adds: int
+    share: float
 
 
 @dataclass(frozen=True)
@@ -166,6 +184,11 @@ class Grouping:
     shared_scales: tuple[tuple[str, ...], ...]
     top: Precision = Precision.FP16
     refuge: Precision = Precision.FP32
+
+    @property
+    def flops(self) -> int:
+        """Multiply-adds times two of the whole network, groups and the rest, for one sample."""
+        return sum(group.flops for group in self.groups) + sum(op.flops for op in self.loose)
 
     @property
     def weight_elements(self) -> int:

@@ -1,0 +1,80 @@
+"""All multiply-adds are accounted for. Counts are checked against products written out here, not against ours."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.groups.test_groups import from_text, grouped, sample_shapes
+from trt_mpq.groups import groups_from_model
+from trt_mpq.groups.accounting import account_for
+
+COUNTED = {
+    "einsum": (
+        "n (float[2, 5, 8] x, float[2, 7, 8] y) => (float[2, 5, 7] z)"
+        "{ z = Einsum <equation = \"bqd,bkd->bqk\"> (x, y) }",
+        {}, 2 * 5 * 7 * 8,
+    ),
+    "einsum of three": (
+        "n (float[2, 5] x) => (float[2, 3] z) { z = Einsum <equation = \"...i,ij,jk\"> (x, v, w) }",
+        {"v": (5, 4), "w": (4, 3)}, 2 * (2 * 5 * 4 * 3),
+    ),
+    "computed convolution": (
+        "n (float[1, 4, 9, 9] x, float[6, 4, 3, 3] w) => (float[1, 6, 7, 7] z) { z = Conv (x, w) }",
+        {}, 6 * 7 * 7 * 4 * 9,
+    ),
+    "transposed convolution": (
+        "n (float[1, 4, 5, 5] x, float[4, 6, 2, 2] w) => (float[1, 6, 10, 10] z)"
+        "{ z = ConvTranspose <strides = [2, 2]> (x, w) }",
+        {}, 25 * 4 * 6 * 4,
+    ),
+    "gemm": (
+        "n (float[9, 5] x, float[9, 7] w) => (float[5, 7] z) { z = Gemm <transA = 1> (x, w) }",
+        {}, 5 * 9 * 7,
+    ),
+    "lstm": (
+        "n (float[10, 2, 6] x) => (float[10, 2, 2, 8] z)"
+        "{ z = LSTM <hidden_size = 8, direction = \"bidirectional\"> (x, w, r) }",
+        {"w": (2, 32, 6), "r": (2, 32, 8)}, 10 * 2 * 2 * 32 * (6 + 8),
+    ),
+    "gru, batch first": (
+        "n (float[2, 10, 6] x) => (float[2, 10, 1, 8] z) { z = GRU <hidden_size = 8, layout = 1> (x, w, r) }",
+        {"w": (1, 24, 6), "r": (1, 24, 8)}, 2 * 10 * 24 * (6 + 8),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", COUNTED)
+def test_what_is_outside_groups_is_counted_and_has_a_reason(name: str) -> None:
+    body, weights, multiply_adds = COUNTED[name]
+    grouping = grouped(body, weights)
+    assert [op.flops for op in grouping.loose] == [2 * multiply_adds]
+    (part,) = account_for(grouping)
+    assert (part.grouped, part.multiply_adds, part.share) == (False, multiply_adds, 1.0)
+    assert part.reason.startswith(f"{grouping.loose[0].op_type}: ")
+
+
+def test_groups_and_the_rest_add_up_to_all() -> None:
+    body = """n (float[1, 32, 8, 8] x) => (float[1, 32, 8, 8] y, float[1, 3, 8, 8] b, float[1, 1, 16] h) {
+        a = Conv (x, c)  b = Conv (x, d)  y = Add (a, x)
+        t = Reshape (b, shape)  g, h = RNN <hidden_size = 16> (t, w, r)
+    }"""
+    weights = {
+        "c": (32, 32, 1, 1),
+        "d": (3, 32, 1, 1),
+        "w": (1, 16, 24),
+        "r": (1, 16, 16),
+        "shape": np.array([8, 1, 24]),
+    }
+    graph = from_text(body, weights)
+    grouping = groups_from_model(graph, sample_shapes(graph))
+    parts = account_for(grouping)
+    assert [part.multiply_adds for part in parts] == [32 * 32 * 64, 32 * 3 * 64, 8 * 16 * (24 + 16)]
+    assert [part.grouped for part in parts] == [True, True, False]
+    assert [part.reason for part in parts] == [
+        "",
+        "fp8: 3 channels are not more than 16",
+        "RNN: recurrent: TensorRT has no 8-bit kernels for it",
+    ]
+    assert sum(part.share for part in parts) == pytest.approx(1.0)
+    assert 2 * sum(part.multiply_adds for part in parts) == grouping.flops
