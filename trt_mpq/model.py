@@ -1,7 +1,7 @@
 """Model preparation: from whatever an exporter wrote to one FP32 graph that every later stage reads.
 
 The prepared graph has opset 13 or later, no functions, no Constant, Identity or Dropout nodes, BatchNorm
-folded into the weights before it, attention in the form of `groups.normal_form`, inferred shapes, and a unique
+folded into the weights before it, products and attention in the form of `groups.normal_form`, inferred shapes, and a unique
 name on every node. Names of inputs, outputs, nodes and initializers that survive are kept; numerics change by
 rounding in folded weights only, and in rows of attention that are masked altogether.
 Nothing else is rewritten: onnxscript's full optimizer would also merge Clip with Relu, replace Flatten by
@@ -22,6 +22,7 @@ from onnx_ir.passes import common as passes
 
 from trt_mpq.errors import ModelError, RunFolderError
 from trt_mpq.graph import admission, onnx_api
+from trt_mpq.graph.folding import fold, lift_constants
 from trt_mpq.graph.opset import WEAK_OPSET, convert_opset, opset_of
 from trt_mpq.groups.normal_form import to_normal_form
 from trt_mpq.types import Model, TensorSpec
@@ -33,10 +34,6 @@ _INITIALIZERS_ARE_NO_INPUTS = 4
 """The IR version from which initializers need not be inputs too."""
 _EXTERNAL_DATA_BYTES = 1_500_000_000
 """Graphs with more weights than this go to disk as a small file and a data file (protobuf ends at 2 GiB)."""
-_FOLD_INPUT_ELEMENTS = 1 << 40
-"""No limit: a transposed or scaled weight is a constant, however large."""
-_FOLD_OUTPUT_ELEMENTS = 1 << 24
-"""Expand and Tile of a constant stay nodes above this."""
 
 
 def prepare_model(source: Path, destination: Path) -> Model:
@@ -130,28 +127,16 @@ def _flatten(graph: ir.Model) -> None:
         raise ModelError(f"a function of the model cannot be inlined: {onnx_api.first_line(error)}") from error
     graph.functions.clear()
     passes.RemoveUnusedOpsetsPass()(graph)
-    _lift_constants(graph)
+    lift_constants(graph)
     passes.RemoveInitializersFromInputsPass()(graph)
     graph.ir_version = max(graph.ir_version, _INITIALIZERS_ARE_NO_INPUTS)
 
 
-def _lift_constants(graph: ir.Model) -> None:
-    passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(graph)
-
-
 def _simplify(graph: ir.Model) -> None:
     """Fold what is constant and name every node, in place."""
-    from onnxscript.optimizer import fold_constants
-
     passes.IdentityEliminationPass()(graph)
     onnx_api.infer_shapes(graph)  # folding believes recorded shapes, and exporters leave stale ones
-    fold_constants(
-        graph,
-        onnx_shape_inference=True,
-        input_size_limit=_FOLD_INPUT_ELEMENTS,
-        output_size_limit=_FOLD_OUTPUT_ELEMENTS,
-    )
-    _lift_constants(graph)
+    fold(graph)
     passes.IdentityEliminationPass()(graph)
     to_normal_form(graph.graph)
     passes.RemoveUnusedNodesPass()(graph)

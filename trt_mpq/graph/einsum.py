@@ -1,10 +1,24 @@
-"""What the indices of an Einsum are."""
+"""Einsum, spelled as the matrix product that it nearly always is: that is what TensorRT fuses and quantizes.
+
+Of two operands without repeated indices, every index is one of four: of both and the result (batch), of both alone
+(summed), of the left and the result (rows), of the right and the result (columns). Transposes bring them into that
+order and Reshapes make one axis of several. Rows besides the last are batch axes that the right operand is broadcast
+along, so that no size has to be known to merge them. A stored operand goes to the right, as a weight in its final form.
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 import onnx_ir as ir
+from numpy.typing import NDArray
 
 from trt_mpq.errors import ModelError
+from trt_mpq.graph.edit import add_constant
 
 _ELLIPSIS = "..."
 _FIRST_FREE = 0x3B1
@@ -34,3 +48,156 @@ def _rank(value: ir.Value | None) -> int:
         name = value.name if value else "an operand"
         raise ModelError(f"the rank of {name}, which an Einsum reads, is unknown: export the model with shapes")
     return len(value.shape)
+
+
+def rewrite_einsum(graph: ir.Graph, node: ir.Node) -> None:
+    """Replace an Einsum by Transpose, Reshape and MatMul if it is a matrix product, else leave it as it is.
+
+    The result keeps its name, the product that of the Einsum. Results are equal up to the order of sums.
+    """
+    if any(value is None or value.shape is None or value.dtype is not ir.DataType.FLOAT for value in node.inputs):
+        return
+    product = _product_of(node)
+    if product is None:
+        return
+    writer = _Writer(graph, node)
+    result, written = node.outputs[0], _write(writer, product)
+    written.shape, written.type = result.shape, result.type
+    result.replace_all_uses_with(written, replace_graph_outputs=True)
+    graph.remove(node, safe=True)
+    written.name = result.name
+
+
+@dataclass(frozen=True)
+class _Product:
+    """``left @ right`` with the labels of every axis; `outer` are batch axes and all rows but the last, in order."""
+
+    left: ir.Value
+    right: ir.Value
+    left_labels: str
+    right_labels: str
+    outer: str
+    row: str
+    summed: str
+    columns: str
+    result: str
+
+    @property
+    def batch(self) -> str:
+        """Outer labels that the right operand has."""
+        return "".join(label for label in self.outer if label in self.right_labels)
+
+    def sizes(self, labels: str) -> list[int]:
+        """Sizes of axes of the right operand; -1 where unknown."""
+        shape = dict(zip(self.right_labels, self.right.shape or (), strict=True))
+        return [size if isinstance(size := shape[label], int) else -1 for label in labels]
+
+
+def _product_of(node: ir.Node) -> _Product | None:
+    """What a matrix product of two operands would compute `node`; None if none does."""
+    if len(node.inputs) != 2:
+        return None
+    first, second, result = labels_of(node)
+    left, right = node.inputs
+    assert left is not None
+    assert right is not None
+    if left.const_value is not None:
+        left, right, first, second = right, left, second, first
+    if any(len(set(term)) < len(term) for term in (first, second, result)) or set(result) - {*first, *second}:
+        return None
+    rows = "".join(label for label in result if label not in second)
+    columns = "".join(label for label in result if label not in first)
+    summed = "".join(label for label in first if label in second and label not in result)
+    lone = set(first) ^ set(second)
+    if not (rows and columns and summed) or lone - {*result}:
+        return None
+    outer = "".join(label for label in result if label in first and label != rows[-1])
+    product = _Product(left, right, first, second, outer, rows[-1], summed, columns, result)
+    return product if _fits(product) else None
+
+
+def _fits(product: _Product) -> bool:
+    """Whether summed axes have equal sizes (one of 1 would be repeated), and columns can be merged and split again."""
+    left = dict(zip(product.left_labels, product.left.shape or (), strict=True))
+    right = dict(zip(product.right_labels, product.right.shape or (), strict=True))
+    pairs = [(left[label], right[label]) for label in product.summed]
+    equal = all(a == b for a, b in pairs if isinstance(a, int) and isinstance(b, int))
+    return equal and (len(product.columns) == 1 or -1 not in product.sizes(product.columns))
+
+
+def _write(writer: _Writer, product: _Product) -> ir.Value:
+    """The nodes of `product`, and the value that they compute."""
+    outer, row, summed, columns = product.outer, product.row, product.summed, product.columns
+    left = writer.transpose(product.left, product.left_labels, outer + row + summed, "left")
+    if len(summed) > 1:
+        left = writer.reshape(left, [*([0] * len(outer + row)), -1], "left_merged")
+    constant = product.right.const_value is not None
+    right = _weight(writer, product) if constant else _right(writer, product)
+    written = writer.emit("MatMul", [left, right], "product")
+    if len(columns) > 1:
+        written = writer.reshape(written, [*([0] * len(outer + row)), *product.sizes(columns)], "columns")
+    return writer.transpose(written, outer + row + columns, product.result, "result")
+
+
+def _weight(writer: _Writer, product: _Product) -> ir.Value:
+    """A stored right operand as ``[outer..., summed, columns]``, leading axes of 1 left out."""
+    assert product.right.const_value is not None
+    order = product.batch + product.summed + product.columns
+    array = np.transpose(product.right.const_value.numpy(), [product.right_labels.index(label) for label in order])
+    sizes = dict(zip(order, array.shape, strict=True))
+    outer = [sizes.get(label, 1) for label in product.outer]
+    while outer and outer[0] == 1:
+        outer.pop(0)
+    summed, columns = (math.prod(sizes[label] for label in labels) for labels in (product.summed, product.columns))
+    return writer.constant(np.ascontiguousarray(array.reshape(*outer, summed, columns)), str(product.right.name))
+
+
+def _right(writer: _Writer, product: _Product) -> ir.Value:
+    """A computed right operand as ``[outer..., summed, columns]``, of 1 where it is broadcast."""
+    batch, summed, columns = product.batch, product.summed, product.columns
+    if len(summed + columns) == 2:
+        value = writer.transpose(product.right, product.right_labels, batch + summed + columns, "right")
+    else:
+        value = writer.transpose(product.right, product.right_labels, batch + columns + summed, "right")
+        merged = math.prod(product.sizes(columns)) if len(columns) > 1 else 0
+        value = writer.reshape(value, [*([0] * len(batch)), merged, -1], "right_merged")
+        value = writer.transpose(value, batch + "cs", batch + "sc", "right_turned")
+    missing = [axis for axis, label in enumerate(product.outer) if label not in batch]
+    leading = missing == list(range(len(missing)))
+    return value if leading else writer.unsqueeze(value, missing, "right_broadcast")
+
+
+class _Writer:
+    """Inserts nodes in front of an Einsum, named after it."""
+
+    def __init__(self, graph: ir.Graph, einsum: ir.Node) -> None:
+        self._graph, self._einsum = graph, einsum
+
+    def emit(self, op_type: str, inputs: Sequence[ir.Value], part: str, **attributes: Any) -> ir.Value:
+        """The output of a new node; the product takes over the name of the Einsum."""
+        name = f"{self._einsum.outputs[0].name}.{part}"
+        node = ir.node(op_type, list(inputs), attributes, name=self._einsum.name if op_type == "MatMul" else name)
+        node.outputs[0].name = name
+        node.outputs[0].type = ir.TensorType(ir.DataType.FLOAT)
+        self._graph.insert_before(self._einsum, node)
+        return node.outputs[0]
+
+    def constant(self, content: NDArray[Any], name: str) -> ir.Value:
+        """An initializer."""
+        return add_constant(self._graph, name, content)
+
+    def transpose(self, value: ir.Value, labels: str, wanted: str, part: str) -> ir.Value:
+        """`value` with its axes in the order `wanted`."""
+        if labels == wanted:
+            return value
+        return self.emit("Transpose", [value], part, perm=[labels.index(label) for label in wanted])
+
+    def reshape(self, value: ir.Value, sizes: list[int], part: str) -> ir.Value:
+        """`value` in another shape; 0 is the size of the same axis now, -1 what is left."""
+        shape = self.constant(np.array(sizes, np.int64), f"{self._einsum.outputs[0].name}.{part}.shape")
+        return self.emit("Reshape", [value, shape], part)
+
+    def unsqueeze(self, value: ir.Value, axes: list[int], part: str) -> ir.Value:
+        """`value` with axes of 1 in those places of the result."""
+        places = self.constant(np.array(axes, np.int64), f"{self._einsum.outputs[0].name}.{part}.axes")
+        return self.emit("Unsqueeze", [value, places], part)

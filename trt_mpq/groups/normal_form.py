@@ -1,6 +1,7 @@
 """How exporters spell transformers, rewritten to what the rest of the product reads.
 
 - A Transpose of a stored tensor is folded, however large: an output projection tied to the embedding table has one.
+- An Einsum that is a matrix product becomes one (`graph.einsum`).
 - Masks end at -10,000, which takes a softmax to exactly zero as well as the minus infinity or the lowest FP32 number
   that exporters write, but is finite and inside the range of FP16.
 - With finite masks a softmax is never NaN, so the guard that torch's exporter puts behind it goes: it would stand
@@ -16,6 +17,7 @@ import numpy as np
 import onnx_ir as ir
 
 from trt_mpq.graph.edit import add_constant, constant_array
+from trt_mpq.graph.einsum import rewrite_einsum
 from trt_mpq.graph.operators import MASKING
 from trt_mpq.numerics import LARGEST
 from trt_mpq.types import Precision
@@ -30,6 +32,8 @@ def to_normal_form(graph: ir.Graph) -> None:
     for node in list(graph):
         if node.op_type == "Transpose":
             _fold_transpose(graph, node)
+        elif node.op_type == "Einsum":
+            rewrite_einsum(graph, node)
         elif node.op_type == "Softmax" and _bound_masks(graph, node):
             _take_out_guard(graph, node)
 
