@@ -91,6 +91,25 @@ def test_a_bad_field_is_one_sentence(fields, message):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [((), {"": 10.0}), (("15",), {"": 15.0}), (("logits=5.5",), {"": 10.0, "logits": 5.5}),
+     (("a=b=-3", "20"), {"a=b": -3.0, "": 20.0})],
+)  # fmt: skip
+def test_ratios_that_outputs_need_are_for_all_or_for_one(given, found):
+    assert settings(comparison_snr=given).least_snr_db == found
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [(("high",), "spell it DB or OUTPUT=DB"), (("y=1", "y=2"), "given twice for the output y"),
+     (("1", "2"), "given twice for all outputs"), (("y=",), "spell it DB or OUTPUT=DB"), (("nan",), "spell it DB")],
+)  # fmt: skip
+def test_ratios_that_make_no_sense_are_refused(given, message):
+    with pytest.raises(SettingsError, match=message):
+        settings(comparison_snr=given)
+
+
 def test_a_missing_model_is_said_without_a_dump():
     with pytest.raises(SettingsError) as caught:
         settings_from({"seed": 1}, "job.toml")

@@ -10,6 +10,7 @@ One tree, so that the command line maps it to an exit code in one place::
     ├── CalibrationError        ranges that cannot be used (NaN, inf, nothing observed)
     ├── RuntimeFailure          a runtime refused a graph, or there is no GPU to run on
     ├── TargetNotReachable      no evaluated plan meets the accuracy target
+    ├── ComparisonFailed        outputs too far from FP32, where that was made a condition
     ├── RunFolderError          the output folder: not writable, damaged or another model's
     └── MissingDependencyError  an optional package that is not installed
 """
@@ -60,6 +61,10 @@ class RuntimeFailure(TrtMpqError):
 
 class TargetNotReachable(TrtMpqError):
     """No plan that was evaluated meets the accuracy target; the message names the best one."""
+
+
+class ComparisonFailed(TrtMpqError):
+    """Outputs are further from those of FP32 than they may be, and the user made that a condition."""
 
 
 class RunFolderError(TrtMpqError):

@@ -65,7 +65,7 @@ MIXED = WIDE.replace({"a": INT8, "c": INT8})
 CHOSEN = Evaluation(MIXED, Score(0.91416, 0.004, 5000), 0.0309, True, "to int8: 2 groups")
 EARLY = Evaluation(MIXED.replace({"b": INT8}), Score(0.80001, 0.01, 400), 0.0287, False, "uniform int8", complete=False)
 RESULT = SearchResult("bisection", (FP16, INT8), CHOSEN, (EARLY, CHOSEN))
-COMPARISON = Comparison(64, 0.1, 0.05, (OutputComparison("logits", 42.71, 0.999974, 0.164, True),))
+COMPARISON = Comparison(64, (OutputComparison("logits", 42.71, 0.999974, 0.164, 10.0, True),))
 
 
 class StandIn:
@@ -210,7 +210,17 @@ def test_emit_lists_the_files_that_exist(tmp_path: Path) -> None:
 
 def test_compare_shows_every_figure() -> None:
     shown = invoke("compare", "run")
-    assert [word for word in ("42.7 dB", "0.999974", "0.164", "passed", "0.1", "0.05") if word not in shown] == []
+    assert [word for word in ("42.7 dB", "0.999974", "0.164", "passed", "10 dB") if word not in shown] == []
+
+
+def test_compare_may_require_that_every_output_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "passed" in invoke("compare", "run", "--require-comparison")
+    far = Comparison(64, (OutputComparison("logits", 5.4, 0.9, 1.2, 10.0, False),))
+    monkeypatch.setattr(StandIn, "compare", lambda self: far)
+    assert "failed" in invoke("compare", "run")
+    done = CliRunner().invoke(app, ["compare", "run", "--require-comparison"])
+    assert done.exit_code == 2
+    assert "comparison of typed.onnx with FP32 failed (output 'logits': 5.4 dB, required 10 dB)" in done.output
 
 
 def job(tmp_path: Path, text: str) -> str:

@@ -8,8 +8,9 @@ from hashlib import sha256
 import pytest
 
 from tests.runs import Recorder, slow_device, start, tiny_cnn, write_data
-from trt_mpq.errors import SettingsError, TargetNotReachable
+from trt_mpq.errors import ComparisonFailed, SettingsError, TargetNotReachable
 from trt_mpq.evaluate.plans import PlanEvaluator
+from trt_mpq.report import verdict
 from trt_mpq.types import Precision, Score
 
 FP16, INT8 = Precision.FP16, Precision.INT8
@@ -108,3 +109,14 @@ def test_a_plan_is_chosen_only_if_its_file_keeps_the_target_too(files, tmp_path,
     assert after.plan.digest != refused.plan
     assert after.latency_ms.plan > before.latency_ms.plan
     assert after.search.full_equivalents > 0.07 + sum(step.samples for step in after.search.path) / 100
+
+
+def test_outputs_too_far_from_fp32_are_a_remark_or_where_that_is_required_the_end(files, tmp_path):
+    far = {"comparison_snr": ("output=200",), "target_accuracy": 0.9}
+    report = start(files, tmp_path / "run", **far).report()
+    (output,) = report.comparison.outputs
+    assert not output.passed
+    assert verdict.remarks(report)[0].startswith("typed.onnx fails the comparison with FP32: output 'output': ")
+    with pytest.raises(ComparisonFailed, match=r"output 'output': [\d.]+ dB, required 200 dB"):
+        start(files, tmp_path / "run", require_comparison=True, **far).report()
+    start(files, tmp_path / "run", require_comparison=True, target_accuracy=0.9).report()

@@ -60,7 +60,7 @@ def with_device(
         deployment = replace(
             deployment,
             realised=_realised(report, deployment.shipped.plan),
-            comparison=Comparison(64, 1e-2, 1e-2, (OutputComparison("logits", 30.8, 0.99957, 0.191, False),)),
+            comparison=Comparison(64, (OutputComparison("logits", 30.8, 0.99957, 0.191, 10.0, True),)),
             score=Score(0.9144, 0.004, 5000),
             reproduce=TRTEXEC,
         )
@@ -222,7 +222,7 @@ def hostile_device() -> Report:
             candidates=(first, *others, Candidate(HOSTILE_ID, first.plan, broken, None)),
             decision=replace(device.decision, verdict=HOSTILE_ID),
             realised=replace(device.realised, groups=groups),
-            comparison=Comparison(1, 0.0, 0.0, (OutputComparison(HOSTILE_ID, None, 1.0, 0.0, True),)),
+            comparison=Comparison(1, (OutputComparison(HOSTILE_ID, None, 1.0, 0.0, 10.0, True),)),
             reproduce=HOSTILE_ID,
             notes=(HOSTILE_ID,),
         ),

@@ -76,7 +76,7 @@ def sample_report(
             RefinementRecord("cross-layer equalization", narrow[-1], None, None, "no Conv-Relu-Conv chain to equalize"),
             RefinementRecord("for the chosen plan", None, 0.914, 0.915, "biases corrected anew, kept"),
         ),
-        comparison=Comparison(256, 1e-2, 1e-2, (OutputComparison("logits", 31.2, 0.9996, 0.183, False),)),
+        comparison=Comparison(256, (OutputComparison("logits", 31.2, 0.9996, 0.183, 10.0, True),)),
         device=None,
         agreement=None,
         warnings=("calibration saw 256 samples; the entropy method asks for 500 or more",),
@@ -192,7 +192,7 @@ def hostile_report() -> Report:
         accuracy=replace(report.accuracy, metric=HOSTILE_ID),
         group_rows=tuple(replace(row, reason=HOSTILE_ID) for row in rows),
         plan=replace(report.plan, assignments={row.id: row.precision for row in rows}),
-        comparison=Comparison(1, 0.0, 0.0, (OutputComparison(HOSTILE_ID, None, 1.0, 0.0, True),)),
+        comparison=Comparison(1, (OutputComparison(HOSTILE_ID, None, 1.0, 0.0, 10.0, True),)),
         warnings=(HOSTILE_ID, "[bold]markup[/bold] \x1b[31m"),
         command=HOSTILE_ID,
     )

@@ -14,6 +14,7 @@ from trt_mpq.report import verdict
 from trt_mpq.report.device import below_text, device_text, interval_text
 from trt_mpq.report.engine_chart import layer_ribbon
 from trt_mpq.report.layer_split import LayerShare, group_times, layer_shares, time_split
+from trt_mpq.types import Comparison, OutputComparison
 from trt_mpq.types.engine import Conditions, Deployment, Ratio, RealisedGroup
 
 MINUS = "\N{MINUS SIGN}"
@@ -300,6 +301,16 @@ def test_an_engine_below_the_target_is_said() -> None:
     assert report.device.score is not None
     low = replace(report, device=replace(report.device, score=replace(report.device.score, value=0.9)))
     assert "Through the engine the top1 is 90.00 %, below the required 90.68 %." in verdict.remarks(low)
+
+
+def test_outputs_that_are_far_from_fp32_are_said_in_the_verdict() -> None:
+    report = DEPLOYMENTS["plan shipped"]
+    far = Comparison(64, (OutputComparison("logits", 5.4, 0.9, 1.2, 10.0, False),))
+    said = "fails the comparison with FP32: output 'logits': 5.4 dB, required 10 dB."
+    assert report.device is not None
+    assert verdict.remarks(replace(report, comparison=far)) == (f"typed.onnx {said}",)
+    engine = replace(report, device=replace(report.device, comparison=far))
+    assert verdict.remarks(engine) == (f"The engine {said}",)
 
 
 def test_titles() -> None:

@@ -21,6 +21,7 @@ from trt_mpq.sensitivity.dependency import InterLayerDependency
 from trt_mpq.sensitivity.fisher import FisherError
 from trt_mpq.sensitivity.hessian import HessianTrace
 from trt_mpq.sensitivity.noise import GaussianNoise
+from trt_mpq.sensitivity.output_difference import OutputDifference
 from trt_mpq.sensitivity.output_sqnr import OutputSqnr
 from trt_mpq.sensitivity.quantization_error import QuantizationError
 from trt_mpq.sensitivity.random_order import RandomOrder
@@ -34,6 +35,7 @@ MEASURED: list[SensitivityMetric] = [
     HessianTrace(trials=2, estimator="autograd"),
     FisherError(),
     OutputSqnr(),
+    OutputDifference(),
     TaskLoss(),
     InterLayerDependency(rounds=2),
 ]

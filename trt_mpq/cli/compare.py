@@ -10,10 +10,17 @@ from trt_mpq.cli.output import Output
 
 
 def compare(
-    run_dir: RunDir, given: Annotated[dict[str, Any], Takes("eval", "eval_samples", "threads")], sink: Output
+    run_dir: RunDir,
+    given: Annotated[dict[str, Any], Takes("eval", "eval_samples", "comparison_snr", "require_comparison", "threads")],
+    sink: Output,
 ) -> None:
     """Run typed.onnx and the FP32 model on the same samples and compare every output."""
     from trt_mpq.cli.tables import comparison_table
+    from trt_mpq.evaluate.compare import require_passed
     from trt_mpq.types import Comparison
 
-    sink.result(open_stage(run_dir, given, sink).compare(), Comparison, comparison_table)
+    run = open_stage(run_dir, given, sink)
+    comparison = run.compare()
+    sink.result(comparison, Comparison, comparison_table)
+    if run.settings.require_comparison:
+        require_passed(comparison, "typed.onnx")

@@ -8,7 +8,7 @@ from trt_mpq.cli.opening import open_stage
 from trt_mpq.cli.options import RunDir, Takes
 from trt_mpq.cli.output import Output
 
-_OF_OTHER_STAGES = ("latency", "sensitivity_samples", "trials", "noise_amplitude")
+_OF_OTHER_STAGES = ("latency", "sensitivity_samples", "trials", "noise_amplitude", "compare_function")
 
 
 def search(

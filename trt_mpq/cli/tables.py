@@ -166,13 +166,13 @@ def _judged_text(evaluation: Evaluation, error: str = "") -> str:
 
 def comparison_table(comparison: Comparison) -> RenderableType:
     """Every output of the typed network against FP32."""
-    table = _table_of("output", "SQNR", "cosine", "max error", "Polygraphy")
+    table = _table_of("output", "SQNR", "required", "cosine", "max error", "Polygraphy")
     for output in comparison.outputs:
         sqnr = "bit-equal" if output.sqnr_db is None else f"{output.sqnr_db:.1f} dB"
         verdict = "passed" if output.passed else "failed"
-        table.add_row(*_cells((output.output, sqnr, f"{output.cosine:.6f}", f"{output.max_abs_error:.3g}", verdict)))
-    tolerances = f"absolute {comparison.absolute_tolerance:g} or relative {comparison.relative_tolerance:g}"
-    return Group(table, Text(f"{comparison.samples:,} samples against FP32; Polygraphy tolerates {tolerances}"))
+        figures = (f"{output.required_db:g} dB", f"{output.cosine:.6f}", f"{output.max_abs_error:.3g}")
+        table.add_row(*_cells((output.output, sqnr, *figures, verdict)))
+    return Group(table, Text(f"{comparison.samples:,} samples against FP32"))
 
 
 def files_table(plan: PrecisionPlan, folder: Path) -> RenderableType:

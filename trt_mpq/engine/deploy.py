@@ -53,6 +53,7 @@ def deploy(
     candidates: tuple[Candidate, ...],
     constraints: Mapping[str, Mapping[str, Precision]],
     scorer: EngineScorer | None,
+    least_snr_db: Mapping[str, float],
 ) -> Deployment:
     """Time and verify `candidates`, which were built; the one that is shipped goes into the folder `engine`.
 
@@ -61,6 +62,7 @@ def deploy(
         candidates: What was built, see `candidates_of`.
         constraints: Name of a candidate to the precision of the nodes that its builder was told one for.
         scorer: Scores the shipped engine; None without evaluation data.
+        least_snr_db: What outputs need to pass the comparison with FP32, see `compare_models`.
 
     Raises:
         RunFolderError: A file cannot be written.
@@ -75,7 +77,8 @@ def deploy(
     )
     if undelivered.shipped is None:
         return undelivered
-    return _delivered(engines, undelivered, undelivered.shipped, constraints[undelivered.shipped.name], scorer)
+    told = constraints[undelivered.shipped.name]
+    return _delivered(engines, undelivered, undelivered.shipped, told, scorer, least_snr_db)
 
 
 def _delivered(
@@ -84,6 +87,7 @@ def _delivered(
     shipped: Candidate,
     constraints: Mapping[str, Precision],
     scorer: EngineScorer | None,
+    least_snr_db: Mapping[str, float],
 ) -> Deployment:
     """`deployment` with the shipped engine in its place and verified."""
     manifest = _deliver(engines, shipped)
@@ -91,7 +95,7 @@ def _delivered(
     with engines.loaded({shipped.name: shipped.build}) as loaded, loaded[shipped.name].session() as session:
         with observer.stage("Comparing the engine with Polygraphy"):
             comparison = compare_models(
-                folder / described.original.path, session, described.samples(folder), described.batch
+                folder / described.original.path, session, described.samples(folder), described.batch, least_snr_db
             )
         score = None if scorer is None else _scored(scorer, session, observer)
     return replace(

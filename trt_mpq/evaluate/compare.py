@@ -1,11 +1,12 @@
-"""The typed model or its engine against FP32: Polygraphy's comparison and our own error figures.
+"""The typed model or its engine against FP32: Polygraphy's verdict and our own error figures.
 
-Polygraphy's L2 is absolute and its PSNR uses an odd peak, so signal-to-quantization-noise ratio,
-cosine and largest error are computed here, from the same outputs Polygraphy compared.
+Polygraphy runs both and judges every output by its signal-to-noise ratio. Its other figures depend on the unit of the
+output, so cosine and largest error are computed here, from the same outputs.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -13,19 +14,23 @@ from numpy.typing import NDArray
 
 from trt_mpq.dataset import Samples
 from trt_mpq.dataset.chunks import Chunk, chunks
+from trt_mpq.errors import ComparisonFailed, SettingsError
 from trt_mpq.runtime.base import Array, Arrays, Session
-from trt_mpq.runtime.polygraphy import compare_runs
+from trt_mpq.runtime.polygraphy import have_enough_snr, run_both
 from trt_mpq.types import Comparison, OutputComparison
 
 _COMPARED_SAMPLES = 64
-_ABSOLUTE_TOLERANCE = 0.1
-_RELATIVE_TOLERANCE = 0.1
 _LARGEST = float(np.finfo(np.float32).max)
 """Stands for NaN and infinity, so that every figure is a number."""
 
 
 def compare_models(
-    fp32: Path, tested: Path | Session, samples: Samples, batch: int, limit: int = _COMPARED_SAMPLES
+    fp32: Path,
+    tested: Path | Session,
+    samples: Samples,
+    batch: int,
+    least_snr_db: Mapping[str, float],
+    limit: int = _COMPARED_SAMPLES,
 ) -> Comparison:
     """Run both through Polygraphy on the first `limit` samples, `batch` at a time.
 
@@ -34,23 +39,39 @@ def compare_models(
         tested: An ONNX file, or a loaded engine.
         samples: What to run.
         batch: Samples per run.
+        least_snr_db: Output to the signal-to-noise ratio that it needs to pass, in decibels; "" is for all others.
         limit: Samples to compare, at most.
 
     Raises:
         RuntimeFailure: One of the models could not run.
+        SettingsError: There is a threshold for an output that the model does not have.
     """
     compared = samples.take(limit)
     portions = list(chunks(compared, batch))
-    runs = compare_runs(fp32, tested, [chunk.feeds for chunk in portions], _ABSOLUTE_TOLERANCE, _RELATIVE_TOLERANCE)
+    reference, given = run_both(fp32, tested, [chunk.feeds for chunk in portions])
+    names = tuple(reference[0])
+    pairs = {name: _paired(_joined(portions, reference, name), _joined(portions, given, name)) for name in names}
+    required = _per_output(least_snr_db, names)
+    exact, tested_values = ({name: pair[side] for name, pair in pairs.items()} for side in (0, 1))
+    passed = have_enough_snr(exact, tested_values, required)
     return Comparison(
-        samples=compared.count,
-        absolute_tolerance=_ABSOLUTE_TOLERANCE,
-        relative_tolerance=_RELATIVE_TOLERANCE,
-        outputs=tuple(
-            _compare(name, _joined(portions, runs.reference, name), _joined(portions, runs.tested, name), passed)
-            for name, passed in runs.passed.items()
-        ),
+        compared.count, tuple(_compare(name, *pairs[name], required[name], passed[name]) for name in names)
     )
+
+
+def require_passed(comparison: Comparison, what: str) -> None:
+    """Raise ComparisonFailed, naming the outputs of `what` that are too far from FP32, if there are any."""
+    if comparison.failed:
+        raise ComparisonFailed(
+            f"the comparison of {what} with FP32 failed ({'; '.join(map(str, comparison.failed))}): ask for more with "
+            "--target-accuracy or for another --metric, or for less with --comparison-snr"
+        )
+
+
+def _per_output(least_db: Mapping[str, float], names: tuple[str, ...]) -> dict[str, float]:
+    if unknown := next((name for name in least_db if name and name not in names), None):
+        raise SettingsError(f"comparison_snr: the model has no output {unknown!r}, its outputs are {', '.join(names)}")
+    return {name: least_db.get(name, least_db[""]) for name in names}
 
 
 def sqnr_db(reference: Array, tested: Array) -> float | None:
@@ -59,7 +80,10 @@ def sqnr_db(reference: Array, tested: Array) -> float | None:
     Like the other figures, it leaves out where the reference is NaN or infinite, and takes the largest float32
     for what is so only in `tested`.
     """
-    exact, given = _paired(reference, tested)
+    return _sqnr_db(*_paired(reference, tested))
+
+
+def _sqnr_db(exact: NDArray[np.float64], given: NDArray[np.float64]) -> float | None:
     noise = float(np.sum((exact - given) ** 2))
     signal = float(np.sum(exact**2))
     if noise == 0:
@@ -73,13 +97,15 @@ def _paired(reference: Array, tested: Array) -> tuple[NDArray[np.float64], NDArr
     return exact, np.nan_to_num(given, nan=_LARGEST, posinf=_LARGEST, neginf=-_LARGEST)
 
 
-def _compare(name: str, reference: Array, tested: Array, passed: bool) -> OutputComparison:
-    exact, given = _paired(reference, tested)
+def _compare(
+    name: str, exact: NDArray[np.float64], given: NDArray[np.float64], required_db: float, passed: bool
+) -> OutputComparison:
     return OutputComparison(
         output=name,
-        sqnr_db=sqnr_db(reference, tested),
+        sqnr_db=_sqnr_db(exact, given),
         cosine=_cosine(exact, given),
         max_abs_error=float(np.abs(exact - given).max(initial=0.0)),
+        required_db=required_db,
         passed=passed,
     )
 

@@ -105,9 +105,9 @@ def _scores(calibration: CalibrationStages, files: Stage[Delivery], plan: Refine
 def _comparison(files: Stage[Delivery], scores: Stage[dict[str, Score]]) -> Stage[Comparison]:
     def make(job: Job) -> Comparison:
         original, typed = job.path(job[PREPARED].path), job.path("typed.onnx")
-        return compare_models(original, typed, job[EVALUATION], job[BATCH])
+        return compare_models(original, typed, job[EVALUATION], job[BATCH], job.settings.least_snr_db)
 
     return Stage(
         "comparison", make, json_kind(Comparison), needs=(files, scores, PREPARED, EVALUATION, BATCH),
-        title="Comparing with Polygraphy",
+        reads=("least_snr_db",), title="Comparing with Polygraphy",
     )  # fmt: skip

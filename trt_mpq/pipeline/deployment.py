@@ -6,6 +6,7 @@ happened on the device is kept in the run folder, where a report on a machine wi
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,23 +18,25 @@ from trt_mpq.pipeline.builds import Builds, built_engines, plain_builds
 from trt_mpq.pipeline.engine_scoring import ENGINE_SCORER
 from trt_mpq.pipeline.gpu import Gpu
 from trt_mpq.pipeline.remote import RemoteTask
-from trt_mpq.settings import EngineOptions
+from trt_mpq.settings import EngineOptions, Settings
 from trt_mpq.types.engine import Candidate, Deployment, Platform
 
 
 @dataclass(frozen=True)
 class _Record:
-    """A deployment, the options it was made with, and the identity of what scored it."""
+    """A deployment, the options it was made with, what outputs had to be like, and the identity of what scored it."""
 
     options: EngineOptions
     deployment: Deployment
+    least_snr_db: Mapping[str, float]
     scorer: str | None = None
 
-    def holds(self, options: EngineOptions, platform: Platform, scorer: EngineScorer | None, folder: Path) -> bool:
+    def holds(self, settings: Settings, platform: Platform, scorer: EngineScorer | None, folder: Path) -> bool:
         """Whether it still says what deploying now would, and the engine lies in the run folder."""
         done = self.deployment
         scored = scorer is None or self.scorer == scorer.identity
-        same = scored and self.options == options and done.platform == platform
+        asked = (self.options, self.least_snr_db) == (settings.engine, settings.least_snr_db)
+        same = scored and asked and done.platform == platform
         return same and done.shipped is not None and is_delivered(folder, done)
 
 
@@ -58,7 +61,7 @@ def deployment(
     if platform is None:
         return kept.deployment if kept else None
     if gpu.is_remote():
-        holds = kept and kept.holds(store.settings.engine, platform, store[scorer], store.folder)
+        holds = kept and kept.holds(store.settings, platform, store[scorer], store.folder)
         return kept.deployment if kept and holds else gpu.run_remotely(RemoteTask.SHIP, Deployment)
     return store[stage].deployment
 
@@ -88,15 +91,16 @@ def _stage(
         candidates = tuple(Candidate(name, plan, job[built[name]], feasible) for name, plan, feasible in plans)
         constraints = {name: job[network].constraints for name, network in emitted.items()}
         scored_by = job[scorer]
-        done = deploy(built_engines(job, described, platform), candidates, constraints, scored_by)
-        return _Record(job.settings.engine, done, scored_by.identity if scored_by else None)
+        engines, least_snr_db = built_engines(job, described, platform), job.settings.least_snr_db
+        done = deploy(engines, candidates, constraints, scored_by, least_snr_db)
+        return _Record(job.settings.engine, done, least_snr_db, scored_by.identity if scored_by else None)
 
     def holds(record: _Record, job: Job) -> bool:
         here = job[platform]
         assert isinstance(here, Platform)
-        return record.holds(job.settings.engine, here, job[scorer], job.folder)
+        return record.holds(job.settings, here, job[scorer], job.folder)
 
     return Stage(
         "deployment", make, json_kind(_Record), needs=(described, searched),
-        uses=("engine", scorer, platform, *emitted.values(), *built.values()), holds=holds,
+        uses=("engine", "least_snr_db", scorer, platform, *emitted.values(), *built.values()), holds=holds,
     )  # fmt: skip

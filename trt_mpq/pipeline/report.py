@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from trt_mpq import __version__
 from trt_mpq.artifacts.files import write_text
 from trt_mpq.artifacts.store import Store
+from trt_mpq.evaluate.compare import require_passed
 from trt_mpq.groups.accounting import account_for
 from trt_mpq.pipeline.calibration import CalibrationStages
 from trt_mpq.pipeline.delivery import DeliveryStages
@@ -55,8 +56,13 @@ def write_report(
         delivery: What is delivered.
         gpu: Where engines are built.
         command: The command line.
+
+    Raises:
+        ComparisonFailed: An output fails Polygraphy's comparison, and that is required.
     """
-    store.ensure(delivery.comparison)
+    comparison = store[delivery.comparison]
+    if store.settings.require_comparison:
+        require_passed(comparison, "typed.onnx")
     deployed = _deployed(store, calibration, delivery, gpu)
     settings, network, groups = store.settings, store[calibration.scored.network], store[search.grouping]
     result, ranking, latency = store[delivery.plan.result], store[search.ranking.first], store[search.latency]
@@ -92,7 +98,7 @@ def write_report(
         groups=len(groups.groups),
         group_rows=summary.group_rows(explainer, operators),
         refinement=(*calibration.records(store, store[search.shared]), *delivery.plan.records(store, search)),
-        comparison=store[delivery.comparison],
+        comparison=comparison,
         device=deployed,
         agreement=store[search.ranking.agreement] if search.ranking.agreement else None,
         warnings=warnings,

@@ -5,6 +5,8 @@ What a device measured comes first. The latencies that the search went by are ne
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from trt_mpq.engine.decide import PLAN
 from trt_mpq.report.data import Report
 from trt_mpq.report.device import device_text, engine_name
@@ -66,7 +68,7 @@ def searched(report: Report) -> str:
 
 def remarks(report: Report) -> tuple[str, ...]:
     """What the verdict must not leave unsaid: a trivial result, a missed target, a plan that is not shipped."""
-    said = [*_shipped_instead(report), *_engine_missing_target(report)]
+    said = [*_shipped_instead(report), *_engine_missing_target(report), *_far_from_fp32(report)]
     if not report.accuracy.met_by(report.accuracy.plan):
         said.append(_missed(report))
     elif trivial := _trivial(report):
@@ -113,6 +115,14 @@ def _engine_missing_target(report: Report) -> list[str]:
         return []
     scores = (score_text(value, report.accuracy) for value in (score.value, report.accuracy.target))
     return [f"Through the engine the {report.accuracy.metric} is {', below the required '.join(scores)}."]
+
+
+def _far_from_fp32(report: Report) -> Iterator[str]:
+    """Which outputs fail Polygraphy's comparison."""
+    compared = {"typed.onnx": report.comparison, "The engine": report.device.comparison if report.device else None}
+    for what, comparison in compared.items():
+        if comparison is not None and comparison.failed:
+            yield f"{what} fails the comparison with FP32: {'; '.join(map(str, comparison.failed))}."
 
 
 def not_done(report: Report) -> tuple[str, ...]:

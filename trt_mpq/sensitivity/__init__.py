@@ -8,6 +8,7 @@ from trt_mpq.sensitivity.dependency import InterLayerDependency
 from trt_mpq.sensitivity.fisher import FisherError
 from trt_mpq.sensitivity.hessian import HessianTrace
 from trt_mpq.sensitivity.noise import GaussianNoise
+from trt_mpq.sensitivity.output_difference import OutputDifference
 from trt_mpq.sensitivity.output_sqnr import OutputSqnr
 from trt_mpq.sensitivity.quantization_error import QuantizationError
 from trt_mpq.sensitivity.random_order import RandomOrder
@@ -16,7 +17,8 @@ from trt_mpq.sensitivity.task_loss import TaskLoss
 __all__ = ["METRICS", "SensitivityInputs", "SensitivityMetric", "metric_from_name"]
 
 _ALL = (
-    QuantizationError, GaussianNoise, HessianTrace, FisherError, OutputSqnr, TaskLoss, InterLayerDependency, RandomOrder
+    QuantizationError, GaussianNoise, HessianTrace, FisherError, OutputSqnr, OutputDifference, TaskLoss,
+    InterLayerDependency, RandomOrder,
 )  # fmt: skip
 
 METRICS: dict[str, type[SensitivityMetric]] = {metric.name: metric for metric in _ALL}

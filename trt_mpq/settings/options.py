@@ -22,6 +22,7 @@ from pydantic import (
 from trt_mpq.settings.paths import anchored
 from trt_mpq.types import Precision
 
+_LEAST_SNR_DB = 10.0
 _BYTES = {"": 1, "B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 _NOT_IN_THE_ENGINE = frozenset(
     {
@@ -136,6 +137,11 @@ class Settings(BaseModel):
     target_size: Annotated[PositiveInt | None, Option("Goal", as_text=True)] = None
     """Bytes that the parameters may take, also as 12MiB: then the most accurate such plan is chosen, and no accuracy is
     required."""
+    comparison_snr: Annotated[tuple[str, ...], Option("Goal", unset="10, a tenth of the power is noise")] = ()
+    """Least signal-to-noise ratio in dB, against FP32, with which an output passes Polygraphy's comparison of the
+    network and of its engine: for every output, or as OUTPUT=DB for one."""
+    require_comparison: Annotated[bool, Option("Goal")] = False
+    """End with an error, and ship no engine, if an output does not pass the comparison; otherwise that is a warning."""
     confidence: Annotated[float, Field(gt=0.5, le=1), Option("Search")] = 0.999
     """How sure a search must be of a plan to stop its evaluation early; 1 runs every plan on every sample, as the
     chosen one always is."""
@@ -145,9 +151,13 @@ class Settings(BaseModel):
     mix_formats: Annotated[bool, Option("Search")] = False
     """Let one plan hold FP8 and INT8; otherwise each is searched alone and the faster plan wins."""
     sensitivity: Annotated[tuple[str, ...], Field(min_length=1), Option("Search", as_text=True)] = ("output-sqnr",)
-    """Metrics that rank the groups: quantization-error, noise, hessian, fisher, output-sqnr, task-loss, dependency,
-    random. Of several, as in noise,fisher, the first ranks, and the report says how well they agree with task-loss, the
+    """Metrics that rank the groups: quantization-error, noise, hessian, fisher, output-sqnr, output-difference,
+    task-loss, dependency, random. Of several, as in noise,fisher, the first ranks, and the report says how well they agree with task-loss, the
     loss of really quantizing every group."""
+    compare_function: Annotated[
+        Literal["snr", "psnr", "cosine", "l2", "max-abs", "mean-abs", "median-abs"], Option("Search")
+    ] = "snr"
+    """What the metric output-difference has Polygraphy compare outputs by."""
     search: Annotated[str, Option("Search")] = "ilp"
     """Search algorithm: ilp, pareto, bisection, greedy, uniform."""
     max_evaluations: Annotated[PositiveInt | None, Option("Search", unset="the algorithm's own")] = None
@@ -217,6 +227,16 @@ class Settings(BaseModel):
                 raise ValueError(f"spell it PRECISION:PATTERN, as in fp16:layer1*, with one of {', '.join(Precision)}")
         return value
 
+    @field_validator("comparison_snr")
+    @classmethod
+    def _check_ratios(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        outputs = [output for output, _ in map(_output_and_ratio, value)]
+        if twice := next((output for output in outputs if outputs.count(output) > 1), None):
+            raise ValueError(f"is given twice for the output {twice}")
+        if outputs.count("") > 1:
+            raise ValueError("is given twice for all outputs")
+        return value
+
     @field_validator("target_size", mode="before")
     @classmethod
     def _count_bytes(cls, value: Any) -> Any:
@@ -263,6 +283,11 @@ class Settings(BaseModel):
         return tuple(p for p in self.precisions if p.quantized)
 
     @property
+    def least_snr_db(self) -> dict[str, float]:
+        """Output to the signal-to-noise ratio with which it passes the comparison; "" stands for all others."""
+        return {"": _LEAST_SNR_DB, **dict(map(_output_and_ratio, self.comparison_snr))}
+
+    @property
     def seeks_target(self) -> bool:
         """Whether the plan is to keep a share of the FP32 score; otherwise the more accurate the better.
 
@@ -282,6 +307,14 @@ class Settings(BaseModel):
         """The same settings with absolute paths, so that they hold in any working directory."""
         here = Path.cwd()
         return Settings(**anchored(self.model_dump(), here))
+
+
+def _output_and_ratio(text: str) -> tuple[str, float]:
+    """Output ("" for all) and decibels of OUTPUT=DB or DB; raises ValueError."""
+    output, _, ratio = text.rpartition("=")
+    if not re.fullmatch(r"[+-]?\d+(\.\d*)?", ratio):
+        raise ValueError("spell it DB or OUTPUT=DB, as in logits=15, with a number of decibels")
+    return output, float(ratio)
 
 
 def _bytes_from_text(text: str) -> int:

@@ -9,14 +9,20 @@ from dataclasses import dataclass
 class OutputComparison:
     """One output of the typed model against FP32, over the compared samples.
 
-    `sqnr_db` is None when both are bit-equal. `passed` is Polygraphy's verdict at its tolerance.
+    `sqnr_db` is None when both are bit-equal. `passed` is Polygraphy's verdict: whether the signal-to-noise ratio is at
+    least `required_db`.
     """
 
     output: str
     sqnr_db: float | None
     cosine: float
     max_abs_error: float
+    required_db: float
     passed: bool
+
+    def __str__(self) -> str:
+        ratio = "equal" if self.sqnr_db is None else f"{self.sqnr_db:.1f} dB"
+        return f"output {self.output!r}: {ratio}, required {self.required_db:g} dB"
 
 
 @dataclass(frozen=True)
@@ -24,6 +30,9 @@ class Comparison:
     """Polygraphy's FP32-against-typed comparison and our own error figures per output."""
 
     samples: int
-    absolute_tolerance: float
-    relative_tolerance: float
     outputs: tuple[OutputComparison, ...]
+
+    @property
+    def failed(self) -> tuple[OutputComparison, ...]:
+        """The outputs that did not pass."""
+        return tuple(output for output in self.outputs if not output.passed)
