@@ -11,7 +11,7 @@ from trt_mpq.emit import Network, Refinements
 from trt_mpq.emit.deliver import FLAVOUR_FILES, Delivery, deliver
 from trt_mpq.engine.handover import SEARCHED, Searched
 from trt_mpq.errors import RuntimeFailure
-from trt_mpq.evaluate.compare import compare_models
+from trt_mpq.evaluate.compare import compare_models, require_passed
 from trt_mpq.evaluate.plans import PlanEvaluator
 from trt_mpq.pipeline.calibration import CalibrationStages
 from trt_mpq.pipeline.plan_refinement import RefinedPlanStages, choose_plan_refinement
@@ -41,6 +41,13 @@ class DeliveryStages:
     files: Stage[Delivery]
     scores: Stage[dict[str, Score]]
     comparison: Stage[Comparison]
+
+    def compared(self, store: Store) -> Comparison:
+        """The comparison; raises ComparisonFailed if an output fails it and that is required."""
+        comparison = store[self.comparison]
+        if store.settings.require_comparison:
+            require_passed(comparison, "typed.onnx")
+        return comparison
 
 
 def choose_delivery(store: Store, calibration: CalibrationStages, search: SearchStages) -> DeliveryStages:

@@ -10,7 +10,6 @@ from importlib.metadata import PackageNotFoundError, version
 from trt_mpq import __version__
 from trt_mpq.artifacts.files import write_text
 from trt_mpq.artifacts.store import Store
-from trt_mpq.evaluate.compare import require_passed
 from trt_mpq.groups.accounting import account_for
 from trt_mpq.pipeline.calibration import CalibrationStages
 from trt_mpq.pipeline.delivery import DeliveryStages
@@ -60,9 +59,7 @@ def write_report(
     Raises:
         ComparisonFailed: An output fails Polygraphy's comparison, and that is required.
     """
-    comparison = store[delivery.comparison]
-    if store.settings.require_comparison:
-        require_passed(comparison, "typed.onnx")
+    comparison = delivery.compared(store)
     deployed = _deployed(store, calibration, delivery, gpu)
     settings, network, groups = store.settings, store[calibration.scored.network], store[search.grouping]
     result, ranking, latency = store[delivery.plan.result], store[search.ranking.first], store[search.latency]

@@ -152,8 +152,8 @@ class Settings(BaseModel):
     """Let one plan hold FP8 and INT8; otherwise each is searched alone and the faster plan wins."""
     sensitivity: Annotated[tuple[str, ...], Field(min_length=1), Option("Search", as_text=True)] = ("output-sqnr",)
     """Metrics that rank the groups: quantization-error, noise, hessian, fisher, output-sqnr, output-difference,
-    task-loss, dependency, random. Of several, as in noise,fisher, the first ranks, and the report says how well they agree with task-loss, the
-    loss of really quantizing every group."""
+    task-loss, dependency, random. Of several, as in noise,fisher, the first ranks, and the report says how well they
+    agree with task-loss, the loss of really quantizing every group."""
     compare_function: Annotated[
         Literal["snr", "psnr", "cosine", "l2", "max-abs", "mean-abs", "median-abs"], Option("Search")
     ] = "snr"
