@@ -155,7 +155,8 @@ def machine(*absent: str, gpu: bool = True, jetson: str | None = None) -> Diagno
 
 def test_a_complete_machine_can_do_everything() -> None:
     found = machine()
-    assert abilities(found) == {"search": "yes", "build engines": "yes", "time engines": "yes"}
+    names = ("search", "compile engines for RTX GPUs", "build engines", "time engines")
+    assert abilities(found) == dict.fromkeys(names, "yes")
     assert advice(found) == ["nothing is missing"]
 
 
@@ -167,6 +168,27 @@ def test_each_ability_names_what_it_lacks_and_the_command() -> None:
     can = abilities(machine("pycuda"))
     assert can["time engines"] == "no: pycuda is missing (pip install 'trt-mpq[cuda]')"
     assert abilities(machine("onnx"))["search"] == "no: onnx is missing (pip install trt-mpq)"
+
+
+def test_half_a_compiler_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "_HAS_COMPILER", True)
+    half = abilities(machine("tensorrt-rtx-cu12-libs", gpu=False))
+    assert half["compile engines for RTX GPUs"] == (
+        "no: tensorrt-rtx-cu12-libs is missing (pip install 'trt-mpq[rtx]')"
+    )
+    assert half["search"] == "yes"
+    mixed = machine()
+    packages = (replace(p, version="1.6") if p.name == "tensorrt-rtx-cu12-libs" else p for p in mixed.packages)
+    assert abilities(replace(mixed, packages=tuple(packages)))["compile engines for RTX GPUs"] == (
+        "no: its parts are of versions 1.0 and 1.6 (pip install --upgrade 'trt-mpq[rtx]')"
+    )
+
+
+def test_where_the_compiler_has_no_wheels_none_is_offered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "_HAS_COMPILER", False)
+    assert abilities(machine("tensorrt-rtx-cu12-libs"))["compile engines for RTX GPUs"] == (
+        "no: tensorrt-rtx-cu12-libs is missing (not for this machine: its wheels are for Linux on x86-64)"
+    )
 
 
 def test_nvml_is_optional() -> None:

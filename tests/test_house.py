@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 HOUSE = ROOT / "trt_mpq"
-HEAVY = {"onnxruntime", "tensorrt", "pycuda", "torch", "polygraphy", "pynvml"}
+HEAVY = {"onnxruntime", "tensorrt", "tensorrt_rtx_bindings", "pycuda", "torch", "polygraphy", "pynvml"}
 MODULES = sorted(HOUSE.rglob("*.py"))
 
 

@@ -55,6 +55,18 @@ _DEPENDENCIES = (
     _Dependency(
         "tensorrt", ("tensorrt", "tensorrt-cu13", "tensorrt-cu12", "tensorrt-cu11"), "building engines", "tensorrt"
     ),
+    _Dependency(
+        "tensorrt_rtx_bindings",
+        ("tensorrt-rtx-cu12-bindings", "tensorrt-rtx-cu13-bindings"),
+        "compiling engines for RTX GPUs without a GPU",
+        "rtx",
+    ),
+    _Dependency(
+        "tensorrt_rtx_libs",
+        ("tensorrt-rtx-cu12-libs", "tensorrt-rtx-cu13-libs"),
+        "compiling engines for RTX GPUs without a GPU",
+        "rtx",
+    ),
     _Dependency("pycuda", ("pycuda",), "building and timing engines", "cuda"),
     _Dependency("pynvml", ("nvidia-ml-py",), "clocks, power and temperature beside timings", "cuda"),
 )
@@ -63,6 +75,9 @@ _ON_JETSON = {
     "TensorRT, pip has none for it"
 }
 """How to install what is a system package on a Jetson."""
+_COMPILER = ("tensorrt-rtx-cu12-bindings", "tensorrt-rtx-cu12-libs")
+_HAS_COMPILER = (platform.system(), platform.machine()) == ("Linux", "x86_64")
+"""Whether TensorRT for RTX has wheels for this machine that compile without a GPU."""
 _DEVICE_NEEDS = ("tensorrt", "pycuda")
 """A build looks at the GPU through pycuda."""
 
@@ -136,15 +151,23 @@ class Diagnosis:
     def abilities(self) -> tuple[Ability, ...]:
         """What this machine can do, each with everything that stands in the way."""
         required = [p for p in self.missing if p.required]
+        compiler = [p for p in self.missing if p.required or p.name in _COMPILER]
         device = [p for p in self.missing if p.required or p.name in _DEVICE_NEEDS]
         # A Jetson's GPU is part of the chip; older releases have no nvidia-smi to list it.
         no_gpu = () if self.gpus or self.jetson else ("there is no GPU",)
         here = (*map(_absence, device), *no_gpu)
         return (
             Ability("search", tuple(map(_absence, required))),
+            Ability("compile engines for RTX GPUs", (*map(_absence, compiler), *self._unlike_compiler())),
             Ability("build engines", here),
             Ability("time engines", here),
         )
+
+    def _unlike_compiler(self) -> tuple[str, ...]:
+        """What stands in the way where the two parts of TensorRT for RTX are of different versions."""
+        found = {p.version for p in self.packages if p.name in _COMPILER and p.version}
+        unlike = f"its parts are of versions {' and '.join(sorted(found))} (pip install --upgrade 'trt-mpq[rtx]')"
+        return (unlike,) if len(found) > 1 else ()
 
 
 def _absence(package: PackageState) -> str:
@@ -171,6 +194,8 @@ def diagnose() -> Diagnosis:
 def _state(dependency: _Dependency, on_jetson: bool) -> PackageState:
     name, extra = dependency.distributions[0], dependency.extra
     install = f"pip install 'trt-mpq[{extra}]'" if extra else "pip install trt-mpq"
+    if name in _COMPILER and not _HAS_COMPILER:
+        install = "not for this machine: its wheels are for Linux on x86-64"
     if on_jetson:
         install = _ON_JETSON.get(name, install)
     return PackageState(name, _version(dependency), not extra, dependency.needed_for, install)

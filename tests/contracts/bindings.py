@@ -24,7 +24,6 @@ from typing import Any
 
 from tests.contracts.facts import HERE, RECORDED, details_path, facts_path
 
-DISTRIBUTION = "tensorrt-cu13-bindings"
 KEPT_PIP_SETTINGS = {
     f"PIP_{name}"
     for name in (
@@ -40,17 +39,35 @@ class BindingUnavailableError(Exception):
 
 
 @dataclass(frozen=True)
-class Binding:
-    """An unpacked binding and the stand-ins it links to."""
+class Wheel:
+    """Where a binding comes from: its distribution, its exact version such as `10.16.1.11`, and the package in it."""
 
-    package: Path
+    distribution: str
+    version: str
+    package: str
+
+
+def wheel_of(recorded: str) -> Wheel:
+    """The wheel whose facts were recorded as a version such as `10.16` or `rtx-1.7`."""
+    exact = json.loads(facts_path(recorded).read_text())["version"]
+    if recorded.startswith("rtx-"):
+        return Wheel("tensorrt-rtx-cu12-bindings", exact, "tensorrt_rtx_bindings")
+    return Wheel("tensorrt-cu13-bindings", exact, "tensorrt_bindings")
+
+
+@dataclass(frozen=True)
+class Binding:
+    """The folder that an unpacked binding lies in, the name of its package, and the stand-ins it links to."""
+
+    folder: Path
+    package: str
     libraries: Path
 
     def dump(self) -> dict[str, Any]:
         """The binding's whole public API, see `dump.py`."""
         libraries = os.pathsep.join(filter(None, (str(self.libraries), os.environ.get("LD_LIBRARY_PATH"))))
         run = subprocess.run(
-            [sys.executable, "-I", "-S", HERE / "dump.py", self.package],
+            [sys.executable, "-I", "-S", HERE / "dump.py", self.folder, self.package],
             env={**os.environ, "LD_LIBRARY_PATH": libraries},
             capture_output=True,
             text=True,
@@ -58,13 +75,13 @@ class Binding:
             check=False,
         )
         if run.returncode != 0:
-            raise RuntimeError(f"the binding in {self.package} cannot be imported:\n{run.stderr}")
+            raise RuntimeError(f"the binding in {self.folder} cannot be imported:\n{run.stderr}")
         dumped: dict[str, Any] = json.loads(run.stdout)
         return dumped
 
 
-def binding(version: str, cache: Path) -> Binding:
-    """The binding of an exact version such as `10.16.1.11`, fetched once and kept below `cache`.
+def binding(wheel: Wheel, cache: Path) -> Binding:
+    """The binding of a wheel, fetched once and kept below `cache`.
 
     Raises:
         BindingUnavailableError: No C compiler, no wheel for this Python, or no way to the package index.
@@ -74,23 +91,25 @@ def binding(version: str, cache: Path) -> Binding:
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None or shutil.which("nm") is None:
         raise BindingUnavailableError("no C compiler (cc) and nm here to make the stand-ins for TensorRT's libraries")
-    folder = cache / f"{version}-{sys.implementation.cache_tag}"
+    folder = cache / f"{wheel.distribution}-{wheel.version}-{sys.implementation.cache_tag}"
     if not folder.is_dir():
         with tempfile.TemporaryDirectory(dir=cache) as scratch:
             made = Path(scratch) / "binding"
-            _unpack(_download(version, Path(scratch)), made / "package")
-            _compile_stand_ins(compiler, shared_object(made / "package"), made / "libraries")
+            made.mkdir()
+            _unpack(_download(wheel, Path(scratch)), made / "package")
+            unpacked = Binding(made / "package", wheel.package, made / "libraries")
+            _compile_stand_ins(compiler, unpacked)
             try:
                 made.rename(folder)
             except OSError:
                 if not folder.is_dir():  # where it is one, another session was faster
                     raise
-    return Binding(folder / "package", folder / "libraries")
+    return Binding(folder / "package", wheel.package, folder / "libraries")
 
 
-def shared_object(package: Path) -> Path:
+def shared_object(binding: Binding) -> Path:
     """The compiled module of an unpacked binding."""
-    (found,) = package.glob("tensorrt_bindings/tensorrt*.so")
+    (found,) = binding.folder.glob(f"{binding.package}/tensorrt*.so")
     return found
 
 
@@ -107,11 +126,12 @@ def imported_symbols(module: Path) -> list[str]:
 
 def needed_libraries(module: Path) -> list[str]:
     """TensorRT's libraries a compiled binding links to, such as `libnvinfer.so.10`, sorted."""
-    return sorted({name.decode() for name in re.findall(rb"libnv\w+\.so\.\d+(?=\0)", module.read_bytes())})
+    return sorted({name.decode() for name in re.findall(rb"lib(?:nv|tensorrt)\w+\.so\.\d+(?=\0)", module.read_bytes())})
 
 
-def _compile_stand_ins(compiler: str, module: Path, folder: Path) -> None:
+def _compile_stand_ins(compiler: str, binding: Binding) -> None:
     """One library per name the module links to, each with all its symbols; calling one of them ends the process."""
+    module, folder = shared_object(binding), binding.libraries
     folder.mkdir()
     source = folder / "stand_in.c"
     source.write_text("".join(f"void {name}(void) {{ __builtin_trap(); }}\n" for name in imported_symbols(module)))
@@ -128,14 +148,19 @@ def _compile_stand_ins(compiler: str, module: Path, folder: Path) -> None:
         subprocess.run(command, check=True, capture_output=True, text=True)
 
 
-def _download(version: str, folder: Path) -> Path:
+def _download(wheel: Wheel, folder: Path) -> Path:
     """Let pip choose and fetch the wheel, without installing anything."""
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-input"]
     command += ["--no-deps", "--only-binary=:all:", "--retries=1", "--timeout=20", f"--dest={folder}"]
     env = {k: v for k, v in os.environ.items() if not k.startswith("PIP_") or k in KEPT_PIP_SETTINGS}
     try:
         run = subprocess.run(
-            [*command, f"{DISTRIBUTION}=={version}"], env=env, capture_output=True, text=True, timeout=120, check=False
+            [*command, f"{wheel.distribution}=={wheel.version}"],
+            env=env,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
         )
     except subprocess.TimeoutExpired as error:
         raise BindingUnavailableError(f"the package index did not answer: {error}") from error
@@ -144,11 +169,11 @@ def _download(version: str, folder: Path) -> Path:
         return wheels[0]
     said = run.stdout + run.stderr
     if "No module named pip" in said:
-        raise BindingUnavailableError(f"{sys.executable} has no pip to fetch {DISTRIBUTION}")
+        raise BindingUnavailableError(f"{sys.executable} has no pip to fetch {wheel.distribution}")
     if "No matching distribution" in said:
         where = "the package index is unreachable" if "Retrying (" in said else "the package index has no such wheel"
-        raise BindingUnavailableError(f"{DISTRIBUTION} {version}, {sys.implementation.cache_tag}: {where}")
-    raise RuntimeError(f"pip could not fetch {DISTRIBUTION} {version}:\n{said}")
+        raise BindingUnavailableError(f"{wheel.distribution} {wheel.version}, {sys.implementation.cache_tag}: {where}")
+    raise RuntimeError(f"pip could not fetch {wheel.distribution} {wheel.version}:\n{said}")
 
 
 def _unpack(wheel: Path, folder: Path) -> None:
@@ -159,8 +184,7 @@ def _unpack(wheel: Path, folder: Path) -> None:
 def _record() -> None:
     with tempfile.TemporaryDirectory() as cache:
         for version in RECORDED:
-            exact = json.loads(facts_path(version).read_text())["version"]
-            dumped = binding(exact, Path(cache)).dump()
+            dumped = binding(wheel_of(version), Path(cache)).dump()
             facts, details = dumped["facts"], dumped["details"]
             facts_path(version).write_text(_lines({"version": facts["version"]}, "classes", facts["classes"]))
             others = {key: details[key] for key in ("functions", "constants")}

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.contracts.bindings import BindingUnavailableError, binding
-from tests.contracts.facts import RECORDED, VERSIONS, facts_path
+from tests.contracts.bindings import BindingUnavailableError, binding, wheel_of
+from tests.contracts.facts import RECORDED, VERSIONS
 from tests.contracts.typecheck import Verdict, check_all
 
 
@@ -30,9 +29,8 @@ def recorded(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="session")
 def dumped(recorded: str, binding_cache: Path) -> dict[str, Any]:
     """The whole API of a real binding."""
-    exact = json.loads(facts_path(recorded).read_text())["version"]
     try:
-        return binding(exact, binding_cache).dump()
+        return binding(wheel_of(recorded), binding_cache).dump()
     except BindingUnavailableError as reason:
         pytest.skip(str(reason))
 

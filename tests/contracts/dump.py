@@ -1,7 +1,7 @@
 """Runs alone in a fresh interpreter: imports a TensorRT binding and prints its whole public API as JSON.
 
-Usage: `python -I -S dump.py FOLDER`, where FOLDER holds the unpacked package `tensorrt_bindings`. The output has two
-parts, `facts` in the format of `tests/facts/` and `details` in the format of `details-*.json`.
+Usage: `python -I -S dump.py FOLDER PACKAGE`, where FOLDER holds the unpacked PACKAGE, such as `tensorrt_bindings`. The
+output has two parts, `facts` in the format of `tests/facts/` and `details` in the format of `details-*.json`.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ import re
 import sys
 from typing import Any
 
-PACKAGE = "tensorrt_bindings"
 PLAIN_OPERATORS = {"__str__", "__repr__", "__eq__", "__ne__", "__del__", "__nonzero__"}
 SPELLINGS = (
-    (f"{PACKAGE}.tensorrt.", ""),
+    ("tensorrt_bindings.tensorrt.", ""),
+    ("tensorrt_rtx_bindings.tensorrt_rtx.", ""),
     ("collections.abc.Buffer", "typing_extensions.Buffer"),  # pybind11 writes the one or the other by Python's version
     ("types.CapsuleType", "typing_extensions.CapsuleType"),
 )
@@ -73,7 +73,7 @@ def class_details(kind: type) -> dict[str, Any]:
     found = {name: inspect.getattr_static(kind, name) for name in dir(kind) if not name.startswith("_")}
     properties = {name: property_type(value) for name, value in found.items() if isinstance(value, property)}
     details: dict[str, Any] = {
-        "bases": [base.__name__ for base in kind.__bases__ if base.__module__.startswith(PACKAGE)],
+        "bases": [base.__name__ for base in kind.__bases__ if base.__module__.startswith("tensorrt_")],
         "enums": {name: list(value.__members__) for name, value in vars(kind).items() if is_enum(value)},
         "operators": {} if is_enum(kind) else operators,
         "properties": {} if is_enum(kind) else properties,
@@ -102,4 +102,4 @@ def dump(module: Any) -> dict[str, Any]:
 
 if __name__ == "__main__":
     sys.path.insert(0, sys.argv[1])
-    sys.stdout.write(json.dumps(dump(__import__(PACKAGE))))
+    sys.stdout.write(json.dumps(dump(__import__(sys.argv[2]))))

@@ -13,8 +13,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-VERSIONS = ("8.6", "10.16", "11.4")
-RECORDED = ("10.16", "11.4")
+VERSIONS = ("8.6", "10.16", "11.4", "rtx-1.7")
+RECORDED = ("10.16", "11.4", "rtx-1.7")
 """Versions whose binding can be imported without TensorRT's libraries; 8.6 borrows the details of 10.16."""
 
 HERE = Path(__file__).parent

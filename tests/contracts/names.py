@@ -10,6 +10,8 @@ import ast
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
+FLAVOUR = "trt_mpq.runtime.tensorrt.flavour"
+"""The module that gives the TensorRT in use as `trt`."""
 ASKING = frozenset({"getattr", "hasattr"})
 
 
@@ -85,6 +87,12 @@ class _Scope:
             if isinstance(node, ast.Import)
             for alias in node.names
             if alias.name == "tensorrt"
+        } | {
+            alias.asname or alias.name
+            for node in (*module, *nodes)
+            if isinstance(node, ast.ImportFrom) and node.module == FLAVOUR
+            for alias in node.names
+            if alias.name == "trt"
         }
         self.values: dict[str, list[ast.expr]] = {}
         for node in (*module, *nodes):
@@ -146,6 +154,8 @@ class _Scope:
         """All strings an expression can be made of, leaving out what it only compares with."""
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             return [node.value]
+        if isinstance(node, ast.JoinedStr):
+            return []  # its parts are no names
         if isinstance(node, ast.Name) and node.id not in seen:
             values = self.values.get(node.id, [])
             return [text for value in values for text in self._strings(value, seen | {node.id})]

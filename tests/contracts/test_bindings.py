@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 
 from tests.contracts.bindings import (
-    DISTRIBUTION,
     Binding,
     BindingUnavailableError,
+    Wheel,
     binding,
     imported_symbols,
     needed_libraries,
     shared_object,
+    wheel_of,
 )
 from tests.contracts.facts import details_path, facts_path
 
@@ -30,12 +31,13 @@ SYMBOLS = [
     "getPluginRegistry",
     "initLibNvInferPlugins",
 ]
+NO_WHEEL = Wheel("no-such-wheel", "1.0", "no_such_package")
 
 
-def fetched(version: str, cache: Path) -> Binding:
+def fetched(recorded: str, cache: Path) -> Binding:
     """The binding, or a skip that says why there is none."""
     try:
-        return binding(json.loads(facts_path(version).read_text())["version"], cache)
+        return binding(wheel_of(recorded), cache)
     except BindingUnavailableError as reason:
         pytest.skip(str(reason))
 
@@ -61,20 +63,24 @@ def test_the_details_are_what_the_binding_has(recorded: str, dumped: dict[str, A
     assert committed == real
 
 
-def test_the_removed_names_of_the_eleventh_version_are_gone(recorded: str, dumped: dict[str, Any]) -> None:
+def test_the_names_of_weak_typing_are_in_the_tenth_version_only(recorded: str, dumped: dict[str, Any]) -> None:
     classes = dumped["facts"]["classes"]
     weak = {"FP16", "INT8", "FP8", "BF16", "OBEY_PRECISION_CONSTRAINTS"}
 
-    assert weak & set(classes["BuilderFlag"]["enum"]) == (set() if recorded == "11.4" else weak)
-    assert ("precision" in classes["ILayer"]["members"]) == (recorded != "11.4")
+    assert weak & set(classes["BuilderFlag"]["enum"]) == (weak if recorded == "10.16" else set())
+    assert ("precision" in classes["ILayer"]["members"]) == (recorded == "10.16")
 
 
-def test_the_stand_ins_define_the_nine_symbols_the_binding_imports(recorded: str, binding_cache: Path) -> None:
-    module = shared_object(fetched(recorded, binding_cache).package)
+def test_the_stand_ins_define_the_symbols_the_binding_imports(recorded: str, binding_cache: Path) -> None:
+    module = shared_object(fetched(recorded, binding_cache))
     major = recorded.partition(".")[0]
+    is_rtx = recorded.startswith("rtx-")
+    plugins = {"initLibNvInferPlugins"} if is_rtx else set()  # RTX has none
+    rtx = [f"libtensorrt_{name}.so.1" for name in ("onnxparser_rtx", "rtx")]
+    itself = [f"lib{name}.so.{major}" for name in ("nvinfer", "nvinfer_plugin", "nvonnxparser")]
 
-    assert imported_symbols(module) == SYMBOLS
-    assert needed_libraries(module) == [f"lib{n}.so.{major}" for n in ("nvinfer", "nvinfer_plugin", "nvonnxparser")]
+    assert imported_symbols(module) == sorted({*SYMBOLS} - plugins)
+    assert needed_libraries(module) == (rtx if is_rtx else itself)
 
 
 def test_the_severities_repeated_by_the_logger_are_those_of_its_enum(dumped: dict[str, Any]) -> None:
@@ -98,7 +104,7 @@ def test_settings_of_pip_do_not_reach_the_download(
     }.items():
         monkeypatch.setenv(f"PIP_{name}", value)
 
-    assert shared_object(fetched("11.4", tmp_path).package).exists()
+    assert shared_object(fetched("11.4", tmp_path)).exists()
 
 
 def test_an_unreachable_index_is_a_reason_not_to_have_the_binding(
@@ -110,8 +116,8 @@ def test_an_unreachable_index_is_a_reason_not_to_have_the_binding(
     monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")  # the discard port: nothing answers
 
-    with pytest.raises(BindingUnavailableError, match=rf"{DISTRIBUTION} 11\.4\.0\.106, .*: .* is unreachable"):
-        binding("11.4.0.106", tmp_path)
+    with pytest.raises(BindingUnavailableError, match=r"no-such-wheel 1\.0, .*: .* is unreachable"):
+        binding(NO_WHEEL, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -119,4 +125,4 @@ def test_no_compiler_is_a_reason_not_to_have_the_binding(tmp_path: Path, monkeyp
     monkeypatch.setenv("PATH", str(tmp_path))
 
     with pytest.raises(BindingUnavailableError, match="no C compiler"):
-        binding("11.4.0.106", tmp_path)
+        binding(NO_WHEEL, tmp_path)

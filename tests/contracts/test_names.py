@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.contracts.facts import api
-from tests.contracts.names import ASKING, Dynamic, Use, asking_functions, uses
+from tests.contracts.facts import VERSIONS, api
+from tests.contracts.names import ASKING, FLAVOUR, Dynamic, Use, asking_functions, uses
 
 PRELUDE = """
 from typing import TYPE_CHECKING
@@ -32,6 +32,7 @@ def kind(use: Use) -> str:
         ("def f(a: trt.ILogger.Severity) -> None: pass", {("ILogger.Severity", "plain")}),
         ("def f():\n    import tensorrt as t\n    return t.Builder(t.ILogger.ERROR)", {("Builder", "plain")}),
         ("def f():\n    import tensorrt\n    return tensorrt.Builder", {("Builder", "plain")}),
+        (f"def f():\n    from {FLAVOUR} import trt as t\n    return t.Builder", {("Builder", "plain")}),
         ("def f():\n    return load_tensorrt().__version__", {("__version__", "plain")}),
         ("def f():\n    t = load_tensorrt()\n    return t.Runtime", {("Runtime", "plain")}),
         ("def f():\n    flags = trt.BuilderFlag\n    return flags.DEBUG", {("BuilderFlag.DEBUG", "plain")}),
@@ -88,25 +89,33 @@ def test_a_name_that_cannot_be_read_is_reported() -> None:
     assert dynamic == [Dynamic("A", "name.upper()", 6)]
 
 
+def test_a_name_made_of_parts_cannot_be_read() -> None:
+    found, dynamic = read("def f(sm):\n    return getattr(trt.A, f'SM{sm}')")
+
+    assert found == {("A", "plain")}
+    assert dynamic == [Dynamic("A", "f'SM{sm}'", 6)]
+
+
 @pytest.mark.parametrize(
     ("chain", "versions"),
     [
         ("BuilderFlag.FP16", ("8.6", "10.16")),
         ("BuilderFlag.FP61", ()),
         ("BuilderFlag.BF16", ("10.16",)),
-        ("DataType.BF16", ("10.16", "11.4")),
-        ("BuilderFlag.TF32.name", ("8.6", "10.16", "11.4")),
-        ("OnnxParserFlag", ("10.16", "11.4")),
+        ("DataType.BF16", ("10.16", "11.4", "rtx-1.7")),
+        ("BuilderFlag.TF32.name", ("8.6", "10.16", "11.4", "rtx-1.7")),
+        ("OnnxParserFlag", ("10.16", "11.4", "rtx-1.7")),
         ("ILayer.precision", ("8.6", "10.16")),
-        ("ILogger.Severity.ERROR", ("8.6", "10.16", "11.4")),
+        ("ILogger.Severity.ERROR", ("8.6", "10.16", "11.4", "rtx-1.7")),
         ("ILogger.Severity.EROR", ()),
-        ("ILogger.__init__", ("8.6", "10.16", "11.4")),
-        ("init_libnvinfer_plugins", ("8.6", "10.16", "11.4")),
-        ("float16", ("8.6", "10.16", "11.4")),
-        ("bfloat16", ("10.16", "11.4")),
-        ("__version__", ("8.6", "10.16", "11.4")),
+        ("ILogger.__init__", ("8.6", "10.16", "11.4", "rtx-1.7")),
+        ("init_libnvinfer_plugins", ("8.6", "10.16", "11.4", "rtx-1.7")),
+        ("float16", ("8.6", "10.16", "11.4", "rtx-1.7")),
+        ("bfloat16", ("10.16", "11.4", "rtx-1.7")),
+        ("__version__", ("8.6", "10.16", "11.4", "rtx-1.7")),
+        ("ComputeCapability.SM89", ("rtx-1.7",)),
         ("Biulder", ()),
     ],
 )
 def test_the_facts_know_a_name(chain: str, versions: tuple[str, ...]) -> None:
-    assert tuple(version for version in ("8.6", "10.16", "11.4") if api(version).has(chain)) == versions
+    assert tuple(version for version in VERSIONS if api(version).has(chain)) == versions

@@ -11,15 +11,19 @@ import pytest
 
 from tests.contracts.facts import VERSIONS, api
 from tests.contracts.names import ASKING, Dynamic, Use, asking_functions, uses
-from tests.contracts.typecheck import PRODUCT, ROOT, WEAK_TYPING, Verdict, product_files, versions_of
+from tests.contracts.typecheck import PRODUCT, ROOT, WEAK_TYPING, Verdict, versions_of
+from trt_mpq.latency.target import RTX_SM
 from trt_mpq.settings import EngineOptions
 
-FILES = product_files("10.16")
+FILES = sorted(PRODUCT.rglob("*.py"))
 
 COMPATIBILITY_LEVELS = {
     level.upper() for level in get_args(get_type_hints(EngineOptions)["hardware_compatible"]) if level != "none"
 }
-DYNAMIC = {("config.py", "HardwareCompatibilityLevel", "wanted.upper()"): COMPATIBILITY_LEVELS}
+DYNAMIC = {
+    ("config.py", "HardwareCompatibilityLevel", "wanted.upper()"): COMPATIBILITY_LEVELS,
+    ("ahead_of_time.py", "ComputeCapability", "f'SM{sm}'"): {f"SM{sm}" for sm in RTX_SM},
+}
 """Names built from settings: which ones they can be, by file, class and expression."""
 
 
@@ -96,3 +100,9 @@ def test_the_module_is_used_under_its_import_only() -> None:
     ]
 
     assert loads == []
+
+
+def test_all_compute_capabilities_of_rtx_are_known() -> None:
+    named = {name for name in api("rtx-1.7").members("ComputeCapability") if name.startswith("SM")}
+
+    assert named == {f"SM{sm}" for sm in RTX_SM}

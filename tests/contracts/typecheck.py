@@ -17,12 +17,14 @@ ROOT = HERE.parent.parent
 PRODUCT = ROOT / "trt_mpq" / "runtime" / "tensorrt"
 SAMPLE = HERE / "sample.py"
 WEAK_TYPING = {"constraints.py": ("8.6", "10.16")}
-"""Files for some versions only: what they do is gone in the others, where they are never called."""
+RTX = {"ahead_of_time.py": ("rtx-1.7",)}
+FOR_SOME = {**WEAK_TYPING, **RTX}
+"""Files for some versions only: what they do is not in the others, where they are never called."""
 
 
 def versions_of(file: Path) -> tuple[str, ...]:
     """The TensorRT versions a file of the product is declared for."""
-    return WEAK_TYPING.get(file.name, VERSIONS)
+    return FOR_SOME.get(file.name, VERSIONS)
 
 
 def product_files(version: str) -> list[Path]:

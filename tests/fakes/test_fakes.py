@@ -16,7 +16,7 @@ import onnx
 import pytest
 from onnx import helper
 
-from tests.contracts.bindings import BindingUnavailableError, binding
+from tests.contracts.bindings import BindingUnavailableError, binding, wheel_of
 from tests.contracts.facts import RECORDED
 from tests.fakes.device import Log, Runner, build, context, load, tensorrt
 from tests.fakes.install import VERSIONS, Behaviour, fake_packages, imported
@@ -58,13 +58,13 @@ def test_the_module_has_no_class_that_the_facts_lack(trt_version: str, pretend_g
     assert found == set(facts(trt_version)["classes"])
 
 
-@pytest.mark.parametrize("version", RECORDED)
+@pytest.mark.parametrize("version", [version for version in RECORDED if version in VERSIONS])
 def test_enums_have_the_numbers_of_the_real_bindings(
     version: str, pretend_gpu: Pretend, pytestconfig: pytest.Config, tmp_path: Path
 ) -> None:
     kept = pytestconfig.pluginmanager.has_plugin("cacheprovider")
     try:
-        real = binding(facts(version)["version"], pytestconfig.cache.mkdir("tensorrt-bindings") if kept else tmp_path)
+        real = binding(wheel_of(version), pytestconfig.cache.mkdir("tensorrt-bindings") if kept else tmp_path)
     except BindingUnavailableError as reason:
         pytest.skip(str(reason))
     code = """
@@ -76,7 +76,7 @@ enums = {name: kind.__members__ for name, kind in classes.items() if hasattr(kin
 print(json.dumps({name: {key: int(value) for key, value in members.items()} for name, members in enums.items()}))
 """
     printed = subprocess.check_output(
-        [sys.executable, "-I", "-S", "-c", code, real.package],
+        [sys.executable, "-I", "-S", "-c", code, real.folder],
         env={**os.environ, "LD_LIBRARY_PATH": str(real.libraries)},
     )
     pretend_gpu(version)

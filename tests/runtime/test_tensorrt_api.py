@@ -11,22 +11,28 @@ import pytest
 
 from tests.runtime.recorded_tensorrt import recorded
 from trt_mpq.errors import MissingDependencyError, RuntimeFailure, SettingsError
-from trt_mpq.runtime.tensorrt.api import Capabilities, bits, capabilities, load_tensorrt, resolve_typing
+from trt_mpq.runtime.tensorrt import flavour
+from trt_mpq.runtime.tensorrt.api import Capabilities, bits, capabilities, resolve_typing
+from trt_mpq.runtime.tensorrt.flavour import flavour_in_use, load_tensorrt, using
 from trt_mpq.runtime.tensorrt.logger import BuildLog, errors_in
 
 BOTH = Capabilities("10.16.1.11", strong_typing=True, weak_typing=True, fp8=True)
 WEAK = Capabilities("8.6.0", strong_typing=False, weak_typing=True, fp8=False)
+RTX = Capabilities("1.7.1.116", strong_typing=True, weak_typing=False, fp8=True)
 STRONG = Capabilities("11.4.0.106", strong_typing=True, weak_typing=False, fp8=True)
+
+
+MODULES = ("tensorrt", "tensorrt_rtx_bindings")
 
 
 @pytest.fixture
 def no_tensorrt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder that is searched first, with whatever TensorRT is installed forgotten; what comes from it goes again."""
-    for name in [name for name in sys.modules if name.partition(".")[0] == "tensorrt"]:
+    for name in [name for name in sys.modules if name.partition(".")[0] in MODULES]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.syspath_prepend(str(tmp_path))
     yield tmp_path
-    for name in [name for name in sys.modules if name.partition(".")[0] == "tensorrt"]:
+    for name in [name for name in sys.modules if name.partition(".")[0] in MODULES]:
         del sys.modules[name]
 
 
@@ -36,6 +42,15 @@ def test_capabilities_follow_from_the_names_a_version_has(
 ) -> None:
     monkeypatch.setitem(sys.modules, "tensorrt", recorded(version))  # type: ignore[arg-type]
     assert capabilities() == expected
+
+
+def test_rtx_is_asked_the_same_and_is_strong(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tensorrt", recorded("8.6"))  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "tensorrt_rtx_bindings", recorded("rtx-1.7"))  # type: ignore[arg-type]
+    monkeypatch.setattr(flavour, "version", lambda name: "1.7.1.116")
+    with using("rtx"):
+        assert capabilities() == RTX
+    assert capabilities() == WEAK
 
 
 def test_a_later_version_that_drops_the_idle_flag_is_still_strong(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,6 +113,41 @@ def test_a_mere_folder_of_that_name_is_not_tensorrt(no_tensorrt: Path, monkeypat
 def test_tensorrt_that_cannot_be_loaded_is_not_called_absent(no_tensorrt: Path, content: str, cause: str) -> None:
     (no_tensorrt / "tensorrt.py").write_text(content)
     with pytest.raises(RuntimeFailure, match=rf"tensorrt is installed but cannot be loaded \({cause}"):
+        load_tensorrt()
+
+
+def test_flavours_nest_and_end_with_their_block() -> None:
+    with using("rtx"):
+        with using("tensorrt"):
+            assert flavour_in_use() == "tensorrt"
+        assert flavour_in_use() == "rtx"
+    assert flavour_in_use() == "tensorrt"
+
+
+def test_rtx_that_is_absent_comes_with_the_command_that_installs_it(
+    no_tensorrt: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", [str(no_tensorrt)])
+    with using("rtx"), pytest.raises(MissingDependencyError, match=r"engines without a GPU needs it: .*\[rtx\]'`"):
+        load_tensorrt()
+
+
+def test_bindings_of_rtx_without_its_libraries_are_no_rtx(no_tensorrt: Path) -> None:
+    (no_tensorrt / "tensorrt_rtx_bindings.py").write_text("raise ImportError('libtensorrt_rtx.so.1: cannot open')")
+    with using("rtx"), pytest.raises(RuntimeFailure, match=r"cannot be loaded \(libtensorrt_rtx.*\): reinstall"):
+        load_tensorrt()
+
+
+def test_libraries_of_another_version_of_rtx_are_refused(no_tensorrt: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (no_tensorrt / "tensorrt_rtx_bindings.py").write_text("__version__ = '1.7.1.116'")
+    monkeypatch.setattr(flavour, "version", lambda name: "1.6.1.120")
+    with (
+        using("rtx"),
+        pytest.raises(
+            RuntimeFailure,
+            match=r"two versions, 1\.7\.1\.116 of tensorrt_rtx_bindings and 1\.6\.1\.120 of tensorrt-rtx-cu12-libs",
+        ),
+    ):
         load_tensorrt()
 
 

@@ -15,7 +15,7 @@ from tests.fakes.fixtures import PretendGpu, pretend_gpu, trt_version
 from tests.networks import mlp, residual_cnn
 from trt_mpq.errors import RuntimeFailure, SettingsError
 from trt_mpq.runtime.tensorrt.builder import build
-from trt_mpq.runtime.tensorrt.config import _add_profile, create_config
+from trt_mpq.runtime.tensorrt.config import add_profile, create_config
 from trt_mpq.runtime.tensorrt.logger import BuildLog
 from trt_mpq.runtime.tensorrt.network import parse_network
 from trt_mpq.runtime.tensorrt.refusal import BuildError
@@ -302,7 +302,7 @@ def test_a_profile_that_tensorrt_refuses_fails_the_build() -> None:
     builder: Any = SimpleNamespace(create_optimization_profile=lambda: profile)
     config: Any = SimpleNamespace(add_optimization_profile=lambda given: -1)
     with pytest.raises(BuildError, match=r"refused the optimization profile input=1x32:4x32:4x32$"):
-        _add_profile(builder, config, ROWS)
+        add_profile(builder, config, ROWS)
     assert shapes == [("input", (1, 32), (4, 32), (4, 32))]
 
 

@@ -60,8 +60,9 @@ def build_engine(
         finally:
             if log_file(made).exists():
                 log_file(made).replace(log_file(engine))
-        if found.built:
+        if found.layers:
             layers_file(made).replace(layers_file(engine))
+        if found.built:
             made.replace(engine)
     return replace(found, seconds=time.monotonic() - started)
 

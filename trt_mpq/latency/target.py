@@ -12,6 +12,8 @@ from trt_mpq._data import data_folder, load_toml
 from trt_mpq.errors import SettingsError
 from trt_mpq.types import Precision, Target
 
+RTX_SM = (75, 80, 86, 89, 120, 121)
+"""Compute capabilities, times ten, that TensorRT for RTX compiles for: neither Hopper nor Jetson nor B200."""
 FIRST_SM = {Precision.BF16: 80, Precision.FP8: 89}
 """Compute capability, times ten, from which on a precision is there: BF16 came with Ampere, FP8 with Ada."""
 

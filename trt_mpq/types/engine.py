@@ -11,6 +11,8 @@ from trt_mpq.types import Comparison, Precision, PrecisionPlan, Score
 
 Shape = tuple[int, ...]
 Typing = Literal["strong", "weak"]
+Flavour = Literal["tensorrt", "rtx"]
+"""TensorRT itself, or TensorRT for RTX."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,21 @@ class Platform:
     tensorrt: str
     cuda: str
     driver: str
+
+
+@dataclass(frozen=True)
+class AheadOfTime:
+    """What an engine is tied to that was compiled without a GPU: TensorRT for RTX, and GPUs that it was told.
+
+    Attributes:
+        tensorrt: Version of TensorRT for RTX.
+        capabilities: Compute capabilities, times ten, in ascending order.
+        flavour: Tells it from a `Platform` in JSON.
+    """
+
+    tensorrt: str
+    capabilities: tuple[int, ...]
+    flavour: Literal["rtx"] = "rtx"
 
 
 @dataclass(frozen=True)
@@ -59,8 +76,9 @@ class EngineBuild:
         engine: The engine, as a path from the run folder (a file name where there is none); None unless built.
         size_bytes: Size of the engine file.
         layers: The engine inspector's JSON, likewise.
-        platform: Where it was built, None if the build never got that far.
+        platform: Where it was built, or what it was compiled for; None if the build never got that far.
         errors: TensorRT's own errors, oldest first; empty if built.
+        warnings: TensorRT's own warnings, each kind once.
         reason: Why there is no engine, in one sentence; empty if built.
         unused: What was asked for and had no effect, such as a constraint on a layer that is gone, with the reason.
     """
@@ -71,8 +89,9 @@ class EngineBuild:
     engine: str | None = None
     size_bytes: int = 0
     layers: str | None = None
-    platform: Platform | None = None
+    platform: Platform | AheadOfTime | None = None
     errors: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     reason: str = ""
     unused: tuple[str, ...] = ()
 

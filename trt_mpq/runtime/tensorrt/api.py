@@ -1,47 +1,13 @@
-"""What the installed TensorRT can do, asked of its API and never of its version number."""
+"""What the TensorRT in use can do, asked of its API and never of its version number."""
 
 from __future__ import annotations
 
-import importlib
-import sys
 from dataclasses import dataclass
-from types import ModuleType
 from typing import Any, Literal
 
-from trt_mpq.errors import MissingDependencyError, RuntimeFailure, SettingsError
-from trt_mpq.graph.onnx_api import first_line
+from trt_mpq.errors import SettingsError
+from trt_mpq.runtime.tensorrt.flavour import load_tensorrt
 from trt_mpq.types.engine import Typing
-
-_INSTALL = "pip install 'trt-mpq[tensorrt]'"
-
-
-def load_tensorrt() -> ModuleType:
-    """The module `tensorrt`.
-
-    Raises:
-        MissingDependencyError: It is not installed.
-        RuntimeFailure: It is installed, but its libraries cannot be loaded.
-    """
-    missing = MissingDependencyError("tensorrt", "building and running engines", _INSTALL)
-    try:
-        module = importlib.import_module("tensorrt")
-    except ModuleNotFoundError as error:
-        if error.name == "tensorrt":
-            raise missing from error
-        raise _unloadable(error) from error
-    except (ImportError, OSError) as error:  # a missing shared library is either, by version
-        raise _unloadable(error) from error
-    if not hasattr(module, "__version__"):  # any folder called tensorrt in the current one is a namespace package
-        del sys.modules["tensorrt"]  # torch takes what it finds there for the real one
-        raise missing
-    return module
-
-
-def _unloadable(error: BaseException) -> RuntimeFailure:
-    return RuntimeFailure(
-        f"tensorrt is installed but cannot be loaded ({first_line(error)}): "
-        f"reinstall it with `{_INSTALL}`, or put its libraries on LD_LIBRARY_PATH"
-    )
 
 
 @dataclass(frozen=True)

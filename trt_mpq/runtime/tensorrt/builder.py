@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trt_mpq.artifacts.files import atomic_path, write_text
+from trt_mpq.runtime.tensorrt.ahead_of_time import compile_ahead
 from trt_mpq.runtime.tensorrt.api import capabilities, resolve_typing
 from trt_mpq.runtime.tensorrt.config import create_config
 from trt_mpq.runtime.tensorrt.constraints import constrain
+from trt_mpq.runtime.tensorrt.flavour import using
 from trt_mpq.runtime.tensorrt.logger import BuildLog
 from trt_mpq.runtime.tensorrt.network import parse_network
 from trt_mpq.runtime.tensorrt.platform import this_platform
-from trt_mpq.runtime.tensorrt.refusal import BuildError, needing_gpu
+from trt_mpq.runtime.tensorrt.refusal import BuildError, failure, needing_gpu
 from trt_mpq.runtime.tensorrt.request import BuildRequest, layers_file, log_file
 from trt_mpq.runtime.tensorrt.timing_cache import TimingCache
 from trt_mpq.types.engine import BuildStatus, EngineBuild, ShapeRange
@@ -27,6 +29,19 @@ _NO_LAYERS = '{"Layers": []}'
 
 
 def build(request: BuildRequest) -> EngineBuild:
+    """Build the engine of `request` with the TensorRT that it names.
+
+    Returns:
+        The outcome; an engine that TensorRT refused to build is one.
+
+    Raises:
+        TrtMpqError: As `compile_ahead` for TensorRT for RTX, as below for TensorRT itself.
+    """
+    with using(request.flavour):
+        return compile_ahead(request) if request.flavour == "rtx" else _build_here(request)
+
+
+def _build_here(request: BuildRequest) -> EngineBuild:
     """Parse, build, and write the engine and the inspector's description of it.
 
     Returns:
@@ -40,7 +55,7 @@ def build(request: BuildRequest) -> EngineBuild:
         RunFolderError: A file cannot be written.
     """
     resolve_typing(request.typing, capabilities())
-    import tensorrt as trt
+    from trt_mpq.runtime.tensorrt.flavour import trt
 
     started = time.monotonic()
     engine = Path(request.engine)
@@ -103,12 +118,12 @@ def _serialized(
     try:
         return EngineBytesFromNetwork(network, config=config)()
     except PolygraphyException as error:
-        raise _failure(f"could not build an engine from {Path(request.onnx).name}", log) from error
+        raise failure(f"could not build an engine from {Path(request.onnx).name}", log) from error
 
 
 def _described(request: BuildRequest, plan: trt.IHostMemory, logger: trt.ILogger, log: BuildLog) -> str:
     """The engine inspector's JSON, which also proves that the engine can be loaded."""
-    import tensorrt as trt
+    from trt_mpq.runtime.tensorrt.flavour import trt
 
     runtime = trt.Runtime(logger)
     runtime.engine_host_code_allowed = request.options.version_compatible  # safe: built in this process
@@ -116,7 +131,7 @@ def _described(request: BuildRequest, plan: trt.IHostMemory, logger: trt.ILogger
         runtime.DLA_core = request.options.dla_core
     engine = runtime.deserialize_cuda_engine(plan)
     if engine is None:
-        raise _failure(f"cannot load the engine it built from {Path(request.onnx).name}", log)
+        raise failure(f"cannot load the engine it built from {Path(request.onnx).name}", log)
     with log.expecting_errors():
         return _inspected(engine, request.shapes)
 
@@ -127,7 +142,7 @@ def _inspected(engine: trt.ICudaEngine, shapes: Mapping[str, ShapeRange]) -> str
     Without shapes of dynamic inputs TensorRT says "N/A due to dynamic shapes" instead of formats. Where memory does not
     suffice for an execution context, that has to do.
     """
-    import tensorrt as trt
+    from trt_mpq.runtime.tensorrt.flavour import trt
 
     inspector = engine.create_engine_inspector()
     context = engine.create_execution_context() if shapes else None
@@ -137,10 +152,3 @@ def _inspected(engine: trt.ICudaEngine, shapes: Mapping[str, ShapeRange]) -> str
         inspector.execution_context = context
     described: str | None = inspector.get_engine_information(trt.LayerInformationFormat.JSON)
     return described or _NO_LAYERS
-
-
-def _failure(what: str, log: BuildLog) -> BuildError:
-    import tensorrt as trt
-
-    # The first error says why; those after it say what could not be done for that reason.
-    return BuildError(f"TensorRT {trt.__version__} {what}: {log.errors[0] if log.errors else 'it gave no reason'}")

@@ -18,7 +18,8 @@ from trt_mpq.types.engine import ShapeRange
 if TYPE_CHECKING:
     import tensorrt as trt
 
-_MIB = 1 << 20
+MIB = 1 << 20
+"""Bytes."""
 
 
 def create_config(
@@ -43,8 +44,9 @@ def create_config(
         BuildError: TensorRT refused the optimization profile.
         SettingsError: There is no such DLA core, or this TensorRT lacks the hardware compatibility level.
     """
-    import tensorrt as trt
     from polygraphy.backend.trt import CreateConfig
+
+    from trt_mpq.runtime.tensorrt.flavour import trt
 
     level = _compatibility_level(options)
     with tempfile.TemporaryFile() as timings:  # Polygraphy wants a file that has a mode, which BytesIO has not
@@ -65,21 +67,21 @@ def create_config(
     if options.dla_core is not None:
         _use_dla(builder, config, options.dla_core)
     if shapes:
-        _add_profile(builder, config, shapes)
+        add_profile(builder, config, shapes)
     return config
 
 
 def _limits(options: EngineOptions) -> dict[trt.MemoryPoolType, int] | None:
-    import tensorrt as trt
+    from trt_mpq.runtime.tensorrt.flavour import trt
 
     if options.workspace_mib is None:
         return None
-    return {trt.MemoryPoolType.WORKSPACE: options.workspace_mib * _MIB}
+    return {trt.MemoryPoolType.WORKSPACE: options.workspace_mib * MIB}
 
 
 def _compatibility_level(options: EngineOptions) -> trt.HardwareCompatibilityLevel | None:
     """Refused rather than left out where it is unknown: the manifest would let other GPUs load the engine."""
-    import tensorrt as trt
+    from trt_mpq.runtime.tensorrt.flavour import trt
 
     wanted = options.hardware_compatible
     if wanted == "none":
@@ -95,7 +97,7 @@ def _compatibility_level(options: EngineOptions) -> trt.HardwareCompatibilityLev
 
 def _use_dla(builder: trt.Builder, config: trt.IBuilderConfig, core: int) -> None:
     """Polygraphy's own DLA option always takes core 0 and prefers precision constraints."""
-    import tensorrt as trt
+    from trt_mpq.runtime.tensorrt.flavour import trt
 
     if core >= builder.num_DLA_cores:
         raise SettingsError(
@@ -107,7 +109,8 @@ def _use_dla(builder: trt.Builder, config: trt.IBuilderConfig, core: int) -> Non
     config.set_flag(trt.BuilderFlag.GPU_FALLBACK)
 
 
-def _add_profile(builder: trt.Builder, config: trt.IBuilderConfig, shapes: Mapping[str, ShapeRange]) -> None:
+def add_profile(builder: trt.Builder, config: trt.IBuilderConfig, shapes: Mapping[str, ShapeRange]) -> None:
+    """Give `config` the optimization profile `shapes`; raises BuildError if TensorRT refuses it."""
     profile = builder.create_optimization_profile()
     for name, given in shapes.items():
         profile.set_shape(name, given.minimum, given.optimum, given.maximum)

@@ -33,7 +33,7 @@ def constrain(
     Returns:
         A note if some nodes became no layer, which leaves their precision to TensorRT.
     """
-    import tensorrt as trt
+    from trt_mpq.runtime.tensorrt.flavour import trt
 
     types = {Precision.FP16: trt.DataType.HALF, Precision.FP32: trt.DataType.FLOAT}
     by_metadata = {f"{_ONNX}{node}]": node for node in constraints}
@@ -54,7 +54,7 @@ def constrain(
 
 
 def _pin(layer: trt.ILayer, dtype: trt.DataType) -> None:
-    import tensorrt as trt
+    from trt_mpq.runtime.tensorrt.flavour import trt
 
     if layer.type in {getattr(trt.LayerType, name) for name in _NO_ARITHMETIC}:
         return
@@ -67,13 +67,13 @@ def _pin(layer: trt.ILayer, dtype: trt.DataType) -> None:
 
 
 def _is_activation(tensor: trt.ITensor) -> bool:
-    import tensorrt as trt
+    from trt_mpq.runtime.tensorrt.flavour import trt
 
     return tensor.is_execution_tensor and tensor.dtype in (trt.DataType.FLOAT, trt.DataType.HALF)
 
 
 def _allow(network: trt.INetworkDefinition, config: trt.IBuilderConfig, constraints: Mapping[str, Precision]) -> None:
-    import tensorrt as trt
+    from trt_mpq.runtime.tensorrt.flavour import trt
 
     quantized = _quantized_types(network)
     if quantized or not constraints or Precision.FP16 in constraints.values():  # all FP32: nothing else to try
@@ -86,7 +86,7 @@ def _allow(network: trt.INetworkDefinition, config: trt.IBuilderConfig, constrai
 
 
 def _quantized_types(network: trt.INetworkDefinition) -> set[trt.DataType]:
-    import tensorrt as trt
+    from trt_mpq.runtime.tensorrt.flavour import trt
 
     types = set()
     for layer in _layers(network):

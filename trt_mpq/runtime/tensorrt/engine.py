@@ -19,7 +19,7 @@ from trt_mpq.errors import RuntimeFailure
 from trt_mpq.graph.onnx_api import first_line
 from trt_mpq.runtime.base import Array, Arrays, Session
 from trt_mpq.runtime.cuda import Stream, failures, primary_context
-from trt_mpq.runtime.tensorrt.api import load_tensorrt
+from trt_mpq.runtime.tensorrt.flavour import load_tensorrt
 from trt_mpq.runtime.tensorrt.logger import BuildLog
 from trt_mpq.runtime.tensorrt.refusal import needing_gpu
 from trt_mpq.runtime.tensorrt.slot import Slot, fit
@@ -211,7 +211,7 @@ def _read(path: Path) -> bytes:
 
 
 def _runtime(log: BuildLog, logger: trt.ILogger, plugins: Sequence[Path]) -> trt.Runtime:
-    import tensorrt as trt
+    from trt_mpq.runtime.tensorrt.flavour import trt
 
     trt.init_libnvinfer_plugins(logger, "")
     for plugin in plugins:
@@ -232,7 +232,7 @@ def _tensors(engine: trt.ICudaEngine, path: Path) -> tuple[tuple[TensorSpec, ...
     Raises:
         RuntimeFailure: A tensor is of a type or place that is not supported.
     """
-    import tensorrt as trt
+    from trt_mpq.runtime.tensorrt.flavour import trt
 
     found: dict[bool, list[TensorSpec]] = {True: [], False: []}
     for index in range(engine.num_io_tensors):

@@ -27,7 +27,7 @@ def profile_layers(context: trt.IExecutionContext, run: Callable[[], None], iter
         run: Enqueues one inference in `context`, without a CUDA graph, and waits for it.
         iterations: At least one.
     """
-    import tensorrt as trt
+    from trt_mpq.runtime.tensorrt.flavour import trt
 
     reports: list[_Report] = []
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     import tensorrt as trt
 
 _ERROR, _WARNING = "[E] ", "[W] "
+_WITH_DIGITS = re.compile(r"\S*\d\S*")
 
 
 class BuildLog:
@@ -23,7 +25,7 @@ class BuildLog:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._errors: list[str] = []
-        self._warning = ""
+        self._warnings: dict[str, str] = {}
         self._expecting = False
 
     @property
@@ -32,9 +34,14 @@ class BuildLog:
         return tuple(self._errors)
 
     @property
+    def warnings(self) -> tuple[str, ...]:
+        """The first warning of every kind, oldest first; those of one kind differ in words with digits at most."""
+        return tuple(self._warnings.values())
+
+    @property
     def complaint(self) -> str:
-        """The last error, or the last warning if there was none; TensorRT 8.6 only warns that CUDA does not start."""
-        return self._errors[-1] if self._errors else self._warning
+        """The last error, or warning if there was none: TensorRT 8.6 only warns that CUDA does not start."""
+        return (self._errors or list(self._warnings.values()) or [""])[-1]
 
     @contextmanager
     def expecting_errors(self) -> Iterator[None]:
@@ -55,12 +62,13 @@ class BuildLog:
 
     def warning(self, message: str) -> None:
         """Note a warning."""
-        self._warning = _one_line(message)
+        line = _one_line(message)
+        self._warnings.setdefault(_WITH_DIGITS.sub("#", line), line)
         self._append(_WARNING, message)
 
     def for_tensorrt(self) -> trt.ILogger:
         """TensorRT's end of this log; it must live as long as everything made with it."""
-        import tensorrt as trt
+        from trt_mpq.runtime.tensorrt.flavour import trt
 
         log = self
 

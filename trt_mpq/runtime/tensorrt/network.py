@@ -12,6 +12,7 @@ import onnx
 
 from trt_mpq.errors import SettingsError
 from trt_mpq.runtime.tensorrt.api import bits
+from trt_mpq.runtime.tensorrt.flavour import titled
 from trt_mpq.runtime.tensorrt.refusal import BuildError
 from trt_mpq.runtime.tensorrt.request import BuildRequest
 
@@ -33,7 +34,7 @@ def parse_network(
         BuildError: TensorRT's parser refused the file; the message has all it said.
         SettingsError: A plugin library cannot be loaded.
     """
-    import tensorrt as trt
+    from trt_mpq.runtime.tensorrt.flavour import trt
 
     _load_plugins(request.options.plugins)
     trt.init_libnvinfer_plugins(logger, "")
@@ -65,13 +66,11 @@ def _load_plugins(plugins: tuple[Path, ...]) -> None:
 
 
 def _refusal(parser: trt.OnnxParser, path: str) -> str:
-    import tensorrt as trt
-
     count = parser.num_errors
     said = [_error_text(parser.get_error(index), path) for index in range(min(count, _SHOWN))]
     if count > _SHOWN:
         said.append(f"and {count - _SHOWN} more")
-    return f"TensorRT {trt.__version__} cannot parse {Path(path).name}: {'; '.join(said) or 'it gave no reason'}"
+    return f"{titled()} cannot parse {Path(path).name}: {'; '.join(said) or 'it gave no reason'}"
 
 
 def _error_text(error: trt.ParserError, path: str) -> str:
@@ -82,7 +81,7 @@ def _error_text(error: trt.ParserError, path: str) -> str:
 
 def _node(error: trt.ParserError, path: str) -> str:
     """Name and operator of the node an error is about, empty if it is about the whole file."""
-    import tensorrt as trt
+    from trt_mpq.runtime.tensorrt.flavour import trt
 
     if hasattr(error, "node_name") and hasattr(error, "node_operator"):
         name, operator = error.node_name(), error.node_operator()

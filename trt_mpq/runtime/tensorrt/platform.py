@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from trt_mpq.runtime import cuda
-from trt_mpq.runtime.tensorrt.api import load_tensorrt
+from trt_mpq.runtime.tensorrt.flavour import load_tensorrt
 from trt_mpq.types.engine import Platform
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from trt_mpq.errors import SettingsError
 from trt_mpq.settings import EngineOptions
 from trt_mpq.types import Precision, TensorSpec
-from trt_mpq.types.engine import Shape, ShapeRange, Typing
+from trt_mpq.types.engine import Flavour, Shape, ShapeRange, Typing
 
 _SHAPE = re.compile(r"[1-9]\d*(x[1-9]\d*)*")
 
@@ -27,9 +27,12 @@ class BuildRequest:
         shapes: Optimization profile of the dynamic inputs.
         options: What the deployer asked for.
         timing_cache: Folder of timing caches.
+        flavour: Which TensorRT builds it.
+        capabilities: Compute capabilities, times ten, that TensorRT for RTX compiles for without a GPU.
 
     Raises:
-        ValueError: There are constraints with strong typing, or for another precision.
+        ValueError: There are constraints with strong typing, or for another precision; or capabilities for TensorRT
+            itself, which builds for the GPU it finds.
     """
 
     onnx: str
@@ -39,12 +42,16 @@ class BuildRequest:
     shapes: Mapping[str, ShapeRange] = field(default_factory=dict)
     options: EngineOptions
     timing_cache: str
+    flavour: Flavour = "tensorrt"
+    capabilities: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.constraints and self.typing == "strong":
             raise ValueError("a strongly typed network takes no precision constraints")
         if not set(self.constraints.values()) <= {Precision.FP16, Precision.FP32}:
             raise ValueError("only FP16 and FP32 are constraints: Q/DQ in the network says what runs in 8 bit")
+        if (self.flavour == "rtx") != bool(self.capabilities):
+            raise ValueError("TensorRT for RTX compiles for compute capabilities, TensorRT itself for the GPU it finds")
 
 
 def layers_file(engine: Path) -> Path:
