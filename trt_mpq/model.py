@@ -1,9 +1,10 @@
 """Model preparation: from whatever an exporter wrote to one FP32 graph that every later stage reads.
 
-The prepared graph has opset 13 or later, no functions, no Constant, Identity or Dropout nodes, BatchNorm
-folded into the weights before it, products and attention in the form of `groups.normal_form`, inferred shapes, and a unique
-name on every node. Names of inputs, outputs, nodes and initializers that survive are kept; numerics change by
-rounding in folded weights only, and in rows of attention that are masked altogether.
+The prepared graph has opset 13 or later, no functions, no Constant or Dropout nodes, Identity only where two names of
+the interface are one tensor, no If that is decided beforehand, BatchNorm folded into the weights before it, products
+and attention in the form of `groups.normal_form`, inferred shapes, and a unique name on every node. Names of inputs,
+outputs, nodes and initializers that survive are kept; numerics change by rounding in folded weights only, and in rows
+of attention that are masked altogether.
 Nothing else is rewritten: onnxscript's full optimizer would also merge Clip with Relu, replace Flatten by
 Reshape and share equal initializers, which later stages would have to undo.
 """
@@ -22,6 +23,7 @@ from onnx_ir.passes import common as passes
 
 from trt_mpq.errors import ModelError, RunFolderError
 from trt_mpq.graph import admission, onnx_api
+from trt_mpq.graph.edit import eliminate_identities
 from trt_mpq.graph.folding import fold, lift_constants
 from trt_mpq.graph.opset import WEAK_OPSET, convert_opset, opset_of
 from trt_mpq.groups.normal_form import to_normal_form
@@ -134,10 +136,9 @@ def _flatten(graph: ir.Model) -> None:
 
 def _simplify(graph: ir.Model) -> None:
     """Fold what is constant and name every node, in place."""
-    passes.IdentityEliminationPass()(graph)
-    onnx_api.infer_shapes(graph)  # folding believes recorded shapes, and exporters leave stale ones
+    eliminate_identities(graph.graph)
     fold(graph)
-    passes.IdentityEliminationPass()(graph)
+    eliminate_identities(graph.graph)
     to_normal_form(graph.graph)
     passes.RemoveUnusedNodesPass()(graph)
     _name_nodes(graph)
@@ -150,7 +151,7 @@ def _simplify(graph: ir.Model) -> None:
 
 def _name_nodes(graph: ir.Model) -> None:
     """Name nameless nodes after their output, which stays the same when nodes before them vanish."""
-    for node in graph.graph:
+    for node in graph.graph.all_nodes():
         node.name = node.name or f"{node.op_type}.{node.outputs[0].name}"
     passes.NameFixPass()(graph)
 

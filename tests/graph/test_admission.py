@@ -99,11 +99,11 @@ def test_quantized_model(operator: str, tmp_path: Path) -> None:
     refuse(source, f"already quantized .*{operator}")
 
 
-def test_control_flow(tmp_path: Path) -> None:
-    text = """g (float[N,4] x, bool c) => (float[N,4] y) {
-        y = If (c) <then_branch = t () => (float[N,4] a) { a = Relu(x) },
-                    else_branch = e () => (float[N,4] b) { b = Neg(x) }> }"""
-    refuse(from_text(tmp_path, text), r"\(If\) is control flow")
+def test_quantized_body(tmp_path: Path) -> None:
+    text = f"""g (float[N,4] x, bool c) => (float[N,4] y) {{
+        y = If (c) <then_branch = t () => (float[N,4] a) {{ {QUANTIZED["QuantizeLinear"].replace("y =", "a =")} }},
+                    else_branch = e () => (float[N,4] b) {{ b = Neg(x) }}> }}"""
+    refuse(from_text(tmp_path, text, weights={"s": np.float32(0.1), "z": np.int8(0)}), "already quantized")
 
 
 def test_foreign_operator(tmp_path: Path) -> None:

@@ -41,6 +41,19 @@ COUNTED = {
         "n (float[2, 10, 6] x) => (float[2, 10, 1, 8] z) { z = GRU <hidden_size = 8, layout = 1> (x, w, r) }",
         {"w": (1, 24, 6), "r": (1, 24, 8)}, 2 * 10 * 24 * (6 + 8),
     ),
+    "dearer branch": (
+        """n (float[2, 8] x, bool[1] c) => (float[2, 4] z) { z = If (c) <
+            then_branch = t () => (float[] a) { h = MatMul (x, w) a = Relu (h) },
+            else_branch = e () => (float[] b) { h = MatMul (x, u) b = MatMul (h, v) }> }""",
+        {"w": (8, 4), "u": (8, 16), "v": (16, 4)}, 2 * (8 * 16 + 16 * 4),
+    ),
+    "every step of a scan": (
+        """n (float[3, 8] s, float[5, 3, 8] x) => (float[3, 8] f, float[5, 3, 8] z) {
+            f, z = Scan <num_scan_inputs = 1, body = b (float[3, 8] c, float[3, 8] i)
+                => (float[3, 8] n, float[3, 8] o) {
+                m = MatMul (i, w) n = Add (m, c) o = Relu (n) }> (s, x) }""",
+        {"w": (8, 8)}, 5 * 3 * 8 * 8,
+    ),
 }  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from trt_mpq.emit.bias import add_to_bias
 from trt_mpq.emit.quantizers import QuantizerWriter
 from trt_mpq.emit.refinements import Refinements
 from trt_mpq.errors import ModelError
+from trt_mpq.graph.control_flow import reads
 from trt_mpq.graph.edit import add_constant, constant_array
 from trt_mpq.graph.operators import VALUE_BLIND, VALUE_PRESERVING
 from trt_mpq.graph.opset import WEAK_OPSET, convert_opset
@@ -257,7 +258,7 @@ def _nodes_on_data(graph: ir.Graph) -> Iterator[str]:
     """Names of the nodes, Casts left out, that work on what is fed, rather than on constants and shapes."""
     data = set(graph.inputs)
     for node in graph:
-        if node.op_type not in VALUE_BLIND and not data.isdisjoint(node.inputs):
+        if node.op_type not in VALUE_BLIND and not data.isdisjoint(reads(node)):
             data.update(node.outputs)
             if node.op_type != "Cast":
                 yield str(node.name)

@@ -15,6 +15,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
+from trt_mpq.graph.control_flow import has_body
 from trt_mpq.graph.edit import add_constant, constant_array, insert_node, take_over
 from trt_mpq.graph.operators import VALUE_BLIND, VALUE_PRESERVING
 from trt_mpq.numerics import LARGEST, FloatArray
@@ -39,7 +40,7 @@ def half_capable(graph: ir.Model, ranges: Ranges, half: Precision) -> frozenset[
     """Names of the nodes that may compute in `half`, FP16 or BF16.
 
     A node may not if the ONNX schema has no such form of it, or if a tensor or constant it touches
-    exceeds the range (`ranges` has the extremes of every tensor).
+    exceeds the range (`ranges` has the extremes of every tensor). Control flow may not, whose bodies are FP32.
     """
     opset = _opset(graph, half)
     return frozenset(str(node.name) for node in graph.graph if _may_be_half(node, opset, ranges, half))
@@ -90,6 +91,7 @@ def _may_be_half(node: ir.Node, opset: int, ranges: Ranges, half: Precision) -> 
     return (
         floats
         and node.op_type not in VALUE_BLIND
+        and not has_body(node)
         and _writes_half(node, opset, half)
         and not any(_magnitude(value, ranges) > LARGEST[half] for value in values)
     )

@@ -11,7 +11,8 @@ import onnx_ir as ir
 
 from trt_mpq.errors import ModelError
 from trt_mpq.graph import onnx_api
-from trt_mpq.graph.operators import STANDARD_INTEGER, WEIGHTED
+from trt_mpq.graph.control_flow import has_body
+from trt_mpq.graph.operators import CONTROL_FLOW, STANDARD_INTEGER, WEIGHTED
 
 _QUANTIZED = STANDARD_INTEGER | {"QuantizeLinear", "DequantizeLinear"}
 """Those of other domains are refused for their domain, after this."""
@@ -86,16 +87,19 @@ def _check_input(value: ir.Value) -> None:
 
 
 def check_operators(graph: ir.Model) -> None:
-    """Refuse models that are quantized already, control flow, and operators outside the ONNX standard.
+    """Refuse models that are quantized already, and operators that TensorRT's parser does not know, also inside bodies.
 
     Functions must have been inlined.
     """
-    for node in graph.graph:
+    for node in graph.graph.all_nodes():
         if node.op_type in _QUANTIZED or node.op_type.startswith("QLinear"):
             raise ModelError(f"the model is already quantized (first at node {_label(node)}): pass the FP32 model")
-    for node in graph.graph:
-        if any(a.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for a in node.attributes.values()):
-            raise ModelError(f"node {_label(node)} is control flow, which is not supported: export a model without it")
+    for node in graph.graph.all_nodes():
+        if has_body(node) and node.op_type not in CONTROL_FLOW:
+            raise ModelError(
+                f"node {_label(node)} is control flow that TensorRT's parser does not know: of that it takes "
+                f"{', '.join(sorted(CONTROL_FLOW))}, so export a model without it"
+            )
         if node.domain not in ("", "ai.onnx"):
             raise ModelError(
                 f"node {_label(node)} is of domain {node.domain}: only standard ONNX operators are supported"
@@ -103,8 +107,8 @@ def check_operators(graph: ir.Model) -> None:
 
 
 def check_prepared(graph: ir.Model) -> None:
-    """Refuse training graphs and weighted operators that do not compute in FP32."""
-    for node in graph.graph:
+    """Refuse training graphs and weighted operators that do not compute in FP32, also inside bodies."""
+    for node in graph.graph.all_nodes():
         if node.op_type == "Dropout" or (node.op_type == "BatchNormalization" and _trains(node)):
             raise ModelError(f"node {_label(node)} is in training mode: export the model for inference (model.eval())")
         if node.op_type in WEIGHTED:

@@ -116,6 +116,31 @@ def take_over(
     old.name, new.name = f"{old.name}{suffix}", old.name
 
 
+def eliminate_identities(graph: ir.Graph) -> None:
+    """Let readers of a copy read what it is a copy of, in place and in nested graphs too.
+
+    An Identity stays only where nothing else can give an output of the graph its name: behind an input, a constant,
+    another output or a tensor of an outer graph. (The pass of onnx_ir loses one of two outputs that copy one tensor.)
+    """
+    for node in ir.traversal.RecursiveGraphIterator(graph):
+        if node.op_type == "Identity" and node.domain == "" and not _names_an_output(node):
+            source, copy, own = node.inputs[0], node.outputs[0], node.graph
+            assert source is not None
+            assert own is not None
+            name = copy.name if copy.is_graph_output() else source.name
+            copy.replace_all_uses_with(source, replace_graph_outputs=True)
+            own.remove(node, safe=True)
+            source.name = name
+
+
+def _names_an_output(identity: ir.Node) -> bool:
+    source, copy = identity.inputs[0], identity.outputs[0]
+    writer = None if source is None else source.producer()
+    own = source is not None and writer is not None and writer.graph is identity.graph
+    renamable = own and source is not None and not source.is_graph_output()
+    return copy.is_graph_output() and not renamable
+
+
 def node_by_name(graph: ir.Graph, name: str) -> ir.Node:
     """The node called `name`; KeyError if there is none."""
     for node in graph:

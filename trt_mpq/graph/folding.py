@@ -10,6 +10,7 @@ import onnx.reference
 import onnx_ir as ir
 from onnx_ir.passes import common as passes
 
+from trt_mpq.graph import onnx_api
 from trt_mpq.graph.edit import add_constant
 
 _INPUT_ELEMENTS = 1 << 40
@@ -21,24 +22,58 @@ _SEVERAL_OUTPUTS = frozenset({"Split", "TopK", "Unique"})
 
 
 def fold(graph: ir.Model) -> None:
-    """Fold every node whose inputs are all stored into initializers, in place; shapes are inferred on the way."""
+    """Fold every node whose inputs are all stored into initializers, in place; shapes are inferred on the way.
+
+    Of an If whose condition is stored, the branch that it takes stays. What was inside may decide another one, once its
+    shapes are known.
+    """
     from onnxscript.optimizer import fold_constants
 
     folds = True
     while folds:
+        bodies = len(list(graph.graphs()))
+        onnx_api.infer_shapes(graph)  # folding believes recorded shapes, and exporters leave stale ones
+        _fold_sizes(graph.graph)
         fold_constants(
             graph, onnx_shape_inference=True, input_size_limit=_INPUT_ELEMENTS, output_size_limit=_OUTPUT_ELEMENTS
         )
         lift_constants(graph)
         found = list(_stored(graph.graph))
-        folds = bool(found)
         for node in found:
             _fold(graph, node)
+        folds = bool(found) or bodies != len(list(graph.graphs()))
 
 
 def lift_constants(graph: ir.Model) -> None:
-    """Turn Constant nodes into initializers, in place."""
+    """Turn Constant nodes, and the initializers of bodies, into initializers of the graph, in place."""
     passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(graph)
+    passes.LiftSubgraphInitializersToMainGraphPass()(graph)
+
+
+def _fold_sizes(graph: ir.Graph) -> None:
+    """Turn single sizes of known dimensions into constants, in place, also inside bodies.
+
+    onnxscript folds what is taken from a Shape as a vector, but not one size alone, by which exporters guard a Squeeze.
+    """
+    for node in list(graph.all_nodes()):
+        size = _size(node) if node.op_type == "Gather" else None
+        if size is not None:
+            constant = add_constant(graph, f"{node.outputs[0].name}_size", np.array(size, np.int64))
+            node.outputs[0].replace_all_uses_with(constant)
+
+
+def _size(gather: ir.Node) -> int | None:
+    """The one size that a Gather takes from a Shape, if it is known."""
+    data, index = gather.inputs[:2]
+    shape = None if data is None else data.producer()
+    if shape is None or shape.op_type != "Shape" or index is None or index.const_value is None:
+        return None
+    measured = shape.inputs[0]
+    if measured is None or measured.shape is None or index.const_value.size != 1 or len(index.const_value.shape) != 0:
+        return None
+    dims = measured.shape[shape.attributes.get_int("start", 0) : shape.attributes.get_int("end", len(measured.shape))]
+    size = dims[int(index.const_value.numpy())]
+    return size if isinstance(size, int) else None
 
 
 def _stored(graph: ir.Graph) -> Iterator[ir.Node]:

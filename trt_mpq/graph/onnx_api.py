@@ -64,18 +64,20 @@ def infer_shapes(graph: ir.Model) -> None:
     Raises:
         ModelError: Shapes contradict each other; the message names the operator.
     """
-    outputs = set(graph.graph.outputs)
-    for node in graph.graph:
+    declared = set(graph.graph.outputs)
+    for node in graph.graph.all_nodes():
         for value in node.outputs:
-            if value not in outputs:
-                value.shape, value.type = None, None
+            if value not in declared:
+                value.shape = None
+                value.type = value.type if value.is_graph_output() else None  # a body has to say what it gives
     try:
         inferred = onnx.shape_inference.infer_shapes(
             light_proto(graph), check_type=True, strict_mode=True, data_prop=True
         )
     except onnx.shape_inference.InferenceError as error:
         raise ModelError(f"the shapes in the model contradict each other: {first_line(error)}") from error
-    known = ir.convenience.create_value_mapping(ir.from_proto(inferred).graph)
-    for name, value in ir.convenience.create_value_mapping(graph.graph).items():
-        if name in known:
-            value.shape, value.type = known[name].shape, known[name].type
+    for own, other in zip(graph.graphs(), ir.from_proto(inferred).graphs(), strict=True):
+        known = ir.convenience.create_value_mapping(other, include_subgraphs=False)
+        for name, value in ir.convenience.create_value_mapping(own, include_subgraphs=False).items():
+            if name in known:
+                value.shape, value.type = known[name].shape, known[name].type

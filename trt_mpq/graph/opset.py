@@ -48,7 +48,7 @@ def convert_opset(graph: ir.Model, version: int) -> ir.Model:
     tensors become initializers named after their node and parameter, such as ``pool.axes``.
 
     Args:
-        graph: A graph of default-domain operators without functions or control flow.
+        graph: A graph of default-domain operators without functions.
         version: The opset wanted, higher or lower.
 
     Raises:
@@ -94,7 +94,7 @@ def _converted(graph: ir.Model, version: int) -> ir.Graph:
 
 def _hold_lowered(graph: ir.Graph) -> None:
     """Write every Pad and Split as opset 17 has it, and hide it from the converter."""
-    for node in graph:
+    for node in graph.all_nodes():
         if node.op_type in ("Pad", "Split") and node.domain == "":
             (_lower_pad if node.op_type == "Pad" else _lower_split)(graph, node)
             node.domain = _HELD
@@ -102,7 +102,7 @@ def _hold_lowered(graph: ir.Graph) -> None:
 
 
 def _release(graph: ir.Graph) -> None:
-    for node in graph:
+    for node in graph.all_nodes():
         if node.domain == _HELD:
             node.domain = ""
     graph.opset_imports.pop(_HELD, None)

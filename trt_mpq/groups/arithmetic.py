@@ -85,14 +85,17 @@ def _loop(node: ir.Node) -> int:
 
 
 def _scan(node: ir.Node) -> int:
-    last, scanned = node.inputs[-1], node.attributes.get_int("num_scan_inputs", 1)
+    last, scanned = _input(node, len(_graph(node, "body").inputs) - 1), node.attributes.get_int("num_scan_inputs", 1)
     axes = node.attributes["scan_input_axes"].as_ints() if "scan_input_axes" in node.attributes else (0,) * scanned
-    assert last is not None
     return _body(node, "body") * shape_of(last)[axes[-1]]
 
 
 def _body(node: ir.Node, name: str) -> int:
-    return sum(map(multiply_adds, node.attributes[name].as_graph()))
+    return sum(map(multiply_adds, _graph(node, name)))
+
+
+def _graph(node: ir.Node, name: str) -> ir.Graph:
+    return node.attributes[name].as_graph()
 
 
 _COUNTS: Mapping[str, Callable[[ir.Node], int]] = {

@@ -10,11 +10,14 @@ import onnx_ir as ir
 
 from trt_mpq.errors import ModelError
 from trt_mpq.graph import onnx_api
+from trt_mpq.graph.control_flow import close_bodies
 from trt_mpq.graph.operators import VIEWS
 
 
 def bind_shapes(graph: ir.Model, sample_shapes: Mapping[str, tuple[int, ...]]) -> ir.Model:
     """A copy of `graph` whose inputs have the shapes given, with all other shapes inferred from them.
+
+    Control flow has its bodies closed (`graph.control_flow.close_bodies`): the copy is to be looked at, not to be run.
 
     Args:
         graph: A prepared graph.
@@ -34,6 +37,7 @@ def bind_shapes(graph: ir.Model, sample_shapes: Mapping[str, tuple[int, ...]]) -
     except ModelError as error:
         shapes = ", ".join(f"{value.name} {tuple(value.shape or ())}" for value in bound.graph.inputs)
         raise ModelError(f"the model does not accept inputs of shape {shapes}: {error}") from error
+    close_bodies(bound.graph)
     return bound
 
 

@@ -19,6 +19,8 @@ from onnx_ir.passes import common as passes
 
 from trt_mpq.errors import ModelError
 from trt_mpq.graph import onnx_api
+from trt_mpq.graph.control_flow import close_bodies
+from trt_mpq.graph.edit import eliminate_identities
 from trt_mpq.graph.operators import COMMUTING, DEQUANTIZE, QUANTIZE, WEIGHTED
 
 _CUSTOM_CODES = {"TRT_FP8": ir.DataType.FLOAT8E4M3FN, "TRT_INT4": ir.DataType.INT4}
@@ -84,7 +86,8 @@ class QdqGraph:
     The first dimension of an input counts as the batch: a dynamic one is taken as 1.
 
     Attributes:
-        graph: A copy of the graph, with functions inlined, constants as initializers, and shapes as far as they follow.
+        graph: A copy of the graph, with functions inlined, constants as initializers, shapes as far as they follow, and
+            bodies of control flow closed.
         opset: Its opset.
         weak: Whether it is our weakly typed flavour.
         batch_is_free: Whether an input's first dimension is dynamic.
@@ -107,6 +110,7 @@ class QdqGraph:
             isinstance(value.shape[0], ir.SymbolicDim) for value in model.graph.inputs if value.shape
         )
         _infer_shapes(copy)
+        close_bodies(copy.graph)
         self._made_by: dict[ir.Value, Step] = {}
         self._constant = set(self.graph.initializers.values())
         for node in self.graph:
@@ -235,7 +239,7 @@ def _normalized(model: ir.Model) -> ir.Model:
     except (RuntimeError, ValueError, ir.passes.PassError) as error:
         raise _invalid(error) from error
     passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(copy)
-    passes.IdentityEliminationPass()(copy)
+    eliminate_identities(copy.graph)
     for value in copy.graph.inputs:
         if value.shape is not None and len(value.shape) and isinstance(value.shape[0], ir.SymbolicDim):
             value.shape = ir.Shape([1, *list(value.shape)[1:]])

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import onnx_ir as ir
 from onnx_ir.convenience import extract
 
+from trt_mpq.graph.control_flow import reads
 from trt_mpq.runtime.base import size_of
 
 if TYPE_CHECKING:
@@ -134,21 +135,12 @@ class Prefix:
     def _alive(self, place: int) -> tuple[str, ...]:
         """Names of the values that are there before the node at `place`, and that it, or what follows it, reads."""
         there = {value for node in self._nodes[:place] for value in node.outputs} | set(self._graph.graph.inputs)
-        read = [value for node in self._nodes[place:] for value in _reads(node)] + list(self._graph.graph.outputs)
+        read = [value for node in self._nodes[place:] for value in reads(node)] + list(self._graph.graph.outputs)
         return tuple(dict.fromkeys(str(value.name) for value in read if value in there))
 
 
 def _inputs(model: ir.Model) -> tuple[str, ...]:
     return tuple(str(value.name) for value in model.graph.inputs)
-
-
-def _reads(node: ir.Node) -> Iterable[ir.Value]:
-    """What a node reads, the bodies of a control-flow operator included."""
-    yield from (value for value in node.inputs if value is not None)
-    for attribute in node.attributes.values():
-        if attribute.type is ir.AttributeType.GRAPH:
-            for inner in attribute.as_graph():
-                yield from _reads(inner)
 
 
 def _part(model: ir.Model, inputs: Sequence[str], outputs: Sequence[str]) -> ir.Model:
