@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trt_mpq.artifacts.files import atomic_path, cannot_write, sha256_of
-from trt_mpq.artifacts.store import checked_manifest
+from trt_mpq.artifacts.store import opened_folder
 from trt_mpq.errors import MissingDependencyError, RunFolderError
 
 MODEL = Path(__file__).resolve().parent / "_data" / "digits_resnet.onnx"
@@ -68,7 +68,7 @@ def prepare_demo(folder: Path) -> dict[str, Any]:
         RunFolderError: The folder cannot be written or belongs to another model.
     """
     train, evaluation = load_digits()
-    checked_manifest(folder, sha256_of(MODEL))
+    opened_folder(folder, sha256_of(MODEL))
     calib, evaluate = folder / "data" / "calib.npz", folder / "data" / "eval.npz"
     try:
         calib.parent.mkdir(parents=True, exist_ok=True)

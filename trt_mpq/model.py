@@ -21,6 +21,7 @@ from pathlib import Path
 import onnx_ir as ir
 from onnx_ir.passes import common as passes
 
+from trt_mpq.artifacts.files import TEMPORARY
 from trt_mpq.errors import ModelError, RunFolderError
 from trt_mpq.graph import admission, onnx_api
 from trt_mpq.graph.edit import eliminate_identities
@@ -203,7 +204,7 @@ def save_graph(graph: ir.Model, destination: Path) -> None:
         for value in graph.graph.initializers.values():
             value.const_value = value.const_value and onnx_api.in_memory(value.const_value)
     try:
-        with tempfile.TemporaryDirectory(prefix=f".{destination.name}.", dir=destination.parent) as folder:
+        with tempfile.TemporaryDirectory(prefix=f"{TEMPORARY}{destination.name}.", dir=destination.parent) as folder:
             staged = Path(folder)
             ir.save(graph, staged / destination.name, format="protobuf", external_data=data)
             if data is not None:

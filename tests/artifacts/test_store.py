@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from tests.runs import Recorder
-from trt_mpq.artifacts.files import sha256_of, write_text
+from trt_mpq.artifacts.files import TEMPORARY, sha256_of, write_text
 from trt_mpq.artifacts.stage import Job, Kind, Stage, StageError, content_digest, json_kind
 from trt_mpq.artifacts.store import Store, read_given, read_manifest, settings_of_run
 from trt_mpq.errors import RunFolderError
@@ -413,11 +413,50 @@ def test_another_models_folder_is_refused_by_the_name_of_its_model(tmp_path):
         opened(tmp_path, digest="def")
 
 
-def test_a_folder_with_somebody_elses_onnx_files_is_refused_and_untouched(tmp_path):
-    (tmp_path / "mine.onnx").write_bytes(b"precious")
-    with pytest.raises(RunFolderError, match=r"holds ONNX files but no manifest.json: it is no run folder"):
-        opened(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["mine.onnx"]
+@pytest.mark.parametrize("name", ["mine.onnx", "samples.npz", "plan.json", ".profile", "data/eval.npz"])
+def test_a_folder_with_files_of_somebody_else_is_refused_and_untouched(tmp_path, name):
+    mine = tmp_path / "run" / name
+    mine.parent.mkdir(parents=True)
+    mine.write_bytes(b"precious")
+    with pytest.raises(RunFolderError, match=rf"not empty, it holds {name.partition('/')[0]}: choose"):
+        opened(tmp_path / "run")
+    assert [path for path in (tmp_path / "run").rglob("*") if path.is_file()] == [mine]
+    assert mine.read_bytes() == b"precious"
+
+
+def test_somebody_elses_manifest_makes_no_run_folder(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "manifest.json").write_text('{"name": "a web page"}', encoding="utf-8")
+    with pytest.raises(RunFolderError, match="or no run's: choose another folder with -o"):
+        opened(tmp_path / "run")
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["manifest.json"]
+
+
+def test_a_folder_claimed_by_a_run_that_was_killed_at_once_goes_on(tmp_path, stage):
+    opened(tmp_path / "run")
+    assert opened(tmp_path / "run")[stage("number", lambda job: 3)] == 3
+
+
+@pytest.mark.parametrize("name", ["run.lock", "evaluations.jsonl", "engine"])
+def test_nothing_is_written_through_a_symbolic_link(tmp_path, name):
+    opened(tmp_path / "run").describe(source="m.onnx", command="", environment={})
+    mine = tmp_path / "mine"
+    mine.write_bytes(b"precious")
+    (tmp_path / "run" / name).unlink(missing_ok=True)
+    (tmp_path / "run" / name).symlink_to(mine)
+    with pytest.raises(RunFolderError, match=rf"{name} is a symbolic link, through which a run would write outside"):
+        opened(tmp_path / "run")
+    assert mine.read_bytes() == b"precious"
+
+
+def test_what_a_killed_run_left_half_written_is_swept_away(tmp_path):
+    opened(tmp_path / "run").describe(source="m.onnx", command="", environment={})
+    left = tmp_path / "run" / f"{TEMPORARY}model.onnx.abcd1234"
+    left.mkdir()
+    (left / "model.onnx").write_bytes(b"half")
+    (tmp_path / "run" / f"{TEMPORARY}plan.json.abcd1234.json").write_bytes(b"half")
+    opened(tmp_path / "run")
+    assert not list((tmp_path / "run").glob(f"{TEMPORARY}*"))
 
 
 @pytest.mark.parametrize(
@@ -434,7 +473,7 @@ def test_a_folder_with_somebody_elses_onnx_files_is_refused_and_untouched(tmp_pa
 )
 def test_a_damaged_manifest_is_one_sentence(tmp_path, content):
     (tmp_path / "manifest.json").write_bytes(content)
-    with pytest.raises(RunFolderError, match=r"manifest.json is damaged: delete the folder or choose another with -o"):
+    with pytest.raises(RunFolderError, match=r"manifest.json is damaged, or no run's: choose another folder with -o"):
         opened(tmp_path)
 
 

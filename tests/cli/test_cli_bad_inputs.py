@@ -15,6 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from typer.testing import CliRunner
 
 from tests.networks import mlp, sample_input
+from trt_mpq.artifacts.files import TEMPORARY
 from trt_mpq.cli import app
 
 SAMPLES = 24
@@ -216,7 +217,7 @@ def test_ends_in_one_sentence(name: str, tmp_path: Path, monkeypatch: pytest.Mon
     assert done.stdout == ""
     left = {path.name for path in tmp_path.rglob("*") if path.is_file() and path not in before}
     assert not left & {"typed.onnx", "reference.onnx", "weak.onnx", "report.json", "report.html"}
-    assert not [file for file in left if file.startswith(".")], "temporary files stay behind"
+    assert not [file for file in left if file.startswith(TEMPORARY)], "temporary files stay behind"
 
 
 def test_the_unspoilt_case_builds(tmp_path: Path) -> None:

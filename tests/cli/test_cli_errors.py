@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import errno
+import signal
 import subprocess
 import sys
 
 import pytest
 import typer
 
-from trt_mpq.cli.errors import guarded
+from trt_mpq.cli.errors import Stopped, guarded
 from trt_mpq.errors import DataError, MissingDependencyError, TargetNotReachable
 
 
@@ -23,6 +24,9 @@ from trt_mpq.errors import DataError, MissingDependencyError, TargetNotReachable
         (PermissionError(errno.EACCES, "Permission denied", "calib.npz"), 2, "Permission denied (calib.npz)"),
         (MemoryError(), 2, "--batch"),
         (KeyboardInterrupt(), 130, "interrupted; run the same command to resume"),
+        (Stopped(signal.SIGTERM), 143, "stopped by SIGTERM; run the same command to resume"),
+        (DataError("input \x1b]0;owned\x07 is \x1b[2J gone"), 2, "error: input \ufffd]0;owned\ufffd is \ufffd[2J gone"),
+        (DataError("x" * 5000), 2, "xxx..."),
         (KeyError("stem"), 1, "KeyError: 'stem'"),
         (AssertionError(), 1, "(AssertionError)"),
     ],
@@ -39,6 +43,7 @@ def test_sentence_and_exit_code(
     assert stop.value.exit_code == code
     assert words in written.err
     assert (written.err.count("\n"), written.out) == (1, "")
+    assert len(written.err) < 1100
 
 
 @pytest.mark.parametrize(("debug", "traceback"), [("1", True), ("0", False)])
@@ -71,7 +76,7 @@ def test_typers_own_exit_passes() -> None:
 def test_a_reader_that_leaves_is_no_error() -> None:
     code = """
 import typer
-from trt_mpq.cli.errors import guarded
+from trt_mpq.cli.errors import Stopped, guarded
 app = typer.Typer()
 @app.command()
 @guarded

@@ -46,7 +46,10 @@ def test_a_model_folder_is_a_torch_source(tmp_path: Path) -> None:
 
 
 REFUSED: dict[str, tuple[type[TrtMpqError], str]] = {
-    "absent_module:net": (ModelError, "cannot be imported (ModuleNotFoundError: No module named 'absent_module')"),
+    "absent_module:net": (
+        ModelError,
+        "cannot be imported (it raised ModuleNotFoundError: No module named 'absent_module')",
+    ),
     f"{HERE}:absent": (ModelError, "has no attribute 'absent'"),
     f"{HERE}:THREE": (ModelError, "is of type int: it must be a function that returns a module"),
     f"{HERE}:no_module": (ModelError, "gives an object of type int"),

@@ -19,6 +19,7 @@ import onnx
 import pytest
 
 from tests.runs import QUICK, Recorder, stages_at_work, start, tiny_cnn, write_data
+from trt_mpq.artifacts.files import TEMPORARY
 from trt_mpq.artifacts.store import settings_of_run
 from trt_mpq.errors import RunFolderError
 from trt_mpq.report.data import Report, report_from_json
@@ -57,7 +58,7 @@ def test_the_folder_holds_a_file_per_stage(done):
         "placement.txt", "reference.onnx", "typed.onnx", "delivery.json", "verification.json", "comparison.json",
         "report.json", "report.html", "fp32.json", "fp32-samples.npy",
     }  # fmt: skip
-    assert not [name for name in names if name.startswith(".")], "no temporary file stays"
+    assert not [name for name in names if name.startswith(TEMPORARY)], "no temporary file stays"
 
 
 def test_the_report_has_what_was_promised(done):

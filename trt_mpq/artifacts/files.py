@@ -20,6 +20,9 @@ from pydantic_core import to_jsonable_python
 
 from trt_mpq.errors import RunFolderError
 
+TEMPORARY = ".trt-mpq."
+"""How names of files and folders begin that are written beside their place and then renamed."""
+
 T = TypeVar("T")
 _CHUNK = 1 << 20
 
@@ -62,7 +65,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         RunFolderError: The folder cannot be written or the disk is full.
     """
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=f"{TEMPORARY}{path.name}.", suffix=path.suffix, dir=path.parent)
     except OSError as error:
         raise RunFolderError(cannot_write(path, error)) from error
     os.close(handle)
@@ -90,6 +93,11 @@ def write_arrays(arrays: Mapping[str, NDArray[Any]], path: Path) -> None:
         for name, array in arrays.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, array, allow_pickle=False)
+
+
+def not_through_a_link(path: str, flags: int) -> int:
+    """An `opener` for `open` that refuses a symbolic link, behind which a file of somebody else's may lie."""
+    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
 
 
 def cannot_write(path: Path, error: OSError) -> str:

@@ -9,6 +9,7 @@ import weakref
 from pathlib import Path
 from typing import IO
 
+from trt_mpq.artifacts.files import not_through_a_link
 from trt_mpq.errors import RunFolderError
 
 LOCK_FILE = "run.lock"
@@ -32,7 +33,7 @@ class FolderLock:
 
     def __init__(self, folder: Path) -> None:
         try:
-            file = (folder / LOCK_FILE).open("a+", encoding="utf-8")
+            file = open(folder / LOCK_FILE, "a+", encoding="utf-8", opener=not_through_a_link)  # noqa: SIM115
             weakref.finalize(self, file.close)
             self.excludes = _lock(file, folder)
             file.truncate(0)

@@ -19,6 +19,7 @@ from pydantic import ValidationError
 
 from trt_mpq import __version__
 from trt_mpq.artifacts.files import cannot_write, from_json, key_of, sha256_of, to_json, write_text
+from trt_mpq.artifacts.folder import claim, sweep
 from trt_mpq.artifacts.lock import hold
 from trt_mpq.artifacts.stage import Job, Stage, StageError
 from trt_mpq.errors import RunFolderError
@@ -213,9 +214,7 @@ class Store:
         return all(path.is_file() and sha256_of(path) == digest for path, digest in files)
 
     def _opened(self, source_sha256: str, lock: bool) -> Manifest:
-        if self._writable:
-            _make_folder(self.folder)
-        found = checked_manifest(self.folder, source_sha256)
+        found = opened_folder(self.folder, source_sha256) if self._writable else read_manifest(self.folder)
         if lock:
             self._lock = hold(self.folder)
             if not self._lock.excludes:
@@ -223,6 +222,8 @@ class Store:
                     f"{self.folder} is on a file system without locks: let one command work on it at a time"
                 )
             found = read_manifest(self.folder)  # whoever had the folder may have written until then
+            if self._lock.excludes:
+                sweep(self.folder)
         return found or Manifest(source_sha256)
 
     def _record(self, **changes: Any) -> None:
@@ -271,19 +272,20 @@ class _Declared:
         return _Declared(value, parts, self._stage)
 
 
-def checked_manifest(folder: Path, source_sha256: str) -> Manifest | None:
-    """The manifest of a folder that may become or be the run folder of a source; None if there is none yet.
+def opened_folder(folder: Path, source_sha256: str = "") -> Manifest | None:
+    """Make `folder` a run folder if it is none; the manifest that it holds, or None.
+
+    Args:
+        folder: The run folder.
+        source_sha256: What it has to be about; empty for anything.
 
     Raises:
-        RunFolderError: It is damaged, it is about another source, or the folder is somebody else's.
+        RunFolderError: It cannot be one, its manifest is damaged, or it is about another source.
     """
     found = read_manifest(folder)
-    if found is None and any(folder.glob("*.onnx")):
-        raise RunFolderError(
-            f"{folder} holds ONNX files but no {MANIFEST}: it is no run folder, choose another with -o"
-        )
     if found is not None and source_sha256 and found.source_sha256 != source_sha256:
         raise RunFolderError(f"{folder} belongs to another model ({found.source}): choose another folder with -o")
+    claim(folder, known=found is not None)
     return found
 
 
@@ -299,7 +301,7 @@ def read_manifest(folder: Path) -> Manifest | None:
     try:
         return from_json(path.read_bytes(), Manifest)
     except ValidationError as error:
-        raise RunFolderError(f"{path} is damaged: delete the folder or choose another with -o") from error
+        raise RunFolderError(f"{path} is damaged, or no run's: choose another folder with -o") from error
     except OSError as error:
         raise RunFolderError(f"{path} cannot be read ({error.strerror}): choose another folder with -o") from error
 

@@ -6,6 +6,7 @@ made from the settings only when it is asked for.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from importlib import import_module
@@ -15,7 +16,10 @@ import typer
 from typer.core import TyperGroup
 
 from trt_mpq import __version__
+from trt_mpq.cli.errors import stop_on_signals
 from trt_mpq.cli.options import typer_function
+
+_STANDARD_STREAMS = 3
 
 _COMMANDS = {
     "Start here": ("build", "export", "demo", "doctor"),
@@ -64,6 +68,15 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
+def _open_standard_streams() -> None:
+    """Put the null device in place of standard streams that are closed, or the next file would become one."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) < _STANDARD_STREAMS:
+        pass
+    os.close(descriptor)
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
+
+
 @app.callback()
 def _options(
     version: Annotated[
@@ -75,6 +88,8 @@ def _options(
 
 def main() -> None:
     """Run the command line and exit the process."""
+    _open_standard_streams()
+    stop_on_signals()
     for stream in (sys.stdout, sys.stderr):
         # A terminal without UTF-8 gets question marks instead of a crash.
         stream.reconfigure(errors="replace")  # type: ignore[union-attr]

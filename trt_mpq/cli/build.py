@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from trt_mpq.cli.opening import open_build
-from trt_mpq.cli.options import Details, NewRunDir, Source, Takes
+from trt_mpq.cli.options import Details, NewRunDir, Source, Takes, Trust
 from trt_mpq.cli.output import Output
 
 
@@ -16,10 +16,11 @@ def build(
     given: Annotated[dict[str, Any], Takes()],
     output: NewRunDir = Path("run"),
     sink: Output,
+    trust: Trust = False,
     details: Details = False,
 ) -> None:
     """Find the fastest plan that meets the accuracy target; write it as ONNX, and where there is a GPU as an engine.
 
     Options override the job file. Interrupted, the same command goes on where it stopped.
     """
-    sink.report(open_build(source, given, output, sink).report(), output, details)
+    sink.report(open_build(source, given, output, sink, trust=trust).report(), output, details)

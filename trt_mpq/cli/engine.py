@@ -5,14 +5,16 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from trt_mpq.cli.opening import open_device
-from trt_mpq.cli.options import RunDir, Takes
+from trt_mpq.cli.options import RunDir, Takes, Trust
 from trt_mpq.cli.output import Output
 
 
 def engine(
     run_dir: RunDir,
+    *,
     given: Annotated[dict[str, Any], Takes("eval", "eval_samples", "Engine", "Timing", without=("build",))],
     sink: Output,
+    trust: Trust = False,
 ) -> None:
     """Build, time and verify the engine of a searched run on this machine, which needs neither model nor data.
 
@@ -22,4 +24,6 @@ def engine(
     from trt_mpq.report.terminal import device_section
     from trt_mpq.types.engine import Deployment
 
-    sink.result(open_device(run_dir, given, sink).ship(evaluate="eval" in given), Deployment, device_section)
+    sink.result(
+        open_device(run_dir, given, sink, trust=trust).ship(evaluate="eval" in given), Deployment, device_section
+    )

@@ -6,17 +6,21 @@ code    meaning
 0       done
 1       a bug of ours (`TRT_MPQ_DEBUG=1` shows the traceback)
 2       the user can act on it; usage errors of Typer included
+129     the terminal went away (SIGHUP)
 130     interrupted from the keyboard
 141     the reader of the output went away
+143     stopped (SIGTERM), as Slurm and Kubernetes do
 ======  ==========================================================
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from functools import wraps
 from typing import ParamSpec
 
@@ -25,7 +29,28 @@ import typer
 from trt_mpq.errors import TrtMpqError
 
 _DEBUG_VARIABLE = "TRT_MPQ_DEBUG"
+_LONGEST = 1000
+"""Characters of a message; what it quotes may have any length."""
 _P = ParamSpec("_P")
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal asks the process to stop, which it does as for Ctrl-C."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.signal = signal.Signals(number)
+
+
+def stop_on_signals() -> None:
+    """Let SIGTERM and SIGHUP stop the command as Ctrl-C does, unless they are ignored, as nohup has it."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, _stop)
+
+
+def _stop(number: int, _: object) -> None:
+    raise Stopped(number)
 
 
 def guarded(command: Callable[_P, None]) -> Callable[_P, None]:
@@ -45,7 +70,8 @@ def guarded(command: Callable[_P, None]) -> Callable[_P, None]:
             code, sentence = _explain(error)
             if os.environ.get(_DEBUG_VARIABLE) == "1":
                 traceback.print_exc()
-            typer.echo(sentence, err=True)
+            with suppress(OSError):  # the terminal may be gone
+                typer.echo(sentence, err=True)
             raise typer.Exit(code) from error
 
     return wrapper
@@ -53,6 +79,8 @@ def guarded(command: Callable[_P, None]) -> Callable[_P, None]:
 
 def _explain(error: BaseException) -> tuple[int, str]:
     """Exit code and message, always one line, for `error`."""
+    if isinstance(error, Stopped):
+        return 128 + error.signal, f"stopped by {error.signal.name}; run the same command to resume"
     if isinstance(error, KeyboardInterrupt):
         return 130, "interrupted; run the same command to resume"
     if isinstance(error, TrtMpqError):
@@ -66,7 +94,10 @@ def _explain(error: BaseException) -> tuple[int, str]:
 
 
 def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())
+    from trt_mpq.report.wording import printable
+
+    line = " ".join(printable(str(error)).split())
+    return line if len(line) <= _LONGEST else f"{line[: _LONGEST - 3]}..."
 
 
 def _os_error(error: OSError) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from trt_mpq.cli.opening import open_device
-from trt_mpq.cli.options import RunDir, Takes
+from trt_mpq.cli.options import RunDir, Takes, Trust
 from trt_mpq.cli.output import Output
 
 _OF_SHIPPED_ENGINES = ("build", "version_compatible", "hardware_compatible", "refit", "input_sets", "margin")
@@ -13,8 +13,10 @@ _OF_SHIPPED_ENGINES = ("build", "version_compatible", "hardware_compatible", "re
 
 def measure(
     run_dir: RunDir,
+    *,
     given: Annotated[dict[str, Any], Takes("Engine", "Timing", without=_OF_SHIPPED_ENGINES)],
     sink: Output,
+    trust: Trust = False,
 ) -> None:
     """Time a handful of engines of a calibrated run on this machine, and keep what every group costs as a device table.
 
@@ -23,4 +25,4 @@ def measure(
     from trt_mpq.cli.tables import latencies_table
     from trt_mpq.latency.device_table import DeviceTable
 
-    sink.result(open_device(run_dir, given, sink).measure(), DeviceTable, latencies_table)
+    sink.result(open_device(run_dir, given, sink, trust=trust).measure(), DeviceTable, latencies_table)

@@ -17,17 +17,20 @@ if TYPE_CHECKING:
     from trt_mpq.types import Observer
 
 
-def open_build(source: Path, given: dict[str, Any], folder: Path, observer: Observer) -> Run:
+def open_build(source: Path, given: dict[str, Any], folder: Path, observer: Observer, *, trust: bool = False) -> Run:
     """A run that does what `source` (a model or a job file) and the options `given` say.
 
+    `trust` lets it run code that a job file names and the options do not; so it does for run folders below.
+
     Raises:
-        SettingsError: A setting is unknown or not allowed.
+        SettingsError: A setting is unknown or not allowed, or names code that is not trusted.
         RunFolderError: The folder cannot be used.
     """
     from trt_mpq.settings import overridden
 
-    fields = overridden(fields_from_source(source, given, folder, observer), given)
-    return open_run(fields, _origin(source), folder, observer)
+    named = fields_from_source(source, given, folder, observer)
+    _require_trust(named, given, _origin(source), trust)
+    return open_run(overridden(named, given), _origin(source), folder, observer)
 
 
 def open_inspection(source: Path, given: dict[str, Any], folder: Path, observer: Observer) -> Run:
@@ -40,7 +43,7 @@ def open_inspection(source: Path, given: dict[str, Any], folder: Path, observer:
     return open_run(fields, _origin(source), folder, observer)
 
 
-def open_stage(folder: Path, given: dict[str, Any], observer: Observer) -> Run:
+def open_stage(folder: Path, given: dict[str, Any], observer: Observer, *, trust: bool = False) -> Run:
     """The run in `folder`, with its stored settings changed by the options `given`.
 
     Raises:
@@ -50,10 +53,12 @@ def open_stage(folder: Path, given: dict[str, Any], observer: Observer) -> Run:
     from trt_mpq.artifacts.store import settings_of_run
     from trt_mpq.settings import overridden
 
-    return open_run(overridden(settings_of_run(folder), given), str(folder), folder, observer)
+    stored = settings_of_run(folder)
+    _require_trust(stored, given, str(folder), trust)
+    return open_run(overridden(stored, given), str(folder), folder, observer)
 
 
-def open_device(folder: Path, given: dict[str, Any], observer: Observer) -> DeviceRun:
+def open_device(folder: Path, given: dict[str, Any], observer: Observer, *, trust: bool = False) -> DeviceRun:
     """The device half of the run in `folder`, with its stored engine options changed by those `given`.
 
     Raises:
@@ -64,8 +69,9 @@ def open_device(folder: Path, given: dict[str, Any], observer: Observer) -> Devi
     from trt_mpq.pipeline.device_run import DeviceRun
     from trt_mpq.settings import overridden, settings_from
 
-    settings = settings_from(overridden(settings_of_run(folder), given), str(folder))
-    return DeviceRun(settings, folder, observer)
+    stored = settings_of_run(folder)
+    _require_trust(stored, given, str(folder), trust)
+    return DeviceRun(settings_from(overridden(stored, given), str(folder)), folder, observer)
 
 
 def open_run(fields: dict[str, Any], origin: str, folder: Path, observer: Observer, command: str | None = None) -> Run:
@@ -89,10 +95,12 @@ def fields_from_source(source: Path, given: dict[str, Any], folder: Path, observ
         SettingsError: The job file cannot be read, or says no model and none is `given`.
         TrtMpqError: The torch module cannot be exported.
     """
+    from trt_mpq.artifacts.store import opened_folder
     from trt_mpq.export import ExportOptions, export_once, is_torch_source
     from trt_mpq.settings import fields_from_job
 
     if is_torch_source(str(source)):
+        opened_folder(folder)
         exported = export_once(str(source), folder / "exported", ExportOptions(samples=given.get("calib")), observer)
         return {"model": str(exported.path)}
     if source.suffix != ".toml":
@@ -101,6 +109,24 @@ def fields_from_source(source: Path, given: dict[str, Any], folder: Path, observ
     if "model" not in given:
         fields["model"] = _filled_in(str(fields.get("model", "")), source)
     return fields
+
+
+def _require_trust(named: dict[str, Any], given: dict[str, Any], origin: str, trust: bool) -> None:
+    """Raise SettingsError for code that `origin` names, and the user did not name on the command line."""
+    for name, code in _code_of(named).items():
+        if not trust and name not in _code_of(given):
+            raise SettingsError(f"{origin} names {code}, which would be run as code here: pass --trust if you trust it")
+
+
+def _code_of(fields: dict[str, Any]) -> dict[str, str]:
+    """What settings name that runs as code, in words, by the name of the setting."""
+    engine = fields.get("engine")
+    metric, plugins = str(fields.get("metric", "")), engine.get("plugins") if isinstance(engine, dict) else None
+    return {
+        **({"metric": f"the metric {metric}"} if ":" in metric else {}),
+        **({"plugins": f"the plugin library {', '.join(map(str, plugins))}"} if plugins else {}),
+        **({"ray": f"the Ray cluster {fields['ray']}"} if fields.get("ray") else {}),
+    }
 
 
 def _origin(source: Path) -> str:

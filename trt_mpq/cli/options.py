@@ -38,6 +38,14 @@ NewRunDir = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Result as JSON on standard output.", rich_help_panel="Output")]
 Details = Annotated[bool, typer.Option("--details", help="Also one line per group.", rich_help_panel="Output")]
+Trust = Annotated[
+    bool,
+    typer.Option(
+        "--trust",
+        help="Run the code that a job file or run folder names: your own metric, plugin libraries, a Ray cluster.",
+        rich_help_panel="Running",
+    ),
+]
 _Quiet = Annotated[
     bool, typer.Option("--quiet", "-q", help="No progress, no tables: errors only.", rich_help_panel="Output")
 ]

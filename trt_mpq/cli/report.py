@@ -5,12 +5,17 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from trt_mpq.cli.opening import open_stage
-from trt_mpq.cli.options import Details, RunDir, Takes
+from trt_mpq.cli.options import Details, RunDir, Takes, Trust
 from trt_mpq.cli.output import Output
 
 
 def report(
-    run_dir: RunDir, *, given: Annotated[dict[str, Any], Takes("threads")], sink: Output, details: Details = False
+    run_dir: RunDir,
+    *,
+    given: Annotated[dict[str, Any], Takes("threads")],
+    sink: Output,
+    trust: Trust = False,
+    details: Details = False,
 ) -> None:
     """Write report.json and report.html anew and print the report."""
-    sink.report(open_stage(run_dir, given, sink).report(), run_dir, details)
+    sink.report(open_stage(run_dir, given, sink, trust=trust).report(), run_dir, details)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from trt_mpq.cli.opening import open_stage
-from trt_mpq.cli.options import RunDir, Takes
+from trt_mpq.cli.options import RunDir, Takes, Trust
 from trt_mpq.cli.output import Output
 
 _OF_OTHER_STAGES = ("latency", "sensitivity_samples", "trials", "noise_amplitude", "compare_function")
@@ -13,14 +13,16 @@ _OF_OTHER_STAGES = ("latency", "sensitivity_samples", "trials", "noise_amplitude
 
 def search(
     run_dir: RunDir,
+    *,
     given: Annotated[
         dict[str, Any],
         Takes("calib", "eval", "eval_samples", "Goal", "Search", "Running", without=_OF_OTHER_STAGES),
     ],
     sink: Output,
+    trust: Trust = False,
 ) -> None:
     """Try plans along the ranking and choose the fastest that meets the accuracy target."""
     from trt_mpq.cli.tables import search_table
     from trt_mpq.types import SearchResult
 
-    sink.result(open_stage(run_dir, given, sink).search(), SearchResult, search_table)
+    sink.result(open_stage(run_dir, given, sink, trust=trust).search(), SearchResult, search_table)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from trt_mpq.cli.opening import open_stage
-from trt_mpq.cli.options import RunDir, Takes
+from trt_mpq.cli.options import RunDir, Takes, Trust
 from trt_mpq.cli.output import Output
 
 _OF_METRICS = ("sensitivity", "sensitivity_samples", "trials", "noise_amplitude", "compare_function")
@@ -13,11 +13,13 @@ _OF_METRICS = ("sensitivity", "sensitivity_samples", "trials", "noise_amplitude"
 
 def sensitivity(
     run_dir: RunDir,
+    *,
     given: Annotated[dict[str, Any], Takes("calib", "precisions", *_OF_METRICS, "batch", "Running")],
     sink: Output,
+    trust: Trust = False,
 ) -> None:
     """Rank the groups by what a low precision costs them; with several metrics, see which to trust."""
     from trt_mpq.cli.tables import sensitivities_table
     from trt_mpq.sensitivity.agreement import Sensitivities
 
-    sink.result(open_stage(run_dir, given, sink).sensitivities(), Sensitivities, sensitivities_table)
+    sink.result(open_stage(run_dir, given, sink, trust=trust).sensitivities(), Sensitivities, sensitivities_table)

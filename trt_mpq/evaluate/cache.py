@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
-from trt_mpq.artifacts.files import cannot_write
+from trt_mpq.artifacts.files import cannot_write, not_through_a_link
 from trt_mpq.errors import RunFolderError
 from trt_mpq.types import Score
 
@@ -62,7 +62,7 @@ class ScoreCache:
         if cached.keeps_target is not None:
             line.append(cached.keeps_target)
         try:
-            with self._path.open("a+b") as file:
+            with open(self._path, "a+b", opener=not_through_a_link) as file:
                 file.write(b"" if _ends_a_line(file) else b"\n")
                 file.write(json.dumps(line).encode() + b"\n")
         except OSError as error:

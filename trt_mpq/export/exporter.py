@@ -14,7 +14,7 @@ import onnx_ir as ir
 from pydantic import ValidationError
 
 from trt_mpq import __version__
-from trt_mpq.artifacts.files import cannot_write, from_json, key_of, to_json, to_stored_json, write_text
+from trt_mpq.artifacts.files import TEMPORARY, cannot_write, from_json, key_of, to_json, to_stored_json, write_text
 from trt_mpq.dataset.arrays import digest_arrays
 from trt_mpq.errors import ModelError, RunFolderError, RuntimeFailure
 from trt_mpq.export.axes import BATCH, dynamic_axes, resized, sizes_of
@@ -135,7 +135,7 @@ def _export_loaded(
     with observer.stage("Exporting to ONNX"):
         graph, free = _graph(loaded.module, feeds, tuple(reference), axes, options.opset)
     try:
-        with tempfile.TemporaryDirectory(prefix=f".{destination.name}.", dir=destination.parent) as folder:
+        with tempfile.TemporaryDirectory(prefix=f"{TEMPORARY}{destination.name}.", dir=destination.parent) as folder:
             staged = Path(folder) / destination.name
             save_graph(graph, staged)
             with observer.stage("Comparing with torch"):

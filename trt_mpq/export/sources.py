@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,7 @@ from trt_mpq.runtime.base import Array, Arrays
 from trt_mpq.runtime.huggingface import is_model_folder, load_model_folder
 from trt_mpq.runtime.torch_autograd import import_torch
 from trt_mpq.runtime.torch_export import TorchModule, seeded
-from trt_mpq.runtime.user_code import import_reference, importable_current_folder, is_reference
+from trt_mpq.runtime.user_code import UserCodeError, import_user_function, is_reference, running_user_code
 
 _EXAMPLES = 4
 """Samples of a data file that are traced and compared."""
@@ -94,18 +92,9 @@ def _widened(array: Array) -> Array:
 def _called(source: str) -> tuple[Any, Any]:
     """What the factory returns: a module and its example inputs, or None in their place."""
     try:
-        factory = import_reference(source)
-    except Exception as error:  # the user's module may raise anything while it is imported
-        raise ModelError(
-            f"{source} cannot be imported ({type(error).__name__}: {error}): it must be module:factory, found on the "
-            "Python path or in the current directory"
-        ) from error
-    if not callable(factory):
-        raise ModelError(f"{source} is of type {type(factory).__name__}: it must be a function that returns a module")
-    try:
-        # What the user's code prints is not the result of the command.
-        with importable_current_folder(), seeded(), contextlib.redirect_stdout(sys.stderr):
+        factory = import_user_function(source, "that returns a module")
+        with running_user_code(), seeded():
             made = factory()
-    except Exception as error:  # the user's code may raise anything
-        raise ModelError(f"{source} raised {type(error).__name__}: {error}") from error
+    except UserCodeError as error:
+        raise ModelError(f"{source} {error}") from error
     return made if isinstance(made, tuple) and len(made) == 2 else (made, None)

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from trt_mpq.calibrate.histogram import METHODS
 from trt_mpq.errors import SettingsError
 from trt_mpq.latency.target import target_from_name
 from trt_mpq.pipeline.ranking import configured_metric
 from trt_mpq.search import SEARCHES, search_from_name
 from trt_mpq.settings import Settings
+
+
+def check_inputs(settings: Settings, folder: Path) -> None:
+    """Refuse inputs that lie where the results go, lest one be written over; raises SettingsError."""
+    for name in ("model", "calib", "eval"):
+        file = Path(str(getattr(settings, name)).partition(":")[0])
+        if file.is_file() and file.resolve().parent == folder.resolve():
+            raise SettingsError(f"{file} lies in the run folder, where results go: move it, or choose another with -o")
 
 
 def check_settings(settings: Settings) -> None:

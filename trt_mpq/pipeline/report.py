@@ -83,8 +83,8 @@ def write_report(
         ),
         calibration=data.CalibrationInfo(network.ranges.methods, network.ranges.samples, store[CALIBRATION].source),
         accuracy=summary.accuracy_figures(
-            result, groups, fp32, required=required, fraction=settings.target_accuracy, metric=store[METRIC].name,
-            samples=samples,
+            result, groups, fp32, required=required, metric=store[METRIC].name, samples=samples,
+            fraction=settings.target_accuracy if settings.max_loss is None else None,
         ),
         latency_ms=summary.latency_figures(result, groups, latency, store[BATCH]),
         size_bytes=summary.size_figures(result, groups, network.model),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from trt_mpq.artifacts.store import Store
 from trt_mpq.pipeline.calibration import CalibrationStages, choose_calibration, final_groups_of
-from trt_mpq.pipeline.checks import check_settings
+from trt_mpq.pipeline.checks import check_inputs, check_settings
 from trt_mpq.pipeline.delivery import DeliveryStages, choose_delivery
 from trt_mpq.pipeline.device_run import run_remote_task
 from trt_mpq.pipeline.gpu import Gpu
@@ -39,6 +39,7 @@ class Run:
 
     def __init__(self, settings: Settings, folder: Path, observer: Observer, command: str | None) -> None:
         check_settings(settings)
+        check_inputs(settings, folder)
         self.settings, self._command = settings, command or ""
         self.store = Store(folder, settings, observer, source=SOURCE, writable=command is not None)
         if command is not None:

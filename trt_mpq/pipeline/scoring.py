@@ -7,6 +7,7 @@ import numpy as np
 from trt_mpq.artifacts.files import atomic_path, key_of
 from trt_mpq.artifacts.stage import Job, Stage, content_digest, json_kind
 from trt_mpq.emit import Network, Refinements
+from trt_mpq.errors import MetricError
 from trt_mpq.evaluate.cache import ScoreCache
 from trt_mpq.evaluate.plans import EarlyStop, PlanEvaluator
 from trt_mpq.evaluate.scorer import Scorer
@@ -51,8 +52,29 @@ def _fp32(job: Job) -> Score:
 FP32 = Stage("fp32", _fp32, json_kind(Score), needs=(ORIGINAL, SCORER), files=(_FP32_SAMPLES,), title="Scoring FP32")
 """Score of the original model; what the metric keeps of each sample lies beside it, for paired tests."""
 
+
+def required_score(fp32: float, share: float, max_loss: float | None) -> float:
+    """The least score of a plan, so that it loses at most `max_loss`, or else keeps the `share` of the FP32 score.
+
+    Scores may be negative, as a log-likelihood is: what may be lost of one is the rest of the share of its magnitude.
+    """
+    if max_loss is not None:
+        return fp32 - max_loss
+    return share * fp32 if fp32 >= 0 else fp32 + (1 - share) * fp32
+
+
+def _required(job: Job) -> float:
+    settings, fp32 = job.settings, job[FP32].value
+    if fp32 == 0 and settings.max_loss is None and settings.seeks_target:
+        raise MetricError(
+            f"the FP32 model scores 0 by the metric {job[METRIC].name}, and no share of that can be kept: check "
+            "labels, preprocessing and metric, or say with --max-loss how much a plan may lose"
+        )
+    return required_score(fp32, settings.target_accuracy, settings.max_loss)
+
+
 REQUIRED = Stage(
-    "required", lambda job: job.settings.target_accuracy * job[FP32].value, reads=("target_accuracy",), needs=(FP32,),
+    "required", _required, reads=("target_accuracy", "max_loss", "seeks_target"), needs=(FP32, METRIC),
     digest=content_digest(float),
 )  # fmt: skip
 """The least score a plan must have."""

@@ -103,7 +103,11 @@ EVALUATION = Stage(
 def _metric(job: Job) -> TaskMetric:
     data = job[EVALUATION]
     return metric_from_name(
-        job.settings.metric, has_labels=data.has_labels, outputs=job[PREPARED].outputs, rows_per_sample=data.rows
+        job.settings.metric,
+        has_labels=data.has_labels,
+        outputs=job[PREPARED].outputs,
+        rows_per_sample=data.rows,
+        limit_s=job.settings.metric_timeout,
     )
 
 
@@ -114,7 +118,10 @@ def digest_of_metric(metric: TaskMetric) -> str:
     return metric.name if file is None else f"{metric.name} {sha256_of(Path(file))}"
 
 
-METRIC = Stage("metric", _metric, reads=("metric",), needs=(EVALUATION, PREPARED), digest=digest_of_metric)
+METRIC = Stage(
+    "metric", _metric, reads=("metric",), needs=(EVALUATION, PREPARED), uses=("metric_timeout",),
+    digest=digest_of_metric,
+)  # fmt: skip
 """The task metric."""
 
 LOSS = Stage(

@@ -64,7 +64,7 @@ class AccuracyFigures(_ByPrecision["float | None"]):
     Attributes:
         metric: Name of the task metric.
         target: Score the plan had to reach.
-        target_fraction: `target` as a fraction of the FP32 score.
+        target_fraction: `target` as a fraction of the FP32 score; None if it was asked for as a loss.
         samples: Evaluation samples behind every score here.
         fp32: Score of the model as given.
         fp16: Score with every group in FP16, or None if it was not evaluated, as when BF16 takes its place.
@@ -76,7 +76,7 @@ class AccuracyFigures(_ByPrecision["float | None"]):
 
     metric: str
     target: float | None
-    target_fraction: float
+    target_fraction: float | None
     samples: int
     fp32: float | None
     fp16: float | None

@@ -41,7 +41,7 @@ def accuracy_figures(
     fp32: Score,
     *,
     required: float,
-    fraction: float,
+    fraction: float | None,
     metric: str,
     samples: int,
 ) -> data.AccuracyFigures:
@@ -52,7 +52,7 @@ def accuracy_figures(
         grouping: The groups.
         fp32: Score of the original model.
         required: Least score of a plan.
-        fraction: The same as a share of the score of FP32.
+        fraction: The same as a share of the score of FP32; None if it was asked for as a loss.
         metric: Task metric.
         samples: Samples of the evaluation set.
     """

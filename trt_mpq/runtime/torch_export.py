@@ -22,6 +22,7 @@ from trt_mpq.errors import DataError, ModelError
 from trt_mpq.graph.onnx_api import first_line
 from trt_mpq.runtime.base import Array, Arrays
 from trt_mpq.runtime.torch_autograd import import_torch
+from trt_mpq.runtime.user_code import UserCodeError, running_user_code
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -94,12 +95,12 @@ class TorchModule:
             ModelError: The module raises, or returns something that is no tensor.
         """
         with self._tracing():
+            tensors = {name: self._tensor(value) for name, value in feeds.items()}
             try:
-                result = self._module(**{name: self._tensor(value) for name, value in feeds.items()})
-            except Exception as error:  # the user's code may raise anything
-                raise ModelError(
-                    f"{self._name} raised {type(error).__name__} for {shapes_text(feeds)}: {_line(error)}"
-                ) from error
+                with running_user_code():
+                    result = self._module(**tensors)
+            except UserCodeError as error:
+                raise ModelError(f"{self._name}, called for {shapes_text(feeds)}, {_line(error)}") from error
             return {name: tensor.numpy() for name, tensor in self._outputs(result).items()}
 
     def to_onnx(self, feeds: Arrays, outputs: Sequence[str], dynamic: Mapping[str, Mapping[int, bool]]) -> ir.Model:

@@ -1,16 +1,34 @@
-"""The user's own Python, named `module:attribute`: a metric, a factory of a network."""
+"""The user's own Python, named `module:attribute`: a metric, a factory of a network.
+
+It is imported and called here alone. Whatever it does, raise anything, end the process or never return, becomes one
+error, and what it prints goes to standard error.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import importlib
+import os
 import re
+import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from trt_mpq.errors import TrtMpqError
+
 _REFERENCE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
+_AGAIN_S = 1.0
+"""A time limit strikes again after this, for code that caught it."""
+
+
+class UserCodeError(Exception):
+    """What the user's code did, as the end of a sentence that begins with its name."""
+
+
+class _TimeUp(BaseException):
+    """The time is up; no `except Exception` of the user's catches it."""
 
 
 def is_reference(text: str) -> bool:
@@ -18,20 +36,63 @@ def is_reference(text: str) -> bool:
     return _REFERENCE.fullmatch(text) is not None
 
 
-def import_reference(reference: str) -> Any:
-    """What `module:attribute` names, also looked for in the current directory.
+def import_user_function(reference: str, returns: str) -> Callable[..., Any]:
+    """The function that `module:attribute` names, also looked for in the current directory.
+
+    Args:
+        reference: Its name.
+        returns: What it has to return or be of, for the error.
 
     Raises:
-        Exception: Whatever the user's module raises while it is imported, or AttributeError.
+        UserCodeError: It cannot be imported, or is no function.
     """
     module, _, attribute = reference.partition(":")
-    with importable_current_folder():
-        return getattr(importlib.import_module(module), attribute)
+    try:
+        with running_user_code():
+            found = getattr(importlib.import_module(module), attribute)
+    except UserCodeError as error:
+        raise UserCodeError(
+            f"cannot be imported (it {error}): it must be module:function, found on the Python path or in the current "
+            "directory"
+        ) from error
+    if not callable(found):
+        raise UserCodeError(f"is of type {type(found).__name__}: it must be a function {returns}")
+    return found  # type: ignore[no-any-return]
 
 
 @contextlib.contextmanager
-def importable_current_folder() -> Iterator[None]:
-    """Let the user's code import from the current directory while the block runs."""
+def running_user_code(limit_s: float | None = None) -> Iterator[None]:
+    """Let the user's code run in the block, and import from the current directory.
+
+    Args:
+        limit_s: Seconds that it may take; only the main thread can bound them.
+
+    Raises:
+        UserCodeError: It raised something, tried to end the process, or took too long. Ctrl-C and errors of this
+            program pass.
+    """
+    try:
+        with _importable_current_folder(), _printed_to_stderr(), _time_limit(limit_s):
+            yield
+    except (KeyboardInterrupt, TrtMpqError):
+        raise
+    except _TimeUp as error:
+        raise UserCodeError(f"took longer than {limit_s:g} s") from error
+    except SystemExit as error:
+        raise UserCodeError(f"called sys.exit({error.code!r})") from error
+    except BaseException as error:
+        raise UserCodeError(f"raised {type(error).__name__}: {_text(error)}") from error
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception as broken:  # __str__ is the user's code too
+        return f"an error whose text cannot be had ({type(broken).__name__})"
+
+
+@contextlib.contextmanager
+def _importable_current_folder() -> Iterator[None]:
     folder = str(Path.cwd())
     sys.path.insert(0, folder)
     importlib.invalidate_caches()
@@ -40,3 +101,35 @@ def importable_current_folder() -> Iterator[None]:
     finally:
         with contextlib.suppress(ValueError):  # the user's code may have removed it
             sys.path.remove(folder)
+
+
+@contextlib.contextmanager
+def _printed_to_stderr() -> Iterator[None]:
+    """Send what the block prints to standard error, that of compiled code included: it is no result of a command."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
+@contextlib.contextmanager
+def _time_limit(seconds: float | None) -> Iterator[None]:
+    if seconds is None:
+        yield
+        return
+
+    def strike(*_: object) -> None:
+        raise _TimeUp
+
+    before = signal.signal(signal.SIGALRM, strike)
+    signal.setitimer(signal.ITIMER_REAL, seconds, _AGAIN_S)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

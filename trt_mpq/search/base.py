@@ -290,8 +290,8 @@ class Trail:
         mix = ", ".join(f"{count} x {precision}" for precision, count in best.plan.counts().items())
         return (
             f"none of {len(self._tried)} plans tried reaches the required score {self._problem.required:.6g}: the best "
-            f"({best.note}: {mix}) scores {best.score.value:.6g}; lower --target-accuracy, give more calibration data "
-            "or choose other --precisions"
+            f"({best.note}: {mix}) scores {best.score.value:.6g}; lower --target-accuracy or raise --max-loss, "
+            "give more calibration data or choose other --precisions"
         )
 
 

@@ -131,7 +131,11 @@ class Settings(BaseModel):
     """Task metric: top1, top5, accuracy, perplexity, spearman, pearson, f1, exact-match, agreement, cosine, kl, sqnr,
     or your own module:function. auto goes by labels and outputs."""
     target_accuracy: Annotated[float, Field(gt=0, le=1), Option("Goal")] = 0.99
-    """Least share of the FP32 score that the plan must keep, up to 1."""
+    """Least share of the FP32 score that the plan must keep, up to 1; of a negative score, what it may lose is the
+    rest of its magnitude."""
+    max_loss: Annotated[NonNegativeFloat | None, Option("Goal", unset="by --target-accuracy")] = None
+    """How much less than FP32 the plan may score, in the metric's own unit, in place of a share: 0.01 of an accuracy is
+    one point."""
     target_latency: Annotated[PositiveFloat | None, Option("Goal")] = None
     """Milliseconds that the plan may take: then the most accurate such plan is chosen, and no accuracy is required."""
     target_size: Annotated[PositiveInt | None, Option("Goal", as_text=True)] = None
@@ -215,6 +219,8 @@ class Settings(BaseModel):
     ray: Annotated[str | None, Option("Running")] = None
     """Address of a Ray cluster, or auto for this machine's, whose CPUs work on sensitivities and plans; workers then
     says how many, 1 for all. Where this machine has no GPU, one of the cluster builds and times the engines."""
+    metric_timeout: Annotated[PositiveFloat | None, Option("Running", unset="no limit")] = None
+    """Seconds that a call of your own metric may take."""
     seed: Annotated[NonNegativeInt, Option("Running")] = 0
     """Seed of every random draw."""
 

@@ -13,7 +13,7 @@ from trt_mpq.settings.options import EngineOptions, Settings
 from trt_mpq.settings.paths import anchored
 from trt_mpq.types import Precision
 
-_TARGETS = ("target_accuracy", "target_latency", "target_size")
+_TARGETS = ("target_accuracy", "max_loss", "target_latency", "target_size")
 
 
 def settings_from(fields: dict[str, Any], origin: str) -> Settings:

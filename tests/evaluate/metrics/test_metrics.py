@@ -372,7 +372,7 @@ def test_user_metric_that_returns_no_score_is_refused(user_module: str, function
 
 @pytest.mark.parametrize(
     ("attribute", "message"),
-    [("absent", "cannot be imported .AttributeError"), ("number", "is of type int: it must be a f")],
+    [("absent", "cannot be imported .it raised AttributeError"), ("number", "is of type int: it must be a f")],
 )
 def test_user_metric_that_is_no_function_is_refused(user_module: str, attribute: str, message: str) -> None:
     with pytest.raises(MetricError, match=message):

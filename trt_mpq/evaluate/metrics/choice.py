@@ -33,7 +33,12 @@ METRIC_NAMES = ("auto", *_LABELLED, *FIDELITY)
 
 
 def metric_from_name(
-    name: str, *, has_labels: bool, outputs: tuple[TensorSpec, ...], rows_per_sample: int = 1
+    name: str,
+    *,
+    has_labels: bool,
+    outputs: tuple[TensorSpec, ...],
+    rows_per_sample: int = 1,
+    limit_s: float | None = None,
 ) -> TaskMetric:
     """The metric called `name`.
 
@@ -46,13 +51,14 @@ def metric_from_name(
         outputs: The model's outputs; dimension 0 of each is the batch.
         rows_per_sample: Rows of the model's batch that make one sample; metrics see outputs [n, rows, ...] if
             there are several.
+        limit_s: Seconds that a call of the user's function may take.
 
     Raises:
         MetricError: The name is unknown, the user's function cannot be imported, or the metric does
             not fit the data or the outputs.
     """
     if ":" in name:
-        return user_metric(name, import_function(name))
+        return user_metric(name, import_function(name), limit_s)
     if name == "auto":
         name = _automatic(has_labels, outputs, rows_per_sample)
     if name not in METRIC_NAMES:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from trt_mpq.errors import MetricError
 from trt_mpq.evaluate.metrics.base import TaskMetric, score_from_samples
 from trt_mpq.runtime.base import Array, Arrays
-from trt_mpq.runtime.user_code import import_reference, importable_current_folder
+from trt_mpq.runtime.user_code import UserCodeError, import_user_function, running_user_code
 from trt_mpq.types import Score
 
 _UserFunction = Callable[[Arrays, Array | None], Any]
@@ -23,9 +23,10 @@ class _GatheringAccumulator:
 
     numbers = None
 
-    def __init__(self, name: str, function: _UserFunction) -> None:
+    def __init__(self, name: str, function: _UserFunction, limit_s: float | None) -> None:
         self._name = name
         self._function = function
+        self._limit_s = limit_s
         self._outputs: list[Arrays] = []
         self._labels: list[Array] = []
 
@@ -45,19 +46,20 @@ class _GatheringAccumulator:
         outputs = {name: np.concatenate([part[name] for part in self._outputs]) for name in self._outputs[0]}
         labels = np.concatenate(self._labels) if self._labels else None
         samples = len(next(iter(outputs.values())))
-        return _score_from_user(self._call(outputs, labels), samples, self._name)
-
-    def _call(self, outputs: Arrays, labels: Array | None) -> Any:
         try:
-            with importable_current_folder():
-                return self._function(outputs, labels)
-        except Exception as error:  # the user's code may raise anything
-            raise MetricError(f"metric {self._name} raised {type(error).__name__}: {error}") from error
+            with running_user_code(self._limit_s):  # what is returned may be an object of the user's own class
+                return _score_from_user(self._function(outputs, labels), samples, self._name)
+        except UserCodeError as error:
+            hint = ": raise --metric-timeout, or make it faster" if "took longer" in str(error) else ""
+            raise MetricError(f"metric {self._name} {error}{hint}") from error
 
 
-def user_metric(name: str, function: _UserFunction) -> TaskMetric:
-    """The metric that is what `function` returns for all samples at once, in the order of the data."""
-    return TaskMetric(name, False, False, lambda: _GatheringAccumulator(name, function), in_order=True)
+def user_metric(name: str, function: _UserFunction, limit_s: float | None = None) -> TaskMetric:
+    """The metric that is what `function` returns for all samples at once, in the order of the data.
+
+    A call that takes longer than `limit_s` seconds is an error.
+    """
+    return TaskMetric(name, False, False, lambda: _GatheringAccumulator(name, function, limit_s), in_order=True)
 
 
 def import_function(name: str) -> _UserFunction:
@@ -67,17 +69,9 @@ def import_function(name: str) -> _UserFunction:
         MetricError: It cannot be imported or is no function.
     """
     try:
-        function = import_reference(name)
-    except Exception as error:  # the user's module may raise anything while it is imported
-        raise MetricError(
-            f"metric {name} cannot be imported ({type(error).__name__}: {error}): it must be module:function, found on "
-            "the Python path or in the current directory"
-        ) from error
-    if not callable(function):
-        raise MetricError(
-            f"metric {name} is of type {type(function).__name__}: it must be a function of outputs and labels"
-        )
-    return function  # type: ignore[no-any-return]
+        return import_user_function(name, "of outputs and labels")
+    except UserCodeError as error:
+        raise MetricError(f"metric {name} {error}") from error
 
 
 def _score_from_user(result: Any, samples: int, metric: str) -> Score:
