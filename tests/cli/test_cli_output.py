@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -44,7 +45,7 @@ def test_without_a_terminal_everything_is_a_plain_line(capsys: pytest.CaptureFix
         "plan 1: 2 int8, 1 fp16 → 0.91416 ✓ 0.0309 ms",
         "plan 2: 2 int8, 1 fp16 → 0.91416 ✓ 0.0309 ms",
     ]
-    assert lines[-1].startswith("Searching: 0.0 s")
+    assert re.match(r"Searching: \d+\.\d s", lines[-1])
 
 
 def test_long_lines_stay_whole_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
@@ -85,7 +86,7 @@ def test_on_a_terminal_a_stage_is_a_bar(capsys: pytest.CaptureFixture[str]) -> N
     shown = capsys.readouterr().err
     assert "50%" in shown
     assert "plan 2: 2 int8, 1 fp16" in shown
-    assert "Searching: 0.0 s" in shown
+    assert re.search(r"Searching: \d+\.\d s", shown)
     assert shown.count("Searching ...") == 0
 
 
@@ -99,7 +100,7 @@ def test_stages_may_nest_and_follow_each_other(capsys: pytest.CaptureFixture[str
     with output.stage("last"):
         pass
     shown = capsys.readouterr().err
-    for line in ("inner: 0.0 s", "outer: 0.0 s", "last: 0.0 s"):
-        assert line in shown
+    for line in (r"inner: \d+\.\d s", r"outer: \d+\.\d s", r"last: \d+\.\d s"):
+        assert re.search(line, shown)
     assert "broken: " not in shown
     assert shown.count("\x1b[?25l") == shown.count("\x1b[?25h") > 0, "the cursor stays hidden"

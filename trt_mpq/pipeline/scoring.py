@@ -64,10 +64,11 @@ def required_score(fp32: float, share: float, max_loss: float | None) -> float:
 
 
 def _required(job: Job) -> float:
-    settings, fp32 = job.settings, job[FP32].value
-    if fp32 == 0 and settings.max_loss is None and settings.seeks_target:
+    settings, fp32, metric = job.settings, job[FP32].value, job[METRIC].name
+    share_counts = settings.seeks_target and settings.max_loss is None
+    if fp32 == 0 and share_counts:
         raise MetricError(
-            f"the FP32 model scores 0 by the metric {job[METRIC].name}, and no share of that can be kept: check "
+            f"the FP32 model scores 0 by the metric {metric}, and no share of that can be kept: check "
             "labels, preprocessing and metric, or say with --max-loss how much a plan may lose"
         )
     return required_score(fp32, settings.target_accuracy, settings.max_loss)
