@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
-from onnx import numpy_helper, parser
+from onnx import helper, numpy_helper, parser
 
 from tests.networks import NETWORKS, sample_input
 from trt_mpq import model as model_module
@@ -209,6 +209,39 @@ def test_shapes_are_inferred_and_stale_ones_dropped(tmp_path: Path) -> None:
         g (float[N,4] x) => (float[N,4] y) <float[N,99] a> { a = Relu(x) y = Neg(a) }"""
     graph = load_graph(prepared(write(tmp_path, parser.parse_model(text)))).graph
     assert [str(dim) for dim in graph[0].outputs[0].shape] == ["N", "4"]
+
+
+STALE = {
+    "other rank": (["N", "seq"], ("N", 6, 25)),
+    "other size": (["N", 7, 25], ("N", 6, 25)),
+    "a fixed batch": ([1, 6, 25], ("N", 6, 25)),
+    "no shape": (None, ("N", 6, 25)),
+    "names of its own": (["rows", "channels", None], ("rows", "channels", 25)),
+    "placeholders": (["?", -1, 0], ("N", 6, 25)),
+}
+"""What a file says about the shape of its output, and what is right."""
+
+
+@pytest.mark.parametrize("case", STALE)
+def test_what_is_declared_of_an_output_is_a_hint(case: str, tmp_path: Path) -> None:
+    declared, right = STALE[case]
+    body = "g (float[N,4,5,5] x) => (float[N,6,25] y) { c = Conv(x, w) r = Relu(c) y = Reshape(r, s) }"
+    proto = onnx.load(from_text(tmp_path, body, {"w": (6, 4, 1, 1)}))
+    proto.graph.initializer.append(numpy_helper.from_array(np.array([0, 6, -1]), "s"))
+    proto.graph.output[0].CopyFrom(helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, declared))
+    model = prepare_model(write(tmp_path, proto), tmp_path / "prepared.onnx")
+    assert [(spec.name, spec.dtype, spec.shape) for spec in model.outputs] == [("y", "float32", right)]
+
+
+@pytest.mark.parametrize("size", [-1, 0, "?", None])
+def test_a_size_that_no_input_can_have_is_free(size: int | str | None, tmp_path: Path) -> None:
+    proto = onnx.load(from_text(tmp_path, "g (float[N,4] x) => (float[N,6] y) { y = MatMul(x, w) }", {"w": (4, 6)}))
+    proto.graph.input[0].CopyFrom(helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [size, 4]))
+    proto.graph.output[0].CopyFrom(helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [size, 6]))
+    source = write(tmp_path, proto)
+    model = prepare_model(source, tmp_path / "prepared.onnx")
+    assert [spec.shape for spec in (*model.inputs, *model.outputs)] == [("?", 4), ("?", 6)]
+    assert run(tmp_path / "prepared.onnx", {"x": np.ones((3, 4), np.float32)})[0].shape == (3, 6)
 
 
 def test_described_model(tmp_path: Path) -> None:

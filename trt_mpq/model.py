@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -26,9 +26,10 @@ from trt_mpq.errors import ModelError, RunFolderError
 from trt_mpq.graph import admission, onnx_api
 from trt_mpq.graph.edit import eliminate_identities
 from trt_mpq.graph.folding import fold, lift_constants
+from trt_mpq.graph.interface import Interface, free_axes, require_signature, signature
 from trt_mpq.graph.opset import WEAK_OPSET, convert_opset, opset_of
 from trt_mpq.groups.normal_form import to_normal_form
-from trt_mpq.types import Model, TensorSpec
+from trt_mpq.types import Model
 
 OLDEST_OPSET = 13
 """Per-channel QuantizeLinear starts here; older models are raised to the newest opset that every TensorRT reads."""
@@ -59,10 +60,16 @@ def prepare_model(source: Path, destination: Path) -> Model:
     admission.check_source(graph, source)
     with _quiet_libraries():
         _flatten(graph)
+        free_axes(graph)
+        wanted, declared = signature(graph), [value.shape for value in graph.graph.outputs]
         admission.check_operators(graph)
         if opset_of(graph) < OLDEST_OPSET:
+            onnx_api.infer_shapes(graph)  # the converter believes what the file says about outputs
             graph = convert_opset(graph, WEAK_OPSET)
         _simplify(graph)
+    require_signature(graph, wanted)
+    for value, shape in zip(graph.graph.outputs, declared, strict=True):
+        value.shape = shape if value.producer() is not None else value.shape  # which folding replaces by numbers
     onnx_api.infer_shapes(graph)
     admission.check_prepared(graph)
     onnx_api.check(graph)
@@ -143,7 +150,7 @@ def _simplify(graph: ir.Model) -> None:
     to_normal_form(graph.graph)
     passes.RemoveUnusedNodesPass()(graph)
     _name_nodes(graph)
-    _unshare_vectors(graph.graph)
+    _unshare_constants(graph.graph)
     _fold_batch_norm(graph)
     passes.RemoveUnusedNodesPass()(graph)
     passes.ClearMetadataAndDocStringPass()(graph)
@@ -157,15 +164,18 @@ def _name_nodes(graph: ir.Model) -> None:
     passes.NameFixPass()(graph)
 
 
-def _unshare_vectors(graph: ir.Graph) -> None:
-    """Give every reader of a vector its own copy.
+def _unshare_constants(graph: ir.Graph) -> None:
+    """Give every reader of a vector, or of a constant that is an output of the graph too, its own copy.
 
     Exporters store equal biases once; BatchNorm cannot be folded into a bias that others read too.
     """
     for value in list(graph.initializers.values()):
-        if value.const_value is None or len(value.const_value.shape) != 1 or value.dtype is not ir.DataType.FLOAT:
+        if value.const_value is None or value.dtype is not ir.DataType.FLOAT:
             continue
-        for number, (node, index) in enumerate(list(value.uses())[1:], start=1):
+        if len(value.const_value.shape) != 1 and not value.is_graph_output():
+            continue
+        others = list(value.uses())[not value.is_graph_output() :]
+        for number, (node, index) in enumerate(others, start=1):
             name = f"{value.name}.{number}"
             copy = ir.Value(name=name, shape=value.shape, type=value.type, const_value=value.const_value)
             graph.register_initializer(copy)
@@ -219,34 +229,21 @@ def _weight_bytes(graph: ir.Model) -> int:
 
 
 def _describe(graph: ir.Model, source: Path, destination: Path) -> Model:
-    data = external_data(destination)
+    data, interface = external_data(destination), Interface.of(graph)
     external = data.stat().st_size if _weight_bytes(graph) > _EXTERNAL_DATA_BYTES else 0
     return Model(
         path=destination.name,
         sha256=model_digest(destination),
         source_sha256=model_digest(source),
-        inputs=tensor_specs(graph.graph.inputs),
-        outputs=tensor_specs(graph.graph.outputs),
+        inputs=interface.inputs,
+        outputs=interface.outputs,
         opset=opset_of(graph),
         parameters=parameter_count(graph),
         size_bytes=destination.stat().st_size + external,
     )
 
 
-def tensor_specs(values: Iterable[ir.Value]) -> tuple[TensorSpec, ...]:
-    """Name, type and shape of inputs or outputs of a checked graph."""
-    return tuple(map(_spec, values))
-
-
 def parameter_count(graph: ir.Model) -> int:
     """Number of floating-point constants, weights above all."""
     tensors = [value.const_value for value in graph.graph.initializers.values() if value.const_value is not None]
     return sum(tensor.size for tensor in tensors if tensor.dtype.is_floating_point())
-
-
-def _spec(value: ir.Value) -> TensorSpec:
-    assert value.name is not None
-    assert value.dtype is not None
-    assert value.shape is not None
-    shape = tuple(dim if isinstance(dim, int) else dim.value or "?" for dim in value.shape)
-    return TensorSpec(value.name, value.dtype.numpy().name, shape)

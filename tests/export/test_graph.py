@@ -7,7 +7,7 @@ import pytest
 
 from trt_mpq.export import DynamicAxis
 from trt_mpq.export.graph import tidy
-from trt_mpq.model import tensor_specs
+from trt_mpq.graph.interface import Interface
 from trt_mpq.types import TensorSpec
 
 TEXT = """
@@ -79,4 +79,4 @@ def test_defaults_are_dropped_and_nothing_else(graph: ir.Model) -> None:
 
 def test_specs_say_what_the_graph_declares(graph: ir.Model) -> None:
     tidy(graph, AXES)
-    assert tensor_specs(graph.graph.inputs)[1] == TensorSpec("ids", "int64", ("batch", 5))
+    assert Interface.of(graph).inputs[1] == TensorSpec("ids", "int64", ("batch", 5))

@@ -40,14 +40,17 @@ def deliver(emitter: Emitter, plan: PrecisionPlan, folder: Path) -> Delivery:
 
     Raises:
         RunFolderError: A file cannot be written.
+        InterfaceError: A file would have other inputs or outputs than the network, which is a defect of this program.
     """
     write_text(folder / "plan.json", to_json(plan.as_dict(), dict[str, str]))
     for name in FLAVOUR_FILES[1:]:  # of an earlier plan, which may have had a weak flavour or larger files
         (folder / name).unlink(missing_ok=True)
     reference = emitter.reference(plan)
     _keep_summation_order(reference.graph)
+    emitter.interface.require(reference)
     save_graph(reference, folder / "reference.onnx")
     strong = emitter.strong(plan)
+    emitter.interface.require(strong)
     save_graph(strong, folder / "typed.onnx")
     write_text(folder / "placement.txt", describe_placement(strong.graph))
     return Delivery(
@@ -92,6 +95,7 @@ def _deliver_weak(emitter: Emitter, plan: PrecisionPlan, folder: Path) -> str | 
         graph = emitter.weak(plan)
     except ModelError as error:
         return str(error)
+    emitter.interface.require(graph)
     save_graph(graph, folder / "weak.onnx")
     write_text(folder / "constraints.json", to_json(emitter.constraints(plan), dict[str, Precision]))
     return None

@@ -15,6 +15,7 @@ from trt_mpq.emit.refinements import Refinements
 from trt_mpq.errors import ModelError
 from trt_mpq.graph.control_flow import reads
 from trt_mpq.graph.edit import add_constant, constant_array
+from trt_mpq.graph.interface import Interface
 from trt_mpq.graph.operators import VALUE_BLIND, VALUE_PRESERVING
 from trt_mpq.graph.opset import WEAK_OPSET, convert_opset
 from trt_mpq.numerics import BoolArray, FloatArray, fake_quantize_weights, round_to_half
@@ -52,6 +53,11 @@ class Emitter:
         self._refinements = refinements or Refinements()
         self._folded: dict[tuple[str, Precision], FloatArray] = {}
         self._halves: dict[Precision, frozenset[str]] = {}
+
+    @property
+    def interface(self) -> Interface:
+        """The inputs and outputs of the network, which every flavour keeps."""
+        return Interface.of(self._graph)
 
     def reference(self, plan: PrecisionPlan) -> ir.Model:
         """The FP32 graph that computes what `plan` means, for the reference runtime.

@@ -23,8 +23,9 @@ from trt_mpq.export.graph import tidy
 from trt_mpq.export.masks import soften_masks
 from trt_mpq.export.sources import Loaded, load_source
 from trt_mpq.export.values import DynamicAxis, ExportedModel, ExportOptions, OutputCheck
+from trt_mpq.graph.interface import Interface
 from trt_mpq.graph.opset import convert_opset, opset_of
-from trt_mpq.model import model_digest, parameter_count, save_graph, tensor_specs
+from trt_mpq.model import model_digest, parameter_count, save_graph
 from trt_mpq.runtime.base import Arrays
 from trt_mpq.runtime.torch_export import TorchModule, quiet
 from trt_mpq.types import Observer, SilentObserver
@@ -179,13 +180,14 @@ def _graph(
 def _describe(
     graph: ir.Model, source: str, staged: Path, destination: Path, checks: tuple[OutputCheck, ...]
 ) -> ExportedModel:
+    interface = Interface.of(graph)
     return ExportedModel(
         source=source,
         path=str(destination),
         sha256=model_digest(staged),
         opset=opset_of(graph),
-        inputs=tensor_specs(graph.graph.inputs),
-        outputs=tensor_specs(graph.graph.outputs),
+        inputs=interface.inputs,
+        outputs=interface.outputs,
         parameters=parameter_count(graph),
         checks=checks,
     )

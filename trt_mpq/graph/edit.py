@@ -124,21 +124,25 @@ def eliminate_identities(graph: ir.Graph) -> None:
     """
     for node in ir.traversal.RecursiveGraphIterator(graph):
         if node.op_type == "Identity" and node.domain == "" and not _names_an_output(node):
-            source, copy, own = node.inputs[0], node.outputs[0], node.graph
-            assert source is not None
-            assert own is not None
-            name = copy.name if copy.is_graph_output() else source.name
-            copy.replace_all_uses_with(source, replace_graph_outputs=True)
-            own.remove(node, safe=True)
-            source.name = name
+            _eliminate(node)
+
+
+def _eliminate(identity: ir.Node) -> None:
+    source, copy, graph = identity.inputs[0], identity.outputs[0], identity.graph
+    assert source is not None
+    assert graph is not None
+    name = copy.name if copy.is_graph_output() else source.name
+    copy.replace_all_uses_with(source, replace_graph_outputs=True)
+    graph.remove(identity, safe=True)
+    source.name = name
 
 
 def _names_an_output(identity: ir.Node) -> bool:
-    source, copy = identity.inputs[0], identity.outputs[0]
-    writer = None if source is None else source.producer()
-    own = source is not None and writer is not None and writer.graph is identity.graph
-    renamable = own and source is not None and not source.is_graph_output()
-    return copy.is_graph_output() and not renamable
+    source = identity.inputs[0]
+    assert source is not None
+    writer = source.producer()
+    named_otherwise = writer is None or writer.graph is not identity.graph or source.is_graph_output()
+    return named_otherwise and identity.outputs[0].is_graph_output()
 
 
 def node_by_name(graph: ir.Graph, name: str) -> ir.Node:

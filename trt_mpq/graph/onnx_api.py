@@ -6,6 +6,8 @@ weights, so large initializers travel as graph inputs of the same name, type and
 
 from __future__ import annotations
 
+from collections.abc import Container
+
 import onnx
 import onnx.shape_inference
 import onnx_ir as ir
@@ -57,19 +59,19 @@ def check(graph: ir.Model) -> None:
 
 
 def infer_shapes(graph: ir.Model) -> None:
-    """Recompute type and shape of every tensor in place, from the inputs' and the outputs' declarations.
+    """Recompute type and shape of every tensor in place, from the inputs' declarations.
 
-    What the file says about intermediate tensors is dropped first: it may be stale.
+    What the file says about computed tensors is dropped first: it may be stale. Outputs keep the sizes and names they
+    are declared with, and only those that what follows from the inputs contradicts are corrected.
 
     Raises:
         ModelError: Shapes contradict each other; the message names the operator.
     """
-    declared = set(graph.graph.outputs)
+    declared = {value: value.shape for value in graph.graph.outputs if value.producer() is not None}
     for node in graph.graph.all_nodes():
         for value in node.outputs:
-            if value not in declared:
-                value.shape = None
-                value.type = value.type if value.is_graph_output() else None  # a body has to say what it gives
+            value.shape = None
+            value.type = value.type if value.is_graph_output() else None  # a body has to say what it gives
     try:
         inferred = onnx.shape_inference.infer_shapes(
             light_proto(graph), check_type=True, strict_mode=True, data_prop=True
@@ -81,3 +83,24 @@ def infer_shapes(graph: ir.Model) -> None:
         for name, value in ir.convenience.create_value_mapping(own, include_subgraphs=False).items():
             if name in known:
                 value.shape, value.type = known[name].shape, known[name].type
+    axes = (dim for value in graph.graph.inputs for dim in value.shape or ())
+    fed = {dim.value for dim in axes if isinstance(dim, ir.SymbolicDim) and dim.value is not None}
+    for value, shape in declared.items():
+        value.shape = _settled(shape, value.shape, fed)
+
+
+def _settled(declared: ir.Shape | None, inferred: ir.Shape | None, fed: Container[str | None]) -> ir.Shape | None:
+    """The shape of an output; `fed` are the names of the inputs' axes: other names are made up by the inference."""
+    if inferred is None:
+        return declared
+    if declared is None or len(declared) != len(inferred):
+        declared = ir.Shape([None] * len(inferred))
+    sizes = (dim if isinstance(dim, int) else dim.value for dim in inferred)
+    known = [size if isinstance(size, int) or size in fed else None for size in sizes]
+    return ir.Shape([_settled_size(own, size) for own, size in zip(declared, known, strict=True)])
+
+
+def _settled_size(declared: int | ir.SymbolicDim, known: int | str | None) -> int | str | None:
+    if isinstance(declared, int):
+        return declared if known is None else known
+    return declared.value or known

@@ -85,6 +85,8 @@ def _converted(graph: ir.Model, version: int) -> ir.Graph:
     inputs = list(converted.inputs)
     converted.inputs.clear()
     converted.inputs.extend(inputs[: len(graph.graph.inputs)])
+    for value, original in zip(converted.outputs, graph.graph.outputs, strict=True):
+        value.shape = original.shape  # the converter invents names for sizes that it does not know
     for value in inputs[len(graph.graph.inputs) :]:
         assert value.name is not None
         value.const_value = graph.graph.initializers[value.name].const_value

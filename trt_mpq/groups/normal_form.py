@@ -80,6 +80,8 @@ def _take_out_guard(graph: ir.Graph, softmax: ir.Node) -> None:
     if readers.keys() != {"IsNaN", "Where"} or len(probabilities.uses()) != 2:
         return
     test, choice = readers["IsNaN"], readers["Where"]
-    if choice.inputs[0] is test.outputs[0] and choice.inputs[2] is probabilities and len(test.outputs[0].uses()) == 1:
-        choice.outputs[0].replace_all_uses_with(probabilities, replace_graph_outputs=True)
+    guards = choice.inputs[0] is test.outputs[0] and choice.inputs[2] is probabilities
+    inside = len(test.outputs[0].uses()) == 1 and not choice.outputs[0].is_graph_output()
+    if guards and inside:
+        choice.outputs[0].replace_all_uses_with(probabilities)
         graph.remove([choice, test], safe=True)

@@ -30,7 +30,7 @@ def bind_shapes(graph: ir.Model, sample_shapes: Mapping[str, tuple[int, ...]]) -
     for value in bound.graph.inputs:
         value.shape = ir.Shape(_sample_shape(value, sample_shapes))
     for value in bound.graph.outputs:
-        value.shape = None
+        value.shape = None if value.producer() is not None else value.shape
     try:
         onnx_api.infer_shapes(bound)
         _infer_through_constants(bound)

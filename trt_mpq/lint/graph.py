@@ -21,6 +21,7 @@ from trt_mpq.errors import ModelError
 from trt_mpq.graph import onnx_api
 from trt_mpq.graph.control_flow import close_bodies
 from trt_mpq.graph.edit import eliminate_identities
+from trt_mpq.graph.interface import free_axes
 from trt_mpq.graph.operators import COMMUTING, DEQUANTIZE, QUANTIZE, WEIGHTED
 
 _CUSTOM_CODES = {"TRT_FP8": ir.DataType.FLOAT8E4M3FN, "TRT_INT4": ir.DataType.INT4}
@@ -240,6 +241,7 @@ def _normalized(model: ir.Model) -> ir.Model:
         raise _invalid(error) from error
     passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(copy)
     eliminate_identities(copy.graph)
+    free_axes(copy)
     for value in copy.graph.inputs:
         if value.shape is not None and len(value.shape) and isinstance(value.shape[0], ir.SymbolicDim):
             value.shape = ir.Shape([1, *list(value.shape)[1:]])
