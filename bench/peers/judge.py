@@ -21,7 +21,7 @@ import onnx_ir as ir
 
 from bench.peers.subjects import BATCH, Subject
 from trt_mpq.errors import ModelError, TrtMpqError
-from trt_mpq.graph.operators import WEIGHTED
+from trt_mpq.graph.operators import PRODUCTS, WEIGHTED
 from trt_mpq.groups.shapes import bind_shapes, elements, shape_of
 from trt_mpq.latency.roofline import LatencyModel
 from trt_mpq.latency.target import target_from_name
@@ -40,8 +40,6 @@ _CODES = {
 }
 _SUFFIX = "_quant"
 """What Intel Neural Compressor puts behind the names of operators that it quantizes."""
-_PRODUCTS = frozenset({"Gemm", "MatMul"})
-"""Tools turn one into the other."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +133,8 @@ def _by_order(delivered: list[ir.Node], wanted: list[ir.Node]) -> dict[str, ir.N
 
 
 def _kind(node: ir.Node) -> str:
-    return "product" if node.op_type in _PRODUCTS else node.op_type
+    # Tools turn one matrix product into the other.
+    return "product" if node.op_type in PRODUCTS else node.op_type
 
 
 def _with_shapes(model: ir.Model, sample_shapes: Mapping[str, tuple[int, ...]]) -> ir.Model:

@@ -68,7 +68,7 @@ def _head() -> Iterator[str]:
         "nobody's count."
     )
     yield "- **wall s**, **peak MiB**: of the peer's processes, loading included."
-    yield "- **TensorRT placement**: errors and warnings of `trt-mpq lint` on the delivered file."
+    yield "- **TensorRT placement**: what `trt-mpq lint` finds in the delivered file, by what TensorRT makes of it."
 
 
 def _versions(rows: Sequence[Row], peers: Mapping[str, Peer]) -> Iterator[str]:
@@ -123,7 +123,7 @@ def placement(verdict: Verdict) -> str:
         if severity != _NOTE:
             count = sum(rules.values())
             listed = ", ".join(f"{rule} {number}" for rule, number in rules.items())
-            parts.append(f"{count} {severity}{'s' if count > 1 else ''} ({listed})")
+            parts.append(f"{severity} {count} ({listed})")
     return "; ".join(parts) or "holds"
 
 

@@ -181,8 +181,8 @@ def test_a_file_without_quantizers_is_as_fast_as_fp16() -> None:
 
 
 def test_unsigned_codes_are_an_error_for_tensorrt() -> None:
-    assert findings_in(quantized(x="uint8", w="int8"))["error"]["code-type"] >= 1
-    assert "error" not in findings_in(quantized(x="int8", w="int8"))
+    assert findings_in(quantized(x="uint8", w="int8"))["wrong numbers"]["unsigned-codes"] >= 1
+    assert not findings_in(quantized(x="int8", w="int8")).keys() & {"refused", "wrong numbers"}
 
 
 @pytest.mark.parametrize("samples", [2, 40])
@@ -228,7 +228,12 @@ def test_ours_counts_ranking_scores_and_delivered_files(tmp_path: Path, monkeypa
 
 
 JOB = Job("nncf", "resnet20", 0.99, "int8", 64, 200)
-VERDICT = Verdict(0.995, 0.75, 0.7, {"error": {"code-type": 20}, "warning": {"standalone": 1}, "note": {"movable": 3}})
+VERDICT = Verdict(
+    0.995,
+    0.75,
+    0.7,
+    {"wrong numbers": {"unsigned-codes": 20}, "extra kernel": {"standalone": 1}, "note": {"movable": 3}},
+)
 
 
 def test_a_row_survives_its_file(tmp_path: Path) -> None:
@@ -249,8 +254,8 @@ def test_the_table_keeps_failures_and_peers_without_a_target() -> None:
     assert "### resnet20, target 0.99 of FP32 (64 calibration, 200 evaluation samples)" in lines
     nncf, aimet, modelopt = (line for line in lines if line.count(" | ") == 9 and "peer" not in line)
     assert nncf == (
-        "| NNCF, accuracy control | int8 | 99.50% | kept | 75.0% | 0.700 | 4.0 | 12 | 300 | 1 error".replace(
-            "1 error", "20 errors (code-type 20); 1 warning (standalone 1) |"
+        "| NNCF, accuracy control | int8 | 99.50% | kept | 75.0% | 0.700 | 4.0 | 12 | 300 | findings".replace(
+            "findings", "wrong numbers 20 (unsigned-codes 20); extra kernel 1 (standalone 1) |"
         )
     )
     assert aimet == (

@@ -33,7 +33,7 @@ def test_warnings_end_with_0(tmp_path: Path) -> None:
     done = invoke(saved(BROKEN["blocked-epilogue"][0], tmp_path))
     assert done.exit_code == 0
     assert done.stdout.splitlines() == [
-        "warning blocked-epilogue: c_q",
+        "warning blocked-epilogue (extra kernel): c_q",
         "    a quantizer between one and relu keeps them from fusing: move it behind relu or remove it",
         "1 warning",
     ]
@@ -42,14 +42,27 @@ def test_warnings_end_with_0(tmp_path: Path) -> None:
 def test_errors_end_with_2_and_are_counted(tmp_path: Path) -> None:
     done = invoke(saved(BROKEN["weak-type"][1], tmp_path))
     assert done.exit_code == 2
-    assert done.stdout.splitlines()[0] == "error weak-type: a_q"
+    assert done.stdout.splitlines()[0] == "error weak-type (refused): a_q"
     assert done.stdout.splitlines()[-1].startswith("1 error")
     assert done.stderr == ""
 
 
 def test_a_finding_about_the_whole_file(tmp_path: Path) -> None:
     done = invoke(saved(BROKEN["mixed-formats"][0], tmp_path))
-    assert done.stdout.splitlines()[0] == "warning mixed-formats: the file"
+    assert done.exit_code == 0
+    assert done.stdout.splitlines()[0] == "note mixed-formats: the file"
+
+
+def test_a_file_without_quantizers_is_told_so(tmp_path: Path) -> None:
+    done = invoke(saved(BROKEN["no-quantizers"][0], tmp_path))
+    assert done.exit_code == 0
+    assert "no QuantizeLinear or DequantizeLinear" in done.stdout
+
+
+def test_wrong_numbers_are_an_error_though_the_file_compiles(tmp_path: Path) -> None:
+    done = invoke(saved(BROKEN["unsigned-codes"][0], tmp_path))
+    assert done.exit_code == 2
+    assert done.stdout.splitlines()[0] == "error unsigned-codes (wrong numbers): a_q"
 
 
 def test_json_is_every_finding(tmp_path: Path) -> None:
@@ -57,7 +70,7 @@ def test_json_is_every_finding(tmp_path: Path) -> None:
     assert done.exit_code == 2
     (finding,) = json.loads(done.stdout)
     assert finding.keys() == {"rule", "severity", "nodes", "tensors", "message"}
-    assert (finding["rule"], finding["severity"], finding["nodes"]) == ("zero-point", "error", ["a_q"])
+    assert (finding["rule"], finding["severity"], finding["nodes"]) == ("zero-point", "refused", ["a_q"])
 
 
 def test_quiet_tells_by_the_exit_code_alone(tmp_path: Path) -> None:

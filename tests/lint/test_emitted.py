@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cache
+from math import prod
 from pathlib import Path
 
 import onnx
@@ -34,9 +35,11 @@ def complaints(graph: ir.Model) -> Iterator[Finding]:
 
 
 def expected(grouping: Grouping, plan: PrecisionPlan) -> set[tuple[str, tuple[str, ...]]]:
-    """Shapes the plan runs in 8 bit against Model Optimizer's advice, and formats it mixes."""
-    found = {("kernel-limit", (group.id,)) for group in grouping.groups if not group.allows(plan[group.id])}
-    return found | ({("mixed-formats", ())} if {INT8, FP8} <= plan.counts().keys() else set())
+    """Convolutions the plan runs in 8 bit that have no such kernel, or none in TensorRT for RTX."""
+    eight_bit = [group for group in grouping.groups if plan[group.id] in (INT8, FP8)]
+    transposed = {group.id for group in eight_bit if group.op_type == "ConvTranspose"}
+    large = {g.id for g in eight_bit if plan[g.id] is FP8 and g.op_type == "Conv" and prod(g.weight.shape[2:]) > 32}
+    return {("no-kernel", (name,)) for name in transposed | large}
 
 
 @networks

@@ -9,7 +9,7 @@ import onnx
 import onnx_ir as ir
 import pytest
 
-from tests.lint.cases import BROKEN, SOUND, Case, qdq
+from tests.lint.cases import BROKEN, PAIRS, SOUND, Case, conv, qdq
 from trt_mpq.errors import ModelError
 from trt_mpq.lint import RULES, Finding, Severity, lint_graph
 
@@ -20,14 +20,14 @@ CASES = [(rule, case) for rule, cases in BROKEN.items() for case in cases]
 
 def line(finding: Finding) -> str:
     where = f"{', '.join(finding.nodes)} | {', '.join(finding.tensors)}"
-    return f"{finding.severity} {finding.rule}: {where}\n    {finding.message}\n"
+    return f"{finding.severity}, {finding.rule}: {where}\n    {finding.message}\n"
 
 
 def all_findings() -> str:
     return "".join(line(finding) for _, case in CASES for finding in lint_graph(case.model()))
 
 
-def test_every_rule_has_a_graph_that_breaks_it() -> None:
+def test_every_rule_has_graphs_that_break_it() -> None:
     assert list(BROKEN) == sorted(BROKEN, key=IDS.index)
     assert len(set(IDS)) == len(IDS)
 
@@ -35,6 +35,22 @@ def test_every_rule_has_a_graph_that_breaks_it() -> None:
 @pytest.mark.parametrize(("rule", "case"), CASES, ids=[f"{rule}-{i}" for i, (rule, _) in enumerate(CASES)])
 def test_a_broken_graph_breaks_its_rule_and_no_other(rule: str, case: Case) -> None:
     assert {finding.rule for finding in lint_graph(case.model())} == {rule}
+
+
+@pytest.mark.parametrize("rule", PAIRS)
+def test_its_neighbour_breaks_none(rule: str) -> None:
+    for pair in PAIRS[rule]:
+        assert {finding.rule for finding in lint_graph(pair.keeps.model())} <= {"no-quantizers"} - {rule}
+
+
+@pytest.mark.parametrize("op_type", ["Conv", "ConvTranspose"])
+def test_output_channels_of_a_transposed_convolution_are_its_second_axis(op_type: str) -> None:
+    found = set()
+    for axis in (0, 1):
+        weight = f"[w_dq] wd = DequantizeLinear<axis={axis}>(w, ws, wz) "
+        body = qdq("a", "x") + weight + conv("y", "a").replace("Conv", op_type)
+        found |= {(axis, finding.rule) for finding in lint_graph(Case(body).model()) if finding.rule == "weight-axis"}
+    assert found == {(1 if op_type == "Conv" else 0, "weight-axis")}
 
 
 @pytest.mark.parametrize("name", SOUND)
@@ -60,6 +76,8 @@ def test_findings_as_reviewed() -> None:
 
 def test_errors_come_first() -> None:
     assert list(RULES) == list(Severity)
+    levels = [severity.level for severity in Severity]
+    assert levels == sorted(levels, key=["error", "warning", "note"].index)
 
 
 def test_linting_changes_nothing() -> None:

@@ -1,4 +1,4 @@
-"""`trt-mpq lint`: what TensorRT would refuse or not fuse in an ONNX file."""
+"""`trt-mpq lint`: what TensorRT would make of the quantizers of an ONNX file."""
 
 from __future__ import annotations
 
@@ -13,14 +13,17 @@ _File = typer.Argument(metavar="FILE", show_default=False, help="ONNX file with 
 
 
 def lint(file: Annotated[Path, _File], sink: Output) -> None:
-    """Name every quantizer that TensorRT would refuse or not fuse, and why.
+    """Name every quantizer that TensorRT would not take as it is meant, and why.
 
-    The file may come from anywhere: this tool, Model Optimizer, NNCF, ONNX Runtime. Ends with exit code 2 if there is
-    an error, which is something TensorRT refuses or computes differently; warnings and notes end with 0.
+    The file may come from anywhere: this tool, Model Optimizer, NNCF, ONNX Runtime. Each finding says what TensorRT
+    makes of it. Errors are "refused" (by its parser or compiler) and "wrong numbers" (it compiles and computes
+    something else); warnings are "high precision" (a quantized layer runs in 16 or 32 bit) and "extra kernel". Ends
+    with exit code 2 if there is an error, as for a file that cannot be read; with 0 if there are warnings and notes
+    alone.
     """
     from trt_mpq.cli.tables import findings_list
     from trt_mpq.errors import ModelError
-    from trt_mpq.lint import Finding, Severity, lint_graph
+    from trt_mpq.lint import Finding, lint_graph
     from trt_mpq.model import load_graph
 
     model = load_graph(file)
@@ -30,5 +33,5 @@ def lint(file: Annotated[Path, _File], sink: Output) -> None:
         )
     findings = lint_graph(model)
     sink.result(findings, tuple[Finding, ...], findings_list)
-    if any(finding.severity is Severity.ERROR for finding in findings):
+    if any(finding.severity.level == "error" for finding in findings):
         raise typer.Exit(2)

@@ -237,13 +237,14 @@ def exported_table(exported: ExportedModel) -> RenderableType:
 
 
 def findings_list(findings: tuple[Finding, ...]) -> RenderableType:
-    """Every finding, errors first, and how many there are of each severity."""
+    """Every finding, errors first, and how many there are of each level."""
     lines: list[RenderableType] = []
     for finding in findings:
         where = next(iter((*finding.nodes, *finding.tensors)), "the file")
-        lines.append(Text(f"{finding.severity} {finding.rule}: {printable(where)}", overflow="fold"))
+        verdict = "" if finding.severity.level == "note" else f" ({finding.severity})"
+        lines.append(Text(f"{finding.severity.level} {finding.rule}{verdict}: {printable(where)}", overflow="fold"))
         lines.append(Padding(Text(printable(finding.message), overflow="fold"), (0, 0, 0, 4), expand=False))
-    counts = Counter(finding.severity.value for finding in findings)
+    counts = Counter(finding.severity.level for finding in findings)
     summary = ", ".join(f"{count} {name}{'s' if count > 1 else ''}" for name, count in counts.items())
     return Group(*lines, Text(summary or "nothing found"))
 

@@ -104,3 +104,11 @@ def _settled_size(declared: int | ir.SymbolicDim, known: int | str | None) -> in
     if isinstance(declared, int):
         return declared if known is None else known
     return declared.value or known
+
+
+def takes(node: ir.Node, index: int, dtype: ir.DataType, opset: int) -> bool:
+    """Whether ONNX defines the operator of `node` for `dtype` at input `index`; yes for operators it does not know."""
+    if node.domain or not onnx.defs.has(node.op_type):
+        return True
+    formal = onnx.defs.get_schema(node.op_type, opset).inputs
+    return f"tensor({dtype.name.lower()})" in formal[min(index, len(formal) - 1)].types

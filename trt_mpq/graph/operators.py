@@ -7,6 +7,8 @@ from __future__ import annotations
 
 WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 """Operators that TensorRT runs in 8 bit when their weight is constant (developer guide, "Explicit quantization")."""
+PRODUCTS = frozenset({"Gemm", "MatMul"})
+"""Those of them that are matrix products."""
 
 RECURRENT = frozenset({"LSTM", "GRU", "RNN"})
 """Operators whose steps wait for each other."""

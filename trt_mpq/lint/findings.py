@@ -10,17 +10,28 @@ from trt_mpq.lint.graph import QdqGraph, Step, name_of
 
 
 class Severity(str, Enum):
-    """How bad a finding is, worst first."""
+    """What TensorRT makes of a breach, worst first; the first two are errors, the last is no warning."""
 
-    ERROR = "error"
-    """TensorRT refuses the file, or computes something else than it says."""
-    WARNING = "warning"
-    """It builds, with Q/DQ that stay kernels of their own, layers without an 8-bit kernel, or an unknown outcome."""
+    REFUSED = "refused"
+    """Its parser or its compiler refuses the file."""
+    WRONG_NUMBERS = "wrong numbers"
+    """It compiles and computes something else than the file says, or nothing but NaN."""
+    HIGH_PRECISION = "high precision"
+    """It compiles, and layers that the file quantizes run in 16 or 32 bit."""
+    EXTRA_KERNEL = "extra kernel"
+    """It compiles, with quantizers that are kernels of their own or keep others from fusing."""
     NOTE = "note"
-    """It builds and fuses; worth a look when accuracy or speed disappoint."""
+    """It fuses and computes what the file says; worth a look when accuracy or speed disappoint."""
 
     def __str__(self) -> str:
         return self.value
+
+    @property
+    def level(self) -> str:
+        """One of "error", "warning" and "note"."""
+        if self in (Severity.REFUSED, Severity.WRONG_NUMBERS):
+            return "error"
+        return "note" if self is Severity.NOTE else "warning"
 
 
 @dataclass(frozen=True)
@@ -29,7 +40,7 @@ class Finding:
 
     Attributes:
         rule: Id of the rule.
-        severity: How bad it is.
+        severity: What TensorRT makes of it.
         nodes: Names of the nodes concerned, the one to change first.
         tensors: Names of the tensors concerned.
         message: One sentence: why, and what to do.

@@ -27,8 +27,13 @@ from trt_mpq.graph.operators import COMMUTING, DEQUANTIZE, QUANTIZE, WEIGHTED
 _CUSTOM_CODES = {"TRT_FP8": ir.DataType.FLOAT8E4M3FN, "TRT_INT4": ir.DataType.INT4}
 """Prefix of Model Optimizer's operators of the `trt` domain to the codes they write, which have no zero point."""
 
+CARRYING = COMMUTING | {"Pad", "Tile"}
+"""Operators across which TensorRT carries Q and DQ. A Pad is taken to pad with zeros, whose code is 0 in any scale."""
+
 WEIGHT_ONLY = frozenset({ir.DataType.INT4, ir.DataType.FLOAT4E2M1})
 """Types of codes that TensorRT takes for weights only."""
+OPERANDS = 2
+"""Of a weighted operator, the first inputs are those it multiplies."""
 TENSORRT_CODES = WEIGHT_ONLY | {ir.DataType.INT8, ir.DataType.FLOAT8E4M3FN}
 """Types of codes that TensorRT has."""
 
@@ -156,14 +161,14 @@ class QdqGraph:
     def root(self, value: ir.Value) -> ir.Value:
         """`value`, or what it was before commuting operators."""
         node = value.producer()
-        while node is not None and node.op_type in COMMUTING and node.inputs[0] is not None:
+        while node is not None and node.op_type in CARRYING and node.inputs[0] is not None:
             value = node.inputs[0]
             node = value.producer()
         return value
 
-    def dequantizer_before(self, value: ir.Value) -> Step | None:
+    def dequantizer_before(self, value: ir.Value | None) -> Step | None:
         """The DQ that `value` comes from, directly or across commuting operators."""
-        step = self.step(self.root(value))
+        step = None if value is None else self.step(self.root(value))
         return None if step is None or step.quantizes else step
 
     def dequantized(self, value: ir.Value | None) -> Step | None:
@@ -179,14 +184,14 @@ class QdqGraph:
 
     def in_eight_bit(self, node: ir.Node) -> bool:
         """Whether both operands of a weighted operator are dequantized."""
-        return all(self.dequantized(value) is not None for value in node.inputs[:2])
+        return all(self.dequantized(value) is not None for value in node.inputs[:OPERANDS])
 
     def readers(self, value: ir.Value) -> Iterator[tuple[ir.Node, int]]:
         """Who reads `value`, directly or across commuting operators."""
         following = [value]
         while following:
             for node, index in following.pop().uses():
-                if node.op_type in COMMUTING and index == 0:
+                if node.op_type in CARRYING and index == 0:
                     following.extend(node.outputs)
                 else:
                     yield node, index
@@ -203,6 +208,15 @@ class QdqGraph:
     def is_requantized(self, value: ir.Value) -> bool:
         """Whether a Q reads `value`, directly or across commuting operators."""
         return any(node.op_type in QUANTIZE and index == 0 for node, index in self.readers(value))
+
+    def products_of_unlike(self, concat: ir.Node) -> tuple[ir.Node, ...]:
+        """Weighted operators that multiply what a Concat joins, if all of it is dequantized, with different scales."""
+        steps = [self.dequantizer_before(value) for value in concat.inputs if value is not None]
+        known = [step for step in steps if step is not None]
+        if len(known) < len(steps) or all(step.same_scale(known[0]) for step in known):
+            return ()
+        readers = self.readers(concat.outputs[0])
+        return tuple(node for node, index in readers if node.op_type in WEIGHTED and index < OPERANDS)
 
     def branch(self, value: ir.Value | None) -> ir.Node | None:
         """The weighted operator that writes `value`, perhaps with a constant Add behind it."""
