@@ -1,6 +1,7 @@
-"""ONNX files through the parser and the compiler of TensorRT for RTX, in a process of their own, which may die of one.
+"""ONNX files through the product's door to TensorRT for RTX, many in one process, which may die of one.
 
-`python -m bench.compiled FOLDER SM` compiles every file of a folder that has no outcome beside it yet.
+`python -m bench.compiled FOLDER CAPABILITY` compiles every file of a folder that has no outcome beside it yet. The
+product builds every engine in a process of its own, which takes longer to start than a small graph takes to compile.
 """
 
 from __future__ import annotations
@@ -9,16 +10,28 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+
+import onnx
+
+from trt_mpq.runtime.tensorrt.builder import build
+from trt_mpq.runtime.tensorrt.request import BuildRequest
+from trt_mpq.settings import EngineOptions
+from trt_mpq.types.engine import ShapeRange
 
 ROOT = Path(__file__).resolve().parents[1]
+ADA = 89
+"""The compute capability that has INT8 and FP8 and is in most hands."""
 BATCH = 4
-"""What dynamic dimensions are built for, unless a shape says otherwise."""
+"""What dynamic dimensions are built for, unless a shape is given."""
+WHEELS = "tensorrt_rtx_bindings", "tensorrt_rtx_libs"
+MISSING = "" if all(map(find_spec, WHEELS)) else "TensorRT for RTX is not installed: pip install 'trt-mpq[rtx]'"
+"""Why nothing can be compiled here, empty if it can."""
+
+_Shapes = Mapping[str, Sequence[int]]
 
 
 @dataclass(frozen=True)
@@ -27,108 +40,80 @@ class Compiled:
 
     Attributes:
         stage: "built", or who refused it: "parser", "compiler", or "crash" if the process died.
-        message: What was said first.
-        engine: The engine's file, None if there is none.
+        message: Why it was refused, empty if it was not.
+        engine: The engine, None if there is none.
     """
 
     stage: str
-    message: str = ""
-    engine: Path | None = None
+    message: str
+    engine: bytes | None
 
     @property
     def built(self) -> bool:
         """Whether there is an engine."""
-        return self.stage == "built"
+        return self.engine is not None
 
 
-@cache
-def unavailable() -> str:
-    """Why nothing can be compiled here, empty if it can."""
-    if find_spec("tensorrt_rtx_bindings") is None or find_spec("tensorrt_rtx_libs") is None:
-        return "the extra `rtx` is not installed (tensorrt-rtx-cu12-bindings and -libs)"
-    return ""
-
-
-def compiled(
-    files: Mapping[str, bytes], sm: str = "SM89", shapes: Mapping[str, Any] | None = None
-) -> dict[str, Compiled]:
-    """Every named ONNX file compiled for a compute capability; the engines stay in a temporary folder.
+def compiled(files: Mapping[str, bytes], capability: int = ADA, shapes: _Shapes | None = None) -> dict[str, Compiled]:
+    """Every named ONNX file compiled for a compute capability.
 
     Args:
         files: Name to ONNX bytes.
-        sm: Such as "SM89".
+        capability: Times ten.
         shapes: Name of an input to its whole shape, where dynamic dimensions are not all `BATCH`.
     """
-    folder = Path(tempfile.mkdtemp(prefix="compiled-"))
     different = list(dict.fromkeys(files.values()))
-    numbered = {name: folder / f"{different.index(content)}.onnx" for name, content in files.items()}
-    for index, content in enumerate(different):
-        (folder / f"{index}.onnx").write_bytes(content)
-    (folder / "shapes.json").write_text(json.dumps(shapes or {}))
-    return _outcomes(folder, numbered, sm)
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [Path(folder) / f"{index}.onnx" for index in range(len(different))]
+        for path, content in zip(paths, different, strict=True):
+            path.write_bytes(content)
+        (Path(folder) / "shapes.json").write_text(json.dumps(shapes or {}))
+        while missing := [path for path in paths if not _outcome(path).exists()]:
+            done = subprocess.run([sys.executable, "-m", __name__, folder, str(capability)], cwd=ROOT, stderr=-1)
+            left = [path for path in missing if not _outcome(path).exists()]
+            if left:  # it died of the first that has no outcome
+                _write(left[0], "crash", f"the process ended with {done.returncode}")
+        outcomes = dict(zip(different, map(_read, paths), strict=True))
+    return {name: outcomes[content] for name, content in files.items()}
 
 
-def _outcomes(folder: Path, numbered: Mapping[str, Path], sm: str) -> dict[str, Compiled]:
-    files = sorted(set(numbered.values()), key=lambda path: int(path.stem))
-    while missing := [path for path in files if not path.with_suffix(".json").exists()]:
-        command = [sys.executable, "-m", "bench.compiled", str(folder), sm]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-        left = [path for path in missing if not path.with_suffix(".json").exists()]
-        if left:  # it died of the first that has no outcome
-            _write(left[0], "crash", f"the process ended with {done.returncode}")
-    outcomes = {}
-    for name, path in numbered.items():
-        said = json.loads(path.with_suffix(".json").read_text())
-        engine = path.with_suffix(".engine")
-        outcomes[name] = Compiled(said["stage"], said["message"], engine if engine.exists() else None)
-    return outcomes
+def _outcome(path: Path) -> Path:
+    return path.with_suffix(".json")
 
 
 def _write(path: Path, stage: str, message: str) -> None:
-    path.with_suffix(".json").write_text(json.dumps({"stage": stage, "message": message}))
+    _outcome(path).write_text(json.dumps({"stage": stage, "message": message}))
+
+
+def _read(path: Path) -> Compiled:
+    engine = path.with_suffix(".plan")
+    return Compiled(**json.loads(_outcome(path).read_text()), engine=engine.read_bytes() if engine.exists() else None)
 
 
 def main() -> None:
-    """Compile what has no outcome yet; run in a process of its own."""
-    folder, sm = Path(sys.argv[1]), sys.argv[2]
-    shapes = json.loads((folder / "shapes.json").read_text())
+    """Compile what has no outcome yet, in the order of the numbers."""
+    folder, capability = Path(sys.argv[1]), int(sys.argv[2])
+    given = json.loads((folder / "shapes.json").read_text())
     for path in sorted(folder.glob("*.onnx"), key=lambda path: int(path.stem)):
-        if not path.with_suffix(".json").exists():
-            _compile(path, sm, shapes)
+        if not _outcome(path).exists():
+            _compile(path, capability, given)
 
 
-def _compile(path: Path, sm: str, shapes: Mapping[str, list[int]]) -> None:
-    import tensorrt_rtx_bindings as trt
-
-    said: list[str] = []
-
-    class Logger(trt.ILogger):  # type: ignore[misc, name-defined]
-        def log(self, severity: Any, message: str) -> None:
-            if severity in (trt.ILogger.ERROR, trt.ILogger.INTERNAL_ERROR):
-                said.append(message)
-
-    logger = Logger()
-    builder = trt.Builder(logger)
-    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
-    parser = trt.OnnxParser(network, logger)
-    if not parser.parse_from_file(str(path)):
-        _write(path, "parser", parser.get_error(0).desc() if parser.num_errors else "")
-        return
-    config = builder.create_builder_config()
-    profile = builder.create_optimization_profile()
-    for tensor in map(network.get_input, range(network.num_inputs)):
-        shape = shapes.get(tensor.name, [BATCH if size < 0 else size for size in tensor.shape])
-        if not tensor.is_shape_tensor:
-            profile.set_shape(tensor.name, shape, shape, shape)
-    config.add_optimization_profile(profile)
-    config.num_compute_capabilities = 1
-    config.set_compute_capability(getattr(trt.ComputeCapability, sm), 0)
-    engine = builder.build_serialized_network(network, config)
-    if engine is None:
-        _write(path, "compiler", said[0] if said else "")
-        return
-    path.with_suffix(".engine").write_bytes(engine)
-    _write(path, "built", "")
+def _compile(path: Path, capability: int, given: _Shapes) -> None:
+    shapes = {}
+    for value in onnx.load(path, load_external_data=False).graph.input:
+        sizes = [size.dim_value for size in value.type.tensor_type.shape.dim]
+        if 0 in sizes:
+            shape = tuple(given.get(value.name, [size or BATCH for size in sizes]))
+            shapes[value.name] = ShapeRange(shape, shape, shape)
+    found = build(
+        BuildRequest(
+            onnx=str(path), engine=str(path.with_suffix(".plan")), typing="strong", shapes=shapes,
+            options=EngineOptions(), timing_cache="", flavour="rtx", capabilities=(capability,),
+        )
+    )  # fmt: skip
+    stage = "built" if found.built else "parser" if "cannot parse" in found.reason else "compiler"
+    _write(path, stage, found.reason.partition(f"{path.name}: ")[2])
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import onnx_ir as ir
 
-from bench.compiled import Compiled, compiled, unavailable
+from bench.compiled import ADA, MISSING, Compiled, compiled
 from bench.program import EIGHT_BIT, Kernel, program
 from tests.lint.cases import PAIRS, SOUND
 from trt_mpq.lint import RULES, Severity, lint_graph
@@ -26,7 +26,6 @@ from trt_mpq.model import load_graph
 
 ROOT = Path(__file__).resolve().parent
 RESULTS = ROOT / "results" / "lint-truth.json"
-SM = "SM89"
 _LONG = 120
 
 _DOCS = "https://docs.nvidia.com/deeplearning/tensorrt"
@@ -79,7 +78,7 @@ def verdicts() -> dict[str, tuple[Verdict, ...]]:
         for side in ("breaks", "keeps")
     }
     names = {key: "/".join(map(str, key)) for key in graphs}
-    done = compiled({names[key]: serialized(model) for key, model in graphs.items()}, SM)
+    done = compiled({names[key]: serialized(model) for key, model in graphs.items()})
     return {
         rule: tuple(
             _verdict(graphs[rule, index, "breaks"], *(done[names[rule, index, side]] for side in ("breaks", "keeps")))
@@ -99,7 +98,7 @@ def _verdict(graph: ir.Model, breaks: Compiled, keeps: Compiled) -> Verdict:
         raise RuntimeError(f"the graph that keeps the rule is refused by the {keeps.stage}: {keeps.message}")
     if breaks.engine is None:
         return Verdict(Severity.REFUSED.value, f"{breaks.stage}: {_short(breaks.message)}")
-    found, wanted = program(breaks.engine.read_bytes()), program(keeps.engine.read_bytes())
+    found, wanted = program(breaks.engine), program(keeps.engine)
     if read_as := misread(graph, found):
         return Verdict(Severity.WRONG_NUMBERS.value, read_as)
     eight_bit = [sum(kernel.in_eight_bit for kernel in kernels) for kernels in (found, wanted)]
@@ -126,7 +125,7 @@ def _short(message: str) -> str:
     said = message.replace("\n", " ")
     for opening in ("MyelinCheckException: ", "API Usage Error ", "Assertion failed: "):
         said = said.rpartition(opening)[2]
-    said = re.split(r"\.? +In \w+ at |  LHS: ", said)[0].strip("() .")
+    said = re.split(r"\.? +In \w+ at | LHS: ", said)[0].strip("() .")
     return said if len(said) < _LONG else f"{said[: _LONG - 3]}..."
 
 
@@ -167,7 +166,7 @@ class Delivered:
 def deliveries(folder: Path) -> tuple[Delivered, ...]:
     """Every `delivered.onnx` under a folder of the peers' jobs."""
     graphs = {path.parent.name: load_graph(path) for path in sorted(folder.glob("*/delivered.onnx"))}
-    outcomes = compiled({name: serialized(graph) for name, graph in graphs.items()}, SM, {})
+    outcomes = compiled({name: serialized(graph) for name, graph in graphs.items()})
     return tuple(_delivered(name, graph, outcomes[name]) for name, graph in graphs.items())
 
 
@@ -175,7 +174,7 @@ def _delivered(name: str, graph: ir.Model, outcome: Compiled) -> Delivered:
     counts = Counter((finding.severity.level, finding.rule) for finding in lint_graph(graph))
     levels = dict.fromkeys(level for level, _ in counts)
     findings = {level: {rule: n for (own, rule), n in counts.items() if own == level} for level in levels}
-    kernels = program(outcome.engine.read_bytes()) if outcome.engine else ()
+    kernels = program(outcome.engine) if outcome.engine else ()
     qdq = QdqGraph(graph)
     quantized = {str(node.name) for node in qdq.weighted() if qdq.in_eight_bit(node)}
     realised = {node for kernel in kernels if kernel.in_eight_bit for node in kernel.nodes}
@@ -187,7 +186,7 @@ def _delivered(name: str, graph: ir.Model, outcome: Compiled) -> Delivered:
 
 def sound() -> dict[str, str]:
     """Graphs that lint says nothing about and the compiler refuses: name to what it says."""
-    done = compiled({name: serialized(case.model()) for name, case in SOUND.items()}, SM)
+    done = compiled({name: serialized(case.model()) for name, case in SOUND.items()})
     return {name: outcome.message for name, outcome in done.items() if not outcome.built}
 
 
@@ -221,12 +220,12 @@ def _head(version: str) -> Iterator[str]:
     yield "# Lint against NVIDIA's compiler"
     yield ""
     yield (
-        f"TensorRT for RTX {version}, {SM}, `python -m bench.lint_truth`. Of every rule, pairs of small graphs "
-        "(`tests/lint/cases.py`) are compiled, one that breaks the rule and one that just does not. *refused*: by the "
-        "parser or the compiler, with its words; *wrong numbers*: the program writes codes of another type; *high "
-        "precision*: fewer products in 8 bit; *extra kernel*: more kernels; *taken*: none of these. All graphs that "
-        "keep their rule compile. TensorRT 10 and 11 have the same parser and other kernels: what is refused here they "
-        "refuse in all likelihood, which kernels they choose this does not tell."
+        f"TensorRT for RTX {version}, compute capability {ADA}, `python -m bench.lint_truth`. Of every rule, pairs of "
+        "small graphs (`tests/lint/cases.py`) are compiled, one that breaks the rule and one that just does not. "
+        "*refused*: by the parser or the compiler, with its words; *wrong numbers*: the program writes codes of another "
+        "type; *high precision*: fewer products in 8 bit; *extra kernel*: more kernels; *taken*: none of these. All "
+        "graphs that keep their rule compile. TensorRT 10 and 11 have the same parser and other kernels: what is refused "
+        "here they refuse in all likelihood, which kernels they choose this does not tell."
     )
 
 
@@ -263,8 +262,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.lint_truth", description=__doc__)
     parser.add_argument("--peers", type=Path, default=ROOT / "cache" / "peers" / "jobs", help="jobs of `bench.peers`")
     options = parser.parse_args()
-    if reason := unavailable():
-        parser.error(reason)
+    if MISSING:
+        parser.error(MISSING)
     import tensorrt_rtx_bindings as trt
 
     found, peers = verdicts(), deliveries(options.peers)

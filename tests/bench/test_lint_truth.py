@@ -6,15 +6,14 @@ import json
 
 import pytest
 
-from bench.compiled import unavailable
 from bench.lint_truth import ELSEWHERE, RESULTS, Verdict, agrees, sound, verdicts
+from tests.compiler import NEEDS_RTX
 from tests.lint.cases import PAIRS
 from trt_mpq.lint import RULES, Severity
 
 RECORDED = {
     rule: tuple(Verdict(**one) for one in each) for rule, each in json.loads(RESULTS.read_text())["verdicts"].items()
 }
-needs_the_compiler = pytest.mark.skipif(bool(unavailable()), reason=unavailable())
 
 
 def test_every_pair_has_a_verdict() -> None:
@@ -26,12 +25,12 @@ def test_a_severity_is_what_the_compiler_says_or_rests_on_a_document(severity: S
     assert agrees(severity, RECORDED[rule]) or rule in ELSEWHERE
 
 
-@needs_the_compiler
+@NEEDS_RTX
 def test_the_compiler_gives_the_recorded_verdicts() -> None:
     found = {rule: [one.verdict for one in each] for rule, each in verdicts().items()}
     assert found == {rule: [one.verdict for one in each] for rule, each in RECORDED.items()}
 
 
-@needs_the_compiler
+@NEEDS_RTX
 def test_the_compiler_takes_what_lint_says_nothing_about() -> None:
     assert sound() == {}
