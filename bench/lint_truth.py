@@ -220,12 +220,12 @@ def _head(version: str) -> Iterator[str]:
     yield "# Lint against NVIDIA's compiler"
     yield ""
     yield (
-        f"TensorRT for RTX {version}, compute capability {ADA}, `python -m bench.lint_truth`. Of every rule, pairs of "
-        "small graphs (`tests/lint/cases.py`) are compiled, one that breaks the rule and one that just does not. "
-        "*refused*: by the parser or the compiler, with its words; *wrong numbers*: the program writes codes of another "
-        "type; *high precision*: fewer products in 8 bit; *extra kernel*: more kernels; *taken*: none of these. All "
-        "graphs that keep their rule compile. TensorRT 10 and 11 have the same parser and other kernels: what is refused "
-        "here they refuse in all likelihood, which kernels they choose this does not tell."
+        f"TensorRT for RTX {version}, compute capability {ADA}, `python -m bench.lint_truth`. Of every rule, pairs "
+        "of small graphs (`tests/lint/cases.py`) are compiled, one that breaks the rule and one that just does not. "
+        "*refused*: by the parser or the compiler, with its words; *wrong numbers*: the program writes codes of "
+        "another type; *high precision*: fewer products in 8 bit; *extra kernel*: more kernels; *taken*: none. "
+        "All graphs that keep their rule compile. TensorRT 10 and 11 have the same parser and other kernels: what is "
+        "refused here they refuse in all likelihood, which kernels they choose this does not tell."
     )
 
 
