@@ -18,7 +18,8 @@ from tests.networks import NETWORKS, Builder, depthwise_cnn, inception, mlp, res
 from tests.prepared import QUANTIZED, RUNTIME, Prepared, normal, prepare
 from tests.sensitivity.examples import fix_batch
 from trt_mpq.calibrate.histogram import METHODS, Histogram
-from trt_mpq.calibrate.ranges import by_format, calibrate, restrict_to_ranges
+from trt_mpq.calibrate.ranges import by_format, calibrate
+from trt_mpq.calibrate.restrictions import restrict_to_ranges
 from trt_mpq.dataset import Samples
 from trt_mpq.errors import CalibrationError
 from trt_mpq.runtime.base import Array, Arrays, Runtime

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,7 +21,7 @@ from trt_mpq.latency.target import target_from_name
 from trt_mpq.types import Grouping, Precision, PrecisionPlan
 
 FP32, FP16, BF16, FP8, INT8, INT4 = Precision
-KNOWN = (FP32, FP16, FP8, INT8)
+KNOWN = (FP32, FP16, BF16, FP8, INT8)
 
 
 def table_of(grouping: Grouping, draw: st.DrawFn) -> DeviceTable:
@@ -41,6 +43,9 @@ def table_of(grouping: Grouping, draw: st.DrawFn) -> DeviceTable:
 @st.composite
 def cases(draw: st.DrawFn) -> tuple[Grouping, Latency, dict[str, tuple[Precision, ...]], PrecisionPlan]:
     grouping = draw(groupings(8))
+    top, refuge = draw(st.sampled_from([(FP16, BF16), (FP16, FP32), (BF16, FP32)]))
+    loose = tuple(replace(op, excluded={top: "out of range"}) if draw(st.booleans()) else op for op in grouping.loose)
+    grouping = replace(grouping, loose=loose, top=top, refuge=refuge)
     modelled = LatencyModel(grouping, target_from_name("h200"), 4)
     latency = modelled if draw(st.booleans()) else MeasuredLatency(table_of(grouping, draw), grouping)
     some = st.sets(st.sampled_from(KNOWN), min_size=1).map(lambda chosen: tuple(p for p in Precision if p in chosen))

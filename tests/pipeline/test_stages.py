@@ -155,8 +155,8 @@ def test_every_stage_asks_for_what_it_needs_and_could_not_ask_for_more(runs: lis
     assert sorted(declared - asked - NOT_ASKED_FOR) == []
 
 
-FASTER = {"threads", "batch", "workers", "schedule"}
-"""What decides only how fast a value is made."""
+FASTER = {"threads", "batch", "workers", "schedule", "baseline-fault"}
+"""What decides only how fast a value is made, or in which words it is not."""
 
 
 def assert_well_declared(stage: Stage[Any]) -> None:

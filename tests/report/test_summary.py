@@ -25,7 +25,6 @@ from trt_mpq.types import (
     Score,
     SearchResult,
     Target,
-    TensorRange,
 )
 
 FP32, FP16, BF16, FP8, INT8, INT4 = Precision
@@ -69,7 +68,7 @@ class Found:
         of_files = summary.file_warnings(
             self.explainer, self.delivery, self.fp32, self.typed, self.required, self.limit is not None
         )
-        return (*of_files, *summary.range_warnings(self.explainer, self.ranges))
+        return (*of_files, *summary.range_warnings(self.explainer))
 
     @property
     def rows(self) -> tuple[data.GroupRow, ...]:
@@ -155,16 +154,18 @@ def test_a_bf16_ladder_is_compared_with_bf16():
     assert all(row.baseline_latency_ms for row in report.rows)
 
 
-def test_a_loose_op_that_overflows_is_a_warning():
-    groups = make_chain(1)
-    grouping = make_grouping(groups, [make_loose("mix", ["g0.out"]), make_loose("calm", ["x"])])
-    tensors = {"mix.out": TensorRange(-70000.0, 3.0), "calm.out": TensorRange(-1.0, 65504.0)}
-    warnings = findings(grouping, {"g0": FP16}, ranges=Ranges({}, 1, tensors)).warnings
-    sentence = "mix leaves FP16: tensor mix.out is beyond its range, so it runs in"
-    assert [w for w in warnings if "mix" in w] == [f"{sentence} FP32"]
-    for refuge, top, expected in ((BF16, FP16, [f"{sentence} BF16"]), (FP32, BF16, [])):
-        found = findings(replace(grouping, refuge=refuge, top=top), {"g0": top}, ranges=Ranges({}, 1, tensors))
-        assert [w for w in found.warnings if "mix" in w] == expected
+def test_loose_ops_that_leave_the_high_precision_are_one_warning_for_each_reason():
+    groups, why = make_chain(1), "tensor mix.out reaches 7e+04, beyond the FP16 range of 65504"
+    mix, more, calm = (make_loose(name, ["g0.out"]) for name in ("mix", "more", "calm"))
+    for names, beyond, sentence in (
+        ([mix], {FP16: why, BF16: why}, f"mix leaves FP16: {why}, so it runs in FP32"),
+        ([mix, more], {FP16: why}, f"mix and 1 more leave FP16: {why}, so they run in BF16"),
+    ):
+        loose = [replace(op, excluded=beyond) for op in names]
+        grouping = replace(make_grouping(groups, [*loose, calm]), refuge=BF16)
+        assert [w for w in findings(grouping, {"g0": FP16}).warnings if "leave" in w] == [sentence]
+        on_bf16 = replace(grouping, refuge=FP32, top=BF16)
+        assert bool([w for w in findings(on_bf16, {"g0": BF16}).warnings if "leave" in w]) == (BF16 in beyond)
 
 
 @pytest.mark.parametrize(

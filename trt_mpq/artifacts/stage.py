@@ -85,9 +85,9 @@ class Stage(Generic[T_co]):
         needs: Stages whose values it depends on. They are made before it.
         reads: Settings that it depends on; "engine.typing" is a part of one.
         constants: What else it was defined with and its name does not say, as JSON values.
-        uses: Stages and settings that it may ask for and that redo nothing, for one of three reasons: they decide only
-            how fast the value is made, or the value has a digest of its own, or `holds` looks at them. Stages among
-            them are made when they are asked for.
+        uses: Stages and settings that it may ask for and that redo nothing, for one of four reasons: they decide only
+            how fast the value is made, or what is said if none is, or the value has a digest of its own, or `holds`
+            looks at them. Stages among them are made when they are asked for.
         files: Further files that `make` writes; it may leave some out.
         title: What an observer is told while it is made; None for stages that take no time.
         digest: For values in memory: tells one from another. By default all that the stage depends on does.

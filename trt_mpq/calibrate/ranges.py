@@ -17,17 +17,17 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from trt_mpq.calibrate.histogram import METHODS, Histogram, Method
+from trt_mpq.calibrate.reductions import add_reduction
+from trt_mpq.calibrate.underflow import singular_operands
 from trt_mpq.dataset import Samples
 from trt_mpq.dataset.chunks import chunks_by_length
 from trt_mpq.errors import CalibrationError
-from trt_mpq.graph.edit import constant_array, insert_node
-from trt_mpq.numerics import LARGEST
+from trt_mpq.graph.edit import add_constant, insert_node
 from trt_mpq.runtime.base import Runtime, with_outputs
-from trt_mpq.types import Grouping, LayerGroup, Precision, Progress, Ranges, TensorRange
+from trt_mpq.types import Grouping, Precision, Progress, Ranges, TensorRange
 
 _CHUNK_ELEMENTS = 64 << 20
 """Activation elements that the second pass may return from one run: 256 MiB."""
-_QUANTIZED = tuple(precision for precision in Precision if precision.quantized)
 
 
 def calibrate(
@@ -114,43 +114,6 @@ def by_format(candidates: Sequence[Ranges], methods: Mapping[Precision, str]) ->
     return Ranges(methods, observed.samples, tensors)
 
 
-def restrict_to_ranges(grouping: Grouping, ranges: Ranges, graph: ir.Graph) -> Grouping:
-    """The grouping with what calibration forbids.
-
-    A group that reads or writes a value, weight and bias included, beyond the range of the grouping's high precision
-    runs as a whole in the refuge; one whose input is zero in all data has no scale for it and stays in high precision.
-    """
-    nodes = {node.name: node for node in graph}
-    return replace(
-        grouping,
-        groups=tuple(_restrict(group, [nodes[n] for n in group.nodes], ranges, grouping) for group in grouping.groups),
-    )
-
-
-def _restrict(group: LayerGroup, nodes: list[ir.Node], ranges: Ranges, grouping: Grouping) -> LayerGroup:
-    reasons: dict[Precision, str] = {}
-    for site in group.inputs:
-        if site.tensor in ranges.tensors and ranges.tensors[site.tensor].magnitude == 0:
-            text = f"tensor {site.tensor} is zero in all calibration data, so it has no scale"
-            reasons = dict.fromkeys(_QUANTIZED, text)
-    constants = [name for weight in group.weights for name in (weight.name, weight.bias)]
-    for value in (value for node in nodes for value in (*node.inputs, *node.outputs) if value is not None):
-        magnitude = _magnitude(value, ranges, constants)
-        for precision in (p for p in (grouping.top, grouping.refuge) if magnitude > LARGEST.get(p, inf)):
-            range_ = f"{precision.name} range of {LARGEST[precision]:.5g}"
-            text = f"tensor {value.name} reaches {magnitude:.4g}, beyond the {range_}"
-            reasons.update(dict.fromkeys((precision, *_QUANTIZED), text))
-    return replace(group, excluded={**group.excluded, **reasons})
-
-
-def _magnitude(value: ir.Value, ranges: Ranges, constants: Sequence[str | None]) -> float:
-    """Largest magnitude of a tensor, or of one of the `constants`; 0 for others, such as the bounds of a Clip."""
-    if value.const_value is not None:
-        return float(np.abs(constant_array(value)).max(initial=0.0)) if value.name in constants else 0.0
-    observed = ranges.tensors.get(str(value.name))
-    return 0.0 if observed is None else observed.magnitude
-
-
 def _float_tensors(graph: ir.Graph) -> list[ir.Value]:
     values = [*graph.inputs, *(value for node in graph for value in node.outputs)]
     return [value for value in values if value.dtype is ir.DataType.FLOAT and value.name]
@@ -160,7 +123,8 @@ def _extremes(
     graph: ir.Model, samples: Samples, runtime: Runtime, batch: int, report: Callable[[int], None]
 ) -> dict[str, TensorRange]:
     names = [str(value.name) for value in _float_tensors(graph.graph)]
-    session = runtime.load(_with_reductions(graph, names))
+    smallest = {str(value.name): inf for value in singular_operands(graph.graph)}
+    session = runtime.load(_with_reductions(graph, names, smallest))
     low = np.full(len(names), np.inf)
     high = np.full(len(names), -np.inf)
     for chunk in chunks_by_length(samples, batch):
@@ -173,10 +137,15 @@ def _extremes(
         if not finite.all():
             raise _not_finite(names[int(np.argmin(finite))], chunk.batch.numbers)
         low, high = np.minimum(low, least), np.maximum(high, most)
+        smallest = {name: min(known, float(values[f"{name}/smallest"])) for name, known in smallest.items()}
         report(chunk.end)
     if not np.all(np.isfinite(high)):
         raise CalibrationError("the calibration set is empty: pass at least one sample")
-    return {name: TensorRange(float(a), float(b)) for name, a, b in zip(names, low, high, strict=True)}
+    seen = {name: least for name, least in smallest.items() if least < inf}
+    return {
+        name: TensorRange(float(a), float(b), smallest=seen.get(name))
+        for name, a, b in zip(names, low, high, strict=True)
+    }
 
 
 def _not_finite(name: str, numbers: NDArray[np.intp]) -> CalibrationError:
@@ -186,19 +155,30 @@ def _not_finite(name: str, numbers: NDArray[np.intp]) -> CalibrationError:
     )
 
 
-def _with_reductions(graph: ir.Model, names: Iterable[str]) -> ir.Model:
+def _with_reductions(graph: ir.Model, names: Iterable[str], not_zero: Iterable[str]) -> ir.Model:
+    """A copy whose outputs are minimum, maximum and mean of `names`, and of `not_zero` the least magnitude but 0."""
     model = graph.clone()
     values = {value.name: value for value in _float_tensors(model.graph)}
     model.graph.outputs.clear()
     for name in names:
         for op_type, suffix in (("ReduceMin", "min"), ("ReduceMax", "max"), ("ReduceMean", "mean")):
-            reduced = insert_node(
-                model.graph, op_type, [values[name]], f"{name}/{suffix}",
-                after=values[name].producer(), attributes={"keepdims": 0},
-            )  # fmt: skip
-            reduced.shape = ir.Shape(())
-            model.graph.outputs.append(reduced)
+            add_reduction(model.graph, op_type, values[name], f"{name}/{suffix}")
+    for name in not_zero:
+        add_reduction(model.graph, "ReduceMin", _nonzero_magnitudes(model.graph, values[name]), f"{name}/smallest")
     return model
+
+
+def _nonzero_magnitudes(graph: ir.Graph, value: ir.Value) -> ir.Value:
+    """The magnitudes of a tensor, infinite where they are 0."""
+    constants = [add_constant(graph, f"{value.name}/{number}", np.float32(number)) for number in (0, inf)]
+    zero = insert_node(
+        graph, "Equal", [value, constants[0]], f"{value.name}/zero", after=value.producer(), dtype=ir.DataType.BOOL
+    )
+    magnitude = insert_node(graph, "Abs", [value], f"{value.name}/magnitude", after=zero.producer())
+    return insert_node(
+        graph, "Where", [zero, constants[1], magnitude], f"{value.name}/nonzero", after=magnitude.producer(),
+        dtype=value.dtype,
+    )  # fmt: skip
 
 
 def _share(

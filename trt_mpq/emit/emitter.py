@@ -157,7 +157,8 @@ class Emitter:
 
     def _float_types(self, plan: PrecisionPlan) -> dict[str, Precision]:
         """The half type of every node that has one: its group's own, else the high precision or its refuge."""
-        precisions = plan.as_dict()
+        precisions, high = plan.as_dict(), (self._grouping.top, self._grouping.refuge)
+        loose = {op.node: tuple(filter(op.allows, high)) for op in self._grouping.loose}
         own = {
             name: (precisions[group.id],)
             for group in self._grouping.groups
@@ -166,7 +167,7 @@ class Emitter:
         }
         types: dict[str, Precision] = {}
         for name in (str(node.name) for node in self._graph.graph):
-            choices = own.get(name, (self._grouping.top, self._grouping.refuge))
+            choices = own.get(name) or loose.get(name, high)
             halves = (p for p in choices if p is not Precision.FP32 and name in self._capable(p))
             if (half := next(halves, None)) is not None:
                 types[name] = half

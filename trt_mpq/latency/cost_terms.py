@@ -26,7 +26,7 @@ def latency_costs(latency: Latency, options: _Options) -> Costs:
     """The latency of every plan as terms that add up, for solvers.
 
     The plan with every group in FP32 is left out unless it is the only one: there the ops outside groups run in
-    FP32 too, and here they run in FP16.
+    FP32 too, and here they run in the network's high precision.
 
     Args:
         latency: Times plans.
@@ -53,7 +53,7 @@ class _Terms:
         self._latency, self._flow, self._options = latency, latency.flow, options
         self._unanimous = self._flow.unanimous()
         lowered = any(precision is not Precision.FP32 for own in options.values() for precision in own)
-        self._high = Precision.FP16 if lowered else Precision.FP32
+        self._high = self._flow.top if lowered else Precision.FP32
         self._constant = 0.0
         self._ms: dict[frozenset[Clause], float] = defaultdict(float)
 
@@ -79,7 +79,7 @@ class _Terms:
 
     def add_loose(self, kernel: Kernel) -> None:
         """An op outside every group: the same under every plan, unless it only moves values."""
-        wide_ms = self._kernel_ms(kernel, self._high, frozenset())
+        wide_ms = self._kernel_ms(kernel, self._flow.high(kernel.name, self._high), frozenset())
         self._constant += wide_ms
         if not self._flow.moves(kernel.name):
             return
@@ -91,9 +91,10 @@ class _Terms:
     def add_conversions(self, tensor: str) -> None:
         """The conversions of `tensor` to what its readers want, each paid once, and none where it is stored so."""
         readers, tie = self._flow.readers(tensor), self._flow.tie(tensor)
+        fixed = {self._flow.high(reader, self._high) for reader in readers if reader not in self._options}
         for wanted in Precision:
             asking = tuple((r, wanted) for r in readers if wanted in self._options.get(r, ()))
-            always = wanted is self._high and any(reader not in self._options for reader in readers)
+            always = wanted in fixed
             if not asking and not always:
                 continue
             asked = [] if always else [asking]
@@ -101,7 +102,7 @@ class _Terms:
                 if stored is not wanted:
                     self._add(self._conversion_ms(tensor, stored, wanted), [*asked, *written])
             if self._storable(tie, wanted):
-                self._add(-self._conversion_ms(tensor, Precision.FP16, wanted), self._agreed([tie], wanted))
+                self._add(-self._conversion_ms(tensor, self._flow.top, wanted), self._agreed([tie], wanted))
 
     def _native(self, tensor: str) -> Iterable[tuple[Precision, list[Clause]]]:
         """What `tensor` may be stored in when not in 8 bit, and the clauses for it."""
@@ -109,9 +110,15 @@ class _Terms:
         if writer is None:
             return [(Precision.FP32, [])]
         if writer not in self._options:
-            return [(self._high, [])]
-        others = tuple((writer, p) for p in self._options[writer] if p is not Precision.FP32)
-        return [(Precision.FP32, [((writer, Precision.FP32),)]), (Precision.FP16, [others])]
+            return [(self._flow.high(writer, self._high), [])]
+        ways: dict[Precision, tuple[Choice, ...]] = defaultdict(tuple)
+        for precision in self._options[writer]:
+            ways[self._wide(precision)] += ((writer, precision),)
+        return [(stored, [choices]) for stored, choices in ways.items()]
+
+    def _wide(self, precision: Precision) -> Precision:
+        """What a kernel that computes in `precision` writes where it may not write 8 bit."""
+        return self._flow.top if precision.quantized else precision
 
     def _storable(self, tie: str, precision: Precision) -> bool:
         groups = self._unanimous.get(tie, ())
@@ -121,7 +128,7 @@ class _Terms:
         return [((group, precision),) for tie in ties for group in self._unanimous[tie]]
 
     def _kernel_ms(self, kernel: Kernel, precision: Precision, narrow: frozenset[str]) -> float:
-        wide = Precision.FP32 if precision is Precision.FP32 else Precision.FP16
+        wide = self._wide(precision)
         stored = {tensor: precision if self._flow.tie(tensor) in narrow else wide for tensor in kernel.writes}
         return self._latency.kernel_ms(kernel, Formats({kernel.name: precision}, stored))
 

@@ -13,7 +13,8 @@ Both latencies, modelled and measured, count the boundaries of a plan by these r
   read, write, launch. The result is shared, so it is paid once per tensor and format and charged to the first
   group that asks.
 - An op outside every group works in the network's high precision, in a kernel of its own; a view costs nothing and is
-  the tensor it looks at. That precision is `Grouping.top` (FP16 or BF16), or FP32 if no group runs in less.
+  the tensor it looks at. That precision is `Grouping.top` (FP16 or BF16), its refuge where the op may not run in that,
+  or FP32 if no group runs in less.
 
 Not counted: fusion of neighbouring pointwise ops, and the casts that every plan pays alike (network outputs, and
 network inputs that only a loose op reads).
@@ -105,7 +106,8 @@ class Dataflow:
         known = set().union(*written, *tied, *(group.reads for group in groups))
         loose = [replace(kernel, reads=tuple(t for t in kernel.reads if t in known)) for kernel in loose]
         self.kernels = (*groups, *loose)
-        self._top = grouping.top
+        self.top = grouping.top
+        self._apart = {op.node: grouping.widest(op) for op in grouping.loose if not op.allows(grouping.top)}
         self.groups = frozenset(group.id for group in grouping.groups)
         self._writer = {tensor: kernel for kernel in self.kernels for tensor in kernel.writes}
         self._readers: dict[str, list[Kernel]] = defaultdict(list)
@@ -114,7 +116,11 @@ class Dataflow:
                 self._readers[tensor].append(kernel)
         self._leader = _leaders({*self._writer, *self._readers}, tied)
         # A loose op whose operands share one scale only moves values, so it runs in whatever format they have.
-        self._moving = {kernel.name for kernel in loose if kernel.reads and self._tied_to_one_scale(kernel)}
+        self._moving = {
+            kernel.name
+            for kernel in loose
+            if kernel.reads and kernel.name not in self._apart and self._tied_to_one_scale(kernel)
+        }
 
     @property
     def tensors(self) -> tuple[str, ...]:
@@ -136,6 +142,10 @@ class Dataflow:
     def moves(self, kernel: str) -> bool:
         """Whether `kernel` is a loose op that only moves values, in whatever format they have."""
         return kernel in self._moving
+
+    def high(self, kernel: str, network: Precision) -> Precision:
+        """What the loose op `kernel` computes in, where the `network`'s ops outside groups compute in that."""
+        return network if network is Precision.FP32 else self._apart.get(kernel, network)
 
     def unanimous(self) -> dict[str, frozenset[str]]:
         """Tie to the groups that must all run in one 8-bit format for its tensors to be stored in that.
@@ -161,8 +171,10 @@ class Dataflow:
 
     def formats(self, plan: PrecisionPlan) -> Formats:
         """Formats under `plan`, by the rules of the module docstring."""
-        precisions, high = plan.as_dict(), high_precision(plan, self._top)
-        computed = {kernel.name: precisions.get(kernel.name, high) for kernel in self.kernels}
+        precisions, network = plan.as_dict(), high_precision(plan, self.top)
+        computed = {
+            kernel.name: precisions.get(kernel.name) or self.high(kernel.name, network) for kernel in self.kernels
+        }
         native = {tensor: self._native(tensor, computed) for tensor in self._leader}
         involved: dict[str, set[Precision]] = defaultdict(set)
         for tensor, leader in self._leader.items():
@@ -187,7 +199,7 @@ class Dataflow:
         if tensor not in self._writer:
             return Precision.FP32
         own = computed[self._writer[tensor].name]
-        return self._top if own.quantized else own
+        return self.top if own.quantized else own
 
     def _involved(
         self, tensor: str, computed: Mapping[str, Precision], native: Mapping[str, Precision]

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from trt_mpq.artifacts.files import key_of, to_stored_json
 from trt_mpq.artifacts.stage import Job, Stage, content_digest, json_kind
-from trt_mpq.calibrate.ranges import by_format, calibrate, restrict_to_ranges
+from trt_mpq.calibrate.ranges import by_format, calibrate
+from trt_mpq.calibrate.restrictions import restrict_to_ranges
 from trt_mpq.emit import Network
 from trt_mpq.groups import groups_from_model
 from trt_mpq.pipeline.model_states import State

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from trt_mpq.artifacts.stage import Job, Stage
+from trt_mpq.artifacts.stage import Job, Stage, content_digest
 from trt_mpq.evaluate.plans import PlanEvaluator
+from trt_mpq.groups.pins import pinned
 from trt_mpq.latency.base import Latency
 from trt_mpq.latency.cost_terms import latency_costs
 from trt_mpq.latency.size import size_costs, weight_bytes
@@ -49,4 +50,13 @@ def problems_of(
     return Stage(
         "problems", make, needs=(REQUIRED, network, grouping, first, evaluator, latency),
         reads=("target_latency", "target_size", "max_evaluations", "max_seconds", "precisions", "mix_formats"),
+    )  # fmt: skip
+
+
+def pinned_groups_of(calibration: CalibrationStages) -> Stage[Grouping]:
+    """The groups, with what calibration forbids and the user decided."""
+    network = calibration.scored.network
+    return Stage(
+        "pinned-groups", lambda job: pinned(job[network].grouping, job.settings.keep, job.settings.exclude),
+        needs=(network,), reads=("keep", "exclude"), digest=content_digest(Grouping),
     )  # fmt: skip

@@ -69,10 +69,17 @@ def write_report(
     rescued = store[outcome].rescued if outcome else {}
     explainer = explain.Explainer(result, groups, ranking, latency, store[TARGET], None if limit else required, rescued)
     files, typed = store[delivery.files], store[delivery.scores]["typed"]
+    accuracy = summary.accuracy_figures(
+        result, groups, fp32, required=required, metric=store[METRIC].name, samples=store[EVALUATION].count,
+        fraction=settings.target_accuracy if settings.max_loss is None else None,
+    )  # fmt: skip
+    baseline = accuracy.of(groups.top)
+    fault = store[search.fault] if baseline is not None and baseline < required else ""
     warnings = (
+        *filter(None, [fault]),
         *store[DATA_NOTES],
         *summary.file_warnings(explainer, files, fp32, typed, required, limit is not None),
-        *summary.range_warnings(explainer, network.ranges),
+        *summary.range_warnings(explainer),
     )
     operators = {str(node.name): node.op_type for node in network.graph.graph}
     share = explain.mac_share(plan, groups)
@@ -82,10 +89,7 @@ def write_report(
             settings.model.name, network.model.source_sha256, network.model.parameters, network.model.opset
         ),
         calibration=data.CalibrationInfo(network.ranges.methods, network.ranges.samples, store[CALIBRATION].source),
-        accuracy=summary.accuracy_figures(
-            result, groups, fp32, required=required, metric=store[METRIC].name, samples=samples,
-            fraction=settings.target_accuracy if settings.max_loss is None else None,
-        ),
+        accuracy=accuracy,
         latency_ms=summary.latency_figures(result, groups, latency, store[BATCH]),
         size_bytes=summary.size_figures(result, groups, network.model),
         search=summary.search_record(result, ranking, settings, samples, search.seconds(store)),

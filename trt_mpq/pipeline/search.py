@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from trt_mpq.artifacts.stage import Stage, content_digest, json_kind
+from trt_mpq.artifacts.stage import Job, Stage, json_kind
 from trt_mpq.artifacts.store import Store
 from trt_mpq.evaluate.plans import PlanEvaluator
-from trt_mpq.groups.pins import pinned
 from trt_mpq.latency.base import Latency
+from trt_mpq.pipeline.baseline import NO_FAULT, baseline_fault_of, explained
 from trt_mpq.pipeline.calibration import CalibrationStages
 from trt_mpq.pipeline.gpu import Gpu
 from trt_mpq.pipeline.latency import choose_latency
-from trt_mpq.pipeline.problems import problems_of
+from trt_mpq.pipeline.problems import pinned_groups_of, problems_of
 from trt_mpq.pipeline.ranking import RankingStages
 from trt_mpq.pipeline.refinement import SharedRefinements
 from trt_mpq.pipeline.scoring import REQUIRED, SCORER, STOP
@@ -33,6 +33,7 @@ class SearchStages:
         evaluator: Scores plans.
         problems: What is searched, one problem per ladder.
         result: The fastest plan found that keeps the accuracy target, and every plan that was tried.
+        fault: Why high precision alone is worse than FP32, empty where accuracy is not the target.
     """
 
     grouping: Stage[Grouping]
@@ -42,6 +43,7 @@ class SearchStages:
     evaluator: Stage[PlanEvaluator]
     problems: Stage[tuple[Problem, ...]]
     result: Stage[SearchResult]
+    fault: Stage[str]
 
     def seconds(self, store: Store) -> float:
         """What the ranking and all evaluations of the search took, when they were done."""
@@ -63,22 +65,17 @@ def choose_search(
     shared, latency = calibration.choose_refinements(store), choose_latency(store, calibration.described, gpu)
     grouping, evaluator = pinned_groups_of(calibration), _plan_evaluator(calibration, shared)
     problems = problems_of(calibration, grouping, ranking, evaluator, latency)
+    fault = baseline_fault_of(calibration.scored.network) if store.settings.seeks_target else NO_FAULT
+
+    def search(job: Job) -> SearchResult:
+        with explained(job, fault):
+            return job[workers].search(search_from_name(job.settings.search), job[problems], job[evaluator])
+
     result = Stage(
-        "search",
-        lambda job: job[workers].search(search_from_name(job.settings.search), job[problems], job[evaluator]),
-        json_kind(SearchResult), needs=(problems, evaluator), reads=("search",), uses=(workers,),
-        title=f"Searching ({store.settings.search})",
+        "search", search, json_kind(SearchResult), needs=(problems, evaluator), reads=("search",),
+        uses=(workers, fault), title=f"Searching ({store.settings.search})",
     )  # fmt: skip
-    return SearchStages(grouping, shared, ranking, latency, evaluator, problems, result)
-
-
-def pinned_groups_of(calibration: CalibrationStages) -> Stage[Grouping]:
-    """The groups, with what calibration forbids and the user decided."""
-    network = calibration.scored.network
-    return Stage(
-        "pinned-groups", lambda job: pinned(job[network].grouping, job.settings.keep, job.settings.exclude),
-        needs=(network,), reads=("keep", "exclude"), digest=content_digest(Grouping),
-    )  # fmt: skip
+    return SearchStages(grouping, shared, ranking, latency, evaluator, problems, result, fault)
 
 
 def choose_plan_evaluator(store: Store, calibration: CalibrationStages) -> Stage[PlanEvaluator]:

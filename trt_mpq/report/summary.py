@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from math import inf, isfinite
+from math import isfinite
 
 from trt_mpq.emit.deliver import Delivery
 from trt_mpq.latency.base import Latency
 from trt_mpq.latency.size import weight_bytes
-from trt_mpq.numerics import LARGEST
 from trt_mpq.report import data
 from trt_mpq.report.explain import Explainer
 from trt_mpq.settings import Settings
@@ -18,7 +18,6 @@ from trt_mpq.types import (
     Model,
     Precision,
     PrecisionPlan,
-    Ranges,
     Ranking,
     Score,
     SearchResult,
@@ -199,22 +198,21 @@ def file_warnings(
         yield f"no weak.onnx was written: {delivery.weak_missing}"
 
 
-def range_warnings(explainer: Explainer, ranges: Ranges) -> Iterator[str]:
-    """What leaves the high precision because its values exceed the range of it."""
+def range_warnings(explainer: Explainer) -> Iterator[str]:
+    """What leaves the high precision because its values are beyond the range of it, at either end."""
     grouping, result = explainer.grouping, explainer.result
     top, precisions = grouping.top, result.chosen.plan.as_dict()
     for group in grouping.groups:
         if precisions[group.id] not in (top, *result.ladder):
             yield f"{group.id} leaves {top.name}: {explainer.reason(group)}"
+    leaving: dict[tuple[str, Precision], list[str]] = defaultdict(list)
     for op in grouping.loose:
-        beyond = [name for name in (*op.inputs, op.output) if _magnitude(ranges, name) > LARGEST[top]]
-        if beyond:
-            fits = all(_magnitude(ranges, name) <= LARGEST.get(grouping.refuge, inf) for name in beyond)
-            instead = grouping.refuge if fits else Precision.FP32
-            yield (
-                f"{op.node} leaves {top.name}: tensor {beyond[0]} is beyond its range, so it runs in {instead.name}"
-                f"{explainer.last_resort(instead)}"
-            )
+        if not op.allows(top):
+            leaving[op.excluded[top], grouping.widest(op)].append(op.node)
+    for (reason, instead), (first, *others) in leaving.items():
+        names = f"{first} and {len(others)} more leave" if others else f"{first} leaves"
+        these = "they run" if others else "it runs"
+        yield f"{names} {top.name}: {reason}, so {these} in {instead.name}{explainer.last_resort(instead)}"
 
 
 def _fp32_plan(grouping: Grouping) -> PrecisionPlan:
@@ -224,8 +222,3 @@ def _fp32_plan(grouping: Grouping) -> PrecisionPlan:
 def _sensitivity(ranking: Ranking, group: LayerGroup) -> dict[Precision, float | None]:
     scores = {p: own[group.id] for p, own in ranking.scores.items() if group.id in own}
     return {precision: score if isfinite(score) else None for precision, score in scores.items()}
-
-
-def _magnitude(ranges: Ranges, tensor: str) -> float:
-    observed = ranges.tensors.get(tensor)
-    return 0.0 if observed is None else observed.magnitude

@@ -57,8 +57,23 @@ class Weight:
         return math.prod(self.shape)
 
 
+class _Restricted:
+    """What may not run in every precision."""
+
+    excluded: Mapping[Precision, str]
+
+    def allows(self, precision: Precision) -> bool:
+        """Whether it may run in `precision`."""
+        return precision not in self.excluded
+
+    def widest(self, *preferred: Precision) -> Precision:
+        """The first of `preferred` that it may run in, else the widest that it may."""
+        candidates: tuple[Precision, ...] = (*preferred, *Precision)
+        return next(precision for precision in candidates if self.allows(precision))
+
+
 @dataclass(frozen=True)
-class LayerGroup:
+class LayerGroup(_Restricted):
     """What TensorRT fuses into one kernel, and which therefore shares one precision.
 
     Attributes:
@@ -113,22 +128,14 @@ class LayerGroup:
         """Elements written, for one sample."""
         return sum(self.writes.values())
 
-    def allows(self, precision: Precision) -> bool:
-        """Whether the group may run in `precision`."""
-        return precision not in self.excluded
-
-    def widest(self, *preferred: Precision) -> Precision:
-        """The first of `preferred` that the group may run in, else the widest that it may."""
-        candidates: tuple[Precision, ...] = (*preferred, *Precision)
-        return next(precision for precision in candidates if self.allows(precision))
-
 
 @dataclass(frozen=True)
-class LooseOp:
+class LooseOp(_Restricted):
     """A node outside every group: it runs in high precision, in a kernel of its own.
 
     `writes` maps the tensors it writes to their elements for one sample, `flops` are two for every multiply-add.
     `reason` says why what multiplies and adds, or looks up a table, is outside; it is None for other operators.
+    `excluded` maps a precision to the reason why the node may not run in it.
     """
 
     node: str
@@ -138,6 +145,7 @@ class LooseOp:
     input_elements: int
     flops: int = 0
     reason: str | None = None
+    excluded: Mapping[Precision, str] = field(default_factory=dict)
 
     @property
     def output(self) -> str:
@@ -195,9 +203,9 @@ class Grouping:
         """Number of values in all weights; one that several groups read counts once."""
         return sum({weight.name: weight.elements for group in self.groups for weight in group.weights}.values())
 
-    def widest(self, group: LayerGroup) -> Precision:
-        """What `group` runs in that is not lowered: the high precision, its refuge, or the widest it may."""
-        return group.widest(self.top, self.refuge)
+    def widest(self, part: LayerGroup | LooseOp) -> Precision:
+        """What a group that is not lowered or a loose op runs in: high precision, refuge, or the widest it may."""
+        return part.widest(self.top, self.refuge)
 
     def options(self, ladder: Sequence[Precision]) -> dict[str, tuple[Precision, ...]]:
         """What each group may run in, by its id: the rungs it allows, and what it runs in that is not lowered."""
