@@ -199,7 +199,7 @@ NO_ATTENTION = {
 
 
 @pytest.mark.parametrize("form", NO_ATTENTION)
-def test_other_products_of_activations_stay_loose_with_the_reason(form: str) -> None:
+def test_products_that_no_kernel_fuses_are_two_groups(form: str) -> None:
     if "more" in NO_ATTENTION[form]:
         body = """g (float[1,2,4,8] q, float[1,2,8,4] k, float[3,2,4,8] v, float[3,1,4,4] more) => (float y) {
             s = MatMul(q, k) m = Add(s, more) p = Softmax(m) y = MatMul(p, v) }"""
@@ -207,16 +207,78 @@ def test_other_products_of_activations_stay_loose_with_the_reason(form: str) -> 
         grouping = groups_from_model(graph, sample_shapes(graph), "none")
     else:
         grouping = attention(NO_ATTENTION[form])
-    assert grouping.groups == ()
-    reasons = {op.node: op.reason for op in grouping.loose}
-    assert reasons["s"] == reasons["y"] == "both operands are computed, and it is no part of softmax attention"
-    assert reasons["p"] is None
+    assert nodes_of(grouping) == [("s",), ("y",)]
+    assert [[(site.tensor, site.index, site.role) for site in group.inputs] for group in grouping.groups] == [
+        [("q", 0, "left"), ("k", 1, "right")],
+        [("p", 0, "left"), ("v", 1, "right")],
+    ]
+    assert {op.reason for op in grouping.loose} == {None}
 
 
 def test_softmax_as_second_operand_is_no_attention() -> None:
     body = """g (float[N,4,8] q, float[N,8,4] k, float[N,8,4] v) => (float[N,8,4] y) {
         s = MatMul(q, k) p = Softmax(s) y = MatMul(v, p) }"""
-    assert grouped(body, {}).groups == ()
+    assert nodes_of(grouped(body, {})) == [("s",), ("y",)]
+
+
+VIEWED = {
+    "heads in one axis, apart for the mask": (
+        "v = Reshape(s, apart) m = Add(v, mask) t = Softmax(m) p = Reshape(t, together)", True
+    ),
+    "two views before the softmax": (
+        "a = Reshape(s, apart) m = Add(a, mask) c = Reshape(m, together) p = Softmax(c)", True
+    ),
+    "an axis of 1": ("v = Unsqueeze(s, first) t = Softmax(v) p = Squeeze(t, first)", True),
+    "keys in rows and columns": (
+        "v = Reshape(s, grid) m = Add(v, rows) c = Reshape(m, together) p = Softmax(c)", False
+    ),
+    "softmax of a grid": ("v = Reshape(s, grid) t = Softmax(v) p = Reshape(t, together)", False),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", VIEWED)
+def test_attention_with_views_between(form: str) -> None:
+    middle, fused = VIEWED[form]
+    body = f"""g (float[8,20,32] q, float[8,32,24] k, float[8,24,32] w, float[2,1,1,24] mask, float[8,20,6,1] rows)
+        => (float[8,20,32] y) {{ s = MatMul(q, k) {middle} y = MatMul(p, w) }}"""
+    shapes = {"apart": [2, 4, 20, 24], "together": [8, 20, 24], "grid": [8, 20, 6, 4], "first": [0]}
+    graph = from_text(body, {name: np.int64(shape) for name, shape in shapes.items()})
+    groups = groups_from_model(graph, {}, "none").groups
+    assert [group.op_type for group in groups] == (["Attention"] if fused else ["MatMul", "MatMul"])
+    if fused:
+        assert [(site.tensor, site.node) for site in groups[0].inputs] == [
+            ("q", "s"),
+            ("k", "s"),
+            ("p", "y"),
+            ("w", "y"),
+        ]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "kinds"),
+    [(32, 32, ["Attention"]), (16, 32, ["MatMul"] * 2), (8, 8, ["MatMul"] * 2), (257, 257, ["MatMul"] * 2)],
+)
+def test_heads_that_no_kernel_fuses(key: int, value: int, kinds: list[str]) -> None:
+    body = f"""g (float[1,20,{key}] q, float[1,{key},24] k, float[1,24,{value}] v) => (float y) {{
+        s = MatMul(q, k) p = Softmax(s) y = MatMul(p, v) }}"""
+    assert [group.op_type for group in grouped(body, {}).groups] == kinds
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "reason"),
+    [
+        ("5,32,16", "5,16,16", None),
+        ("5,1,16", "5,16,16", "matrix times vector, bound by memory"),
+        ("5,32,16", "5,16,1", "matrix times vector, bound by memory"),
+        ("5,32,15", "5,15,16", "K = 15 is below 16"),
+        ("5,32,16", "5,16,15", "N = 15 is below 16"),
+    ],
+)
+def test_limits_of_other_products(left: str, right: str, reason: str | None) -> None:
+    graph = from_text(f"g (float[{left}] x, float[{right}] z) => (float y) {{ y = MatMul(x, z) }}", {})
+    (group,) = groups_from_model(graph, {}).groups
+    assert excluded(group) == (dict.fromkeys((FP8, INT8, INT4), reason) if reason else {})
+    assert group.flops == 2 * int(np.prod([int(size) for size in left.split(",")])) * int(right.split(",")[-1])
 
 
 def excluded(group: LayerGroup) -> dict[Precision, str]:
@@ -230,8 +292,7 @@ def excluded(group: LayerGroup) -> dict[Precision, str]:
         ({"queries": 513, "keys": 16}, dict.fromkeys((INT8, INT4), "sequence length 513 is above 512")),
         ({"queries": 16, "keys": 600}, dict.fromkeys((INT8, INT4), "sequence length 600 is above 512")),
         ({"head": 256}, {}),
-        ({"head": 264}, {FP8: "head size 264 is above 256"}),
-        ({"head": 8}, dict.fromkeys((FP8, INT8, INT4), "head size 8 is below 16")),
+        ({"head": 12}, dict.fromkeys((FP8, INT8, INT4), "head size 12 is below 16")),
         ({"keys": 15}, dict.fromkeys((FP8, INT8, INT4), "sequence length 15 is below 16")),
         (
             {"queries": 1},
@@ -254,7 +315,7 @@ def test_limits_of_attention(sizes: dict[str, int], expected: dict[Precision, st
     ],
 )
 def test_query_key_and_value_cut_out_of_one_tensor_have_scales_of_their_own(apart: str) -> None:
-    body = f"""g (float[N,3,4,8,8] x) => (float y) {{ t = Transpose<perm=[1,0,2,3,4]>(x) u = Relu(t) {apart}
+    body = f"""g (float[N,3,4,16,16] x) => (float y) {{ t = Transpose<perm=[1,0,2,3,4]>(x) u = Relu(t) {apart}
         s = MatMul(q, k) p = Softmax(s) y = MatMul(p, v) }}"""
     indices = {name: np.int64([i]) for i, name in enumerate(("zero", "one", "two", "three"))}
     grouping = grouped(body, indices, opset=18)
@@ -281,7 +342,6 @@ def test_embeddings_stay_out_with_the_reason_and_share_their_table() -> None:
 LEFT_OUT = {
     "a = MatMul(w, x)": "its weight w is the first operand",
     "a = MatMul(x, vector)": "vector is no FP32 matrix, or its bias is not one constant per output channel",
-    "a = MatMul(x, x)": "both operands are computed, and it is no part of softmax attention",
 }
 
 

@@ -16,6 +16,7 @@ import onnx_ir as ir
 
 from trt_mpq.errors import CalibrationError
 from trt_mpq.graph.edit import add_constant, constant_array, insert_node
+from trt_mpq.graph.operators import VIEWS
 from trt_mpq.numerics import CODE_RANGE, BoolArray, FloatArray, channel_amax, codes, fake_quantize, scale_from_amax
 from trt_mpq.types import Grouping, LayerGroup, Precision, PrecisionPlan, QuantizedInput, Ranges
 
@@ -121,12 +122,12 @@ def _insert_clip(graph: ir.Graph, step: _Chain, value: ir.Value, precision: Prec
 
 
 def _reach(value: ir.Value) -> tuple[float, float]:
-    """Bounds of what a tensor can hold, where the node that writes it is a Relu, a Clip or a Softmax.
+    """Bounds of what a tensor can hold, where what it views was written by a Relu, a Clip or a Softmax.
 
     Rounding to FP16 or BF16 in between moves a bound by less than what `_E4M3_REACH` leaves room for.
     """
     node = value.producer()
-    while node is not None and node.op_type == "Cast" and node.inputs[0] is not None:
+    while node is not None and node.op_type in VIEWS | {"Cast"} and node.inputs[0] is not None:
         node = node.inputs[0].producer()
     if node is not None and node.op_type == "Relu":
         return 0.0, np.inf

@@ -12,7 +12,8 @@ Rules decided here, each by graph structure and never by a node's name:
 - Matrix products of one tensor (Q, K and V; the gate of an MLP) are one group with several anchors, which
   TensorRT runs as one product if their precisions agree. No plan can split them.
 - The two products of attention, with the scale, the mask and the softmax between them, are one group without
-  a weight. Other products of two activations, and embeddings, stay in high precision with the reason.
+  a weight, where TensorRT fuses them. Other products of two computed tensors are groups of their own, without a weight
+  too. Embeddings and what no 8-bit kernel exists for stay in high precision with the reason.
 - Anchors that read the same weight along the same axis quantize it alike and stay groups of their own.
   Along different axes there is no common quantized weight, so they stay in high precision.
 - Model Optimizer's exclusions are priors (`exclusions="modelopt"`), to be overridden by measurements.

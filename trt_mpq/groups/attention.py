@@ -1,6 +1,9 @@
 """Attention: two products of activations with a softmax between them, which TensorRT runs as one kernel.
 
 Pattern (TensorRT developer guide, "Multi-head attention fusion"): ``MatMul -> scale, mask -> Softmax -> MatMul``.
+Views may stand between as long as the axis of the keys stays one, biases of any kind may be added, and heads must be as
+wide for V as for K, with more than 8 features and up to 256: so NVIDIA's compiler fuses it (TensorRT for RTX 1.7.1,
+compute capability 8.9). What is not fused is two products, each a group of its own.
 TensorRT runs it in 8 bit if Q, K, V and the softmax have quantizers right in front of the products, which is where
 Model Optimizer puts them for FP8. What stands before (the scale on Q or K, splitting into heads) is no part of it.
 TensorRT's newer documentation asks for the scale in front of the first product; older exporters write it behind, which
@@ -13,17 +16,18 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
+from trt_mpq.graph.operators import VIEWS
 from trt_mpq.groups.arithmetic import multiply_adds
+from trt_mpq.groups.exclusions import SMALLEST_TILE
 from trt_mpq.groups.shapes import is_float, shape_of
 from trt_mpq.types import Precision
 
 _POINTWISE = frozenset({"Mul", "Div", "Add", "Sub", "Where"})
 """What scales and masks the scores."""
 
+_HEADS = range(9, 257)
+"""Features of one head in a fused kernel."""
 _INT8_SEQUENCE = 512
-_FP8_HEAD = 256
-_SMALL = 16
-"""Fewest K or N of a product that fill a tensor core tile."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,7 @@ class Attention:
 
     Attributes:
         scores: The MatMul of query and key, which has the transposed key as its second input.
-        between: Scale and mask, in order, then the Softmax.
+        between: Scale, mask and views, in order, with the Softmax.
         product: The MatMul of the probabilities and the value.
     """
 
@@ -44,6 +48,11 @@ class Attention:
     def nodes(self) -> tuple[ir.Node, ...]:
         """All its nodes, in order."""
         return (self.scores, *self.between, self.product)
+
+    @property
+    def output(self) -> ir.Value:
+        """The tensor written."""
+        return self.product.outputs[0]
 
     @property
     def reads(self) -> tuple[tuple[ir.Node, int, str], ...]:
@@ -63,8 +72,8 @@ class Attention:
 
     @property
     def head_size(self) -> int:
-        """Features of one head, the larger of the key's and the value's."""
-        return max(_last(self.scores.inputs[0]), _last(self.product.outputs[0]))
+        """Features of one head."""
+        return _last(self.output)
 
     @property
     def flops(self) -> int:
@@ -78,22 +87,18 @@ def find_attention(graph: ir.Graph) -> list[Attention]:
 
 
 def attention_exclusions(attention: Attention) -> dict[Precision, str]:
-    """Precision to the reason why Model Optimizer does not quantize this attention in it.
-
-    Its lower limit for FP8, a head size above 8, is covered by the one on K of every product.
-    """
+    """Precision to the reason why Model Optimizer does not quantize this attention in it."""
     queries, keys = attention.lengths
-    head = min(_last(attention.scores.inputs[0]), _last(attention.product.outputs[0]))
+    head = attention.head_size
     general = None
     if 1 in (queries, keys):
         general = f"{queries} queries and {keys} keys: matrix times vector, bound by memory"
-    elif min(head, keys) < _SMALL:
-        name, size = ("head size", head) if head < _SMALL else ("sequence length", keys)
-        general = f"{name} {size} is below {_SMALL}"
+    elif min(head, keys) < SMALLEST_TILE:
+        name, size = ("head size", head) if head < SMALLEST_TILE else ("sequence length", keys)
+        general = f"{name} {size} is below {SMALLEST_TILE}"
     integer = f"sequence length {max(queries, keys)} is above {_INT8_SEQUENCE}"
-    eight_bit_float = f"head size {attention.head_size} is above {_FP8_HEAD}"
     reasons = {
-        Precision.FP8: general or (eight_bit_float if attention.head_size > _FP8_HEAD else None),
+        Precision.FP8: general,
         Precision.INT8: general or (integer if max(queries, keys) > _INT8_SEQUENCE else None),
     }
     reasons[Precision.INT4] = reasons[Precision.INT8]
@@ -101,33 +106,38 @@ def attention_exclusions(attention: Attention) -> dict[Precision, str]:
 
 
 def _starting_at(scores: ir.Node) -> Attention | None:
-    if not _multiplies_activations(scores):
+    if not multiplies_activations(scores):
         return None
     between: list[ir.Node] = []
-    node, index = scores, 0
-    while node.op_type != "Softmax":
-        step = _sole_reader(node.outputs[0])
-        if step is None:
+    step = _sole_reader(scores.outputs[0])
+    while step is not None and not multiplies_activations(step[0]):
+        if not _keeps_scores(*step, normalized=any(node.op_type == "Softmax" for node in between)):
             return None
-        node, index = step
-        if not _keeps_scores(node, index):
-            return None
-        between.append(node)
-    product = _sole_reader(node.outputs[0])
-    if product is None or product[1] != 0 or not _multiplies_activations(product[0]):
+        between.append(step[0])
+        step = _sole_reader(step[0].outputs[0])
+    if step is None or step[1] != 0 or all(node.op_type != "Softmax" for node in between):
         return None
-    return Attention(scores, tuple(between), product[0])
+    found = Attention(scores, tuple(between), step[0])
+    return found if found.head_size == _last(scores.inputs[0]) and found.head_size in _HEADS else None
 
 
-def _multiplies_activations(node: ir.Node) -> bool:
+def multiplies_activations(node: ir.Node) -> bool:
+    """Whether `node` is a product of two batches of matrices that are both computed."""
     operands = [value for value in node.inputs if is_float(value)]
     return node.op_type == "MatMul" and len(operands) == 2 and all(len(shape_of(value)) >= 3 for value in operands)
 
 
-def _keeps_scores(node: ir.Node, index: int) -> bool:
-    """Whether `node`, which reads the scores as input `index`, scales, masks or normalizes each of them."""
+def _keeps_scores(node: ir.Node, index: int, *, normalized: bool) -> bool:
+    """Whether `node`, which reads the scores as input `index`, scales, masks, normalizes or views each of them.
+
+    What is `normalized` is viewed only.
+    """
     data = node.inputs[index]
     assert data is not None
+    if node.op_type in VIEWS:
+        return _last(node.outputs[0]) == _last(data)
+    if normalized:
+        return False
     if node.op_type == "Softmax":
         return node.attributes.get_int("axis", -1) in (-1, len(shape_of(data)) - 1)
     divides_by_them = node.op_type in ("Div", "Sub") and index == 1
@@ -142,5 +152,6 @@ def _sole_reader(value: ir.Value) -> tuple[ir.Node, int] | None:
 
 
 def _last(value: ir.Value | None) -> int:
+    """Size of the last axis; 1 for a scalar."""
     assert value is not None
-    return shape_of(value)[-1]
+    return (1, *shape_of(value))[-1]

@@ -14,7 +14,7 @@ from trt_mpq.groups.anchors import Anchor
 from trt_mpq.groups.shapes import elements
 from trt_mpq.types import Precision
 
-_SMALL = 16
+SMALLEST_TILE = 16
 """Fewest channels, K or N that fill a tensor core tile."""
 _ALIGNMENT = 8
 _FP8_KERNEL_VOLUME = 32
@@ -58,8 +58,8 @@ def _matrix_reason(anchor: Anchor, batch_is_free: bool) -> str | None:
     if outputs == 1 or (rows == 1 and not batch_is_free):
         return "matrix times vector, bound by memory"
     for name, size in (("K", inputs), ("N", outputs)):
-        if size < _SMALL:
-            return f"{name} = {size} is below {_SMALL}"
+        if size < SMALLEST_TILE:
+            return f"{name} = {size} is below {SMALLEST_TILE}"
     return None
 
 
@@ -67,8 +67,8 @@ def _channels_reason(anchor: Anchor) -> str | None:
     if anchor.depthwise:
         return _misaligned("depthwise", anchor.channels[0])
     for name, size in zip(("input", "output"), anchor.channels, strict=True):
-        if size < _SMALL:
-            return f"{size} {name} channels are fewer than {_SMALL}"
+        if size < SMALLEST_TILE:
+            return f"{size} {name} channels are fewer than {SMALLEST_TILE}"
         if reason := _misaligned(name, size):
             return reason
     return None
@@ -83,6 +83,6 @@ def _fp8_reason(anchor: Anchor) -> str | None:
         return "no FP8 kernel for ConvTranspose"
     if math.prod(anchor.kernel) > _FP8_KERNEL_VOLUME:
         return f"kernel volume {math.prod(anchor.kernel)} is above {_FP8_KERNEL_VOLUME}"
-    if min(anchor.channels) <= _SMALL:
-        return f"{min(anchor.channels)} channels are not more than {_SMALL}"
+    if min(anchor.channels) <= SMALLEST_TILE:
+        return f"{min(anchor.channels)} channels are not more than {SMALLEST_TILE}"
     return None

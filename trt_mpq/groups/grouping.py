@@ -12,13 +12,14 @@ import onnx_ir as ir
 
 from trt_mpq.errors import ModelError
 from trt_mpq.groups.anchors import Anchor, anchor_of
-from trt_mpq.groups.attention import Attention, attention_exclusions, find_attention
+from trt_mpq.groups.attention import attention_exclusions, find_attention
 from trt_mpq.groups.exclusions import first_layers, modelopt_exclusions
 from trt_mpq.groups.fusion import Chain, fuse
 from trt_mpq.groups.loose import loose_ops
+from trt_mpq.groups.products import find_products, product_exclusions
 from trt_mpq.groups.scales import shared_scales
 from trt_mpq.groups.shapes import bind_shapes, viewed
-from trt_mpq.groups.values import attention_group, weighted_group
+from trt_mpq.groups.values import product_group, weighted_group
 from trt_mpq.types import Grouping, LayerGroup, Precision
 
 Exclusions = Literal["modelopt", "none"]
@@ -46,15 +47,19 @@ def groups_from_model(
     for weight in dict.fromkeys(anchor.weight for anchor in anchors):
         _check_weight(weight)
     reasons = _shared_weight_reasons(anchors)
-    if exclusions == "modelopt":
+    priors = exclusions == "modelopt"
+    if priors:
         reasons = _with_priors(reasons, bound.graph, anchors, batch_is_free=_batch_is_free(graph.graph))
     groups = [weighted_group(joined, reasons[joined[0].anchor.node]) for joined in _joined(chains, reasons)]
     attentions = find_attention(bound.graph)
-    limits = attention_exclusions if exclusions == "modelopt" else _no_exclusions
-    groups += [attention_group(attention, limits(attention)) for attention in attentions]
+    products = find_products(bound.graph, {node for attention in attentions for node in attention.nodes})
+    groups += [product_group(found, attention_exclusions(found) if priors else {}) for found in attentions]
+    groups += [product_group(found, product_exclusions(found) if priors else {}) for found in products]
     ordered = _in_network_order(groups, bound.graph)
     quantized = [site.tensor for group in ordered for site in group.inputs]
-    return Grouping(ordered, loose_ops(bound.graph, ordered), shared_scales(bound.graph, quantized, attentions))
+    return Grouping(
+        ordered, loose_ops(bound.graph, ordered), shared_scales(bound.graph, quantized, (*attentions, *products))
+    )
 
 
 def _check_weight(weight: ir.Value) -> None:
@@ -78,10 +83,6 @@ def _joined(chains: Sequence[Chain], excluded: Mapping[ir.Node, Mapping[Precisio
         key = (viewed(anchor.data), anchor.node.op_type, frozenset(excluded[anchor.node]))
         joined[anchor.node if anchor.kernel or anchor.weight_axis is None else key].append(chain)
     return [tuple(members) for members in joined.values()]
-
-
-def _no_exclusions(attention: Attention) -> dict[Precision, str]:
-    return {}
 
 
 def _in_network_order(groups: Iterable[LayerGroup], graph: ir.Graph) -> tuple[LayerGroup, ...]:

@@ -56,7 +56,7 @@ def _why_no_anchor(node: ir.Node) -> str:
     if is_constant(data):
         return f"its weight {_present(data).name} is the first operand"
     if not is_constant(other):
-        return "both operands are computed, and it is no part of softmax attention"
+        return "its weight is computed"
     return f"{_present(other).name} is no FP32 matrix, or its bias is not one constant per output channel"
 
 

@@ -13,19 +13,20 @@ import onnx_ir as ir
 
 from trt_mpq.graph.operators import MOVING
 from trt_mpq.groups.attention import Attention
+from trt_mpq.groups.products import Product
 from trt_mpq.groups.shapes import is_constant, is_float
 
 
 def shared_scales(
-    graph: ir.Graph, quantized: Iterable[str], attention: Iterable[Attention] = ()
+    graph: ir.Graph, quantized: Iterable[str], products: Iterable[Attention | Product] = ()
 ) -> tuple[tuple[str, ...], ...]:
     """Sets of two or more tensors tied to each other, at least one of them in `quantized`; in network order.
 
-    What takes the result of one product apart into the Q, K and V of an `attention` ties nothing: their magnitudes
-    differ, and the attention quantizes each of them behind it.
+    What takes the result of one product apart into operands of others (the Q, K and V of an attention) ties nothing:
+    their magnitudes differ, and `products` quantize each of them behind it.
     """
     wanted = set(quantized)
-    operands = [reader.inputs[index] for found in attention for reader, index, _ in found.reads]
+    operands = [reader.inputs[index] for found in products for reader, index, _ in found.reads]
     apart = {node for operand in operands for node in _takes_apart(operand)}
     leaders: dict[str, str] = {}
     for node in graph:

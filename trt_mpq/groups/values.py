@@ -8,6 +8,7 @@ import onnx_ir as ir
 
 from trt_mpq.groups.attention import Attention
 from trt_mpq.groups.fusion import Chain
+from trt_mpq.groups.products import Product
 from trt_mpq.groups.shapes import elements, shape_of, viewed
 from trt_mpq.types import LayerGroup, Precision, QuantizedInput, Weight
 
@@ -33,19 +34,18 @@ def weighted_group(chains: Sequence[Chain], excluded: Mapping[Precision, str]) -
     )
 
 
-def attention_group(attention: Attention, excluded: Mapping[Precision, str]) -> LayerGroup:
-    """The group of an attention; its index is still to be given. The mask, which is small, is not counted."""
-    output = attention.product.outputs[0]
+def product_group(found: Attention | Product, excluded: Mapping[Precision, str]) -> LayerGroup:
+    """The group of what has no weight; its index is still to be given. A mask, which is small, is not counted."""
     return LayerGroup(
-        id=str(attention.scores.name),
+        id=str(found.nodes[0].name),
         index=-1,
-        op_type="Attention",
-        nodes=tuple(str(node.name) for node in attention.nodes),
+        op_type="Attention" if isinstance(found, Attention) else found.node.op_type,
+        nodes=tuple(str(node.name) for node in found.nodes),
         weights=(),
-        inputs=_sites(attention.reads),
-        writes={str(output.name): elements(output)},
-        flops=attention.flops,
-        input_elements=_read_elements(read for read in attention.reads if read[2] != "probabilities"),
+        inputs=_sites(found.reads),
+        writes={str(found.output.name): elements(found.output)},
+        flops=found.flops,
+        input_elements=_read_elements(read for read in found.reads if read[2] != "probabilities"),
         excluded=dict(sorted(excluded.items())),
     )
 

@@ -15,7 +15,8 @@ class QuantizedInput:
     """One place where a group reads an activation that an 8-bit plan quantizes.
 
     `node` reads `tensor` as its input number `index`. `role` is "input" for a weighted op's data input, "residual"
-    for the other operand of a fused skip Add, and in attention "query", "key", "value" or "probabilities".
+    for the other operand of a fused skip Add, in attention "query", "key", "value" or "probabilities", and in another
+    product of two computed tensors "left" or "right".
     """
 
     tensor: str
@@ -79,10 +80,10 @@ class LayerGroup(_Restricted):
     Attributes:
         id: Name of its first node, unique in the model.
         index: Position in network order.
-        op_type: Conv, ConvTranspose, Gemm or MatMul; Attention for softmax(Q K) V.
+        op_type: Conv, ConvTranspose, Gemm or MatMul (also of two computed tensors); Attention for softmax(Q K) V.
         nodes: All nodes; each anchor, then its fused followers in order.
         weights: The constant operand of every anchor: one, several for matrix products of one tensor, which run
-            as one product (Q, K and V), none for attention.
+            as one product (Q, K and V), none for attention and other products of computed tensors.
         inputs: Activations to quantize when the group runs in 8 bit or less.
         writes: Tensors that later nodes or the user read, to their elements for one sample.
         flops: Multiply-adds times two, for one sample.
