@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 PIP = $(VENV)/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test lint bench paper-table peers gpu-test gpu-bench gpu-bundle clean
+.PHONY: demo test lint fuzz bench paper-table peers gpu-test gpu-bench gpu-bundle clean
 
 demo: $(VENV)/.demo            ## real data, from ONNX to a searched plan and a report, in about a minute
 	$(VENV)/bin/trt-mpq demo
@@ -15,6 +15,9 @@ lint: $(VENV)/.dev
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+
+fuzz: $(VENV)/.dev             ## ten thousand damaged models, data, recipes, jobs and run folders
+	$(VENV)/bin/python -m tests.fuzz --cases 10000
 
 bench: $(VENV)/.dev            ## speed: plan evaluation against FP32, start-up, the whole run on ResNet-20, workers
 	$(VENV)/bin/python -m bench.evaluation_cost

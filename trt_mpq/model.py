@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import onnx
 import onnx_ir as ir
 from onnx_ir.passes import common as passes
 
@@ -28,6 +29,7 @@ from trt_mpq.graph.edit import eliminate_identities
 from trt_mpq.graph.folding import fold, lift_constants
 from trt_mpq.graph.interface import Interface, free_axes, require_signature, signature
 from trt_mpq.graph.opset import WEAK_OPSET, convert_opset, opset_of
+from trt_mpq.graph.soundness import check_message
 from trt_mpq.groups.normal_form import to_normal_form
 from trt_mpq.types import Model
 
@@ -92,11 +94,16 @@ def load_graph(path: Path) -> ir.Model:
         raise ModelError(f"{path} is empty: export or copy the model again")
     try:
         with _quiet_libraries():
-            graph = ir.load(path.resolve(), format="protobuf")
+            message = onnx.load(path.resolve(), format="protobuf", load_external_data=False)
     except Exception as error:  # protobuf and onnx_ir have no common base for what they raise
         raise ModelError(
             f"{path} cannot be read as ONNX (truncated, damaged or another format): {onnx_api.first_line(error)}"
         ) from error
+    try:
+        check_message(message)
+        graph = ir.from_proto(message)
+    except (ModelError, ir.serde.SerdeError) as error:
+        raise ModelError(f"{path} is not sound ONNX: {onnx_api.first_line(error)}") from error
     admission.check_external_data(graph, path.resolve().parent)
     return graph
 

@@ -32,5 +32,5 @@ def load_toml(path: Path, error: type[TrtMpqError] = SettingsError) -> dict[str,
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as cause:
         raise error(f"cannot read {path}: {getattr(cause, 'strerror', None) or cause}") from cause
-    except tomllib.TOMLDecodeError as cause:
+    except (ValueError, RecursionError) as cause:  # syntax, numbers of thousands of digits, brackets a thousand deep
         raise error(f"{path} is not valid TOML: {cause}") from cause

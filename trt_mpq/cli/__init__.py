@@ -68,6 +68,16 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
+def _require_utf8() -> None:
+    """End with a sentence if an argument or the working directory is no UTF-8: what JSON has to name later."""
+    for word in (*sys.argv[1:], os.getcwd()):  # noqa: PTH109
+        try:
+            word.encode()
+        except UnicodeEncodeError:
+            sys.stderr.write(f"error: {word.encode(errors='replace').decode()} is no UTF-8: rename it\n")
+            sys.exit(2)
+
+
 def _open_standard_streams() -> None:
     """Put the null device in place of standard streams that are closed, or the next file would become one."""
     while (descriptor := os.open(os.devnull, os.O_RDWR)) < _STANDARD_STREAMS:
@@ -89,6 +99,7 @@ def _options(
 def main() -> None:
     """Run the command line and exit the process."""
     _open_standard_streams()
+    _require_utf8()
     stop_on_signals()
     for stream in (sys.stdout, sys.stderr):
         # A terminal without UTF-8 gets question marks instead of a crash.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,6 +14,9 @@ from trt_mpq.errors import DataError
 from trt_mpq.runtime.base import Array
 
 _CHUNK_BYTES = 16 << 20
+_HARMLESS_BYTES = 1 << 30
+_COMPRESSION = 100
+"""Token ids with much padding compress to a fiftieth; a bomb to a thousandth."""
 
 
 def load_npz(path: Path) -> dict[str, Array]:
@@ -25,8 +29,11 @@ def load_npz(path: Path) -> dict[str, Array]:
     if not zipfile.is_zipfile(path):  # np.load would take any other content for a pickle, and say so
         raise DataError(f"{path} is no .npz file (empty, truncated or another format): write it again with np.savez")
     try:
+        _check_sizes(path)
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
+    except DataError:
+        raise
     except MemoryError as error:
         raise DataError(f"{path} does not fit into memory: store each input as an .npy and use a recipe") from error
     except Exception as error:  # numpy and zipfile have some ten unrelated classes for a damaged file
@@ -70,6 +77,29 @@ def digest_file(path: Path) -> str:
         while chunk := file.read(_CHUNK_BYTES):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def _check_sizes(path: Path) -> None:
+    """Refuse a file that says to hold far more than any data compresses to, before any of it is allocated."""
+    with zipfile.ZipFile(path) as archive:
+        said = sum(_said_bytes(archive, member) for member in archive.infolist())
+    if said > max(_HARMLESS_BYTES, _COMPRESSION * path.stat().st_size):
+        raise DataError(
+            f"{path} has {path.stat().st_size:,} bytes and says to hold {said:,}, over {_COMPRESSION} times as much: "
+            "if that is right, write it with np.savez, uncompressed"
+        )
+
+
+def _said_bytes(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> int:
+    """Bytes that an array takes by its own header, or a member by the archive's if it is larger or no array."""
+    with archive.open(member) as file:
+        try:
+            version = np.lib.format.read_magic(file)
+            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            shape, _, dtype = read(file)
+        except ValueError:
+            return member.file_size
+    return max(math.prod(shape) * dtype.itemsize, member.file_size)
 
 
 def _check_file(path: Path) -> None:

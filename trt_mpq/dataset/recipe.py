@@ -20,9 +20,8 @@ def _as_tuple(value: Any) -> Any:
 
 
 _Positive = Annotated[float, Field(gt=0)]
-_Size = Annotated[
-    tuple[Annotated[int, Field(gt=0)], ...], BeforeValidator(_as_tuple), Field(min_length=1, max_length=2)
-]
+_Side = Annotated[int, Field(gt=0, le=8192)]
+_Size = Annotated[tuple[_Side, ...], BeforeValidator(_as_tuple), Field(min_length=1, max_length=2)]
 
 
 class _Strict(BaseModel):

@@ -113,7 +113,7 @@ def _name_and_split(source: str) -> tuple[str, str | None]:
 
 def _data_root(recipe: Recipe, path: Path) -> Path:
     if recipe.root is not None:
-        root, advice = path.parent / Path(recipe.root).expanduser(), "check `root` in the recipe"
+        root, advice = path.parent / os.path.expanduser(recipe.root), "check `root` in the recipe"  # noqa: PTH111
     elif _DATA_VARIABLE in os.environ:
         root, advice = Path(os.environ[_DATA_VARIABLE]), f"check the environment variable {_DATA_VARIABLE}"
     else:

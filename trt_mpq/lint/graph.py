@@ -251,7 +251,7 @@ def _normalized(model: ir.Model) -> ir.Model:
     try:
         copy = model.clone()
         passes.InlinePass()(copy)
-    except (RuntimeError, ValueError, ir.passes.PassError) as error:
+    except (RuntimeError, ValueError, ir.passes.PassError, ir.passes.InvariantError) as error:
         raise _invalid(error) from error
     passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(copy)
     eliminate_identities(copy.graph)

@@ -142,7 +142,7 @@ def _anchor(node: ir.Node) -> Anchor | None:
     shapes = [dims(value) for value in (data, weight, node.outputs[0])]
     if data is None or weight is None or None in shapes or len(shapes[1] or ()) < 2:
         return None
-    stand_in = ir.tensor(np.empty(shapes[1] or (), np.float32))
+    stand_in = ir.tensor(np.broadcast_to(np.float32(0), shapes[1] or ()))
     constant = ir.Value(
         name=weight.name, shape=weight.shape, type=ir.TensorType(ir.DataType.FLOAT), const_value=stand_in
     )

@@ -212,9 +212,9 @@ class Settings(BaseModel):
     `trt-mpq measure` wrote. auto is measured where a GPU, TensorRT and pycuda are, else modelled."""
     engine: EngineOptions = Field(default_factory=EngineOptions)
     """How engines are built and timed."""
-    threads: Annotated[NonNegativeInt, Option("Running")] = 0
+    threads: Annotated[Annotated[int, Field(ge=0, le=1024)], Option("Running")] = 0
     """Threads of the reference runtime; 0 takes every core."""
-    workers: Annotated[PositiveInt, Option("Running")] = 1
+    workers: Annotated[Annotated[int, Field(ge=1, le=1024)], Option("Running")] = 1
     """Processes that work side by side on sensitivities and plans; 1 is this one alone."""
     ray: Annotated[str | None, Option("Running")] = None
     """Address of a Ray cluster, or auto for this machine's, whose CPUs work on sensitivities and plans; workers then

@@ -1,0 +1,96 @@
+"""Messages that protobuf reads and `onnx.checker` passes, and no library should be given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import onnx
+import pytest
+from onnx import AttributeProto, TensorProto, helper
+
+from tests.fuzz.inputs import conv_net
+from trt_mpq.errors import ModelError
+from trt_mpq.graph.soundness import check_message
+
+
+def initializer(model: onnx.ModelProto, name: str) -> TensorProto:
+    return next(tensor for tensor in model.graph.initializer if tensor.name == name)
+
+
+def raw(change: Callable[[bytes], bytes]) -> Callable[[onnx.ModelProto], None]:
+    def spoil(model: onnx.ModelProto) -> None:
+        tensor = initializer(model, "fc.weight")
+        tensor.raw_data = change(tensor.raw_data)
+
+    return spoil
+
+
+def shape(*dims: int) -> Callable[[onnx.ModelProto], None]:
+    def spoil(model: onnx.ModelProto) -> None:
+        initializer(model, "fc.weight").dims[:] = dims
+
+    return spoil
+
+
+def location(value: str) -> Callable[[onnx.ModelProto], None]:
+    def spoil(model: onnx.ModelProto) -> None:
+        tensor = initializer(model, "fc.weight")
+        tensor.ClearField("raw_data")
+        tensor.data_location = TensorProto.EXTERNAL
+        tensor.external_data.add(key="location", value=value)
+
+    return spoil
+
+
+def recursion(*names: str) -> Callable[[onnx.ModelProto], None]:
+    """Functions that call each other in a ring."""
+
+    def spoil(model: onnx.ModelProto) -> None:
+        for name, called in zip(names, (*names[1:], names[0]), strict=True):
+            node = helper.make_node(called, ["x"], ["y"], domain="local")
+            function = helper.make_function("local", name, ["x"], ["y"], [node], model.opset_import)
+            model.functions.append(function)
+
+    return spoil
+
+
+def reference(model: onnx.ModelProto) -> None:
+    model.graph.node[0].attribute[0].ref_attr_name = "outer"
+
+
+def untyped(model: onnx.ModelProto) -> None:
+    model.graph.node[0].attribute[0].type = AttributeProto.UNDEFINED
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (raw(lambda data: data + b"\0"), r"tensor fc.weight of shape \[128, 4\] needs 2048 bytes and has 2049"),
+        (raw(lambda data: data[:-4]), "needs 2048 bytes and has 2044"),
+        (shape(128, -4), r"has the shape \[128, -4\]"),
+        (shape(1 << 40, 1 << 40), "is said to have 1.21e.24 elements"),
+        (location("w\0.bin"), "which is no file name"),
+        (location("a" * 300), "which is no file name"),
+        (recursion("F"), "function F of the model calls itself"),
+        (recursion("F", "G", "H"), "function F of the model calls itself"),
+        (reference, r"attribute \w+ of node conv \(Conv\) refers to one of a function, and is in none"),
+        (untyped, r"of node conv \(Conv\) has no name or no type"),
+    ],
+)
+def test_what_is_not_sound_is_refused(spoil: Callable[[onnx.ModelProto], None], words: str) -> None:
+    model = conv_net()
+    spoil(model)
+    with pytest.raises(ModelError, match=words):
+        check_message(model)
+
+
+@pytest.mark.parametrize("text", [b"conv.weight", b"Reshape", b"batch", b"local"])
+def test_text_that_is_no_utf8_is_refused_wherever_it_is(text: bytes) -> None:
+    content = conv_net().SerializeToString().replace(text, b"\xff" + text[1:])
+    model = onnx.ModelProto.FromString(content)
+    with pytest.raises(ModelError, match="holds text that is not UTF-8"):
+        check_message(model)
+
+
+def test_a_sound_model_passes() -> None:
+    check_message(conv_net())
