@@ -251,6 +251,23 @@ def test_constraints_pin_what_runs_in_high_precision_and_nothing_else() -> None:
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("name", ["crossroads", "bert"])
+def test_layers_in_8_bit_are_those_between_quantizers(name: str) -> None:
+    plan = uniform(name, INT8)
+    told, weak = emitter(name).eight_bit_layers(plan), emitter(name).weak(plan).graph
+    between = {
+        str(use.name)
+        for node in weak
+        if node.op_type == "DequantizeLinear"
+        for use, _ in node.outputs[0].uses()
+        if use.op_type != "QuantizeLinear"
+    }
+    assert set(told) == between
+    assert set(told.values()) == {INT8}
+    assert not set(told) & set(emitter(name).constraints(plan))
+    assert emitter(name).eight_bit_layers(uniform(name, FP16)) == {}
+
+
 @networks
 @few
 @given(data=st.data())

@@ -54,6 +54,14 @@ def test_constraints_that_no_builder_could_keep_are_a_defect(typing: str, precis
         )
 
 
+def test_int8_is_a_constraint_where_the_builder_is_told_layer_by_layer() -> None:
+    request = BuildRequest(
+        onnx="a.onnx", engine="a.plan", typing="weak", constraints={"conv": Precision.INT8}, timing_cache="",
+        options=EngineOptions(through="builder-api"),
+    )  # fmt: skip
+    assert from_json(to_stored_json(request, BuildRequest), BuildRequest) == request
+
+
 def test_files_lie_beside_the_engine_under_its_whole_name() -> None:
     assert layers_file(Path("engine/int8.fp16.plan")) == Path("engine/int8.fp16.layers.json")
     assert log_file(Path("engine/int8.fp16.plan")) == Path("engine/int8.fp16.log")

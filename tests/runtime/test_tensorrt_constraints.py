@@ -136,6 +136,14 @@ def test_names_may_hold_brackets() -> None:
     assert layer.told == ("HALF", {0: "HALF"})
 
 
+def test_what_computes_in_8_bit_may_be_told_so_and_keeps_its_result_floating() -> None:
+    layer, flags = Layer("conv"), Layer("q", "QUANTIZE", outputs=(Tensor("INT8"),))
+    set_flags, notes = constrained(layer, flags, conv=Precision.INT8)
+    assert layer.told == ("INT8", {})
+    assert set_flags == {"FP16", "INT8", "OBEY_PRECISION_CONSTRAINTS"}
+    assert notes == ()
+
+
 def test_nodes_without_a_layer_are_counted_and_a_few_are_named() -> None:
     constraints = {"here": FP16} | {f"gone{number}": FP32 for number in range(7)}
     _, notes = constrained(Layer("here"), **constraints)

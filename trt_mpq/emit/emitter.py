@@ -99,7 +99,8 @@ class Emitter:
         unsupported = [p for p in plan.counts() if p in (Precision.FP8, Precision.INT4)]
         if unsupported:
             raise ModelError(
-                f"the weakly typed flavour (TensorRT 8.6) cannot hold {unsupported[0]}: it imports INT8 only"
+                f"the weakly typed flavour (TensorRT 8.6) cannot hold {unsupported[0]}: it imports INT8 only, and from "
+                "TensorRT 10 on --typing strong has it"
             )
         if self._grouping.top is Precision.BF16:
             raise ModelError(
@@ -131,6 +132,19 @@ class Emitter:
             name: Precision.FP16 if name in half else Precision.FP32
             for name in _nodes_on_data(self._graph.graph)
             if name in wide or (name in loose and name not in free)
+        }
+
+    def eight_bit_layers(self, plan: PrecisionPlan) -> dict[str, Precision]:
+        """Node of the weak flavour that computes in 8 bit to its precision, in network order: what reads quantizers.
+
+        Its Q/DQ say so too; a builder that is told layer by layer is told it again.
+        """
+        precisions = plan.as_dict()
+        return {
+            read.node: precisions[group.id]
+            for group in self._grouping.groups
+            if precisions[group.id].quantized
+            for read in group.inputs
         }
 
     def weight_choices(self, weight: Weight, precision: Precision) -> tuple[FloatArray, FloatArray]:

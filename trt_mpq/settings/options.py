@@ -66,6 +66,9 @@ class EngineOptions(BaseModel):
     typing: Annotated[Literal["auto", "strong", "weak"], Option("Engine")] = "auto"
     """How precision reaches the builder: strong is by types in the network, weak by constraints beside Q/DQ (TensorRT
     8.6 to 10), auto is strong from TensorRT 10 on."""
+    through: Annotated[Literal["onnx", "builder-api"], Option("Engine")] = "onnx"
+    """How the plan reaches TensorRT: onnx parses the typed file with its Q/DQ; builder-api parses it in high precision
+    and adds quantizers, and on weakly typed networks layer precisions, layer by layer."""
     shapes: Annotated[tuple[str, ...], Option("Engine", unset="1 to the batch, which it is best for")] = ()
     """Range of a dynamic input, NAME=MIN:OPT:MAX as in x=1x3x8x8:8x3x8x8:8x3x8x8."""
     workspace_mib: Annotated[PositiveInt | None, Option("Engine", unset="TensorRT's")] = None

@@ -68,7 +68,7 @@ def _compiled(request: BuildRequest, logger: trt.ILogger, log: BuildLog) -> trt.
     from trt_mpq.runtime.tensorrt.flavour import trt
 
     builder = trt.Builder(logger)
-    network, parser = parse_network(request, builder, logger)
+    network, parser, arrays = parse_network(request, builder, logger)
     config = builder.create_builder_config()
     _configure(config, request.options)
     if request.shapes:
@@ -77,7 +77,7 @@ def _compiled(request: BuildRequest, logger: trt.ILogger, log: BuildLog) -> trt.
     for index, sm in enumerate(request.capabilities):
         config.set_compute_capability(getattr(trt.ComputeCapability, f"SM{sm}"), index)
     compiled = builder.build_serialized_network(network, config)
-    del parser  # it holds the weights until here
+    del parser, arrays  # they hold the weights until here
     if compiled is None:
         raise failure(f"refuses {Path(request.onnx).name}", log)
     return compiled

@@ -69,11 +69,12 @@ def _build_here(request: BuildRequest) -> EngineBuild:
         known, notes = timings.known(builder)
     try:
         with _polygraphy_silenced():
-            network, parser = parse_network(request, builder, logger)
+            network, parser, arrays = parse_network(request, builder, logger)
             config = create_config(builder, network, request.options, request.shapes, known)
             if request.typing == "weak":
                 notes += constrain(network, config, request.constraints)
             plan = _serialized(request, (builder, network, parser), config, log)
+            del arrays  # the network reads its weights from them until here
         layers = _described(request, plan, logger, log)
     except BuildError as failure:
         seconds = time.monotonic() - started

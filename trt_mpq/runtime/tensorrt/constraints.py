@@ -7,16 +7,16 @@ unfused. So only layers that compute floating point are constrained.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from trt_mpq.runtime.tensorrt.layers import layers_of, node_of
 from trt_mpq.types import Precision
 
 if TYPE_CHECKING:
     import tensorrt as trt
 
 _NO_ARITHMETIC = ("CONSTANT", "SHAPE", "SHUFFLE", "IDENTITY", "CAST", "QUANTIZE", "DEQUANTIZE")
-_ONNX = "[ONNX Layer: "
 _SHOWN = 5
 
 
@@ -28,21 +28,21 @@ def constrain(
     Args:
         network: Parsed from ONNX, weakly typed.
         config: Its builder configuration.
-        constraints: ONNX node name to FP16 or FP32.
+        constraints: ONNX node name to FP16, FP32 or INT8; what is in INT8 writes what its reader or Q/DQ asks for.
 
     Returns:
         A note if some nodes became no layer, which leaves their precision to TensorRT.
     """
     from trt_mpq.runtime.tensorrt.flavour import trt
 
-    types = {Precision.FP16: trt.DataType.HALF, Precision.FP32: trt.DataType.FLOAT}
-    by_metadata = {f"{_ONNX}{node}]": node for node in constraints}
+    types = {
+        Precision.FP16: trt.DataType.HALF,
+        Precision.FP32: trt.DataType.FLOAT,
+        Precision.INT8: trt.DataType.INT8,
+    }
     found = set()
-    for layer in _layers(network):
-        # The parser names a node's first layer after it and adds numbers for the others; metadata, where it sets
-        # any, names the node for all of them.
-        node: str = by_metadata.get(layer.metadata, "") if layer.metadata.startswith(_ONNX) else layer.name
-        if node in constraints:
+    for layer in layers_of(network):
+        if (node := node_of(layer)) in constraints:
             found.add(node)
             _pin(layer, types[constraints[node]])
     _allow(network, config, constraints)
@@ -62,8 +62,9 @@ def _pin(layer: trt.ILayer, dtype: trt.DataType) -> None:
     computed = [index for index, tensor in enumerate(outputs) if tensor is not None and _is_activation(tensor)]
     if computed:
         layer.precision = dtype
-    for index in computed:
-        layer.set_output_type(index, dtype)
+    if dtype != trt.DataType.INT8:  # its result is floating point: a quantizer behind it says where it is not
+        for index in computed:
+            layer.set_output_type(index, dtype)
 
 
 def _is_activation(tensor: trt.ITensor) -> bool:
@@ -89,13 +90,9 @@ def _quantized_types(network: trt.INetworkDefinition) -> set[trt.DataType]:
     from trt_mpq.runtime.tensorrt.flavour import trt
 
     types = set()
-    for layer in _layers(network):
+    for layer in layers_of(network):
         if layer.type == trt.LayerType.QUANTIZE:
             types.add(layer.get_output(0).dtype)
         elif layer.type == trt.LayerType.DEQUANTIZE:
             types.add(layer.get_input(0).dtype)
     return types
-
-
-def _layers(network: trt.INetworkDefinition) -> Iterator[trt.ILayer]:
-    return (network.get_layer(index) for index in range(network.num_layers))

@@ -6,12 +6,16 @@ Parsed without Polygraphy's loader, which binds the network to a logger of its o
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import onnx
+import onnx_ir as ir
+from numpy.typing import NDArray
 
-from trt_mpq.errors import SettingsError
+from trt_mpq.errors import ModelError, SettingsError
+from trt_mpq.graph.quantizers import HighPrecision, without_quantizers
 from trt_mpq.runtime.tensorrt.api import bits
+from trt_mpq.runtime.tensorrt.builder_api import add_quantizers
 from trt_mpq.runtime.tensorrt.flavour import titled
 from trt_mpq.runtime.tensorrt.refusal import BuildError
 from trt_mpq.runtime.tensorrt.request import BuildRequest
@@ -25,13 +29,14 @@ _SHOWN = 3
 
 def parse_network(
     request: BuildRequest, builder: trt.Builder, logger: trt.ILogger
-) -> tuple[trt.INetworkDefinition, trt.OnnxParser]:
-    """The network of `request`, its plugins loaded first, and the parser that holds its weights.
+) -> tuple[trt.INetworkDefinition, trt.OnnxParser, tuple[NDArray[Any], ...]]:
+    """The network of `request`, its plugins loaded first, and the parser and the arrays that hold its weights.
 
-    Both `builder` and the parser must live as long as the network.
+    All of them and `builder` must live as long as the network.
 
     Raises:
-        BuildError: TensorRT's parser refused the file; the message has all it said.
+        BuildError: TensorRT's parser refused the file; the message has all it said. Or the builder API cannot add what
+            the file quantizes.
         SettingsError: A plugin library cannot be loaded.
     """
     from trt_mpq.runtime.tensorrt.flavour import trt
@@ -48,9 +53,26 @@ def parse_network(
     # has no such flag and refuses those engines itself.
     if portable and hasattr(trt, "OnnxParserFlag") and hasattr(parser, "set_flag"):
         parser.set_flag(trt.OnnxParserFlag.NATIVE_INSTANCENORM)
-    if not parser.parse_from_file(request.onnx):
-        raise BuildError(_refusal(parser, request.onnx))
-    return definition, parser
+    if request.options.through == "onnx":
+        _parse(parser, request.onnx)
+        return definition, parser, ()
+    high = _in_high_precision(request.onnx)
+    path = Path(request.engine).with_suffix(".high-precision.onnx")
+    ir.save(high.graph, path, external_data=f"{path.name}.data")
+    _parse(parser, str(path))
+    return definition, parser, add_quantizers(definition, high)
+
+
+def _in_high_precision(path: str) -> HighPrecision:
+    try:
+        return without_quantizers(ir.load(path))
+    except ModelError as error:
+        raise BuildError(f"the plan cannot go through the builder API: {error}: take --through onnx") from error
+
+
+def _parse(parser: trt.OnnxParser, path: str) -> None:
+    if not parser.parse_from_file(path):
+        raise BuildError(_refusal(parser, path))
 
 
 def _load_plugins(plugins: tuple[Path, ...]) -> None:

@@ -23,7 +23,8 @@ class BuildRequest:
         onnx: Path of the network.
         engine: Path of the engine to write, NAME.plan; NAME.layers.json and NAME.log lie beside it.
         typing: How precision reaches the builder, already resolved.
-        constraints: ONNX node name to FP16 or FP32, for weak typing only; what runs in 8 bit is left to its Q/DQ.
+        constraints: ONNX node name to FP16 or FP32, for weak typing only; what runs in 8 bit is left to its Q/DQ,
+            unless the plan goes through the builder API, which is told INT8 too.
         shapes: Optimization profile of the dynamic inputs.
         options: What the deployer asked for.
         timing_cache: Folder of timing caches.
@@ -48,7 +49,8 @@ class BuildRequest:
     def __post_init__(self) -> None:
         if self.constraints and self.typing == "strong":
             raise ValueError("a strongly typed network takes no precision constraints")
-        if not set(self.constraints.values()) <= {Precision.FP16, Precision.FP32}:
+        told = {Precision.FP16, Precision.FP32} | ({Precision.INT8} if self.options.through == "builder-api" else set())
+        if not set(self.constraints.values()) <= told:
             raise ValueError("only FP16 and FP32 are constraints: Q/DQ in the network says what runs in 8 bit")
         if (self.flavour == "rtx") != bool(self.capabilities):
             raise ValueError("TensorRT for RTX compiles for compute capabilities, TensorRT itself for the GPU it finds")
