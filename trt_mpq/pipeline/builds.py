@@ -69,7 +69,7 @@ class Builds:
                 save_graph(job[self.emitter].weak(plan) if typing == "weak" else job[self.emitter].strong(plan), path)
             except ModelError as error:
                 return Emitted(typing, {}, shapes, str(error))
-            return Emitted(typing, self._constraints(job, plan) if typing == "weak" else {}, shapes)
+            return Emitted(typing, self._constraints(job, plan, typing), shapes)
 
         return Stage(
             f"{self.folder}/{name}-network", make, json_kind(Emitted), needs=(self.emitter, self.described, self.gpu),
@@ -77,9 +77,11 @@ class Builds:
             files=(network, f"{network}.data"),
         )  # fmt: skip
 
-    def _constraints(self, job: Job, plan: PrecisionPlan) -> dict[str, Precision]:
-        told = job[self.emitter].constraints(plan)
-        return told | job[self.emitter].eight_bit_layers(plan) if job.settings.engine.through == "builder-api" else told
+    def _constraints(self, job: Job, plan: PrecisionPlan, typing: Typing) -> dict[str, Precision]:
+        emitter, through = job[self.emitter], job.settings.engine.through
+        if typing == "strong":
+            return {}
+        return emitter.constraints(plan) | (emitter.eight_bit_layers(plan) if through == "builder-api" else {})
 
     def built(self, name: str, plan: PrecisionPlan) -> Stage[EngineBuild]:
         """The engine of `plan`, or why there is none; a build that failed is tried again when it is asked for again.
