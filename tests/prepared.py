@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,9 +12,12 @@ import onnx
 import onnx_ir as ir
 
 from trt_mpq.calibrate.ranges import calibrate
+from trt_mpq.calibrate.shapes import observed_shapes
 from trt_mpq.dataset import Samples, samples_from_arrays
 from trt_mpq.emit.network import Network
+from trt_mpq.graph.interface import Interface
 from trt_mpq.groups import groups_from_model
+from trt_mpq.groups.shapes import bind_shapes, unknown_shapes
 from trt_mpq.model import prepare_model
 from trt_mpq.runtime.base import Array, with_outputs
 from trt_mpq.runtime.onnxruntime import OnnxRuntime
@@ -61,12 +65,19 @@ def prepare(proto: onnx.ModelProto, exclusions: str = "none") -> Prepared:
         onnx.save(proto, source)
         model = prepare_model(source, prepared)
         graph = ir.from_proto(onnx.load(prepared))
-    return Prepared(model, graph, groups_from_model(graph, sample_shapes(model), exclusions))
+    return Prepared(model, graph, groups_from_model(graph, with_observed(graph, sample_shapes(model)), exclusions))
 
 
 def sample_shapes(model: Model) -> dict[str, tuple[int, ...]]:
     """One sample per input, or the batch the model fixes."""
     return {spec.name: tuple(n if isinstance(n, int) else 1 for n in spec.shape) for spec in model.inputs}
+
+
+def with_observed(graph: ir.Model, fed: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+    """The shapes `fed`, and those of tensors that only a run can tell, observed on zeros."""
+    unknown, inputs = unknown_shapes(bind_shapes(graph, fed)), Interface.of(graph).inputs
+    zeros = {spec.name: np.zeros(fed[spec.name], spec.dtype) for spec in inputs}
+    return {**fed, **(observed_shapes(graph, unknown, samples_from_arrays(zeros, inputs), RUNTIME) if unknown else {})}
 
 
 def normal(count: int, *shape: int, seed: int = 0) -> np.ndarray:

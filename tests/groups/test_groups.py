@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper, parser
 
 from tests.networks import NETWORKS
+from tests.prepared import with_observed
 from tests.transformers import TRANSFORMERS
 from trt_mpq.errors import ModelError
 from trt_mpq.groups import describe_groups, groups_from_model
@@ -45,11 +46,12 @@ def network(name: str, folder: Path) -> ir.Model:
 
 
 def sample_shapes(graph: ir.Model, tokens: int = 64) -> dict[str, tuple[int, ...]]:
-    """One sample per input; a dynamic dimension behind the batch is the number of tokens."""
-    return {
+    """One sample per input, and what only a run can tell; a dynamic dimension behind the batch is `tokens`."""
+    fed = {
         v.name: tuple(d if isinstance(d, int) else tokens if axis else 1 for axis, d in enumerate(v.shape))
         for v in graph.graph.inputs
     }
+    return with_observed(graph, fed)
 
 
 def grouping_of(graph: ir.Model) -> Grouping:
@@ -534,10 +536,13 @@ def test_shape_computed_from_the_batch_is_found() -> None:
     assert grouped(body, {"w": (100, 8), **constants}).groups[0].flops == 2 * 100 * 8
 
 
-def test_shape_that_depends_on_the_data() -> None:
+def test_shape_that_only_a_run_can_tell() -> None:
     body = "g (float[N,4] x) => (float y) { n = NonZero(x) c = Cast<to=1>(n) t = Transpose(c) y = MatMul(t, w) }"
-    with pytest.raises(ModelError, match="shape of tensor y, the output of a MatMul depends on the data"):
-        grouped(body, {"w": (2, 8)})
+    graph, fed = from_text(body, {"w": (2, 8)}), {"x": (1, 4)}
+    observed = {"n": (2, 3), "c": (2, 3), "t": (3, 2), "y": (3, 8)}
+    assert groups_from_model(graph, fed | observed, "none").groups[0].flops == 2 * 3 * 2 * 8
+    with pytest.raises(ModelError, match=r"shape of tensor y, the output of a MatMul neither .* nor was observed"):
+        groups_from_model(graph, fed)
 
 
 @pytest.mark.parametrize("shape", [(1, 5), (4,), (1, 4, 1)])

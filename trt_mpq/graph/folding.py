@@ -17,6 +17,8 @@ _INPUT_ELEMENTS = 1 << 40
 """No limit: a transposed or scaled weight is a constant, however large."""
 _OUTPUT_ELEMENTS = 1 << 24
 """Expand and Tile of a constant stay nodes above this."""
+_FILLED_ELEMENTS = 1 << 12
+"""ConstantOfShape stays a node above this: onnxscript never folds it, so as not to store one number many times."""
 _SEVERAL_OUTPUTS = frozenset({"Split", "TopK", "Unique"})
 """Deterministic operators of several outputs, which onnxscript leaves alone: a projection split into Q, K and V."""
 
@@ -35,8 +37,9 @@ def fold(graph: ir.Model) -> None:
         onnx_api.infer_shapes(graph)  # folding believes recorded shapes, and exporters leave stale ones
         _fold_sizes(graph.graph)
         fold_constants(
-            graph, onnx_shape_inference=True, input_size_limit=_INPUT_ELEMENTS, output_size_limit=_OUTPUT_ELEMENTS
-        )
+            graph, onnx_shape_inference=True, input_size_limit=_INPUT_ELEMENTS, output_size_limit=_OUTPUT_ELEMENTS,
+            should_fold=lambda node: _fills_few(node) or None,
+        )  # fmt: skip
         lift_constants(graph)
         found = list(_stored(graph.graph))
         for node in found:
@@ -48,6 +51,12 @@ def lift_constants(graph: ir.Model) -> None:
     """Turn Constant nodes, and the initializers of bodies, into initializers of the graph, in place."""
     passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(graph)
     passes.LiftSubgraphInitializersToMainGraphPass()(graph)
+
+
+def _fills_few(node: ir.Node) -> bool:
+    """Whether the node is a ConstantOfShape with few elements, such as the zeros that torch puts around pads."""
+    shape = node.inputs[0] if node.op_type == "ConstantOfShape" else None
+    return shape is not None and shape.const_value is not None and shape.const_value.numpy().prod() <= _FILLED_ELEMENTS
 
 
 def _fold_sizes(graph: ir.Graph) -> None:

@@ -29,19 +29,20 @@ _QUANTIZED = tuple(precision for precision in Precision if precision.quantized)
 
 
 def groups_from_model(
-    graph: ir.Model, sample_shapes: Mapping[str, tuple[int, ...]], exclusions: Exclusions = "modelopt"
+    graph: ir.Model, shapes: Mapping[str, tuple[int, ...]], exclusions: Exclusions = "modelopt"
 ) -> Grouping:
     """Divide a prepared graph into groups.
 
     Args:
         graph: A graph that `prepare_model` wrote; not changed.
-        sample_shapes: Input name to the shape of one sample, batch axis included and 1; counts hold for it.
+        shapes: Tensor name to shape for one sample, batch axis included and 1, of the inputs and of tensors that were
+            observed, see `shapes.bind_shapes`; counts hold for it.
         exclusions: Whether Model Optimizer's exclusions apply.
 
     Raises:
         ModelError: A shape stays unknown, or a weight holds NaN or infinity; the message names the tensor.
     """
-    bound = bind_shapes(graph, sample_shapes)
+    bound = bind_shapes(graph, shapes)
     chains = fuse([anchor for node in bound.graph if (anchor := anchor_of(node)) is not None])
     anchors = [chain.anchor for chain in chains]
     for weight in dict.fromkeys(anchor.weight for anchor in anchors):

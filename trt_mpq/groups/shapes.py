@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TypeGuard
 
 import onnx_ir as ir
@@ -14,52 +14,49 @@ from trt_mpq.graph.control_flow import close_bodies
 from trt_mpq.graph.operators import VIEWS
 
 
-def bind_shapes(graph: ir.Model, sample_shapes: Mapping[str, tuple[int, ...]]) -> ir.Model:
-    """A copy of `graph` whose inputs have the shapes given, with all other shapes inferred from them.
+def bind_shapes(graph: ir.Model, shapes: Mapping[str, tuple[int, ...]]) -> ir.Model:
+    """A copy of `graph` whose inputs have the shapes given, with all other shapes inferred from them or given too.
 
     Control flow has its bodies closed (`graph.control_flow.close_bodies`): the copy is to be looked at, not to be run.
 
     Args:
         graph: A prepared graph.
-        sample_shapes: Input name to shape; may leave out inputs whose declared shape is static.
+        shapes: Tensor name to shape: of the inputs, of which those with a static declared shape may be left out, and of
+            tensors that were observed because inference ends before them (`unknown_shapes`).
 
     Raises:
         ModelError: A shape is missing, does not fit its input, or does not fit the graph.
     """
     bound = graph.clone()
     for value in bound.graph.inputs:
-        value.shape = ir.Shape(_sample_shape(value, sample_shapes))
+        value.shape = ir.Shape(_sample_shape(value, shapes))
     for value in bound.graph.outputs:
         value.shape = None if value.producer() is not None else value.shape
     try:
         onnx_api.infer_shapes(bound)
-        _infer_through_constants(bound)
     except ModelError as error:
-        shapes = ", ".join(f"{value.name} {tuple(value.shape or ())}" for value in bound.graph.inputs)
-        raise ModelError(f"the model does not accept inputs of shape {shapes}: {error}") from error
+        given = ", ".join(f"{value.name} {tuple(value.shape or ())}" for value in bound.graph.inputs)
+        raise ModelError(f"the model does not accept inputs of shape {given}: {error}") from error
+    for value in _unknown(bound.graph):
+        value.shape = ir.Shape(shapes[str(value.name)]) if value.name in shapes else value.shape
     close_bodies(bound.graph)
     return bound
 
 
-def _infer_through_constants(bound: ir.Model) -> None:
-    """Fill in what follows only once computed shapes are folded (a Slice or Reshape steered by Shape)."""
-    values = [value for node in bound.graph for value in node.outputs]
-    if all(value.shape is not None and value.shape.is_static() for value in values):
-        return
-    from onnxscript.optimizer import fold_constants
-
-    folded = bound.clone()
-    fold_constants(folded, onnx_shape_inference=True)
-    onnx_api.infer_shapes(folded)
-    known = ir.convenience.create_value_mapping(folded.graph)
-    for value in values:
-        if value.name in known:
-            value.shape = known[value.name].shape
+def unknown_shapes(bound: ir.Model) -> tuple[str, ...]:
+    """Names of the tensors whose shape `bind_shapes` could not infer, such as what a computed Range or Slice gives."""
+    return tuple(str(value.name) for value in _unknown(bound.graph))
 
 
-def _sample_shape(value: ir.Value, sample_shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, ...]:
+def _unknown(graph: ir.Graph) -> Iterator[ir.Value]:
+    for value in (value for node in graph for value in node.outputs):
+        if isinstance(value.type, ir.TensorType) and not (value.shape is not None and value.shape.is_static()):
+            yield value
+
+
+def _sample_shape(value: ir.Value, shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, ...]:
     declared = tuple(value.shape or ())
-    given = sample_shapes.get(str(value.name), declared)
+    given = shapes.get(str(value.name), declared)
     fits = len(given) == len(declared) and all(
         isinstance(d, ir.SymbolicDim) or d == g for d, g in zip(declared, given, strict=True)
     )
@@ -82,8 +79,7 @@ def shape_of(value: ir.Value) -> tuple[int, ...]:
         producer = value.producer()
         origin = f", the output of a {producer.op_type}" if producer is not None else ""
         raise ModelError(
-            f"the shape of tensor {value.name}{origin} depends on the data: export the model with static shapes except "
-            "for the batch"
+            f"the shape of tensor {value.name}{origin} neither follows from the shapes of the inputs nor was observed"
         )
     return tuple(known)
 

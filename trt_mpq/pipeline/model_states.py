@@ -9,7 +9,8 @@ import onnx_ir as ir
 from trt_mpq.artifacts.stage import Job, Stage, json_kind
 from trt_mpq.groups import groups_from_model
 from trt_mpq.model import load_graph, model_digest, save_graph
-from trt_mpq.pipeline.sources import BATCH, CALIBRATION, PREPARED, RUNTIME, SAMPLE_SHAPES
+from trt_mpq.pipeline.shapes import TENSOR_SHAPES
+from trt_mpq.pipeline.sources import BATCH, CALIBRATION, PREPARED, RUNTIME
 from trt_mpq.refine.equalize import equalize
 from trt_mpq.refine.recovery import Refinement
 from trt_mpq.refine.smooth import smooth
@@ -81,24 +82,24 @@ def _model_of(rescaled: Stage[Rescaled]) -> Stage[Model]:
 
 def _equalized(before: Stage[ir.Model]) -> Stage[Rescaled]:
     def make(job: Job) -> Rescaled:
-        graph, pairs = equalize(job[before], groups_from_model(job[before], job[SAMPLE_SHAPES]))
+        graph, pairs = equalize(job[before], groups_from_model(job[before], job[TENSOR_SHAPES]))
         return Rescaled(_saved(job, graph, "equalized.onnx"), len(pairs))
 
     return Stage(
-        "equalized", make, json_kind(Rescaled), needs=(before, PREPARED, SAMPLE_SHAPES), files=_files("equalized.onnx")
+        "equalized", make, json_kind(Rescaled), needs=(before, PREPARED, TENSOR_SHAPES), files=_files("equalized.onnx")
     )
 
 
 def _smoothed(before: Stage[ir.Model]) -> Stage[Rescaled]:
     def make(job: Job) -> Rescaled:
         graph, tensors = smooth(
-            job[before], job[SAMPLE_SHAPES], job[CALIBRATION], job[RUNTIME], job.settings.smooth_alpha, job[BATCH],
+            job[before], job[TENSOR_SHAPES], job[CALIBRATION], job[RUNTIME], job.settings.smooth_alpha, job[BATCH],
             job.progress,
         )  # fmt: skip
         return Rescaled(_saved(job, graph, "smoothed.onnx"), len(tensors))
 
     return Stage(
-        "smoothed", make, json_kind(Rescaled), needs=(before, PREPARED, SAMPLE_SHAPES, CALIBRATION, RUNTIME),
+        "smoothed", make, json_kind(Rescaled), needs=(before, PREPARED, TENSOR_SHAPES, CALIBRATION, RUNTIME),
         reads=("smooth_alpha",), uses=(BATCH,), files=_files("smoothed.onnx"), title="Smoothing",
     )  # fmt: skip
 

@@ -12,7 +12,8 @@ from trt_mpq.calibrate.restrictions import restrict_to_ranges
 from trt_mpq.emit import Network
 from trt_mpq.groups import groups_from_model
 from trt_mpq.pipeline.model_states import State
-from trt_mpq.pipeline.sources import BATCH, CALIBRATION, REFUGE, RUNTIME, SAMPLE_SHAPES
+from trt_mpq.pipeline.shapes import TENSOR_SHAPES
+from trt_mpq.pipeline.sources import BATCH, CALIBRATION, REFUGE, RUNTIME
 from trt_mpq.types import Grouping, Precision, Ranges
 
 
@@ -21,8 +22,8 @@ def groups_of(state: State) -> Stage[Grouping]:
     graph = state.graph
     return Stage(
         f"groups{state.suffix}",
-        lambda job: groups_from_model(job[graph], job[SAMPLE_SHAPES], exclusions=job.settings.exclusions),
-        json_kind(Grouping), needs=(graph, SAMPLE_SHAPES), reads=("exclusions",),
+        lambda job: groups_from_model(job[graph], job[TENSOR_SHAPES], exclusions=job.settings.exclusions),
+        json_kind(Grouping), needs=(graph, TENSOR_SHAPES), reads=("exclusions",),
     )  # fmt: skip
 
 

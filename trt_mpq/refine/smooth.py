@@ -60,7 +60,7 @@ class _Smoothable:
 
 def smooth(
     graph: ir.Model,
-    sample_shapes: Mapping[str, tuple[int, ...]],
+    shapes: Mapping[str, tuple[int, ...]],
     samples: Samples,
     runtime: Runtime,
     alpha: float,
@@ -71,7 +71,7 @@ def smooth(
 
     Args:
         graph: Prepared FP32 graph.
-        sample_shapes: Input name to the shape of one sample.
+        shapes: Tensor name to shape for one sample, see `groups.shapes.bind_shapes`.
         samples: Calibration data.
         runtime: Where the graph runs.
         alpha: How much of the difficulty moves from activations to weights: 0 none, 1 all.
@@ -84,7 +84,7 @@ def smooth(
     Raises:
         CalibrationError: A tensor to smooth is NaN or infinite.
     """
-    found = _smoothable_tensors(bind_shapes(graph, sample_shapes).graph)
+    found = _smoothable_tensors(bind_shapes(graph, shapes).graph)
     observed = _channel_magnitudes(graph, [tensor.name for tensor in found], samples, runtime, batch, progress)
     rescalings = [
         rescaling
