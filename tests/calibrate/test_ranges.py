@@ -117,7 +117,7 @@ class Affine:
     def __init__(self, transform=lambda name, x: x) -> None:
         self._transform = transform
 
-    def load(self, graph):
+    def load(self, graph, outputs=()):
         return AffineSession(tuple(value.name for value in graph.graph.outputs), self._transform)
 
 

@@ -20,14 +20,14 @@ from tests.prepared import RUNTIME, prepare
 from trt_mpq.dataset import Samples, samples_from_arrays
 from trt_mpq.emit import Emitter
 from trt_mpq.errors import ComparisonFailed, RuntimeFailure, SettingsError
-from trt_mpq.evaluate.compare import compare_models, require_passed, sqnr_db
+from trt_mpq.evaluate.compare import compare_models, require_passed, required_snr_db, sqnr_db
 from trt_mpq.model import save_graph
 from trt_mpq.runtime.base import Array, Arrays
 from trt_mpq.runtime.polygraphy import COMPARE_FUNCTIONS, differences, have_enough_snr, run_both
 from trt_mpq.types import OutputComparison, Precision, PrecisionPlan, TensorSpec
 
-LEAST = {"": 10.0}
-"""Decibels that every output needs."""
+LEAST = {"output": 10.0}
+"""Decibels that the one output of a network needs."""
 
 vectors = hnp.arrays(np.int16, 6).map(lambda steps: steps.astype(np.float32) / 256)
 
@@ -35,13 +35,11 @@ vectors = hnp.arrays(np.int16, 6).map(lambda steps: steps.astype(np.float32) / 2
 class Saying:
     """A session that gives `output`, whatever it is fed."""
 
-    output_names = ("y",)
-
-    def __init__(self, output: np.ndarray) -> None:
-        self._output = output
+    def __init__(self, output: np.ndarray, name: str = "y") -> None:
+        self._output, self.output_names = output, (name,)
 
     def run(self, feeds: Mapping[str, Array]) -> Arrays:
-        return {"y": self._output}
+        return dict.fromkeys(self.output_names, self._output)
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +58,7 @@ def figures(tmp_path_factory: pytest.TempPathFactory) -> Callable[[np.ndarray, n
         onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8), path)
         spec = TensorSpec("x", "float32", ("n", reference.size))
         data = samples_from_arrays({"x": np.zeros_like(rows[0])}, (spec,), None)
-        (output,) = compare_models(path, Saying(rows[1]), data, 1, LEAST, limit=1).outputs
+        (output,) = compare_models(path, Saying(rows[1]), data, 1, {"y": 10.0}, limit=1).outputs
         assert output.sqnr_db == sqnr_db(reference, tested)
         return output
 
@@ -123,7 +121,7 @@ def test_a_good_typed_model_passes_in_silence(
     precision: Precision, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     fp32, typed = written("crossroads", tmp_path, precision)
-    result = compare_models(fp32, typed, samples("crossroads"), 4, LEAST, limit=9)
+    result = compare_models(fp32, typed, samples("crossroads"), 4, {**LEAST, "hub": 10.0}, limit=9)
     assert capfd.readouterr() == ("", "")
     assert result.samples == 9
     assert [output.output for output in result.outputs] == ["output", "hub"]
@@ -155,7 +153,8 @@ def test_a_broken_typed_model_fails_and_only_its_broken_output(tmp_path: Path) -
     scale.raw_data = (onnx.numpy_helper.to_array(scale) * np.float16(-9)).astype(np.float16).tobytes()
     onnx.save(proto, typed)
     verdicts = {
-        output.output: output for output in compare_models(fp32, typed, samples("crossroads"), 4, LEAST).outputs
+        output.output: output
+        for output in compare_models(fp32, typed, samples("crossroads"), 4, {**LEAST, "hub": 10.0}).outputs
     }
     assert verdicts["hub"].passed
     assert not verdicts["output"].passed
@@ -199,8 +198,7 @@ def test_an_output_passes_with_exactly_the_ratio_that_is_asked_of_it(tmp_path: P
     assert output.sqnr_db is not None
     assert not output.passed
     for threshold, passes in ((output.sqnr_db - 0.01, True), (output.sqnr_db + 0.01, False)):
-        asked = {"": 10.0, "output": threshold}
-        (again,) = compare_models(fp32, typed, samples("mlp"), 4, asked).outputs
+        (again,) = compare_models(fp32, typed, samples("mlp"), 4, {"output": threshold}).outputs
         assert (again.passed, again.required_db) == (passes, threshold)
 
 
@@ -213,10 +211,27 @@ def test_what_fails_is_named_where_that_is_a_condition(tmp_path: Path) -> None:
         require_passed(compare_models(fp32, typed, samples("mlp"), 4, LEAST), "typed.onnx")
 
 
-def test_a_threshold_for_no_output_is_refused(tmp_path: Path) -> None:
-    fp32, typed = written("mlp", tmp_path, Precision.INT8)
-    with pytest.raises(SettingsError, match="no output 'logits', its outputs are output"):
-        compare_models(fp32, typed, samples("mlp"), 4, {"": 10.0, "logits": 20.0})
+def test_what_is_asked_of_all_outputs_and_of_one() -> None:
+    assert required_snr_db({"": 10.0, "hub": 20.0}, ["output", "hub"]) == {"output": 10.0, "hub": 20.0}
+    with pytest.raises(SettingsError, match="no output 'logits' is compared, of the model are output"):
+        required_snr_db({"": 10.0, "logits": 20.0}, ["output"])
+
+
+def test_files_are_compared_in_tensors_inside_and_engines_in_what_they_give(tmp_path: Path) -> None:
+    fp32, typed = written("crossroads", tmp_path, Precision.INT8)
+    asked = {"sum.relu.out": 10.0, "hub": 10.0}
+    inside, hub = compare_models(fp32, typed, samples("crossroads"), 4, asked).outputs
+    assert (inside.output, hub.output) == ("sum.relu.out", "hub")
+    assert inside.passed
+    engine = RUNTIME.load(typed)
+    assert compare_models(fp32, engine, samples("crossroads"), 4, asked).outputs == (hub,)
+    assert compare_models(fp32, engine, samples("crossroads"), 4, {"sum.relu.out": 10.0}).outputs == ()
+
+
+def test_outputs_of_two_sizes_are_an_error(tmp_path: Path) -> None:
+    fp32, _ = written("mlp", tmp_path, Precision.INT8)
+    with pytest.raises(RuntimeFailure, match=r"'output' has 64 elements in FP32 and 3 in what .*--outputs"):
+        compare_models(fp32, Saying(np.zeros((1, 3)), "output"), samples("mlp"), 4, LEAST, limit=4)
 
 
 @given(reference=vectors, tested=vectors, spare=st.floats(-20, 20).filter(lambda spare: abs(spare) > 1e-3))

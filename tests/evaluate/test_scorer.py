@@ -167,8 +167,8 @@ class Counting:
     def __init__(self) -> None:
         self.runs: dict[str, int] = {}
 
-    def load(self, graph):
-        counting, session = self, RUNTIME.load(graph)
+    def load(self, graph, outputs=()):
+        counting, session = self, RUNTIME.load(graph, outputs)
         key = graph.graph.name if isinstance(graph, ir.Model) else graph.name
 
         class Session:

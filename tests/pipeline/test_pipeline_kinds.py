@@ -13,6 +13,7 @@ import onnx_ir as ir
 import pytest
 
 from tests.networks import Builder, mlp
+from tests.prepared import normal
 from tests.runs import Recorder, stages_at_work, start, tiny_cnn, write_data
 from tests.sensitivity.examples import fix_batch
 from trt_mpq import model
@@ -63,6 +64,45 @@ def test_without_labels_plans_are_judged_by_fidelity(files, tmp_path):
     assert report.accuracy.metric == "sqnr"
     assert report.accuracy.fp32 == 1.0
     assert 0.98 <= report.accuracy.plan < 1.0
+
+
+@pytest.fixture(scope="module")
+def detector(tmp_path_factory) -> dict[str, str]:
+    """A network whose second output holds the places of large scores, and its data without labels."""
+    b = Builder(0)
+    features = b.relu("stem.relu", b.conv("stem", "input", (3, 16)))
+    large = b.constant("threshold", np.float32(0.6))
+    b.node("Sigmoid", "scores", [b.conv("head", features, (16, 16), kernel=1)])
+    proto = b.model((3, 8, 8), (16, 8, 8))
+    proto.graph.node.append(onnx.helper.make_node("Greater", ["output", large], ["large"], name="large"))
+    proto.graph.node.append(onnx.helper.make_node("NonZero", ["large"], ["places"], name="places"))
+    proto.graph.output.append(onnx.helper.make_tensor_value_info("places", onnx.TensorProto.INT64, [4, "found"]))
+    folder = tmp_path_factory.mktemp("detector")
+    onnx.save(proto, folder / "net.onnx")
+    np.savez(folder / "data.npz", input=normal(12, 3, 8, 8))
+    return {"model": str(folder / "net.onnx"), "calib": str(folder / "data.npz")}
+
+
+def test_what_can_be_compared_is_and_what_cannot_is_said(detector, tmp_path):
+    report = start(detector, tmp_path / "run", metric="sqnr", batch=4).report()
+    assert report.accuracy.fp32 == 1.0
+    assert 0.98 <= report.accuracy.plan < 1.0
+    assert [output.output for output in report.comparison.outputs] == ["output"]
+    assert "places is not compared: its size depends on the data, or it has no entry per sample" in report.warnings
+    assert [value.name for value in onnx.load(tmp_path / "run" / "typed.onnx").graph.output] == ["output", "places"]
+
+
+def test_a_tensor_inside_can_be_what_counts(detector, tmp_path):
+    """The groups behind it do not matter then, and files are judged and compared by it."""
+    run = start(
+        detector, tmp_path / "run", outputs="stem.relu.out", precisions="int8", sensitivity="task-loss", batch=4
+    )
+    report = run.report()
+    growth = run.sensitivities().rankings[0].scores[INT8]
+    assert growth["head"] == 0.0 < growth["stem"]
+    assert [output.output for output in report.comparison.outputs] == ["stem.relu.out"]
+    with pytest.raises(SettingsError, match="--outputs: the prepared model computes no tensor 'stem'"):
+        start(detector, tmp_path / "other", outputs="stem").report()
 
 
 def test_without_evaluation_data_a_note_says_what_that_means(files, tmp_path):

@@ -9,10 +9,13 @@ import numpy as np
 import pytest
 
 from trt_mpq.artifacts.files import to_stored_json
+from trt_mpq.artifacts.folder import claim
 from trt_mpq.artifacts.store import Store
 from trt_mpq.errors import DataError
+from trt_mpq.evaluate.outputs import CountedOutputs
 from trt_mpq.pipeline.report import environment
-from trt_mpq.pipeline.sources import BATCH, CALIBRATION, DATA_NOTES, EVALUATION, LOSS, METRIC, SAMPLE_SHAPES
+from trt_mpq.pipeline.scoring import LOSS, METRIC
+from trt_mpq.pipeline.sources import BATCH, CALIBRATION, DATA_NOTES, EVALUATION, SAMPLE_SHAPES
 from trt_mpq.settings import Settings
 from trt_mpq.types import Model, TensorSpec
 from trt_mpq.types.observer import SilentObserver
@@ -20,8 +23,11 @@ from trt_mpq.types.observer import SilentObserver
 
 def opened(folder: Path, model: Model, **settings: object) -> Store:
     """The values of a run whose prepared model is `model`."""
+    claim(folder, known=True)
     (folder / "model.json").write_text(to_stored_json(model, Model))
-    return Store(folder, Settings(model=Path("m.onnx"), **settings), SilentObserver(), given={"model": "inspect"})
+    (folder / "outputs.json").write_text(to_stored_json(CountedOutputs(model.outputs, {}), CountedOutputs))
+    given = {"model": "inspect", "outputs": "search"}
+    return Store(folder, Settings(model=Path("m.onnx"), **settings), SilentObserver(), given=given)
 
 
 def data(tmp_path: Path, shape: tuple[int | str, ...], values: np.ndarray | None = None, **settings: object) -> Store:

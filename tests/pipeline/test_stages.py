@@ -130,7 +130,16 @@ def test_every_declared_setting_is_read_and_could_not_be_otherwise(runs: list[Do
 
 NOT_ASKED_FOR = {
     ("scores", need)
-    for need in ("restricted-groups", "graph", "calibration-data", "runtime", "evaluation-data", "metric", "batch")
+    for need in (
+        "restricted-groups",
+        "graph",
+        "calibration-data",
+        "runtime",
+        "evaluation-data",
+        "metric",
+        "outputs",
+        "batch",
+    )
 } | {
     ("early-stop", "fp32"),  # read through the file that lies beside it
     ("comparison", "delivery"),  # the same

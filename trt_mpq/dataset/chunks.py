@@ -36,8 +36,8 @@ class Chunk:
     def run(self, session: Session, others: Mapping[str, Array] | None = None) -> Arrays:
         """Every output of `session` for the samples, [n, ...], without the rows that only fill.
 
-        Where a sample is several rows, an output that has one entry per row is [n, rows, ...]. `others` feeds the
-        inputs that are no samples.
+        An output of several entries for each sample, as where a sample is several rows, is [n, entries, ...]. `others`
+        feeds the inputs that are no samples.
         """
         return self.by_sample(session.run(self.feeds | dict(others or {})))
 
@@ -53,9 +53,10 @@ class Chunk:
         return value[: len(value) // rows * own]
 
     def _by_sample(self, value: Array) -> Array:
-        if self.batch.rows == 1 or value.ndim == 0 or len(value) % (self.batch.size * self.batch.rows):
+        samples = self.batch.size
+        if value.ndim == 0 or len(value) <= samples or len(value) % (samples * self.batch.rows):
             return value
-        return value.reshape(self.batch.size, -1, *value.shape[1:])
+        return value.reshape(samples, len(value) // samples, *value.shape[1:])
 
 
 def fixed_batch(inputs: tuple[TensorSpec, ...]) -> int | None:

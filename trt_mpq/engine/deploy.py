@@ -31,7 +31,10 @@ from trt_mpq.types.engine import Candidate, Deployment, SideBySide
 
 _RUNNERS_UP = 2
 """Further feasible plans that are built beside the chosen one and the uniform ones."""
-_NOT_SCORED = "no evaluation data here: the task score through the engine was not measured"
+_NOT_SCORED = (
+    "the task score through the engine was not measured: no evaluation data is here, or it is a score of tensors that "
+    "an engine does not give"
+)
 ENGINE_FOLDER, ENGINE_FILE, _NETWORK_FILE = "engine", "engine.plan", "network.onnx"
 
 
@@ -53,7 +56,7 @@ def deploy(
     candidates: tuple[Candidate, ...],
     constraints: Mapping[str, Mapping[str, Precision]],
     scorer: EngineScorer | None,
-    least_snr_db: Mapping[str, float],
+    required_db: Mapping[str, float],
 ) -> Deployment:
     """Time and verify `candidates`, which were built; the one that is shipped goes into the folder `engine`.
 
@@ -62,7 +65,7 @@ def deploy(
         candidates: What was built, see `candidates_of`.
         constraints: Name of a candidate to the precision of the nodes that its builder was told one for.
         scorer: Scores the shipped engine; None without evaluation data.
-        least_snr_db: What outputs need to pass the comparison with FP32, see `compare_models`.
+        required_db: What outputs need to pass the comparison with FP32, see `compare_models`.
 
     Raises:
         RunFolderError: A file cannot be written.
@@ -78,7 +81,7 @@ def deploy(
     if undelivered.shipped is None:
         return undelivered
     told = constraints[undelivered.shipped.name]
-    return _delivered(engines, undelivered, undelivered.shipped, told, scorer, least_snr_db)
+    return _delivered(engines, undelivered, undelivered.shipped, told, scorer, required_db)
 
 
 def _delivered(
@@ -87,7 +90,7 @@ def _delivered(
     shipped: Candidate,
     constraints: Mapping[str, Precision],
     scorer: EngineScorer | None,
-    least_snr_db: Mapping[str, float],
+    required_db: Mapping[str, float],
 ) -> Deployment:
     """`deployment` with the shipped engine in its place and verified."""
     manifest = _deliver(engines, shipped)
@@ -95,7 +98,7 @@ def _delivered(
     with engines.loaded({shipped.name: shipped.build}) as loaded, loaded[shipped.name].session() as session:
         with observer.stage("Comparing the engine with Polygraphy"):
             comparison = compare_models(
-                folder / described.original.path, session, described.samples(folder), described.batch, least_snr_db
+                folder / described.original.path, session, described.samples(folder), described.batch, required_db
             )
         score = None if scorer is None else _scored(scorer, session, observer)
     return replace(

@@ -20,7 +20,7 @@ from trt_mpq.errors import RunFolderError
 from trt_mpq.model import load_graph
 from trt_mpq.refine.files import PLAN_CORRECTIONS, corrections_from_file, roundings_from_file
 from trt_mpq.runtime.base import Array
-from trt_mpq.types import Grouping, Model, Precision, Ranges, Score, SearchResult
+from trt_mpq.types import Grouping, Model, Precision, Ranges, Score, SearchResult, TensorSpec
 
 SAMPLES = "samples.npz"
 """The samples that travel with a run."""
@@ -78,6 +78,7 @@ class Searched:
         own_rounded: Whether it has roundings of its own too.
         refinements: Digest of all that is refined, which lies in files.
         metric: Task metric.
+        outputs: The tensors that it judges by, and that are compared.
         fp32: Task score of the original model.
         required: Least task score of a plan.
     """
@@ -85,6 +86,7 @@ class Searched:
     result: SearchResult
     corrected: tuple[Precision, ...]
     metric: str
+    outputs: tuple[TensorSpec, ...]
     fp32: Score
     required: float
     rounded: tuple[Precision, ...] = ()
@@ -93,14 +95,22 @@ class Searched:
     refinements: str = ""
 
     @classmethod
-    def of(cls, result: SearchResult, delivered: Refinements, metric: str, fp32: Score, required: float) -> Searched:
+    def of(
+        cls,
+        result: SearchResult,
+        delivered: Refinements,
+        metric: str,
+        outputs: tuple[TensorSpec, ...],
+        fp32: Score,
+        required: float,
+    ) -> Searched:
         """What was found, with the refinements under which the run delivers it."""
         corrected, rounded = (
             tuple(sorted({precision for _, precision in keys})) for keys in (delivered.corrections, delivered.roundings)
         )
         own = next(iter(delivered.own), None)
         own_rounded = own is not None and delivered.own[own].roundings is not None
-        return cls(result, corrected, metric, fp32, required, rounded, own, own_rounded, delivered.digest)
+        return cls(result, corrected, metric, outputs, fp32, required, rounded, own, own_rounded, delivered.digest)
 
     def emitter(self, network: Network, folder: Path) -> Emitter:
         """Writes plans of `network` as the search scored them."""

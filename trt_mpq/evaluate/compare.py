@@ -6,7 +6,7 @@ output, so cosine and largest error are computed here, from the same outputs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from trt_mpq.dataset import Samples
 from trt_mpq.dataset.chunks import Chunk, chunks
-from trt_mpq.errors import ComparisonFailed, SettingsError
+from trt_mpq.errors import ComparisonFailed, RuntimeFailure, SettingsError
 from trt_mpq.runtime.base import Array, Arrays, Session
 from trt_mpq.runtime.polygraphy import have_enough_snr, run_both
 from trt_mpq.types import Comparison, OutputComparison
@@ -29,7 +29,7 @@ def compare_models(
     tested: Path | Session,
     samples: Samples,
     batch: int,
-    least_snr_db: Mapping[str, float],
+    required_db: Mapping[str, float],
     limit: int = _COMPARED_SAMPLES,
 ) -> Comparison:
     """Run both through Polygraphy on the first `limit` samples, `batch` at a time.
@@ -39,23 +39,24 @@ def compare_models(
         tested: An ONNX file, or a loaded engine.
         samples: What to run.
         batch: Samples per run.
-        least_snr_db: Output to the signal-to-noise ratio that it needs to pass, in decibels; "" is for all others.
+        required_db: What is compared, to the signal-to-noise ratio that it needs to pass, in decibels. Of an engine it
+            is what it gives, of a file any tensor.
         limit: Samples to compare, at most.
 
     Raises:
-        RuntimeFailure: One of the models could not run.
-        SettingsError: There is a threshold for an output that the model does not have.
+        RuntimeFailure: One of the models could not run, or they give outputs of different sizes.
     """
     compared = samples.take(limit)
     portions = list(chunks(compared, batch))
-    reference, given = run_both(fp32, tested, [chunk.feeds for chunk in portions])
-    names = tuple(reference[0])
-    pairs = {name: _paired(_joined(portions, reference, name), _joined(portions, given, name)) for name in names}
-    required = _per_output(least_snr_db, names)
+    names = tuple(name for name in required_db if isinstance(tested, Path) or name in tested.output_names)
+    if not names:
+        return Comparison(compared.count, ())
+    reference, given = run_both(fp32, tested, [chunk.feeds for chunk in portions], names)
+    pairs = {name: _pair(name, _joined(portions, reference, name), _joined(portions, given, name)) for name in names}
     exact, tested_values = ({name: pair[side] for name, pair in pairs.items()} for side in (0, 1))
-    passed = have_enough_snr(exact, tested_values, required)
+    passed = have_enough_snr(exact, tested_values, {name: required_db[name] for name in names})
     return Comparison(
-        compared.count, tuple(_compare(name, *pairs[name], required[name], passed[name]) for name in names)
+        compared.count, tuple(_compare(name, *pairs[name], required_db[name], passed[name]) for name in names)
     )
 
 
@@ -68,10 +69,24 @@ def require_passed(comparison: Comparison, what: str) -> None:
         )
 
 
-def _per_output(least_db: Mapping[str, float], names: tuple[str, ...]) -> dict[str, float]:
+def required_snr_db(least_db: Mapping[str, float], names: Sequence[str]) -> dict[str, float]:
+    """The signal-to-noise ratio that each of the outputs `names` needs to pass; in `least_db`, "" is for all others.
+
+    Raises:
+        SettingsError: There is one for an output that is not compared.
+    """
     if unknown := next((name for name in least_db if name and name not in names), None):
-        raise SettingsError(f"comparison_snr: the model has no output {unknown!r}, its outputs are {', '.join(names)}")
+        raise SettingsError(f"comparison_snr: no output {unknown!r} is compared, of the model are {', '.join(names)}")
     return {name: least_db.get(name, least_db[""]) for name in names}
+
+
+def _pair(name: str, reference: Array, tested: Array) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    if reference.shape != tested.shape:
+        raise RuntimeFailure(
+            f"output {name!r} has {reference.size} elements in FP32 and {tested.size} in what is compared with it: "
+            "name the tensors that count with --outputs"
+        )
+    return _paired(reference, tested)
 
 
 def sqnr_db(reference: Array, tested: Array) -> float | None:

@@ -156,7 +156,8 @@ def _required(reference: Mapping[str, Array] | None, loss: str) -> Mapping[str, 
 
 
 def _normalized_error(value: Array, reference: Array) -> _Losses:
-    theirs = reference.astype(np.float64).reshape(len(reference), -1)
+    rows = np.atleast_1d(reference)
+    theirs = rows.astype(np.float64).reshape(len(rows), -1)
     error = np.mean((value.reshape(theirs.shape) - theirs) ** 2, axis=1)
     power = np.mean(theirs**2, axis=1)
     relative: _Losses = error / np.where(power > 0, power, 1.0)

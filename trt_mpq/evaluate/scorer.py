@@ -5,7 +5,7 @@ The data is run in portions, by length within them, with FP32's outputs beside w
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -50,12 +50,20 @@ class _Pass:
         batch: Rows of the model's batch per run, at most.
         schedule: Order and portions; only within a portion samples of one length are put together.
         needs_reference: Whether FP32's outputs are wanted.
+        outputs: The tensors that count.
     """
 
     def __init__(
-        self, fp32: ir.Model, runtime: Runtime, samples: Samples, batch: int, schedule: Schedule, needs_reference: bool
+        self,
+        fp32: ir.Model,
+        runtime: Runtime,
+        samples: Samples,
+        batch: int,
+        schedule: Schedule,
+        needs_reference: bool,
+        outputs: tuple[str, ...],
     ) -> None:
-        self.samples, self.schedule = samples, schedule
+        self.samples, self.schedule, self.outputs = samples, schedule, outputs
         self._fp32, self._runtime, self._batch, self._needs_reference = fp32, runtime, batch, needs_reference
         self._kept: dict[int, Arrays] = {}
         self._kept_bytes = 0
@@ -70,7 +78,7 @@ class _Pass:
                 before = first + chunk.batch.start
                 reference = self._kept.get(before)
                 if reference is None and self._needs_reference:
-                    session = session or self._runtime.load(self._fp32)
+                    session = session or self._runtime.load(self._fp32, self.outputs)
                     reference = self._keep(before, chunk.run(session))
                 yield _Step(chunk, first + chunk.batch.numbers, before + chunk.batch.size, reference)
 
@@ -108,7 +116,9 @@ class Scoring:
             MetricError: The outputs cannot be scored.
         """
         for step in self._data.steps(self._samples, end):
-            self._accumulator.add(step.chunk.run(session), step.chunk.batch.labels, step.reference)
+            values = step.chunk.run(session)
+            counted = {name: values[name] for name in self._data.outputs}
+            self._accumulator.add(counted, step.chunk.batch.labels, step.reference)
             self._positions.append(step.positions)
             if progress:
                 progress(step.end, self._data.samples.count)
@@ -146,6 +156,7 @@ class Scorer:
         metric: Task metric.
         batch: Rows of the model's batch per run, at most.
         schedule: Order and portions in which samples run; None for all at once, in the order of the data.
+        outputs: The tensors that count, any that the graphs compute; none for the outputs of `fp32`.
     """
 
     def __init__(
@@ -156,13 +167,15 @@ class Scorer:
         metric: TaskMetric,
         batch: int,
         schedule: Schedule | None = None,
+        outputs: Sequence[str] = (),
     ) -> None:
         self.metric, self.schedule = metric, schedule or data_order(samples.count)
         self._runtime = runtime
+        self.outputs = tuple(outputs) or tuple(str(value.name) for value in fp32.graph.outputs)
         self._count = samples.count
 
         def passing(data: Samples) -> _Pass:
-            return _Pass(fp32, runtime, data, batch, self.schedule, metric.needs_reference)
+            return _Pass(fp32, runtime, data, batch, self.schedule, metric.needs_reference, self.outputs)
 
         self._uncut = passing(samples.uncut())
         self._cut = self._uncut if samples.padding is None or metric.in_order else passing(samples)
@@ -177,9 +190,13 @@ class Scorer:
         return self.finished(self.begun(), graph, progress).result()
 
     def score_session(self, session: Session, progress: Progress | None = None) -> Score:
-        """Run every sample, uncut, through a graph or engine that is loaded; raises RuntimeFailure or MetricError.
+        """Run every sample, uncut, through a graph or engine that is loaded and gives what counts.
 
         An engine is built for the length that the data has: shorter samples may be outside its profile.
+
+        Raises:
+            RuntimeFailure: It does not run.
+            MetricError: The outputs cannot be scored.
         """
         scoring = Scoring(self._uncut, self.metric)
         scoring.advance(session, self._count, progress)
@@ -191,14 +208,14 @@ class Scorer:
 
     def finished(self, scoring: Scoring, graph: ir.Model | Path, progress: Progress | None = None) -> Scoring:
         """`scoring` of `graph` with every sample that was still missing; raises as `score` does."""
-        scoring.advance(self._runtime.load(graph), self._count, progress)
+        scoring.advance(self._runtime.load(graph, self.outputs), self._count, progress)
         return scoring
 
     def decided(
         self, scoring: Scoring, graph: ir.Model, test: PairedTest, progress: Progress | None = None
     ) -> Judgement | None:
         """Run `graph` portion by portion until `test` decides; None if all samples had to run; raises as `score`."""
-        session = self._runtime.load(graph)
+        session = self._runtime.load(graph, self.outputs)
         for end in self.schedule.looks:
             scoring.advance(session, end, progress)
             numbers = scoring.drawn

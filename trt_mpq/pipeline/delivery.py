@@ -11,13 +11,13 @@ from trt_mpq.emit import Network, Refinements
 from trt_mpq.emit.deliver import FLAVOUR_FILES, Delivery, deliver
 from trt_mpq.engine.handover import SEARCHED, Searched
 from trt_mpq.errors import RuntimeFailure
-from trt_mpq.evaluate.compare import compare_models, require_passed
+from trt_mpq.evaluate.compare import compare_models, require_passed, required_snr_db
 from trt_mpq.evaluate.plans import PlanEvaluator
 from trt_mpq.pipeline.calibration import CalibrationStages
 from trt_mpq.pipeline.plan_refinement import RefinedPlanStages, choose_plan_refinement
-from trt_mpq.pipeline.scoring import FP32, REQUIRED, SCORER
+from trt_mpq.pipeline.scoring import FP32, METRIC, OUTPUTS, REQUIRED, SCORER
 from trt_mpq.pipeline.search import SearchStages
-from trt_mpq.pipeline.sources import BATCH, EVALUATION, METRIC, PREPARED
+from trt_mpq.pipeline.sources import BATCH, EVALUATION, PREPARED
 from trt_mpq.types import Comparison, Score
 
 _ROUNDING = 1e-6
@@ -63,8 +63,10 @@ def _searched(plan: RefinedPlanStages) -> Stage[Searched]:
     result, refinements = plan.result, plan.refinements
     return Stage(
         SEARCHED.name,
-        lambda job: Searched.of(job[result], job[refinements], job[METRIC].name, job[FP32], job[REQUIRED]),
-        json_kind(Searched), needs=(result, refinements, METRIC, FP32, REQUIRED),
+        lambda job: Searched.of(
+            job[result], job[refinements], job[METRIC].name, job[OUTPUTS].specs, job[FP32], job[REQUIRED]
+        ),
+        json_kind(Searched), needs=(result, refinements, METRIC, OUTPUTS, FP32, REQUIRED),
     )  # fmt: skip
 
 
@@ -112,9 +114,10 @@ def _scores(calibration: CalibrationStages, files: Stage[Delivery], plan: Refine
 def _comparison(files: Stage[Delivery], scores: Stage[dict[str, Score]]) -> Stage[Comparison]:
     def make(job: Job) -> Comparison:
         original, typed = job.path(job[PREPARED].path), job.path("typed.onnx")
-        return compare_models(original, typed, job[EVALUATION], job[BATCH], job.settings.least_snr_db)
+        required_db = required_snr_db(job.settings.least_snr_db, job[OUTPUTS].names)
+        return compare_models(original, typed, job[EVALUATION], job[BATCH], required_db)
 
     return Stage(
-        "comparison", make, json_kind(Comparison), needs=(files, scores, PREPARED, EVALUATION, BATCH),
+        "comparison", make, json_kind(Comparison), needs=(files, scores, PREPARED, EVALUATION, OUTPUTS, BATCH),
         reads=("least_snr_db",), title="Comparing with Polygraphy",
     )  # fmt: skip

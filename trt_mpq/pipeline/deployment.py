@@ -14,6 +14,7 @@ from trt_mpq.artifacts.stage import Job, Stage, json_kind
 from trt_mpq.artifacts.store import Store
 from trt_mpq.engine.deploy import ENGINE_FOLDER, EngineScorer, candidates_of, deploy, is_delivered
 from trt_mpq.engine.handover import CalibratedNetwork, Searched
+from trt_mpq.evaluate.compare import required_snr_db
 from trt_mpq.pipeline.builds import Builds, built_engines, plain_builds
 from trt_mpq.pipeline.engine_scoring import ENGINE_SCORER
 from trt_mpq.pipeline.gpu import Gpu
@@ -92,7 +93,8 @@ def _stage(
         constraints = {name: job[network].constraints for name, network in emitted.items()}
         scored_by = job[scorer]
         engines, least_snr_db = built_engines(job, described, platform), job.settings.least_snr_db
-        done = deploy(engines, candidates, constraints, scored_by, least_snr_db)
+        required_db = required_snr_db(least_snr_db, [spec.name for spec in job[searched].outputs])
+        done = deploy(engines, candidates, constraints, scored_by, required_db)
         return _Record(job.settings.engine, done, least_snr_db, scored_by.identity if scored_by else None)
 
     def holds(record: _Record, job: Job) -> bool:

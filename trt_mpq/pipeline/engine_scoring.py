@@ -10,13 +10,16 @@ from trt_mpq.engine.handover import DESCRIBED, SEARCHED
 from trt_mpq.evaluate.metrics import TaskMetric, metric_from_name
 from trt_mpq.evaluate.scorer import Scorer
 from trt_mpq.model import load_graph
-from trt_mpq.pipeline.scoring import SCORER
-from trt_mpq.pipeline.sources import EVALUATION, METRIC, RUNTIME, digest_of_metric
+from trt_mpq.pipeline.scoring import METRIC, SCORER, digest_of_metric, judged_outputs
+from trt_mpq.pipeline.sources import EVALUATION, PREPARED, RUNTIME
+from trt_mpq.types import Model
 
 
-def _identity(samples: Samples, metric: TaskMetric) -> str:
-    """The same in both halves of a run for the same data and metric."""
-    return key_of(samples.fingerprint, digest_of_metric(metric))
+def _engine_scorer(scorer: Scorer, samples: Samples, metric: TaskMetric, original: Model) -> EngineScorer | None:
+    """Its identity is the same in both halves of a run; None where the score is of what engines do not give."""
+    if not set(scorer.outputs) <= {spec.name for spec in original.outputs}:
+        return None
+    return EngineScorer(key_of(samples.fingerprint, digest_of_metric(metric), scorer.outputs), scorer.score_session)
 
 
 def _from_settings(job: Job) -> EngineScorer | None:
@@ -26,27 +29,29 @@ def _from_settings(job: Job) -> EngineScorer | None:
     samples, count = open_samples(data, described.original.inputs), job.settings.eval_samples
     if count is not None:
         samples = samples.take(count)
+    searched = job[SEARCHED]
     metric = metric_from_name(
-        job[SEARCHED].metric, has_labels=samples.has_labels, outputs=described.original.outputs,
-        rows_per_sample=samples.rows,
-    )  # fmt: skip
+        searched.metric, has_labels=samples.has_labels, outputs=searched.outputs, rows_per_sample=samples.rows
+    )
+    counted = tuple(spec.name for spec in searched.outputs)
     fp32 = load_graph(job.folder / described.original.path)
-    scorer = Scorer(fp32, job[RUNTIME], samples, metric, described.batch)
-    return EngineScorer(_identity(samples, metric), scorer.score_session)
+    judged = judged_outputs(metric, job.settings.outputs, counted)
+    scorer = Scorer(fp32, job[RUNTIME], samples, metric, described.batch, outputs=judged)
+    return _engine_scorer(scorer, samples, metric, described.original)
 
 
 ENGINE_SCORER: Stage[EngineScorer | None] = Stage(
     "engine-scorer",
-    lambda job: EngineScorer(_identity(job[EVALUATION], job[METRIC]), job[SCORER].score_session),
-    needs=(EVALUATION, METRIC, SCORER), digest=lambda scorer: scorer.identity,
+    lambda job: _engine_scorer(job[SCORER], job[EVALUATION], job[METRIC], job[PREPARED]),
+    needs=(EVALUATION, METRIC, SCORER, PREPARED), digest=lambda scorer: scorer.identity if scorer else "",
 )  # fmt: skip
 """On the evaluation data of the run."""
 
 DEVICE_ENGINE_SCORER: Stage[EngineScorer | None] = Stage(
-    "device-engine-scorer", _from_settings, needs=(DESCRIBED, SEARCHED, RUNTIME), reads=("eval", "eval_samples"),
-    digest=lambda scorer: scorer.identity if scorer else "",
+    "device-engine-scorer", _from_settings, needs=(DESCRIBED, SEARCHED, RUNTIME),
+    reads=("eval", "eval_samples", "outputs"), digest=lambda scorer: scorer.identity if scorer else "",
 )  # fmt: skip
-"""In the device half: on the data of the settings; None if they name none.
+"""In the device half: on the data of the settings; None also if they name none.
 
 Making it raises DataError if the data cannot be read or does not fit the model, and MetricError if the metric of the
 search cannot be used.

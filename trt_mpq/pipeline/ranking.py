@@ -8,8 +8,10 @@ from typing import Any
 from trt_mpq.artifacts.stage import Job, Stage, json_kind
 from trt_mpq.artifacts.store import Store
 from trt_mpq.emit import Network
-from trt_mpq.pipeline.sources import BATCH, CALIBRATION, LOSS, RUNTIME
+from trt_mpq.pipeline.scoring import LOSS, OUTPUTS
+from trt_mpq.pipeline.sources import BATCH, CALIBRATION, RUNTIME
 from trt_mpq.pipeline.workers import Workers
+from trt_mpq.runtime.base import with_outputs
 from trt_mpq.sensitivity import SensitivityInputs, SensitivityMetric, metric_from_name
 from trt_mpq.sensitivity.agreement import REFERENCE, Agreement, Sensitivities, agreement_of
 from trt_mpq.settings import Settings
@@ -72,15 +74,16 @@ def _options_of(metric: Any) -> tuple[str, ...]:
 
 def _inputs(network: Stage[Network], workers: Stage[Workers]) -> Stage[SensitivityInputs]:
     def make(job: Job) -> SensitivityInputs:
-        settings = job.settings
+        settings, own = job.settings, job[network]
+        counted = replace(own, graph=with_outputs(own.graph, job[OUTPUTS].names))
         return SensitivityInputs(
-            network=job[network], candidates=settings.formats, samples=job[CALIBRATION],
+            network=counted, candidates=settings.formats, samples=job[CALIBRATION],
             sample_limit=settings.sensitivity_samples, loss=job[LOSS], runtime=job[RUNTIME], batch=job[BATCH],
             seed=settings.seed, distribute=job[workers].distribution(),
         )  # fmt: skip
 
     return Stage(
-        "sensitivity-inputs", make, needs=(network, CALIBRATION, LOSS, RUNTIME),
+        "sensitivity-inputs", make, needs=(network, CALIBRATION, LOSS, OUTPUTS, RUNTIME),
         reads=("formats", "sensitivity_samples", "seed"), uses=(BATCH, workers),
     )  # fmt: skip
 

@@ -15,9 +15,9 @@ from trt_mpq.pipeline.calibration import CalibrationStages
 from trt_mpq.pipeline.delivery import DeliveryStages
 from trt_mpq.pipeline.deployment import deployment
 from trt_mpq.pipeline.gpu import Gpu
-from trt_mpq.pipeline.scoring import FP32, REQUIRED
+from trt_mpq.pipeline.scoring import FP32, METRIC, OUTPUTS, REQUIRED
 from trt_mpq.pipeline.search import SearchStages
-from trt_mpq.pipeline.sources import BATCH, CALIBRATION, DATA_NOTES, EVALUATION, METRIC, TARGET
+from trt_mpq.pipeline.sources import BATCH, CALIBRATION, DATA_NOTES, EVALUATION, TARGET
 from trt_mpq.report import data, explain, html, summary
 from trt_mpq.types.engine import Deployment
 
@@ -78,6 +78,7 @@ def write_report(
     warnings = (
         *filter(None, [fault]),
         *store[DATA_NOTES],
+        *store[OUTPUTS].notes,
         *summary.file_warnings(explainer, files, fp32, typed, required, limit is not None),
         *summary.range_warnings(explainer),
     )

@@ -1,24 +1,78 @@
-"""Scores: of the FP32 model, of plans, and what a plan must have."""
+"""Scores: by which tensors and which metric, of the FP32 model, of plans, and what a plan must have."""
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import numpy as np
 
-from trt_mpq.artifacts.files import atomic_path, key_of
+from trt_mpq.artifacts.files import atomic_path, key_of, sha256_of
 from trt_mpq.artifacts.stage import Job, Stage, content_digest, json_kind
 from trt_mpq.emit import Network, Refinements
 from trt_mpq.errors import MetricError
 from trt_mpq.evaluate.cache import ScoreCache
+from trt_mpq.evaluate.losses import loss_for
+from trt_mpq.evaluate.metrics import TaskMetric, metric_from_name
+from trt_mpq.evaluate.outputs import CountedOutputs, counted_outputs
 from trt_mpq.evaluate.plans import EarlyStop, PlanEvaluator
 from trt_mpq.evaluate.scorer import Scorer
 from trt_mpq.evaluate.stopping import paired_test, schedule_for
 from trt_mpq.pipeline.model_states import ORIGINAL, State
 from trt_mpq.pipeline.networks import restricted_groups_of
-from trt_mpq.pipeline.sources import BATCH, CALIBRATION, EVALUATION, METRIC, RUNTIME
+from trt_mpq.pipeline.sources import BATCH, CALIBRATION, EVALUATION, RUNTIME
 from trt_mpq.types import Precision, Score
 
 _FP32_SAMPLES = "fp32-samples.npy"
 
+
+OUTPUTS = Stage(
+    "outputs",
+    lambda job: counted_outputs(job[ORIGINAL], job.settings.outputs, job[EVALUATION], job[RUNTIME], job[BATCH]),
+    json_kind(CountedOutputs), needs=(ORIGINAL, EVALUATION, RUNTIME, BATCH), reads=("outputs",),
+)  # fmt: skip
+"""The tensors that count."""
+
+
+def _metric(job: Job) -> TaskMetric:
+    data = job[EVALUATION]
+    return metric_from_name(
+        job.settings.metric,
+        has_labels=data.has_labels,
+        outputs=job[OUTPUTS].specs,
+        rows_per_sample=data.rows,
+        limit_s=job.settings.metric_timeout,
+    )
+
+
+def digest_of_metric(metric: TaskMetric) -> str:
+    """What tells a metric from others: its name, and for the user's own the content of its module's file."""
+    module = sys.modules.get(metric.name.partition(":")[0]) if ":" in metric.name else None
+    file = getattr(module, "__file__", None)
+    return metric.name if file is None else f"{metric.name} {sha256_of(Path(file))}"
+
+
+METRIC = Stage(
+    "metric", _metric, reads=("metric",), needs=(EVALUATION, OUTPUTS), uses=("metric_timeout",),
+    digest=digest_of_metric,
+)  # fmt: skip
+"""The task metric."""
+
+
+def judged_outputs(metric: TaskMetric, asked: tuple[str, ...], counted: tuple[str, ...]) -> tuple[str, ...]:
+    """What `metric` is given: the `counted` tensors; the user's own is given all that was `asked` for, or all outputs.
+
+    An empty result stands for all outputs.
+    """
+    return asked if ":" in metric.name else counted
+
+
+LOSS = Stage(
+    "loss",
+    lambda job: loss_for(has_labels=job[CALIBRATION].has_labels, classification=job[METRIC].of_classes),
+    needs=(CALIBRATION, METRIC), digest=lambda loss: loss.name,
+)  # fmt: skip
+"""What the sensitivity metrics measure on the calibration data."""
 
 SCHEDULE = Stage(
     "schedule",
@@ -30,9 +84,10 @@ SCHEDULE = Stage(
 SCORER = Stage(
     "scorer",
     lambda job: Scorer(
-        job[ORIGINAL], job[RUNTIME], job[EVALUATION], job[METRIC], job[BATCH], job[SCHEDULE]
+        job[ORIGINAL], job[RUNTIME], job[EVALUATION], job[METRIC], job[BATCH], job[SCHEDULE],
+        judged_outputs(job[METRIC], job.settings.outputs, job[OUTPUTS].names),
     ),
-    needs=(ORIGINAL, RUNTIME, EVALUATION, METRIC, BATCH), uses=(SCHEDULE,),
+    needs=(ORIGINAL, RUNTIME, EVALUATION, METRIC, OUTPUTS, BATCH), reads=("outputs",), uses=(SCHEDULE,),
 )  # fmt: skip
 """Scores graphs on the evaluation data; fidelity metrics compare with the original model.
 
@@ -96,7 +151,7 @@ def score_cache_of(state: State) -> Stage[ScoreCache]:
     """Scores of plans of the model: what they depend on, beside the plan, its formats' ranges and its refinement."""
     return Stage(
         "scores", lambda job: ScoreCache(job.path("evaluations.jsonl"), job.key),
-        needs=(restricted_groups_of(state), state.graph, CALIBRATION, RUNTIME, EVALUATION, METRIC, BATCH),
+        needs=(restricted_groups_of(state), state.graph, CALIBRATION, RUNTIME, EVALUATION, METRIC, OUTPUTS, BATCH),
         files=("evaluations.jsonl",),
     )  # fmt: skip
 

@@ -6,16 +6,10 @@ come to, not on how they are spelled.
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
-from trt_mpq.artifacts.files import sha256_of
 from trt_mpq.artifacts.stage import Job, Stage, content_digest, json_kind
 from trt_mpq.dataset import Samples, open_samples
 from trt_mpq.dataset.chunks import fixed_batch
 from trt_mpq.errors import DataError
-from trt_mpq.evaluate.losses import loss_for
-from trt_mpq.evaluate.metrics import TaskMetric, metric_from_name
 from trt_mpq.latency.target import target_from_name
 from trt_mpq.model import model_digest, prepare_model
 from trt_mpq.runtime.onnxruntime import OnnxRuntime
@@ -98,38 +92,6 @@ EVALUATION = Stage(
     uses=(_OPENED_CALIBRATION,), digest=lambda data: data.fingerprint,
 )  # fmt: skip
 """The evaluation data; without any, the calibration data."""
-
-
-def _metric(job: Job) -> TaskMetric:
-    data = job[EVALUATION]
-    return metric_from_name(
-        job.settings.metric,
-        has_labels=data.has_labels,
-        outputs=job[PREPARED].outputs,
-        rows_per_sample=data.rows,
-        limit_s=job.settings.metric_timeout,
-    )
-
-
-def digest_of_metric(metric: TaskMetric) -> str:
-    """What tells a metric from others: its name, and for the user's own the content of its module's file."""
-    module = sys.modules.get(metric.name.partition(":")[0]) if ":" in metric.name else None
-    file = getattr(module, "__file__", None)
-    return metric.name if file is None else f"{metric.name} {sha256_of(Path(file))}"
-
-
-METRIC = Stage(
-    "metric", _metric, reads=("metric",), needs=(EVALUATION, PREPARED), uses=("metric_timeout",),
-    digest=digest_of_metric,
-)  # fmt: skip
-"""The task metric."""
-
-LOSS = Stage(
-    "loss",
-    lambda job: loss_for(has_labels=job[CALIBRATION].has_labels, classification=job[METRIC].of_classes),
-    needs=(CALIBRATION, METRIC), digest=lambda loss: loss.name,
-)  # fmt: skip
-"""What the sensitivity metrics measure on the calibration data."""
 
 
 def _sample_shapes(job: Job) -> dict[str, tuple[int, ...]]:

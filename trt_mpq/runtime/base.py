@@ -38,8 +38,13 @@ class Runtime(Protocol):
     def name(self) -> str:
         """Library name and version, for reports and cache keys."""
 
-    def load(self, graph: ir.Model | Path) -> Session:
-        """Prepare `graph` for running; raises RuntimeFailure naming the cause."""
+    def load(self, graph: ir.Model | Path, outputs: Sequence[str] = ()) -> Session:
+        """Prepare `graph` for running, with other `outputs` (any tensors computed in it) in place of its own if given.
+
+        Raises:
+            RuntimeFailure: It cannot be run; the message names the cause.
+            KeyError: A name is not a tensor of the graph.
+        """
 
 
 def with_outputs(graph: ir.Model, tensors: Sequence[str]) -> ir.Model:

@@ -11,13 +11,13 @@ another order. Results are then those of ``ORT_DISABLE_ALL``, bit for bit.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trt_mpq.errors import RuntimeFailure
 from trt_mpq.graph.onnx_api import first_line
-from trt_mpq.runtime.base import Array, Arrays
+from trt_mpq.runtime.base import Array, Arrays, with_outputs
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -66,8 +66,8 @@ class OnnxRuntime:
         """Library name and version."""
         return f"onnxruntime {self._version}"
 
-    def load(self, graph: ir.Model | Path) -> OnnxRuntimeSession:
-        """Load an in-memory graph or a file."""
+    def load(self, graph: ir.Model | Path, outputs: Sequence[str] = ()) -> OnnxRuntimeSession:
+        """Load an in-memory graph or a file, see `runtime.base.Runtime`."""
         import onnx_ir as ir
 
         from trt_mpq.runtime.widening import widened
@@ -77,11 +77,11 @@ class OnnxRuntime:
                 stored = ir.load(graph)
             except Exception as error:  # protobuf and the file system have no common base
                 raise _not_loadable(error) from error
-            runnable = widened(stored)
+            runnable = _computing(widened(stored), outputs)
             if runnable is stored:
                 return self._session(str(graph))
         else:
-            runnable = widened(graph)
+            runnable = _computing(widened(graph), outputs)
         weights = [value.const_value for value in runnable.graph.initializers.values() if value.const_value]
         in_memory = not any(isinstance(tensor, ir.ExternalTensor) for tensor in weights)
         if in_memory and sum(tensor.nbytes for tensor in weights) < _PROTOBUF_LIMIT:
@@ -103,6 +103,12 @@ class OnnxRuntime:
             return OnnxRuntimeSession(onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"]))
         except Exception as error:  # ONNX Runtime has no common base for its C++ errors
             raise _not_loadable(error) from error
+
+
+def _computing(graph: ir.Model, outputs: Sequence[str]) -> ir.Model:
+    """`graph` itself where it gives `outputs` and nothing else, or is not asked for any."""
+    own = tuple(value.name for value in graph.graph.outputs)
+    return graph if tuple(outputs) in ((), own) else with_outputs(graph, outputs)
 
 
 def _not_loadable(error: Exception) -> RuntimeFailure:

@@ -54,7 +54,7 @@ COMPARE_FUNCTIONS = tuple(_COMPARISONS)
 
 
 def run_both(
-    reference: Path, tested: Path | Session, feeds: Sequence[Mapping[str, Array]]
+    reference: Path, tested: Path | Session, feeds: Sequence[Mapping[str, Array]], outputs: Sequence[str] = ()
 ) -> tuple[tuple[Arrays, ...], tuple[Arrays, ...]]:
     """Outputs of both models for the same inputs, one entry per batch, run by Polygraphy's comparator.
 
@@ -62,14 +62,18 @@ def run_both(
         reference: The FP32 model, which runs in ONNX Runtime.
         tested: What to judge: an ONNX file, which runs in ONNX Runtime too, or a session of another runtime.
         feeds: One mapping of input name to array per batch.
+        outputs: Tensors that files compute in place of their outputs.
 
     Raises:
         RuntimeFailure: A model could not be loaded or run.
     """
     from polygraphy.comparator import Comparator
 
-    judged = _file_runner(tested, _TESTED) if isinstance(tested, Path) else _session_runner(tested, _TESTED, feeds[0])
-    runners = [_file_runner(reference, _REFERENCE), judged]
+    if isinstance(tested, Path):
+        judged = _file_runner(tested, _TESTED, outputs)
+    else:
+        judged = _session_runner(tested, _TESTED, feeds[0])
+    runners = [_file_runner(reference, _REFERENCE, outputs), judged]
     with _in_silence():
         try:
             results = Comparator.run(runners, data_loader=[dict(feed) for feed in feeds])
@@ -143,10 +147,10 @@ def _torch_left_out() -> Iterator[None]:
         del sys.modules["torch"]
 
 
-def _file_runner(path: Path, name: str) -> Any:
+def _file_runner(path: Path, name: str, outputs: Sequence[str]) -> Any:
     from polygraphy.backend.onnxrt import OnnxrtRunner
 
-    return OnnxrtRunner(lambda: OnnxRuntime().load(path).native, name=name)
+    return OnnxrtRunner(lambda: OnnxRuntime().load(path, outputs).native, name=name)
 
 
 def _session_runner(session: Session, name: str, example: Mapping[str, Array]) -> Any:

@@ -80,7 +80,9 @@ class Prefix:
         self._places = {group.id: min(places[name] for name in group.nodes) for group in groups}
         self._flops = {group.id: group.flops for group in groups}
         self._outputs = tuple(str(value.name) for value in graph.graph.outputs)
-        self._stops = sorted(set(self._places.values()) - {0})
+        ends = (place for place, node in enumerate(self._nodes) if any(v.is_graph_output() for v in node.outputs))
+        last = max(ends, default=0)
+        self._stops = sorted(place for place in set(self._places.values()) if 0 < place <= last)
         self._restart()
 
     def rest(self, groups: Iterable[str], copy: ir.Model) -> Rest:

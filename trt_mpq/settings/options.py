@@ -133,6 +133,9 @@ class Settings(BaseModel):
     metric: Annotated[str, Option("Goal")] = "auto"
     """Task metric: top1, top5, accuracy, perplexity, spearman, pearson, f1, exact-match, agreement, cosine, kl, sqnr,
     or your own module:function. auto goes by labels and outputs."""
+    outputs: Annotated[tuple[str, ...], Option("Goal", as_text=True, unset="all that have an entry per sample")] = ()
+    """Tensors that count, as in boxes,scores: outputs of the model, or what it computes inside, such as scores before
+    the NonMaxSuppression of a detector. By them plans are judged, groups ranked, and the network compared with FP32."""
     target_accuracy: Annotated[float, Field(gt=0, le=1), Option("Goal")] = 0.99
     """Least share of the FP32 score that the plan must keep, up to 1; of a negative score, what it may lose is the
     rest of its magnitude."""
@@ -258,7 +261,7 @@ class Settings(BaseModel):
             raise ValueError("excludes target_latency: give one of them")
         return value
 
-    @field_validator("precisions", "sensitivity", "calibration", mode="before")
+    @field_validator("precisions", "outputs", "sensitivity", "calibration", mode="before")
     @classmethod
     def _split_list(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
@@ -279,7 +282,7 @@ class Settings(BaseModel):
         """The high precision: what all runs in that is not in 8 bit."""
         return self.precisions[0]
 
-    @field_validator("sensitivity", "calibration")
+    @field_validator("outputs", "sensitivity", "calibration")
     @classmethod
     def _require_different(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if twice := next((name for name in value if value.count(name) > 1), None):

@@ -12,6 +12,7 @@ from hypothesis.extra import numpy as hnp
 
 from trt_mpq.errors import MetricError
 from trt_mpq.evaluate.metrics import METRIC_NAMES, TaskMetric, correct_in_top_k, metric_from_name
+from trt_mpq.evaluate.metrics.user import user_metric
 from trt_mpq.types import Score, TensorSpec
 
 LOGITS = (TensorSpec("logits", "float32", ("batch", 10)),)
@@ -198,13 +199,24 @@ def test_several_outputs_are_averaged(name: str) -> None:
     assert score.samples == 6
 
 
-def test_fidelity_needs_a_reference_of_the_same_shape() -> None:
+def test_fidelity_needs_a_reference() -> None:
     metric = metric_from_name("sqnr", has_labels=False, outputs=LOGITS)
     assert metric.needs_reference
     with pytest.raises(MetricError, match="compares with FP32 outputs and was given none"):
         evaluate(metric, {"logits": logits()})
-    with pytest.raises(MetricError, match=r"output 'logits' is \(1, 10\) and FP32 gave \(20, 10\)"):
-        evaluate(metric, {"logits": logits(1)}, None, {"logits": logits()})
+
+
+def test_an_output_of_another_size_than_that_of_fp32_is_no_match() -> None:
+    metric = metric_from_name("sqnr", has_labels=False, outputs=LOGITS)
+    assert evaluate(metric, {"logits": logits()[:, :5]}, None, {"logits": logits()}) == Score(0.0, 0.0, 20)
+
+
+def test_a_users_metric_is_told_which_output_cannot_be_put_together() -> None:
+    accumulator = user_metric("mine:count", lambda outputs, labels: 1.0).accumulator()
+    for size in (2, 3):
+        accumulator.add({"places": np.zeros((2, size)), "mean": np.float32(1)}, None, None)
+    with pytest.raises(MetricError, match=r"size of 'places' depends on the data.*--outputs"):
+        accumulator.result()
 
 
 @pytest.mark.parametrize("name", ["top1", "top5", *FIDELITY])

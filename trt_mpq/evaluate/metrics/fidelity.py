@@ -33,26 +33,25 @@ def fidelity(name: str, outputs: tuple[TensorSpec, ...]) -> TaskMetric:
 
 
 def _fidelity(metric: str, compare: Callable[[Scores, Scores], Scores]) -> PerSample:
-    """Scores of a batch against FP32: `compare` per output, averaged over outputs."""
+    """Scores of a batch against FP32: `compare` per output, averaged over outputs.
+
+    An output of another size than FP32's is no match: 0 for all samples of the batch.
+    """
 
     def score(outputs: Arrays, labels: Array | None, reference: Arrays | None) -> Scores:
         if reference is None:
             raise MetricError(f"metric {metric} compares with FP32 outputs and was given none")
-        per_output = [_compare(metric, name, outputs[name], reference[name], compare) for name in reference]
+        per_output = [_compare(outputs[name], reference[name], compare) for name in reference]
         return np.asarray(np.mean(per_output, axis=0))
 
     return score
 
 
-def _compare(
-    metric: str, name: str, output: Array, reference: Array, compare: Callable[[Scores, Scores], Scores]
-) -> Scores:
-    if output.shape != reference.shape or output.ndim == 0:
-        raise MetricError(
-            f"metric {metric}: output {name!r} is {output.shape} and FP32 gave {reference.shape}: outputs need one row "
-            "per sample and a fixed size"
-        )
-    ours, theirs = (a.reshape(len(a), -1).astype(np.float64) for a in (output, reference))
+def _compare(output: Array, reference: Array, compare: Callable[[Scores, Scores], Scores]) -> Scores:
+    rows_of = [np.atleast_1d(value) for value in (output, reference)]
+    if output.shape != reference.shape:
+        return np.zeros(len(rows_of[1]))
+    ours, theirs = (value.reshape(len(value), -1).astype(np.float64) for value in rows_of)
     finite = np.isfinite(ours).all(axis=1) & np.isfinite(theirs).all(axis=1)
     scores: Scores = np.all(ours == theirs, axis=1).astype(np.float64)  # equal infinities are fidelity, NaN never is
     rows = finite & (scores == 0)

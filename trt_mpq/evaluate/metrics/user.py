@@ -43,15 +43,24 @@ class _GatheringAccumulator:
         """
         if not self._outputs:
             raise MetricError(f"metric {self._name} has no sample to score: provide evaluation data")
-        outputs = {name: np.concatenate([part[name] for part in self._outputs]) for name in self._outputs[0]}
+        outputs = {name: self._joined(name) for name in self._outputs[0]}
         labels = np.concatenate(self._labels) if self._labels else None
-        samples = len(next(iter(outputs.values())))
+        samples = len(next(iter(outputs.values())) if labels is None else labels)
         try:
             with running_user_code(self._limit_s):  # what is returned may be an object of the user's own class
                 return _score_from_user(self._function(outputs, labels), samples, self._name)
         except UserCodeError as error:
             hint = ": raise --metric-timeout, or make it faster" if "took longer" in str(error) else ""
             raise MetricError(f"metric {self._name} {error}{hint}") from error
+
+    def _joined(self, name: str) -> Array:
+        try:
+            return np.concatenate([np.atleast_1d(part[name]) for part in self._outputs])
+        except ValueError as error:
+            raise MetricError(
+                f"metric {self._name} is given the outputs of all samples at once, and the size of {name!r} depends on "
+                "the data: name the tensors that it needs with --outputs"
+            ) from error
 
 
 def user_metric(name: str, function: _UserFunction, limit_s: float | None = None) -> TaskMetric:
