@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 PIP = $(VENV)/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test lint fuzz bench paper-table peers gpu-test gpu-bench gpu-bundle clean
+.PHONY: demo test lint fuzz bench paper-table peers corpus gpu-test gpu-bench gpu-bundle clean
 
 demo: $(VENV)/.demo            ## real data, from ONNX to a searched plan and a report, in about a minute
 	$(VENV)/bin/trt-mpq demo
@@ -29,6 +29,11 @@ paper-table: $(VENV)/.dev      ## the paper's table: metric x search x target x 
 
 peers: $(VENV)/.dev            ## ours against NNCF, AIMET, Quark, Neural Compressor, Model Optimizer, ONNX Runtime; 7 GB
 	$(VENV)/bin/python -m bench.peers
+
+corpus: $(VENV)/.dev           ## networks of the world and files that packages ship, to engines; PYTHON_ARCHS= has their libraries
+	$(VENV)/bin/python -m bench.real_files
+	$(VENV)/bin/python -m bench.architectures --python $(or $(PYTHON_ARCHS),$(VENV)/bin/python)
+	$(VENV)/bin/python -m bench.corpus.page
 
 gpu-test: $(VENV)/.gpu         ## on a GPU host: the suite that builds and runs real engines
 	$(VENV)/bin/python -m pytest -m gpu

@@ -1,105 +1,110 @@
-"""Architectures of today with random weights, as ONNX: what is compiled of a network does not depend on its values.
+"""The architectures of the world, with random weights, from torch to engines: `python -m bench.architectures`.
 
-`python -m bench.architectures FOLDER` writes each as `<name>.onnx` and two samples beside it as `<name>.npz`. It needs
-torch, timm, transformers and onnxscript, which the other benchmarks do not.
+Each is exported by both of torch's exporters, at the opsets 13, 17 and 20, in a Python that has its libraries
+(`--python`, with `bench/corpus/requirements.txt`; those of `bench.corpus.own` need torch alone), and tried in a
+process of its own (`bench.corpus.trial`). Rows are kept in a cache as they are done, so the command can be stopped
+and goes on where it was.
 """
 
 from __future__ import annotations
 
 import argparse
-import warnings
-from collections.abc import Callable, Mapping
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
+from bench.corpus.rows import Row, environment, last_words, read_rows, stamped, to_json, tried
+from bench.corpus.table import table
+from bench.peers.measure import measure
 
-SAMPLES = 2
-LENGTH = 64
-"""Tokens of a text."""
-_SMALL: Mapping[str, Any] = {
-    "hidden_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 256
-}  # fmt: skip
-
-
-def _timm(name: str, size: int = 64, **options: Any) -> Callable[[], tuple[Any, dict[str, Any]]]:
-    def make() -> tuple[Any, dict[str, Any]]:
-        import timm
-        import torch
-
-        return timm.create_model(name, num_classes=16, **options), {"image": torch.randn(SAMPLES, 3, size, size)}
-
-    return make
+CACHE = Path(__file__).parent / "cache" / "architectures"
+RESULTS = Path(__file__).parent / "results"
+EXPORTERS, OPSETS = ("torchscript", "dynamo"), (13, 17, 20)
+EXPORT_TIMEOUT_S = 400.0
+TITLE = "Architectures with random weights"
+HOW = (
+    "Made by `python -m bench.architectures`. Small networks whose weights nobody trained: what is compiled does not "
+    "depend on values. `torchscript` and `dynamo` are torch's two exporters."
+)
 
 
-def _texts(model: str, config: str, **options: Any) -> Callable[[], tuple[Any, dict[str, Any]]]:
-    def make() -> tuple[Any, dict[str, Any]]:
-        import torch
-        import transformers
+@dataclass(frozen=True)
+class Job:
+    """One export of one architecture."""
 
-        settings = getattr(transformers, config)(vocab_size=200, **options)
-        network = getattr(transformers, model)(settings)
-        network.config.return_dict = False
-        return network, {"input_ids": torch.randint(3, 200, (SAMPLES, LENGTH))}
+    name: str
+    kind: str
+    exporter: str
+    opset: int
 
-    return make
-
-
-NETWORKS: Mapping[str, Callable[[], tuple[Any, dict[str, Any]]]] = {
-    "resnet18": _timm("resnet18"),
-    "regnety": _timm("regnety_002"),
-    "mobilenetv3": _timm("mobilenetv3_small_100"),
-    "efficientnet": _timm("efficientnet_b0"),
-    "densenet": _timm("densenet121", memory_efficient=False),
-    "convnext": _timm("convnext_atto"),
-    "vit": _timm("vit_tiny_patch16_224", img_size=64, depth=2),
-    "swin": _timm("swin_tiny_patch4_window7_224", 56, img_size=56, depths=(2, 2), num_heads=(2, 4), embed_dim=64),
-    "mobilevit": _timm("mobilevit_xxs"),
-    "bert": _texts("BertModel", "BertConfig", **_SMALL),
-    "gpt2": _texts("GPT2Model", "GPT2Config", n_embd=128, n_layer=2, n_head=4, use_cache=False),
-    "llama": _texts("LlamaModel", "LlamaConfig", **_SMALL, num_key_value_heads=4, use_cache=False),
-    "t5": _texts(
-        "T5EncoderModel",
-        "T5Config",
-        d_model=128,
-        d_kv=32,
-        d_ff=256,
-        num_layers=2,
-        num_heads=4,
-        attn_implementation="eager",
-    ),
-    "clip-text": _texts("CLIPTextModel", "CLIPTextConfig", **_SMALL, max_position_embeddings=LENGTH),
-}
-"""Name to what makes the module and its sample inputs."""
+    @property
+    def slug(self) -> str:
+        return f"{self.name}-{self.exporter}-{self.opset}"
 
 
-def write(name: str, folder: Path) -> None:
-    """Export one of `NETWORKS` with a dynamic batch."""
-    import torch
+def catalogue() -> dict[str, str]:
+    """Name of every architecture to its kind; imports torch."""
+    from bench.corpus.libraries import LIBRARIES
+    from bench.corpus.own import OWN
 
-    torch.manual_seed(0)
-    module, inputs = NETWORKS[name]()
-    arguments = tuple(inputs.values())
-    torch.onnx.export(
-        module.eval(), arguments, folder / f"{name}.onnx", dynamo=True, opset_version=18, verbose=False,
-        external_data=False, input_names=list(inputs),
-        dynamic_shapes=tuple({0: torch.export.Dim.DYNAMIC} for _ in inputs),
-    )  # fmt: skip
-    np.savez(folder / f"{name}.npz", **{key: value.numpy() for key, value in inputs.items()})
+    return {name: kind for name, (kind, _) in {**OWN, **LIBRARIES}.items()}
+
+
+def jobs(kinds: dict[str, str], rotate: bool) -> Iterator[Job]:
+    """Every export of every architecture, or with `rotate` one of the opsets for each, in turns."""
+    for number, (name, kind) in enumerate(kinds.items()):
+        for turn, exporter in enumerate(EXPORTERS):
+            for opset in (OPSETS[(number + turn) % len(OPSETS)],) if rotate else OPSETS:
+                yield Job(name, kind, exporter, opset)
+
+
+def perform(job: Job, python: str, folder: Path) -> Row:
+    """Export and try one; whatever happens is a row."""
+    folder.mkdir(parents=True, exist_ok=True)
+    command = [python, "-m", "bench.corpus.export", job.name, job.exporter, str(job.opset), str(folder)]
+    exported = measure(command, CACHE, folder / "export.log", EXPORT_TIMEOUT_S, environment())
+    row = stamped(Row(job.name, job.kind, f"{job.exporter}, opset {job.opset}"))
+    if exported.code != 0:
+        return Row(**{**asdict(row), "not_exported": last_words(exported, folder / "export.log", EXPORT_TIMEOUT_S)})
+    versions = json.loads((folder / "versions.json").read_text(encoding="utf-8"))
+    return tried(Row(**{**asdict(row), "versions": versions}), folder)
+
+
+def write_results(rows: list[Row], planned: int, stem: str, title: str, how: str) -> None:
+    """The rows as JSON and as a table."""
+    RESULTS.mkdir(exist_ok=True)
+    content = json.dumps([asdict(row) for row in rows], indent=1)
+    (RESULTS / f"{stem}.json").write_text(content + "\n", encoding="utf-8")
+    (RESULTS / f"{stem}.md").write_text(table(title, how, rows, planned), encoding="utf-8")
 
 
 def main() -> None:
-    """Write what is not there yet."""
+    """Try what is missing, then write architectures.json and architectures.md."""
+    options = _options()
+    kinds = catalogue()
+    wanted = {name: kinds[name] for name in options.names.split(",")} if options.names else kinds
+    (CACHE / "rows").mkdir(parents=True, exist_ok=True)
+    for job in () if options.print else jobs(wanted, options.rotate):
+        path = CACHE / "rows" / f"{job.slug}.json"
+        if not path.exists():
+            row = perform(job, options.python, CACHE / "files" / job.slug)
+            path.write_text(to_json(row), encoding="utf-8")
+            print(job.slug, row.verdict, row.why, flush=True)
+    planned = sum(1 for _ in jobs(kinds, rotate=False))
+    write_results(read_rows(CACHE / "rows"), planned, "architectures", TITLE, HOW)
+
+
+def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.architectures", description=__doc__)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--networks", default=",".join(NETWORKS))
-    options = parser.parse_args()
-    options.folder.mkdir(parents=True, exist_ok=True)
-    warnings.simplefilter("ignore")
-    for name in options.networks.split(","):
-        if not (options.folder / f"{name}.npz").exists():
-            write(name, options.folder)
-            print(name, flush=True)
+    parser.add_argument("--names", default="", help="only these, by comma")
+    parser.add_argument("--rotate", action="store_true", help="one opset per export instead of all three")
+    parser.add_argument(
+        "--python", default=sys.executable, help="a Python with bench/corpus/requirements.txt, which exports"
+    )
+    parser.add_argument("--print", action="store_true", help="write the table of the rows tried so far, and end")
+    return parser.parse_args()
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import mmap
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -86,12 +87,7 @@ def load_graph(path: Path) -> ir.Model:
         ModelError: The file is missing, empty or no ONNX, or its external data is missing, truncated or
             outside the model's folder.
     """
-    if not path.exists():
-        raise ModelError(f"there is no model file {path}")
-    if not path.is_file():
-        raise ModelError(f"{path} is not a file: pass the .onnx file itself")
-    if path.stat().st_size == 0:
-        raise ModelError(f"{path} is empty: export or copy the model again")
+    _check_file(path)
     try:
         with _quiet_libraries():
             message = onnx.load(path.resolve(), format="protobuf", load_external_data=False)
@@ -108,15 +104,35 @@ def load_graph(path: Path) -> ir.Model:
     return graph
 
 
+def _check_file(path: Path) -> None:
+    if not path.exists():
+        raise ModelError(f"there is no model file {path}")
+    if not path.is_file():
+        raise ModelError(f"{path} is not a file: pass the .onnx file itself")
+    if path.stat().st_size == 0:
+        raise ModelError(f"{path} is empty: export or copy the model again")
+
+
 def model_digest(path: Path) -> str:
     """SHA-256 of an ONNX file followed by its external data files in the order of their names."""
-    files = {Path(tensor.path) for tensor in admission.external_tensors(load_graph(path))}
     digest = hashlib.sha256()
-    for file in (path, *sorted(files)):
+    for file in (path, *sorted(_external_files(path))):
         with file.open("rb") as stream:
             while chunk := stream.read(1 << 20):
                 digest.update(chunk)
     return digest.hexdigest()
+
+
+def _external_files(path: Path) -> set[Path]:
+    """The files that an ONNX file keeps weights in.
+
+    One that has them names each `location`. Where that word is nowhere, the file, which may be large, is not parsed.
+    """
+    _check_file(path)
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        if content.find(b"location") < 0:
+            return set()
+    return {Path(tensor.path) for tensor in admission.external_tensors(load_graph(path))}
 
 
 @contextmanager

@@ -25,13 +25,12 @@ def gated_activation(value: ir.Value) -> list[ir.Node]:
         found.append(node)
         gates += node.op_type in _GATES
         if gates == 1 and _is_closed(value, found):
-            ordered = _in_network_order(found)
-            return [] if _weighs_the_gate(ordered) else [*ordered, *_scaling(node.outputs[0])]
+            return [] if _weighs_the_gate(found) else [*found, *_scaling(node.outputs[0])]
     return []
 
 
 def _next_inside(value: ir.Value, found: Sequence[ir.Node]) -> ir.Node | None:
-    """A pointwise node that reads `value`, what `found` writes, and scalars, and nothing else."""
+    """A pointwise node that reads `value`, what `found` writes, and scalars, and nothing else: it comes after them."""
     inside = [value, *(node.outputs[0] for node in found)]
     readers = (use.node for tensor in inside for use in tensor.uses())
     pointwise = (node for node in readers if node not in found and node.op_type in _GATES | _ARITHMETIC)
@@ -57,12 +56,6 @@ def _is_closed(value: ir.Value, found: Sequence[ir.Node]) -> bool:
     """Whether nobody else reads anything but the last result."""
     inner = [value, *(node.outputs[0] for node in found[:-1])]
     return all(not tensor.is_graph_output() and all(use.node in found for use in tensor.uses()) for tensor in inner)
-
-
-def _in_network_order(nodes: Sequence[ir.Node]) -> list[ir.Node]:
-    graph = nodes[0].graph
-    assert graph is not None
-    return [node for node in graph if node in nodes]
 
 
 def _scaling(value: ir.Value) -> list[ir.Node]:
