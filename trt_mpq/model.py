@@ -1,5 +1,6 @@
 """Model preparation: from whatever an exporter wrote to one FP32 graph that every later stage reads.
 
+Models in half precision are widened, with a Cast at the border where the file declares half inputs and outputs.
 The prepared graph has opset 13 or later, no functions, no Constant or Dropout nodes, Identity only where two names of
 the interface are one tensor, no If that is decided beforehand, BatchNorm folded into the weights before it, products
 and attention in the form of `groups.normal_form`, inferred shapes, and a unique name on every node. Names of inputs,
@@ -28,6 +29,7 @@ from trt_mpq.errors import ModelError, RunFolderError
 from trt_mpq.graph import admission, onnx_api
 from trt_mpq.graph.edit import eliminate_identities
 from trt_mpq.graph.folding import fold, lift_constants
+from trt_mpq.graph.halves import widen
 from trt_mpq.graph.interface import Interface, free_axes, require_signature, signature
 from trt_mpq.graph.opset import WEAK_OPSET, convert_opset, opset_of
 from trt_mpq.graph.soundness import check_message
@@ -49,7 +51,7 @@ def prepare_model(source: Path, destination: Path) -> Model:
     Above 1.5 GB of weights, a data file called `<destination>.data` is written beside it.
 
     Args:
-        source: An FP32 ONNX model; external data must lie in its folder.
+        source: An ONNX model in FP32, FP16, BF16 or a mix of them; external data must lie in its folder.
         destination: Where the prepared model goes; its folder exists.
 
     Returns:
@@ -65,6 +67,7 @@ def prepare_model(source: Path, destination: Path) -> Model:
         _flatten(graph)
         free_axes(graph)
         wanted, declared = signature(graph), [value.shape for value in graph.graph.outputs]
+        widen(graph)
         admission.check_operators(graph)
         if opset_of(graph) < OLDEST_OPSET:
             onnx_api.infer_shapes(graph)  # the converter believes what the file says about outputs

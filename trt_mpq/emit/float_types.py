@@ -16,7 +16,7 @@ import onnx
 import onnx_ir as ir
 
 from trt_mpq.graph.control_flow import has_body
-from trt_mpq.graph.edit import add_constant, constant_array, insert_node, take_over
+from trt_mpq.graph.edit import add_constant, constant_array, eliminate_identities, insert_node, take_over
 from trt_mpq.graph.operators import VALUE_BLIND, VALUE_PRESERVING
 from trt_mpq.numerics import LARGEST, FloatArray
 from trt_mpq.types import Precision, Ranges
@@ -56,6 +56,17 @@ def cast_to_half(graph: ir.Model, types: Mapping[str, Precision]) -> None:
         value.type = ir.TensorType(_DATA_TYPES[half])
         _widen_other_reads(graph.graph, value, half, reads)
     _convert(graph.graph, reads, results, tensor=_half_copy, constant=_half_constant)
+    _drop_idle_casts(graph.graph)
+
+
+def _drop_idle_casts(graph: ir.Graph) -> None:
+    """Take out casts from a type to itself, as between an FP16 input and layers in FP16."""
+    for node in (node for node in graph if node.op_type == "Cast"):
+        source = node.inputs[0]
+        if source is not None and source.dtype is not None and source.dtype == node.attributes["to"].as_int():
+            del node.attributes["to"]
+            node.op_type = "Identity"
+    eliminate_identities(graph)
 
 
 def round_to_half(

@@ -16,7 +16,6 @@ from trt_mpq.graph.operators import CONTROL_FLOW, STANDARD_INTEGER, WEIGHTED
 
 _QUANTIZED = STANDARD_INTEGER | {"QuantizeLinear", "DequantizeLinear"}
 """Those of other domains are refused for their domain, after this."""
-_OTHER_FLOATS = frozenset({ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE})
 
 
 def external_tensors(graph: ir.Model) -> Iterator[ir.ExternalTensor]:
@@ -118,24 +117,22 @@ def check_operators(graph: ir.Model) -> None:
 
 
 def check_prepared(graph: ir.Model) -> None:
-    """Refuse training graphs and weighted operators that do not compute in FP32, also inside bodies."""
+    """Refuse training graphs and weighted operators in double precision, also inside bodies."""
     for node in graph.graph.all_nodes():
         if node.op_type == "Dropout" or (node.op_type == "BatchNormalization" and _trains(node)):
             raise ModelError(f"node {_label(node)} is in training mode: export the model for inference (model.eval())")
         if node.op_type in WEIGHTED:
-            _check_float32(node)
+            _check_single(node)
 
 
 def _trains(node: ir.Node) -> bool:
     return node.attributes.get_int("training_mode", 0) == 1 or len(node.outputs) > 1
 
 
-def _check_float32(node: ir.Node) -> None:
+def _check_single(node: ir.Node) -> None:
     for value in node.inputs:
-        if value is not None and value.dtype in _OTHER_FLOATS:
-            raise ModelError(
-                f"node {_label(node)} computes in {value.dtype}: export the model in FP32, precisions are chosen here"
-            )
+        if value is not None and value.dtype is ir.DataType.DOUBLE:
+            raise ModelError(f"node {_label(node)} computes in {value.dtype}: export the model in FP32 or FP16")
 
 
 def _label(node: ir.Node) -> str:

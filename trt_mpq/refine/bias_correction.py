@@ -131,7 +131,13 @@ def _move_into(graph: ir.Graph, other: ir.Graph) -> None:
         node.name = f"{_QUANTIZED}{node.name}"
         for value in node.outputs:
             value.name = f"{_QUANTIZED}{value.name}"
+            value.shape = None if value.shape is None else _without_names(value.shape)
     graph.extend(nodes)
+
+
+def _without_names(shape: ir.Shape) -> ir.Shape:
+    """A name would say that a size is equal in both networks, which the number of what is selected is not."""
+    return ir.Shape([size if isinstance(size, int) else None for size in shape])
 
 
 def _compensate(graph: ir.Graph, exact: ir.Value, node: ir.Node, site: _Site) -> ir.Value:
