@@ -7,7 +7,7 @@ from dataclasses import replace
 from hypothesis import strategies as st
 
 from tests.fixtures_groups import make_group, make_grouping, make_loose
-from trt_mpq.types import Grouping
+from trt_mpq.types import Grouping, Tie
 
 
 @st.composite
@@ -28,6 +28,7 @@ def groupings(draw: st.DrawFn, most: int) -> Grouping:
         else:
             op = make_loose(f"l{len(loose)}", reads)
             loose.append(op)
-            tied += [(*reads, op.output)] if draw(st.booleans()) else []
+            apart = tuple(reads[1:]) if draw(st.booleans()) else ()
+            tied += [Tie(op.node, (*reads, op.output), tuple(reads), apart)] if draw(st.booleans()) else []
             tensors.append(op.output)
     return make_grouping(groups, loose, tied)

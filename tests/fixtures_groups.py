@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from trt_mpq.types import Grouping, LayerGroup, LooseOp, Precision, QuantizedInput, Weight
+from trt_mpq.types import Grouping, LayerGroup, LooseOp, Precision, QuantizedInput, Tie, Weight
 
 
 def make_group(
@@ -48,10 +48,11 @@ def make_chain(count: int) -> tuple[LayerGroup, ...]:
 
 
 def make_grouping(
-    groups: Sequence[LayerGroup], loose: Sequence[LooseOp] = (), shared_scales: Sequence[tuple[str, ...]] = ()
+    groups: Sequence[LayerGroup], loose: Sequence[LooseOp] = (), ties: Sequence[Tie | tuple[str, ...]] = ()
 ) -> Grouping:
     """A grouping of these parts."""
-    return Grouping(tuple(groups), tuple(loose), tuple(shared_scales))
+    ties = [tie if isinstance(tie, Tie) else Tie("move", tie) for tie in ties]
+    return Grouping(tuple(groups), tuple(loose), tuple(ties))
 
 
 def group_called(name: str, grouping: Grouping) -> LayerGroup:

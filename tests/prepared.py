@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
-from trt_mpq.calibrate.ranges import calibrate
+from trt_mpq.calibrate.ranges import calibrate, share_scales
 from trt_mpq.calibrate.shapes import observed_shapes
 from trt_mpq.dataset import Samples, samples_from_arrays
 from trt_mpq.emit.network import Network
@@ -44,7 +44,7 @@ class Prepared:
         (ranges,) = calibrate(
             self.graph, self.grouping, samples, RUNTIME, methods=(method,), formats=QUANTIZED, batch=batch
         )
-        return ranges
+        return share_scales(ranges, self.grouping)
 
     def network(self, samples: Samples) -> Network:
         """The network calibrated on `samples`."""

@@ -18,7 +18,7 @@ from tests.networks import NETWORKS, Builder, depthwise_cnn, inception, mlp, res
 from tests.prepared import QUANTIZED, RUNTIME, Prepared, normal, prepare
 from tests.sensitivity.examples import fix_batch
 from trt_mpq.calibrate.histogram import METHODS, Histogram
-from trt_mpq.calibrate.ranges import by_format, calibrate
+from trt_mpq.calibrate.ranges import by_format, calibrate, share_scales
 from trt_mpq.calibrate.restrictions import restrict_to_ranges
 from trt_mpq.dataset import Samples
 from trt_mpq.errors import CalibrationError
@@ -187,7 +187,7 @@ def test_tensors_that_share_a_scale_get_the_largest_amax(build, method):
     prepared = network(build.__name__)
     values = normal(9, *shape_of(prepared))
     shared = prepared.calibrated(prepared.samples(values), method)
-    apart = replace(prepared, grouping=replace(prepared.grouping, shared_scales=()))
+    apart = replace(prepared, grouping=replace(prepared.grouping, ties=()))
     alone = apart.calibrated(apart.samples(values), method)
     sets = [[n for n in names if shared.tensors[n].amax] for names in prepared.grouping.shared_scales]
     assert any(len(names) > 1 for names in sets), "the network ties tensors that are quantized"
@@ -240,7 +240,8 @@ def test_all_methods_at_once_are_each_alone():
     prepared = network("inception")
     samples = prepared.samples(normal(17, 3, 12, 12))
     together = ranges_by(prepared, samples, tuple(METHODS), 17)
-    assert together == tuple(prepared.calibrated(samples, method, 17) for method in METHODS)
+    alone = tuple(prepared.calibrated(samples, method, 17) for method in METHODS)
+    assert tuple(share_scales(ranges, prepared.grouping) for ranges in together) == alone
 
 
 def test_every_format_can_have_a_method_of_its_own():

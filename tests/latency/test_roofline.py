@@ -178,7 +178,7 @@ class TestBoundaries:
             [make_group("a"), make_group("b", ["pool.out"])],
             [make_loose("pool", ["a.out"], op_type="MaxPool")],
         )
-        tied = self.model(groups, pool, shared_scales=[("a.out", "pool.out")])
+        tied = self.model(groups, pool, ties=[("a.out", "pool.out")])
         plan = PrecisionPlan.of({"a": INT8, "b": INT8})
         assert converted(tied, plan) == [("x", FP32, INT8, "a")]
         saved = 100 * 1 + (100 + 100) * 1 + 100 * (2 + 1)  # a writes less, the pool moves less, no conversion
@@ -190,20 +190,20 @@ class TestBoundaries:
         pad = [make_loose("pad", ["a.out", "zero"], op_type="Pad")]
         plan = PrecisionPlan.of({"a": INT8, "b": INT8})
         assert converted(self.model(groups, pad), plan)[1:] == [("pad.out", FP16, INT8, "b")]
-        assert converted(self.model(groups, pad, shared_scales=[("a.out", "pad.out")]), plan)[1:] == []
+        assert converted(self.model(groups, pad, ties=[("a.out", "pad.out")]), plan)[1:] == []
 
     def test_op_on_the_network_input_does_not_hide_its_quantization(self):
         parts = [make_group("a", ["transposed.out"])], [make_loose("transposed", ["x"], op_type="Transpose")]
         plan = PrecisionPlan.of({"a": INT8})
         assert converted(self.model(*parts), plan) == [("transposed.out", FP16, INT8, "a")]
-        tied = self.model(*parts, shared_scales=[("x", "transposed.out")])
+        tied = self.model(*parts, ties=[("x", "transposed.out")])
         assert ("transposed.out", FP16, INT8, "a") in converted(tied, plan)
 
     @pytest.mark.parametrize("odd", ["a", "b", "c"])
     def test_concat_passes_8_bit_through_only_if_all_agree(self, odd: str):
         groups = [make_group("a"), make_group("b"), make_group("c", ["concat.out"])]
         concat = [make_loose("concat", ["a.out", "b.out"], op_type="Concat")]
-        model = self.model(groups, concat, shared_scales=[("a.out", "b.out", "concat.out")])
+        model = self.model(groups, concat, ties=[("a.out", "b.out", "concat.out")])
         agreed = PrecisionPlan.of(dict.fromkeys("abc", FP8))
         assert converted(model, agreed) == [("x", FP32, FP8, "a")]
         after_input = [c for c in converted(model, agreed.replace({odd: FP16})) if c[0] != "x"]

@@ -28,7 +28,8 @@ def small(data_type: int, *shape: int) -> onnx.TensorProto:
 
 CONSTANTS = {
     # scales and zero points of activations
-    "s": floats(), "s2": floats(value=0.25), "sh": floats(dtype=np.float16), "zero_scale": floats(value=0.0),
+    "s": floats(), "s2": floats(value=0.25), "s9": floats(value=0.05), "sh": floats(dtype=np.float16),
+    "zero_scale": floats(value=0.0),
     "z": integers(np.int8), "z5": integers(np.int8, value=5), "zu": integers(np.uint8),
     "z8": small(TensorProto.FLOAT8E4M3FN), "z4": small(TensorProto.INT4),
     # a weight as codes and as floats, with one scale per channel
@@ -709,6 +710,28 @@ PAIRS: dict[str, tuple[Pair, ...]] = {
         Pair(
             Case("[turn] p = Transpose<perm=[0,1,3,2]>(x) " + qdq("a", "x") + qdq("d", "p") + TWO_CONVS),
             Case(qdq("a", "x") + "[turn] d = Transpose<perm=[0,1,3,2]>(a) " + TWO_CONVS),
+        ),
+    ),
+    "concat-own-scales": (
+        Pair(
+            Case(
+                JOINED
+                + qdq("d", "two", "s9")
+                + conv("three", "d")
+                + "[join] j = Concat<axis=2>(one, two, three) "
+                + qdq("e", "j")
+                + conv("y", "e"),
+                output=LONGER,
+            ),
+            Case(
+                JOINED
+                + qdq("d", "two")
+                + conv("three", "d")
+                + "[join] j = Concat<axis=2>(one, two, three) "
+                + qdq("e", "j")
+                + conv("y", "e"),
+                output=LONGER,
+            ),
         ),
     ),
 }

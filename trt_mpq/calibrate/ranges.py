@@ -43,8 +43,8 @@ def calibrate(
 ) -> tuple[Ranges, ...]:
     """Observe the data once and choose, by every method, an amax per quantized tensor and format.
 
-    Tensors that must share a scale get the largest amax among them. Probabilities of attention, most of which are
-    near zero, keep their whole range up to 1, whatever the method would clip.
+    Probabilities of attention, most of which are near zero, keep their whole range up to 1, whatever the method would
+    clip. Tensors that share a scale each have their own amax still, see `share_scales`.
 
     Args:
         graph: Prepared FP32 graph.
@@ -91,11 +91,10 @@ def _amax(
     method: Method, grouping: Grouping, histograms: Mapping[str, Histogram], formats: Sequence[Precision]
 ) -> dict[str, dict[Precision, float]]:
     whole = {site.tensor for group in grouping.groups for site in group.inputs if site.internal}
-    amax = {
+    return {
         name: {p: 1.0 if name in whole else method.amax(histogram, p) for p in formats}
         for name, histogram in histograms.items()
     }
-    return _share(amax, grouping.shared_scales)
 
 
 def by_format(candidates: Sequence[Ranges], methods: Mapping[Precision, str]) -> Ranges:
@@ -181,14 +180,15 @@ def _nonzero_magnitudes(graph: ir.Graph, value: ir.Value) -> ir.Value:
     )  # fmt: skip
 
 
-def _share(
-    amax: Mapping[str, Mapping[Precision, float]], shared: Iterable[tuple[str, ...]]
-) -> dict[str, dict[Precision, float]]:
-    result = {name: dict(values) for name, values in amax.items()}
-    for names in shared:
-        members = [name for name in names if name in result]
-        for precision in {p for name in members for p in result[name]}:
-            widest = max(result[name][precision] for name in members)
-            for name in members:
-                result[name][precision] = widest
-    return result
+def share_scales(ranges: Ranges, grouping: Grouping) -> Ranges:
+    """The ranges in which tensors that share a scale have the largest amax among them."""
+    amax = {name: dict(tensor.amax) for name, tensor in ranges.tensors.items()}
+    for names in grouping.shared_scales:
+        members = [amax[name] for name in names if name in amax]
+        for precision in {p for own in members for p in own}:
+            quantized = [own for own in members if precision in own]
+            widest = max(own[precision] for own in quantized)
+            for own in quantized:
+                own[precision] = widest
+    tensors = {name: replace(tensor, amax=amax[name]) for name, tensor in ranges.tensors.items()}
+    return Ranges(ranges.methods, ranges.samples, tensors)

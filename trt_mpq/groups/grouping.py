@@ -17,7 +17,7 @@ from trt_mpq.groups.exclusions import first_layers, modelopt_exclusions
 from trt_mpq.groups.fusion import Chain, fuse
 from trt_mpq.groups.loose import loose_ops
 from trt_mpq.groups.products import find_products, product_exclusions
-from trt_mpq.groups.scales import shared_scales
+from trt_mpq.groups.scales import scale_ties
 from trt_mpq.groups.shapes import bind_shapes, viewed
 from trt_mpq.groups.values import product_group, weighted_group
 from trt_mpq.types import Grouping, LayerGroup, Precision
@@ -59,7 +59,7 @@ def groups_from_model(
     ordered = _in_network_order(groups, bound.graph)
     quantized = [site.tensor for group in ordered for site in group.inputs]
     return Grouping(
-        ordered, loose_ops(bound.graph, ordered), shared_scales(bound.graph, quantized, (*attentions, *products))
+        ordered, loose_ops(bound.graph, ordered), scale_ties(bound.graph, quantized, (*attentions, *products))
     )
 
 

@@ -1,7 +1,8 @@
-"""Tensors that must have one scale, because an operator between them only moves values.
+"""Tensors that have one scale, because an operator between them only moves values.
 
 TensorRT carries Q and DQ across such operators. With one scale on both sides, the DQ and Q around them
-cancel; with two, each Concat or MaxPool would cost a requantization.
+cancel; with two, each Concat or MaxPool costs a requantization. What a Concat joins may be worth that
+(`calibrate.own_scales`).
 """
 
 from __future__ import annotations
@@ -15,12 +16,19 @@ from trt_mpq.graph.operators import MOVING
 from trt_mpq.groups.attention import Attention
 from trt_mpq.groups.products import Product
 from trt_mpq.groups.shapes import is_constant, is_float
+from trt_mpq.types import Tie
+from trt_mpq.types.ties import tied_sets
+
+OWN_SCALE_RATIO = 4.0
+"""From here on an operand of a Concat has a scale of its own, so much smaller are its values than those it joins: one
+scale for all would cost whoever reads it two of eight bits, 12 dB, and with six bits layers begin to fall out of plans.
+Below, a scale of its own would cost a kernel and save less."""
 
 
-def shared_scales(
+def scale_ties(
     graph: ir.Graph, quantized: Iterable[str], products: Iterable[Attention | Product] = ()
-) -> tuple[tuple[str, ...], ...]:
-    """Sets of two or more tensors tied to each other, at least one of them in `quantized`; in network order.
+) -> tuple[Tie, ...]:
+    """What ties tensors to each other, at least one of each set so made in `quantized`; in network order.
 
     What takes the result of one product apart into operands of others (the Q, K and V of an attention) ties nothing:
     their magnitudes differ, and `products` quantize each of them behind it.
@@ -28,17 +36,16 @@ def shared_scales(
     wanted = set(quantized)
     operands = [reader.inputs[index] for found in products for reader, index, _ in found.reads]
     apart = {node for operand in operands for node in _takes_apart(operand)}
-    leaders: dict[str, str] = {}
-    for node in graph:
-        if node in apart:
-            continue
-        names = [str(value.name) for value in _tied(node)]
-        for name in names:
-            leaders[_leader(leaders, name)] = _leader(leaders, names[0])
-    sets: dict[str, list[str]] = {}
-    for name in leaders:
-        sets.setdefault(_leader(leaders, name), []).append(name)
-    return tuple(tuple(names) for names in sets.values() if len(names) > 1 and not wanted.isdisjoint(names))
+    ties = [_tie(node) for node in graph if node not in apart and _tied(node)]
+    useful = {name for names in tied_sets(ties) if not wanted.isdisjoint(names) for name in names}
+    return tuple(tie for tie in ties if not useful.isdisjoint(tie.tensors))
+
+
+def _tie(node: ir.Node) -> Tie:
+    names = tuple(str(value.name) for value in _tied(node))
+    operands = [value for value in node.inputs if value is not None and not is_constant(value) and is_float(value)]
+    joined = operands if node.op_type == "Concat" else []
+    return Tie(str(node.name), names, tuple(dict.fromkeys(str(value.name) for value in joined)))
 
 
 def _takes_apart(operand: ir.Value | None) -> Iterator[ir.Node]:
@@ -49,15 +56,6 @@ def _takes_apart(operand: ir.Value | None) -> Iterator[ir.Node]:
             yield node
         source = node.inputs[0]
         node = None if source is None else source.producer()
-
-
-def _leader(leaders: dict[str, str], name: str) -> str:
-    """The representative of a set (union-find with path halving)."""
-    leaders.setdefault(name, name)
-    while leaders[name] != name:
-        leaders[name] = leaders[leaders[name]]
-        name = leaders[name]
-    return name
 
 
 def _tied(node: ir.Node) -> list[ir.Value]:

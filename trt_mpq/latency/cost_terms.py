@@ -45,6 +45,8 @@ def latency_costs(latency: Latency, options: _Options) -> Costs:
             terms.add_loose(kernel)
     for tensor in latency.flow.tensors:
         terms.add_conversions(tensor)
+    for concat, tensor in latency.flow.requantized:
+        terms.add_requantization(concat, tensor)
     return terms.costs()
 
 
@@ -103,6 +105,29 @@ class _Terms:
                     self._add(self._conversion_ms(tensor, stored, wanted), [*asked, *written])
             if self._storable(tie, wanted):
                 self._add(-self._conversion_ms(tensor, self._flow.top, wanted), self._agreed([tie], wanted))
+
+    def add_requantization(self, concat: Kernel, tensor: str) -> None:
+        """The kernel that converts an operand of `concat` which has a scale of its own: from what either may be in.
+
+        Neither of both ties is stored in 8 bit, one is, or both; each term holds what the ones before do not explain.
+        """
+        own, result = self._flow.tie(tensor), self._flow.tie(next(iter(concat.writes)))
+
+        def ms(stored: Precision, wanted: Precision) -> float:
+            same = stored is wanted and not wanted.quantized
+            return 0.0 if same else self._conversion_ms(tensor, stored, wanted)
+
+        wide, top = self._high, self._flow.top
+        narrow = [p for p in Precision if self._storable(result, p)]
+        for stored, written in self._native(tensor):
+            self._add(ms(stored, wide), written)
+            for p in narrow:
+                self._add(ms(stored, p) - ms(stored, wide), [*written, *self._agreed([result], p)])
+        for stored in (p for p in Precision if self._storable(own, p)):
+            self._add(ms(stored, wide) - ms(top, wide), self._agreed([own], stored))
+            for p in narrow:
+                both = ms(stored, p) - ms(top, p) - ms(stored, wide) + ms(top, wide)
+                self._add(both, [*self._agreed([own], stored), *self._agreed([result], p)])
 
     def _native(self, tensor: str) -> Iterable[tuple[Precision, list[Clause]]]:
         """What `tensor` may be stored in when not in 8 bit, and the clauses for it."""

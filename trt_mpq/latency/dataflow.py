@@ -12,6 +12,8 @@ Both latencies, modelled and measured, count the boundaries of a plan by these r
 - Whoever reads a tensor in another format than the stored one needs a kernel that converts it (quantize, cast):
   read, write, launch. The result is shared, so it is paid once per tensor and format and charged to the first
   group that asks.
+- An operand of a Concat that has a scale of its own (`Tie.apart`) is stored as its writer and its other readers want;
+  a kernel of its own converts it for the Concat, also from one 8-bit scale to another.
 - An op outside every group works in the network's high precision, in a kernel of its own; a view costs nothing and is
   the tensor it looks at. That precision is `Grouping.top` (FP16 or BF16), its refuge where the op may not run in that,
   or FP32 if no group runs in less.
@@ -107,20 +109,23 @@ class Dataflow:
         loose = [replace(kernel, reads=tuple(t for t in kernel.reads if t in known)) for kernel in loose]
         self.kernels = (*groups, *loose)
         self.top = grouping.top
-        self._apart = {op.node: grouping.widest(op) for op in grouping.loose if not op.allows(grouping.top)}
+        self._refuge = {op.node: grouping.widest(op) for op in grouping.loose if not op.allows(grouping.top)}
         self.groups = frozenset(group.id for group in grouping.groups)
         self._writer = {tensor: kernel for kernel in self.kernels for tensor in kernel.writes}
-        self._readers: dict[str, list[Kernel]] = defaultdict(list)
-        for kernel in self.kernels:
-            for tensor in dict.fromkeys(kernel.reads):
-                self._readers[tensor].append(kernel)
-        self._leader = _leaders({*self._writer, *self._readers}, tied)
+        self._leader = _leaders({*self._writer, *(tensor for kernel in self.kernels for tensor in kernel.reads)}, tied)
+        self._apart = {tie.node: frozenset(_viewed(tensor, views) for tensor in tie.apart) for tie in grouping.ties}
         # A loose op whose operands share one scale only moves values, so it runs in whatever format they have.
         self._moving = {
             kernel.name
             for kernel in loose
-            if kernel.reads and kernel.name not in self._apart and self._tied_to_one_scale(kernel)
+            if kernel.reads and kernel.name not in self._refuge and self._tied_to_one_scale(kernel)
         }
+
+        self._readers: dict[str, list[Kernel]] = defaultdict(list)
+        for kernel in self.kernels:
+            for tensor in dict.fromkeys(kernel.reads):
+                if not self._is_requantized(kernel, tensor):
+                    self._readers[tensor].append(kernel)
 
     @property
     def tensors(self) -> tuple[str, ...]:
@@ -139,13 +144,18 @@ class Dataflow:
         """The kernels that read `tensor`."""
         return tuple(kernel.name for kernel in self._readers.get(tensor, ()))
 
+    @property
+    def requantized(self) -> tuple[tuple[Kernel, str], ...]:
+        """The Concats and those of their operands that have a scale of their own."""
+        return tuple((k, tensor) for k in self.kernels for tensor in k.reads if self._is_requantized(k, tensor))
+
     def moves(self, kernel: str) -> bool:
         """Whether `kernel` is a loose op that only moves values, in whatever format they have."""
         return kernel in self._moving
 
     def high(self, kernel: str, network: Precision) -> Precision:
         """What the loose op `kernel` computes in, where the `network`'s ops outside groups compute in that."""
-        return network if network is Precision.FP32 else self._apart.get(kernel, network)
+        return network if network is Precision.FP32 else self._refuge.get(kernel, network)
 
     def unanimous(self) -> dict[str, frozenset[str]]:
         """Tie to the groups that must all run in one 8-bit format for its tensors to be stored in that.
@@ -185,13 +195,14 @@ class Dataflow:
 
     def reformats(self, formats: Formats) -> tuple[Reformat, ...]:
         """Conversions in the order their readers run, once per tensor and format."""
-        needed: dict[tuple[str, Precision], Reformat] = {}
+        needed: dict[tuple[str, ...], Reformat] = {}
         for kernel in self.kernels:
             wanted = formats.computed[kernel.name]
             for tensor in kernel.reads:
-                stored = formats.stored[tensor]
-                if stored is not wanted and (tensor, wanted) not in needed:
-                    needed[tensor, wanted] = Reformat(tensor, self.elements(tensor), stored, wanted, kernel.name)
+                stored, own = formats.stored[tensor], self._is_requantized(kernel, tensor)
+                key = (tensor, wanted, kernel.name if own else "")
+                if (stored is not wanted or (own and wanted.quantized)) and key not in needed:
+                    needed[key] = Reformat(tensor, self.elements(tensor), stored, wanted, kernel.name)
         return tuple(needed.values())
 
     def _native(self, tensor: str, computed: Mapping[str, Precision]) -> Precision:
@@ -212,7 +223,12 @@ class Dataflow:
         return formats | {native[tensor]} if crosses_the_border else formats
 
     def _tied_to_one_scale(self, kernel: Kernel) -> bool:
-        return len({self._leader[tensor] for tensor in (*kernel.writes, *kernel.reads)}) == 1
+        tied = (tensor for tensor in kernel.reads if tensor not in self._apart.get(kernel.name, ()))
+        return len({self._leader[tensor] for tensor in (*kernel.writes, *tied)}) == 1
+
+    def _is_requantized(self, kernel: Kernel, tensor: str) -> bool:
+        """Whether a kernel converts `tensor` for the Concat `kernel` from another scale, if it has one."""
+        return kernel.name in self._moving and tensor in self._apart.get(kernel.name, ())
 
 
 def _viewed(tensor: str, views: Mapping[str, str]) -> str:

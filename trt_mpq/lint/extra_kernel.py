@@ -7,12 +7,13 @@ TensorRT for RTX shows: its convolutions hand floats to a pointwise kernel, whic
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator, Mapping
 
 import onnx_ir as ir
 
 from trt_mpq.graph.operators import ACTIVATIONS, PRODUCTS
+from trt_mpq.groups.scales import OWN_SCALE_RATIO
+from trt_mpq.lint.concats import unlike_concats
 from trt_mpq.lint.findings import Check, Hit
 from trt_mpq.lint.graph import OPERANDS, WEIGHT_ONLY, QdqGraph, Step, dims, name_of, names_of
 
@@ -113,37 +114,15 @@ def _requantizations(graph: QdqGraph) -> Iterator[Hit]:
 
 
 def _concat_scales(graph: QdqGraph) -> Iterator[Hit]:
-    """All that a Concat joins has one scale, or TensorRT requantizes every input."""
-    for node in graph.graph:
-        if node.op_type != "Concat" or graph.products_of_unlike(node):
-            continue
-        by_codes: dict[ir.DataType | None, list[Step]] = defaultdict(list)
-        for step in _around(graph, node):
-            by_codes[step.codes].append(step)
-        if any(not step.same_scale(steps[0]) for steps in by_codes.values() for step in steps):
+    """All that a Concat joins has one scale, unless it differs so much that a requantization is worth it."""
+    for node, ratio in unlike_concats(graph):
+        if ratio <= OWN_SCALE_RATIO:
             yield Hit(
                 (name_of(node),),
                 names_of([*node.inputs, *node.outputs]),
                 "what it joins and writes is quantized with different scales, each difference is a "
                 "requantization: give all of it one scale",
             )
-
-
-def _around(graph: QdqGraph, concat: ir.Node) -> Iterator[Step]:
-    """Quantizers of what a Concat reads and writes."""
-    for value in concat.inputs:
-        if value is not None:
-            if (step := graph.dequantizer_before(value)) is not None:
-                yield step
-            yield from _quantizers_on(graph, value)
-    yield from _quantizers_on(graph, concat.outputs[0])
-
-
-def _quantizers_on(graph: QdqGraph, value: ir.Value) -> Iterator[Step]:
-    for node, index in value.uses():
-        step = graph.step(node.outputs[0])
-        if index == 0 and step is not None and step.quantizes:
-            yield step
 
 
 def _two_scales(graph: QdqGraph) -> Iterator[Hit]:

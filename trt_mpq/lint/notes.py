@@ -16,6 +16,8 @@ import onnx_ir as ir
 from trt_mpq.graph.operators import INTEGER
 from trt_mpq.groups.anchors import Anchor, anchor_of
 from trt_mpq.groups.exclusions import first_layers, modelopt_exclusions
+from trt_mpq.groups.scales import OWN_SCALE_RATIO
+from trt_mpq.lint.concats import unlike_concats
 from trt_mpq.lint.findings import Check, Hit
 from trt_mpq.lint.graph import CARRYING, QdqGraph, Step, dims, name_of, names_of
 from trt_mpq.lint.high_precision import missing_kernel
@@ -202,6 +204,18 @@ def _movable(graph: QdqGraph) -> Iterator[Hit]:
             )
 
 
+def _own_scales(graph: QdqGraph) -> Iterator[Hit]:
+    """A Concat of so different scales that one for all would cost more than the requantization."""
+    for node, ratio in unlike_concats(graph):
+        if ratio > OWN_SCALE_RATIO:
+            yield Hit(
+                (name_of(node),),
+                names_of([*node.inputs, *node.outputs]),
+                f"what it joins keeps scales of its own, which are {ratio:.3g} times apart: a requantization each, "
+                f"where one scale for all would cost the smallest {np.log2(ratio):.1f} of its bits",
+            )
+
+
 def _between(steps: list[Step]) -> str:
     crossed: dict[str, None] = {}
     for step in steps:
@@ -225,5 +239,6 @@ NOTES: Mapping[str, Check] = {
     "scale-subnormal": _subnormal_scales,
     "duplicate-quantizer": _duplicates,
     "movable": _movable,
+    "concat-own-scales": _own_scales,
 }
 """Rules whose breach is a note: id to what finds breaches."""

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from trt_mpq.artifacts.files import key_of, to_stored_json
 from trt_mpq.artifacts.stage import Job, Stage, content_digest, json_kind
-from trt_mpq.calibrate.ranges import by_format, calibrate
+from trt_mpq.calibrate.own_scales import with_own_scales
+from trt_mpq.calibrate.ranges import by_format, calibrate, share_scales
 from trt_mpq.calibrate.restrictions import restrict_to_ranges
 from trt_mpq.emit import Network
 from trt_mpq.groups import groups_from_model
@@ -51,7 +52,8 @@ def network_of(state: State, methods: Mapping[Precision, str]) -> Stage[Network]
     by = ",".join(f"{precision}={method}" for precision, method in methods.items())
 
     def make(job: Job) -> Network:
-        return Network(job[model], job[graph], job[restricted], by_format(job[candidates], methods))
+        ranges = share_scales(by_format(job[candidates], methods), job[restricted])
+        return Network(job[model], job[graph], job[restricted], ranges)
 
     return Stage(
         f"network by {by}", make, needs=(model, graph, restricted, candidates),
@@ -64,8 +66,8 @@ def restricted_groups_of(state: State) -> Stage[Grouping]:
     graph, found, candidates = state.graph, groups_of(state), candidate_ranges_of(state)
 
     def make(job: Job) -> Grouping:
-        grouping = replace(job[found], top=job.settings.top, refuge=job[REFUGE])
-        return restrict_to_ranges(grouping, job[candidates][0], job[graph].graph)
+        grouping, ranges = replace(job[found], top=job.settings.top, refuge=job[REFUGE]), job[candidates][0]
+        return restrict_to_ranges(with_own_scales(grouping, ranges), ranges, job[graph].graph)
 
     return Stage(
         "restricted-groups", make, needs=(found, candidates, graph, REFUGE), reads=("top",),

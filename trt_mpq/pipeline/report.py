@@ -81,6 +81,7 @@ def write_report(
         *store[OUTPUTS].notes,
         *summary.file_warnings(explainer, files, fp32, typed, required, limit is not None),
         *summary.range_warnings(explainer),
+        *summary.scale_warnings(groups),
     )
     operators = {str(node.name): node.op_type for node in network.graph.graph}
     share = explain.mac_share(plan, groups)

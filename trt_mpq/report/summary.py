@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from math import isfinite
 
 from trt_mpq.emit.deliver import Delivery
+from trt_mpq.groups.scales import OWN_SCALE_RATIO
 from trt_mpq.latency.base import Latency
 from trt_mpq.latency.size import weight_bytes
 from trt_mpq.report import data
@@ -213,6 +214,16 @@ def range_warnings(explainer: Explainer) -> Iterator[str]:
         names = f"{first} and {len(others)} more leave" if others else f"{first} leaves"
         these = "they run" if others else "it runs"
         yield f"{names} {top.name}: {reason}, so {these} in {instead.name}{explainer.last_resort(instead)}"
+
+
+def scale_warnings(grouping: Grouping) -> Iterator[str]:
+    """What a Concat joins with a scale of its own, and so at the cost of a kernel."""
+    for tie in grouping.ties:
+        if tie.apart:
+            yield (
+                f"{tie.node} joins {', '.join(tie.apart)} with values more than {OWN_SCALE_RATIO:g} times as large: "
+                "what is that small keeps a scale of its own and is requantized for the Concat where both are in 8 bit"
+            )
 
 
 def _fp32_plan(grouping: Grouping) -> PrecisionPlan:

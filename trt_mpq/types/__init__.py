@@ -13,6 +13,7 @@ from trt_mpq.types.precision import Precision
 from trt_mpq.types.ranges import Ranges, TensorRange
 from trt_mpq.types.refinement import RefinementRecord
 from trt_mpq.types.target import Target
+from trt_mpq.types.ties import Tie
 
 __all__ = [
     "Comparison",
@@ -37,6 +38,7 @@ __all__ = [
     "Target",
     "TensorRange",
     "TensorSpec",
+    "Tie",
     "Weight",
     "WorkShare",
 ]

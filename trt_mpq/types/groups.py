@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from trt_mpq.types.plan import PrecisionPlan
 from trt_mpq.types.precision import Precision
+from trt_mpq.types.ties import Tie, tied_sets
 
 
 @dataclass(frozen=True)
@@ -180,19 +181,28 @@ class WorkShare:
 class Grouping:
     """All groups in network order, the remaining compute nodes, and tensors that share a scale.
 
-    Each set in `shared_scales` names tensors that must have one scale (Concat operands and result,
-    the two sides of MaxPool, Reshape, Transpose, Flatten).
-
     Attributes:
+        ties: What gives tensors one scale: Concat, MaxPool, Reshape, Transpose…
         top: The high precision of the run: what all runs in that is not in 8 bit, and the float type around Q/DQ.
         refuge: What a group or loose op runs in whose values `top` cannot hold.
     """
 
     groups: tuple[LayerGroup, ...]
     loose: tuple[LooseOp, ...]
-    shared_scales: tuple[tuple[str, ...], ...]
+    ties: tuple[Tie, ...]
     top: Precision = Precision.FP16
     refuge: Precision = Precision.FP32
+
+    @property
+    def quantized(self) -> frozenset[str]:
+        """The activations that groups quantize."""
+        return frozenset(site.tensor for group in self.groups for site in group.inputs)
+
+    @property
+    def shared_scales(self) -> tuple[tuple[str, ...], ...]:
+        """Sets of two or more tensors that have one scale, at least one of them quantized."""
+        wanted = self.quantized
+        return tuple(names for names in tied_sets(self.ties) if len(names) > 1 and not wanted.isdisjoint(names))
 
     @property
     def flops(self) -> int:

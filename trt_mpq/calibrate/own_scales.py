@@ -1,0 +1,58 @@
+"""Which operands of a Concat keep a scale of their own.
+
+One scale for all that a Concat joins costs no kernel, and costs resolution wherever ranges differ: a skip connection
+that is joined with a branch k times as large is quantized k times as coarsely, 20 log10(k) dB, for everyone who reads
+it. A scale of its own costs a requantization in front of the Concat instead, which is worth it from `OWN_SCALE_RATIO`
+on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+from trt_mpq.groups.scales import OWN_SCALE_RATIO
+from trt_mpq.types import Grouping, Precision, Ranges, Tie
+from trt_mpq.types.ties import tied_sets
+
+_EVEN_STEPS = (Precision.INT8, Precision.INT4)
+"""Formats of equal steps; E4M3's grow with the value, so that a scale a hundred times too large costs nothing."""
+
+
+def with_own_scales(grouping: Grouping, ranges: Ranges) -> Grouping:
+    """The grouping in which operands of Concats are apart that are `OWN_SCALE_RATIO` times smaller than what they join.
+
+    Only those that a group quantizes: others have no use for a scale.
+
+    Args:
+        grouping: Groups and ties.
+        ranges: Observed extremes of every tensor, and the formats there are.
+    """
+    if not any(precision in ranges.methods for precision in _EVEN_STEPS):
+        return grouping
+    whole = _magnitudes(grouping.ties, ranges)
+    pieces = [replace(tie, apart=tie.operands) for tie in grouping.ties]
+    alone, used = _magnitudes(pieces, ranges), _used(pieces, grouping)
+
+    def apart(tie: Tie) -> tuple[str, ...]:
+        return tuple(
+            name for name in tie.operands if name in used and 0 < OWN_SCALE_RATIO * alone[name] < whole[tie.tensors[-1]]
+        )
+
+    return replace(grouping, ties=tuple(replace(tie, apart=apart(tie)) for tie in grouping.ties))
+
+
+def _magnitudes(ties: Iterable[Tie], ranges: Ranges) -> Mapping[str, float]:
+    """Tensor to the largest magnitude among all that it shares a scale with."""
+    return {
+        name: largest
+        for names in tied_sets(ties)
+        for largest in [max((ranges.tensors[n].magnitude for n in names if n in ranges.tensors), default=0.0)]
+        for name in names
+    }
+
+
+def _used(ties: Iterable[Tie], grouping: Grouping) -> frozenset[str]:
+    """The tensors whose scale, shared by `ties` only, some group quantizes with."""
+    wanted = grouping.quantized
+    return frozenset(name for names in tied_sets(ties) if not wanted.isdisjoint(names) for name in names)
