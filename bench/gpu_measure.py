@@ -147,7 +147,7 @@ class Subject:
 
     def _run(self, gpu: GpuEngines, built: Mapping[str, EngineBuild], batch: int) -> _Found:
         baseline = _engine(FP16, batch) if _engine(FP16, batch) in built else next(iter(built))
-        timing = gpu.engines.time(built, baseline)
+        timing = gpu.engines.time(built, [baseline])
         outputs = {}
         with gpu.engines.loaded(built) as engines:
             for name, engine in engines.items():

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 from math import prod
 
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trt_mpq.engine.decide import decide
-from trt_mpq.types import Precision, PrecisionPlan
+from trt_mpq.types import Precision, PrecisionPlan, Score
 from trt_mpq.types.engine import (
     BuildStatus,
     Candidate,
@@ -128,7 +129,7 @@ class TestWithoutFP16:
         assert decision.shipped == "int8"
         assert decision.verdict == (
             "int8 is shipped, with 0.6 ms the fastest that may be; no comparison with FP16 was possible: its engine "
-            "was not built; the fp16 build failed (no kernel for fp16)"
+            "was not built, so that ratios are to plan, the best that was; the fp16 build failed (no kernel for fp16)"
         )
 
     def test_it_is_not_accurate_enough(self):
@@ -163,6 +164,12 @@ class TestWithoutFP16:
         decision = decide([candidate("candidate-2")], None, MARGIN)
         assert decision.shipped == "candidate-2"
         assert "it is not among the candidates" in decision.verdict
+
+    def test_a_score_through_the_engine_is_said_where_it_misses(self):
+        missed = replace(candidate("plan", False), score=Score(0.8765, None, 100))
+        decision = decide([missed, candidate("fp16")], timing({"plan": 0.5, "fp16": 1.0}), MARGIN)
+        assert decision.shipped == "fp16"
+        assert decision.verdict.endswith("; plan scores 0.8765 through its engine, below the accuracy target")
 
     def test_nothing_may_be_shipped(self):
         given = [candidate("plan", False), candidate("fp16", True, BuildStatus.CRASHED), candidate("int8", None)]

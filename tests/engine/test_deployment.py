@@ -19,7 +19,7 @@ from trt_mpq.artifacts.files import sha256_of
 from trt_mpq.cli import app
 from trt_mpq.dataset.arrays import load_npz
 from trt_mpq.engine.deploy import candidates_of
-from trt_mpq.errors import MissingDependencyError, RuntimeFailure
+from trt_mpq.errors import ComparisonFailed, MissingDependencyError, RuntimeFailure
 from trt_mpq.report.data import Report, report_from_json
 from trt_mpq.report.device import device_text
 from trt_mpq.types import Evaluation, Precision, PrecisionPlan, Score, SearchResult
@@ -178,6 +178,40 @@ def test_a_plan_that_is_no_faster_is_not_shipped(searched: Searched, pretend_gpu
     assert device.decision.shipped == "fp16"
     assert "fp16 is shipped: plan takes" in device.decision.verdict
     assert set(json.loads((searched.folder / "engine/plan.json").read_text()).values()) == {"fp16"}
+
+
+@pytest.mark.parametrize("version", ["8.6", "10.16"])
+def test_an_engine_that_misses_the_target_is_not_shipped(
+    searched: Searched, pretend_gpu: PretendGpu, version: str
+) -> None:
+    pretend_gpu(version, wrong_in_8_bit=("first",))
+    report = report_of(searched)
+    device = report.device
+    assert device is not None
+    plan, high = device.candidate("plan"), device.candidate("fp16")
+    assert plan.score is not None
+    assert high.score is not None
+    assert plan.score.value < report.accuracy.target <= high.score.value
+    assert (plan.feasible, high.feasible) == (False, True)
+    assert device.decision.shipped == "fp16"
+    assert f"plan scores {plan.score.value:.6g} through its engine, below" in device.decision.verdict
+    assert device.score == high.score
+    assert set(json.loads((searched.folder / "engine/plan.json").read_text()).values()) == {"fp16"}
+
+
+def test_an_engine_that_is_far_from_fp32_is_not_shipped_where_that_is_required(
+    searched: Searched, pretend_gpu: PretendGpu
+) -> None:
+    pretend_gpu(wrong_in_8_bit=("first",))
+    free = {"target_accuracy": 0.01, "comparison_snr": ("0",)}
+    device = report_of(searched, **free).device
+    assert device is not None
+    assert device.decision.shipped == "plan", "accurate enough for so low a target"
+    with pytest.raises(ComparisonFailed, match=r"of the engine with FP32 failed \(output 'output': .* required 5 dB"):
+        report_of(searched, require_comparison=True, **free | {"comparison_snr": ("5",)})
+    kept = json.loads((searched.folder / "report.json").read_text())["device"]
+    assert kept["decision"]["shipped"] is None
+    assert "plan fails the comparison with FP32, which is required" in kept["decision"]["verdict"]
 
 
 @pytest.mark.parametrize(

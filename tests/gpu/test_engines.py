@@ -79,7 +79,7 @@ def test_engines_timed_in_turns_have_sane_profiles(subject: Subject) -> None:
     gpu = subject.gpu(BATCH)
     plans = {"fp16": gpu.network.grouping.uniform(Precision.FP16), "int8": gpu.network.grouping.uniform(Precision.INT8)}
     builds = {name: build(gpu, name, plan) for name, plan in plans.items()}
-    timing = gpu.engines.time(builds, "fp16")
+    timing = gpu.engines.time(builds, ["fp16"])
     assert set(timing.profiles) == set(plans)
     for profile in timing.profiles.values():
         assert profile.batch == BATCH

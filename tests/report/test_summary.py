@@ -51,6 +51,7 @@ class Found:
     fp32: Score
     typed: Score
     required: float = 0.9
+    weak: Score | None = None
 
     @property
     def explainer(self) -> Explainer:
@@ -65,8 +66,9 @@ class Found:
 
     @property
     def warnings(self) -> tuple[str, ...]:
+        files = {"typed": self.typed} | ({} if self.weak is None else {"weak": self.weak})
         of_files = summary.file_warnings(
-            self.explainer, self.delivery, self.fp32, self.typed, self.required, self.limit is not None
+            self.explainer, self.delivery, self.fp32, files, self.required, self.limit is not None
         )
         return (*of_files, *summary.range_warnings(self.explainer))
 
@@ -200,6 +202,16 @@ def test_a_typed_file_below_the_target_is_a_warning():
     assert any(w.startswith(warning) for w in found.warnings)
     allowed = replace(found, typed=Score(0.9, None, 50))
     assert not any("misses the target" in w for w in allowed.warnings)
+
+
+def test_a_weak_file_that_misses_the_target_is_not_to_be_built() -> None:
+    found = findings(grouping_of({}), {"g0": FP16})
+    assert not [text for text in replace(found, weak=Score(0.9, None, 50)).warnings if "weak.onnx" in text]
+    missed = replace(found, weak=Score(0.89, None, 50))
+    said = "weak.onnx misses the target in ONNX Runtime, with 0.8900: build no engine with TensorRT 8.6 from it"
+    assert said in missed.warnings
+    limited = replace(missed, settings=missed.settings.model_copy(update={"target_size": 9}))
+    assert said not in limited.warnings
 
 
 def test_a_study_plan_is_said_not_to_be_deployable():

@@ -270,7 +270,7 @@ def test_engines_side_by_side(plan: Path) -> None:
     with LoadedEngine(plan) as one, LoadedEngine(plan) as other:
         found = time_side_by_side(
             {"plan": one, "fp16": other}, inputs, EngineOptions(rounds=8, round_ms=1.0, warm_up_ms=1.0), batch=8,
-            baseline="fp16", seed=0, progress=lambda done, total: None, conditions=nvml.conditions,
+            baselines=["fp16"], seed=0, progress=lambda done, total: None, conditions=nvml.conditions,
         )  # fmt: skip
     ratio = found.ratio("plan")
     assert ratio is not None

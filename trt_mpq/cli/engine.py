@@ -8,11 +8,13 @@ from trt_mpq.cli.opening import open_device
 from trt_mpq.cli.options import RunDir, Takes, Trust
 from trt_mpq.cli.output import Output
 
+_OF_THE_ENGINE = ("eval", "eval_samples", "comparison_snr", "require_comparison")
+
 
 def engine(
     run_dir: RunDir,
     *,
-    given: Annotated[dict[str, Any], Takes("eval", "eval_samples", "Engine", "Timing", without=("build",))],
+    given: Annotated[dict[str, Any], Takes(*_OF_THE_ENGINE, "Engine", "Timing", without=("build",))],
     sink: Output,
     trust: Trust = False,
 ) -> None:

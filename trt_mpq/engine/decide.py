@@ -2,8 +2,8 @@
 
 The baseline is the network in its high precision, FP16 or BF16. Quantization costs accuracy and effort, so it has to
 pay: a candidate replaces the baseline only if the upper end of the confidence interval of their ratio is below what the
-margin asks for. Accuracy has to be known for that, except of the search's plan and of the baseline, which the search
-answers for.
+margin asks for. Accuracy has to be known for that, by the score through the engine where that could be measured; where
+not, the search answers for its plan and for the baseline.
 """
 
 from __future__ import annotations
@@ -44,6 +44,8 @@ def decide(
     else:
         shipped, verdict = _without_baseline([candidate.name for candidate in shippable], timed, timing, baseline)
         verdict += f"; no comparison with {baseline.upper()} was possible: {_missing_baseline(candidates, baseline)}"
+        if timing is not None and timing.ratios and timing.ratios[0].baseline != baseline:
+            verdict += f", so that ratios are to {timing.ratios[0].baseline}, the best that was"
     return Decision(shipped, _with_reasons(verdict, candidates, timing, baseline), baseline)
 
 
@@ -136,6 +138,8 @@ def _left_out(candidates: Sequence[Candidate], timing: SideBySide | None, baseli
         if not candidate.build.built:
             reason = f" ({candidate.build.reason})" if candidate.build.reason else ""
             yield f"the {candidate.name} build {candidate.build.status}{reason}"
+        elif candidate.feasible is False and candidate.score is not None:
+            yield f"{candidate.name} scores {candidate.score.value:.6g} through its engine, below the accuracy target"
         elif candidate.feasible is False:
             yield f"{candidate.name} does not reach the accuracy target"
         elif not _accurate(candidate, baseline):

@@ -1,8 +1,8 @@
-"""From a searched run to the engine that is shipped: build, time in turns, decide, verify.
+"""From a searched run to the engine that is shipped: build, score, time in turns, decide, verify.
 
-The plan of the search, the fastest other feasible plans it saw and the uniform baselines are all built and timed in
-one session. What is shipped is the fastest that is feasible and beats the network in its high precision, the baseline,
-by more than the noise; or the baseline.
+The plan of the search, the fastest other feasible plans it saw and the uniform baselines are all built, scored through
+their engines where there is evaluation data, and timed in one session. What is shipped is the fastest that keeps the
+target and beats the network in its high precision, the baseline, by more than the noise; or the baseline.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from trt_mpq.errors import ModelError, RunFolderError
 from trt_mpq.evaluate.compare import compare_models
 from trt_mpq.model import external_data, model_digest
 from trt_mpq.runtime.base import Session
-from trt_mpq.types import Evaluation, Grouping, Observer, Precision, PrecisionPlan, Ranges, Score, SearchResult
+from trt_mpq.types import Evaluation, Grouping, Precision, PrecisionPlan, Ranges, Score, SearchResult
 from trt_mpq.types.engine import Candidate, Deployment, SideBySide
 
 _RUNNERS_UP = 2
@@ -45,10 +45,27 @@ class EngineScorer:
     Attributes:
         identity: What tells its data and metric from others.
         score: From a session to its score.
+        required: From the least score on the data of the search to that on its own.
     """
 
     identity: str
     score: Callable[[Session], Score]
+    required: Callable[[float], float] = float
+
+
+@dataclass(frozen=True)
+class Requirements:
+    """What an engine has to live up to.
+
+    Attributes:
+        score: Least task score; None where no accuracy is required.
+        snr_db: What outputs need to pass the comparison with FP32, see `compare_models`.
+        comparison: Whether an engine may be shipped only if all of them pass.
+    """
+
+    score: float | None
+    snr_db: Mapping[str, float]
+    comparison: bool
 
 
 def deploy(
@@ -56,59 +73,94 @@ def deploy(
     candidates: tuple[Candidate, ...],
     constraints: Mapping[str, Mapping[str, Precision]],
     scorer: EngineScorer | None,
-    required_db: Mapping[str, float],
+    requirements: Requirements,
 ) -> Deployment:
-    """Time and verify `candidates`, which were built; the one that is shipped goes into the folder `engine`.
+    """Score, time and verify `candidates`, which were built; the one that is shipped goes into the folder `engine`.
 
     Args:
         engines: Where they lie.
         candidates: What was built, see `candidates_of`.
         constraints: Name of a candidate to the precision of the nodes that its builder was told one for.
-        scorer: Scores the shipped engine; None without evaluation data.
-        required_db: What outputs need to pass the comparison with FP32, see `compare_models`.
+        scorer: Scores engines; None without evaluation data.
+        requirements: What an engine must be like to be shipped.
 
     Raises:
         RunFolderError: A file cannot be written.
         RuntimeFailure: An engine that was built cannot be run.
     """
-    built = {candidate.name: candidate.build for candidate in candidates if candidate.build.built}
+    required = requirements.score
+    if scorer is not None and required is not None:
+        required = scorer.required(required)
+    judged = tuple(_judged(engines, candidate, scorer, required) for candidate in candidates)
+    built = {candidate.name: candidate.build for candidate in judged if candidate.build.built}
     baseline = engines.described.grouping.top.value
-    timing = engines.time(built, baseline if baseline in built else next(iter(built))) if built else None
-    decision = decide(candidates, timing, engines.options.margin, baseline)
-    undelivered = Deployment(
-        engines.platform, engines.described.batch, candidates, timing, decision, notes=tuple(_timing_notes(timing))
-    )
+    timing = engines.time(built, _compared_with(judged, baseline)) if built else None
+    decision = decide(judged, timing, engines.options.margin, baseline)
+    notes = (*_timing_notes(timing), *([] if scorer else [_NOT_SCORED]))
+    undelivered = Deployment(engines.platform, engines.described.batch, judged, timing, decision, notes=notes)
     if undelivered.shipped is None:
         return undelivered
-    told = constraints[undelivered.shipped.name]
-    return _delivered(engines, undelivered, undelivered.shipped, told, scorer, required_db)
+    compared = _compared(engines, undelivered, undelivered.shipped, requirements)
+    if compared.shipped is None:
+        return compared
+    return _delivered(engines, compared, compared.shipped, constraints[compared.shipped.name])
+
+
+def _judged(
+    engines: BuiltEngines, candidate: Candidate, scorer: EngineScorer | None, required: float | None
+) -> Candidate:
+    """`candidate` with the score through its engine, if there is one and evaluation data to measure it."""
+    if scorer is None or not candidate.build.built:
+        return candidate
+    with (
+        engines.observer.stage(f"Scoring the {candidate.name} engine"),
+        engines.loaded({candidate.name: candidate.build}) as loaded,
+        loaded[candidate.name].session() as session,
+    ):
+        score = scorer.score(session)
+    return replace(candidate, score=score, feasible=candidate.feasible if required is None else score.value >= required)
+
+
+def _compared_with(candidates: tuple[Candidate, ...], baseline: str) -> list[str]:
+    """The built engines that others may be compared with: the baseline, or without it the best of all."""
+    built = [candidate for candidate in candidates if candidate.build.built]
+    if any(candidate.name == baseline for candidate in built):
+        return [baseline]
+    return [candidate.name for candidate in built if candidate.feasible] or [candidate.name for candidate in built]
+
+
+def _compared(
+    engines: BuiltEngines, deployment: Deployment, shipped: Candidate, requirements: Requirements
+) -> Deployment:
+    """`deployment` with Polygraphy's comparison, and with nothing shipped if that is required and failed."""
+    folder, described = engines.folder, engines.described
+    with (
+        engines.loaded({shipped.name: shipped.build}) as loaded,
+        loaded[shipped.name].session() as session,
+        engines.observer.stage("Comparing the engine with Polygraphy"),
+    ):
+        comparison = compare_models(
+            folder / described.original.path, session, described.samples(folder), described.batch, requirements.snr_db
+        )
+    decision = deployment.decision
+    if requirements.comparison and comparison.failed:
+        failed = "; ".join(map(str, comparison.failed))
+        verdict = f"nothing is shipped: {shipped.name} fails the comparison with FP32, which is required ({failed})"
+        decision = replace(decision, shipped=None, verdict=verdict)
+    return replace(deployment, comparison=comparison, decision=decision)
 
 
 def _delivered(
-    engines: BuiltEngines,
-    deployment: Deployment,
-    shipped: Candidate,
-    constraints: Mapping[str, Precision],
-    scorer: EngineScorer | None,
-    required_db: Mapping[str, float],
+    engines: BuiltEngines, deployment: Deployment, shipped: Candidate, constraints: Mapping[str, Precision]
 ) -> Deployment:
-    """`deployment` with the shipped engine in its place and verified."""
+    """`deployment` with the shipped engine in its place."""
     manifest = _deliver(engines, shipped)
-    folder, described, observer = engines.folder, engines.described, engines.observer
-    with engines.loaded({shipped.name: shipped.build}) as loaded, loaded[shipped.name].session() as session:
-        with observer.stage("Comparing the engine with Polygraphy"):
-            comparison = compare_models(
-                folder / described.original.path, session, described.samples(folder), described.batch, required_db
-            )
-        score = None if scorer is None else _scored(scorer, session, observer)
     return replace(
         deployment,
-        realised=realise(shipped.plan, described.grouping, engines.layers(shipped.build)),
-        comparison=comparison,
-        score=score,
+        realised=realise(shipped.plan, engines.described.grouping, engines.layers(shipped.build)),
+        score=shipped.score,
         engine_sha256=manifest.engine_sha256,
         reproduce=_trtexec(engines, shipped, constraints),
-        notes=deployment.notes if scorer else (*deployment.notes, _NOT_SCORED),
     )
 
 
@@ -144,11 +196,6 @@ def _trtexec(engines: BuiltEngines, shipped: Candidate, constraints: Mapping[str
     quantized = [precision for precision in shipped.plan.counts() if precision.quantized]
     typing, options = shipped.build.typing, engines.options
     return trtexec_command(network, options, typing, engines.shapes, major, constraints, quantized)
-
-
-def _scored(scorer: EngineScorer, session: Session, observer: Observer) -> Score:
-    with observer.stage("Scoring the engine"):
-        return scorer.score(session)
 
 
 def is_delivered(run: Path, deployment: Deployment) -> bool:

@@ -77,6 +77,7 @@ class Searched:
         own: Digest of the plan that has corrections of its own, None if none has.
         own_rounded: Whether it has roundings of its own too.
         refinements: Digest of all that is refined, which lies in files.
+        evaluated_on: What tells the evaluation data and the metric from others.
         metric: Task metric.
         outputs: The tensors that it judges by, and that are compared.
         fp32: Task score of the original model.
@@ -93,6 +94,7 @@ class Searched:
     own: str | None = None
     own_rounded: bool = False
     refinements: str = ""
+    evaluated_on: str = ""
 
     @classmethod
     def of(
@@ -103,6 +105,7 @@ class Searched:
         outputs: tuple[TensorSpec, ...],
         fp32: Score,
         required: float,
+        evaluated_on: str,
     ) -> Searched:
         """What was found, with the refinements under which the run delivers it."""
         corrected, rounded = (
@@ -110,7 +113,10 @@ class Searched:
         )
         own = next(iter(delivered.own), None)
         own_rounded = own is not None and delivered.own[own].roundings is not None
-        return cls(result, corrected, metric, outputs, fp32, required, rounded, own, own_rounded, delivered.digest)
+        return cls(
+            result, corrected, metric, outputs, fp32, required, rounded, own, own_rounded, delivered.digest,
+            evaluated_on,
+        )  # fmt: skip
 
     def emitter(self, network: Network, folder: Path) -> Emitter:
         """Writes plans of `network` as the search scored them."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -41,11 +41,14 @@ class BuiltEngines:
     shapes: Mapping[str, ShapeRange]
     observer: Observer
 
-    def time(self, builds: Mapping[str, EngineBuild], baseline: str) -> SideBySide:
-        """Time the built engines in turns on the samples that travel with the run."""
+    def time(self, builds: Mapping[str, EngineBuild], baselines: Sequence[str]) -> SideBySide:
+        """Time the built engines in turns on the samples that travel with the run.
+
+        The others are compared with the fastest of `baselines`.
+        """
         with self.observer.stage("Timing engines in turns") as progress, self.loaded(builds) as engines:
             return time_side_by_side(
-                engines, self._inputs(), self.options, batch=self.described.batch, baseline=baseline,
+                engines, self._inputs(), self.options, batch=self.described.batch, baselines=baselines,
                 seed=self.described.seed, progress=progress,
                 conditions=partial(nvml.conditions, cuda.device().pci_bus_id),
             )  # fmt: skip

@@ -14,6 +14,7 @@ from trt_mpq.errors import RuntimeFailure
 from trt_mpq.evaluate.compare import compare_models, require_passed, required_snr_db
 from trt_mpq.evaluate.plans import PlanEvaluator
 from trt_mpq.pipeline.calibration import CalibrationStages
+from trt_mpq.pipeline.engine_scoring import identity_of
 from trt_mpq.pipeline.plan_refinement import RefinedPlanStages, choose_plan_refinement
 from trt_mpq.pipeline.scoring import FP32, METRIC, OUTPUTS, REQUIRED, SCORER
 from trt_mpq.pipeline.search import SearchStages
@@ -64,9 +65,10 @@ def _searched(plan: RefinedPlanStages) -> Stage[Searched]:
     return Stage(
         SEARCHED.name,
         lambda job: Searched.of(
-            job[result], job[refinements], job[METRIC].name, job[OUTPUTS].specs, job[FP32], job[REQUIRED]
+            job[result], job[refinements], job[METRIC].name, job[OUTPUTS].specs, job[FP32], job[REQUIRED],
+            identity_of(job[EVALUATION], job[METRIC], job[SCORER].outputs),
         ),
-        json_kind(Searched), needs=(result, refinements, METRIC, OUTPUTS, FP32, REQUIRED),
+        json_kind(Searched), needs=(result, refinements, METRIC, OUTPUTS, FP32, REQUIRED, EVALUATION, SCORER),
     )  # fmt: skip
 
 
@@ -82,16 +84,17 @@ def _files(network: Stage[Network], searched: Stage[Searched], refinements: Stag
 
 
 def _scores(calibration: CalibrationStages, files: Stage[Delivery], plan: RefinedPlanStages) -> Stage[dict[str, Score]]:
-    """Scores of reference.onnx and typed.onnx; raises RuntimeFailure if they are not what the search measured."""
+    """Scores of all files of the plan; raises RuntimeFailure if the reference's is not what the search measured."""
     network, cache = calibration.scored.network, calibration.scored.cache
     refinements, result = plan.refinements, plan.result
 
     def measure(job: Job) -> dict[str, Score]:
         evaluator = PlanEvaluator.of(job[network], job[refinements], job[SCORER], job[cache])
-        reference = job[SCORER].score(job.path("reference.onnx"))
-        job.progress(1, 2)
-        scores = {"reference": reference, "typed": evaluator.on_disk(job.path("typed.onnx"))}
-        job.progress(2, 2)
+        scores = {"reference": job[SCORER].score(job.path("reference.onnx"))}
+        engines = [name for name in ("typed", "weak") if job.path(f"{name}.onnx").exists()]
+        for done, name in enumerate(engines, start=1):
+            job.progress(done, len(engines) + 1)
+            scores[name] = evaluator.on_disk(job.path(f"{name}.onnx"))
         return scores
 
     measured = Stage(

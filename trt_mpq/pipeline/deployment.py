@@ -6,15 +6,21 @@ happened on the device is kept in the run folder, where a report on a machine wi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from trt_mpq.artifacts.stage import Job, Stage, json_kind
 from trt_mpq.artifacts.store import Store
-from trt_mpq.engine.deploy import ENGINE_FOLDER, EngineScorer, candidates_of, deploy, is_delivered
+from trt_mpq.engine.deploy import (
+    ENGINE_FOLDER,
+    EngineScorer,
+    Requirements,
+    candidates_of,
+    deploy,
+    is_delivered,
+)
 from trt_mpq.engine.handover import CalibratedNetwork, Searched
-from trt_mpq.evaluate.compare import required_snr_db
+from trt_mpq.evaluate.compare import require_passed, required_snr_db
 from trt_mpq.pipeline.builds import Builds, built_engines, plain_builds
 from trt_mpq.pipeline.engine_scoring import ENGINE_SCORER
 from trt_mpq.pipeline.gpu import Gpu
@@ -25,18 +31,25 @@ from trt_mpq.types.engine import Candidate, Deployment, Platform
 
 @dataclass(frozen=True)
 class _Record:
-    """A deployment, the options it was made with, what outputs had to be like, and the identity of what scored it."""
+    """A deployment, the options it was made with, what it had to live up to, and the identity of what scored it."""
 
     options: EngineOptions
     deployment: Deployment
-    least_snr_db: Mapping[str, float]
+    requirements: Requirements
     scorer: str | None = None
 
-    def holds(self, settings: Settings, platform: Platform, scorer: EngineScorer | None, folder: Path) -> bool:
+    def holds(
+        self,
+        options: EngineOptions,
+        requirements: Requirements,
+        platform: Platform,
+        scorer: EngineScorer | None,
+        folder: Path,
+    ) -> bool:
         """Whether it still says what deploying now would, and the engine lies in the run folder."""
         done = self.deployment
         scored = scorer is None or self.scorer == scorer.identity
-        asked = (self.options, self.least_snr_db) == (settings.engine, settings.least_snr_db)
+        asked = (self.options, self.requirements) == (options, requirements)
         same = scored and asked and done.platform == platform
         return same and done.shipped is not None and is_delivered(folder, done)
 
@@ -62,9 +75,16 @@ def deployment(
     if platform is None:
         return kept.deployment if kept else None
     if gpu.is_remote():
-        holds = kept and kept.holds(store.settings, platform, store[scorer], store.folder)
+        requirements = _requirements(store.settings, store[searched])
+        holds = kept and kept.holds(store.settings.engine, requirements, platform, store[scorer], store.folder)
         return kept.deployment if kept and holds else gpu.run_remotely(RemoteTask.SHIP, Deployment)
     return store[stage].deployment
+
+
+def require_comparison(settings: Settings, done: Deployment) -> None:
+    """Raise ComparisonFailed if the engine that was to be shipped fails the comparison, and that is required."""
+    if settings.require_comparison and done.comparison is not None:
+        require_passed(done.comparison, "the engine")
 
 
 def _stage(
@@ -92,17 +112,27 @@ def _stage(
         candidates = tuple(Candidate(name, plan, job[built[name]], feasible) for name, plan, feasible in plans)
         constraints = {name: job[network].constraints for name, network in emitted.items()}
         scored_by = job[scorer]
-        engines, least_snr_db = built_engines(job, described, platform), job.settings.least_snr_db
-        required_db = required_snr_db(least_snr_db, [spec.name for spec in job[searched].outputs])
-        done = deploy(engines, candidates, constraints, scored_by, required_db)
-        return _Record(job.settings.engine, done, least_snr_db, scored_by.identity if scored_by else None)
+        engines, requirements = built_engines(job, described, platform), _requirements(job.settings, job[searched])
+        done = deploy(engines, candidates, constraints, scored_by, requirements)
+        return _Record(job.settings.engine, done, requirements, scored_by.identity if scored_by else None)
 
     def holds(record: _Record, job: Job) -> bool:
         here = job[platform]
         assert isinstance(here, Platform)
-        return record.holds(job.settings, here, job[scorer], job.folder)
+        requirements = _requirements(job.settings, job[searched])
+        return record.holds(job.settings.engine, requirements, here, job[scorer], job.folder)
 
     return Stage(
         "deployment", make, json_kind(_Record), needs=(described, searched),
-        uses=("engine", "least_snr_db", scorer, platform, *emitted.values(), *built.values()), holds=holds,
+        uses=(
+            "engine", "least_snr_db", "require_comparison", "requires_accuracy", scorer, platform,
+            *emitted.values(), *built.values(),
+        ),
+        holds=holds,
     )  # fmt: skip
+
+
+def _requirements(settings: Settings, searched: Searched) -> Requirements:
+    score = searched.required if settings.requires_accuracy else None
+    snr_db = required_snr_db(settings.least_snr_db, [spec.name for spec in searched.outputs])
+    return Requirements(score, snr_db, settings.require_comparison)

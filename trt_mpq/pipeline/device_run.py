@@ -8,7 +8,7 @@ from trt_mpq.artifacts.store import Store
 from trt_mpq.engine.handover import DESCRIBED, GIVEN, SEARCHED
 from trt_mpq.errors import DataError, MetricError
 from trt_mpq.latency.device_table import DeviceTable
-from trt_mpq.pipeline.deployment import deployment
+from trt_mpq.pipeline.deployment import deployment, require_comparison
 from trt_mpq.pipeline.engine_scoring import DEVICE_ENGINE_SCORER, NO_ENGINE_SCORER
 from trt_mpq.pipeline.gpu import Gpu
 from trt_mpq.pipeline.latency import measure_latency
@@ -54,6 +54,7 @@ class DeviceRun:
             RuntimeFailure: There is no GPU.
             MissingDependencyError: TensorRT or pycuda is absent.
             DataError: The evaluation data is needed and cannot be used.
+            ComparisonFailed: An output of the engine fails the comparison, and that is required.
         """
         self._gpu.require()
         scorer = DEVICE_ENGINE_SCORER
@@ -66,6 +67,7 @@ class DeviceRun:
             scorer = NO_ENGINE_SCORER
         done = deployment(self._store, DESCRIBED, SEARCHED, self._gpu, scorer)
         assert done is not None  # there is a GPU
+        require_comparison(self._store.settings, done)
         return done
 
 

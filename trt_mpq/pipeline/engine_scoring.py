@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from trt_mpq.artifacts.files import key_of
 from trt_mpq.artifacts.stage import Job, Stage
 from trt_mpq.dataset import Samples, open_samples
@@ -15,11 +17,22 @@ from trt_mpq.pipeline.sources import EVALUATION, PREPARED, RUNTIME
 from trt_mpq.types import Model
 
 
-def _engine_scorer(scorer: Scorer, samples: Samples, metric: TaskMetric, original: Model) -> EngineScorer | None:
-    """Its identity is the same in both halves of a run; None where the score is of what engines do not give."""
+def identity_of(samples: Samples, metric: TaskMetric, outputs: tuple[str, ...]) -> str:
+    """The same in both halves of a run for the same data, metric and tensors that it judges."""
+    return key_of(samples.fingerprint, digest_of_metric(metric), outputs)
+
+
+def _engine_scorer(
+    scorer: Scorer,
+    samples: Samples,
+    metric: TaskMetric,
+    original: Model,
+    required: Callable[[float], float] = float,
+) -> EngineScorer | None:
+    """None where the score is of what engines do not give."""
     if not set(scorer.outputs) <= {spec.name for spec in original.outputs}:
         return None
-    return EngineScorer(key_of(samples.fingerprint, digest_of_metric(metric), scorer.outputs), scorer.score_session)
+    return EngineScorer(identity_of(samples, metric, scorer.outputs), scorer.score_session, required)
 
 
 def _from_settings(job: Job) -> EngineScorer | None:
@@ -37,7 +50,16 @@ def _from_settings(job: Job) -> EngineScorer | None:
     fp32 = load_graph(job.folder / described.original.path)
     judged = judged_outputs(metric, job.settings.outputs, counted)
     scorer = Scorer(fp32, job[RUNTIME], samples, metric, described.batch, outputs=judged)
-    return _engine_scorer(scorer, samples, metric, described.original)
+
+    def required(of_the_search: float) -> float:
+        """The same share of what FP32 scores on this data, if it is other data; of a score of 0, the same distance."""
+        if identity_of(samples, metric, scorer.outputs) == searched.evaluated_on:
+            return of_the_search
+        with job.observer.stage("Scoring FP32 on this data"):
+            here = scorer.score(fp32).value
+        return here * of_the_search / searched.fp32.value if searched.fp32.value else here + of_the_search
+
+    return _engine_scorer(scorer, samples, metric, described.original, required)
 
 
 ENGINE_SCORER: Stage[EngineScorer | None] = Stage(

@@ -111,7 +111,7 @@ def _probed(store: Store, described: Stage[CalibratedNetwork], gpu: Gpu) -> tupl
         reason = next(iter(outcomes.values())).reason
         raise RuntimeFailure(f"no engine could be built, so nothing was measured: {reason}")
     engines = built_engines(store, described, gpu.stage)
-    timing = engines.time(built, next(iter(built)))
+    timing = engines.time(built, [next(iter(built))])
     return tuple(
         ProbedEngine(
             plan=plans[name],

@@ -13,7 +13,7 @@ from trt_mpq.artifacts.store import Store
 from trt_mpq.groups.accounting import account_for
 from trt_mpq.pipeline.calibration import CalibrationStages
 from trt_mpq.pipeline.delivery import DeliveryStages
-from trt_mpq.pipeline.deployment import deployment
+from trt_mpq.pipeline.deployment import deployment, require_comparison
 from trt_mpq.pipeline.gpu import Gpu
 from trt_mpq.pipeline.scoring import FP32, METRIC, OUTPUTS, REQUIRED
 from trt_mpq.pipeline.search import SearchStages
@@ -68,7 +68,7 @@ def write_report(
     outcome = delivery.plan.outcome
     rescued = store[outcome].rescued if outcome else {}
     explainer = explain.Explainer(result, groups, ranking, latency, store[TARGET], None if limit else required, rescued)
-    files, typed = store[delivery.files], store[delivery.scores]["typed"]
+    files, scores = store[delivery.files], store[delivery.scores]
     accuracy = summary.accuracy_figures(
         result, groups, fp32, required=required, metric=store[METRIC].name, samples=store[EVALUATION].count,
         fraction=settings.target_accuracy if settings.max_loss is None else None,
@@ -79,7 +79,7 @@ def write_report(
         *filter(None, [fault]),
         *store[DATA_NOTES],
         *store[OUTPUTS].notes,
-        *summary.file_warnings(explainer, files, fp32, typed, required, limit is not None),
+        *summary.file_warnings(explainer, files, fp32, scores, required, limit is not None),
         *summary.range_warnings(explainer),
         *summary.scale_warnings(groups),
     )
@@ -116,6 +116,8 @@ def write_report(
     )  # fmt: skip
     write_text(store.folder / "report.json", data.report_to_json(report))
     write_text(store.folder / "report.html", html.render_html(report))
+    if deployed is not None:
+        require_comparison(settings, deployed)
     return report
 
 

@@ -80,6 +80,7 @@ class Run:
 
         Raises:
             RuntimeFailure: An engine must be built (`engine.build` is "always") and this machine cannot.
+            ComparisonFailed: An output of typed.onnx or of the engine fails the comparison, and that is required.
         """
         if self.settings.engine.build == "always":
             self._gpu.require()

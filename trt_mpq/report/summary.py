@@ -166,7 +166,7 @@ def group_rows(explainer: Explainer, operators: Mapping[str, str]) -> tuple[data
 
 
 def file_warnings(
-    explainer: Explainer, delivery: Delivery, fp32: Score, typed: Score, required: float, limited: bool
+    explainer: Explainer, delivery: Delivery, fp32: Score, files: Mapping[str, Score], required: float, limited: bool
 ) -> Iterator[str]:
     """What the user should know about the files of the plan.
 
@@ -174,11 +174,11 @@ def file_warnings(
         explainer: Explains the plan.
         delivery: What was written.
         fp32: Score of the original model.
-        typed: Score of typed.onnx.
+        files: Scores of the files, by flavour.
         required: Least score of a plan.
         limited: Whether another target than accuracy was set.
     """
-    chosen, grouping = explainer.result.chosen, explainer.grouping
+    chosen, grouping, typed = explainer.result.chosen, explainer.grouping, files["typed"]
     if not delivery.deployable:
         yield "INT4 is for study: TensorRT has no 4-bit convolution or activations, so no engine can hold this plan"
     if abs(typed.value - chosen.score.value) > _TYPED_TOLERANCE * max(1.0, abs(fp32.value)):
@@ -190,6 +190,11 @@ def file_warnings(
         yield (
             f"typed.onnx misses the target in ONNX Runtime, with {typed.value:.4f}: it is delivered because it is "
             f"uniform {grouping.top.name}, which is what there is without a search"
+        )
+    if "weak" in files and files["weak"].value < required and not limited:
+        yield (
+            f"weak.onnx misses the target in ONNX Runtime, with {files['weak'].value:.4f}: build no engine with "
+            "TensorRT 8.6 from it"
         )
     widened = chosen.plan.counts().get(Precision.BF16, 0)
     if widened and delivery.weak_missing is None:

@@ -295,6 +295,11 @@ class Settings(BaseModel):
         return tuple(p for p in self.precisions if p.quantized)
 
     @property
+    def requires_accuracy(self) -> bool:
+        """Whether what misses the accuracy target is not to be shipped."""
+        return self.target_latency is None and self.target_size is None
+
+    @property
     def least_snr_db(self) -> dict[str, float]:
         """Output to the signal-to-noise ratio with which it passes the comparison; "" stands for all others."""
         return {"": _LEAST_SNR_DB, **dict(map(_output_and_ratio, self.comparison_snr))}

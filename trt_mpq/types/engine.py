@@ -283,12 +283,17 @@ class SideBySide:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A plan that was built on the device. `feasible` is None if its accuracy was never measured."""
+    """A plan that was built on the device.
+
+    `feasible` says whether it keeps the target, by `score`, the task score through its engine, where that was measured,
+    else by what the search knows; None if its accuracy was never measured.
+    """
 
     name: str
     plan: PrecisionPlan
     build: EngineBuild
     feasible: bool | None
+    score: Score | None = None
 
 
 @dataclass(frozen=True)

@@ -24,14 +24,18 @@ def _simulated(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def timed(
-    gpu: SimulatedGpu, *engines: SimulatedEngine, options: EngineOptions | None = None, seed: int = 0
+    gpu: SimulatedGpu,
+    *engines: SimulatedEngine,
+    options: EngineOptions | None = None,
+    seed: int = 0,
+    baselines: tuple[str, ...] = ("fp16",),
 ) -> SideBySide:
     return time_side_by_side(
         {engine.name: engine for engine in engines},
         INPUTS,
         options or EngineOptions(rounds=6, round_ms=5.0, warm_up_ms=10.0),
         batch=8,
-        baseline="fp16",
+        baselines=baselines,
         seed=seed,
         progress=lambda done, total: None,
         conditions=lambda: Conditions(sm_clock_mhz=gpu.now_ms),
@@ -52,6 +56,15 @@ def test_a_profile_says_what_was_measured() -> None:
     assert plan.layers == (LayerTime("plan conv", 0.5), LayerTime("reformat", 0.01))
     assert plan.before.sm_clock_mhz == 20.0  # after both warm-ups, not before them, when the clocks still sleep
     assert plan.after.sm_clock_mhz == 20.0 + 6 * 2 * 5
+
+
+def test_of_several_baselines_the_fastest_is_taken() -> None:
+    gpu = SimulatedGpu()
+    engines = (SimulatedEngine(gpu, name, ms) for name, ms in (("slow", 2.0), ("fast", 1.0), ("no baseline", 0.5)))
+    found = timed(gpu, *engines, baselines=("slow", "fast"))
+    assert {ratio.subject: (ratio.baseline, ratio.value) for ratio in found.ratios} == {
+        "slow": ("fast", 2.0), "no baseline": ("fast", 0.5),
+    }  # fmt: skip
 
 
 def test_the_ratio_is_to_the_baseline_and_there_is_none_for_it() -> None:
@@ -155,7 +168,7 @@ def test_progress_counts_turns_and_every_timer_is_closed() -> None:
     engines = {name: SimulatedEngine(gpu, name, 1.0) for name in ("plan", "fp16")}
     told: list[tuple[int, int]] = []
     time_side_by_side(
-        engines, INPUTS, EngineOptions(rounds=3, round_ms=1.0), batch=8, baseline="fp16", seed=0,
+        engines, INPUTS, EngineOptions(rounds=3, round_ms=1.0), batch=8, baselines=["fp16"], seed=0,
         progress=lambda done, total: told.append((done, total)), conditions=Conditions,
     )  # fmt: skip
     assert told == [(done, 6) for done in range(1, 7)]

@@ -48,7 +48,7 @@ def time_side_by_side(
     options: EngineOptions,
     *,
     batch: int,
-    baseline: str,
+    baselines: Sequence[str],
     seed: int,
     progress: Progress,
     conditions: Callable[[], Conditions],
@@ -63,7 +63,7 @@ def time_side_by_side(
         inputs: Input sets that rotate: input name to array [batch, ...].
         options: Warm-up, rounds, least time of a turn, CUDA graph.
         batch: Samples per inference.
-        baseline: The engine the others are compared with; a key of `engines`.
+        baselines: The fastest of these is what the others are compared with; keys of `engines`, one at least.
         seed: Seed of the orders and of the bootstrap.
         progress: Told of finished turns.
         conditions: Tells the state of the GPU that is timed, right before the rounds and right after.
@@ -91,6 +91,7 @@ def time_side_by_side(
             )
             for name in names
         }
+    baseline = min(baselines, key=lambda name: _median_compute(measured[name].iterations))
     return SideBySide(
         profiles={name: _profile(measured[name], graph, batch, len(inputs), before, after) for name in engines},
         ratios=tuple(

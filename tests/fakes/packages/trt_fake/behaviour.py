@@ -24,6 +24,7 @@ class Behaviour:
         only_with: Builds fail, crash and hang only for networks that hold this 8-bit type.
         hidden: ONNX nodes whose layers the engine keeps inside an opaque Myelin layer.
         int8_ignored: ONNX nodes that the builder silently runs in FP16 although INT8 was asked for.
+        wrong_in_8_bit: ONNX nodes whose kernel gives the negative of its result if it computes in 8 bit.
         eight_bit_slowdown: Factor on the time of INT8 and FP8 layers; above 2 they are slower than FP16.
         gflops: FP32 rate; FP16 is twice, INT8 and FP8 four times as fast. Slow, so that arithmetic decides the time
             of the small networks of tests.
@@ -49,6 +50,7 @@ class Behaviour:
     only_with: Literal["", "int8", "fp8"] = ""
     hidden: tuple[str, ...] = ()
     int8_ignored: tuple[str, ...] = ()
+    wrong_in_8_bit: tuple[str, ...] = ()
     eight_bit_slowdown: float = 1.0
     gflops: float = 2.0
     bandwidth_gb_s: float = 50.0

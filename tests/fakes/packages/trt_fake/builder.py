@@ -7,6 +7,8 @@ import os
 import time
 from typing import Any
 
+import onnx
+
 from trt_fake import world
 from trt_fake.basics import host_memory
 from trt_fake.checks import complaint, quantized_types, requested_precisions
@@ -113,7 +115,7 @@ class Builder:
             outputs=tuple(_border(tensor) for tensor in network._outputs),
             profiles=tuple(shapes),
             layers=tuple(layers),
-            model=graph.model.SerializeToString(),
+            model=_computed(graph, settings.wrong_in_8_bit).SerializeToString(),
         )
 
     def _misbehave(self) -> None:
@@ -152,6 +154,32 @@ class Builder:
         fresh = [name for name in names if name not in entries]
         entries.update(dict.fromkeys(fresh, 1))
         self._logger.log(self._api.Logger.INFO, f"Timed {len(fresh)} of {len(names)} layers, the others were cached")
+
+
+def _computed(graph: Graph, wrong: tuple[str, ...]) -> onnx.ModelProto:
+    """What the engine computes: the network, with the results of 8-bit nodes called `wrong` negated."""
+    model = onnx.ModelProto()
+    model.CopyFrom(graph.model)
+    for node in list(model.graph.node):
+        writers = (graph.nodes[graph.producer[name]].op_type for name in node.input if name in graph.producer)
+        if node.name in wrong and "DequantizeLinear" in writers:
+            right, node.output[0] = node.output[0], f"{node.output[0]}/right"
+            model.graph.node.append(onnx.helper.make_node("Neg", [node.output[0]], [right], name=f"{node.name}/wrong"))
+    by_need = {name: node for node in model.graph.node for name in node.output}
+    ordered: dict[str, onnx.NodeProto] = {}
+
+    def place(node: onnx.NodeProto) -> None:
+        for name in node.input:
+            if name in by_need and by_need[name].output[0] not in ordered:
+                place(by_need[name])
+        ordered[node.output[0]] = node
+
+    for node in model.graph.node:
+        place(node)
+    nodes = list(ordered.values())
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    return model
 
 
 def refuse_without_driver(logger: Any, function: str) -> None:
