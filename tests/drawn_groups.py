@@ -12,7 +12,7 @@ from trt_mpq.types import Grouping, Tie
 
 @st.composite
 def groupings(draw: st.DrawFn, most: int) -> Grouping:
-    """Groups, some with two outputs or a shortcut, between ops that compute or only move values."""
+    """Groups, some with two outputs, a shortcut or weights of others, between ops that compute or only move values."""
     tensors, groups, loose, tied = ["x"], [], [], []
     for _ in range(draw(st.integers(1, most))):
         reads = draw(st.lists(st.sampled_from(tensors), min_size=1, max_size=2, unique=True))
@@ -23,6 +23,8 @@ def groupings(draw: st.DrawFn, most: int) -> Grouping:
             )
             if draw(st.booleans()):
                 group = replace(group, writes={**group.writes, f"{group.id}.more": draw(st.sampled_from([10, 10**6]))})
+            if groups and draw(st.booleans()):
+                group = replace(group, weights=(*group.weights, *draw(st.sampled_from(groups)).weights))
             groups.append(group)
             tensors += group.writes
         else:

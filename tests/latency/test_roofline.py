@@ -15,7 +15,7 @@ from trt_mpq.errors import SettingsError
 from trt_mpq.groups import groups_from_model
 from trt_mpq.latency.dataflow import Reformat
 from trt_mpq.latency.roofline import LatencyModel
-from trt_mpq.latency.size import weight_bytes
+from trt_mpq.latency.size import stored_bits, weight_bytes
 from trt_mpq.latency.target import target_from_name
 from trt_mpq.types import Grouping, Precision, PrecisionPlan, QuantizedInput, Target
 
@@ -257,6 +257,18 @@ class TestWeightBytes:
     )
     def test_sizes(self, a: Precision, b: Precision, expected: int):
         assert weight_bytes(PrecisionPlan.of({"a": a, "b": b}), self.GROUPING, 5) == expected
+
+    @pytest.mark.parametrize(
+        ("a", "b", "expected"), [(FP16, FP16, (200, 0)), (INT8, INT8, (100, 0)), (INT8, FP16, (100, 200))]
+    )
+    def test_a_weight_that_two_groups_read_is_stored_once_in_every_precision(
+        self, a: Precision, b: Precision, expected: tuple[int, int]
+    ):
+        first, second = make_group("a", weights=100), make_group("b")
+        grouping = make_grouping([first, replace(second, weights=first.weights)])
+        plan = PrecisionPlan.of({"a": a, "b": b})
+        assert weight_bytes(plan, grouping, 0) == sum(expected)
+        assert stored_bits(plan, grouping) == {"a": 8 * expected[0], "b": 8 * expected[1]}
 
 
 @st.composite

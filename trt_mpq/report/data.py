@@ -203,7 +203,7 @@ class GroupRow:
         reason: Why, in a few words.
         sensitivity: Candidate precision to sensitivity; None where it was not computed or is not finite.
         flops: For one sample.
-        weight_bytes: Bytes of the weights in the chosen precision.
+        weight_bytes: Bytes of the weights that it is the first group to store in its precision.
         latency_ms: Latency of the group in the chosen precision.
         fp16_latency_ms: Latency of the group in FP16, None where BF16 takes its place.
         bf16_latency_ms: Latency of the group in BF16, where that is the high precision of the run.

@@ -9,7 +9,7 @@ from math import isfinite
 from trt_mpq.emit.deliver import Delivery
 from trt_mpq.groups.scales import OWN_SCALE_RATIO
 from trt_mpq.latency.base import Latency
-from trt_mpq.latency.size import weight_bytes
+from trt_mpq.latency.size import stored_bits, weight_bytes
 from trt_mpq.report import data
 from trt_mpq.report.explain import Explainer
 from trt_mpq.settings import Settings
@@ -145,6 +145,7 @@ def group_rows(explainer: Explainer, operators: Mapping[str, str]) -> tuple[data
     plan, grouping, latency = explainer.result.chosen.plan, explainer.grouping, explainer.latency
     top, precisions = grouping.top, plan.as_dict()
     chosen, baseline = latency.group_ms(plan), latency.group_ms(grouping.uniform(top))
+    bits = stored_bits(plan, grouping)
     return tuple(
         data.GroupRow(
             id=group.id,
@@ -156,7 +157,7 @@ def group_rows(explainer: Explainer, operators: Mapping[str, str]) -> tuple[data
             reason=explainer.reason(group),
             sensitivity=_sensitivity(explainer.ranking, group),
             flops=group.flops,
-            weight_bytes=group.weight_elements * precisions[group.id].bits // 8,
+            weight_bytes=bits[group.id] // 8,
             latency_ms=chosen[group.id],
             fp16_latency_ms=baseline[group.id] if top is Precision.FP16 else None,
             bf16_latency_ms=baseline[group.id] if top is Precision.BF16 else None,
