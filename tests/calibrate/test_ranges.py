@@ -210,6 +210,27 @@ def test_nan_and_inf_are_refused_by_name(method, value):
         prepared.calibrated(prepared.samples(normal(4, 32)), method)
 
 
+def test_what_is_not_finite_outside_groups_has_no_bounds():
+    """As in T5, where the logarithm of zero is taken and then discarded."""
+    proto = onnx.parser.parse_model(
+        """<ir_version: 8, opset_import: ["":17]> g (float[N,16] x) => (float[N,16] y) <float zero = {0.0}> {
+            p = Relu(x) l = Log(p) q = Sqrt(x) some = Greater(p, zero) a = Where(some, l, p) b = Where(some, q, a)
+            y = MatMul(b, w) }"""
+    )
+    weight = np.random.default_rng(0).standard_normal((16, 16)).astype(np.float32)
+    proto.graph.initializer.append(onnx.numpy_helper.from_array(weight, "w"))
+    prepared, values = prepare(proto), normal(6, 16)
+    ranges = prepared.calibrated(prepared.samples(values), "mse", batch=2)
+    read = np.sqrt(values[values > 0])
+    assert (ranges.tensors["l"].magnitude, ranges.tensors["q"].magnitude) == (np.inf, np.inf)
+    assert ranges.tensors["b"].magnitude == pytest.approx(max(read.max(), 0), rel=1e-6)
+    network = prepared.network(prepared.samples(values))
+    plan = network.grouping.uniform(Precision.INT8)
+    expected = prepared.tensors(values, "y")["y"]
+    for graph in (network.emitter().reference(plan), network.emitter().strong(plan)):
+        assert np.abs(RUNTIME.load(graph).run({"x": values})["y"] - expected).max() < 0.2
+
+
 def test_an_overflow_in_one_sample_is_found_in_its_batch():
     prepared = network("mlp")
     values = normal(12, 32)

@@ -8,7 +8,7 @@ Both keep one number or one histogram per tensor, and the second bounds what one
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import replace
 from math import inf
 
@@ -57,7 +57,7 @@ def calibrate(
         progress: Told how many samples of all passes are done.
 
     Raises:
-        CalibrationError: No samples, or a tensor that is NaN or infinite.
+        CalibrationError: No samples, or a tensor of a group that is NaN or infinite.
     """
     counted = any(METHODS[method].needs_histogram for method in methods)
     total = (2 if counted else 1) * samples.count
@@ -66,7 +66,7 @@ def calibrate(
         if progress is not None:
             progress(done, total)
 
-    extremes = _extremes(graph, samples, runtime, batch, report)
+    extremes = _extremes(graph, _touched(grouping, graph.graph), samples, runtime, batch, report)
     quantized = dict.fromkeys(site.tensor for group in grouping.groups for site in group.inputs)
     histograms = {name: Histogram.empty(extremes[name].magnitude) for name in quantized}
     if counted:
@@ -118,12 +118,30 @@ def _float_tensors(graph: ir.Graph) -> list[ir.Value]:
     return [value for value in values if value.dtype is ir.DataType.FLOAT and value.name]
 
 
+def _touched(grouping: Grouping, graph: ir.Graph) -> frozenset[str]:
+    """Tensors that groups quantize or write, and all inside groups with weights; attention may mask with infinities."""
+    quantized = {site.tensor for group in grouping.groups for site in group.inputs}
+    written = {name for group in grouping.groups for name in group.writes}
+    nodes = {name for group in grouping.groups if group.weights for name in group.nodes}
+    return frozenset(quantized | written | {str(v.name) for node in graph if node.name in nodes for v in node.outputs})
+
+
 def _extremes(
-    graph: ir.Model, samples: Samples, runtime: Runtime, batch: int, report: Callable[[int], None]
+    graph: ir.Model,
+    touched: Container[str],
+    samples: Samples,
+    runtime: Runtime,
+    batch: int,
+    report: Callable[[int], None],
 ) -> dict[str, TensorRange]:
+    """Extremes of every float tensor; those outside groups may be NaN or infinite, which counts as without bounds.
+
+    What computes them reads or writes no code, stays in FP32, and its result may well be discarded by a Where.
+    """
     names = [str(value.name) for value in _float_tensors(graph.graph)]
     smallest = {str(value.name): inf for value in singular_operands(graph.graph)}
     session = runtime.load(_with_reductions(graph, names, smallest))
+    free = np.array([name not in touched for name in names])
     low = np.full(len(names), np.inf)
     high = np.full(len(names), -np.inf)
     for chunk in chunks_by_length(samples, batch):
@@ -133,12 +151,12 @@ def _extremes(
         )
         # A reduction to an extreme may skip NaN, a mean never does; but a mean may overflow where no value does.
         finite = np.isfinite(least) & np.isfinite(most) & ~np.isnan(mean)
-        if not finite.all():
-            raise _not_finite(names[int(np.argmin(finite))], chunk.batch.numbers)
-        low, high = np.minimum(low, least), np.maximum(high, most)
+        if not (finite | free).all():
+            raise _not_finite(names[int(np.argmin(finite | free))], chunk.batch.numbers)
+        low, high = np.minimum(low, np.where(finite, least, -inf)), np.maximum(high, np.where(finite, most, inf))
         smallest = {name: min(known, float(values[f"{name}/smallest"])) for name, known in smallest.items()}
         report(chunk.end)
-    if not np.all(np.isfinite(high)):
+    if samples.count == 0:
         raise CalibrationError("the calibration set is empty: pass at least one sample")
     seen = {name: least for name, least in smallest.items() if least < inf}
     return {

@@ -17,7 +17,7 @@ from trt_mpq.runtime.base import Runtime
 def first_not_finite(network: Network, samples: Samples, runtime: Runtime, batch: int) -> str | None:
     """The first node whose result is NaN or infinite with every group in high precision; None if there is none.
 
-    Calibration has seen the same tensors finite in FP32.
+    Tensors that calibration has not seen finite in FP32 are left out.
 
     Args:
         network: A calibrated network.
@@ -25,7 +25,8 @@ def first_not_finite(network: Network, samples: Samples, runtime: Runtime, batch
         runtime: Where graphs run.
         batch: Samples per run, at most.
     """
-    graph, watched = network.graph.graph, network.ranges.tensors
+    graph = network.graph.graph
+    watched = {name for name, observed in network.ranges.tensors.items() if np.isfinite(observed.magnitude)}
     written = {str(value.name): node for node in graph for value in node.outputs if value.name in watched}
     session = runtime.load(
         _with_means(network.emitter().reference(network.grouping.uniform(network.grouping.top)), written)

@@ -57,7 +57,12 @@ def _why_no_anchor(node: ir.Node) -> str:
         return f"its weight {_present(data).name} is the first operand"
     if not is_constant(other):
         return "its weight is computed"
-    return f"{_present(other).name} is no FP32 matrix, or its bias is not one constant per output channel"
+    weight = _present(other)
+    if len(shape_of(weight)) < 2:
+        return f"its weight {weight.name} is a vector: a product with it is bound by memory"
+    if weight.dtype is not ir.DataType.FLOAT:
+        return f"its weight {weight.name} is {weight.dtype}"
+    return "its bias is not one constant per output channel"
 
 
 def _present(value: ir.Value | None) -> ir.Value:

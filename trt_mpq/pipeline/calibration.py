@@ -13,7 +13,7 @@ from trt_mpq.emit import Network, Refinements
 from trt_mpq.engine.handover import DESCRIBED, SAMPLES, CalibratedNetwork, leading_samples
 from trt_mpq.pipeline.calibration_methods import Choice, choose_methods
 from trt_mpq.pipeline.model_states import State, states
-from trt_mpq.pipeline.networks import groups_of, network_of
+from trt_mpq.pipeline.networks import groups_of, network_of, require_groups
 from trt_mpq.pipeline.refinement import ScoredNetwork, SharedRefinements, choose_refinements, nearest_corrections
 from trt_mpq.pipeline.scoring import SCORER, score_cache_of
 from trt_mpq.pipeline.sources import BATCH, EVALUATION, PREPARED, SAMPLE_SHAPES
@@ -69,6 +69,7 @@ def final_groups_of(settings: Settings) -> Stage[Grouping]:
 def choose_calibration(store: Store) -> CalibrationStages:
     """Choose a calibration method for every format, and define the network that it gives."""
     found = states(store.settings)
+    require_groups(store, found[-1])
     choices = choose_methods(store, found[-1])
     network = _network_by(choices, found[-1])
     scored = ScoredNetwork(network, score_cache_of(found[-1]))

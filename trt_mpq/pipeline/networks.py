@@ -7,10 +7,12 @@ from dataclasses import replace
 
 from trt_mpq.artifacts.files import key_of, to_stored_json
 from trt_mpq.artifacts.stage import Job, Stage, content_digest, json_kind
+from trt_mpq.artifacts.store import Store
 from trt_mpq.calibrate.own_scales import with_own_scales
 from trt_mpq.calibrate.ranges import by_format, calibrate, share_scales
 from trt_mpq.calibrate.restrictions import restrict_to_ranges
 from trt_mpq.emit import Network
+from trt_mpq.errors import ModelError
 from trt_mpq.groups import groups_from_model
 from trt_mpq.pipeline.model_states import State
 from trt_mpq.pipeline.shapes import TENSOR_SHAPES
@@ -26,6 +28,15 @@ def groups_of(state: State) -> Stage[Grouping]:
         lambda job: groups_from_model(job[graph], job[TENSOR_SHAPES], exclusions=job.settings.exclusions),
         json_kind(Grouping), needs=(graph, TENSOR_SHAPES), reads=("exclusions",),
     )  # fmt: skip
+
+
+def require_groups(store: Store, state: State) -> None:
+    """Raise ModelError, with a reason or two, if the model has no group: there is nothing to search for."""
+    grouping = store[groups_of(state)]
+    if not grouping.groups:
+        reasons = [f"{op.node} ({op.op_type}): {op.reason}" for op in grouping.loose if op.reason]
+        found = "; ".join(reasons[:2]) or "it has no convolution and no matrix product"
+        raise ModelError(f"the model has nothing to quantize ({found}): build it in FP16 as it is")
 
 
 def candidate_ranges_of(state: State) -> Stage[tuple[Ranges, ...]]:

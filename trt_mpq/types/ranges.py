@@ -12,8 +12,9 @@ from trt_mpq.types.precision import Precision
 class TensorRange:
     """Observed values of one tensor and the clipping magnitude (`amax`) chosen per format.
 
-    `amax` is empty for tensors that were only watched for overflow. `smallest` is the least magnitude other than zero
-    of a tensor that an operator reads which has no value at zero; None for the others, and if all is zero.
+    `amax` is empty for tensors that were only watched for overflow, whose extremes are infinite where a value is NaN or
+    infinite. `smallest` is the least magnitude other than zero of a tensor that an operator reads which has no value at
+    zero; None for the others, and if all is zero.
     """
 
     minimum: float
