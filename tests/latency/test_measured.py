@@ -14,7 +14,9 @@ from trt_mpq.latency.roofline import LatencyModel
 from trt_mpq.latency.target import target_from_name
 from trt_mpq.types import Precision, PrecisionPlan
 
-CHAIN = make_grouping([*make_chain(3), make_group("g3", ["pool.out"])], [make_loose("pool", ["g2.out"])])
+CHAIN = make_grouping(
+    [*make_chain(3), make_group("g3", ["pool.out"])], [make_loose("pool", ["g2.out"], op_type="GlobalAveragePool")]
+)
 TABLE = DeviceTable(
     provenance=PROVENANCE,
     builds=4,

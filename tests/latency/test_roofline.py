@@ -155,6 +155,14 @@ class TestBoundaries:
         plan = PrecisionPlan.of({"a": INT8, "b": INT8})
         assert converted(self.model(*parts), plan)[1:] == [("softmax.out", FP16, INT8, "b")]
 
+    @pytest.mark.parametrize(("op_type", "moved", "launches"), [("LayerNormalization", 100, 0), ("Resize", 300, 1)])
+    def test_a_normalization_writes_its_result_quantized_too(self, op_type: str, moved: int, launches: int):
+        parts = [make_group("a"), make_group("b", ["norm.out"])], [make_loose("norm", ["a.out"], op_type=op_type)]
+        model, plan = self.model(*parts), PrecisionPlan.of({"a": FP16, "b": INT8})
+        assert converted(model, plan)[1:] == [("norm.out", FP16, INT8, "b")]
+        expected = 10 + 100 + 200 + moved  # weights, input, output, conversion
+        assert model.group_ms(plan)["b"] == pytest.approx(expected * NS + (1 + launches) * LAUNCH_MS)
+
     def test_loose_op_after_fp32_group_pays_its_own_cast(self):
         parts = [make_group("a"), make_group("b", ["add.out"])], [make_loose("add", ["a.out"])]
         model, plan = self.model(*parts), PrecisionPlan.of({"a": FP32, "b": FP16})
@@ -332,8 +340,10 @@ def reference_ms(grouping: Grouping, plan: Mapping[str, Precision], target: Targ
         for tensor in reads:
             if stored[tensor] is not precision and (tensor, precision) not in paid:
                 paid.add((tensor, precision))
-                total += batch * size[tensor] * (bits[stored[tensor]] + bits[precision]) / 8 / memory
-                total += target.launch_us * 1e-3
+                fused = any(op.output == tensor for op in grouping.loose)  # all of them are Adds
+                read = 0 if fused else bits[stored[tensor]]
+                total += batch * size[tensor] * (read + bits[precision]) / 8 / memory
+                total += 0 if fused else target.launch_us * 1e-3
     return total
 
 

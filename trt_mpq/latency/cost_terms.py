@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 
 from trt_mpq.latency.base import Latency
-from trt_mpq.latency.dataflow import Formats, Kernel, Reformat
+from trt_mpq.latency.dataflow import Formats, Kernel
 from trt_mpq.search.costs import Choice, Clause, Costs, Term
 from trt_mpq.types import Precision, PrecisionPlan
 
@@ -158,7 +158,7 @@ class _Terms:
         return self._latency.kernel_ms(kernel, Formats({kernel.name: precision}, stored))
 
     def _conversion_ms(self, tensor: str, stored: Precision, wanted: Precision) -> float:
-        return self._latency.conversion_ms(Reformat(tensor, self._flow.elements(tensor), stored, wanted, ""))
+        return self._latency.conversion_ms(self._flow.reformat(tensor, stored, wanted, reader=""))
 
     def _add(self, ms: float, clauses: Iterable[Clause]) -> None:
         """Add a term without what always holds; one that never holds is nothing."""

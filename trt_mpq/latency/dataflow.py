@@ -11,7 +11,8 @@ Both latencies, modelled and measured, count the boundaries of a plan by these r
   their producers and readers together.
 - Whoever reads a tensor in another format than the stored one needs a kernel that converts it (quantize, cast):
   read, write, launch. The result is shared, so it is paid once per tensor and format and charged to the first
-  group that asks.
+  group that asks. What a normalization, a Softmax or pointwise arithmetic writes, its own kernel writes in the other
+  format too: one more write (`bench/results/fusions.md`).
 - An operand of a Concat that has a scale of its own (`Tie.apart`) is stored as its writer and its other readers want;
   a kernel of its own converts it for the Concat, also from one 8-bit scale to another.
 - An op outside every group works in the network's high precision, in a kernel of its own; a view costs nothing and is
@@ -28,9 +29,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from trt_mpq.graph.operators import VIEWS
+from trt_mpq.graph.operators import ACTIVATIONS, VIEWS
 from trt_mpq.types import Grouping, LayerGroup, LooseOp, Precision, PrecisionPlan
 
+_WRITES_BOTH = ACTIVATIONS | {
+    *("Add", "Sub", "Mul", "Div", "Pow", "Sqrt", "Neg", "Erf", "Exp", "Where", "Softmax", "LayerNormalization"),
+}
+"""Operators that TensorRT generates a kernel for, with the conversions of its result inside."""
 _VIEWS = VIEWS | {"Identity"}
 """An Identity is left in a prepared graph only between an input and an output."""
 
@@ -42,18 +47,22 @@ def high_precision(plan: PrecisionPlan, top: Precision) -> Precision:
 
 @dataclass(frozen=True)
 class Reformat:
-    """A kernel that converts `tensor` (of `elements` per sample) because `reader` wants another format."""
+    """`tensor` (of `elements` per sample) in another format because `reader` wants it: a kernel, or a second result.
+
+    It is a kernel of its own unless it is `fused` into the one that writes the tensor.
+    """
 
     tensor: str
     elements: int
     stored: Precision
     wanted: Precision
     reader: str
+    fused: bool = False
 
     @property
     def moved_bits(self) -> int:
         """Bits read and written per sample."""
-        return self.elements * (self.stored.bits + self.wanted.bits)
+        return self.elements * (self.wanted.bits if self.fused else self.stored.bits + self.wanted.bits)
 
 
 @dataclass(frozen=True)
@@ -121,6 +130,8 @@ class Dataflow:
             if kernel.reads and kernel.name not in self._refuge and self._tied_to_one_scale(kernel)
         }
 
+        both = {op.node for op in grouping.loose if op.op_type in _WRITES_BOTH} - self._moving
+        self._written_twice = {tensor for kernel in loose if kernel.name in both for tensor in kernel.writes}
         self._readers: dict[str, list[Kernel]] = defaultdict(list)
         for kernel in self.kernels:
             for tensor in dict.fromkeys(kernel.reads):
@@ -202,8 +213,12 @@ class Dataflow:
                 stored, own = formats.stored[tensor], self._is_requantized(kernel, tensor)
                 key = (tensor, wanted, kernel.name if own else "")
                 if (stored is not wanted or (own and wanted.quantized)) and key not in needed:
-                    needed[key] = Reformat(tensor, self.elements(tensor), stored, wanted, kernel.name)
+                    needed[key] = self.reformat(tensor, stored, wanted, kernel.name)
         return tuple(needed.values())
+
+    def reformat(self, tensor: str, stored: Precision, wanted: Precision, reader: str) -> Reformat:
+        """The conversion of a tensor that is `stored` in one format and read in another."""
+        return Reformat(tensor, self.elements(tensor), stored, wanted, reader, tensor in self._written_twice)
 
     def _native(self, tensor: str, computed: Mapping[str, Precision]) -> Precision:
         """Format the tensor is written in when its producer may not write 8 bit."""

@@ -55,9 +55,10 @@ class ConversionCost:
     ms_per_byte: _Amount
     realised: _Amount = 1.0
 
-    def kernel_ms(self, moved_bytes: float) -> float:
-        """Time of one kernel that reads and writes `moved_bytes` together."""
-        return self.launch_ms + self.ms_per_byte * moved_bytes
+    def reformat_ms(self, reformat: Reformat, counted_batches: int) -> float:
+        """Time of a conversion of so many samples: a kernel, or what one that is fused writes."""
+        written_ms = self.ms_per_byte * reformat.moved_bits * counted_batches / 8
+        return written_ms if reformat.fused else self.launch_ms + written_ms
 
 
 @dataclass(frozen=True)
@@ -144,8 +145,8 @@ class MeasuredLatency(Latency):
 
     def conversion_ms(self, reformat: Reformat) -> float:
         """A point on the table's line."""
-        moved_bytes = reformat.moved_bits * self.table.counted_batches / 8
-        return self.table.scale * self.table.conversion.realised * self.table.conversion.kernel_ms(moved_bytes)
+        cost = self.table.conversion
+        return self.table.scale * cost.realised * cost.reformat_ms(reformat, self.table.counted_batches)
 
     def share_ms(self, precision: Precision) -> float:
         """The share of one group in the rest of the engine, as the table has it for `precision`."""

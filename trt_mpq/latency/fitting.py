@@ -194,7 +194,7 @@ def _beyond_groups(
     """
     line = _conversion_line(observations)
     cost = ConversionCost(*(line or (0.0, 1.0)))
-    asked = np.array([sum(cost.kernel_ms(r.moved_bits * counted_batches / 8) for r in o.asked) for o in observations])
+    asked = np.array([sum(cost.reformat_ms(r, counted_batches) for r in o.asked) for o in observations])
     beyond = np.array([o.gpu_ms / scale - times.sum_ms(o) for o in observations])
     precisions = tuple(times.narrow)
     mix = np.array([[o.plan.counts().get(p, 0) / len(o.plan.assignments) for p in precisions] for o in observations])

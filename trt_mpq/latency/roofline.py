@@ -62,8 +62,8 @@ class LatencyModel(Latency):
         return max(kernel.flops * self._batch / rate * 1e3, memory_ms) + self._launch_ms
 
     def conversion_ms(self, reformat: Reformat) -> float:
-        """Reading, writing and launching."""
-        return self._stream_ms(reformat.moved_bits) + self._launch_ms
+        """Reading, writing and launching; what is fused is written only."""
+        return self._stream_ms(reformat.moved_bits) + (0.0 if reformat.fused else self._launch_ms)
 
     def _stream_ms(self, bits: int, once: int = 0) -> float:
         """Time to move `bits` for every sample and `once` more for the whole batch."""

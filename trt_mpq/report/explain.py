@@ -79,11 +79,14 @@ class Explainer:
         saved = -self._change_ms(group, wanted)
         if saved > self._nothing_ms:
             return f"{wanted} would save {_time(saved)}, {self._held_back_by(self._known(moved), group, wanted)}"
-        more = len(self.latency.reformats(moved)) - len(self.latency.reformats(self._plan))
+        more = self._conversions(moved) - self._conversions(self._plan)
         if more > 0:
             conversions = "conversion" if more == 1 else "conversions"
             return f"{wanted} would need {more} more {conversions}, which cost what it saves or more"
         return f"{wanted} would not be faster"
+
+    def _conversions(self, plan: PrecisionPlan) -> int:
+        return sum(not reformat.fused for reformat in self.latency.reformats(plan))
 
     def _held_back_by(self, tried: Evaluation | None, group: LayerGroup, wanted: Precision) -> str:
         if tried is not None and not tried.feasible:
