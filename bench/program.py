@@ -39,7 +39,8 @@ class Kernel:
         reads: Types of the tensors it reads, in its order.
         writes: Types of those it writes.
         tensors: Names of those it reads, then of those it writes.
-        parts: The kernels of its own program, if it has one.
+        inner: Number of its own program, None if it has none.
+        parts: The kernels of that.
     """
 
     kind: str
@@ -48,6 +49,7 @@ class Kernel:
     reads: tuple[str, ...]
     writes: tuple[str, ...]
     tensors: tuple[str, ...] = ()
+    inner: int | None = None
     parts: tuple[Kernel, ...] = ()
 
     @property
@@ -75,16 +77,16 @@ def program(engine: bytes) -> tuple[Kernel, ...]:
         ValueError: There is no program text as it is known from version 1.7.
     """
     main: list[Kernel] = []
-    inner: dict[tuple[str, ...], tuple[Kernel, ...]] = {}
+    inner: list[tuple[Kernel, ...]] = []
     for found in _PROGRAM.finditer(engine.decode("latin1")):
         kernels = tuple(_kernels(found["main"], dict(_types(found["descriptors"]))))
         if "accelerators={*}" in found["header"]:
-            inner[(*_listed(found["header"], "inputs"), *_listed(found["header"], "outputs"))] = kernels
+            inner.append(kernels)
         else:
             main += kernels
     if not main:
         raise ValueError("the engine holds no program text as TensorRT for RTX 1.7 writes it")
-    return tuple(replace(kernel, parts=inner.get(kernel.tensors, ())) for kernel in main)
+    return tuple(kernel if kernel.inner is None else replace(kernel, parts=inner[kernel.inner]) for kernel in main)
 
 
 def _types(body: str) -> Iterator[tuple[str, str]]:
@@ -102,6 +104,7 @@ def _kernels(body: str, types: Mapping[str, str]) -> Iterator[Kernel]:
             continue
         reads, writes = (_listed(entry, f"{side}(?:_args)?") for side in ("input", "output"))
         layers = re.search(r'layers="([^"]*)"', entry)
+        number = re.search(r"\bbinary=(\d+)", entry) if kind.startswith("runtime_") else None
         yield Kernel(
             kind,
             (found[1] or found[2] or "").removeprefix("__myl_"),
@@ -109,6 +112,7 @@ def _kernels(body: str, types: Mapping[str, str]) -> Iterator[Kernel]:
             tuple(types.get(name, "?") for name in reads),
             tuple(types.get(name, "?") for name in writes),
             (*reads, *writes),
+            int(number[1]) if number else None,
         )
 
 

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 
+from bench.grouping import all_groups
 from bench.real import MODELS
 from trt_mpq.artifacts.files import write_arrays
 from trt_mpq.dataset import Samples, open_samples
 from trt_mpq.dataset.chunks import chunks
 from trt_mpq.evaluate.metrics import metric_from_name
 from trt_mpq.evaluate.scorer import Scorer
-from trt_mpq.groups import groups_from_model
 from trt_mpq.model import load_graph, prepare_model
 from trt_mpq.runtime.onnxruntime import OnnxRuntime
 from trt_mpq.types import Grouping, Model, Score
@@ -98,7 +98,7 @@ class Subject:
     @cached_property
     def grouping(self) -> Grouping:
         """Its groups; nothing is excluded, because peers do not know our exclusions."""
-        return groups_from_model(self.graph, self.sample_shapes, exclusions="none")
+        return all_groups(self.graph, self.sample_shapes)
 
     def score(self, graph: ir.Model | Path) -> Score:
         """The task score of a graph on the evaluation data, in our reference runtime.
