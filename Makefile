@@ -5,7 +5,7 @@ PIP = $(VENV)/bin/pip install --quiet --disable-pip-version-check --constraint c
 
 .PHONY: demo test lint fuzz bench paper-table peers corpus gpu-test gpu-bench gpu-bundle clean
 
-demo: $(VENV)/.demo            ## real data, from ONNX to a searched plan and a report, in about a minute
+demo: $(VENV)/.demo            ## real data, from ONNX to a searched plan, a report and an engine, in about a minute
 	$(VENV)/bin/trt-mpq demo
 
 test: $(VENV)/.dev             ## the whole suite; tests that need data, a browser or a GPU say so when they skip
@@ -50,7 +50,7 @@ $(VENV)/bin/pip:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.demo: pyproject.toml | $(VENV)/bin/pip
-	$(PIP) --editable '.[demo]'
+	$(PIP) --editable '.[demo,rtx]'
 	touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/pip

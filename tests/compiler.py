@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 from trt_mpq.engine.build import build_engine
+from trt_mpq.runtime.tensorrt.flavour import found_version
 from trt_mpq.runtime.tensorrt.request import BuildRequest
 from trt_mpq.settings import EngineOptions
 from trt_mpq.types.engine import EngineBuild, ShapeRange
 
-NEEDS_RTX = pytest.mark.skipif(
-    not all(map(find_spec, ("tensorrt_rtx_bindings", "tensorrt_rtx_libs"))),
-    reason="TensorRT for RTX is not installed: pip install 'trt-mpq[rtx]', on Linux x86-64",
-)
+NO_RTX = "TensorRT for RTX is not installed: pip install 'trt-mpq[rtx]', on Linux x86-64"
+NEEDS_RTX = pytest.mark.skipif(found_version("rtx") is None, reason=NO_RTX)
 
 
 def compiled(onnx: Path, *capabilities: int, shapes: Mapping[str, ShapeRange], **options: object) -> EngineBuild:

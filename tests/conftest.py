@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+from tests.compiler import NO_RTX
+from trt_mpq.pipeline import compiler
+from trt_mpq.runtime.tensorrt.flavour import found_version
 
 pytest_plugins = ["tests.fakes.fixtures"]
 
@@ -22,3 +27,19 @@ def data_dir() -> Path:
     if not folder.is_dir():
         pytest.skip("real models and data are absent: set TRT_MPQ_DATA to their folder")
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _without_compiler() -> Iterator[None]:
+    """Runs in this process do without NVIDIA's compiler, which takes seconds; `nvidia_compiler` gives it back."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compiler, "found_version", lambda flavour: None)
+        yield
+
+
+@pytest.fixture
+def nvidia_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    """NVIDIA's compiler for the runs of one test, or a skip that says how to install it."""
+    if found_version("rtx") is None:
+        pytest.skip(NO_RTX)
+    monkeypatch.setattr(compiler, "found_version", found_version)

@@ -83,7 +83,7 @@ def prepare_demo(folder: Path) -> dict[str, Any]:
         "metric": "sqnr",
         "target_accuracy": 0.9999,
         "precisions": ("fp16", "int8"),
-        "device": "orin-nx",
+        "device": "rtx4090",
         "batch": 256,
     }
 

@@ -6,21 +6,31 @@ import pytest
 
 from trt_mpq._data import data_folder, load_toml
 from trt_mpq.errors import SettingsError
-from trt_mpq.latency.target import target_from_name
+from trt_mpq.latency.target import RTX_SM, target_from_name
 from trt_mpq.types import Precision, Target
 
-SHIPPED = ("a100", "h100", "h200", "l4", "orin-agx", "orin-nx", "rtx4090", "thor")
+SHIPPED = (
+    "a10", "a100", "gb10", "h100", "h200", "l4", "l40s", "orin-agx", "orin-nx", "rtx-pro-6000", "rtx3090", "rtx4090",
+    "rtx5090", "t4", "thor",
+)  # fmt: skip
 
 # Streaming multiprocessors, dense FP16 tensor operations per clock and multiprocessor, clock in GHz at which
 # NVIDIA states the peak: from the architecture whitepapers, so independent of the datasheets' rates.
 TENSOR_CORES = {
+    "a10": (72, 1024, 1.695),
     "a100": (108, 2048, 1.41),
+    "gb10": (48, 1024, 2.52),
     "h100": (132, 4096, 1.83),
     "h200": (132, 4096, 1.83),
     "l4": (58, 1024, 2.04),
+    "l40s": (142, 1024, 2.52),
     "orin-agx": (16, 2048, 1.3),
     "orin-nx": (8, 2048, 0.918),
+    "rtx-pro-6000": (188, 1024, 2.617),
+    "rtx3090": (82, 1024, 1.695),
     "rtx4090": (128, 1024, 2.52),
+    "rtx5090": (170, 1024, 2.407),
+    "t4": (40, 1024, 1.59),
     "thor": (20, 8192, 1.575),
 }
 
@@ -63,7 +73,7 @@ def test_file_name_is_the_device_name(target: Target):
 
 
 def test_unknown_device_lists_the_known():
-    with pytest.raises(SettingsError, match=r"unknown device 'h300': choose one of a100, h100.*thor"):
+    with pytest.raises(SettingsError, match=r"unknown device 'h300': choose one of a10, a100.*thor"):
         target_from_name("h300")
 
 
@@ -104,3 +114,9 @@ def own_device(tmp_path: Path) -> Path:
     path = tmp_path / "own.toml"
     path.write_text((data_folder("targets") / "orin-agx.toml").read_text())
     return path
+
+
+def test_every_device_that_rtx_serves_is_among_its_capabilities():
+    served = {name for name in SHIPPED if target_from_name(name).sm in RTX_SM}
+    assert served == set(SHIPPED) - {"h100", "h200", "orin-agx", "orin-nx", "thor"}
+    assert {target_from_name(name).sm for name in served} == set(RTX_SM)

@@ -20,12 +20,17 @@ def engine(
 ) -> None:
     """Build, time and verify the engine of a searched run on this machine, which needs neither model nor data.
 
+    Without a GPU, NVIDIA's compiler makes the engine for an RTX GPU that the run is for (TensorRT for RTX, extra rtx).
+
     The searched plan is built beside the uniform ones and shipped only if it is faster than FP16 or BF16. With --eval
     the task metric is measured through the engine too.
     """
-    from trt_mpq.report.terminal import device_section
+    from trt_mpq.report.terminal import compiler_section, device_section
+    from trt_mpq.types.compilation import Compilation
     from trt_mpq.types.engine import Deployment
 
-    sink.result(
-        open_device(run_dir, given, sink, trust=trust).ship(evaluate="eval" in given), Deployment, device_section
-    )
+    made = open_device(run_dir, given, sink, trust=trust).ship(evaluate="eval" in given)
+    if isinstance(made, Compilation):
+        sink.result(made, Compilation, compiler_section)
+    else:
+        sink.result(made, Deployment, device_section)

@@ -99,7 +99,8 @@ class Output:
 
             render_terminal(report, self._out, details=details)
             files = f"{folder / 'typed.onnx'} is the network, {folder / 'report.html'} the full report"
-            if report.device and report.device.shipped:
+            on_device, compiled = report.device and report.device.shipped, report.compilation
+            if on_device or (compiled and compiled.engine_sha256):
                 files = f"{folder / 'engine' / 'engine.plan'} is the engine, {files}"
             self._out.print("", Text(files), sep="\n", soft_wrap=True)
 

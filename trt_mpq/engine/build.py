@@ -21,6 +21,8 @@ from trt_mpq.workers.base import WorkerDied
 from trt_mpq.workers.processes import done_by_a_process
 
 _SCRATCH = ".build-"
+_NO_MEMORY = ("std::bad_alloc", "Cannot allocate memory", "Resource temporarily unavailable")
+"""In errors of a compiler that was refused memory, or a thread for want of it."""
 
 
 def _with_tensorrt(request: BuildRequest) -> EngineBuild:
@@ -40,7 +42,7 @@ def build_engine(
         build: Does the work in that process; a function that it can import.
 
     Returns:
-        The outcome: built, refused by TensorRT, crashed, or stopped after the timeout of the options.
+        The outcome: built, refused by TensorRT, crashed, out of memory, or stopped after the timeout of the options.
 
     Raises:
         MissingDependencyError: tensorrt or pycuda is not installed.
@@ -68,15 +70,27 @@ def build_engine(
 
 
 def _built(request: BuildRequest, build: Callable[[BuildRequest], EngineBuild]) -> EngineBuild:
-    log, timeout_s = log_file(Path(request.engine)), request.options.build_timeout_s
+    log, options = log_file(Path(request.engine)), request.options
+    name = "compile_timeout_s" if request.capabilities else "build_timeout_s"
+    timeout_s: float = getattr(options, name)
     try:
         found: EngineBuild = done_by_a_process(partial(_this, build), request, log, timeout_s)
     except WorkerDied as death:
         return _failed(request, BuildStatus.CRASHED, _death(death.code))
     except TimeoutError:
-        reason = f"was stopped after {timeout_s:g} s (build_timeout_s)"
-        return _failed(request, BuildStatus.TIMED_OUT, reason)
-    return found
+        return _failed(request, BuildStatus.TIMED_OUT, f"was stopped after {timeout_s:g} s ({name})")
+    except MemoryError:
+        return _out_of_memory(request)
+    limited = (
+        request.capabilities and not found.built and any(sign in error for error in found.errors for sign in _NO_MEMORY)
+    )
+    return _out_of_memory(request) if limited else found
+
+
+def _out_of_memory(request: BuildRequest) -> EngineBuild:
+    limit = f" at the limit of {request.memory_limit_mib} MiB (compile_memory_mib)"
+    ending = f"ran out of memory{limit if request.capabilities else ''}"
+    return _failed(request, BuildStatus.OUT_OF_MEMORY, ending)
 
 
 def _this(work: Callable[[BuildRequest], EngineBuild]) -> Callable[[BuildRequest], EngineBuild]:
@@ -84,9 +98,9 @@ def _this(work: Callable[[BuildRequest], EngineBuild]) -> Callable[[BuildRequest
 
 
 def _failed(request: BuildRequest, status: BuildStatus, ending: str) -> EngineBuild:
-    said = errors_in(log_file(Path(request.engine)))
+    said, doing = errors_in(log_file(Path(request.engine))), "compilation" if request.capabilities else "build"
     last = f"; TensorRT's last error was: {said[-1]}" if said else ""
-    reason = f"the build of {Path(request.onnx).name} {ending}{last}"
+    reason = f"the {doing} of {Path(request.onnx).name} {ending}{last}"
     return EngineBuild(status, request.typing, 0.0, errors=said, reason=reason)
 
 

@@ -7,26 +7,17 @@ target and beats the network in its high precision, the baseline, by more than t
 
 from __future__ import annotations
 
-import shlex
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
-from pathlib import Path
 
-from trt_mpq import __version__
-from trt_mpq.artifacts.files import atomic_path, key_of, sha256_of, to_json, to_stored_json, write_text
 from trt_mpq.engine.decide import PLAN, decide
-from trt_mpq.engine.manifest import FILE_NAME as MANIFEST_FILE
-from trt_mpq.engine.manifest import EngineManifest, read_manifest, write_manifest
 from trt_mpq.engine.profile.trtexec import trtexec_command
 from trt_mpq.engine.realised import realise
+from trt_mpq.engine.shipping import ENGINE_FOLDER, NETWORK_FILE, ship
 from trt_mpq.engine.timing import BuiltEngines
-from trt_mpq.errors import ModelError, RunFolderError
 from trt_mpq.evaluate.compare import compare_models
-from trt_mpq.model import external_data, model_digest
 from trt_mpq.runtime.base import Session
-from trt_mpq.types import Evaluation, Grouping, Precision, PrecisionPlan, Ranges, Score, SearchResult
+from trt_mpq.types import Evaluation, Grouping, Precision, PrecisionPlan, Score, SearchResult
 from trt_mpq.types.engine import Candidate, Deployment, SideBySide
 
 _RUNNERS_UP = 2
@@ -35,7 +26,6 @@ _NOT_SCORED = (
     "the task score through the engine was not measured: no evaluation data is here, or it is a score of tensors that "
     "an engine does not give"
 )
-ENGINE_FOLDER, ENGINE_FILE, _NETWORK_FILE = "engine", "engine.plan", "network.onnx"
 
 
 @dataclass(frozen=True)
@@ -154,7 +144,7 @@ def _delivered(
     engines: BuiltEngines, deployment: Deployment, shipped: Candidate, constraints: Mapping[str, Precision]
 ) -> Deployment:
     """`deployment` with the shipped engine in its place."""
-    manifest = _deliver(engines, shipped)
+    manifest = ship(engines.folder, shipped.build, shipped.plan, engines.described, engines.options, engines.shapes)
     return replace(
         deployment,
         realised=realise(shipped.plan, engines.described.grouping, engines.layers(shipped.build)),
@@ -192,59 +182,7 @@ def _runners_up(path: tuple[Evaluation, ...], excluding: set[PrecisionPlan]) -> 
 
 def _trtexec(engines: BuiltEngines, shipped: Candidate, constraints: Mapping[str, Precision]) -> str:
     major = int(engines.platform.tensorrt.partition(".")[0])
-    network = engines.folder / ENGINE_FOLDER / _NETWORK_FILE
+    network = engines.folder / ENGINE_FOLDER / NETWORK_FILE
     quantized = [precision for precision in shipped.plan.counts() if precision.quantized]
     typing, options = shipped.build.typing, engines.options
     return trtexec_command(network, options, typing, engines.shapes, major, constraints, quantized)
-
-
-def is_delivered(run: Path, deployment: Deployment) -> bool:
-    """Whether the engine that was shipped lies in the run folder `run` whole, with its manifest and network."""
-    folder = run / ENGINE_FOLDER
-    engine, network = folder / ENGINE_FILE, folder / _NETWORK_FILE
-    try:
-        manifest = read_manifest(folder / MANIFEST_FILE)
-        digests = sha256_of(engine), model_digest(network)
-    except (RunFolderError, ModelError, OSError):
-        return False
-    return digests == (manifest.engine_sha256, manifest.onnx_sha256) and digests[0] == deployment.engine_sha256
-
-
-def _deliver(engines: BuiltEngines, shipped: Candidate) -> EngineManifest:
-    """Copy the shipped engine and its network into the folder `engine`, with a manifest that binds them.
-
-    Weights beside a large network keep their file's name, which the network tells.
-    """
-    folder = engines.folder / ENGINE_FOLDER
-    assert shipped.build.engine is not None
-    built = engines.folder / shipped.build.engine
-    network = built.with_suffix(".onnx")
-    copies = {built: ENGINE_FILE, network: _NETWORK_FILE}
-    if external_data(network).exists():
-        copies[external_data(network)] = external_data(network).name
-    # An engine is trusted by its manifest, which goes first and is written last.
-    for outdated in (folder / MANIFEST_FILE, *folder.glob("*.onnx.data")):
-        outdated.unlink(missing_ok=True)
-    for source, name in copies.items():
-        with atomic_path(folder / name) as temporary:
-            shutil.copyfile(source, temporary)
-    write_text(folder / "plan.json", to_json(shipped.plan.as_dict(), dict[str, str]))
-    described = engines.described
-    manifest = EngineManifest(
-        engine_sha256=sha256_of(folder / ENGINE_FILE),
-        onnx_sha256=model_digest(folder / _NETWORK_FILE),
-        model_sha256=described.model.source_sha256,
-        ranges_sha256=key_of(to_stored_json(described.ranges, Ranges)),
-        plan=shipped.plan,
-        plan_digest=shipped.plan.digest,
-        platform=engines.platform,
-        options=engines.options.model_dump(mode="json"),
-        typing=shipped.build.typing,
-        batch=described.batch,
-        shapes=engines.shapes,
-        version=__version__,
-        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        rebuild=shlex.join(["trt-mpq", "engine", str(engines.folder)]),
-    )
-    write_manifest(folder / MANIFEST_FILE, manifest)
-    return manifest

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from trt_mpq.artifacts.files import from_json, to_stored_json, write_text
 from trt_mpq.errors import RunFolderError, RuntimeFailure
 from trt_mpq.types import PrecisionPlan
-from trt_mpq.types.engine import Platform, ShapeRange, Typing
+from trt_mpq.types.engine import AheadOfTime, Platform, ShapeRange, Typing, capabilities_text
 
 FILE_NAME = "manifest.json"
 _AMPERE = 80
@@ -36,7 +36,7 @@ class EngineManifest:
         ranges_sha256: The calibrated ranges behind its scales, None for a plan that quantizes nothing.
         plan: Precision of every group.
         plan_digest: `plan.digest`.
-        platform: Where it was built.
+        platform: Where it was built, or what it was compiled for.
         options: The builder options, as `EngineOptions.model_dump(mode="json")` gives them.
         typing: How the network was typed.
         batch: Samples per inference that it was timed with.
@@ -52,7 +52,7 @@ class EngineManifest:
     ranges_sha256: str | None
     plan: PrecisionPlan
     plan_digest: str
-    platform: Platform
+    platform: Platform | AheadOfTime
     options: Mapping[str, Any]
     typing: Typing
     batch: int
@@ -139,11 +139,12 @@ def _warnings(manifest: EngineManifest, platform: Platform) -> tuple[str, ...]:
         RuntimeFailure: The engine was built for another platform.
     """
     built = manifest.platform
-    wrong = [*_wrong_gpu(manifest, platform), *_wrong_tensorrt(manifest, platform), *_wrong_cuda(manifest, platform)]
-    if wrong:
+    if wrong := [*_wrong(manifest, platform)]:
         raise RuntimeFailure(
             f"the engine was built for {' and for '.join(wrong)}: rebuild it here with `{manifest.rebuild}`"
         )
+    if isinstance(built, AheadOfTime):
+        return ()
     return tuple(
         f"the engine was built with {name} {before} and runs with {now}: should it misbehave, rebuild it with "
         f"`{manifest.rebuild}`"
@@ -152,8 +153,26 @@ def _warnings(manifest: EngineManifest, platform: Platform) -> tuple[str, ...]:
     )
 
 
-def _wrong_gpu(manifest: EngineManifest, platform: Platform) -> list[str]:
-    built, level = manifest.platform, manifest.options.get("hardware_compatible", "none")
+def _wrong(manifest: EngineManifest, platform: Platform) -> Iterator[str]:
+    built = manifest.platform
+    if isinstance(built, AheadOfTime):
+        yield from _wrong_rtx(built, platform)
+    else:
+        yield from _wrong_gpu(manifest, built, platform)
+        yield from _wrong_tensorrt(manifest, platform)
+        yield from _wrong_cuda(built, platform)
+
+
+def _wrong_rtx(built: AheadOfTime, platform: Platform) -> Iterator[str]:
+    """TensorRT for RTX finishes an engine on any GPU that it was told when the engine was compiled."""
+    if platform.sm not in built.capabilities:
+        yield f"GPUs of compute capability {capabilities_text(built.capabilities)}, not {_gpu(platform)}"
+    if (platform.flavour, platform.tensorrt) != (built.flavour, built.tensorrt):
+        yield f"TensorRT for RTX {built.tensorrt}, not {_tensorrt(platform)}"
+
+
+def _wrong_gpu(manifest: EngineManifest, built: Platform, platform: Platform) -> list[str]:
+    level = manifest.options.get("hardware_compatible", "none")
     fits = {
         "same_compute_capability": built.sm == platform.sm,
         "ampere_plus": min(built.sm, platform.sm) >= _AMPERE,
@@ -163,13 +182,14 @@ def _wrong_gpu(manifest: EngineManifest, platform: Platform) -> list[str]:
 
 def _wrong_tensorrt(manifest: EngineManifest, platform: Platform) -> list[str]:
     built, here = manifest.platform.tensorrt, platform.tensorrt
-    fits = built == here or (_version_compatible(manifest) and _version(built) <= _version(here))
-    return [] if fits else [f"TensorRT {built}, not {here}"]
+    same = manifest.platform.flavour == platform.flavour
+    fits = same and (built == here or (_version_compatible(manifest) and _version(built) <= _version(here)))
+    return [] if fits else [f"{_tensorrt(manifest.platform)}, not {here if same else _tensorrt(platform)}"]
 
 
-def _wrong_cuda(manifest: EngineManifest, platform: Platform) -> list[str]:
-    built, here = _version(manifest.platform.cuda)[:1], _version(platform.cuda)[:1]
-    return [] if built <= here else [f"CUDA {manifest.platform.cuda}, not {platform.cuda}"]
+def _wrong_cuda(built: Platform, platform: Platform) -> list[str]:
+    fits = _version(built.cuda)[:1] <= _version(platform.cuda)[:1]
+    return [] if fits else [f"CUDA {built.cuda}, not {platform.cuda}"]
 
 
 def _version_compatible(manifest: EngineManifest) -> bool:
@@ -177,7 +197,11 @@ def _version_compatible(manifest: EngineManifest) -> bool:
 
 
 def _gpu(platform: Platform) -> str:
-    return f"{platform.gpu} (SM {platform.sm // 10}.{platform.sm % 10})"
+    return f"{platform.gpu} (SM {capabilities_text((platform.sm,))})"
+
+
+def _tensorrt(platform: Platform | AheadOfTime) -> str:
+    return f"TensorRT {'for RTX ' if platform.flavour == 'rtx' else ''}{platform.tensorrt}"
 
 
 def _version(text: str) -> tuple[int, ...]:

@@ -14,9 +14,9 @@ from pydantic import ValidationError
 from trt_mpq.artifacts.files import write_arrays
 from trt_mpq.dataset import open_samples
 from trt_mpq.dataset.chunks import chunks
-from trt_mpq.engine.deploy import ENGINE_FILE, ENGINE_FOLDER
 from trt_mpq.engine.handover import read_network
 from trt_mpq.engine.manifest import FILE_NAME, EngineManifest, admit, read_manifest
+from trt_mpq.engine.shipping import ENGINE_FILE, ENGINE_FOLDER
 from trt_mpq.engine.timing import loaded_engine
 from trt_mpq.engine.triton import export_triton
 from trt_mpq.errors import RunFolderError
@@ -51,7 +51,8 @@ def run_engine(path: Path, source: str, output: Path, observer: Observer) -> tup
     from trt_mpq.runtime.tensorrt.platform import this_platform
 
     engine = located_engine(path)
-    admitted = admit(engine, this_platform())
+    flavour = read_manifest(engine.with_name(FILE_NAME)).platform.flavour
+    admitted = admit(engine, this_platform(flavour))
     for warning in admitted.warnings:
         observer.note(warning)
     collected: dict[str, list[Array]] = {}
@@ -90,6 +91,11 @@ def export_to_triton(folder: Path, repository: Path, name: str | None) -> Path:
     """
     engine = located_engine(folder)
     manifest = read_manifest(engine.with_name(FILE_NAME))
+    if manifest.platform.flavour == "rtx":
+        raise RunFolderError(
+            f"{engine} is an engine of TensorRT for RTX, which Triton does not run: build one with TensorRT on the "
+            "server's GPU, with `trt-mpq engine RUN_DIR`"
+        )
     model = read_network(folder).model
     return export_triton(engine, manifest, model.inputs, model.outputs, repository, name or folder.resolve().name)
 

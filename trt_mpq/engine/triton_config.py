@@ -16,7 +16,7 @@ from typing import Any
 from trt_mpq.engine.manifest import EngineManifest
 from trt_mpq.errors import ModelError, RunFolderError
 from trt_mpq.types import TensorSpec
-from trt_mpq.types.engine import ShapeRange
+from trt_mpq.types.engine import Platform, ShapeRange
 
 _DATA_TYPES = {
     "bool": "TYPE_BOOL",
@@ -171,6 +171,7 @@ def _batching(profile: _Profile) -> _Message:
 def _header(manifest: EngineManifest) -> str:
     """What the server needs that its configuration cannot say, as comments."""
     platform = manifest.platform
+    assert isinstance(platform, Platform)  # Triton runs no others
     backend = [f'plugins="{";".join(manifest.options["plugins"])}"'] if manifest.options.get("plugins") else []
     backend += ["version-compatible=true"] if manifest.options.get("version_compatible") is True else []
     lines = [

@@ -12,8 +12,18 @@ from trt_mpq._data import data_folder, load_toml
 from trt_mpq.errors import SettingsError
 from trt_mpq.types import Precision, Target
 
-RTX_SM = (75, 80, 86, 89, 120, 121)
-"""Compute capabilities, times ten, that TensorRT for RTX compiles for: neither Hopper nor Jetson nor B200."""
+RTX_SM = {
+    75: "RTX 20, T4",
+    80: "A100, A30",
+    86: "RTX 30, A10, A40",
+    89: "RTX 40, L4, L40S",
+    120: "RTX 50, RTX PRO Blackwell",
+    121: "GB10",
+}
+"""Compute capabilities, times ten, that TensorRT for RTX compiles for, and GPUs that have them.
+
+Neither Hopper (9.0) nor B200 (10.0) nor any Jetson is among them.
+"""
 FIRST_SM = {Precision.BF16: 80, Precision.FP8: 89}
 """Compute capability, times ten, from which on a precision is there: BF16 came with Ampere, FP8 with Ada."""
 

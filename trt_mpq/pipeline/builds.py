@@ -9,8 +9,8 @@ from trt_mpq.artifacts.stage import Job, Stage, json_kind
 from trt_mpq.artifacts.store import Store
 from trt_mpq.emit import Emitter
 from trt_mpq.engine.build import build_engine
-from trt_mpq.engine.deploy import ENGINE_FOLDER
 from trt_mpq.engine.handover import CalibratedNetwork
+from trt_mpq.engine.shipping import ENGINE_FOLDER
 from trt_mpq.engine.timing import BuiltEngines
 from trt_mpq.errors import ModelError, TrtMpqError
 from trt_mpq.latency.target import FIRST_SM
@@ -61,7 +61,7 @@ class Builds:
 
         def make(job: Job) -> Emitted:
             typing = resolve_typing(job.settings.engine.typing, capabilities())
-            shapes = _shapes(job[self.described], job.settings.engine.shapes)
+            shapes = shapes_of(job[self.described], job.settings.engine.shapes)
             path = job.path(network)
             try:
                 if typing == "strong":
@@ -108,7 +108,7 @@ class Builds:
             return replace(build, engine=f"{stem}.plan", layers=f"{stem}.layers.json")
 
         return Stage(
-            stem, make, json_kind(EngineBuild), needs=(emitted, self.gpu), reads=_SHOWN, uses=("engine",),
+            stem, make, json_kind(EngineBuild), needs=(emitted, self.gpu), reads=OF_ENGINE, uses=("engine",),
             files=(f"{stem}.plan", f"{stem}.layers.json"), holds=lambda build, job: build.built,
         )  # fmt: skip
 
@@ -125,14 +125,15 @@ def built_engines(
     """What times and inspects the engines that were built of a network; there is a GPU."""
     platform, network, options = run[gpu], run[described], run.settings.engine
     assert isinstance(platform, Platform)
-    return BuiltEngines(run.folder, network, options, platform, _shapes(network, options.shapes), run.observer)
+    return BuiltEngines(run.folder, network, options, platform, shapes_of(network, options.shapes), run.observer)
 
 
-_SHOWN = tuple(f"engine.{name}" for name in EngineOptions().of_engine())
+OF_ENGINE = tuple(f"engine.{name}" for name in EngineOptions().of_engine())
 """The options that an engine depends on."""
 
 
-def _shapes(described: CalibratedNetwork, given: tuple[str, ...]) -> dict[str, ShapeRange]:
+def shapes_of(described: CalibratedNetwork, given: tuple[str, ...]) -> dict[str, ShapeRange]:
+    """The optimization profile of a network; raises SettingsError if the shapes that are `given` do not fit it."""
     return shape_ranges(described.model.inputs, described.sample_shapes, described.batch, given)
 
 

@@ -14,8 +14,8 @@ from trt_mpq.errors import RuntimeFailure
 from trt_mpq.evaluate.compare import compare_models, require_passed, required_snr_db
 from trt_mpq.evaluate.plans import PlanEvaluator
 from trt_mpq.pipeline.calibration import CalibrationStages
+from trt_mpq.pipeline.compilation import AcceptedPlanStages, choose_accepted_plan
 from trt_mpq.pipeline.engine_scoring import identity_of
-from trt_mpq.pipeline.plan_refinement import RefinedPlanStages, choose_plan_refinement
 from trt_mpq.pipeline.scoring import FP32, METRIC, OUTPUTS, REQUIRED, SCORER
 from trt_mpq.pipeline.search import SearchStages
 from trt_mpq.pipeline.sources import BATCH, EVALUATION, PREPARED
@@ -37,7 +37,7 @@ class DeliveryStages:
         comparison: Polygraphy's comparison of the typed model with FP32.
     """
 
-    plan: RefinedPlanStages
+    plan: AcceptedPlanStages
     searched: Stage[Searched]
     files: Stage[Delivery]
     scores: Stage[dict[str, Score]]
@@ -52,15 +52,15 @@ class DeliveryStages:
 
 
 def choose_delivery(store: Store, calibration: CalibrationStages, search: SearchStages) -> DeliveryStages:
-    """The stages that deliver what was found, refined for exactly that plan if that is wanted."""
-    plan = choose_plan_refinement(store, calibration, search)
+    """The stages that deliver what was found: refined for that plan if wanted, and as NVIDIA's compiler takes it."""
+    plan = choose_accepted_plan(store, calibration, search)
     searched = _searched(plan)
     files = _files(calibration.scored.network, searched, plan.refinements)
     scores = _scores(calibration, files, plan)
     return DeliveryStages(plan, searched, files, scores, _comparison(files, scores))
 
 
-def _searched(plan: RefinedPlanStages) -> Stage[Searched]:
+def _searched(plan: AcceptedPlanStages) -> Stage[Searched]:
     result, refinements = plan.result, plan.refinements
     return Stage(
         SEARCHED.name,
@@ -83,7 +83,9 @@ def _files(network: Stage[Network], searched: Stage[Searched], refinements: Stag
     )  # fmt: skip
 
 
-def _scores(calibration: CalibrationStages, files: Stage[Delivery], plan: RefinedPlanStages) -> Stage[dict[str, Score]]:
+def _scores(
+    calibration: CalibrationStages, files: Stage[Delivery], plan: AcceptedPlanStages
+) -> Stage[dict[str, Score]]:
     """Scores of all files of the plan; raises RuntimeFailure if the reference's is not what the search measured."""
     network, cache = calibration.scored.network, calibration.scored.cache
     refinements, result = plan.refinements, plan.result

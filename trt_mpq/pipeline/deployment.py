@@ -11,15 +11,9 @@ from pathlib import Path
 
 from trt_mpq.artifacts.stage import Job, Stage, json_kind
 from trt_mpq.artifacts.store import Store
-from trt_mpq.engine.deploy import (
-    ENGINE_FOLDER,
-    EngineScorer,
-    Requirements,
-    candidates_of,
-    deploy,
-    is_delivered,
-)
+from trt_mpq.engine.deploy import EngineScorer, Requirements, candidates_of, deploy
 from trt_mpq.engine.handover import CalibratedNetwork, Searched
+from trt_mpq.engine.shipping import ENGINE_FOLDER, is_shipped
 from trt_mpq.evaluate.compare import require_passed, required_snr_db
 from trt_mpq.pipeline.builds import Builds, built_engines, plain_builds
 from trt_mpq.pipeline.engine_scoring import ENGINE_SCORER
@@ -51,7 +45,7 @@ class _Record:
         scored = scorer is None or self.scorer == scorer.identity
         asked = (self.options, self.requirements) == (options, requirements)
         same = scored and asked and done.platform == platform
-        return same and done.shipped is not None and is_delivered(folder, done)
+        return same and done.shipped is not None and is_shipped(folder, done.engine_sha256)
 
 
 def deployment(

@@ -13,8 +13,10 @@ from trt_mpq.pipeline.engine_scoring import DEVICE_ENGINE_SCORER, NO_ENGINE_SCOR
 from trt_mpq.pipeline.gpu import Gpu
 from trt_mpq.pipeline.latency import measure_latency
 from trt_mpq.pipeline.remote import RemoteResult, RemoteTask
+from trt_mpq.pipeline.shipping import compiled_engine
 from trt_mpq.settings import Settings
 from trt_mpq.types import Observer, SilentObserver
+from trt_mpq.types.compilation import Compilation
 from trt_mpq.types.engine import Deployment, Platform
 
 
@@ -43,20 +45,21 @@ class DeviceRun:
         """Measure what every group costs here; raises RuntimeFailure or MissingDependencyError without a GPU."""
         return measure_latency(self._store, DESCRIBED, self._gpu)
 
-    def ship(self, *, evaluate: bool) -> Deployment:
-        """Build, time and verify the engine.
+    def ship(self, *, evaluate: bool) -> Deployment | Compilation:
+        """Build, time and verify the engine; without a GPU, compile it if NVIDIA's compiler is here.
 
         Args:
             evaluate: Whether the evaluation data must be there; otherwise it is used if it is.
 
         Raises:
             RunFolderError: The folder holds no searched run.
-            RuntimeFailure: There is no GPU.
-            MissingDependencyError: TensorRT or pycuda is absent.
+            RuntimeFailure: There is no GPU, and the compiler is not here or does not serve the device of the run.
+            MissingDependencyError: TensorRT or pycuda is absent, and so is the compiler.
             DataError: The evaluation data is needed and cannot be used.
             ComparisonFailed: An output of the engine fails the comparison, and that is required.
         """
-        self._gpu.require()
+        if self._gpu.find() is None:
+            return compiled_engine(self._store, self._gpu)
         scorer = DEVICE_ENGINE_SCORER
         try:
             self._store.ensure(scorer)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from trt_mpq.artifacts.files import to_stored_json
 from trt_mpq.artifacts.stage import Stage
 from trt_mpq.artifacts.store import Store
 from trt_mpq.errors import MissingDependencyError, RuntimeFailure, TrtMpqError
+from trt_mpq.pipeline.compiler import require_compiler
 from trt_mpq.pipeline.remote import RemoteTask, RunRemotely
-from trt_mpq.types.engine import Platform
+from trt_mpq.runtime.tensorrt.flavour import found_version
+from trt_mpq.types.engine import Flavour, Platform
 
 T = TypeVar("T")
 
@@ -53,6 +55,17 @@ class Gpu:
             return found
         raise found
 
+    def require_engine(self) -> None:
+        """Check that an engine can be had: built on the machine, or made by NVIDIA's compiler without it.
+
+        Raises:
+            MissingDependencyError: TensorRT or pycuda is absent, and so is the compiler.
+            RuntimeFailure: There is no GPU, and the compiler does not serve the device of the run.
+        """
+        found = self._store[self.stage]
+        if not isinstance(found, Platform):
+            require_compiler(self._store, found)
+
     def run_remotely(self, task: RemoteTask, kind: type[T]) -> T:
         """What came of a task that another machine did, which wrote it into the run folder too."""
         assert self._run_remotely is not None
@@ -76,11 +89,20 @@ class Gpu:
             return RuntimeFailure(f"{here}; and on the cluster: {error}")
 
 
-def _here() -> Platform | TrtMpqError:
+def _here(wanted: Literal["auto", "tensorrt", "rtx"]) -> Platform | TrtMpqError:
+    """This machine with the TensorRT that is wanted; the first of them that is there, where either will do."""
+    if wanted != "auto":
+        return _with(wanted)
+    itself = _with("tensorrt")
+    rtx = _with("rtx") if isinstance(itself, MissingDependencyError) and found_version("rtx") else itself
+    return rtx if isinstance(rtx, Platform) else itself
+
+
+def _with(flavour: Flavour) -> Platform | TrtMpqError:
     from trt_mpq.runtime.tensorrt.platform import this_platform
 
     try:
-        return this_platform()
+        return this_platform(flavour)
     except (MissingDependencyError, RuntimeFailure) as error:
         return error
 
@@ -89,5 +111,5 @@ def _digest(found: Platform | TrtMpqError) -> str:
     return to_stored_json(found, Platform) if isinstance(found, Platform) else str(found)
 
 
-_HERE = Stage("here", lambda job: _here(), digest=_digest)
+_HERE = Stage("here", lambda job: _here(job.settings.engine.flavour), reads=("engine.flavour",), digest=_digest)
 """This machine, or why engines cannot be built on it."""

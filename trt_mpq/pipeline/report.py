@@ -13,17 +13,16 @@ from trt_mpq.artifacts.store import Store
 from trt_mpq.groups.accounting import account_for
 from trt_mpq.pipeline.calibration import CalibrationStages
 from trt_mpq.pipeline.delivery import DeliveryStages
-from trt_mpq.pipeline.deployment import deployment, require_comparison
 from trt_mpq.pipeline.gpu import Gpu
 from trt_mpq.pipeline.scoring import FP32, METRIC, OUTPUTS, REQUIRED
 from trt_mpq.pipeline.search import SearchStages
+from trt_mpq.pipeline.shipping import Shipped, require_shipped, shipped_engine
 from trt_mpq.pipeline.sources import BATCH, CALIBRATION, DATA_NOTES, EVALUATION, TARGET
 from trt_mpq.report import data, explain, html, summary
-from trt_mpq.types.engine import Deployment
 
 _RECORDED_PACKAGES = (
     "onnx", "onnx-ir", "onnxruntime", "polygraphy", "numpy", "scipy", "ml-dtypes", "torch", "transformers", "tensorrt",
-    "pycuda",
+    "tensorrt-rtx-cu12-bindings", "pycuda",
 )  # fmt: skip
 
 
@@ -60,14 +59,18 @@ def write_report(
         ComparisonFailed: An output fails Polygraphy's comparison, and that is required.
     """
     comparison = delivery.compared(store)
-    deployed = _deployed(store, calibration, delivery, gpu)
+    engine = shipped_engine(store, calibration.described, delivery, gpu)
+    deployed, compilation = engine.deployed, engine.compilation
     settings, network, groups = store.settings, store[calibration.scored.network], store[search.grouping]
     result, ranking, latency = store[delivery.plan.result], store[search.ranking.first], store[search.latency]
     fp32, required, plan = store[FP32], store[REQUIRED], result.chosen.plan
     limit = summary.limiting_option(settings)
     outcome = delivery.plan.outcome
     rescued = store[outcome].rescued if outcome else {}
-    explainer = explain.Explainer(result, groups, ranking, latency, store[TARGET], None if limit else required, rescued)
+    refused = compilation.raised if compilation else {}
+    explainer = explain.Explainer(
+        result, groups, ranking, latency, store[TARGET], None if limit else required, rescued, refused
+    )
     files, scores = store[delivery.files], store[delivery.scores]
     accuracy = summary.accuracy_figures(
         result, groups, fp32, required=required, metric=store[METRIC].name, samples=store[EVALUATION].count,
@@ -82,6 +85,7 @@ def write_report(
         *summary.file_warnings(explainer, files, fp32, scores, required, limit is not None),
         *summary.range_warnings(explainer),
         *summary.scale_warnings(groups),
+        *summary.refusal_warnings(compilation, result, latency),
     )
     operators = {str(node.name): node.op_type for node in network.graph.graph}
     share = explain.mac_share(plan, groups)
@@ -105,7 +109,7 @@ def write_report(
         device=deployed,
         agreement=store[search.ranking.agreement] if search.ranking.agreement else None,
         warnings=warnings,
-        not_done=tuple(_not_done(store, files.deployable, deployed, gpu)),
+        not_done=tuple(_not_done(store, files.deployable, engine, gpu)),
         seed=settings.seed,
         environment=environment(),
         command=command,
@@ -113,28 +117,23 @@ def write_report(
         version=__version__,
         baseline=groups.top,
         multiply_adds=account_for(groups),
+        compilation=compilation,
     )  # fmt: skip
     write_text(store.folder / "report.json", data.report_to_json(report))
     write_text(store.folder / "report.html", html.render_html(report))
-    if deployed is not None:
-        require_comparison(settings, deployed)
+    require_shipped(store, engine)
     return report
 
 
-def _deployed(store: Store, calibration: CalibrationStages, delivery: DeliveryStages, gpu: Gpu) -> Deployment | None:
-    if store.settings.engine.build == "never" or not store[delivery.plan.result].chosen.plan.deployable:
-        return None
-    return deployment(store, calibration.described, delivery.searched, gpu)
-
-
-def _not_done(store: Store, deployable: bool, deployed: Deployment | None, gpu: Gpu) -> Iterator[str]:
+def _not_done(store: Store, deployable: bool, engine: Shipped, gpu: Gpu) -> Iterator[str]:
     if not deployable:
         yield "no engine: the plan is not deployable"
-    elif deployed is None:
+    elif engine.deployed is None:
         why = "it was not asked for" if store.settings.engine.build == "never" else gpu.absence()
         yield (
-            f"no engine was built or timed: {why}; on the device, `trt-mpq engine RUN_DIR` does it from this folder, "
-            "or `trtexec --onnx=typed.onnx --stronglyTyped --saveEngine=model.plan`"
+            f"no engine was {'timed' if engine.has_engine else 'built or timed'}: {why}; on the device, "
+            "`trt-mpq engine RUN_DIR` does it from this folder, or "
+            "`trtexec --onnx=typed.onnx --stronglyTyped --saveEngine=model.plan`"
         )
     else:
-        yield from deployed.notes
+        yield from engine.deployed.notes

@@ -83,7 +83,7 @@ class Run:
             ComparisonFailed: An output of typed.onnx or of the engine fails the comparison, and that is required.
         """
         if self.settings.engine.build == "always":
-            self._gpu.require()
+            self._gpu.require_engine()
         calibration, search, delivery = self.calibration_stages(), self.search_stages(), self.delivery_stages()
         return write_report(self.store, calibration, search, delivery, self._gpu, self._command)
 

@@ -16,6 +16,7 @@ from trt_mpq.errors import RunFolderError
 from trt_mpq.latency.base import LatencySource
 from trt_mpq.sensitivity.agreement import Agreement
 from trt_mpq.types import Comparison, Precision, RefinementRecord, WorkShare
+from trt_mpq.types.compilation import Compilation
 from trt_mpq.types.engine import Candidate, Deployment
 
 if TYPE_CHECKING:
@@ -236,6 +237,7 @@ class Report:
     `latency_ms` is what the search went by; what engines really take is in `device`, None if none was built.
     `baseline` is the high precision of the run, FP16 or BF16: the plan is compared with the model in it.
     `agreement` is None unless several sensitivity metrics were asked for.
+    `compilation` is what NVIDIA's compiler made of the network without a GPU, None where it was not asked.
     `multiply_adds` says where all of them are and what keeps them out of 8 bit.
     """
 
@@ -261,6 +263,7 @@ class Report:
     version: str
     baseline: Precision = Precision.FP16
     multiply_adds: tuple[WorkShare, ...] = ()
+    compilation: Compilation | None = None
 
     @property
     def has_group_latencies(self) -> bool:

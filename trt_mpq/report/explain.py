@@ -5,8 +5,8 @@ Answered by asking what would change if this group alone moved, everything else 
 
 from __future__ import annotations
 
-from collections.abc import Container
-from dataclasses import dataclass
+from collections.abc import Container, Mapping
+from dataclasses import dataclass, field
 
 from trt_mpq.latency.base import Latency
 from trt_mpq.types import Evaluation, Grouping, LayerGroup, Precision, PrecisionPlan, Ranking, SearchResult, Target
@@ -27,6 +27,7 @@ class Explainer:
         target: The GPU.
         required: Least score of a plan; None where it was no condition.
         rescued: Groups that refinement for exactly this plan brought down.
+        refused: Groups that NVIDIA's compiler refuses, to the precision it refuses them in.
     """
 
     result: SearchResult
@@ -36,6 +37,7 @@ class Explainer:
     target: Target
     required: float | None
     rescued: Container[str] = ()
+    refused: Mapping[str, Precision] = field(default_factory=dict)
 
     @property
     def _plan(self) -> PrecisionPlan:
@@ -44,6 +46,8 @@ class Explainer:
     def reason(self, group: LayerGroup) -> str:
         """Why `group` runs in what the plan says."""
         precision = self._plan[group.id]
+        if group.id in self.refused:
+            return f"the compiler refuses it in {self.refused[group.id]}"
         others = [p for p in self.result.ladder if group.allows(p) and p is not precision]
         if not others:
             return self._no_choice(group, precision)

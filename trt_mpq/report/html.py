@@ -11,6 +11,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from trt_mpq.report import charts, verdict, wording
+from trt_mpq.report.compiler import compiler_text
 from trt_mpq.report.data import Report
 from trt_mpq.report.device import below_text, device_text, interval_text
 from trt_mpq.report.engine_chart import engine_bars, engine_precision, layer_legend, layer_ribbon
@@ -40,6 +41,7 @@ def render_html(report: Report) -> str:
         report=report,
         wording=wording,
         verdict=verdict,
+        compiler_text=compiler_text,
         **_on_device(report),
         variants=wording.variants(report),
         narrow=_narrow(report.plan.counts),

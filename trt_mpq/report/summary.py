@@ -12,6 +12,7 @@ from trt_mpq.latency.base import Latency
 from trt_mpq.latency.size import stored_bits, weight_bytes
 from trt_mpq.report import data
 from trt_mpq.report.explain import Explainer
+from trt_mpq.report.wording import latency_text
 from trt_mpq.settings import Settings
 from trt_mpq.types import (
     Grouping,
@@ -23,6 +24,7 @@ from trt_mpq.types import (
     Score,
     SearchResult,
 )
+from trt_mpq.types.compilation import Compilation
 
 _TYPED_TOLERANCE = 0.002
 """How far the typed file may score from the plan, for scores up to 1 and relative to the FP32 score above: ONNX
@@ -203,6 +205,16 @@ def file_warnings(
         yield f"weak.onnx has {groups} of the plan in FP32 in place of BF16, which TensorRT 8.6 does not have"
     if delivery.weak_missing is not None:
         yield f"no weak.onnx was written: {delivery.weak_missing}"
+
+
+def refusal_warnings(compilation: Compilation | None, result: SearchResult, latency: Latency) -> Iterator[str]:
+    """What it costs that NVIDIA's compiler does not take the plan that was searched."""
+    if compilation is not None and compilation.raised:
+        before = latency.plan_ms(result.chosen.plan.replace(compilation.raised))
+        yield (
+            f"what the compiler refuses costs {latency_text(result.chosen.latency_ms - before)}: the {latency.source} "
+            f"latency is {latency_text(result.chosen.latency_ms)}, and would be {latency_text(before)}"
+        )
 
 
 def range_warnings(explainer: Explainer) -> Iterator[str]:

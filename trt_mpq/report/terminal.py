@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from trt_mpq.sensitivity.agreement import Agreement
+    from trt_mpq.types.compilation import Compilation
     from trt_mpq.types.engine import Deployment
 
 _STYLES = {
@@ -130,6 +131,15 @@ def device_section(deployment: Deployment) -> Group:
     outcome = (f"{said.outcome}.", *said.cautions)
     lines = (Text(wording.printable(line), style="bold") for line in outcome)
     return Group(*lines, _device_details(deployment, said, _DEVICE_LINES - 1 - len(outcome), deployment.notes))
+
+
+def compiler_section(compilation: Compilation) -> Group:
+    """What NVIDIA's compiler made of the network."""
+    from rich.console import Group
+    from rich.text import Text
+
+    outcome, *remarks = (wording.printable(line) for line in verdict.compiled(compilation))
+    return Group(Text(outcome, style="bold"), *map(Text, remarks))
 
 
 def _device_details(deployment: Deployment, said: DeviceText, lines: int, notes: Sequence[str]) -> Group:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from trt_mpq.engine.decide import PLAN
+from trt_mpq.report.compiler import compiler_text
 from trt_mpq.report.data import Report
 from trt_mpq.report.device import device_text, engine_name
 from trt_mpq.report.wording import (
@@ -21,6 +22,7 @@ from trt_mpq.report.wording import (
     variants,
 )
 from trt_mpq.types import Precision
+from trt_mpq.types.compilation import Compilation
 
 
 def title(report: Report) -> str:
@@ -75,7 +77,15 @@ def remarks(report: Report) -> tuple[str, ...]:
         said.append(trivial)
     if not report.plan.deployable:
         said.append("For study only: TensorRT has no kernels for this plan, so no engine can be built from it.")
+    if report.compilation:
+        said += compiled(report.compilation)
     return (*said, *(device_text(report.device).cautions if report.device else ()))
+
+
+def compiled(compilation: Compilation) -> tuple[str, ...]:
+    """What NVIDIA's compiler made of the network, in sentences."""
+    text = compiler_text(compilation)
+    return (f"{text.outcome}.", *(f"{remark}." for remark in text.remarks))
 
 
 def _placement(report: Report) -> str:

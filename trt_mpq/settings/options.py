@@ -27,7 +27,7 @@ _BYTES = {"": 1, "B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "M
 _NOT_IN_THE_ENGINE = frozenset(
     {
         "build", "typing", "shapes", "timing_cache", "build_timeout_s", "cuda_graph", "warm_up_ms", "rounds",
-        "round_ms", "input_sets", "margin",
+        "round_ms", "input_sets", "margin", "flavour", "portable", "compile", "compile_timeout_s", "compile_memory_mib",
     }
 )  # fmt: skip
 """Options that an engine does not show: how it is timed and chosen, and what is resolved before it is built."""
@@ -60,9 +60,12 @@ class EngineOptions(BaseModel):
 
     build: Annotated[
         Literal["auto", "always", "never"],
-        Option("Engine", switch="engine", unset="where a GPU, TensorRT and pycuda are"),
+        Option("Engine", switch="engine", unset="where a GPU, TensorRT and pycuda are, or TensorRT for RTX is"),
     ] = "auto"
-    """Build and time engines; it is an error if none can be built here."""
+    """Build an engine, and time it where there is a GPU; it is an error if none can be built here."""
+    flavour: Annotated[Literal["auto", "tensorrt", "rtx"], Option("Engine")] = "auto"
+    """Which TensorRT builds on the GPU of this machine: TensorRT itself or TensorRT for RTX; auto is the first of them
+    that is installed."""
     typing: Annotated[Literal["auto", "strong", "weak"], Option("Engine")] = "auto"
     """How precision reaches the builder: strong is by types in the network, weak by constraints beside Q/DQ (TensorRT
     8.6 to 10), auto is strong from TensorRT 10 on."""
@@ -93,6 +96,15 @@ class EngineOptions(BaseModel):
     """Plugin library to load before parsing and before loading the engine."""
     build_timeout_s: Annotated[PositiveFloat, Option("Engine")] = 3600.0
     """Seconds that a single engine build may take."""
+    compile: Annotated[bool, Option("Engine")] = True
+    """Let NVIDIA's compiler, TensorRT for RTX (extra rtx), check the network, which takes no GPU; where there is none
+    and it serves the device of the run, its engine is the result."""
+    portable: Annotated[bool, Option("Engine")] = False
+    """Compile for all RTX GPUs from Ampere on that have the formats of the plan, not only for the device of the run."""
+    compile_timeout_s: Annotated[PositiveFloat, Option("Engine")] = 600.0
+    """Seconds that a single compilation may take."""
+    compile_memory_mib: Annotated[PositiveInt | None, Option("Engine", unset="three quarters of the machine's")] = None
+    """MiB of memory that a compilation may take."""
     cuda_graph: Annotated[bool, Option("Timing")] = True
     """Launch timed inferences as a CUDA graph, as trtexec 11 does and trtexec 10 does not."""
     warm_up_ms: Annotated[NonNegativeFloat, Option("Timing")] = 200.0

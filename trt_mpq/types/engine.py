@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Literal
@@ -19,7 +19,8 @@ Flavour = Literal["tensorrt", "rtx"]
 class Platform:
     """What an engine is tied to: the GPU, its compute capability times ten, and the versions of the libraries.
 
-    `cuda` is the CUDA version the driver supports, as "13.0".
+    `cuda` is the CUDA version the driver supports, as "13.0", and `tensorrt` the version of the TensorRT that `flavour`
+    names.
     """
 
     gpu: str
@@ -27,6 +28,7 @@ class Platform:
     tensorrt: str
     cuda: str
     driver: str
+    flavour: Flavour = "tensorrt"
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,12 @@ class ShapeRange:
     maximum: Shape
 
 
+def capabilities_text(capabilities: Sequence[int]) -> str:
+    """Compute capabilities, times ten, as people write them: 8.0, 8.9 and 12.0."""
+    *others, last = (f"{sm // 10}.{sm % 10}" for sm in capabilities)
+    return f"{', '.join(others)} and {last}" if others else last
+
+
 class BuildStatus(str, Enum):
     """How a build ended. Only `BUILT` leaves an engine; every other ending is an outcome, not an exception."""
 
@@ -60,6 +68,7 @@ class BuildStatus(str, Enum):
     FAILED = "failed"
     CRASHED = "crashed"
     TIMED_OUT = "timed out"
+    OUT_OF_MEMORY = "ran out of memory"
 
     def __str__(self) -> str:
         return self.value
@@ -99,6 +108,11 @@ class EngineBuild:
     def built(self) -> bool:
         """Whether there is an engine."""
         return self.status is BuildStatus.BUILT
+
+    @property
+    def refused(self) -> bool:
+        """Whether TensorRT was there and said no to the network."""
+        return self.status is BuildStatus.FAILED and self.platform is not None
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,10 @@ back from one here. A timing cache would make the compiler ask for a GPU, so the
 
 from __future__ import annotations
 
+import resource
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +25,8 @@ from trt_mpq.types.engine import AheadOfTime, BuildStatus, EngineBuild
 
 if TYPE_CHECKING:
     import tensorrt as trt
+
+_STATM = Path("/proc/self/statm")
 
 
 def compile_ahead(request: BuildRequest) -> EngineBuild:
@@ -43,7 +47,8 @@ def compile_ahead(request: BuildRequest) -> EngineBuild:
     made_for = AheadOfTime(load_tensorrt().__version__, request.capabilities)
     logger = log.for_tensorrt()
     try:
-        compiled = _compiled(request, logger, log)
+        with _limited_memory(request.memory_limit_mib * MIB):
+            compiled = _compiled(request, logger, log)
     except BuildError as refusal:
         seconds = time.monotonic() - started
         return EngineBuild(
@@ -62,6 +67,18 @@ def compile_ahead(request: BuildRequest) -> EngineBuild:
         warnings=log.warnings,
         unused=tuple(_without_effect(request.options)),
     )
+
+
+@contextmanager
+def _limited_memory(limit: int) -> Iterator[None]:
+    """Inside the block this process may allocate `limit` bytes beside what it has."""
+    data_pages = int(_STATM.read_text().split()[5])
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (data_pages * resource.getpagesize() + limit, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, before)
 
 
 def _compiled(request: BuildRequest, logger: trt.ILogger, log: BuildLog) -> trt.IHostMemory:

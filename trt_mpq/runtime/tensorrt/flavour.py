@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -30,7 +31,7 @@ else:
         return load_tensorrt()
 
 
-__all__ = ["flavour_in_use", "load_tensorrt", "titled", "trt", "using"]
+__all__ = ["flavour_in_use", "found_version", "load_tensorrt", "titled", "trt", "using"]
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,15 @@ def load_tensorrt() -> ModuleType:
         raise missing
     _require_libraries(package, module.__version__)
     return module
+
+
+def found_version(flavour: Flavour) -> str | None:
+    """What is installed of a flavour, as far as can be told without loading it; None if nothing is."""
+    package = _PACKAGES[flavour]
+    if find_spec(package.module) is None:
+        return None
+    found = dict(filter(None, map(_distribution, package.libraries)))
+    return ", ".join(f"{name} {number}" for name, number in found.items()) or "unknown"
 
 
 def _unloadable(package: _Package, error: BaseException) -> RuntimeFailure:

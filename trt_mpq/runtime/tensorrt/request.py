@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -54,6 +55,12 @@ class BuildRequest:
             raise ValueError("only FP16 and FP32 are constraints: Q/DQ in the network says what runs in 8 bit")
         if (self.flavour == "rtx") != bool(self.capabilities):
             raise ValueError("TensorRT for RTX compiles for compute capabilities, TensorRT itself for the GPU it finds")
+
+    @property
+    def memory_limit_mib(self) -> int:
+        """What TensorRT for RTX may allocate: as the options say, else three quarters of the machine's memory."""
+        physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        return self.options.compile_memory_mib or 3 * physical // (4 << 20)
 
 
 def layers_file(engine: Path) -> Path:

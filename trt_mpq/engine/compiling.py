@@ -1,0 +1,149 @@
+"""NVIDIA's compiler on plans of a network, without a GPU; what it refuses is found by bisecting the plan on it.
+
+A strongly typed network says every type, so what a compiler refuses lies in the plan: with the groups at fault back in
+high precision it takes the rest.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from trt_mpq.emit import Emitter
+from trt_mpq.engine.build import build_engine
+from trt_mpq.errors import MissingDependencyError, ModelError, RuntimeFailure
+from trt_mpq.latency.target import FIRST_SM, RTX_SM
+from trt_mpq.model import save_graph
+from trt_mpq.runtime.tensorrt.request import BuildRequest
+from trt_mpq.settings import EngineOptions
+from trt_mpq.types import Precision, PrecisionPlan, Target
+from trt_mpq.types.compilation import Compilation
+from trt_mpq.types.engine import BuildStatus, EngineBuild, ShapeRange
+
+_AMPERE = 80
+_MOST_COMPILATIONS = 64
+"""Networks that are compiled to find what is refused; groups that were not decided by then go back too."""
+
+
+@dataclass(frozen=True)
+class PlanCompiler:
+    """Compiles plans of one network.
+
+    Attributes:
+        emitter: Writes plans.
+        shapes: Optimization profile of the dynamic inputs.
+        options: What the deployer asked for.
+        target: The GPU of the run.
+    """
+
+    emitter: Emitter
+    shapes: Mapping[str, ShapeRange]
+    options: EngineOptions
+    target: Target
+
+    def capabilities(self, plan: PrecisionPlan) -> tuple[int, ...]:
+        """What `plan` is compiled for; see `capabilities_for`."""
+        return capabilities_for(self.target.sm, self.emitter.precisions(plan), portable=self.options.portable)
+
+    def compiled(self, plan: PrecisionPlan, network: Path) -> EngineBuild:
+        """Write `plan` as `network` and compile that, in a process of its own; the engine lies beside it.
+
+        Raises:
+            SettingsError: A plugin library cannot be loaded.
+            RunFolderError: A file cannot be written.
+        """
+        try:
+            save_graph(self.emitter.strong(plan), network)
+            request = BuildRequest(
+                onnx=str(network), engine=network.with_suffix(".plan").name, typing="strong", shapes=self.shapes,
+                options=self.options, timing_cache="", flavour="rtx", capabilities=self.capabilities(plan),
+            )  # fmt: skip
+            return build_engine(request, network.parent)
+        except (ModelError, MissingDependencyError, RuntimeFailure) as error:
+            return EngineBuild(BuildStatus.FAILED, "strong", 0.0, reason=str(error))
+
+    def outcome(self, plan: PrecisionPlan, network: Path) -> Compilation:
+        """What becomes of `plan`, which is taken as it is; arguments and errors as those of `compiled`."""
+        build = self.compiled(plan, network)
+        return Compilation(build, self.target.name, self.target.sm, self.capabilities(plan))
+
+    def repaired(self, plan: PrecisionPlan, high: PrecisionPlan, network: Path) -> Compilation:
+        """What becomes of `plan`, with the groups that are refused put back to what they run in under `high`.
+
+        Which these are is found by compiling the plan with ever smaller parts of it lowered. Arguments and errors are
+        those of `compiled`.
+        """
+        first = self.outcome(plan, network)
+        lowered = [group for group, precision in plan.assignments if precision.quantized]
+        if not first.build.refused or not lowered:
+            return first
+        wanted, instead = plan.as_dict(), high.as_dict()
+        tried = 1
+
+        def lowering(groups: Collection[str]) -> PrecisionPlan:
+            return plan.replace({group: instead[group] for group in lowered if group not in groups})
+
+        with tempfile.TemporaryDirectory(prefix=".bisect-", dir=network.parent) as scratch:
+
+            def accepts(groups: Collection[str]) -> bool:
+                nonlocal tried
+                if tried > _MOST_COMPILATIONS:
+                    return False
+                tried += 1
+                return self.compiled(lowering(groups), Path(scratch) / "part.onnx").built
+
+            refused = refused_groups(lowered, accepts) if accepts(()) else None
+        if refused is None:
+            return _refused_anyway(first, tried)
+        raised = {group: wanted[group] for group in refused}
+        repaired = lowering(set(lowered) - set(refused))
+        return Compilation(
+            self.compiled(repaired, network), self.target.name, self.target.sm, self.capabilities(repaired), tried + 1,
+            first.build.reason, raised,
+        )  # fmt: skip
+
+
+def capabilities_for(sm: int, held: Collection[Precision], *, portable: bool) -> tuple[int, ...]:
+    """Compute capabilities, times ten, to compile a plan for.
+
+    Args:
+        sm: Compute capability of the GPU, times ten. One that TensorRT for RTX does not know is checked by the nearest
+            below it that has all that the plan needs.
+        held: Precisions in the plan.
+        portable: Whether to compile for all from Ampere on that have them.
+    """
+    able = [known for known in RTX_SM if all(FIRST_SM.get(precision, 0) <= known for precision in held)]
+    nearest = max((known for known in able if known < sm), default=able[0])
+    own = sm if sm in RTX_SM else nearest
+    return tuple(sorted({own, *(known for known in able if portable and known >= _AMPERE)}))
+
+
+def refused_groups(groups: Sequence[str], accepts: Callable[[Collection[str]], bool]) -> list[str]:
+    """Groups without which the rest is accepted, found by halves: k of n take about k log n questions.
+
+    Args:
+        groups: Refused together, at least one.
+        accepts: Whether a compiler accepts a plan with exactly those groups lowered; it does with none.
+    """
+    return _refused(list(groups), [], accepts)
+
+
+def _refused(groups: list[str], kept: list[str], accepts: Callable[[Collection[str]], bool]) -> list[str]:
+    """Those of `groups` to be left out beside `kept`, which is accepted alone and refused with all of them."""
+    if len(groups) == 1:
+        return groups
+    left, right = groups[: len(groups) // 2], groups[len(groups) // 2 :]
+    refused = [] if accepts([*kept, *left]) else _refused(left, kept, accepts)
+    kept = [*kept, *(group for group in left if group not in refused)]
+    if not refused or not accepts([*kept, *right]):  # where the left was no trouble, the right is
+        refused = [*refused, *_refused(right, kept, accepts)]
+    return refused
+
+
+def _refused_anyway(first: Compilation, tried: int) -> Compilation:
+    note = "it is refused with every group in high precision too, so no group is at fault"
+    return Compilation(
+        first.build, first.device, first.sm, first.capabilities, tried, first.build.reason, notes=(note,)
+    )  # fmt: skip
