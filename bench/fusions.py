@@ -1,7 +1,7 @@
 """Fusions as groups and the latency model assume them, against those of NVIDIA's compiler: `python -m bench.fusions`.
 
-Real networks, and architectures with random weights (`python -m bench.architectures bench/cache/architectures`), in
-FP16, INT8 and FP8, nothing excluded, compiled with TensorRT for RTX.
+Real networks, and small ones with random weights (`python -m bench.untrained bench/cache/untrained`), in FP16, INT8 and
+FP8, nothing excluded, compiled with TensorRT for RTX.
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ import argparse
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from bench.architectures import NETWORKS
 from bench.compiled import ADA, BATCH, MISSING
 from bench.observed import Comparison, Subject, compare
 from bench.program import program
 from bench.real import MODELS
+from bench.untrained import NETWORKS
 from trt_mpq.types import Precision
 
 ROOT = Path(__file__).resolve().parent
-ARCHITECTURES = ROOT / "cache" / "architectures"
+UNTRAINED = ROOT / "cache" / "untrained"
 FORMATS = (Precision.FP16, Precision.INT8, Precision.FP8)
 _COLUMNS = (
     "network", "format", "one product", "planned format", "epilogue", "attention", "norm + Q", "kernels", "conversions",
@@ -40,7 +40,7 @@ def subjects(wanted: Collection[str] | None = None) -> Iterator[Subject]:
         if wanted is None or name in wanted:
             yield Subject(name, MODELS[name].path, shapes)
     for name in NETWORKS:
-        samples = ARCHITECTURES / f"{name}.npz"
+        samples = UNTRAINED / f"{name}.npz"
         if samples.exists() and (wanted is None or name in wanted):
             yield Subject.from_samples(samples.with_suffix(".onnx"), samples, name)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import onnx
 import pytest
 
+from bench import fusions, realised
 from bench.observed import Comparison, Share, Subject, compare
 from bench.program import Kernel, program
 from tests.compiler import NEEDS_RTX
@@ -91,3 +92,22 @@ def test_a_group_in_another_format_than_planned_is_named(subject: Subject) -> No
     found = compared(subject, half, PrecisionPlan.of({**half.as_dict(), first: INT8}))
     assert found.precision.count == found.precision.total - 1
     assert found.differences == (f"Conv {first}: planned int8, multiplies half x half",)
+
+
+@NEEDS_RTX
+def test_the_tables_say_what_was_compiled(subject: Subject) -> None:
+    found = {subject.name: dict(fusions.observed(subject))}
+    rows = [line for line in fusions.table(found, "1.0").splitlines() if line.startswith("| residual |")]
+    assert [row.split(" | ")[1] for row in rows] == ["fp16", "int8", "fp8"]
+
+
+def test_formats_alternate_along_the_network(subject: Subject) -> None:
+    mixed = realised.plan_of(subject, (INT8, FP8))
+    assert [precision for _, precision in mixed.assignments][:4] == [INT8, FP8, INT8, FP8]
+
+
+def test_a_refusal_is_right_where_the_gpu_lacks_the_format() -> None:
+    rows = {"net": {"FP8": {75: "refused by the compiler", 89: Share(3, 4), 120: "refused by the compiler"}}}
+    text = realised.table(rows, "1.0")
+    assert "| net | FP8 | lacks it | 3 / 4 | refused by the compiler |" in text
+    assert "**3 of 4 groups (75.00%) run as planned in 1 engines.**" in text
