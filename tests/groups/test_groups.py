@@ -388,17 +388,21 @@ def test_weight_of_zeros_is_fine() -> None:
 # Exclusions.
 
 
-def reasons(body: str, weights: dict[str, tuple[int, ...]], index: int = -1) -> dict[Precision, str]:
+def reasons(
+    body: str, weights: dict[str, tuple[int, ...]], index: int = -1, capability: int | None = None
+) -> dict[Precision, str]:
     graph = from_text(body, weights)
-    return dict(groups_from_model(graph, sample_shapes(graph)).groups[index].excluded)
+    return dict(groups_from_model(graph, sample_shapes(graph), capability=capability).groups[index].excluded)
 
 
-def conv_reasons(channels: tuple[int, int], kernel: int = 3, group: int = 1) -> dict[Precision, str]:
+def conv_reasons(
+    channels: tuple[int, int], kernel: int = 3, group: int = 1, capability: int | None = None
+) -> dict[Precision, str]:
     """Exclusions of a convolution behind another one."""
     body = f"""g (float[N,3,64,64] x) => (float[N,c,h,w_] y) {{
         a = Conv(x, first) y = Conv<group={group}>(a, w) }}"""
     shape = (channels[1], channels[0] // group, kernel, kernel)
-    return reasons(body, {"first": (channels[0], 3, 1, 1), "w": shape})
+    return reasons(body, {"first": (channels[0], 3, 1, 1), "w": shape}, capability=capability)
 
 
 def test_wide_convolution_may_run_in_everything() -> None:
@@ -418,6 +422,24 @@ def test_narrow_or_misaligned_convolution(channels: tuple[int, int], text: str) 
     found = conv_reasons(channels)
     assert set(found) == set(QUANTIZED)
     assert found[Precision.INT8] == found[Precision.INT4] == text
+
+
+@pytest.mark.parametrize(("capability", "runs"), [(None, False), (90, False), (86, False), (89, True), (120, True)])
+def test_few_channels_run_in_fp8_where_nvidias_compiler_has_such_kernels(capability: int | None, runs: bool) -> None:
+    assert (Precision.FP8 not in conv_reasons((16, 16), capability=capability)) == runs
+    first = reasons(
+        "g (float[N,3,64,64] x) => (float[N,32,62,62] y) { y = Conv(x, w) }",
+        {"w": (32, 3, 3, 3)},
+        capability=capability,
+    )
+    assert (first == {}) == runs
+    assert conv_reasons((8, 32), capability=capability)[Precision.INT8] == "8 input channels are fewer than 16"
+
+
+@pytest.mark.parametrize("capability", [None, 89, 120])
+def test_large_fp8_kernels_stay_out_wherever(capability: int | None) -> None:
+    """They compile, but to kernels with FP16 operands."""
+    assert conv_reasons((32, 32), kernel=7, capability=capability) == {Precision.FP8: "kernel volume 49 is above 32"}
 
 
 def test_first_layer_may_have_few_channels_in_integers() -> None:

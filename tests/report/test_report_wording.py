@@ -6,6 +6,9 @@ from hypothesis import strategies as st
 
 from tests.report.samples import FP8, FP16, INT4, INT8, sample_report, uniform_report
 from trt_mpq.report import verdict, wording
+from trt_mpq.types import Precision, WorkShare
+
+FP32 = Precision.FP32
 
 
 @pytest.mark.parametrize(
@@ -107,6 +110,21 @@ def test_nothing_narrower_found() -> None:
     rows = tuple(replace(row, precision=FP16) for row in report.group_rows)
     report = replace(report, plan=replace(report.plan, counts={FP16: 5}), group_rows=rows)
     assert verdict.remarks(report) == ("Nothing narrower than FP16 was found to meet the target.",)
+    assert verdict.headline(report)[0] == "nothing is quantized: all 5 groups run in FP16"
+    assert verdict.searched(report).startswith("Nothing is quantized")
+
+
+def test_nothing_that_may_be_narrower() -> None:
+    report = sample_report(5)
+    rows = tuple(replace(row, precision=FP16, sensitivity={}) for row in report.group_rows)
+    work = (WorkShare(True, "int8: K = 4 is below 16", 30, 0.25), WorkShare(False, "LSTM: recurrent", 90, 0.75))
+    plan = replace(report.plan, counts={FP32: 1, FP16: 4})
+    report = replace(report, plan=plan, group_rows=rows, multiply_adds=work)
+    assert verdict.headline(report)[0] == "nothing is quantized: 1 groups run in FP32, 4 groups run in FP16"
+    report = replace(report, plan=replace(plan, counts={FP16: 5}))
+    assert verdict.remarks(report) == (
+        "No group may run in 8 bit; 75% of the multiply-adds stay out because of: LSTM: recurrent.",
+    )
 
 
 def test_a_missed_target_and_a_study_plan_are_said() -> None:

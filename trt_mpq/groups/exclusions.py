@@ -1,6 +1,13 @@
-"""Which groups TensorRT gains nothing from quantizing: Model Optimizer's rules, as priors.
+"""Which groups TensorRT gains nothing from quantizing: priors, until a device table says otherwise.
 
-Source: NVIDIA Model Optimizer 0.47, `modelopt/onnx/quantization` (graph_utils.py, fp8.py).
+The rules are those of NVIDIA Model Optimizer 0.47, `modelopt/onnx/quantization` (graph_utils.py, fp8.py):
+https://github.com/NVIDIA/Model-Optimizer. What NVIDIA's compiler made of each on 2026-11-29 (TensorRT for RTX 1.7.1,
+compute capabilities 8.9 and 12.0, operands of the compiled kernel):
+
+- FP8 convolutions with 4 to 16 channels run in FP8, so that there FP8 has the limits of INT8 (`_FP8_CHANNELS_RUN`).
+- FP8 convolutions with a kernel volume above 32, patch embeddings too, compile and run in FP16: excluded everywhere.
+- FP8 ConvTranspose compiles and runs in FP16: excluded everywhere.
+- Matrix products with K = 8 run in INT8, though no tile is filled, and in FP16 where FP8 is asked for.
 """
 
 from __future__ import annotations
@@ -18,6 +25,8 @@ SMALLEST_TILE = 16
 """Fewest channels, K or N that fill a tensor core tile."""
 _ALIGNMENT = 8
 _FP8_KERNEL_VOLUME = 32
+_FP8_CHANNELS_RUN = frozenset({89, 120})
+"""Compute capabilities, times ten, for which few channels are compiled to FP8 kernels."""
 
 
 def first_layers(graph: ir.Graph, anchors: Iterable[Anchor]) -> frozenset[ir.Node]:
@@ -34,20 +43,24 @@ def first_layers(graph: ir.Graph, anchors: Iterable[Anchor]) -> frozenset[ir.Nod
     return frozenset(first)
 
 
-def modelopt_exclusions(anchor: Anchor, *, first: bool, batch_is_free: bool) -> dict[Precision, str]:
+def modelopt_exclusions(
+    anchor: Anchor, *, first: bool, batch_is_free: bool, capability: int | None = None
+) -> dict[Precision, str]:
     """Precision to the reason why `anchor` should not run in it; empty if it may run in all.
 
     Args:
         anchor: The weighted operator.
         first: Whether it is a first layer, which may have few channels.
         batch_is_free: Whether the batch can grow, so that one row per sample is no GEMV.
+        capability: Compute capability of the GPU, times ten; None if it is not known.
     """
     if not anchor.kernel:
         reason = _matrix_reason(anchor, batch_is_free)
         return dict.fromkeys((Precision.FP8, Precision.INT8, Precision.INT4), reason) if reason else {}
     channels = _channels_reason(anchor)
-    eight_bit_float = _fp8_reason(anchor) or channels
     integer = None if first else channels
+    few = integer if capability in _FP8_CHANNELS_RUN else _fp8_channels_reason(anchor) or channels
+    eight_bit_float = _fp8_kernel_reason(anchor) or few
     reasons = {Precision.FP8: eight_bit_float, Precision.INT8: integer, Precision.INT4: integer}
     return {precision: reason for precision, reason in reasons.items() if reason}
 
@@ -78,11 +91,15 @@ def _misaligned(name: str, channels: int) -> str | None:
     return f"{channels} {name} channels are not a multiple of {_ALIGNMENT}" if channels % _ALIGNMENT else None
 
 
-def _fp8_reason(anchor: Anchor) -> str | None:
+def _fp8_kernel_reason(anchor: Anchor) -> str | None:
     if anchor.node.op_type == "ConvTranspose":
         return "no FP8 kernel for ConvTranspose"
     if math.prod(anchor.kernel) > _FP8_KERNEL_VOLUME:
         return f"kernel volume {math.prod(anchor.kernel)} is above {_FP8_KERNEL_VOLUME}"
+    return None
+
+
+def _fp8_channels_reason(anchor: Anchor) -> str | None:
     if min(anchor.channels) <= SMALLEST_TILE:
         return f"{min(anchor.channels)} channels are not more than {SMALLEST_TILE}"
     return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -29,7 +30,10 @@ _QUANTIZED = tuple(precision for precision in Precision if precision.quantized)
 
 
 def groups_from_model(
-    graph: ir.Model, shapes: Mapping[str, tuple[int, ...]], exclusions: Exclusions = "modelopt"
+    graph: ir.Model,
+    shapes: Mapping[str, tuple[int, ...]],
+    exclusions: Exclusions = "modelopt",
+    capability: int | None = None,
 ) -> Grouping:
     """Divide a prepared graph into groups.
 
@@ -38,6 +42,7 @@ def groups_from_model(
         shapes: Tensor name to shape for one sample, batch axis included and 1, of the inputs and of tensors that were
             observed, see `shapes.bind_shapes`; counts hold for it.
         exclusions: Whether Model Optimizer's exclusions apply.
+        capability: Compute capability of the GPU, times ten, on which some of them depend; None if it is not known.
 
     Raises:
         ModelError: A shape stays unknown, or a weight holds NaN or infinity; the message names the tensor.
@@ -50,7 +55,9 @@ def groups_from_model(
     reasons = _shared_weight_reasons(anchors)
     priors = exclusions == "modelopt"
     if priors:
-        reasons = _with_priors(reasons, bound.graph, anchors, batch_is_free=_batch_is_free(graph.graph))
+        prior = partial(modelopt_exclusions, batch_is_free=_batch_is_free(graph.graph), capability=capability)
+        first = first_layers(bound.graph, anchors)
+        reasons = {a.node: {**prior(a, first=a.node in first), **reasons[a.node]} for a in anchors}
     groups = [weighted_group(joined, reasons[joined[0].anchor.node]) for joined in _joined(chains, reasons)]
     attentions = find_attention(bound.graph)
     products = find_products(bound.graph, {node for attention in attentions for node in attention.nodes})
@@ -108,20 +115,3 @@ def _shared_weight_reasons(anchors: Sequence[Anchor]) -> dict[ir.Node, dict[Prec
             text = f"weight {weight.name} is shared along different axes by {names}"
             reasons.update((anchor.node, dict.fromkeys(_QUANTIZED, text)) for anchor in users)
     return reasons
-
-
-def _with_priors(
-    reasons: Mapping[ir.Node, dict[Precision, str]],
-    graph: ir.Graph,
-    anchors: Sequence[Anchor],
-    *,
-    batch_is_free: bool,
-) -> dict[ir.Node, dict[Precision, str]]:
-    first = first_layers(graph, anchors)
-    return {
-        anchor.node: {
-            **modelopt_exclusions(anchor, first=anchor.node in first, batch_is_free=batch_is_free),
-            **reasons[anchor.node],
-        }
-        for anchor in anchors
-    }

@@ -6,7 +6,7 @@ serves a search on another machine. All values are frozen, JSON in and out; time
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -104,6 +104,10 @@ class DeviceTable:
     def covers(self, plan: PrecisionPlan) -> bool:
         """Whether every group of `plan` was measured in its precision."""
         return all(group in self.group_ms.get(precision, {}) for group, precision in plan.assignments)
+
+    def covers_all(self, grouping: Grouping, formats: Iterable[Precision]) -> bool:
+        """Whether every group was measured in all of `formats` that it may run in."""
+        return all(self.covers(grouping.uniform(precision)) for precision in formats)
 
 
 class MeasuredLatency(Latency):

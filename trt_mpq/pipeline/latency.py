@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import datetime, timezone
-from pathlib import Path
 
 from trt_mpq.artifacts.stage import Job, Stage
 from trt_mpq.artifacts.store import Store
@@ -25,7 +24,7 @@ from trt_mpq.latency.roofline import LatencyModel
 from trt_mpq.pipeline.builds import built_engines, plain_builds
 from trt_mpq.pipeline.gpu import Gpu
 from trt_mpq.pipeline.remote import RemoteTask
-from trt_mpq.pipeline.sources import TARGET
+from trt_mpq.pipeline.sources import GIVEN_TABLE, TARGET
 from trt_mpq.types import Precision
 
 _TABLE = "device-table.json"
@@ -42,8 +41,7 @@ def choose_latency(store: Store, described: Stage[CalibratedNetwork], gpu: Gpu) 
     choice = store.settings.latency
     if choice == "modelled" or (choice == "auto" and Precision.INT4 in store.settings.precisions):
         return _modelled(described)
-    if choice not in ("auto", "measured"):
-        table = load_table(Path(choice))
+    if (table := store[GIVEN_TABLE]) is not None:
         refuse_mismatch(table, store[described].model.sha256, store[described].batch)
         return _measured(described, table)
     kept = _kept_table(store, described, gpu)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 
 from trt_mpq.artifacts.files import key_of, to_stored_json
 from trt_mpq.artifacts.stage import Job, Stage, content_digest, json_kind
@@ -16,17 +17,23 @@ from trt_mpq.errors import ModelError
 from trt_mpq.groups import groups_from_model
 from trt_mpq.pipeline.model_states import State
 from trt_mpq.pipeline.shapes import TENSOR_SHAPES
-from trt_mpq.pipeline.sources import BATCH, CALIBRATION, REFUGE, RUNTIME
+from trt_mpq.pipeline.sources import BATCH, CALIBRATION, GIVEN_TABLE, REFUGE, RUNTIME, TARGET
 from trt_mpq.types import Grouping, Precision, Ranges
 
 
 def groups_of(state: State) -> Stage[Grouping]:
-    """The groups of the model."""
+    """The groups of the model; what a device table was measured for is not excluded beforehand."""
     graph = state.graph
+
+    def make(job: Job) -> Grouping:
+        grouped = partial(groups_from_model, job[graph], job[TENSOR_SHAPES], capability=job[TARGET].sm)
+        table, formats, exclusions = job[GIVEN_TABLE], job.settings.formats, job.settings.exclusions
+        measured = table is not None and table.covers_all(grouped("none"), formats)
+        return grouped("none" if measured else exclusions)
+
     return Stage(
-        f"groups{state.suffix}",
-        lambda job: groups_from_model(job[graph], job[TENSOR_SHAPES], exclusions=job.settings.exclusions),
-        json_kind(Grouping), needs=(graph, TENSOR_SHAPES), reads=("exclusions",),
+        f"groups{state.suffix}", make, json_kind(Grouping), needs=(graph, TENSOR_SHAPES, TARGET, GIVEN_TABLE),
+        reads=("exclusions", "formats"),
     )  # fmt: skip
 
 

@@ -6,10 +6,13 @@ come to, not on how they are spelled.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from trt_mpq.artifacts.stage import Job, Stage, content_digest, json_kind
 from trt_mpq.dataset import Samples, open_samples
 from trt_mpq.dataset.chunks import fixed_batch
 from trt_mpq.errors import DataError
+from trt_mpq.latency.device_table import DeviceTable, load_table
 from trt_mpq.latency.target import target_from_name
 from trt_mpq.model import model_digest, prepare_model
 from trt_mpq.runtime.onnxruntime import OnnxRuntime
@@ -33,6 +36,15 @@ TARGET = Stage(
     "target", lambda job: target_from_name(job.settings.device), reads=("device",), digest=content_digest(Target)
 )
 """The modelled GPU."""
+
+
+def _given_table(job: Job) -> DeviceTable | None:
+    named = job.settings.latency in ("auto", "modelled", "measured")
+    return None if named else load_table(Path(job.settings.latency))
+
+
+GIVEN_TABLE = Stage("given-table", _given_table, reads=("latency",), digest=content_digest(DeviceTable | None))
+"""The device table that `--latency` names; None if it names another source."""
 
 
 def _refuge(job: Job) -> Precision:

@@ -91,13 +91,14 @@ def compiled(compilation: Compilation) -> tuple[str, ...]:
 def _placement(report: Report) -> str:
     """How many groups the plan puts in which narrow precision."""
     counts = report.plan.counts
+    narrow = [p for p in Precision if p.quantized and counts.get(p)]
+    nothing = "" if narrow else "nothing is quantized: "
     if len(counts) == 1:
         (only,) = counts
         groups = "the only group runs" if report.groups == 1 else f"all {report.groups} groups run"
-        return f"{groups} in {only.name}"
-    narrow = [p for p in Precision if p.quantized and counts.get(p)]
+        return f"{nothing}{groups} in {only.name}"
     if not narrow:
-        return f"no group left {report.baseline.name}"
+        return nothing + ", ".join(f"{count} groups run in {precision.name}" for precision, count in counts.items())
     first, *others = (f"{counts[p]} of {report.groups} groups in {p.name}" for p in narrow)
     return ", ".join([first, *(text.replace(f" of {report.groups} groups", "") for text in others)])
 
@@ -135,6 +136,14 @@ def _far_from_fp32(report: Report) -> Iterator[str]:
             yield f"{what} fails the comparison with FP32: {'; '.join(map(str, comparison.failed))}."
 
 
+def _unquantized(report: Report, precision: Precision) -> str:
+    """Why a plan quantizes nothing: what keeps most of the arithmetic out of 8 bit, or that nothing else was found."""
+    if report.multiply_adds and not report.sensitivity_precisions:
+        most = max(report.multiply_adds, key=lambda part: part.multiply_adds)
+        return f"No group may run in 8 bit; {most.share:.0%} of the multiply-adds stay out because of: {most.reason}."
+    return f"Nothing narrower than {precision.name} was found to meet the target."
+
+
 def not_done(report: Report) -> tuple[str, ...]:
     """What was not done beside what the device section says itself."""
     said = report.device.notes if report.device else ()
@@ -158,7 +167,7 @@ def _trivial(report: Report) -> str | None:
     if precision is None:
         return None
     if not precision.quantized:
-        return f"Nothing narrower than {precision.name} was found to meet the target."
+        return _unquantized(report, precision)
     out = report.groups - report.plan.counts[precision]
     rest = "" if out == 0 else f" ({out} {'group' if out == 1 else 'groups'} cannot run in it)"
     return f"Uniform {precision.name} already meets the target{rest}, so the search had nothing to give back."
