@@ -16,8 +16,9 @@ import hashlib
 import logging
 import mmap
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
@@ -27,6 +28,7 @@ from onnx_ir.passes import common as passes
 from trt_mpq.artifacts.files import TEMPORARY
 from trt_mpq.errors import ModelError, RunFolderError
 from trt_mpq.graph import admission, onnx_api
+from trt_mpq.graph.batch import batch_axes
 from trt_mpq.graph.edit import eliminate_identities
 from trt_mpq.graph.folding import fold, lift_constants
 from trt_mpq.graph.halves import widen
@@ -45,7 +47,7 @@ _EXTERNAL_DATA_BYTES = 1_500_000_000
 """Graphs with more weights than this go to disk as a small file and a data file (protobuf ends at 2 GiB)."""
 
 
-def prepare_model(source: Path, destination: Path) -> Model:
+def prepare_model(source: Path, destination: Path, batch_axis: Mapping[str, int | None] | None = None) -> Model:
     """Check, simplify and name the model at `source` and write it to `destination`, atomically.
 
     Above 1.5 GB of weights, a data file called `<destination>.data` is written beside it.
@@ -53,12 +55,14 @@ def prepare_model(source: Path, destination: Path) -> Model:
     Args:
         source: An ONNX model in FP32, FP16, BF16 or a mix of them; external data must lie in its folder.
         destination: Where the prepared model goes; its folder exists.
+        batch_axis: Input to the axis that counts rows, where it cannot be told from names, sizes and readers.
 
     Returns:
         The prepared model; `path` is the name of the file in its folder.
 
     Raises:
         ModelError: The model cannot be read, is invalid or holds something unsupported.
+        SettingsError: `batch_axis` names no input or no axis.
         RunFolderError: `destination` cannot be written.
     """
     graph = load_graph(source)
@@ -80,7 +84,7 @@ def prepare_model(source: Path, destination: Path) -> Model:
     admission.check_prepared(graph)
     onnx_api.check(graph)
     save_graph(graph, destination)
-    return _describe(graph, source, destination)
+    return _describe(graph, source, destination, batch_axes(graph.graph, batch_axis or {}))
 
 
 def load_graph(path: Path) -> ir.Model:
@@ -254,14 +258,14 @@ def _weight_bytes(graph: ir.Model) -> int:
     return sum(value.const_value.nbytes for value in graph.graph.initializers.values() if value.const_value)
 
 
-def _describe(graph: ir.Model, source: Path, destination: Path) -> Model:
+def _describe(graph: ir.Model, source: Path, destination: Path, axes: Mapping[str, int | None]) -> Model:
     data, interface = external_data(destination), Interface.of(graph)
     external = data.stat().st_size if _weight_bytes(graph) > _EXTERNAL_DATA_BYTES else 0
     return Model(
         path=destination.name,
         sha256=model_digest(destination),
         source_sha256=model_digest(source),
-        inputs=interface.inputs,
+        inputs=tuple(replace(spec, batch_axis=axes[spec.name]) for spec in interface.inputs),
         outputs=interface.outputs,
         opset=opset_of(graph),
         parameters=parameter_count(graph),

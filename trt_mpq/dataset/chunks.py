@@ -16,22 +16,19 @@ class Chunk:
 
     Attributes:
         batch: The samples themselves.
-        feeds: Input name to array [rows, ...]; more rows than the batch has only if the model fixes its batch
+        feeds: Input name to array as the model takes it; more rows than the batch has only if the model fixes its batch
             dimension, and then the last one fills them.
+        rows: Rows of the feeds, those that only fill included.
     """
 
     batch: Batch
     feeds: Arrays
+    rows: int
 
     @property
     def end(self) -> int:
         """Number of samples up to and including this chunk."""
         return self.batch.start + self.batch.size
-
-    @property
-    def rows(self) -> int:
-        """Rows of the feeds, those that only fill included."""
-        return len(next(iter(self.feeds.values())))
 
     def run(self, session: Session, others: Mapping[str, Array] | None = None) -> Arrays:
         """Every output of `session` for the samples, [n, ...], without the rows that only fill.
@@ -61,8 +58,8 @@ class Chunk:
 
 def fixed_batch(inputs: tuple[TensorSpec, ...]) -> int | None:
     """The batch dimension that a model with these inputs fixes, or None if it takes any."""
-    size = inputs[0].shape[0] if inputs[0].shape else None
-    return size if isinstance(size, int) else None
+    sizes = (spec.shape[spec.batch_axis] for spec in inputs if spec.batch_axis is not None and spec.shape)
+    return next((size for size in sizes if isinstance(size, int)), None)
 
 
 def chunks(samples: Samples, size: int) -> Iterator[Chunk]:
@@ -91,4 +88,6 @@ def samples_at_once(samples: Samples, size: int) -> int:
 
 
 def _chunk(batch: Batch, fixed: int | None) -> Chunk:
-    return Chunk(batch, pad_batch(batch, fixed).feeds if fixed else batch.feeds)
+    if fixed is None:
+        return Chunk(batch, batch.feeds, batch.size * batch.rows)
+    return Chunk(batch, pad_batch(batch, fixed).feeds, fixed)

@@ -50,13 +50,12 @@ def fit(array: Array, spec: TensorSpec, source: str, numbers: NDArray[np.intp] |
     Raises:
         DataError: One sentence that names the array and what to do.
     """
-    if len(spec.shape) != array.ndim or any(
-        isinstance(want, int) and want != got for want, got in zip(spec.shape[1:], array.shape[1:], strict=True)
-    ):
-        given, wanted = (f"[{', '.join(map(str, shape[1:]))}]" for shape in (array.shape, spec.shape))
+    wanted, found = spec.row_shape, array.shape[1:]
+    if len(wanted) != len(found) or any(isinstance(w, int) and w != f for w, f in zip(wanted, found, strict=True)):
+        texts = [f"[{', '.join(map(str, shape))}]" for shape in (found, wanted)]
         raise DataError(
-            f"{source}: one sample of array {spec.name!r} has shape {given} but the model wants {wanted} "
-            "(dimension 0 of the array counts samples)"
+            f"{source}: one sample of array {spec.name!r} has shape {texts[0]} but the model wants {texts[1]} "
+            f"(dimension {spec.batch_axis or 0} of the array counts samples)"
         )
     wanted_dtype = np.dtype(spec.dtype)
     if not _widens(array.dtype, wanted_dtype):

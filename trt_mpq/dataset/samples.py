@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,11 +30,13 @@ class Batch:
     """Samples that are delivered together.
 
     Attributes:
-        feeds: Input name to array [n * rows, ...], in the model's dtype; the rows of a sample follow each other.
+        feeds: Input name to array as the model takes it, with n * rows rows along its batch axis; the rows of a sample
+            follow each other.
         labels: Labels [n, ...], or None.
         numbers: Numbers of the samples in the data [n].
         start: How many samples were delivered before.
         rows: Rows of the model's batch per sample.
+        axes: Input name to its batch axis where that is not the first; None for what is the same for all rows.
     """
 
     feeds: dict[str, Array]
@@ -42,11 +44,12 @@ class Batch:
     numbers: NDArray[np.intp]
     start: int
     rows: int = 1
+    axes: Mapping[str, int | None] = field(default_factory=dict)
 
     @property
     def size(self) -> int:
         """Number of samples n."""
-        return len(next(iter(self.feeds.values()))) // self.rows
+        return len(self.numbers)
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,13 +73,14 @@ class Samples:
     Attributes:
         source: What the user asked for, for messages and reports.
         inputs: The model's inputs.
-        columns: One column per input, with `rows` rows per sample.
+        columns: One column per input that has a batch axis, with `rows` rows per sample.
         labels: Labels [count or more, ...], or None.
         count: Number of samples.
         content: SHA-256 over everything the source holds.
         rows: Rows of the model's batch per sample.
         padding: Where rows end, if batches may be cut there.
         notes: What the user should know, one sentence each.
+        constants: Values of inputs without a batch axis, the same for all samples.
     """
 
     source: str
@@ -88,6 +92,7 @@ class Samples:
     rows: int = 1
     padding: Padding | None = None
     notes: tuple[str, ...] = ()
+    constants: Mapping[str, Array] = field(default_factory=dict)
 
     @property
     def has_labels(self) -> bool:
@@ -181,12 +186,16 @@ class Samples:
     def _batch(self, numbers: NDArray[np.intp], start: int) -> Batch:
         rows = rows_of(numbers, self.rows)
         owners = np.repeat(numbers, self.rows)
-        feeds = {
-            spec.name: np.array(fit(self.columns[spec.name][rows], spec, self.source, owners), order="C")
-            for spec in self.inputs
-        }
+        feeds = {spec.name: self._feed(spec, rows, owners) for spec in self.inputs}
         labels = None if self.labels is None else np.array(self.labels[numbers])
-        return Batch(feeds, labels, numbers, start, self.rows)
+        axes = {spec.name: spec.batch_axis for spec in self.inputs}
+        return Batch(feeds, labels, numbers, start, self.rows, axes)
+
+    def _feed(self, spec: TensorSpec, rows: NDArray[np.intp], owners: NDArray[np.intp]) -> Array:
+        if spec.batch_axis is None:
+            return np.array(self.constants[spec.name])
+        fitted = fit(self.columns[spec.name][rows], spec, self.source, owners)
+        return np.array(np.moveaxis(fitted, 0, spec.batch_axis), order="C")
 
 
 def _cut(batch: Batch, padding: Padding, length: int) -> Batch:
@@ -209,11 +218,13 @@ def pad_batch(batch: Batch, size: int) -> Batch:
     if missing < 0:
         raise ValueError(f"a batch of {batch.size * batch.rows} rows cannot be padded to {size}")
 
-    def pad(array: Array, count: int) -> Array:
-        return np.concatenate([array, np.repeat(array[-1:], count, axis=0)])
+    def pad(array: Array, count: int, axis: int | None = 0) -> Array:
+        if axis is None:
+            return array
+        return np.concatenate([array, np.repeat(array.take([-1], axis), count, axis)], axis)
 
     samples = missing // batch.rows
-    feeds = {name: pad(array, missing) for name, array in batch.feeds.items()}
+    feeds = {name: pad(array, missing, batch.axes.get(name, 0)) for name, array in batch.feeds.items()}
     labels = None if batch.labels is None else pad(batch.labels, samples)
     return replace(batch, feeds=feeds, labels=labels, numbers=pad(batch.numbers, samples))
 
@@ -224,7 +235,8 @@ def samples_from_arrays(
     """Samples that are already in memory, with every value checked now.
 
     Args:
-        arrays: Input name to array [n, ...].
+        arrays: Input name to array as the model takes it, with all rows along its batch axis. An input whose batch axis
+            is not the first, a state, may have one row, which is every sample's.
         inputs: The model's inputs.
         labels: Labels [n, ...], or None.
         source: How messages call the data.
@@ -233,9 +245,33 @@ def samples_from_arrays(
         DataError: The arrays do not fit the inputs, hold NaN or inf, or differ in length.
     """
     named = [*arrays.items()] + ([] if labels is None else [(LABELS, labels)])
-    samples = checked_samples(arrays, inputs, labels, source, digest_arrays(named))
-    fitted = {spec.name: fit(arrays[spec.name], spec, source) for spec in inputs}
+    check_names(arrays, inputs, source)
+    constants = {spec.name: _constant(arrays[spec.name], spec, source) for spec in inputs if spec.batch_axis is None}
+    columns = _columns({name: array for name, array in arrays.items() if name not in constants}, inputs)
+    samples = checked_samples(columns, inputs, labels, source, digest_arrays(named), constants=constants)
+    fitted = {spec.name: fit(columns[spec.name], spec, source) for spec in inputs if spec.batch_axis is not None}
     return replace(samples, columns=fitted)
+
+
+def _constant(array: Array, spec: TensorSpec, source: str) -> Array:
+    """A value that is the same for all samples, in the dtype of its input."""
+    return fit(np.asarray(array)[None], replace(spec, shape=("all", *spec.shape), batch_axis=0), source).reshape(
+        array.shape
+    )
+
+
+def _columns(arrays: Mapping[str, Array], inputs: tuple[TensorSpec, ...]) -> dict[str, Array]:
+    """Arrays [n, ...] of arrays that have their rows along another axis, and of states that are given once."""
+    states = {spec.name: spec.batch_axis for spec in inputs if spec.batch_axis}
+    moved = {name: _rows_first(array, states.get(name, 0)) for name, array in arrays.items()}
+    most = max((len(array) for array in moved.values() if array.ndim), default=0)
+    once = {name for name in states if name in moved and moved[name].ndim and len(moved[name]) == 1}
+    repeated = {name: np.broadcast_to(moved[name], (most, *moved[name].shape[1:])) for name in once}
+    return {**moved, **repeated}
+
+
+def _rows_first(array: Array, axis: int) -> Array:
+    return np.moveaxis(array, axis, 0) if array.ndim > axis else array
 
 
 def checked_samples(
@@ -247,6 +283,7 @@ def checked_samples(
     *,
     rows: int = 1,
     trim: str | None = None,
+    constants: Mapping[str, Array] | None = None,
 ) -> Samples:
     """Samples whose names, lengths, labels and first sample fit the model; the rest is checked while streaming.
 
@@ -258,27 +295,39 @@ def checked_samples(
         content: SHA-256 over everything the source holds.
         rows: Rows per sample.
         trim: The input that says by its zeros where rows end, if batches may be cut there.
+        constants: Values of inputs without a batch axis.
 
     Raises:
         DataError: One sentence that names the array and what to do.
     """
-    check_names(columns, inputs, source)
-    for spec in inputs:
+    check_names({**columns, **(constants or {})}, inputs, source)
+    batched = [spec for spec in inputs if spec.batch_axis is not None]
+    if not batched:
+        raise DataError(
+            f"no input of the model has an axis that counts rows: name one with --batch-axis {inputs[0].name}:0"
+        )
+    if absent := [spec.name for spec in inputs if spec.batch_axis is None and spec.name not in (constants or {})]:
+        raise DataError(
+            f"{source}: input {absent[0]!r} has no axis that counts rows: give its one value in an .npz, or say which "
+            f"axis does with --batch-axis {absent[0]}:0"
+        )
+    for spec in batched:
         if not spec.shape:
             raise DataError(f"input {spec.name!r} of the model is a scalar: it has no batch dimension to fill")
-        if isinstance(spec.shape[0], int) and spec.shape[0] % rows:
+        size = spec.shape[spec.batch_axis or 0]
+        if isinstance(size, int) and size % rows:
             raise DataError(
                 f"{source}: a sample is {rows} rows and input {spec.name!r} of the model has a fixed batch of "
-                f"{spec.shape[0]}: export the model with a dynamic batch dimension"
+                f"{size}: export the model with a dynamic batch dimension"
             )
     if labels is not None:
         check_finite(labels, LABELS, source)
     count = check_lengths(columns if labels is None or rows > 1 else {**columns, LABELS: labels}, source) // rows
     if count == 0:
         raise DataError(f"{source} holds no samples: provide at least one")
-    for spec in inputs:
+    for spec in batched:
         fit(columns[spec.name][np.arange(rows)], spec, source)
-    samples = Samples(source, inputs, columns, labels, count, content, rows)
+    samples = Samples(source, inputs, columns, labels, count, content, rows, constants=constants or {})
     return samples if trim is None else _trimmed(samples, trim)
 
 

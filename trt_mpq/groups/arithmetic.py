@@ -91,7 +91,13 @@ def _scan(node: ir.Node) -> int:
 
 
 def _body(node: ir.Node, name: str) -> int:
-    return sum(map(multiply_adds, _graph(node, name)))
+    """Of what has known shapes: a body is not run to observe them, and it is outside groups however much it does."""
+    return sum(multiply_adds(inner) for inner in _graph(node, name) if _is_known(inner))
+
+
+def _is_known(node: ir.Node) -> bool:
+    values = (value for value in (*node.inputs, *node.outputs) if value is not None)
+    return all(value.shape is not None and value.shape.is_static() for value in values)
 
 
 def _graph(node: ir.Node, name: str) -> ir.Graph:

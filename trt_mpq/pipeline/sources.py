@@ -22,8 +22,8 @@ SOURCE = Stage("source", lambda job: job.settings.model, reads=("model",), diges
 """The model file."""
 
 PREPARED = Stage(
-    "model", lambda job: prepare_model(job[SOURCE], job.path("model.onnx")), json_kind(Model),
-    needs=(SOURCE,), files=("model.onnx", "model.onnx.data"),
+    "model", lambda job: prepare_model(job[SOURCE], job.path("model.onnx"), job.settings.batch_axes), json_kind(Model),
+    needs=(SOURCE,), reads=("batch_axes",), files=("model.onnx", "model.onnx.data"),
 )  # fmt: skip
 """The model checked and folded."""
 
@@ -107,13 +107,15 @@ EVALUATION = Stage(
 
 
 def _sample_shapes(job: Job) -> dict[str, tuple[int, ...]]:
-    declared = {spec.name: spec.shape for spec in job[PREPARED].inputs}
-    if all(isinstance(size, int) for shape in declared.values() for size in shape[1:]):
-        return {name: tuple(n if isinstance(n, int) else 1 for n in shape) for name, shape in declared.items()}
+    inputs = job[PREPARED].inputs
+    if all(isinstance(size, int) for spec in inputs for size in spec.row_shape):
+        return {spec.name: tuple(n if isinstance(n, int) else 1 for n in spec.shape) for spec in inputs}
     sample = next(job[CALIBRATION].batches(1)).feeds
     return {
-        name: tuple(n if isinstance(n, int) else given for n, given in zip(shape, sample[name].shape, strict=True))
-        for name, shape in declared.items()
+        spec.name: tuple(
+            n if isinstance(n, int) else given for n, given in zip(spec.shape, sample[spec.name].shape, strict=True)
+        )
+        for spec in inputs
     }
 
 

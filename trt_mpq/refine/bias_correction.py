@@ -71,11 +71,12 @@ def correct_biases(
 
 @dataclass(frozen=True)
 class _Site:
-    """An anchor, its precision, the node whose output includes its bias (itself, or an Add), and its channel axis."""
+    """An anchor, its precision, the node whose output includes its bias (itself, or an Add), its rank, its channels."""
 
     anchor: str
     precision: Precision
     node: str
+    rank: int
     axis: int
 
 
@@ -84,7 +85,13 @@ def _sites(network: Network, plan: PrecisionPlan) -> list[_Site]:
     graph, precisions = network.graph.graph, plan.as_dict()
     groups = [group for group in network.grouping.groups if precisions[group.id].quantized]
     return [
-        _Site(weight.node, precisions[group.id], str(bias_input(graph, group, weight)[0].name), weight.channel_axis)
+        _Site(
+            weight.node,
+            precisions[group.id],
+            str(bias_input(graph, group, weight)[0].name),
+            len(weight.shape) if group.op_type in ("Conv", "ConvTranspose") else weight.channel_axis + 1,
+            weight.channel_axis,
+        )
         for group in groups
         for weight in group.weights
         if takes_bias(graph, weight)
@@ -143,8 +150,7 @@ def _without_names(shape: ir.Shape) -> ir.Shape:
 def _compensate(graph: ir.Graph, exact: ir.Value, node: ir.Node, site: _Site) -> ir.Value:
     rounded = node.outputs[0]
     users = list(rounded.uses())
-    rank = len(rounded.shape) if rounded.shape is not None else 0
-    others = [axis for axis in range(rank) if axis != site.axis]
+    others = [axis for axis in range(site.rank) if axis != site.axis]
     name = _shift_name(site.anchor)
     difference = insert_node(graph, "Sub", [exact, rounded], f"{name}/difference", after=node)
     shift = reduced(graph, "ReduceMean", difference, others, name)

@@ -219,6 +219,11 @@ class Settings(BaseModel):
     """Use the first so many calibration samples."""
     eval_samples: Annotated[PositiveInt | None, Option("Data", unset="all")] = None
     """Use the first so many evaluation samples."""
+    batch_axis: Annotated[
+        tuple[str, ...], Option("Data", as_text=True, unset="seen from names, sizes and the operators that read it")
+    ] = ()
+    """Axis of an input that counts rows, as in state:1,rate:none: the first of most, the second of the states of
+    recurrent networks, none for what is the same for all rows and is given once."""
     sensitivity_samples: Annotated[PositiveInt | None, Option("Search", unset="the metric's own number")] = None
     """Calibration samples that sensitivity metrics run."""
     trials: Annotated[PositiveInt | None, Option("Search", unset="the metric's own number")] = None
@@ -273,7 +278,22 @@ class Settings(BaseModel):
             raise ValueError("excludes target_latency: give one of them")
         return value
 
-    @field_validator("precisions", "outputs", "sensitivity", "calibration", mode="before")
+    @field_validator("batch_axis")
+    @classmethod
+    def _check_axes(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for spec in value:
+            name, _, axis = spec.rpartition(":")
+            if not name or not (axis.isdigit() or axis == "none"):
+                raise ValueError("spell it INPUT:AXIS, as in state:1, counted from 0, or INPUT:none")
+        return value
+
+    @property
+    def batch_axes(self) -> dict[str, int | None]:
+        """Input to the axis that counts rows, as far as the user says."""
+        named = (spec.rpartition(":") for spec in self.batch_axis)
+        return {name: None if axis == "none" else int(axis) for name, _, axis in named}
+
+    @field_validator("precisions", "outputs", "batch_axis", "sensitivity", "calibration", mode="before")
     @classmethod
     def _split_list(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value

@@ -7,11 +7,20 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """A model input or output; a dynamic dimension is its symbolic name."""
+    """A model input or output; a dynamic dimension is its symbolic name.
+
+    `batch_axis` is the axis of an input that counts rows of the batch, or None if it is the same for all rows.
+    """
 
     name: str
     dtype: str
     shape: tuple[int | str, ...]
+    batch_axis: int | None = 0
+
+    @property
+    def row_shape(self) -> tuple[int | str, ...]:
+        """The shape of one row, without the axis that counts them."""
+        return tuple(size for axis, size in enumerate(self.shape) if axis != self.batch_axis)
 
 
 @dataclass(frozen=True)

@@ -78,8 +78,8 @@ def shape_ranges(
 ) -> dict[str, ShapeRange]:
     """The optimization profile: what the user gave, and for the other dynamic inputs what the run needs.
 
-    By default a dynamic first dimension, the batch, goes from 1 to `batch`, which is the optimum, and every other
-    dynamic dimension has the size it has in the data.
+    By default a dynamic dimension that counts rows of the batch goes from 1 to `batch`, which is the optimum, and
+    every other dynamic dimension has the size it has in the data.
 
     Args:
         inputs: Inputs of the model.
@@ -130,14 +130,19 @@ def _check(spec: TensorSpec, given: ShapeRange, batch: int) -> None:
             raise SettingsError(f"shapes for input {spec.name!r} contradict the model, which fixes {declared}")
         if list(sizes) != sorted(sizes):
             raise SettingsError(f"shapes for input {spec.name!r} must grow from minimum over optimum to maximum")
-    if isinstance(spec.shape[0], str) and not given.minimum[0] <= batch <= given.maximum[0]:
+    rows = spec.batch_axis
+    if (
+        rows is not None
+        and isinstance(spec.shape[rows], str)
+        and not given.minimum[rows] <= batch <= given.maximum[rows]
+    ):
         raise SettingsError(f"shapes for input {spec.name!r} leave out the batch of this run, {batch}")
 
 
 def _default(spec: TensorSpec, sample: Shape, batch: int) -> ShapeRange:
-    def sized(first: int) -> Shape:
-        sizes = zip(spec.shape, (first, *sample[1:]), strict=True)
-        return tuple(size if isinstance(size, int) else found for size, found in sizes)
+    def sized(rows: int) -> Shape:
+        found = (rows if axis == spec.batch_axis else size for axis, size in enumerate(sample))
+        return tuple(size if isinstance(size, int) else own for size, own in zip(spec.shape, found, strict=True))
 
     return ShapeRange(sized(1), sized(batch), sized(batch))
 

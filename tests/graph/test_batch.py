@@ -1,0 +1,54 @@
+"""Which axis counts rows, seen from names, sizes and recurrences, or said."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+from onnx import numpy_helper, parser
+
+from trt_mpq.errors import SettingsError
+from trt_mpq.graph.batch import batch_axes
+
+RECURRENT = """g (float[{x}] x, float[{h}] h) => (float[s, 1, n, 8] y, float[1, n, 8] z) {{
+    first = Slice (h, zero, one)  y, z = GRU <hidden_size = 8> (x, w, r, , , first) }}"""
+
+
+def axes(text: str, **asked: int | None) -> dict[str, int | None]:
+    graph = parser.parse_model(f'<ir_version: 8, opset_import: ["":17]> {text}')
+    for name, shape in {"w": (1, 24, 6), "r": (1, 24, 8)}.items():
+        graph.graph.initializer.append(numpy_helper.from_array(np.zeros(shape, np.float32), name))
+    for name, value in {"zero": 0, "one": 1}.items():
+        graph.graph.initializer.append(numpy_helper.from_array(np.int64([value]), name))
+    return batch_axes(ir.from_proto(graph).graph, asked)
+
+
+@pytest.mark.parametrize(
+    ("x", "state", "expected"),
+    [
+        ("batch, 6", "2, batch, 8", {"x": 0, "state": 1}),
+        ("batch, 6", "batch, 2, 8", {"x": 0, "state": 0}),
+        ("1, 6", "2, 1, 8", {"x": 0, "state": 1}),
+        ("4, 6", "4, 8", {"x": 0, "state": 0}),
+        ("batch, 6", "other, 8", {"x": 0, "state": 0}),
+        ("batch, 6", "3, 8", {"x": 0, "state": None}),
+        ("batch, 6", "", {"x": 0, "state": None}),
+    ],
+)
+def test_names_and_sizes_of_axes_tell(x: str, state: str, expected: dict[str, int | None]) -> None:
+    scalar = f"float[{state}]" if state else "float"
+    assert axes(f"g (float[{x}] x, {scalar} state) => (float[a, 6] y) {{ y = Relu (x) }}") == expected
+
+
+def test_what_a_recurrence_begins_with_has_its_rows_on_the_second_axis() -> None:
+    text = RECURRENT.format(x="s, n, 6", h="2, 1, 8")
+    assert axes(text) == {"x": 0, "h": 1}
+    assert axes(text, x=1, h=None) == {"x": 1, "h": None}
+
+
+def test_what_is_said_of_no_input_or_axis_is_refused() -> None:
+    text = "g (float[n, 6] x) => (float[n, 6] y) { y = Relu (x) }"
+    with pytest.raises(SettingsError, match="no input 'state', its inputs are x"):
+        axes(text, state=1)
+    with pytest.raises(SettingsError, match="input 'x' has 2 axes"):
+        axes(text, x=2)
