@@ -17,6 +17,7 @@ from trt_mpq.artifacts.store import read_given
 from trt_mpq.dataset import Samples, open_samples
 from trt_mpq.emit import Emitter, Network, Own, Refinements, Roundings
 from trt_mpq.errors import RunFolderError
+from trt_mpq.graph.interface import tell_apart
 from trt_mpq.model import load_graph
 from trt_mpq.refine.files import PLAN_CORRECTIONS, corrections_from_file, roundings_from_file
 from trt_mpq.runtime.base import Array
@@ -59,7 +60,8 @@ class CalibratedNetwork:
 
     def network(self, folder: Path) -> Network:
         """The network with its graph, read from the run folder."""
-        return Network(self.model, load_graph(folder / self.model.path), self.grouping, self.ranges)
+        graph = tell_apart(load_graph(folder / self.model.path), self.sample_shapes)
+        return Network(self.model, graph, self.grouping, self.ranges)
 
     def samples(self, folder: Path) -> Samples:
         """The samples that travel with the run."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import onnx_ir as ir
 
+from trt_mpq.graph import onnx_api
 from trt_mpq.types import TensorSpec
 
 _ANYTHING = frozenset({"", "?", "-1", "None"})
@@ -60,6 +62,29 @@ def free_axes(graph: ir.Model) -> None:
     for value in (*graph.graph.inputs, *graph.graph.outputs):
         if value.shape is not None and not value.is_initializer():
             value.shape = ir.Shape([_size(dim) for dim in value.shape])
+
+
+def tell_apart(graph: ir.Model, shapes: Mapping[str, tuple[int, ...]]) -> ir.Model:
+    """`graph`, changed in place where its inputs' axes share a name and not the size: those lose the name.
+
+    TensorRT takes axes of one name for equal ("Named Dimensions" in its developer guide) and refuses such inputs.
+
+    Args:
+        graph: A graph with inferred shapes.
+        shapes: Input name to the shape of one sample; axis 0, which counts samples, equals no other axis.
+    """
+    sizes: dict[str, set[int]] = defaultdict(set)
+    for value in graph.graph.inputs:
+        for axis, dim in enumerate(value.shape or ()):
+            if isinstance(dim, ir.SymbolicDim) and dim.value is not None:
+                sizes[dim.value].add(shapes[str(value.name)][axis] if axis else 0)
+    unequal = {name for name, found in sizes.items() if len(found) > 1}
+    if unequal:
+        for value in (*graph.graph.inputs, *graph.graph.outputs):
+            kept = (dim if isinstance(dim, int) or dim.value not in unequal else None for dim in value.shape or ())
+            value.shape = value.shape and ir.Shape(list(kept))
+        onnx_api.infer_shapes(graph)
+    return graph
 
 
 def _size(dim: int | ir.SymbolicDim) -> int | str | None:

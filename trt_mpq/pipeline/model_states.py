@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 import onnx_ir as ir
 
 from trt_mpq.artifacts.stage import Job, Stage, json_kind
+from trt_mpq.graph.interface import tell_apart
 from trt_mpq.groups import groups_from_model
 from trt_mpq.model import load_graph, model_digest, save_graph
 from trt_mpq.pipeline.shapes import TENSOR_SHAPES
-from trt_mpq.pipeline.sources import BATCH, CALIBRATION, PREPARED, RUNTIME
+from trt_mpq.pipeline.sources import BATCH, CALIBRATION, PREPARED, RUNTIME, SAMPLE_SHAPES
 from trt_mpq.refine.equalize import equalize
 from trt_mpq.refine.recovery import Refinement
 from trt_mpq.refine.smooth import smooth
@@ -50,7 +51,10 @@ class State:
 
 
 def _graph_of(model: Stage[Model]) -> Stage[ir.Model]:
-    return Stage("graph", lambda job: load_graph(job.folder / job[model].path), needs=(model,))
+    return Stage(
+        "graph", lambda job: tell_apart(load_graph(job.folder / job[model].path), job[SAMPLE_SHAPES]),
+        needs=(model, SAMPLE_SHAPES),
+    )  # fmt: skip
 
 
 _MODEL = Stage("model-value", lambda job: job[PREPARED], needs=(PREPARED,), digest=lambda model: model.sha256)
