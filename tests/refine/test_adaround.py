@@ -37,12 +37,12 @@ def plan_of(network: Prepared, precision: Precision) -> PrecisionPlan:
 
 
 def learned(
-    network: Prepared, plan: Precision | PrecisionPlan, values: Array, steps: int = 200, seed: int = 0
+    network: Prepared, plan: Precision | PrecisionPlan, values: Array, steps: int = 200, seed: int = 0, batch: int = 32
 ) -> Roundings:
     """Learned under `plan`, or the uniform one of a precision."""
     of, samples = calibrated(network, values)
     wanted = plan_of(network, plan) if isinstance(plan, Precision) else plan
-    return learn_rounding(of, wanted, samples, RUNTIME, steps=steps, seed=seed)
+    return learn_rounding(of, wanted, samples, RUNTIME, steps=steps, seed=seed, batch=batch)
 
 
 def small_layer() -> Prepared:
@@ -56,6 +56,13 @@ def correlated(count: int, features: int, seed: int = 0) -> np.ndarray:
     random = np.random.default_rng(seed)
     mixing = np.random.default_rng(9).standard_normal((features, features))
     return (random.standard_normal((count, features)) @ mixing + 0.5).astype(np.float32)
+
+
+def test_the_size_of_runs_changes_no_rounding() -> None:
+    network, values = small_layer(), correlated(80, 4)
+    apart, together = learned(network, INT4, values, batch=1), learned(network, INT4, values)
+    assert apart.keys() == together.keys()
+    assert all(np.array_equal(apart[key], together[key]) for key in together)
 
 
 @pytest.mark.parametrize("precision", [INT4, FP8])

@@ -48,7 +48,7 @@ def corrected(
     samples = prepared.samples(values)
     network = prepared.network(samples)
     wanted = network.grouping.uniform(plan) if isinstance(plan, Precision) else plan
-    return dict(correct_biases(network, wanted, Refinements(), samples, RUNTIME, chunk=chunk, progress=progress))
+    return dict(correct_biases(network, wanted, Refinements(), samples, RUNTIME, batch=chunk, progress=progress))
 
 
 def plan_of(prepared: Prepared, precision: Precision) -> PrecisionPlan:

@@ -14,7 +14,7 @@ from trt_mpq.pipeline.calibration import CalibrationStages
 from trt_mpq.pipeline.refinement import ScoredNetwork, learned_roundings
 from trt_mpq.pipeline.scoring import SCORER
 from trt_mpq.pipeline.search import SearchStages
-from trt_mpq.pipeline.sources import CALIBRATION, RUNTIME
+from trt_mpq.pipeline.sources import BATCH, CALIBRATION, RUNTIME
 from trt_mpq.refine.bias_correction import correct_biases
 from trt_mpq.refine.files import PLAN_CORRECTIONS, corrections_from_file, save_corrections
 from trt_mpq.refine.for_plan import PlanRefiner, Refined, refine_for_plan, with_chosen
@@ -78,7 +78,8 @@ def _refined(scored: ScoredNetwork, search: SearchStages, roundings: Stage[Round
         result, shared = job[search.result], job[search.shared].refinements
 
         def correct(refinements: Refinements, plan: PrecisionPlan) -> BiasCorrections:
-            return correct_biases(job[scored.network], plan, refinements, job[CALIBRATION], job[RUNTIME])
+            network, data = job[scored.network], job[CALIBRATION]
+            return correct_biases(network, plan, refinements, data, job[RUNTIME], batch=job[BATCH])
 
         ways = [PlanRefiner(correct, shared, None)]
         if roundings is not None:
@@ -98,7 +99,7 @@ def _refined(scored: ScoredNetwork, search: SearchStages, roundings: Stage[Round
     )  # fmt: skip
     return Stage(
         "refined", make, json_kind(Refined), needs=needs if roundings is None else (*needs, roundings),
-        files=(PLAN_CORRECTIONS,), title="Refining for the chosen plan",
+        files=(PLAN_CORRECTIONS,), uses=(BATCH,), title="Refining for the chosen plan",
     )  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from trt_mpq.artifacts.store import Store
 from trt_mpq.emit import BiasCorrections, Network, Refinements, Roundings
 from trt_mpq.evaluate.cache import ScoreCache
 from trt_mpq.pipeline.scoring import SCORER, uniform_score
-from trt_mpq.pipeline.sources import CALIBRATION, RUNTIME
+from trt_mpq.pipeline.sources import BATCH, CALIBRATION, RUNTIME
 from trt_mpq.refine.adaround import learn_rounding
 from trt_mpq.refine.bias_correction import correct_biases
 from trt_mpq.refine.files import corrections_from_file, roundings_from_file, save_corrections, save_roundings
@@ -72,12 +72,12 @@ def learned_roundings(name: str, network: Stage[Network], plan: Stage[PrecisionP
         settings = job.settings
         return learn_rounding(
             job[network], job[plan], job[CALIBRATION], job[RUNTIME], steps=settings.adaround_steps, seed=settings.seed,
-            progress=job.progress,
+            batch=job[BATCH], progress=job.progress,
         )  # fmt: skip
 
     return Stage(
         f"roundings-{name}", make, ROUNDINGS, needs=(network, plan, CALIBRATION, RUNTIME),
-        reads=("adaround_steps", "seed"), title=f"Learning how to round {whose} weights",
+        reads=("adaround_steps", "seed"), uses=(BATCH,), title=f"Learning how to round {whose} weights",
     )  # fmt: skip
 
 
@@ -126,11 +126,13 @@ def _corrections(
             refinements,
             job[CALIBRATION],
             job[RUNTIME],
+            batch=job[BATCH],
             progress=job.progress,
         )
 
     needs: tuple[Stage[Any], ...] = (network, CALIBRATION, RUNTIME)
-    return Stage(name, make, CORRECTIONS, needs=(*needs, rounded) if rounded else needs, title=title)
+    needs = (*needs, rounded) if rounded else needs
+    return Stage(name, make, CORRECTIONS, needs=needs, uses=(BATCH,), title=title)
 
 
 def _kept_corrections(

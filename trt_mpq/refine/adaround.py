@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import groupby, pairwise
 
 import numpy as np
 import onnx_ir as ir
@@ -43,6 +43,7 @@ def learn_rounding(
     *,
     steps: int,
     seed: int,
+    batch: int = _STEP_SAMPLES,
     progress: Progress | None = None,
 ) -> Roundings:
     """Learn how to round the weights that `plan` quantizes.
@@ -54,6 +55,7 @@ def learn_rounding(
         runtime: Where the network runs, exact and quantized.
         steps: Steps of gradient descent per weight.
         seed: Draws the order of the samples.
+        batch: Samples per run of the network, at most. It changes speed and memory, not the result but for rounding.
         progress: Told how many layers are done.
 
     Returns:
@@ -73,7 +75,8 @@ def learn_rounding(
         if progress is not None:
             progress(done, len(layers))
         choices = _choices(network, emitter, layer)
-        function, portions = layer.in_torch(network.graph), layer.portions(network.graph, quantized, samples, runtime)
+        function = layer.in_torch(network.graph)
+        portions = layer.portions(network.graph, quantized, samples, runtime, batch)
         up = learn_choices(function, choices, portions, steps, np.random.default_rng((seed, done)))
         if up is not None:
             roundings[layer.weight.name, layer.precision] = up
@@ -110,25 +113,39 @@ class _Layer:
         """The layer as a function of `reads` and its weight, which it names as the FP32 graph does."""
         return TorchGraph(graph, self.nodes, (self.output,))
 
-    def portions(self, exact: ir.Model, quantized: ir.Model, samples: Samples, runtime: Runtime) -> list[Portion]:
+    def portions(
+        self, exact: ir.Model, quantized: ir.Model, samples: Samples, runtime: Runtime, batch: int
+    ) -> list[Portion]:
         """What it reads in the quantized network and writes in FP32, for as many samples as are kept."""
         written = runtime.load(with_outputs(exact, [self.output]))
         read = runtime.load(with_outputs(quantized, list(dict.fromkeys(self.reads.values()))))
         size = max(1, min(_STEP_SAMPLES, _STEP_ELEMENTS // self.elements))
         portions: list[Portion] = []
         kept = 0
-        for chunk in chunks_by_length(samples, size):
+        for chunk in chunks_by_length(samples, min(size, batch)):
             portion = self._portion(chunk, written, read)
             kept += portion.target.size + sum(value.size for value in portion.feeds.values())
             if portions and kept > _KEPT_ELEMENTS:
                 break
             portions.append(portion)
-        return portions
+        return _joined(portions, size // min(size, batch))
 
     def _portion(self, chunk: Chunk, exact: Session, rounded: Session) -> Portion:
         read, written = rounded.run(chunk.feeds), exact.run(chunk.feeds)
         feeds = {name: chunk.cut(read[own]) for name, own in self.reads.items()}
         return Portion(feeds, chunk.cut(written[self.output]))
+
+
+def _joined(portions: list[Portion], count: int) -> list[Portion]:
+    """Every `count` portions of equal rows as one, in order."""
+    alike = (list(run) for _, run in groupby(portions, key=lambda portion: portion.target.shape[1:]))
+    steps = [run[start : start + count] for run in alike for start in range(0, len(run), count)]
+    return [step[0] if len(step) == 1 else _concatenated(step) for step in steps]
+
+
+def _concatenated(step: list[Portion]) -> Portion:
+    feeds = {name: np.concatenate([portion.feeds[name] for portion in step]) for name in step[0].feeds}
+    return Portion(feeds, np.concatenate([portion.target for portion in step]))
 
 
 def _layers(network: Network, quantized: ir.Model, plan: PrecisionPlan) -> list[_Layer]:

@@ -24,6 +24,7 @@ from trt_mpq.runtime.base import Runtime
 from trt_mpq.types import Grouping, Precision, PrecisionPlan, Progress
 
 _QUANTIZED = "quantized/"
+_MOST_SAMPLES = 64
 _CHUNK_ELEMENTS = 16 << 20
 """Largest tensor, in elements, that a chunk may hold: bounds the memory of the doubled network."""
 
@@ -35,7 +36,7 @@ def correct_biases(
     samples: Samples,
     runtime: Runtime,
     *,
-    chunk: int = 64,
+    batch: int = _MOST_SAMPLES,
     progress: Progress | None = None,
 ) -> BiasCorrections:
     """Measure what to add to the bias of each group that `plan` quantizes, in the precision it has there.
@@ -46,7 +47,8 @@ def correct_biases(
         refinements: What else is refined in it: weights are rounded before biases are corrected.
         samples: Calibration data.
         runtime: Where the doubled graph runs.
-        chunk: Samples whose means are taken together; bounded further by the largest tensor.
+        batch: Samples per run, at most; bounded further by the largest tensor. It changes speed and memory, not the
+            result but for rounding.
         progress: Told how many samples are done.
 
     Returns:
@@ -59,7 +61,7 @@ def correct_biases(
     reference = network.emitter(refinements).reference(plan)
     session = runtime.load(_doubled(network.graph, reference, sites))
     sums = {site.anchor: np.zeros(0) for site in sites}
-    for portion in chunks_by_length(samples, _chunk_size(network.grouping, chunk)):
+    for portion in chunks_by_length(samples, _chunk_size(network.grouping, min(batch, _MOST_SAMPLES))):
         values = session.run(portion.feeds)
         for name, total in sums.items():
             shift = values[_shift_name(name)].astype(np.float64).ravel() * portion.batch.size
