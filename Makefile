@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 PIP = $(VENV)/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test lint fuzz bench paper-table peers corpus gpu-test gpu-bench gpu-bundle clean
+.PHONY: demo test lint fuzz bench paper-table peers corpus truth gpu-test gpu-bench gpu-bundle clean
 
 demo: $(VENV)/.demo            ## real data, from ONNX to a searched plan, a report and an engine, in about a minute
 	$(VENV)/bin/trt-mpq demo
@@ -34,6 +34,12 @@ corpus: $(VENV)/.dev           ## networks of the world and files that packages 
 	$(VENV)/bin/python -m bench.real_files
 	$(VENV)/bin/python -m bench.architectures --python $(or $(PYTHON_ARCHS),$(VENV)/bin/python)
 	$(VENV)/bin/python -m bench.corpus.page
+
+truth: $(VENV)/.dev            ## lint rules, fusions and realised precision against NVIDIA's compiler; PYTHON_ARCHS= as above
+	$(VENV)/bin/python -m bench.lint_truth
+	$(or $(PYTHON_ARCHS),$(VENV)/bin/python) -m bench.untrained bench/cache/untrained
+	$(VENV)/bin/python -m bench.fusions
+	$(VENV)/bin/python -m bench.realised
 
 gpu-test: $(VENV)/.gpu         ## on a GPU host: the suite that builds and runs real engines
 	$(VENV)/bin/python -m pytest -m gpu
