@@ -21,6 +21,8 @@ from trt_mpq.types import Precision, PrecisionPlan
 
 RESULTS = Path(__file__).resolve().parent / "results" / "realised.md"
 CAPABILITIES = (75, 80, 86, 89, 120, 121)
+AMPERE = 80
+"""Before it TensorRT for RTX has no 8-bit convolutions."""
 FP16, BF16, FP8, INT8 = Precision.FP16, Precision.BF16, Precision.FP8, Precision.INT8
 PLANS: Mapping[str, Sequence[Precision]] = {
     "FP16": (FP16,), "INT8": (INT8,), "FP8": (FP8,), "BF16": (BF16,), "FP16, INT8": (FP16, INT8),
@@ -57,7 +59,7 @@ def realised(subject: Subject) -> Iterator[tuple[str, dict[int, Share | str]]]:
 
 def _share(subject: Subject, plan: PrecisionPlan, graph: ir.Model, outcome: Compiled) -> Share | str:
     if outcome.engine is None:
-        return f"refused by the {outcome.stage}"
+        return "crash" if outcome.stage == "crash" else f"refused by the {outcome.stage}"
     return compare(subject.grouping, plan, graph, program(outcome.engine)).precision
 
 
@@ -74,16 +76,21 @@ def table(rows: Mapping[str, Mapping[str, Mapping[int, Share | str]]], version: 
 
 
 def _head(rows: Mapping[str, Mapping[str, Mapping[int, Share | str]]], version: str) -> Iterator[str]:
-    shares = [cell for plans in rows.values() for cells in plans.values() for cell in cells.values()]
-    known = [cell for cell in shares if isinstance(cell, Share)]
-    agreeing, groups = sum(one.count for one in known), sum(one.total for one in known)
+    cells = [(at, cell) for plans in rows.values() for one in plans.values() for at, cell in one.items()]
+    known = [(at, cell) for at, cell in cells if isinstance(cell, Share)]
     yield (
         f"TensorRT for RTX {version}, batch {BATCH}, `python -m bench.realised`. Groups take the formats of a plan in "
         "turns, nothing is excluded. A cell is the groups that multiply in the planned format, by compute capability; "
         "a GPU that lacks a format is told so by a refusal, as it should be."
     )
     yield ""
-    yield f"**{agreeing} of {groups} groups ({agreeing / groups:.2%}) run as planned in {len(known)} engines.**"
+    ampere = [cell for at, cell in known if at >= AMPERE]
+    yield f"**{_sum(ampere)} run as planned from {AMPERE / 10:.1f} on**, {_sum([cell for _, cell in known])} in all."
+
+
+def _sum(shares: Sequence[Share]) -> str:
+    agreeing, groups = sum(one.count for one in shares), sum(one.total for one in shares)
+    return f"{agreeing} of {groups} groups ({agreeing / groups:.2%}) in {len(shares)} engines"
 
 
 def _cell(formats: Sequence[Precision], capability: int, cell: Share | str) -> str:

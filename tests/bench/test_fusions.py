@@ -110,4 +110,4 @@ def test_a_refusal_is_right_where_the_gpu_lacks_the_format() -> None:
     rows = {"net": {"FP8": {75: "refused by the compiler", 89: Share(3, 4), 120: "refused by the compiler"}}}
     text = realised.table(rows, "1.0")
     assert "| net | FP8 | lacks it | 3 / 4 | refused by the compiler |" in text
-    assert "**3 of 4 groups (75.00%) run as planned in 1 engines.**" in text
+    assert "**3 of 4 groups (75.00%) in 1 engines run as planned from 8.0 on**, 3 of 4 groups" in text
