@@ -24,6 +24,7 @@ from trt_mpq.errors import DataError, MetricError, RunFolderError, RuntimeFailur
 from trt_mpq.evaluate.scorer import Scorer
 from trt_mpq.pipeline.gpu import Gpu
 from trt_mpq.pipeline.run import opened_by_worker
+from trt_mpq.report.verdict import remarks
 from trt_mpq.runtime.onnxruntime import OnnxRuntime
 from trt_mpq.types import Precision, Score, SearchResult
 
@@ -394,3 +395,15 @@ def test_a_worker_scores_plans_without_knowing_what_they_take(tmp_path, monkeypa
     monkeypatch.setattr("trt_mpq.pipeline.search.choose_latency", choose)
     evaluator = opened_by_worker(run.settings, tmp_path / "run").plan_evaluator()
     assert evaluator.score(result.chosen.plan) == result.chosen.score
+
+
+def test_the_delivered_plan_is_judged_on_a_third_set(files, tmp_path):
+    arrays = dict(np.load(files["eval"]))
+    held = tmp_path / "held.npz"
+    np.savez(held, **{name: values[::2] for name, values in arrays.items()})
+    report = start(files, tmp_path / "run", holdout=str(held), search="uniform").report()
+    found = report.accuracy.holdout
+    assert found is not None
+    assert (found.source, found.plan.samples) == (str(held), len(arrays["labels"][::2]))
+    assert found.kept == (found.plan.value >= found.required)
+    assert any(remark.startswith("On the holdout set the plan ") for remark in remarks(report))

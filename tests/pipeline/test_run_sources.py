@@ -14,8 +14,8 @@ from trt_mpq.artifacts.store import Store
 from trt_mpq.errors import DataError
 from trt_mpq.evaluate.outputs import CountedOutputs
 from trt_mpq.pipeline.report import environment
-from trt_mpq.pipeline.scoring import LOSS, METRIC
 from trt_mpq.pipeline.sources import BATCH, CALIBRATION, DATA_NOTES, EVALUATION, SAMPLE_SHAPES
+from trt_mpq.pipeline.task import LOSS, METRIC
 from trt_mpq.settings import Settings
 from trt_mpq.types import Model, TensorSpec
 from trt_mpq.types.observer import SilentObserver

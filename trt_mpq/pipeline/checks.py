@@ -14,7 +14,7 @@ from trt_mpq.settings import Settings
 
 def check_inputs(settings: Settings, folder: Path) -> None:
     """Refuse inputs that lie where the results go, lest one be written over; raises SettingsError."""
-    for name in ("model", "calib", "eval"):
+    for name in ("model", "calib", "eval", "holdout"):
         file = Path(str(getattr(settings, name)).partition(":")[0])
         if file.is_file() and file.resolve().parent == folder.resolve():
             raise SettingsError(f"{file} lies in the run folder, where results go: move it, or choose another with -o")

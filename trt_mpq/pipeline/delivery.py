@@ -1,28 +1,24 @@
-"""From the plan that a search found to what is delivered: refined for itself, written, verified and compared."""
+"""From the plan that a search found to what is delivered: refined for itself, written and verified."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
-from trt_mpq.artifacts.stage import Job, Stage, content_digest, json_kind
+from trt_mpq.artifacts.stage import Job, Stage, json_kind
 from trt_mpq.artifacts.store import Store
 from trt_mpq.emit import Network, Refinements
 from trt_mpq.emit.deliver import FLAVOUR_FILES, Delivery, deliver
 from trt_mpq.engine.handover import SEARCHED, Searched
-from trt_mpq.errors import RuntimeFailure
-from trt_mpq.evaluate.compare import compare_models, require_passed, required_snr_db
 from trt_mpq.evaluate.plans import PlanEvaluator
 from trt_mpq.pipeline.calibration import CalibrationStages
 from trt_mpq.pipeline.compilation import AcceptedPlanStages, choose_accepted_plan
 from trt_mpq.pipeline.engine_scoring import identity_of
-from trt_mpq.pipeline.scoring import FP32, METRIC, OUTPUTS, REQUIRED, SCORER
+from trt_mpq.pipeline.judging import JudgingStages, judging_of, verified
+from trt_mpq.pipeline.scoring import FP32, PLAN_SAMPLES, REQUIRED, SCORER, keep_samples
 from trt_mpq.pipeline.search import SearchStages
-from trt_mpq.pipeline.sources import BATCH, EVALUATION, PREPARED
-from trt_mpq.types import Comparison, Score
-
-_ROUNDING = 1e-6
-"""Relative: less than one sample in a million, more than what another batch does to the last bits of a product."""
+from trt_mpq.pipeline.sources import EVALUATION
+from trt_mpq.pipeline.task import METRIC, OUTPUTS
+from trt_mpq.types import Score
 
 
 @dataclass(frozen=True)
@@ -34,21 +30,14 @@ class DeliveryStages:
         searched: What the search hands to the device half.
         files: The plan as ONNX files.
         scores: Scores of the files as they lie on disk, by flavour.
-        comparison: Polygraphy's comparison of the typed model with FP32.
+        judging: How far the scores can be trusted.
     """
 
     plan: AcceptedPlanStages
     searched: Stage[Searched]
     files: Stage[Delivery]
     scores: Stage[dict[str, Score]]
-    comparison: Stage[Comparison]
-
-    def compared(self, store: Store) -> Comparison:
-        """The comparison; raises ComparisonFailed if an output fails it and that is required."""
-        comparison = store[self.comparison]
-        if store.settings.require_comparison:
-            require_passed(comparison, "typed.onnx")
-        return comparison
+    judging: JudgingStages
 
 
 def choose_delivery(store: Store, calibration: CalibrationStages, search: SearchStages) -> DeliveryStages:
@@ -56,8 +45,9 @@ def choose_delivery(store: Store, calibration: CalibrationStages, search: Search
     plan = choose_accepted_plan(store, calibration, search)
     searched = _searched(plan)
     files = _files(calibration.scored.network, searched, plan.refinements)
-    scores = _scores(calibration, files, plan)
-    return DeliveryStages(plan, searched, files, scores, _comparison(files, scores))
+    measured = _measured(calibration, files, plan)
+    scores = verified(measured, plan.result)
+    return DeliveryStages(plan, searched, files, scores, judging_of(files, measured))
 
 
 def _searched(plan: AcceptedPlanStages) -> Stage[Searched]:
@@ -83,46 +73,25 @@ def _files(network: Stage[Network], searched: Stage[Searched], refinements: Stag
     )  # fmt: skip
 
 
-def _scores(
+def _measured(
     calibration: CalibrationStages, files: Stage[Delivery], plan: AcceptedPlanStages
 ) -> Stage[dict[str, Score]]:
-    """Scores of all files of the plan; raises RuntimeFailure if the reference's is not what the search measured."""
-    network, cache = calibration.scored.network, calibration.scored.cache
-    refinements, result = plan.refinements, plan.result
+    """Scores of all files of the plan as they lie on disk."""
+    network, cache, refinements = calibration.scored.network, calibration.scored.cache, plan.refinements
 
     def measure(job: Job) -> dict[str, Score]:
         evaluator = PlanEvaluator.of(job[network], job[refinements], job[SCORER], job[cache])
-        scores = {"reference": job[SCORER].score(job.path("reference.onnx"))}
+        scorer = job[SCORER]
+        scoring = scorer.finished(scorer.begun(), job.path("reference.onnx"))
+        keep_samples(scoring, job.path(PLAN_SAMPLES))
+        scores = {"reference": scoring.result()}
         engines = [name for name in ("typed", "weak") if job.path(f"{name}.onnx").exists()]
         for done, name in enumerate(engines, start=1):
             job.progress(done, len(engines) + 1)
             scores[name] = evaluator.on_disk(job.path(f"{name}.onnx"))
         return scores
 
-    measured = Stage(
-        "verification", measure, json_kind(dict[str, Score]), needs=(files, network, refinements, SCORER, cache),
-        title="Verifying the files",
-    )  # fmt: skip
-
-    def verify(job: Job) -> dict[str, Score]:
-        reference, searched = job[measured]["reference"].value, job[result].chosen.score.value
-        if not math.isclose(reference, searched, rel_tol=_ROUNDING):
-            raise RuntimeFailure(
-                f"reference.onnx scores {reference:.6g} and the search measured {searched:.6g} for the same plan, "
-                f"perhaps on another machine: delete {job.folder} and run again"
-            )
-        return job[measured]
-
-    return Stage("verified", verify, needs=(measured, result), digest=content_digest(dict[str, Score]))
-
-
-def _comparison(files: Stage[Delivery], scores: Stage[dict[str, Score]]) -> Stage[Comparison]:
-    def make(job: Job) -> Comparison:
-        original, typed = job.path(job[PREPARED].path), job.path("typed.onnx")
-        required_db = required_snr_db(job.settings.least_snr_db, job[OUTPUTS].names)
-        return compare_models(original, typed, job[EVALUATION], job[BATCH], required_db)
-
     return Stage(
-        "comparison", make, json_kind(Comparison), needs=(files, scores, PREPARED, EVALUATION, OUTPUTS, BATCH),
-        reads=("least_snr_db",), title="Comparing with Polygraphy",
+        "verification", measure, json_kind(dict[str, Score]), needs=(files, network, refinements, SCORER, cache),
+        files=(PLAN_SAMPLES,), title="Verifying the files",
     )  # fmt: skip

@@ -12,8 +12,9 @@ from trt_mpq.engine.handover import DESCRIBED, SEARCHED
 from trt_mpq.evaluate.metrics import TaskMetric, metric_from_name
 from trt_mpq.evaluate.scorer import Scorer
 from trt_mpq.model import load_graph
-from trt_mpq.pipeline.scoring import METRIC, SCORER, digest_of_metric, judged_outputs
+from trt_mpq.pipeline.scoring import SCORER
 from trt_mpq.pipeline.sources import EVALUATION, PREPARED, RUNTIME
+from trt_mpq.pipeline.task import METRIC, digest_of_metric, judged_outputs
 from trt_mpq.types import Model
 
 

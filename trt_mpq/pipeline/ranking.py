@@ -8,8 +8,8 @@ from typing import Any
 from trt_mpq.artifacts.stage import Job, Stage, json_kind
 from trt_mpq.artifacts.store import Store
 from trt_mpq.emit import Network
-from trt_mpq.pipeline.scoring import LOSS, OUTPUTS
 from trt_mpq.pipeline.sources import BATCH, CALIBRATION, RUNTIME
+from trt_mpq.pipeline.task import LOSS, OUTPUTS
 from trt_mpq.pipeline.workers import Workers
 from trt_mpq.runtime.base import with_outputs
 from trt_mpq.sensitivity import SensitivityInputs, SensitivityMetric, metric_from_name

@@ -14,10 +14,10 @@ from trt_mpq.groups.accounting import account_for
 from trt_mpq.pipeline.calibration import CalibrationStages
 from trt_mpq.pipeline.delivery import DeliveryStages
 from trt_mpq.pipeline.gpu import Gpu
-from trt_mpq.pipeline.scoring import FP32, METRIC, OUTPUTS, REQUIRED
+from trt_mpq.pipeline.scoring import FP32, REQUIRED
 from trt_mpq.pipeline.search import SearchStages
 from trt_mpq.pipeline.shipping import Shipped, require_shipped, shipped_engine
-from trt_mpq.pipeline.sources import BATCH, CALIBRATION, DATA_NOTES, EVALUATION, TARGET
+from trt_mpq.pipeline.sources import BATCH, CALIBRATION, EVALUATION, TARGET
 from trt_mpq.report import data, explain, html, summary
 
 _RECORDED_PACKAGES = (
@@ -58,7 +58,7 @@ def write_report(
     Raises:
         ComparisonFailed: An output fails Polygraphy's comparison, and that is required.
     """
-    comparison = delivery.compared(store)
+    comparison = delivery.judging.compared(store)
     engine = shipped_engine(store, calibration.described, delivery, gpu)
     deployed, compilation = engine.deployed, engine.compilation
     settings, network, groups = store.settings, store[calibration.scored.network], store[search.grouping]
@@ -73,15 +73,17 @@ def write_report(
     )
     files, scores = store[delivery.files], store[delivery.scores]
     accuracy = summary.accuracy_figures(
-        result, groups, fp32, required=required, metric=store[METRIC].name, samples=store[EVALUATION].count,
+        result, groups, fp32, required=required, metric=store[delivery.searched].metric,
+        samples=store[EVALUATION].count, loss=store[delivery.judging.loss],
         fraction=settings.target_accuracy if settings.max_loss is None else None,
+        holdout=None if settings.holdout is None else store[delivery.judging.holdout],
     )  # fmt: skip
     baseline = accuracy.of(groups.top)
     fault = store[search.fault] if baseline is not None and baseline < required else ""
     warnings = (
         *filter(None, [fault]),
-        *store[DATA_NOTES],
-        *store[OUTPUTS].notes,
+        *([] if limit else summary.loss_warnings(accuracy)),
+        *store[delivery.judging.notes],
         *summary.file_warnings(explainer, files, fp32, scores, required, limit is not None),
         *summary.range_warnings(explainer),
         *summary.scale_warnings(groups),
@@ -118,6 +120,7 @@ def write_report(
         baseline=groups.top,
         multiply_adds=account_for(groups),
         compilation=compilation,
+        data_faults=tuple(f"{text[0].upper()}{text[1:]}." for text in store[delivery.judging.faults]),
     )  # fmt: skip
     write_text(store.folder / "report.json", data.report_to_json(report))
     write_text(store.folder / "report.html", html.render_html(report))

@@ -73,7 +73,7 @@ class Run:
 
     def compare(self) -> Comparison:
         """Polygraphy's comparison of the typed model with FP32."""
-        return self.store[self.delivery_stages().comparison]
+        return self.store[self.delivery_stages().judging.comparison]
 
     def report(self) -> Report:
         """Everything above and the engine, as report.json and report.html.

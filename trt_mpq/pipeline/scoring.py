@@ -1,78 +1,30 @@
-"""Scores: by which tensors and which metric, of the FP32 model, of plans, and what a plan must have."""
+"""Scores: of the FP32 model, of plans, and what a plan must have."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
 
-from trt_mpq.artifacts.files import atomic_path, key_of, sha256_of
+from trt_mpq.artifacts.files import atomic_path, key_of
 from trt_mpq.artifacts.stage import Job, Stage, content_digest, json_kind
+from trt_mpq.dataset import Samples
 from trt_mpq.emit import Network, Refinements
 from trt_mpq.errors import MetricError
 from trt_mpq.evaluate.cache import ScoreCache
-from trt_mpq.evaluate.losses import loss_for
-from trt_mpq.evaluate.metrics import TaskMetric, metric_from_name
-from trt_mpq.evaluate.outputs import CountedOutputs, counted_outputs
 from trt_mpq.evaluate.plans import EarlyStop, PlanEvaluator
-from trt_mpq.evaluate.scorer import Scorer
+from trt_mpq.evaluate.scorer import Scorer, Scoring
+from trt_mpq.evaluate.sequential import Schedule
 from trt_mpq.evaluate.stopping import paired_test, schedule_for
 from trt_mpq.pipeline.model_states import ORIGINAL, State
 from trt_mpq.pipeline.networks import restricted_groups_of
 from trt_mpq.pipeline.sources import BATCH, CALIBRATION, EVALUATION, RUNTIME
+from trt_mpq.pipeline.task import METRIC, OUTPUTS, judged_outputs
 from trt_mpq.types import Precision, Score
 
-_FP32_SAMPLES = "fp32-samples.npy"
+FP32_SAMPLES, PLAN_SAMPLES = "fp32-samples.npy", "plan-samples.npy"
+"""What the metric keeps of each sample for FP32 and for the delivered plan; absent if it keeps nothing."""
 
-
-OUTPUTS = Stage(
-    "outputs",
-    lambda job: counted_outputs(job[ORIGINAL], job.settings.outputs, job[EVALUATION], job[RUNTIME], job[BATCH]),
-    json_kind(CountedOutputs), needs=(ORIGINAL, EVALUATION, RUNTIME, BATCH), reads=("outputs",),
-)  # fmt: skip
-"""The tensors that count."""
-
-
-def _metric(job: Job) -> TaskMetric:
-    data = job[EVALUATION]
-    return metric_from_name(
-        job.settings.metric,
-        has_labels=data.has_labels,
-        outputs=job[OUTPUTS].specs,
-        rows_per_sample=data.rows,
-        limit_s=job.settings.metric_timeout,
-    )
-
-
-def digest_of_metric(metric: TaskMetric) -> str:
-    """What tells a metric from others: its name, and for the user's own the content of its module's file."""
-    module = sys.modules.get(metric.name.partition(":")[0]) if ":" in metric.name else None
-    file = getattr(module, "__file__", None)
-    return metric.name if file is None else f"{metric.name} {sha256_of(Path(file))}"
-
-
-METRIC = Stage(
-    "metric", _metric, reads=("metric",), needs=(EVALUATION, OUTPUTS), uses=("metric_timeout",),
-    digest=digest_of_metric,
-)  # fmt: skip
-"""The task metric."""
-
-
-def judged_outputs(metric: TaskMetric, asked: tuple[str, ...], counted: tuple[str, ...]) -> tuple[str, ...]:
-    """What `metric` is given: the `counted` tensors; the user's own is given all that was `asked` for, or all outputs.
-
-    An empty result stands for all outputs.
-    """
-    return asked if ":" in metric.name else counted
-
-
-LOSS = Stage(
-    "loss",
-    lambda job: loss_for(has_labels=job[CALIBRATION].has_labels, classification=job[METRIC].of_classes),
-    needs=(CALIBRATION, METRIC), digest=lambda loss: loss.name,
-)  # fmt: skip
-"""What the sensitivity metrics measure on the calibration data."""
 
 SCHEDULE = Stage(
     "schedule",
@@ -81,12 +33,15 @@ SCHEDULE = Stage(
 )  # fmt: skip
 """Order and portions in which samples run, so that an evaluation may stop early."""
 
+
+def scorer_on(job: Job, samples: Samples, schedule: Schedule | None = None) -> Scorer:
+    """Scores graphs on `samples` as plans are scored; the job has declared what SCORER needs and reads."""
+    judged = judged_outputs(job[METRIC], job.settings.outputs, job[OUTPUTS].names)
+    return Scorer(job[ORIGINAL], job[RUNTIME], samples, job[METRIC], job[BATCH], schedule, judged)
+
+
 SCORER = Stage(
-    "scorer",
-    lambda job: Scorer(
-        job[ORIGINAL], job[RUNTIME], job[EVALUATION], job[METRIC], job[BATCH], job[SCHEDULE],
-        judged_outputs(job[METRIC], job.settings.outputs, job[OUTPUTS].names),
-    ),
+    "scorer", lambda job: scorer_on(job, job[EVALUATION], job[SCHEDULE]),
     needs=(ORIGINAL, RUNTIME, EVALUATION, METRIC, OUTPUTS, BATCH), reads=("outputs",), uses=(SCHEDULE,),
 )  # fmt: skip
 """Scores graphs on the evaluation data; fidelity metrics compare with the original model.
@@ -98,13 +53,18 @@ The order in which samples are drawn changes no score: sums are in the order of 
 def _fp32(job: Job) -> Score:
     scorer = job[SCORER]
     scoring = scorer.finished(scorer.begun(), job[ORIGINAL], job.progress)
-    if (numbers := scoring.in_data_order) is not None:
-        with atomic_path(job.path(_FP32_SAMPLES)) as path, path.open("wb") as file:
-            np.save(file, numbers, allow_pickle=False)
+    keep_samples(scoring, job.path(FP32_SAMPLES))
     return scoring.result()
 
 
-FP32 = Stage("fp32", _fp32, json_kind(Score), needs=(ORIGINAL, SCORER), files=(_FP32_SAMPLES,), title="Scoring FP32")
+def keep_samples(scoring: Scoring, path: Path) -> None:
+    """Write what the metric keeps of each sample, in the order of the data, if it keeps anything."""
+    if (numbers := scoring.in_data_order) is not None:
+        with atomic_path(path) as temporary, temporary.open("wb") as file:
+            np.save(file, numbers, allow_pickle=False)
+
+
+FP32 = Stage("fp32", _fp32, json_kind(Score), needs=(ORIGINAL, SCORER), files=(FP32_SAMPLES,), title="Scoring FP32")
 """Score of the original model; what the metric keeps of each sample lies beside it, for paired tests."""
 
 
@@ -137,7 +97,7 @@ REQUIRED = Stage(
 
 
 def _stop(job: Job) -> EarlyStop | None:
-    required, schedule, path = job[REQUIRED], job[SCHEDULE], job.path(_FP32_SAMPLES)
+    required, schedule, path = job[REQUIRED], job[SCHEDULE], job.path(FP32_SAMPLES)
     baseline = np.load(path, allow_pickle=False) if path.exists() else None
     test = paired_test(job[METRIC], schedule, baseline, required, job.settings.confidence)
     return None if test is None else EarlyStop(test, required, key_of(job.key, schedule.ends))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from trt_mpq.engine.decide import PLAN
 from trt_mpq.errors import RunFolderError
+from trt_mpq.evaluate.interval import Holdout, LossInterval
 from trt_mpq.latency.base import LatencySource
 from trt_mpq.sensitivity.agreement import Agreement
 from trt_mpq.types import Comparison, Precision, RefinementRecord, WorkShare
@@ -73,6 +74,8 @@ class AccuracyFigures(_ByPrecision["float | None"]):
         fp32_stderr: Standard error of `fp32`, None when the metric has none.
         plan_stderr: Standard error of `plan`, None when the metric has none.
         uniform: Score of each uniform plan that was evaluated.
+        loss: What the plan loses of `fp32`, with its interval; None where the metric tells none.
+        holdout: Scores on data that nothing was chosen on; None if there is none.
     """
 
     metric: str
@@ -85,6 +88,8 @@ class AccuracyFigures(_ByPrecision["float | None"]):
     fp32_stderr: float | None
     plan_stderr: float | None
     uniform: Mapping[Precision, float | None]
+    loss: LossInterval | None = None
+    holdout: Holdout | None = None
 
     @property
     def are_fractions(self) -> bool:
@@ -238,7 +243,8 @@ class Report:
     `baseline` is the high precision of the run, FP16 or BF16: the plan is compared with the model in it.
     `agreement` is None unless several sensitivity metrics were asked for.
     `compilation` is what NVIDIA's compiler made of the network without a GPU, None where it was not asked.
-    `multiply_adds` says where all of them are and what keeps them out of 8 bit.
+    `multiply_adds` says where all of them are and what keeps them out of 8 bit, `data_faults` what seems wrong
+    with the data.
     """
 
     model: ModelInfo
@@ -264,6 +270,7 @@ class Report:
     baseline: Precision = Precision.FP16
     multiply_adds: tuple[WorkShare, ...] = ()
     compilation: Compilation | None = None
+    data_faults: tuple[str, ...] = ()
 
     @property
     def has_group_latencies(self) -> bool:

@@ -7,12 +7,13 @@ from collections.abc import Iterator, Mapping
 from math import isfinite
 
 from trt_mpq.emit.deliver import Delivery
+from trt_mpq.evaluate.interval import Holdout, LossInterval
 from trt_mpq.groups.scales import OWN_SCALE_RATIO
 from trt_mpq.latency.base import Latency
 from trt_mpq.latency.size import stored_bits, weight_bytes
 from trt_mpq.report import data
 from trt_mpq.report.explain import Explainer
-from trt_mpq.report.wording import latency_text
+from trt_mpq.report.wording import latency_text, loss_text
 from trt_mpq.settings import Settings
 from trt_mpq.types import (
     Grouping,
@@ -46,6 +47,8 @@ def accuracy_figures(
     fraction: float | None,
     metric: str,
     samples: int,
+    loss: LossInterval | None = None,
+    holdout: Holdout | None = None,
 ) -> data.AccuracyFigures:
     """Scores of the plan, of FP32 and of the uniform plans that the search measured on every sample.
 
@@ -57,6 +60,8 @@ def accuracy_figures(
         fraction: The same as a share of the score of FP32; None if it was asked for as a loss.
         metric: Task metric.
         samples: Samples of the evaluation set.
+        loss: What the plan loses, with its interval.
+        holdout: Scores on data that nothing was chosen on.
     """
     scores = {tried.plan: tried.score.value for tried in result.path if tried.complete}
     uniform = {p: scores.get(grouping.uniform(p)) for p in result.ladder}
@@ -72,6 +77,8 @@ def accuracy_figures(
         fp32_stderr=fp32.stderr,
         plan_stderr=chosen.stderr,
         uniform=uniform,
+        loss=loss,
+        holdout=holdout,
     )
 
 
@@ -214,6 +221,19 @@ def refusal_warnings(compilation: Compilation | None, result: SearchResult, late
         yield (
             f"what the compiler refuses costs {latency_text(result.chosen.latency_ms - before)}: the {latency.source} "
             f"latency is {latency_text(result.chosen.latency_ms)}, and would be {latency_text(before)}"
+        )
+
+
+def loss_warnings(accuracy: data.AccuracyFigures) -> Iterator[str]:
+    """Whether the evaluation data can tell a loss as small as the one that is allowed."""
+    if accuracy.loss is None or accuracy.fp32 is None or accuracy.target is None:
+        return
+    allowed = accuracy.fp32 - accuracy.target
+    if needed := accuracy.loss.samples_to_resolve(allowed):
+        known, wanted = (loss_text(value, accuracy) for value in (accuracy.loss.half_width, allowed))
+        yield (
+            f"{accuracy.samples:,} evaluation samples tell the loss to ± {known} (95 %), and the target allows "
+            f"{wanted}: about {needed:,} samples would tell it"
         )
 
 

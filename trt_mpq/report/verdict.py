@@ -9,12 +9,13 @@ from collections.abc import Iterator
 
 from trt_mpq.engine.decide import PLAN
 from trt_mpq.report.compiler import compiler_text
-from trt_mpq.report.data import Report
+from trt_mpq.report.data import AccuracyFigures, Report
 from trt_mpq.report.device import device_text, engine_name
 from trt_mpq.report.wording import (
     MISSING,
     below_text,
     latency_text,
+    loss_text,
     mac_share_text,
     score_text,
     share_text,
@@ -48,10 +49,17 @@ def headline(report: Report) -> tuple[str, ...]:
     return (
         _placement(report),
         mac_share_text(report),
-        f"{accuracy.metric} {scores[0]} (FP32 {scores[1]}, required {scores[2]})",
+        f"{accuracy.metric} {scores[0]} (FP32 {scores[1]}, required {scores[2]}{_loss(accuracy)})",
         f"{latency.source} latency {latency_text(latency.plan)}{against}",
         f"size {sizes[0]} (FP32 {sizes[1]})",
     )
+
+
+def _loss(accuracy: AccuracyFigures) -> str:
+    if accuracy.loss is None:
+        return ""
+    loss, reach = (loss_text(value, accuracy) for value in (accuracy.loss.loss, accuracy.loss.half_width))
+    return f", loss {loss.removesuffix(' points')} ± {reach}"
 
 
 def searched(report: Report) -> str:
@@ -70,7 +78,13 @@ def searched(report: Report) -> str:
 
 def remarks(report: Report) -> tuple[str, ...]:
     """What the verdict must not leave unsaid: a trivial result, a missed target, a plan that is not shipped."""
-    said = [*_shipped_instead(report), *_engine_missing_target(report), *_far_from_fp32(report)]
+    said = [
+        *report.data_faults,
+        *_on_holdout(report),
+        *_shipped_instead(report),
+        *_engine_missing_target(report),
+        *_far_from_fp32(report),
+    ]
     if not report.accuracy.met_by(report.accuracy.plan):
         said.append(_missed(report))
     elif trivial := _trivial(report):
@@ -86,6 +100,16 @@ def compiled(compilation: Compilation) -> tuple[str, ...]:
     """What NVIDIA's compiler made of the network, in sentences."""
     text = compiler_text(compilation)
     return (f"{text.outcome}.", *(f"{remark}." for remark in text.remarks))
+
+
+def _on_holdout(report: Report) -> Iterator[str]:
+    """What the plan scores on data that nothing was chosen on."""
+    if (holdout := report.accuracy.holdout) is not None:
+        plan, fp32, required = (
+            score_text(score, report.accuracy) for score in (holdout.plan.value, holdout.fp32.value, holdout.required)
+        )
+        outcome = "keeps" if holdout.kept else "misses"
+        yield f"On the holdout set the plan {outcome} the target: {plan} (FP32 {fp32}, required {required})."
 
 
 def _placement(report: Report) -> str:

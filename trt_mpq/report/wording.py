@@ -57,6 +57,11 @@ def score_text(value: float | None, accuracy: AccuracyFigures, signed: bool = Fa
     return minus(f"{100 * value:{sign}.{_percent_decimals(accuracy)}f} %")
 
 
+def loss_text(loss: float, accuracy: AccuracyFigures) -> str:
+    """A difference of scores in points where the scores are percentages, else as a plain number."""
+    return f"{100 * loss:.2g} points" if accuracy.are_fractions else f"{loss:.2g}"
+
+
 def _percent_decimals(accuracy: AccuracyFigures) -> int:
     """Two, or as many more as it takes to tell a score apart from a target it misses or meets."""
     target = accuracy.target

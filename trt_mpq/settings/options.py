@@ -142,6 +142,9 @@ class Settings(BaseModel):
     eval: Annotated[str | None, Option("Data")] = None
     """Evaluation data: .npz, .npy, a recipe file, or recipe name[:split]. Without any, plans are evaluated on the
     calibration data."""
+    holdout: Annotated[str | None, Option("Data")] = None
+    """Data on which the delivered plan is judged once, in the same forms: nothing is chosen on it, so that its score is
+    no better than the truth."""
     metric: Annotated[str, Option("Goal")] = "auto"
     """Task metric: top1, top5, accuracy, perplexity, spearman, pearson, f1, exact-match, agreement, cosine, kl, sqnr,
     or your own module:function. auto goes by labels and outputs."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-_FILES = ("model", "calib", "eval", "device", "latency")
+_FILES = ("model", "calib", "eval", "holdout", "device", "latency")
 """Settings that may name a file."""
 
 
