@@ -47,7 +47,7 @@ def choose_delivery(store: Store, calibration: CalibrationStages, search: Search
     files = _files(calibration.scored.network, searched, plan.refinements)
     measured = _measured(calibration, files, plan)
     scores = verified(measured, plan.result)
-    return DeliveryStages(plan, searched, files, scores, judging_of(files, measured))
+    return DeliveryStages(plan, searched, files, scores, judging_of(files, measured, scores))
 
 
 def _searched(plan: AcceptedPlanStages) -> Stage[Searched]:

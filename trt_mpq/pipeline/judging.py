@@ -52,9 +52,11 @@ class JudgingStages:
         return comparison
 
 
-def judging_of(files: Stage[Delivery], scores: Stage[dict[str, Score]]) -> JudgingStages:
+def judging_of(
+    files: Stage[Delivery], measured: Stage[dict[str, Score]], scores: Stage[dict[str, Score]]
+) -> JudgingStages:
     """Those of the plan that was delivered as `files`, which have the `scores`."""
-    return JudgingStages(_NOTES, _FAULTS, _loss(scores), _holdout(files), _comparison(files, scores))
+    return JudgingStages(_NOTES, _FAULTS, _loss(measured), _holdout(files), _comparison(files, scores))
 
 
 def verified(measured: Stage[dict[str, Score]], result: Stage[SearchResult]) -> Stage[dict[str, Score]]:
