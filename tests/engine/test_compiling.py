@@ -15,7 +15,8 @@ from tests.networks import residual_cnn
 from tests.prepared import normal, prepare
 from trt_mpq.emit import Network
 from trt_mpq.engine import compiling
-from trt_mpq.engine.compiling import PlanCompiler, capabilities_for, refused_groups
+from trt_mpq.engine.bisection import groups_at_fault
+from trt_mpq.engine.compiling import PlanCompiler, capabilities_for
 from trt_mpq.latency.target import target_from_name
 from trt_mpq.runtime.tensorrt.request import BuildRequest
 from trt_mpq.settings import EngineOptions
@@ -28,7 +29,7 @@ GROUPS = [f"g{number}" for number in range(23)]
 
 @given(st.sets(st.sampled_from(GROUPS), min_size=1))
 def test_groups_that_are_refused_alone_are_found_and_no_others(bad: set[str]) -> None:
-    assert refused_groups(GROUPS, lambda lowered: bad.isdisjoint(lowered)) == [g for g in GROUPS if g in bad]
+    assert groups_at_fault(GROUPS, lambda lowered: bad.isdisjoint(lowered)) == [g for g in GROUPS if g in bad]
 
 
 @given(st.sets(st.frozensets(st.sampled_from(GROUPS), min_size=1, max_size=3), min_size=1, max_size=4))
@@ -36,7 +37,7 @@ def test_of_groups_that_are_refused_together_as_few_are_left_out_as_it_takes(bad
     def accepts(lowered: Collection[str]) -> bool:
         return not any(together <= set(lowered) for together in bad)
 
-    refused = refused_groups(GROUPS, accepts)
+    refused = groups_at_fault(GROUPS, accepts)
     kept = [group for group in GROUPS if group not in refused]
     assert accepts(kept)
     assert not any(accepts([*kept, group]) for group in refused), "one of them need not be left out"
@@ -49,7 +50,7 @@ def test_few_questions_are_asked() -> None:
         asked.append(len(lowered))
         return "g11" not in lowered
 
-    assert refused_groups([f"g{number}" for number in range(128)], accepts) == ["g11"]
+    assert groups_at_fault([f"g{number}" for number in range(128)], accepts) == ["g11"]
     assert len(asked) <= 14
 
 

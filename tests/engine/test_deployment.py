@@ -50,7 +50,7 @@ def test_runners_up_were_measured_on_every_sample() -> None:
     ]
     found = SearchResult("greedy", (FP16, INT8), path[-1], tuple(path))
     grouping = SimpleNamespace(top=FP16, uniform={FP16: plans[0], INT8: plans[3]}.__getitem__)
-    candidates = candidates_of(grouping, found)
+    candidates = candidates_of(grouping, found, {})
     assert [(name, plan) for name, plan, _ in candidates if name.startswith("candidate")] == [("candidate-2", plans[1])]
 
 
@@ -212,6 +212,30 @@ def test_an_engine_that_is_far_from_fp32_is_not_shipped_where_that_is_required(
     kept = json.loads((searched.folder / "report.json").read_text())["device"]
     assert kept["decision"]["shipped"] is None
     assert "plan fails the comparison with FP32, which is required" in kept["decision"]["verdict"]
+
+
+@pytest.mark.parametrize("version", ["8.6", "10.16"])
+def test_a_wrong_engine_is_bisected_and_mended(
+    searched: Searched, pretend_gpu: PretendGpu, command: Command, version: str
+) -> None:
+    pretend_gpu(version)
+    said = command("bisect", searched.folder, "--json")
+    right = json.loads(said[said.index("{") :])
+    assert (right["engines"], right["at_fault"]) == (1, {})
+    pretend_gpu(version, driver="another", wrong_in_8_bit=("first",))
+    said = command("bisect", searched.folder, "--json")
+    wrong = json.loads(said[said.index("{") :])
+    assert wrong["at_fault"] == {"first": "int8"}
+    assert not wrong["before"]["outputs"][0]["passed"]
+    assert wrong["after"]["outputs"][0]["passed"]
+    report = report_of(searched)
+    device = report.device
+    assert device is not None
+    plan = device.candidate("plan")
+    assert plan.plan.counts() == {FP16: 1, INT8: 3}
+    assert all(candidate.plan["first"] is FP16 for candidate in device.candidates)
+    assert plan.score is not None
+    assert plan.score.value == pytest.approx(report.accuracy.plan, abs=0.05)
 
 
 @pytest.mark.parametrize(

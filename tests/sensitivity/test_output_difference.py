@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import get_args
 
 import numpy as np
 import pytest
 
-from tests.networks import residual_cnn, sample_input
+from tests.fakes.fixtures import PretendGpu
+from tests.networks import mlp, residual_cnn, sample_input
 from tests.sensitivity.examples import inputs_for
+from trt_mpq.engine.plan_engines import PlanEngines
 from trt_mpq.errors import SettingsError
 from trt_mpq.runtime.polygraphy import COMPARE_FUNCTIONS
 from trt_mpq.sensitivity import SensitivityInputs
 from trt_mpq.sensitivity.output_difference import OutputDifference
 from trt_mpq.sensitivity.output_sqnr import OutputSqnr
-from trt_mpq.settings import Settings
+from trt_mpq.settings import EngineOptions, Settings
 from trt_mpq.types import Precision, PrecisionPlan
+from trt_mpq.types.engine import ShapeRange
 
 FORMATS = (Precision.INT8, Precision.INT4)
 
@@ -76,3 +81,26 @@ def test_the_settings_offer_what_there_is() -> None:
 def test_an_unknown_compare_function_lists_the_known_ones() -> None:
     with pytest.raises(SettingsError, match="unknown compare_function 'ssim': choose one of snr, psnr, "):
         OutputDifference("ssim")
+
+
+def test_through_engines_it_ranks_as_in_onnx_runtime(pretend_gpu: PretendGpu, tmp_path: Path) -> None:
+    """The engines of the pretended TensorRT compute what ONNX Runtime does, but for what they are made to get wrong."""
+    proto = mlp()
+    inputs = inputs_for(proto, sample_input(proto, 6), batch=4, candidates=(Precision.INT8,))
+    width = proto.graph.input[0].type.tensor_type.shape.dim[1].dim_value
+    shapes = {"input": ShapeRange((1, width), (4, width), (4, width))}
+    with_engines = replace(inputs, engines=PlanEngines(EngineOptions(), shapes, tmp_path / "timing"))
+    metric = OutputDifference(compare_runner="tensorrt")
+    expected = OutputDifference().rank(inputs).scores[Precision.INT8]
+    pretend_gpu()
+    assert metric.rank(with_engines).scores[Precision.INT8] == pytest.approx(expected, rel=0.05)
+    second = list(expected)[1]
+    pretend_gpu(wrong_in_8_bit=(second,))
+    order = metric.rank(with_engines).order(Precision.INT8)
+    assert order[-1] == second
+    assert order[0] != second
+
+
+def test_an_unknown_runner_lists_the_known_ones() -> None:
+    with pytest.raises(SettingsError, match="unknown compare_runner 'cuda': choose one of onnxruntime, tensorrt"):
+        OutputDifference(compare_runner="cuda")

@@ -24,7 +24,7 @@ _STANDARD_STREAMS = 3
 _COMMANDS = {
     "Start here": ("build", "export", "demo", "doctor"),
     "Stages, each alone": ("inspect", "calibrate", "sensitivity", "search", "emit", "compare", "report"),
-    "On the device": ("engine", "measure", "run", "triton"),
+    "On the device": ("engine", "measure", "run", "bisect", "triton"),
     "For any network": ("lint",),
 }
 """The panels of the help and their commands, each the function of a module that is called like it."""

@@ -8,7 +8,7 @@ from trt_mpq.cli.opening import open_stage
 from trt_mpq.cli.options import RunDir, Takes, Trust
 from trt_mpq.cli.output import Output
 
-_OF_OTHER_STAGES = ("latency", "sensitivity_samples", "trials", "noise_amplitude", "compare_function")
+_OF_OTHER_STAGES = ("latency", "sensitivity_samples", "trials", "noise_amplitude", "compare_function", "compare_runner")
 
 
 def search(

@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from trt_mpq.emit.deliver import FLAVOUR_FILES
+from trt_mpq.engine.bisection import Bisection
 from trt_mpq.groups.accounting import account_for, exclusions_text
 from trt_mpq.numerics import LARGEST
 from trt_mpq.report.wording import (
@@ -173,6 +174,19 @@ def comparison_table(comparison: Comparison) -> RenderableType:
         figures = (f"{output.required_db:g} dB", f"{output.cosine:.6f}", f"{output.max_abs_error:.3g}")
         table.add_row(*_cells((output.output, sqnr, *figures, verdict)))
     return Group(table, Text(f"{comparison.samples:,} samples against FP32"))
+
+
+def bisection_table(bisection: Bisection) -> RenderableType:
+    """The engine against its reference, before and after, and the groups at fault."""
+    shown: list[RenderableType] = [comparison_table(bisection.before)]
+    if bisection.at_fault:
+        table = _table_of("group", "in")
+        for group, precision in bisection.at_fault.items():
+            table.add_row(*_cells((group, precision.name)))
+        shown.append(table)
+    if bisection.after is not None:
+        shown.append(comparison_table(bisection.after))
+    return Group(*shown, Text(f"{bisection.engines} engines: {bisection.finding}"))
 
 
 def files_table(plan: PrecisionPlan, folder: Path) -> RenderableType:

@@ -115,24 +115,26 @@ class Emitter:
         """What the strong flavour holds: formats of groups, and the types of everything else."""
         return frozenset((*plan.counts(), *self._float_types(plan).values()))
 
-    def constraints(self, plan: PrecisionPlan) -> dict[str, Precision]:
+    def constraints(self, plan: PrecisionPlan, *, eight_bit: bool = False) -> dict[str, Precision]:
         """Node of the weak flavour to the precision it has to be pinned to (`layer.precision`), in network order.
 
         Listed are the nodes of groups that run in high precision, and loose ops: FP16 if the strong flavour has
         them in FP16, else FP32, which also stands in for BF16. Not listed: nodes of 8-bit groups and Q/DQ, which say
         themselves what they run in; loose ops in FP16 that preserve values, because pinned they would keep TensorRT
         from moving Q and DQ across; Cast, whose types are its meaning; and what computes shapes instead of data.
+        With `eight_bit`, what computes in 8 bit is listed too, see `eight_bit_layers`.
         """
         precisions = plan.as_dict()
         wide = {name for group in self._grouping.groups if not precisions[group.id].quantized for name in group.nodes}
         loose = {op.node: op.op_type for op in self._grouping.loose}
         half = {name for name, precision in self._float_types(plan).items() if precision is Precision.FP16}
         free = {name for name, op_type in loose.items() if op_type in VALUE_PRESERVING and name in half}
-        return {
+        told = {
             name: Precision.FP16 if name in half else Precision.FP32
             for name in _nodes_on_data(self._graph.graph)
             if name in wide or (name in loose and name not in free)
         }
+        return told | (self.eight_bit_layers(plan) if eight_bit else {})
 
     def eight_bit_layers(self, plan: PrecisionPlan) -> dict[str, Precision]:
         """Node of the weak flavour that computes in 8 bit to its precision, in network order: what reads quantizers.

@@ -7,11 +7,12 @@ high precision it takes the rest.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from trt_mpq.emit import Emitter
+from trt_mpq.engine.bisection import groups_at_fault
 from trt_mpq.engine.build import build_engine
 from trt_mpq.errors import MissingDependencyError, ModelError, RuntimeFailure
 from trt_mpq.latency.target import FIRST_SM, RTX_SM
@@ -94,7 +95,7 @@ class PlanCompiler:
                 tried += 1
                 return self.compiled(lowering(groups), Path(scratch) / "part.onnx").built
 
-            refused = refused_groups(lowered, accepts) if accepts(()) else None
+            refused = groups_at_fault(lowered, accepts) if accepts(()) else None
         if refused is None:
             return _refused_anyway(first, tried)
         raised = {group: wanted[group] for group in refused}
@@ -118,28 +119,6 @@ def capabilities_for(sm: int, held: Collection[Precision], *, portable: bool) ->
     nearest = max((known for known in able if known < sm), default=able[0])
     own = sm if sm in RTX_SM else nearest
     return tuple(sorted({own, *(known for known in able if portable and known >= _AMPERE)}))
-
-
-def refused_groups(groups: Sequence[str], accepts: Callable[[Collection[str]], bool]) -> list[str]:
-    """Groups without which the rest is accepted, found by halves: k of n take about k log n questions.
-
-    Args:
-        groups: Refused together, at least one.
-        accepts: Whether a compiler accepts a plan with exactly those groups lowered; it does with none.
-    """
-    return _refused(list(groups), [], accepts)
-
-
-def _refused(groups: list[str], kept: list[str], accepts: Callable[[Collection[str]], bool]) -> list[str]:
-    """Those of `groups` to be left out beside `kept`, which is accepted alone and refused with all of them."""
-    if len(groups) == 1:
-        return groups
-    left, right = groups[: len(groups) // 2], groups[len(groups) // 2 :]
-    refused = [] if accepts([*kept, *left]) else _refused(left, kept, accepts)
-    kept = [*kept, *(group for group in left if group not in refused)]
-    if not refused or not accepts([*kept, *right]):  # where the left was no trouble, the right is
-        refused = [*refused, *_refused(right, kept, accepts)]
-    return refused
 
 
 def _refused_anyway(first: Compilation, tried: int) -> Compilation:

@@ -159,8 +159,15 @@ def _timing_notes(timing: SideBySide | None) -> Iterator[str]:
         yield f"all engines were timed without CUDA graphs, because one cannot be captured: {timing.graph_refusal}"
 
 
-def candidates_of(grouping: Grouping, result: SearchResult) -> Iterator[tuple[str, PrecisionPlan, bool | None]]:
-    """Name, plan and feasibility (None: never scored) of what to build, each plan once, the chosen one first."""
+def candidates_of(
+    grouping: Grouping, result: SearchResult, at_fault: Mapping[str, Precision]
+) -> Iterator[tuple[str, PrecisionPlan, bool | None]]:
+    """Name, plan and feasibility (None: never scored) of what to build, each plan once, the chosen one first.
+
+    Groups `at_fault` in a precision, because an engine computes something else there than its reference, are put into
+    high precision wherever a plan has them in that.
+    """
+    high = grouping.uniform(grouping.top)
     feasible = {tried.plan: tried.feasible for tried in result.path}
     uniform = {precision.value: grouping.uniform(precision) for precision in result.ladder if precision.deployable}
     named = {PLAN: result.chosen.plan, **uniform}
@@ -168,9 +175,10 @@ def candidates_of(grouping: Grouping, result: SearchResult) -> Iterator[tuple[st
         named[f"candidate-{i + 2}"] = plan
     seen: set[PrecisionPlan] = set()
     for name, plan in named.items():
-        if plan not in seen or name == grouping.top.value:
-            seen.add(plan)
-            yield name, plan, feasible.get(plan)
+        mended = plan.replace({group: high[group] for group, wrong in at_fault.items() if plan[group] is wrong})
+        if mended not in seen or name == grouping.top.value:
+            seen.add(mended)
+            yield name, mended, feasible.get(plan)
 
 
 def _runners_up(path: tuple[Evaluation, ...], excluding: set[PrecisionPlan]) -> list[PrecisionPlan]:

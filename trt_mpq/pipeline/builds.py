@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from trt_mpq.artifacts.stage import Job, Stage, json_kind
 from trt_mpq.artifacts.store import Store
@@ -69,19 +70,15 @@ class Builds:
                 save_graph(job[self.emitter].weak(plan) if typing == "weak" else job[self.emitter].strong(plan), path)
             except ModelError as error:
                 return Emitted(typing, {}, shapes, str(error))
-            return Emitted(typing, self._constraints(job, plan, typing), shapes)
+            layer_by_layer, emitter = job.settings.engine.through == "builder-api", job[self.emitter]
+            constraints = {} if typing == "strong" else emitter.constraints(plan, eight_bit=layer_by_layer)
+            return Emitted(typing, constraints, shapes)
 
         return Stage(
             f"{self.folder}/{name}-network", make, json_kind(Emitted), needs=(self.emitter, self.described, self.gpu),
             reads=("engine.typing", "engine.shapes", "engine.through"), constants=(plan,),
             files=(network, f"{network}.data"),
         )  # fmt: skip
-
-    def _constraints(self, job: Job, plan: PrecisionPlan, typing: Typing) -> dict[str, Precision]:
-        emitter, through = job[self.emitter], job.settings.engine.through
-        if typing == "strong":
-            return {}
-        return emitter.constraints(plan) | (emitter.eight_bit_layers(plan) if through == "builder-api" else {})
 
     def built(self, name: str, plan: PrecisionPlan) -> Stage[EngineBuild]:
         """The engine of `plan`, or why there is none; a build that failed is tried again when it is asked for again.
@@ -98,7 +95,7 @@ class Builds:
                 request = BuildRequest(
                     onnx=str(job.path(f"{stem}.onnx")), engine=str(job.path(f"{stem}.plan")), typing=network.typing,
                     constraints=network.constraints, shapes=network.shapes, options=options,
-                    timing_cache=str(options.timing_cache or job.folder / ENGINE_FOLDER / "timing"),
+                    timing_cache=str(timing_cache_of(options, job.folder)),
                 )  # fmt: skip
                 with job.observer.stage(f"Building the {name} engine"):
                     build = build_engine(request, job.path(f"{stem}.plan").parent)
@@ -126,6 +123,11 @@ def built_engines(
     platform, network, options = run[gpu], run[described], run.settings.engine
     assert isinstance(platform, Platform)
     return BuiltEngines(run.folder, network, options, platform, shapes_of(network, options.shapes), run.observer)
+
+
+def timing_cache_of(options: EngineOptions, folder: Path) -> Path:
+    """Folder of timing caches: that of the options, or one in the run folder."""
+    return options.timing_cache or folder / ENGINE_FOLDER / "timing"
 
 
 OF_ENGINE = tuple(f"engine.{name}" for name in EngineOptions().of_engine())

@@ -15,6 +15,7 @@ from trt_mpq.engine.deploy import EngineScorer, Requirements, candidates_of, dep
 from trt_mpq.engine.handover import CalibratedNetwork, Searched
 from trt_mpq.engine.shipping import ENGINE_FOLDER, is_shipped
 from trt_mpq.evaluate.compare import require_passed, required_snr_db
+from trt_mpq.pipeline.bisection import bisection_of
 from trt_mpq.pipeline.builds import Builds, built_engines, plain_builds
 from trt_mpq.pipeline.engine_scoring import ENGINE_SCORER
 from trt_mpq.pipeline.gpu import Gpu
@@ -96,13 +97,15 @@ def _stage(
     plain = plain_builds(described, platform)
     refined = Builds(described, emitter, platform, f"{ENGINE_FOLDER}/refined")
     emitted, built = {}, {}
-    for name, plan, _ in candidates_of(store[described].grouping, store[searched].result):
+    bisected = store.kept(bisection_of(described, searched, platform))
+    at_fault = bisected.bisection.at_fault if bisected else {}
+    for name, plan, _ in candidates_of(store[described].grouping, store[searched].result, at_fault):
         # What is not quantized is not refined, and may have been built for measuring.
         builds = refined if any(precision.quantized for precision in plan.counts()) else plain
         emitted[name], built[name] = builds.emitted(name, plan), builds.built(name, plan)
 
     def make(job: Job) -> _Record:
-        plans = candidates_of(job[described].grouping, job[searched].result)
+        plans = candidates_of(job[described].grouping, job[searched].result, at_fault)
         candidates = tuple(Candidate(name, plan, job[built[name]], feasible) for name, plan, feasible in plans)
         constraints = {name: job[network].constraints for name, network in emitted.items()}
         scored_by = job[scorer]
@@ -117,7 +120,7 @@ def _stage(
         return record.holds(job.settings.engine, requirements, here, job[scorer], job.folder)
 
     return Stage(
-        "deployment", make, json_kind(_Record), needs=(described, searched),
+        "deployment", make, json_kind(_Record), needs=(described, searched), constants=(at_fault,),
         uses=(
             "engine", "least_snr_db", "require_comparison", "requires_accuracy", scorer, platform,
             *emitted.values(), *built.values(),

@@ -8,6 +8,7 @@ from trt_mpq.artifacts.store import Store
 from trt_mpq.engine.handover import DESCRIBED, GIVEN, SEARCHED
 from trt_mpq.errors import DataError, MetricError
 from trt_mpq.latency.device_table import DeviceTable
+from trt_mpq.pipeline.bisection import BisectionRecord, bisection_of
 from trt_mpq.pipeline.deployment import deployment, require_comparison
 from trt_mpq.pipeline.engine_scoring import DEVICE_ENGINE_SCORER, NO_ENGINE_SCORER
 from trt_mpq.pipeline.gpu import Gpu
@@ -44,6 +45,17 @@ class DeviceRun:
     def measure(self) -> DeviceTable:
         """Measure what every group costs here; raises RuntimeFailure or MissingDependencyError without a GPU."""
         return measure_latency(self._store, DESCRIBED, self._gpu)
+
+    def bisect(self) -> BisectionRecord:
+        """Whose fault it is if the engine of the plan computes something else than its reference.
+
+        Raises:
+            RunFolderError: The folder holds no searched run.
+            RuntimeFailure: There is no GPU, or TensorRT refuses a part of the plan.
+            MissingDependencyError: TensorRT or pycuda is absent.
+        """
+        self._gpu.require()
+        return self._store[bisection_of(DESCRIBED, SEARCHED, self._gpu.stage)]
 
     def ship(self, *, evaluate: bool) -> Deployment | Compilation:
         """Build, time and verify the engine; without a GPU, compile it if NVIDIA's compiler is here.

@@ -8,6 +8,9 @@ from typing import Any
 from trt_mpq.artifacts.stage import Job, Stage, json_kind
 from trt_mpq.artifacts.store import Store
 from trt_mpq.emit import Network
+from trt_mpq.engine.plan_engines import PlanEngines
+from trt_mpq.pipeline.gpu import Gpu
+from trt_mpq.pipeline.plan_engines import engines_for_ranking
 from trt_mpq.pipeline.sources import BATCH, CALIBRATION, RUNTIME
 from trt_mpq.pipeline.task import LOSS, OUTPUTS
 from trt_mpq.pipeline.workers import Workers
@@ -40,9 +43,9 @@ class RankingStages:
         return Sensitivities(tuple(store[one] for one in ranked), store[self.agreement] if self.agreement else None)
 
 
-def rankings_of(settings: Settings, network: Stage[Network], workers: Stage[Workers]) -> RankingStages:
-    """The rankings of a calibrated network by every metric that was asked for."""
-    inputs = _inputs(network, workers)
+def rankings_of(settings: Settings, network: Stage[Network], workers: Stage[Workers], gpu: Gpu) -> RankingStages:
+    """The rankings of a calibrated network by every metric that was asked for, on `gpu` if one of them runs engines."""
+    inputs = _inputs(network, workers, engines_for_ranking(settings, network, gpu.stage))
     first, *others = settings.sensitivity
     if others and REFERENCE not in settings.sensitivity:
         others.append(REFERENCE)
@@ -72,18 +75,21 @@ def _options_of(metric: Any) -> tuple[str, ...]:
     return tuple(field.name for field in fields(metric) if field.name in Settings.model_fields)
 
 
-def _inputs(network: Stage[Network], workers: Stage[Workers]) -> Stage[SensitivityInputs]:
+def _inputs(
+    network: Stage[Network], workers: Stage[Workers], engines: Stage[PlanEngines] | None
+) -> Stage[SensitivityInputs]:
     def make(job: Job) -> SensitivityInputs:
         settings, own = job.settings, job[network]
         counted = replace(own, graph=with_outputs(own.graph, job[OUTPUTS].names))
         return SensitivityInputs(
             network=counted, candidates=settings.formats, samples=job[CALIBRATION],
             sample_limit=settings.sensitivity_samples, loss=job[LOSS], runtime=job[RUNTIME], batch=job[BATCH],
-            seed=settings.seed, distribute=job[workers].distribution(),
+            seed=settings.seed, distribute=job[workers].distribution(), engines=job[engines] if engines else None,
         )  # fmt: skip
 
+    asked = (engines,) if engines else ()
     return Stage(
-        "sensitivity-inputs", make, needs=(network, CALIBRATION, LOSS, OUTPUTS, RUNTIME),
+        "sensitivity-inputs", make, needs=(network, CALIBRATION, LOSS, OUTPUTS, RUNTIME, *asked),
         reads=("formats", "sensitivity_samples", "seed"), uses=(BATCH, workers),
     )  # fmt: skip
 

@@ -95,7 +95,8 @@ class Run:
 
     def ranking_stages(self) -> RankingStages:
         """Those of the rankings of its groups."""
-        return rankings_of(self.settings, self.calibration_stages().scored.network, self._workers.stage())
+        network = self.calibration_stages().scored.network
+        return rankings_of(self.settings, network, self._workers.stage(), self._gpu)
 
     def search_stages(self) -> SearchStages:
         """Those of the search."""

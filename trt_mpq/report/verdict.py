@@ -136,8 +136,15 @@ def _missed(report: Report) -> str:
 def _shipped_instead(report: Report) -> list[str]:
     """What is shipped where it is not the plan that the search chose."""
     engine = report.device.shipped if report.device else None
-    if engine is None or engine.name == PLAN or engine.plan.digest == report.plan.digest:
+    if engine is None or engine.plan.digest == report.plan.digest:
         return []
+    if engine.name == PLAN:
+        planned = report.plan.assignments
+        mended = [group for group, precision in engine.plan.assignments if planned[group] is not precision]
+        return [
+            f"The engine has {', '.join(mended)} in {report.baseline.name}: `trt-mpq bisect` found that it computes "
+            "something else there than the plan says."
+        ]
     if engine.name == report.baseline.value:
         high = report.baseline.name
         return [f"The plan below is what the search chose; the engine that is shipped runs every group in {high}."]

@@ -17,6 +17,7 @@ from trt_mpq.types import LayerGroup, Precision, Progress, Ranking
 
 if TYPE_CHECKING:
     from trt_mpq.emit.network import Network
+    from trt_mpq.engine.plan_engines import PlanEngines
     from trt_mpq.evaluate.losses import Loss
     from trt_mpq.runtime.base import Runtime
 
@@ -46,6 +47,7 @@ class SensitivityInputs:
             dimension overrules it.
         seed: Source of all randomness.
         distribute: Has parts of a metric done by workers, see `spread`; None where this process does them.
+        engines: Builds and runs engines of plans; None where no metric asks for them.
     """
 
     network: Network
@@ -57,6 +59,7 @@ class SensitivityInputs:
     batch: int
     seed: int
     distribute: Distribute | None = None
+    engines: PlanEngines | None = None
 
     def spread(
         self, initializer: Callable[[SensitivityInputs], Callable[[_P], _R]]

@@ -183,6 +183,9 @@ class Settings(BaseModel):
         Literal["snr", "psnr", "cosine", "l2", "max-abs", "mean-abs", "median-abs"], Option("Search")
     ] = "snr"
     """What the metric output-difference has Polygraphy compare outputs by."""
+    compare_runner: Annotated[Literal["onnxruntime", "tensorrt"], Option("Search")] = "onnxruntime"
+    """Where the metric output-difference runs the network with a group lowered: in ONNX Runtime, or on this machine's
+    GPU as an engine, which is built for every group and precision."""
     search: Annotated[str, Option("Search")] = "ilp"
     """Search algorithm: ilp, pareto, bisection, greedy, uniform."""
     max_evaluations: Annotated[PositiveInt | None, Option("Search", unset="the algorithm's own")] = None
