@@ -9,16 +9,13 @@ along, so that no size has to be known to merge them. A stored operand goes to t
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import onnx_ir as ir
-from numpy.typing import NDArray
 
 from trt_mpq.errors import ModelError
-from trt_mpq.graph.edit import add_constant
+from trt_mpq.graph.replacement import Replacement, replace
 
 _ELLIPSIS = "..."
 _FIRST_FREE = 0x3B1
@@ -60,12 +57,8 @@ def rewrite_einsum(graph: ir.Graph, node: ir.Node) -> None:
     product = _product_of(node)
     if product is None:
         return
-    writer = _Writer(graph, node)
-    result, written = node.outputs[0], _write(writer, product)
-    written.shape, written.type = result.shape, result.type
-    result.replace_all_uses_with(written, replace_graph_outputs=True)
+    replace(node.outputs[0], _write(Replacement(graph, node), product))
     graph.remove(node, safe=True)
-    written.name = result.name
 
 
 @dataclass(frozen=True)
@@ -125,21 +118,21 @@ def _fits(product: _Product) -> bool:
     return equal and (len(product.columns) == 1 or -1 not in product.sizes(product.columns))
 
 
-def _write(writer: _Writer, product: _Product) -> ir.Value:
+def _write(writer: Replacement, product: _Product) -> ir.Value:
     """The nodes of `product`, and the value that they compute."""
     outer, row, summed, columns = product.outer, product.row, product.summed, product.columns
-    left = writer.transpose(product.left, product.left_labels, outer + row + summed, "left")
+    left = _ordered(writer, product.left, product.left_labels, outer + row + summed, "left")
     if len(summed) > 1:
         left = writer.reshape(left, [*([0] * len(outer + row)), -1], "left_merged")
     constant = product.right.const_value is not None
     right = _weight(writer, product) if constant else _right(writer, product)
-    written = writer.emit("MatMul", [left, right], "product")
+    written = writer.emit("MatMul", [left, right], "product", name=writer.name)
     if len(columns) > 1:
         written = writer.reshape(written, [*([0] * len(outer + row)), *product.sizes(columns)], "columns")
-    return writer.transpose(written, outer + row + columns, product.result, "result")
+    return _ordered(writer, written, outer + row + columns, product.result, "result")
 
 
-def _weight(writer: _Writer, product: _Product) -> ir.Value:
+def _weight(writer: Replacement, product: _Product) -> ir.Value:
     """A stored right operand as ``[outer..., summed, columns]``, leading axes of 1 left out."""
     assert product.right.const_value is not None
     order = product.batch + product.summed + product.columns
@@ -152,52 +145,21 @@ def _weight(writer: _Writer, product: _Product) -> ir.Value:
     return writer.constant(np.ascontiguousarray(array.reshape(*outer, summed, columns)), str(product.right.name))
 
 
-def _right(writer: _Writer, product: _Product) -> ir.Value:
+def _right(writer: Replacement, product: _Product) -> ir.Value:
     """A computed right operand as ``[outer..., summed, columns]``, of 1 where it is broadcast."""
     batch, summed, columns = product.batch, product.summed, product.columns
     if len(summed + columns) == 2:
-        value = writer.transpose(product.right, product.right_labels, batch + summed + columns, "right")
+        value = _ordered(writer, product.right, product.right_labels, batch + summed + columns, "right")
     else:
-        value = writer.transpose(product.right, product.right_labels, batch + columns + summed, "right")
+        value = _ordered(writer, product.right, product.right_labels, batch + columns + summed, "right")
         merged = math.prod(product.sizes(columns)) if len(columns) > 1 else 0
         value = writer.reshape(value, [*([0] * len(batch)), merged, -1], "right_merged")
-        value = writer.transpose(value, batch + "cs", batch + "sc", "right_turned")
+        value = _ordered(writer, value, batch + "cs", batch + "sc", "right_turned")
     missing = [axis for axis, label in enumerate(product.outer) if label not in batch]
     leading = missing == list(range(len(missing)))
     return value if leading else writer.unsqueeze(value, missing, "right_broadcast")
 
 
-class _Writer:
-    """Inserts nodes in front of an Einsum, named after it."""
-
-    def __init__(self, graph: ir.Graph, einsum: ir.Node) -> None:
-        self._graph, self._einsum = graph, einsum
-
-    def emit(self, op_type: str, inputs: Sequence[ir.Value], part: str, **attributes: Any) -> ir.Value:
-        """The output of a new node; the product takes over the name of the Einsum."""
-        name = f"{self._einsum.outputs[0].name}.{part}"
-        node = ir.node(op_type, list(inputs), attributes, name=self._einsum.name if op_type == "MatMul" else name)
-        node.outputs[0].name = name
-        node.outputs[0].type = ir.TensorType(ir.DataType.FLOAT)
-        self._graph.insert_before(self._einsum, node)
-        return node.outputs[0]
-
-    def constant(self, content: NDArray[Any], name: str) -> ir.Value:
-        """An initializer."""
-        return add_constant(self._graph, name, content)
-
-    def transpose(self, value: ir.Value, labels: str, wanted: str, part: str) -> ir.Value:
-        """`value` with its axes in the order `wanted`."""
-        if labels == wanted:
-            return value
-        return self.emit("Transpose", [value], part, perm=[labels.index(label) for label in wanted])
-
-    def reshape(self, value: ir.Value, sizes: list[int], part: str) -> ir.Value:
-        """`value` in another shape; 0 is the size of the same axis now, -1 what is left."""
-        shape = self.constant(np.array(sizes, np.int64), f"{self._einsum.outputs[0].name}.{part}.shape")
-        return self.emit("Reshape", [value, shape], part)
-
-    def unsqueeze(self, value: ir.Value, axes: list[int], part: str) -> ir.Value:
-        """`value` with axes of 1 in those places of the result."""
-        places = self.constant(np.array(axes, np.int64), f"{self._einsum.outputs[0].name}.{part}.axes")
-        return self.emit("Unsqueeze", [value, places], part)
+def _ordered(writer: Replacement, value: ir.Value, labels: str, wanted: str, part: str) -> ir.Value:
+    """`value` with its axes in the order `wanted`."""
+    return writer.transpose(value, [labels.index(label) for label in wanted], part)
