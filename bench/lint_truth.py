@@ -110,9 +110,13 @@ def _verdict(graph: ir.Model, breaks: Compiled, keeps: Compiled) -> Verdict:
 
 
 def misread(graph: ir.Model, kernels: Sequence[Kernel]) -> str:
-    """How the program writes codes of another type than the file says, empty if it does not."""
-    wanted = {str(step.node.name): step.codes for step in QdqGraph(graph).quantizers}
+    """How the program takes codes or scales for others than the file says, empty if it does not."""
+    qdq = QdqGraph(graph)
+    wanted = {str(step.node.name): step.codes for step in qdq.quantizers}
+    blocks = {str(step.node.name) for step in qdq.dequantizers if step.in_blocks}
     for kernel in kernels:
+        if kernel.in_eight_bit and not blocks.isdisjoint(kernel.nodes):
+            return "multiplies all blocks as one"
         unsigned = [node for node in kernel.nodes if wanted.get(node) is ir.DataType.UINT8]
         written = sorted(EIGHT_BIT.intersection(kernel.writes))
         if unsigned and written:
@@ -222,8 +226,8 @@ def _head(version: str) -> Iterator[str]:
     yield (
         f"TensorRT for RTX {version}, compute capability {ADA}, `python -m bench.lint_truth`. Of every rule, pairs "
         "of small graphs (`tests/lint/cases.py`) are compiled, one that breaks the rule and one that just does not. "
-        "*refused*: by the parser or the compiler, with its words; *wrong numbers*: the program writes codes of "
-        "another type; *high precision*: fewer products in 8 bit; *extra kernel*: more kernels; *taken*: none. "
+        "*refused*: by the parser or the compiler, with its words; *wrong numbers*: the program takes codes or "
+        "scales for others; *high precision*: fewer products in 8 bit; *extra kernel*: more kernels; *taken*: none. "
         "All graphs that keep their rule compile. TensorRT 10 and 11 have the same parser and other kernels: what is "
         "refused here they refuse in all likelihood, which kernels they choose this does not tell."
     )

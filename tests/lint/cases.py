@@ -42,6 +42,11 @@ CONSTANTS = {
     "wz8": small(TensorProto.FLOAT8E4M3FN, CHANNELS), "wz4": small(TensorProto.INT4, CHANNELS),
     "v": integers(np.int8, CHANNELS, CHANNELS, 3, 3, value=2), "s1": floats(1), "z1": integers(np.int8, 1),
     "wu": integers(np.uint8, CHANNELS, CHANNELS, 3, 3, value=3), "wzu": integers(np.uint8, CHANNELS),
+    # matrices with a scale per block of rows
+    "m8": integers(np.int8, CHANNELS, 16, value=2), "e8": small(TensorProto.FLOAT8E4M3FN, CHANNELS, 16),
+    "blocks": numpy_helper.from_array(np.linspace(0.1, 0.9, 32, dtype=np.float32).reshape(2, 16)),
+    "z_blocks": integers(np.int8, 2, 16), "z8_blocks": small(TensorProto.FLOAT8E4M3FN, 2, 16),
+    "mtz8": small(TensorProto.FLOAT8E4M3FN, 16),
     # biases
     "b": floats(CHANNELS), "bh": floats(CHANNELS, dtype=np.float16), "b8": integers(np.int8, CHANNELS),
     "b32": integers(np.int32, CHANNELS), "zi": integers(np.int32),
@@ -118,6 +123,12 @@ def product(
         f"[m_dq] md = DequantizeLinear<axis={axis}>({codes}, {scale}, {zero}) {cast}"
         f"[t] mtt = Transpose<perm=[1,0]>({'mh' if cast else 'md'}) [y] y = MatMul({data}, mtt)"
     )
+
+
+def blocked(codes: str, zero: str) -> str:
+    """Node `y`, the product of `a` and a matrix with a scale for every 16 rows."""
+    weight = f"[m_dq] md = DequantizeLinear<axis=0, block_size=16>({codes}, blocks, {zero}_blocks) "
+    return weight + "[y] y = MatMul(a, md)"
 
 
 def branch(name: str, data: str, weight: str = "wd") -> str:
@@ -292,6 +303,18 @@ PAIRS: dict[str, tuple[Pair, ...]] = {
                 constants={"endless": floats(CHANNELS, value=float("inf"))},
             ),
             PLAIN,
+        ),
+    ),
+    "blocked-product": (
+        Pair(Case(qdq("a", "x") + blocked("m8", "z"), ROWS, COLUMNS, opset=21), PLAIN_PRODUCT),
+        Pair(
+            Case(qdq("a", "x", zero="z8") + blocked("e8", "z8"), ROWS, COLUMNS, opset=21),
+            Case(
+                qdq("a", "x", zero="z8") + "[m_dq] md = DequantizeLinear<axis=1>(e8, mts, mtz8) [y] y = MatMul(a, md)",
+                ROWS,
+                COLUMNS,
+                opset=21,
+            ),
         ),
     ),
     "activation-per-channel": (

@@ -78,6 +78,12 @@ class Step:
         """Whether the scale holds for blocks along the axis, as weight-only formats have it."""
         return self.node.attributes.get_int("block_size", 0) > 0
 
+    @property
+    def in_blocks(self) -> bool:
+        """Whether there is more than one block, so that scales differ along the axis."""
+        shape = dims(self.scale)
+        return self.blocked and shape is not None and self.axis < len(shape) and shape[self.axis] > 1
+
     def same_scale(self, other: Step) -> bool:
         """Whether both map floats to codes alike; also said of scales that are not stored in the model."""
         mine, theirs = self.steps, other.steps

@@ -1,7 +1,8 @@
 """What compiles and then computes something else than the file says, or nothing but NaN.
 
 Source: the programs that TensorRT for RTX compiles from the graphs of `bench/results/lint-truth.md`; its parser warns
-that it supports "UINT8 zero_point only on DLA" and goes on with INT8.
+that it supports "UINT8 zero_point only on DLA" and goes on with INT8. Of weights in blocks beside quantized operands
+the program multiplies the codes as they are stored, over all blocks at once.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import onnx_ir as ir
 
 from trt_mpq.graph.edit import constant_array
 from trt_mpq.lint.findings import Check, Hit
-from trt_mpq.lint.graph import QdqGraph, Step
+from trt_mpq.lint.graph import OPERANDS, QdqGraph, Step, name_of, names_of
 
 _SATURATES = "which TensorRT reads as INT8, so that every code above 127 saturates"
 
@@ -44,8 +45,22 @@ def _infinite_scales(graph: QdqGraph) -> Iterator[Hit]:
             yield Hit.on(step, "a scale is inf, so that all it is for becomes NaN: calibrate again")
 
 
+def _blocked_products(graph: QdqGraph) -> Iterator[Hit]:
+    """Scales of blocks cannot leave the sum; beside a quantized operand the compiler takes them out all the same."""
+    for node in graph.weighted():
+        data, weight = (graph.dequantized(value) for value in node.inputs[:OPERANDS])
+        if data is not None and weight is not None and weight.in_blocks and weight.codes is not ir.DataType.FLOAT4E2M1:
+            yield Hit(
+                (name_of(node), name_of(weight.node)),
+                names_of(node.inputs[:OPERANDS]),
+                "its weight has scales per block, which the compiler multiplies the finished sum with when the other "
+                "operand is quantized: leave that in floating point, or quantize the weight per channel",
+            )
+
+
 WRONG_NUMBERS: Mapping[str, Check] = {
     "unsigned-codes": _unsigned_codes,
     "scale-infinite": _infinite_scales,
+    "blocked-product": _blocked_products,
 }
 """Rules whose breach gives wrong numbers: id to what finds breaches."""
