@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
 from hashlib import sha256
 from itertools import cycle
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,11 +20,13 @@ import pytest
 from tests.compiler import NEEDS_RTX, compiled
 from tests.emit.examples import emitter, prepared
 from tests.prepared import RUNTIME, Prepared, prepare
+from tests.runtime.recorded_tensorrt import recorded
 from trt_mpq.calibrate.ranges import calibrate
 from trt_mpq.dataset import samples_from_arrays
 from trt_mpq.emit import Emitter
-from trt_mpq.graph.quantizers import without_quantizers
+from trt_mpq.graph.quantizers import HighPrecision, Quantizer, without_quantizers
 from trt_mpq.model import save_graph
+from trt_mpq.runtime.tensorrt.builder_api import add_quantizers
 from trt_mpq.runtime.tensorrt.flavour import using
 from trt_mpq.runtime.tensorrt.logger import BuildLog
 from trt_mpq.runtime.tensorrt.network import parse_network
@@ -263,3 +267,74 @@ def test_without_quantizers_is_the_network_of_dequantized_weights(name: str, pre
             scale = scale.reshape([-1 if at == axis else 1 for at in range(codes.ndim)]) if scale.ndim else scale
             np.testing.assert_allclose(stored, codes * scale, rtol=2**-10, atol=2**-24)
     onnx.checker.check_model(ir.to_proto(high.graph), full_check=True)
+
+
+class _Node:
+    """A tensor, or a layer of a network that notes what is added to it."""
+
+    def __init__(self, name: str, kind: int = -1, inputs: tuple[_Node, ...] = ()) -> None:
+        self.name, self.type, self.metadata, self.axis = name, kind, "", None
+        self.inputs, self.num_outputs = list(inputs), int(kind >= 0)
+        self.output = _Node(f"{name}:0") if kind >= 0 else None
+
+    @property
+    def num_inputs(self) -> int:
+        return len(self.inputs)
+
+    def get_input(self, index: int) -> _Node:
+        return self.inputs[index]
+
+    def get_output(self, index: int) -> _Node:
+        assert self.output is not None
+        return self.output
+
+    def set_input(self, index: int, tensor: _Node) -> None:
+        self.inputs[index] = tensor
+
+
+@pytest.mark.parametrize(("version", "types"), [("8.6", []), ("10.16", ["INT8", "FLOAT"]), ("11.4", ["INT8", "FLOAT"])])
+def test_quantizers_are_added_as_every_version_wants_them(
+    version: str, types: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """8.6 takes no types; the product of a quantized and an untouched tensor reads one anew."""
+    trt = recorded(version)
+    trt.Weights = lambda *given: given
+    monkeypatch.setitem(sys.modules, "tensorrt", trt)  # type: ignore[arg-type]
+    x, y = _Node("x"), _Node("y")
+    product = _Node("product", trt.LayerType.MATRIX_MULTIPLY, (x, y))
+    added: list[tuple[str, tuple[Any, ...]]] = []
+
+    def adding(kind: str) -> Any:
+        def add(*given: Any) -> _Node:
+            added.append((kind, given))
+            return _Node(f"{kind}-{len(added)}", 0)
+
+        return add
+
+    network: Any = SimpleNamespace(
+        num_layers=1, get_layer=lambda index: product, num_inputs=2, get_input=[x, y].__getitem__, num_outputs=1,
+        get_output=lambda index: product.output, add_constant=adding("constant"), add_quantize=adding("quantize"),
+        add_dequantize=adding("dequantize"),
+    )  # fmt: skip
+    scale = np.float32(0.5)
+    quantizer = Quantizer(
+        "x",
+        "x_q",
+        "x_dq",
+        (("product", 0),),
+        ir.DataType.INT8,
+        "x_scale",
+        np.asarray(scale),
+        1,
+        ir.DataType.FLOAT,
+        None,
+    )
+    graph = ir.Model(
+        ir.Graph([], [], nodes=[ir.node("MatMul", [], name="product")], opset_imports={"": 17}), ir_version=8
+    )
+    (array,) = add_quantizers(network, HighPrecision(graph, (quantizer,)))
+    assert array == scale
+    assert [kind for kind, _ in added] == ["constant", "quantize", "dequantize"]
+    names = {value: name for name, value in vars(trt.DataType).items()}
+    assert [names[given[2]] for _, given in added[1:] if len(given) > 2] == types
+    assert [tensor.name for tensor in product.inputs] == ["x_dq", "y"]
