@@ -17,7 +17,7 @@ ROOT = HERE.parent.parent
 PRODUCT = ROOT / "trt_mpq" / "runtime" / "tensorrt"
 SAMPLE = HERE / "sample.py"
 WEAK_TYPING = {"constraints.py": ("8.6", "10.16")}
-RTX = {"ahead_of_time.py": ("rtx-1.7",)}
+RTX = {"ahead_of_time.py": ("rtx-1.7",), "runtime_cache.py": ("rtx-1.7",)}
 FOR_SOME = {**WEAK_TYPING, **RTX}
 """Files for some versions only: what they do is not in the others, where they are never called."""
 

@@ -16,6 +16,7 @@ from tests.fakes.packages.trt_fake.behaviour import Behaviour
 VERSIONS = ("8.6", "10.16", "11.4")
 _PACKAGES = Path(__file__).parent / "packages"
 _NAMES = ("tensorrt", "pycuda", "pynvml", "trt_fake")
+_RTX = "tensorrt_rtx_bindings"
 
 
 def fake_packages(folder: Path, version: str, behaviour: Behaviour) -> Path:
@@ -23,7 +24,7 @@ def fake_packages(folder: Path, version: str, behaviour: Behaviour) -> Path:
 
     Args:
         folder: For `sys.path` or PYTHONPATH; created if absent, and may be called again to change the behaviour.
-        version: One of `VERSIONS`.
+        version: One of `VERSIONS`, or "rtx-1.7" for a machine that has TensorRT for RTX alone.
         behaviour: How device and builder behave.
 
     Returns:
@@ -31,7 +32,8 @@ def fake_packages(folder: Path, version: str, behaviour: Behaviour) -> Path:
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "fake.json").write_text(json.dumps({"version": version, "behaviour": asdict(behaviour)}))
-    for name in _NAMES:
+    names = [_RTX if name == "tensorrt" else name for name in _NAMES] if version.startswith("rtx-") else _NAMES
+    for name in names:
         link = folder / name
         if not link.exists():
             link.symlink_to(_PACKAGES / name, target_is_directory=True)
@@ -53,7 +55,7 @@ def imported(folder: Path) -> Iterator[None]:
 
 def forget() -> None:
     """Remove the fakes from everything that remembers imports: Python, Polygraphy and the product's caches."""
-    for name in [name for name in sys.modules if name.split(".")[0] in _NAMES]:
+    for name in [name for name in sys.modules if name.split(".")[0] in (*_NAMES, _RTX)]:
         del sys.modules[name]
     for name, module in list(sys.modules.items()):
         if name.split(".")[0] == "polygraphy":

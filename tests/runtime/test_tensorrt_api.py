@@ -48,8 +48,7 @@ def test_rtx_is_asked_the_same_and_is_strong(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setitem(sys.modules, "tensorrt", recorded("8.6"))  # type: ignore[arg-type]
     monkeypatch.setitem(sys.modules, "tensorrt_rtx_bindings", recorded("rtx-1.7"))  # type: ignore[arg-type]
     monkeypatch.setattr(flavour, "version", lambda name: "1.7.1.116")
-    with using("rtx"):
-        assert capabilities() == RTX
+    assert capabilities("rtx") == RTX
     assert capabilities() == WEAK
 
 

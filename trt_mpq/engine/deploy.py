@@ -189,6 +189,8 @@ def _runners_up(path: tuple[Evaluation, ...], excluding: set[PrecisionPlan]) -> 
 
 
 def _trtexec(engines: BuiltEngines, shipped: Candidate, constraints: Mapping[str, Precision]) -> str:
+    if engines.platform.flavour == "rtx":
+        return ""  # trtexec does not know it
     major = int(engines.platform.tensorrt.partition(".")[0])
     network = engines.folder / ENGINE_FOLDER / NETWORK_FILE
     quantized = [precision for precision in shipped.plan.counts() if precision.quantized]

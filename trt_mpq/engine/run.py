@@ -57,7 +57,7 @@ def run_engine(path: Path, source: str, output: Path, observer: Observer) -> tup
         observer.note(warning)
     collected: dict[str, list[Array]] = {}
     options = _options(admitted.manifest, engine)
-    with loaded_engine(engine, options, admitted.content) as loaded, loaded.session() as session:
+    with loaded_engine(engine, options, flavour, admitted.content) as loaded, loaded.session() as session:
         samples = open_samples(source, tuple(map(_as_fed, loaded.inputs)))
         with observer.stage("Running the engine") as progress:
             for chunk in chunks(samples, admitted.manifest.batch):

@@ -16,7 +16,7 @@ from trt_mpq.runtime.base import Arrays
 from trt_mpq.runtime.tensorrt.engine import LoadedEngine
 from trt_mpq.settings import EngineOptions
 from trt_mpq.types import Observer
-from trt_mpq.types.engine import EngineBuild, EngineLayer, Platform, ShapeRange, SideBySide
+from trt_mpq.types.engine import EngineBuild, EngineLayer, Flavour, Platform, ShapeRange, SideBySide
 
 
 @dataclass(frozen=True)
@@ -61,9 +61,10 @@ class BuiltEngines:
     @contextmanager
     def loaded(self, builds: Mapping[str, EngineBuild]) -> Iterator[dict[str, LoadedEngine]]:
         """The built ones of `builds`, loaded."""
+        flavour = self.platform.flavour
         with ExitStack() as stack:
             yield {
-                name: stack.enter_context(loaded_engine(self.folder / build.engine, self.options))
+                name: stack.enter_context(loaded_engine(self.folder / build.engine, self.options, flavour))
                 for name, build in builds.items()
                 if build.engine is not None
             }
@@ -79,9 +80,11 @@ class BuiltEngines:
         )
 
 
-def loaded_engine(path: Path, options: EngineOptions, content: bytes | None = None) -> LoadedEngine:
+def loaded_engine(
+    path: Path, options: EngineOptions, flavour: Flavour = "tensorrt", content: bytes | None = None
+) -> LoadedEngine:
     """The engine at `path`, which was built with `options`; `content` is what the file held when it was checked."""
     return LoadedEngine(
         path, options.plugins, version_compatible=options.version_compatible, dla_core=options.dla_core,
-        content=content,
+        flavour=flavour, content=content,
     )  # fmt: skip

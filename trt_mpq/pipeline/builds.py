@@ -61,7 +61,8 @@ class Builds:
         network = f"{self.folder}/{name}.onnx"
 
         def make(job: Job) -> Emitted:
-            typing = resolve_typing(job.settings.engine.typing, capabilities())
+            found = capabilities(_platform(job[self.gpu]).flavour)
+            typing = resolve_typing(job.settings.engine.typing, found)
             shapes = shapes_of(job[self.described], job.settings.engine.shapes)
             path = job.path(network)
             try:
@@ -92,10 +93,13 @@ class Builds:
             if network.refusal:
                 build = EngineBuild(BuildStatus.FAILED, network.typing, 0.0, reason=network.refusal)
             else:
+                platform = _platform(job[self.gpu])
+                rtx = platform.flavour == "rtx"
                 request = BuildRequest(
                     onnx=str(job.path(f"{stem}.onnx")), engine=str(job.path(f"{stem}.plan")), typing=network.typing,
                     constraints=network.constraints, shapes=network.shapes, options=options,
                     timing_cache=str(timing_cache_of(options, job.folder)),
+                    flavour=platform.flavour, capabilities=(platform.sm,) if rtx else (), at_hand=rtx,
                 )  # fmt: skip
                 with job.observer.stage(f"Building the {name} engine"):
                     build = build_engine(request, job.path(f"{stem}.plan").parent)
@@ -139,9 +143,14 @@ def shapes_of(described: CalibratedNetwork, given: tuple[str, ...]) -> dict[str,
     return shape_ranges(described.model.inputs, described.sample_shapes, described.batch, given)
 
 
+def _platform(gpu: Platform | TrtMpqError) -> Platform:
+    assert isinstance(gpu, Platform)  # nothing is built where there is none
+    return gpu
+
+
 def _require_gpu_for(held: Iterable[Precision], gpu: Platform | TrtMpqError, asked: Container[Precision]) -> None:
     """Raise ModelError if the GPU has no arithmetic for one of the precisions `held`."""
-    assert isinstance(gpu, Platform)
+    gpu = _platform(gpu)
     for precision, first in FIRST_SM.items():
         if precision in held and gpu.sm < first:
             other = f"for a --device that has no {precision.name} either"

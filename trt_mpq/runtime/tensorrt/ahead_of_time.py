@@ -9,7 +9,7 @@ from __future__ import annotations
 import resource
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,7 @@ from trt_mpq.runtime.tensorrt.flavour import load_tensorrt
 from trt_mpq.runtime.tensorrt.logger import BuildLog
 from trt_mpq.runtime.tensorrt.network import parse_network
 from trt_mpq.runtime.tensorrt.refusal import BuildError, failure
-from trt_mpq.runtime.tensorrt.request import BuildRequest, log_file
+from trt_mpq.runtime.tensorrt.request import BuildRequest
 from trt_mpq.settings import EngineOptions
 from trt_mpq.types.engine import AheadOfTime, BuildStatus, EngineBuild
 
@@ -29,8 +29,13 @@ if TYPE_CHECKING:
 _STATM = Path("/proc/self/statm")
 
 
-def compile_ahead(request: BuildRequest) -> EngineBuild:
+def compile_ahead(request: BuildRequest, logger: trt.ILogger, log: BuildLog) -> EngineBuild:
     """Parse, compile for the compute capabilities of `request`, and write the engine.
+
+    Args:
+        request: What to compile.
+        logger: TensorRT's end of `log`; of a process it takes the first alone.
+        log: Where errors and warnings go.
 
     Returns:
         The outcome; a network that is refused is one.
@@ -43,11 +48,10 @@ def compile_ahead(request: BuildRequest) -> EngineBuild:
     """
     started = time.monotonic()
     engine = Path(request.engine)
-    log = BuildLog(log_file(engine))
     made_for = AheadOfTime(load_tensorrt().__version__, request.capabilities)
-    logger = log.for_tensorrt()
     try:
-        with _limited_memory(request.memory_limit_mib * MIB):
+        # A CUDA driver maps far more than it uses.
+        with nullcontext() if request.at_hand else _limited_memory(request.memory_limit_mib * MIB):
             compiled = _compiled(request, logger, log)
     except BuildError as refusal:
         seconds = time.monotonic() - started

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from trt_mpq.errors import SettingsError
-from trt_mpq.runtime.tensorrt.flavour import load_tensorrt
-from trt_mpq.types.engine import Typing
+from trt_mpq.runtime.tensorrt.flavour import load_tensorrt, using
+from trt_mpq.types.engine import Flavour, Typing
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,10 @@ class Capabilities:
     fp8: bool
 
 
-def capabilities() -> Capabilities:
-    """What the installed TensorRT can do; raises as `load_tensorrt`."""
-    trt = load_tensorrt()
+def capabilities(flavour: Flavour = "tensorrt") -> Capabilities:
+    """What the installed TensorRT of that flavour can do; raises as `load_tensorrt`."""
+    with using(flavour):
+        trt = load_tensorrt()
     weak = hasattr(trt.BuilderFlag, "FP16") and hasattr(trt.ILayer, "precision")
     # A version without weak typing is strongly typed whether or not it still has the flag.
     strong = hasattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED") or not weak

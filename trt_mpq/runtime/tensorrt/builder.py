@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from trt_mpq.runtime.tensorrt.ahead_of_time import compile_ahead
 from trt_mpq.runtime.tensorrt.api import capabilities, resolve_typing
 from trt_mpq.runtime.tensorrt.config import create_config
 from trt_mpq.runtime.tensorrt.constraints import constrain
-from trt_mpq.runtime.tensorrt.flavour import using
+from trt_mpq.runtime.tensorrt.flavour import load_tensorrt, using
 from trt_mpq.runtime.tensorrt.logger import BuildLog
 from trt_mpq.runtime.tensorrt.network import parse_network
 from trt_mpq.runtime.tensorrt.platform import this_platform
@@ -38,7 +39,24 @@ def build(request: BuildRequest) -> EngineBuild:
         TrtMpqError: As `compile_ahead` for TensorRT for RTX, as below for TensorRT itself.
     """
     with using(request.flavour):
-        return compile_ahead(request) if request.flavour == "rtx" else _build_here(request)
+        return _compile(request) if request.flavour == "rtx" else _build_here(request)
+
+
+def _compile(request: BuildRequest) -> EngineBuild:
+    """The engine that TensorRT for RTX makes, with the inspector's description of it where its GPU is at hand."""
+    load_tensorrt()
+    engine = Path(request.engine)
+    log = BuildLog(log_file(engine))
+    logger = log.for_tensorrt()
+    build = compile_ahead(request, logger, log)
+    if not build.built or not request.at_hand:
+        return build
+    try:
+        layers = _described(request, engine.read_bytes(), logger, log)
+    except BuildError as failed:
+        return replace(build, status=BuildStatus.FAILED, engine=None, errors=log.errors, reason=str(failed))
+    write_text(layers_file(engine), layers)
+    return replace(build, layers=layers_file(engine).name)
 
 
 def _build_here(request: BuildRequest) -> EngineBuild:
@@ -122,7 +140,7 @@ def _serialized(
         raise failure(f"could not build an engine from {Path(request.onnx).name}", log) from error
 
 
-def _described(request: BuildRequest, plan: trt.IHostMemory, logger: trt.ILogger, log: BuildLog) -> str:
+def _described(request: BuildRequest, plan: trt.IHostMemory | bytes, logger: trt.ILogger, log: BuildLog) -> str:
     """The engine inspector's JSON, which also proves that the engine can be loaded."""
     from trt_mpq.runtime.tensorrt.flavour import trt
 

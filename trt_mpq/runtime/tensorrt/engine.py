@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -19,12 +19,13 @@ from trt_mpq.errors import RuntimeFailure
 from trt_mpq.graph.onnx_api import first_line
 from trt_mpq.runtime.base import Array, Arrays, Session
 from trt_mpq.runtime.cuda import Stream, failures, primary_context
-from trt_mpq.runtime.tensorrt.flavour import load_tensorrt
+from trt_mpq.runtime.tensorrt.flavour import load_tensorrt, using
 from trt_mpq.runtime.tensorrt.logger import BuildLog
 from trt_mpq.runtime.tensorrt.refusal import needing_gpu
+from trt_mpq.runtime.tensorrt.runtime_cache import execution_context
 from trt_mpq.runtime.tensorrt.slot import Slot, fit
 from trt_mpq.types import TensorSpec
-from trt_mpq.types.engine import Shape, ShapeRange
+from trt_mpq.types.engine import Flavour, Shape, ShapeRange
 
 if TYPE_CHECKING:
     import tensorrt as trt
@@ -51,6 +52,7 @@ class LoadedEngine(AbstractContextManager["LoadedEngine"]):
         plugins: Plugin libraries the engine needs.
         version_compatible: The engine carries its own runtime, which may then be executed.
         dla_core: The DLA core it runs on.
+        flavour: Which TensorRT it is of. What TensorRT for RTX compiles at the first run is kept beside the file.
         content: What the file held when it was checked, which is loaded then; None reads the file.
 
     Attributes:
@@ -70,12 +72,13 @@ class LoadedEngine(AbstractContextManager["LoadedEngine"]):
         *,
         version_compatible: bool = False,
         dla_core: int | None = None,
+        flavour: Flavour = "tensorrt",
         content: bytes | None = None,
     ) -> None:
-        self.path = path
-        self._log, logger = _logger(load_tensorrt())
-        self._heard = len(self._log.errors)
-        with ExitStack() as stack:
+        self.path, self._flavour = path, flavour
+        with using(flavour), ExitStack() as stack:
+            self._log, logger = _logger(load_tensorrt())
+            self._heard = len(self._log.errors)
             stack.enter_context(primary_context())
             runtime = _runtime(self._log, logger, plugins)
             if version_compatible:
@@ -95,13 +98,18 @@ class LoadedEngine(AbstractContextManager["LoadedEngine"]):
         """An execution context, with device memory of its own."""
         if self._loaded is None:
             raise ValueError(f"{self.path} was closed")
-        context = self._loaded[1].create_execution_context()
-        if context is None:
-            raise RuntimeFailure(
-                f"TensorRT cannot prepare {self.path.name} to run ({self.complaint()}): stop other programs on the "
-                "GPU, or build for a smaller batch"
-            )
-        yield context
+        with using(self._flavour), self._context(self._loaded[1]) as context:
+            if context is None:
+                raise RuntimeFailure(
+                    f"TensorRT cannot prepare {self.path.name} to run ({self.complaint()}): stop other programs on the "
+                    "GPU, or build for a smaller batch"
+                )
+            yield context
+
+    def _context(self, engine: trt.ICudaEngine) -> AbstractContextManager[trt.IExecutionContext | None]:
+        if self._flavour == "rtx":
+            return execution_context(engine, self.path.with_suffix(".runtime-cache"))
+        return nullcontext(engine.create_execution_context())
 
     @contextmanager
     def session(self) -> Iterator[Session]:

@@ -30,7 +30,8 @@ class BuildRequest:
         options: What the deployer asked for.
         timing_cache: Folder of timing caches.
         flavour: Which TensorRT builds it.
-        capabilities: Compute capabilities, times ten, that TensorRT for RTX compiles for without a GPU.
+        capabilities: Compute capabilities, times ten, that TensorRT for RTX compiles for.
+        at_hand: Whether it compiles for the GPU of this machine, and its engine can be looked at.
 
     Raises:
         ValueError: There are constraints with strong typing, or for another precision; or capabilities for TensorRT
@@ -46,6 +47,7 @@ class BuildRequest:
     timing_cache: str
     flavour: Flavour = "tensorrt"
     capabilities: tuple[int, ...] = ()
+    at_hand: bool = False
 
     def __post_init__(self) -> None:
         if self.constraints and self.typing == "strong":

@@ -30,6 +30,7 @@ class IBuilderConfig:
     int8_calibrator = Stored(None)
     algorithm_selector = Stored(None)
     plugins_to_serialize = Stored([])
+    num_compute_capabilities = Stored(0)
 
     def _setup(self, builder: Any) -> None:
         self._builder = builder
@@ -40,7 +41,17 @@ class IBuilderConfig:
         self._devices: dict[Any, Any] = {}
         self._quantization_flags: set[Any] = set()
         self._cache: Any = None
+        self._capabilities: dict[int, Any] = {}
         self._sources = sum(1 << int(source) for source in set(self._api.TacticSource.__members__.values()))
+
+    def set_compute_capability(self, compute_capability: Any, index: int) -> bool:
+        if index >= self.num_compute_capabilities:
+            return False
+        self._capabilities[index] = compute_capability
+        return True
+
+    def get_compute_capability(self, index: int) -> Any:
+        return self._capabilities[index]
 
     def set_flag(self, flag: Any) -> None:
         self._flags.add(flag)
@@ -179,3 +190,41 @@ class IOptimizationProfile:
 
 def _platform() -> list[str]:
     return [world.behaviour().gpu, world.configuration()["version"]]
+
+
+class IRuntimeCache:
+    """What TensorRT for RTX compiled on the GPU: here the name of that GPU."""
+
+    def _setup(self) -> None:
+        self._known = b""
+
+    def deserialize(self, blob: bytes) -> bool:
+        self._known = bytes(blob) if bytes(blob).startswith(_CACHE_MAGIC) else b""
+        return bool(self._known)
+
+    def serialize(self) -> Any:
+        return host_memory(self._api, self._known or _CACHE_MAGIC + world.behaviour().gpu.encode())
+
+    def reset(self) -> bool:
+        self._known = b""
+        return True
+
+
+class IRuntimeConfig:
+    """How TensorRT for RTX runs an engine."""
+
+    cuda_graph_strategy = Stored("CudaGraphStrategy.DISABLED")
+    dynamic_shapes_kernel_specialization_strategy = Stored("DynamicShapesKernelSpecializationStrategy.LAZY")
+
+    def _setup(self) -> None:
+        self._cache: Any = None
+
+    def create_runtime_cache(self) -> Any:
+        return self._api.IRuntimeCache._create()
+
+    def set_runtime_cache(self, cache: Any = None) -> bool:
+        self._cache = cache
+        return True
+
+    def get_runtime_cache(self) -> Any:
+        return self._cache

@@ -13,7 +13,7 @@ import numpy as np
 from trt_fake import basics, builder, classes, config, execution, inspector, network, parser, runtime
 
 _TESTS = Path(__file__).resolve().parents[3]
-_NEWEST_OPSET = {"8.6": 17, "10.16": 24, "11.4": 25}
+_NEWEST_OPSET = {"8.6": 17, "10.16": 24, "11.4": 25, "rtx-1.7": 25}
 _SHORT_NAMES = {
     "float32": "FLOAT",
     "float16": "HALF",
@@ -41,6 +41,8 @@ _MIXINS = classes.mixins(
         builder.Builder,
         config.IBuilderConfig,
         config.ITimingCache,
+        config.IRuntimeCache,
+        config.IRuntimeConfig,
         config.IOptimizationProfile,
         execution.IExecutionContext,
         inspector.EngineInspector,
@@ -59,7 +61,7 @@ _SEVERITIES = {"INTERNAL_ERROR": 0, "ERROR": 1, "WARNING": 2, "INFO": 3, "VERBOS
 
 
 def make_module(version: str) -> dict[str, Any]:
-    """The names of the module `tensorrt` in "8.6", "10.16" or "11.4"."""
+    """The names of the module `tensorrt` in "8.6", "10.16" or "11.4", or of TensorRT for RTX in "rtx-1.7"."""
     described = _read(f"facts/tensorrt-{version}.json")
     # There are no bindings of 8.6 to ask, so it borrows what 10.16 has of the names that both have.
     nearest = "10.16" if version == "8.6" else version

@@ -180,7 +180,7 @@ class OnnxParser:
         return False
 
     def _import(self, model: onnx.ModelProto) -> bool:
-        if self._network.has_implicit_batch_dimension:
+        if getattr(self._network, "has_implicit_batch_dimension", False):  # RTX has none
             return self._fail(
                 0,
                 "",

@@ -189,6 +189,9 @@ class ICudaEngine:
     def create_engine_inspector(self) -> Any:
         return self._api.EngineInspector._create(plan=self._plan)
 
+    def create_runtime_config(self) -> Any:
+        return self._api.IRuntimeConfig._create()
+
     def create_execution_context(self, strategy: Any = None, runtime_config: Any = None) -> Any:
         return self._api.IExecutionContext._create(engine=self, plan=self._plan, logger=self._logger)
 
