@@ -150,6 +150,18 @@ def test_weight_computed_from_constants_becomes_an_initializer(tmp_path: Path) -
     assert tuple(next(iter(graph.initializers.values())).shape) == (300, 200)
 
 
+def test_a_weight_that_every_step_of_a_loop_transposes_is_stored_once(tmp_path: Path) -> None:
+    body = """g (float[N,4] x) => (float[N,4] y) {
+        s = Transpose<perm=[1, 0]>(w) a = MatMul(x, s) t = Transpose<perm=[1, 0]>(w) b = MatMul(a, t)
+        u = Transpose(w) y = MatMul(b, u) }"""
+    source = from_text(tmp_path, body, {"w": (4, 4)})
+    destination = prepared(source)
+    graph = load_graph(destination).graph
+    assert op_types(destination) == ["MatMul"] * 3
+    assert sorted(graph.initializers) == ["s", "u"]
+    assert_same_outputs(source, destination, {"x": np.random.default_rng(1).standard_normal((3, 4), np.float32)})
+
+
 def test_identity_and_dropout_vanish_and_the_output_keeps_its_name(tmp_path: Path) -> None:
     body = "g (float[N,4] x) => (float[N,4] y) { i = Identity(x) r = Relu(i) d = Dropout(r) y = Identity(d) }"
     source = from_text(tmp_path, body, {})

@@ -36,6 +36,7 @@ def fold(graph: ir.Model) -> None:
         bodies = len(list(graph.graphs()))
         onnx_api.infer_shapes(graph)  # folding believes recorded shapes, and exporters leave stale ones
         _fold_sizes(graph.graph)
+        _share_transposes(graph.graph)
         fold_constants(
             graph, onnx_shape_inference=True, input_size_limit=_INPUT_ELEMENTS, output_size_limit=_OUTPUT_ELEMENTS,
             should_fold=lambda node: _fills_few(node) or None,
@@ -51,6 +52,22 @@ def lift_constants(graph: ir.Model) -> None:
     """Turn Constant nodes, and the initializers of bodies, into initializers of the graph, in place."""
     passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(graph)
     passes.LiftSubgraphInitializersToMainGraphPass()(graph)
+
+
+def _share_transposes(graph: ir.Graph) -> None:
+    """Let one node turn a constant that several turn alike, in place.
+
+    Where an exporter unrolled a loop, every step has a Transpose of the same weight, which folding would store each.
+    """
+    first: dict[tuple[ir.Value | None, tuple[int, ...]], ir.Value] = {}
+    for node in [node for node in graph if node.op_type == "Transpose"]:
+        source, turned = node.inputs[0], node.outputs[0]
+        if source is not None and source.const_value is not None and not turned.is_graph_output():
+            order = tuple(node.attributes["perm"].as_ints()) if "perm" in node.attributes else ()
+            kept = first.setdefault((source, order), turned)
+            if kept is not turned:
+                turned.replace_all_uses_with(kept)
+                graph.remove(node, safe=True)
 
 
 def _fills_few(node: ir.Node) -> bool:
