@@ -91,3 +91,26 @@ def test_groups_and_the_rest_add_up_to_all() -> None:
     ]
     assert sum(part.share for part in parts) == pytest.approx(1.0)
     assert 2 * sum(part.multiply_adds for part in parts) == grouping.flops
+
+
+def test_a_loop_whose_shapes_are_unknown_is_said_to_be_uncounted() -> None:
+    body = """n (float[N, 32] x) => (float[N, 32] y) { a = MatMul (x, w)
+        b = Loop (trips, yes, a) <body = t (int64 i, bool c, float[N, 32] h) => (bool c2, float[N, 32] h2)
+            { c2 = Identity (c) h2 = MatMul (h, w) }>
+        y = Relu (b) }"""
+    grouping = grouped(body, {"w": (32, 32), "trips": np.array(5), "yes": np.array(True)})
+    first, loop = account_for(grouping)
+    assert (first.multiply_adds, loop.grouped, loop.multiply_adds) == (32 * 32, False, 0)
+    assert "1 products inside are not counted" in loop.reason
+
+
+def test_what_a_branch_holds_is_counted() -> None:
+    body = """n (float[2, 32] x) => (float[2, 32] y) { s = ReduceSum<keepdims = 0> (x)  c = Greater (s, zero)
+        b = If (c) <then_branch = t () => (float[2, 32] p) { p = MatMul (x, w) },
+            else_branch = e () => (float[2, 32] q) { q = Relu (x) }>
+        y = Relu (b) }"""
+    (part,) = account_for(grouped(body, {"w": (32, 32), "zero": np.zeros((), np.float32)}))
+    assert (part.multiply_adds, part.reason) == (
+        2 * 32 * 32,
+        "If: control flow: it runs in high precision, untouched",
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 
+from trt_mpq.graph.operators import CONTROL_FLOW
 from trt_mpq.types import Grouping, LayerGroup, WorkShare
 
 
@@ -21,7 +22,7 @@ def account_for(grouping: Grouping) -> tuple[WorkShare, ...]:
     for group in grouping.groups:
         flops[True, exclusions_text(group)] += group.flops
     for op in grouping.loose:
-        if op.flops:
+        if op.flops or op.op_type in CONTROL_FLOW:
             flops[False, f"{op.op_type}: {op.reason}"] += op.flops
     ordered = sorted(flops.items(), key=lambda item: (not item[0][0], item[0][1] != "", -item[1]))
     return tuple(

@@ -26,6 +26,13 @@ def multiply_adds(node: ir.Node) -> int:
     return 0 if count is None else count(node)
 
 
+def uncounted(node: ir.Node) -> int:
+    """How many products inside control flow `multiply_adds` leaves out, because their shapes are unknown."""
+    bodies = (a.as_graph() for a in node.attributes.values() if a.type is ir.AttributeType.GRAPH)
+    inside = [inner for body in bodies for inner in body]
+    return sum((inner.op_type in _COUNTS and not _is_known(inner)) + uncounted(inner) for inner in inside)
+
+
 def _input(node: ir.Node, index: int) -> ir.Value:
     value = node.inputs[index]
     assert value is not None

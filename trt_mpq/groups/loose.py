@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import onnx_ir as ir
 
 from trt_mpq.graph.operators import CONTROL_FLOW, RECURRENT, VALUE_BLIND, WEIGHTED
-from trt_mpq.groups.arithmetic import multiply_adds
+from trt_mpq.groups.arithmetic import multiply_adds, uncounted
 from trt_mpq.groups.shapes import elements, is_constant, is_float, shape_of
 from trt_mpq.types import LayerGroup, LooseOp
 
@@ -45,7 +45,9 @@ def _why_no_group(node: ir.Node) -> str | None:
     if node.op_type in RECURRENT:
         return "recurrent: TensorRT has no 8-bit kernels for it"
     if node.op_type in CONTROL_FLOW:
-        return "control flow: it runs in high precision, untouched"
+        left_out = uncounted(node)
+        more = f"; {left_out} products inside are not counted, their shapes are unknown" if left_out else ""
+        return f"control flow: it runs in high precision, untouched{more}"
     if node.op_type in WEIGHTED:
         return _why_no_anchor(node)
     return f"TensorRT has no 8-bit kernels for {node.op_type}" if multiply_adds(node) else None
