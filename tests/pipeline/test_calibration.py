@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from tests.fixtures_groups import make_chain, make_grouping
 from tests.runs import Recorder, stages_at_work, start, tiny_cnn, write_data
 from trt_mpq.calibrate.histogram import METHODS, Histogram, Method
 from trt_mpq.engine.handover import read_network, read_searched
 from trt_mpq.evaluate.plans import PlanEvaluator
+from trt_mpq.pipeline.calibration_methods import half_lowered
+from trt_mpq.pipeline.model_states import states
+from trt_mpq.pipeline.networks import restricted_groups_of
 from trt_mpq.pipeline.scoring import REQUIRED
 from trt_mpq.types import Precision
 
@@ -78,10 +86,49 @@ def test_without_one_that_keeps_it_the_best_is_taken(files, tmp_path, monkeypatc
     spoil(monkeypatch, "minmax", INT8, by=8)
     settings = {**TWO, "search": "ilp", "target_accuracy": 1.0, "calibration": "percentile,minmax,entropy"}
     spoil(monkeypatch, "entropy", INT8, by=60)
-    start(files, tmp_path / "run", **settings, precisions="int8").report()
+    report = start(files, tmp_path / "run", **settings, precisions="int8").report()
     assert trials(tmp_path / "run") == [("int8", "percentile", False), ("int8", "minmax", False)], (
         "ranges that were tried are not tried again under another name"
     )
+    mixed = {path.stem.split("-")[2]: json.loads(path.read_text()) for path in (tmp_path / "run").glob("mixed-*.json")}
+    assert mixed["minmax"] >= mixed["percentile"], "of equal ones the uniform plan decides"
+    assert report.calibration.methods == {INT8: "minmax"}
+    record = report.refinement[0]
+    assert (record.before, record.after) == (mixed["percentile"], mixed["minmax"])
+
+
+def test_where_plans_will_be_mixed_the_mixed_plan_decides(files, tmp_path, monkeypatch) -> None:
+    """By uniform plans `minmax` is better, its correction included; the plan that is asked instead finds it worse."""
+    spoil(monkeypatch, "percentile", INT8, by=60)
+    spoil(monkeypatch, "minmax", INT8, by=8)
+    score = PlanEvaluator.score
+
+    def upside_down(self, plan, *watch):
+        found = score(self, plan, *watch)
+        return replace(found, value=1 - found.value) if plan == half_lowered(groups, INT8) else found
+
+    run = start(files, tmp_path / "run", **{**TWO, "target_accuracy": 1.0}, precisions="int8")
+    groups = run.store[restricted_groups_of(states(run.settings)[-1])]
+    monkeypatch.setattr(PlanEvaluator, "score", upside_down)
+    assert run.calibrate().methods == {INT8: "percentile"}
+
+
+@given(st.integers(1, 60))
+def test_half_of_the_groups_that_may_are_lowered(count: int) -> None:
+    odd = {INT8: "odd"}
+    groups = tuple(replace(g, excluded=odd if n % 7 == 6 else {}) for n, g in enumerate(make_chain(count)))
+    plan = half_lowered(make_grouping(groups), INT8)
+    lowered = [group for group in groups if plan[group.id] is INT8]
+    assert len(lowered) == (sum(group.allows(INT8) for group in groups) + 1) // 2
+    assert all(group.allows(INT8) for group in lowered)
+
+
+@pytest.mark.parametrize("period", [2, 3])
+def test_the_half_is_in_step_with_no_pattern(period: int) -> None:
+    groups = make_chain(40)
+    lowered = [half_lowered(make_grouping(groups), INT8)[group.id] is INT8 for group in groups]
+    shares = [np.mean(lowered[phase::period]) for phase in range(period)]
+    assert all(0.2 < share < 0.8 for share in shares)
 
 
 def test_a_file_that_misses_the_target_is_no_success(files, tmp_path, monkeypatch) -> None:
@@ -109,7 +156,7 @@ def test_without_a_target_for_accuracy_all_are_tried(files, tmp_path, monkeypatc
 def test_one_method_needs_no_score(files, tmp_path, monkeypatch) -> None:
     worked = stages_at_work(monkeypatch)
     start(files, tmp_path / "run", **{**TWO, "calibration": "minmax"}).calibrate()
-    assert worked == {"model", "groups", "ranges", "network"}
+    assert worked == {"model", "unknown-shapes", "groups", "ranges", "network"}
 
 
 def test_what_was_tried_is_not_done_again(files, tmp_path, monkeypatch) -> None:

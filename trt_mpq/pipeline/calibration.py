@@ -54,10 +54,9 @@ class CalibrationStages:
                 assert state.made_by is not None
                 name, stage = state.made_by
                 yield record_of_model(name, precision, before[precision], after[precision], store[stage].places)
-            if len(choice.trials) > 1:
-                best = max(trial.score for trial in choice.trials if trial.method == choice.method)
-                tried = tuple(trial.method for trial in choice.trials)
-                yield record_of_calibration(precision, choice.trials[0].score, best, choice.method, tried)
+            if len(choice.scores) > 1:
+                first, tried = next(iter(choice.scores.values())), tuple(choice.scores)
+                yield record_of_calibration(precision, first, choice.scores[choice.method], choice.method, tried)
             yield from (record for record in shared.records if record.precision is precision)
 
 

@@ -2,14 +2,17 @@
 
 Which clipping serves a network best cannot be told from its tensors alone: the least squared error wins on one and
 loses to the plain largest magnitude on the next. Trying costs a few passes over the evaluation set; keeping groups in
-FP16 because of a range chosen badly costs latency for good.
+FP16 because of a range chosen badly costs latency for good. Where no uniform plan will do, their scores say little
+about mixed ones: they are far from the target, and corrections of biases make up for clipping that ruins single groups.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
 
 from trt_mpq.artifacts.stage import Job, Stage, json_kind
 from trt_mpq.artifacts.store import Store
@@ -19,7 +22,7 @@ from trt_mpq.pipeline.model_states import State
 from trt_mpq.pipeline.networks import candidate_ranges_of, network_of
 from trt_mpq.pipeline.refinement import nearest_corrections
 from trt_mpq.pipeline.scoring import REQUIRED, SCORER, score_cache_of, uniform_score
-from trt_mpq.types import Precision, Ranges
+from trt_mpq.types import Grouping, Precision, PrecisionPlan, Ranges
 
 
 @dataclass(frozen=True)
@@ -27,39 +30,47 @@ class Trial:
     """What the uniform plan of a precision scores with the ranges of a method, its biases corrected if that helps.
 
     `keeps_target` is about the file that would be delivered too; it is None where no accuracy is asked for.
+    `corrected` says whether the biases are.
     """
 
     precision: Precision
     method: str
     score: float
     keeps_target: bool | None
+    corrected: bool
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The method of a format, and the trials that it was chosen by; none where there was no choice."""
+    """The method of a format, and the scores by method that it was chosen by; none where there was no choice."""
 
     method: str
-    trials: tuple[Trial, ...] = ()
+    scores: Mapping[str, float] = field(default_factory=dict)
 
 
 def choose_methods(store: Store, state: State) -> Mapping[Precision, Choice]:
     """The calibration method of every format: the first whose uniform plan keeps the target.
 
-    If none does, or no accuracy is asked for, it is the one whose uniform plan scores best. A method is tried only if
-    those before it miss, and learned rounding comes after the choice. If there is one method only, it is not tried.
+    If none does, or no accuracy is asked for, plans will be mixed, and it is the one with which a mixed plan scores
+    best. A method is tried only if those before it miss, and learned rounding comes after the choice. If there is one
+    method only, it is not tried.
     """
     methods, formats = store.settings.calibration, store.settings.formats
     if len(methods) == 1:
         return {precision: Choice(methods[0]) for precision in formats}
     if store.settings.seeks_target:
         store.ensure(REQUIRED)  # first of all, because a metric that does not work fails on FP32
-    return {precision: _best(tuple(_tried(store, state, precision))) for precision in formats}
+    return {precision: _chosen(store, state, precision) for precision in formats}
 
 
-def _best(trials: tuple[Trial, ...]) -> Choice:
-    best = max(trials, key=lambda trial: (bool(trial.keeps_target), trial.score))
-    return Choice(best.method, trials)
+def _chosen(store: Store, state: State, precision: Precision) -> Choice:
+    trials = tuple(_tried(store, state, precision))
+    uniform = {trial.method: trial.score for trial in trials}
+    kept = next((trial.method for trial in trials if trial.keeps_target), None)
+    if kept is not None or len(trials) == 1:
+        return Choice(kept or trials[0].method, uniform)
+    mixed = {trial.method: store[_mixed_score(state, trial)] for trial in trials}
+    return Choice(max(mixed, key=lambda method: (mixed[method], uniform[method])), mixed)
 
 
 def _tried(store: Store, state: State, precision: Precision) -> Iterator[Trial]:
@@ -87,13 +98,13 @@ def _trial(store: Store, state: State, precision: Precision, method: str) -> Sta
             if after >= score:
                 score, refinements = after, corrected
         if not job.settings.seeks_target:
-            return Trial(precision, method, score, None)
+            return Trial(precision, method, score, None, refinements is not plain)
         evaluator = PlanEvaluator.of(job[network], refinements, job[SCORER], job[cache])
         keeps = (
             score >= job[REQUIRED]
             and evaluator.delivered(job[network].grouping.uniform(precision)).value >= job[REQUIRED]
         )
-        return Trial(precision, method, score, keeps)
+        return Trial(precision, method, score, keeps, refinements is not plain)
 
     needs: tuple[Stage[Any], ...] = (network, cache, SCORER)
     needs = (REQUIRED, *needs) if store.settings.seeks_target else needs
@@ -102,3 +113,33 @@ def _trial(store: Store, state: State, precision: Precision, method: str) -> Sta
         f"calibration-{precision}-{method}", make, json_kind(Trial), needs=needs,
         reads=("bias_correction", "seeks_target"),
     )  # fmt: skip
+
+
+def _mixed_score(state: State, trial: Trial) -> Stage[float]:
+    """What a plan scores that has about half of the groups lowered, its biases corrected if the trial's were."""
+    precision, method, corrected = trial.precision, trial.method, trial.corrected
+    network, cache = network_of(state, {precision: method}), score_cache_of(state)
+    corrections = nearest_corrections(network, precision, method)
+
+    def make(job: Job) -> float:
+        refinements = Refinements(corrections=job[corrections]) if corrected else Refinements()
+        evaluator = PlanEvaluator.of(job[network], refinements, job[SCORER], job[cache])
+        title = f"Scoring half {precision} by {method}"
+        return evaluator.score(half_lowered(job[network].grouping, precision), lambda: job.observer.stage(title)).value
+
+    needs: tuple[Stage[Any], ...] = (network, cache, SCORER)
+    return Stage(
+        f"mixed-{precision}-{method}", make, json_kind(float), needs=(*needs, corrections) if corrected else needs,
+        constants=(corrected,),
+    )  # fmt: skip
+
+
+def half_lowered(grouping: Grouping, precision: Precision) -> PrecisionPlan:
+    """The plan with half of the groups that allow `precision` in it, the rest in high precision.
+
+    Which half is drawn, always in the same way: any rule could be in step with layers that take turns, such as
+    depthwise and pointwise convolutions.
+    """
+    allowed = [group.id for group in grouping.groups if group.allows(precision)]
+    drawn = np.random.default_rng(0).permutation(len(allowed))[: (len(allowed) + 1) // 2]
+    return grouping.uniform(grouping.top).replace({allowed[number]: precision for number in drawn})

@@ -37,7 +37,7 @@ def record_of_model(
 def record_of_calibration(
     precision: Precision, before: float, after: float, method: str, tried: Sequence[str]
 ) -> RefinementRecord:
-    """What choosing `method` did to the uniform `precision` plan, against the first that was `tried`."""
+    """What choosing `method` did to the plan that it was chosen by, against the first that was `tried`."""
     others = ", ".join(other for other in tried if other != method)
     return RefinementRecord(Refinement.CALIBRATION.value, precision, before, after, f"{method}; tried {others} too")
 

@@ -204,7 +204,7 @@ class Settings(BaseModel):
         "mse", "entropy", "minmax", "percentile",
     )  # fmt: skip
     """Calibration methods, one or several of mse, entropy, minmax, percentile: every format takes the first with which
-    its uniform plan keeps the target, else the one with which that scores best."""
+    its uniform plan keeps the target, else the one with which a plan of half the groups scores best."""
     bias_correction: Annotated[bool, Option("Quantizers")] = True
     """Correct the mean output of every quantized group before the search."""
     adaround: Annotated[bool, Option("Quantizers")] = False
