@@ -31,6 +31,7 @@ from trt_mpq.graph import admission, onnx_api
 from trt_mpq.graph.batch import batch_axes
 from trt_mpq.graph.edit import eliminate_identities
 from trt_mpq.graph.folding import fold, lift_constants
+from trt_mpq.graph.given_scales import take_out_quantizers
 from trt_mpq.graph.halves import widen
 from trt_mpq.graph.interface import Interface, free_axes, require_signature, signature
 from trt_mpq.graph.opset import WEAK_OPSET, convert_opset, opset_of
@@ -47,7 +48,9 @@ _EXTERNAL_DATA_BYTES = 1_500_000_000
 """Graphs with more weights than this go to disk as a small file and a data file (protobuf ends at 2 GiB)."""
 
 
-def prepare_model(source: Path, destination: Path, batch_axis: Mapping[str, int | None] | None = None) -> Model:
+def prepare_model(
+    source: Path, destination: Path, batch_axis: Mapping[str, int | None] | None = None, *, from_qdq: bool = False
+) -> Model:
     """Check, simplify and name the model at `source` and write it to `destination`, atomically.
 
     Above 1.5 GB of weights, a data file called `<destination>.data` is written beside it.
@@ -56,6 +59,7 @@ def prepare_model(source: Path, destination: Path, batch_axis: Mapping[str, int 
         source: An ONNX model in FP32, FP16, BF16 or a mix of them; external data must lie in its folder.
         destination: Where the prepared model goes; its folder exists.
         batch_axis: Input to the axis that counts rows, where it cannot be told from names, sizes and readers.
+        from_qdq: Whether quantizers are taken out, and the magnitudes kept at which they clip.
 
     Returns:
         The prepared model; `path` is the name of the file in its folder.
@@ -71,6 +75,7 @@ def prepare_model(source: Path, destination: Path, batch_axis: Mapping[str, int 
         _flatten(graph)
         free_axes(graph)
         wanted, declared = signature(graph), [value.shape for value in graph.graph.outputs]
+        amax = take_out_quantizers(graph.graph) if from_qdq else {}
         widen(graph)
         admission.check_operators(graph)
         if opset_of(graph) < OLDEST_OPSET:
@@ -84,7 +89,8 @@ def prepare_model(source: Path, destination: Path, batch_axis: Mapping[str, int 
     admission.check_prepared(graph)
     onnx_api.check(graph)
     save_graph(graph, destination)
-    return _describe(graph, source, destination, batch_axes(graph.graph, batch_axis or {}))
+    described = _describe(graph, source, destination, batch_axes(graph.graph, batch_axis or {}))
+    return replace(described, amax=amax)
 
 
 def load_graph(path: Path) -> ir.Model:

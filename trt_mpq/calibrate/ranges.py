@@ -39,6 +39,7 @@ def calibrate(
     methods: Sequence[str],
     formats: Sequence[Precision],
     batch: int,
+    given: Mapping[str, float] | None = None,
     progress: Progress | None = None,
 ) -> tuple[Ranges, ...]:
     """Observe the data once and choose, by every method, an amax per quantized tensor and format.
@@ -54,6 +55,7 @@ def calibrate(
         methods: Names of calibration methods, see `histogram.METHODS`.
         formats: Quantized precisions that need an amax.
         batch: Samples per run, at most. It changes speed and memory, not the result.
+        given: Tensors whose amax is known, whatever is observed, see `spread_given`.
         progress: Told how many samples of all passes are done.
 
     Raises:
@@ -80,7 +82,8 @@ def calibrate(
             report(samples.count + chunk.end)
 
     def by(method: str) -> Ranges:
-        amax = _amax(METHODS[method], grouping, histograms, formats)
+        known = {name: dict.fromkeys(formats, amax) for name, amax in (given or {}).items() if name in histograms}
+        amax = {**_amax(METHODS[method], grouping, histograms, formats), **known}
         tensors = {name: replace(observed, amax=amax.get(name, {})) for name, observed in extremes.items()}
         return Ranges(dict.fromkeys(formats, method), samples.count, tensors)
 
@@ -95,6 +98,15 @@ def _amax(
         name: {p: 1.0 if name in whole else method.amax(histogram, p) for p in formats}
         for name, histogram in histograms.items()
     }
+
+
+def spread_given(given: Mapping[str, float], grouping: Grouping) -> dict[str, float]:
+    """`given` magnitudes of some tensors, also for those that only move the same values, such as behind a MaxPool."""
+    spread = dict(given)
+    for names in grouping.shared_scales:
+        known = [given[name] for name in names if name in given]
+        spread.update((name, max(known)) for name in names if known and name not in given)
+    return spread
 
 
 def by_format(candidates: Sequence[Ranges], methods: Mapping[Precision, str]) -> Ranges:

@@ -74,3 +74,16 @@ def _magnitude(value: ir.Value, ranges: Ranges, constants: Sequence[str | None])
         return float(np.abs(constant_array(value)).max(initial=0.0)) if value.name in constants else 0.0
     observed = ranges.tensors.get(str(value.name))
     return 0.0 if observed is None else observed.magnitude
+
+
+def restrict_to_given(grouping: Grouping, given: Mapping[str, float]) -> Grouping:
+    """The grouping in which groups stay in high precision that read a tensor without a `given` magnitude."""
+
+    def restricted(group: LayerGroup) -> LayerGroup:
+        unknown = next((site.tensor for site in group.inputs if site.tensor not in given), None)
+        if unknown is None:
+            return group
+        reasons = dict.fromkeys(_QUANTIZED, f"the file does not quantize tensor {unknown}")
+        return replace(group, excluded={**group.excluded, **reasons})
+
+    return replace(grouping, groups=tuple(map(restricted, grouping.groups)))

@@ -103,7 +103,13 @@ def check_operators(graph: ir.Model) -> None:
     """
     for node in graph.graph.all_nodes():
         if node.op_type in _QUANTIZED or node.op_type.startswith("QLinear"):
-            raise ModelError(f"the model is already quantized (first at node {_label(node)}): pass the FP32 model")
+            way = (
+                "TensorRT's parser does not know integer operators: pass the model in FP32, or with QuantizeLinear and "
+                "DequantizeLinear"
+                if node.op_type in STANDARD_INTEGER or node.op_type.startswith("QLinear")
+                else "pass the FP32 model, or --from-qdq to take its scales and search which of its quantizers to keep"
+            )
+            raise ModelError(f"the model is already quantized (first at node {_label(node)}): {way}")
     for node in graph.graph.all_nodes():
         if has_body(node) and node.op_type not in CONTROL_FLOW:
             raise ModelError(

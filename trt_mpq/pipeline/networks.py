@@ -10,14 +10,14 @@ from trt_mpq.artifacts.files import key_of, to_stored_json
 from trt_mpq.artifacts.stage import Job, Stage, content_digest, json_kind
 from trt_mpq.artifacts.store import Store
 from trt_mpq.calibrate.own_scales import with_own_scales
-from trt_mpq.calibrate.ranges import by_format, calibrate, share_scales
-from trt_mpq.calibrate.restrictions import restrict_to_ranges
+from trt_mpq.calibrate.ranges import by_format, calibrate, share_scales, spread_given
+from trt_mpq.calibrate.restrictions import restrict_to_given, restrict_to_ranges
 from trt_mpq.emit import Network
 from trt_mpq.errors import ModelError
 from trt_mpq.groups import groups_from_model
 from trt_mpq.pipeline.model_states import State
 from trt_mpq.pipeline.shapes import TENSOR_SHAPES
-from trt_mpq.pipeline.sources import BATCH, CALIBRATION, GIVEN_TABLE, REFUGE, RUNTIME, TARGET
+from trt_mpq.pipeline.sources import BATCH, CALIBRATION, GIVEN_TABLE, PREPARED, REFUGE, RUNTIME, TARGET
 from trt_mpq.types import Grouping, Precision, Ranges
 
 
@@ -53,12 +53,13 @@ def candidate_ranges_of(state: State) -> Stage[tuple[Ranges, ...]]:
     def make(job: Job) -> tuple[Ranges, ...]:
         return calibrate(
             job[graph], job[grouping], job[CALIBRATION], job[RUNTIME],
-            methods=job.settings.calibration, formats=job.settings.formats, batch=job[BATCH], progress=job.progress,
+            methods=job.settings.calibration, formats=job.settings.formats, batch=job[BATCH],
+            given=spread_given(job[PREPARED].amax, job[grouping]), progress=job.progress,
         )  # fmt: skip
 
     return Stage(
         f"ranges{state.suffix}", make, json_kind(tuple[Ranges, ...]),
-        needs=(graph, grouping, CALIBRATION, RUNTIME), reads=("calibration", "formats"), uses=(BATCH,),
+        needs=(graph, grouping, PREPARED, CALIBRATION, RUNTIME), reads=("calibration", "formats"), uses=(BATCH,),
         title=f"Calibrating{state.suffix.replace('.', ' ')}",
     )  # fmt: skip
 
@@ -85,10 +86,13 @@ def restricted_groups_of(state: State) -> Stage[Grouping]:
 
     def make(job: Job) -> Grouping:
         grouping, ranges = replace(job[found], top=job.settings.top, refuge=job[REFUGE]), job[candidates][0]
+        given = spread_given(job[PREPARED].amax, grouping)
+        if job.settings.from_qdq:
+            grouping = restrict_to_given(grouping, given)
         return restrict_to_ranges(with_own_scales(grouping, ranges), ranges, job[graph].graph)
 
     return Stage(
-        "restricted-groups", make, needs=(found, candidates, graph, REFUGE), reads=("top",),
+        "restricted-groups", make, needs=(found, candidates, graph, PREPARED, REFUGE), reads=("top", "from_qdq"),
         digest=content_digest(Grouping),
     )  # fmt: skip
 

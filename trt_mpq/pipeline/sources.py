@@ -22,8 +22,11 @@ SOURCE = Stage("source", lambda job: job.settings.model, reads=("model",), diges
 """The model file."""
 
 PREPARED = Stage(
-    "model", lambda job: prepare_model(job[SOURCE], job.path("model.onnx"), job.settings.batch_axes), json_kind(Model),
-    needs=(SOURCE,), reads=("batch_axes",), files=("model.onnx", "model.onnx.data"),
+    "model",
+    lambda job: prepare_model(
+        job[SOURCE], job.path("model.onnx"), job.settings.batch_axes, from_qdq=job.settings.from_qdq
+    ),
+    json_kind(Model), needs=(SOURCE,), reads=("batch_axes", "from_qdq"), files=("model.onnx", "model.onnx.data"),
 )  # fmt: skip
 """The model checked and folded."""
 

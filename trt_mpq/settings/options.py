@@ -205,6 +205,9 @@ class Settings(BaseModel):
     )  # fmt: skip
     """Calibration methods, one or several of mse, entropy, minmax, percentile: every format takes the first with which
     its uniform plan keeps the target, else the one with which a plan of half the groups scores best."""
+    from_qdq: Annotated[bool, Option("Quantizers")] = False
+    """Take a file with QuantizeLinear and DequantizeLinear: its scales are the ranges of the tensors that it quantizes,
+    and what it does not quantize stays out of 8 bit."""
     bias_correction: Annotated[bool, Option("Quantizers")] = True
     """Correct the mean output of every quantized group before the search."""
     adaround: Annotated[bool, Option("Quantizers")] = False
@@ -282,6 +285,13 @@ class Settings(BaseModel):
     def _one_limit(cls, value: int | None, others: ValidationInfo) -> int | None:
         if value is not None and others.data.get("target_latency") is not None:
             raise ValueError("excludes target_latency: give one of them")
+        return value
+
+    @field_validator("equalize", "smooth")
+    @classmethod
+    def _keep_given_scales(cls, value: bool, others: ValidationInfo) -> bool:
+        if value and others.data.get("from_qdq"):
+            raise ValueError("excludes from_qdq: it would change the tensors that the file has scales for")
         return value
 
     @field_validator("batch_axis")

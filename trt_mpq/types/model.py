@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,10 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class Model:
-    """A prepared model on disk: checked, BatchNorm folded, every node named."""
+    """A prepared model on disk: checked, BatchNorm folded, every node named.
+
+    `amax` has the tensors that a quantized file clipped, and at what magnitude; they are told by their names there.
+    """
 
     path: str
     sha256: str
@@ -35,3 +39,4 @@ class Model:
     opset: int
     parameters: int
     size_bytes: int
+    amax: Mapping[str, float] = field(default_factory=dict)
