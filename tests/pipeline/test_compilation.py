@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
@@ -10,7 +11,7 @@ import pytest
 from tests.engine.test_compiling import Played, quantized
 from tests.runs import Recorder, slow_device, start, tiny_cnn, write_data
 from trt_mpq.engine import compiling
-from trt_mpq.engine.manifest import read_manifest
+from trt_mpq.engine.manifest import read_manifest, write_manifest
 from trt_mpq.engine.shipping import is_shipped
 from trt_mpq.errors import MissingDependencyError, RuntimeFailure
 from trt_mpq.pipeline import compiler
@@ -20,7 +21,7 @@ from trt_mpq.report.verdict import compiled
 from trt_mpq.settings import settings_from
 from trt_mpq.types import Precision
 from trt_mpq.types.compilation import Compilation
-from trt_mpq.types.engine import AheadOfTime, BuildStatus
+from trt_mpq.types.engine import AheadOfTime, BuildStatus, Platform
 
 QUICKEST = {"search": "uniform", "calibration": "minmax", "bias_correction": False}
 
@@ -64,6 +65,19 @@ def test_a_build_without_a_gpu_ends_with_an_engine_that_nvidias_compiler_made(
     assert isinstance(again, Compilation)
     assert read_manifest(run / "engine" / "manifest.json").platform == again.build.platform
     assert again.capabilities == (120,)
+
+
+def test_the_engine_that_a_gpu_built_of_the_same_plan_stays(
+    files: dict[str, str], tmp_path: Path, nvidia_compiler: None
+) -> None:
+    report_of(files, tmp_path / "run", device="l4", engine={"build": "always"})
+    path = tmp_path / "run" / "engine" / "manifest.json"
+    built = replace(read_manifest(path), platform=Platform("NVIDIA L4", 89, "10.16.1.11", "12.8", "570.86"))
+    write_manifest(path, built)
+    observer = Recorder()
+    DeviceRun(settings_from({**files, "device": "rtx5090"}, "test"), tmp_path / "run", observer).ship(evaluate=False)
+    assert read_manifest(path) == built
+    assert "note the engine that a GPU built of the same plan stays where it is" in observer.events
 
 
 def test_a_gpu_that_the_compiler_does_not_serve_gets_a_check_and_no_engine(

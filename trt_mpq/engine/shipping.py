@@ -17,7 +17,7 @@ from trt_mpq.errors import ModelError, RunFolderError
 from trt_mpq.model import external_data, model_digest
 from trt_mpq.settings import EngineOptions
 from trt_mpq.types import PrecisionPlan, Ranges
-from trt_mpq.types.engine import EngineBuild, ShapeRange
+from trt_mpq.types.engine import EngineBuild, Platform, ShapeRange
 
 ENGINE_FOLDER, ENGINE_FILE, NETWORK_FILE = "engine", "engine.plan", "network.onnx"
 
@@ -81,10 +81,22 @@ def ship(
 
 def is_shipped(run: Path, engine_sha256: str | None) -> bool:
     """Whether the engine of that digest lies in the run folder `run` whole, with its manifest and network."""
+    manifest = _whole(run)
+    return manifest is not None and manifest.engine_sha256 == engine_sha256
+
+
+def built_on_a_gpu(run: Path, plan: PrecisionPlan) -> bool:
+    """Whether an engine of `plan` lies there whole that a GPU built, with kernels that it timed."""
+    manifest = _whole(run)
+    return manifest is not None and isinstance(manifest.platform, Platform) and manifest.plan_digest == plan.digest
+
+
+def _whole(run: Path) -> EngineManifest | None:
+    """The manifest of the engine that lies in the run folder `run`, if that and its network are what it says."""
     folder = run / ENGINE_FOLDER
     try:
         manifest = read_manifest(folder / MANIFEST_FILE)
         digests = sha256_of(folder / ENGINE_FILE), model_digest(folder / NETWORK_FILE)
     except (RunFolderError, ModelError, OSError):
-        return False
-    return digests == (manifest.engine_sha256, manifest.onnx_sha256) and digests[0] == engine_sha256
+        return None
+    return manifest if digests == (manifest.engine_sha256, manifest.onnx_sha256) else None

@@ -8,7 +8,7 @@ from trt_mpq.artifacts.files import sha256_of
 from trt_mpq.artifacts.stage import Stage
 from trt_mpq.artifacts.store import Store
 from trt_mpq.engine.handover import DESCRIBED, SEARCHED, CalibratedNetwork
-from trt_mpq.engine.shipping import is_shipped, ship
+from trt_mpq.engine.shipping import built_on_a_gpu, is_shipped, ship
 from trt_mpq.errors import RuntimeFailure
 from trt_mpq.pipeline.builds import shapes_of
 from trt_mpq.pipeline.compiler import compiled
@@ -87,6 +87,9 @@ def compiled_engine(store: Store, gpu: Gpu) -> Compilation:
 def _shipped(store: Store, described: Stage[CalibratedNetwork], plan: PrecisionPlan, made: Compilation) -> Compilation:
     """`made` with its engine in the folder `engine`, if it is for the device of the run."""
     if made.build.engine is None or not made.for_device:
+        return made
+    if built_on_a_gpu(store.folder, plan):
+        store.observer.note("the engine that a GPU built of the same plan stays where it is")
         return made
     digest = sha256_of(store.folder / made.build.engine)
     if not is_shipped(store.folder, digest):
