@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import mean
 
-from bench.real import MODELS
+from bench.real import PAPER_MODELS
 from trt_mpq.errors import TargetNotReachable
 from trt_mpq.latency.size import weight_bytes
 from trt_mpq.pipeline.run import Run
@@ -72,7 +72,7 @@ def jobs(models: list[str], searches: list[str], ladders: list[str], samples: in
     Greedy takes one evaluation per group and rung, so its random control has one seed.
     """
     for model in models:
-        for ladder in (own for own in MODELS[model].ladders if own in ladders):
+        for ladder in (own for own in PAPER_MODELS[model].ladders if own in ladders):
             for refined in (True, False):
                 yield [
                     Job(model, ladder, refined, search, metric, seed, target, samples)
@@ -112,7 +112,7 @@ def measured() -> list[Row]:
 
 
 def _measure(job: Job, threads: int) -> Row:
-    real = MODELS[job.model]
+    real = PAPER_MODELS[job.model]
     settings = settings_from(
         {
             "model": real.path, "calib": real.calib, "eval": real.eval, "calib_samples": 256,
@@ -205,7 +205,7 @@ def _mean(rows: list[Row], figure: str) -> float:
 def main() -> None:
     """Measure what is missing, then print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--models", default=",".join(MODELS))
+    parser.add_argument("--models", default=",".join(PAPER_MODELS))
     parser.add_argument("--searches", default="uniform,ilp,bisection,greedy")
     parser.add_argument("--ladders", default=",".join(LADDERS))
     parser.add_argument("--eval-samples", type=int, default=None, help="default: what bench.real can afford per model")
@@ -213,6 +213,8 @@ def main() -> None:
     parser.add_argument("--print", action="store_true", help="print the table of the rows measured so far")
     options = parser.parse_args()
     if not options.print:
+        for made in filter(None, (PAPER_MODELS[name].made for name in options.models.split(","))):
+            made()
         chosen = (options.models.split(","), options.searches.split(","), options.ladders.split(","))
         batches = list(jobs(*chosen, options.eval_samples))
         with ProcessPoolExecutor(options.jobs) as pool:

@@ -31,6 +31,7 @@ from bench.corpus.rows import (
 from bench.corpus.table import table
 from bench.corpus.trial import Lowered, Outcome, attempt
 from bench.real_files import FILES, RealFile, data_for, fetch, read
+from bench.weights import in_its_vocabulary
 from tests.compiler import NEEDS_RTX
 
 INT8 = Lowered(typed_db=40.0, reference_db=41.0, engines={"89": "ok"}, groups=2, realised=2, share=0.9)
@@ -129,6 +130,13 @@ def test_data_has_the_shapes_and_types_of_the_inputs() -> None:
 def test_every_file_is_named_once_with_an_exact_version() -> None:
     assert len({wanted.slug for wanted in FILES}) == len(FILES)
     assert all("==" in wanted.package for wanted in FILES)
+
+
+def test_sentences_are_told_in_the_vocabulary_of_mpnet() -> None:
+    bert = {"input_ids": np.array([[101, 2054, 102, 0]]), "attention_mask": np.array([[1, 1, 1, 0]])}
+    told = in_its_vocabulary({**bert, "token_type_ids": np.zeros((1, 4)), "score": np.ones(1)})
+    assert told["input_ids"].tolist() == [[0, 2058, 2, 1]]
+    assert set(told) == {"input_ids", "attention_mask", "score"}
 
 
 CHOSEN = [("mlp", "torchscript", 13), ("yolo", "torchscript", 17), ("crnn", "torchscript", 17), ("dlrm", "dynamo", 20)]
