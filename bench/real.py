@@ -64,8 +64,8 @@ PAPER_MODELS = {
         ladders=("int8", "fp8"), made=weights.efficientnet_lite0,
     ),
     "mpnet": RealModel(
-        "mpnet", str(weights.MPNET / "model.onnx"), f"{_SENTENCES}:calib", f"{_SENTENCES}:dev", 200, 100, 16, "spearman",
-        ("int8", "fp8"), made=lambda: weights.all_mpnet_base_v2(DATA),
+        "mpnet", str(weights.MPNET / "model.onnx"), f"{_SENTENCES}:calib", f"{_SENTENCES}:dev", 200, 100, 16,
+        "spearman", ("int8", "fp8"), made=lambda: weights.all_mpnet_base_v2(DATA),
     ),
 }  # fmt: skip
 """With them the paper's two halves on trained weights of its size, which packages ship (`bench.weights`)."""

@@ -252,10 +252,14 @@ and are not compared anew."""
 DELIVERED = {"delivery", "verification", "comparison"}
 
 
+SHORT = {"search": "ilp", "max_evaluations": 2, "calibration": "mse", "refine_plan": False}
+"""A search by a ranking that tries no more than the uniform plans."""
+
+
 @pytest.fixture(scope="module")
 def base(files, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("base") / "run"
-    start(files, folder, search="uniform", calibration="mse").report()
+    start(files, folder, **SHORT).report()
     return folder
 
 
@@ -266,17 +270,21 @@ def base(files, tmp_path_factory) -> Path:
         ({"threads": 2}, set()),
         ({"workers": 2}, set()),
         ({"target_accuracy": 0.97}, {"search", "searched"}),
-        ({"device": "a100"}, {"search", "searched"}),
-        ({"search": "greedy"}, {"search", "searched", "refined"} | DELIVERED),
+        ({"device": "a100"}, {"groups", "search", "searched"}),
+        ({"search": "uniform"}, {"search", "searched"}),
+        (
+            {"search": "greedy", "max_evaluations": None, "refine_plan": True},
+            {"search", "searched", "refined"} | DELIVERED,
+        ),
         ({"keep": ("fp16:second*",)}, {"search", "searched"}),
         ({"max_evaluations": 1}, {"search", "searched"}),
         ({"target_size": "1MB"}, {"search"}),
         ({"confidence": 0.95}, {"search"}),
-        ({"batch": 16}, {"fp32", "network", "search", "searched", "verification", "comparison"}),
-        ({"eval_samples": 50}, {"fp32", "network", "search", "searched", "verification", "comparison"}),
+        ({"batch": 16}, {"outputs", "fp32", "network", "search", "searched", "verification", "comparison"}),
+        ({"eval_samples": 50}, {"outputs", "fp32", "network", "search", "searched", "verification", "comparison"}),
         ({"metric": "top5"}, {"fp32", "search", "searched", "verification", "comparison"}),
         ({"bias_correction": False}, {"search", "searched", "delivery", "verification"}),
-        ({"refine_plan": False}, set()),
+        ({"refine_plan": True}, {"refined", "searched"}),
         ({"adaround_steps": 5}, set()),
         ({"seed": 1}, {"network", "sensitivity", "search"}),
         ({"trials": 1}, set()),
@@ -290,7 +298,7 @@ def base(files, tmp_path_factory) -> Path:
         ({"calibration": "percentile"}, (RANGES - {BY_MSE}) | {"corrections-int8-percentile"}),
         ({"calibration": "mse,percentile"}, {"ranges", "calibration-int8-mse"}),
         ({"calib_samples": 12}, RANGES),
-        ({"precisions": "int8,int4"}, (RANGES - {BY_MSE}) | {"corrections-int4-mse"}),
+        ({"precisions": "int8,int4"}, (RANGES - {BY_MSE}) | {"groups", "corrections-int4-mse"}),
         ({"exclusions": "modelopt"}, RANGES | {"groups"}),
         (
             {"equalize": True},
@@ -306,7 +314,7 @@ def test_a_changed_setting_redoes_what_depends_on_it_and_nothing_else(
 ):
     copy = Path(shutil.copytree(base, tmp_path / "run"))
     worked = stages_at_work(monkeypatch)
-    start(files, copy, **{"search": "uniform", "calibration": "mse", **change}).report()
+    start(files, copy, **{**SHORT, **change}).report()
     assert worked == redone
 
 

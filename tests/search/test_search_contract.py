@@ -126,6 +126,27 @@ class TestContract:
     def test_same_problem_same_path(self, name: str, problem: Problem):
         assert run(name, problem) == run(name, problem)
 
+    @given(harm=st.lists(st.floats(0, 1), min_size=4, max_size=4), required=st.floats(-9, 0), slower=st.booleans())
+    def test_where_no_ranking_is_wanted_none_changes_what_is_found(
+        self, name: str, harm: list[float], required: float, slower: bool
+    ):
+        """Where narrower is slower there is nothing to find by one."""
+        groups, ladder = make_chain(4), LADDERS[1]
+        factor = -1 if slower else 1
+        latency = cost_of(
+            make_grouping(groups), ladder, lambda plan: sum(100 + factor * TIME[p] for _, p in plan.assignments)
+        )
+        problem = make_problem(
+            groups, ladder, dict(zip((g.id for g in groups), harm, strict=True)), required, latency=latency
+        )
+        unranked = replace(problem, ranking=Ranking("", 0, (), {}), solved={})
+        if name == "uniform" or (name == "ilp" and slower):
+            assert not search_from_name(name).ranks(unranked)
+            results = [run(name, one)[0] for one in (problem, unranked)]
+            assert results[0] == results[1]
+        else:
+            assert search_from_name(name).ranks(unranked)
+
     @given(problem=problems(), most=st.integers(1, 9))
     def test_a_budget_is_kept_and_the_best_so_far_is_the_result(self, name: str, problem: Problem, most: int):
         free, asked_freely = run(name, problem)

@@ -9,21 +9,20 @@ from trt_mpq.latency.base import Latency
 from trt_mpq.latency.cost_terms import latency_costs
 from trt_mpq.latency.size import size_costs, weight_bytes
 from trt_mpq.pipeline.calibration import CalibrationStages
-from trt_mpq.pipeline.ranking import RankingStages
 from trt_mpq.pipeline.scoring import REQUIRED
 from trt_mpq.search import Budget, Cost, Limit, Problem, ladders_of
-from trt_mpq.types import Grouping, Precision
+from trt_mpq.types import Grouping, Precision, Ranking
 
 
 def problems_of(
     calibration: CalibrationStages,
     grouping: Stage[Grouping],
-    ranking: RankingStages,
+    ranking: Stage[Ranking],
     evaluator: Stage[PlanEvaluator],
     latency: Stage[Latency],
 ) -> Stage[tuple[Problem, ...]]:
     """One problem per ladder; raises SettingsError if nothing is known of a precision's latency."""
-    network, first = calibration.scored.network, ranking.first
+    network = calibration.scored.network
 
     def make(job: Job) -> tuple[Problem, ...]:
         settings, groups, latencies = job.settings, job[grouping], job[latency]
@@ -40,7 +39,7 @@ def problems_of(
                 size = Cost(lambda plan: weight_bytes(plan, groups, other_parameters), costs)
                 limit = Limit(f"takes at most {settings.target_size} bytes", settings.target_size, size)
             return Problem(
-                grouping=groups, ladder=ladder, ranking=job[first], evaluate=job[evaluator], latency=time,
+                grouping=groups, ladder=ladder, ranking=job[ranking], evaluate=job[evaluator], latency=time,
                 required=job[REQUIRED], limit=limit,
                 budget=Budget(settings.max_evaluations, settings.max_seconds), notify=job.observer.evaluated,
             )  # fmt: skip
@@ -48,7 +47,7 @@ def problems_of(
         return tuple(map(problem, ladders_of(settings.precisions, settings.mix_formats)))
 
     return Stage(
-        "problems", make, needs=(REQUIRED, network, grouping, first, evaluator, latency),
+        "problems", make, needs=(REQUIRED, network, grouping, ranking, evaluator, latency),
         reads=("target_latency", "target_size", "max_evaluations", "max_seconds", "precisions", "mix_formats"),
     )  # fmt: skip
 

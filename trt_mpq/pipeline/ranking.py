@@ -20,6 +20,9 @@ from trt_mpq.sensitivity.agreement import REFERENCE, Agreement, Sensitivities, a
 from trt_mpq.settings import Settings
 from trt_mpq.types import Ranking
 
+UNRANKED = Stage("unranked", lambda job: Ranking("", 0, (), {}), digest=lambda ranking: ranking.metric)
+"""What stands for a ranking that would decide nothing."""
+
 
 @dataclass(frozen=True)
 class RankingStages:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from trt_mpq.artifacts.stage import Job, Stage, json_kind
 from trt_mpq.artifacts.store import Store
@@ -13,12 +13,12 @@ from trt_mpq.pipeline.calibration import CalibrationStages
 from trt_mpq.pipeline.gpu import Gpu
 from trt_mpq.pipeline.latency import choose_latency
 from trt_mpq.pipeline.problems import pinned_groups_of, problems_of
-from trt_mpq.pipeline.ranking import RankingStages
+from trt_mpq.pipeline.ranking import UNRANKED, RankingStages
 from trt_mpq.pipeline.refinement import SharedRefinements
 from trt_mpq.pipeline.scoring import REQUIRED, SCORER, STOP
 from trt_mpq.pipeline.workers import Workers
 from trt_mpq.search import Problem, search_from_name
-from trt_mpq.types import Grouping, SearchResult
+from trt_mpq.types import Grouping, Ranking, SearchResult
 
 
 @dataclass(frozen=True)
@@ -58,13 +58,22 @@ def choose_search(
 ) -> SearchStages:
     """The stages of a search of the calibrated network; latencies are measured if they have to be.
 
+    Groups are ranked only where that may change what is found.
+
     Raises:
         TrtMpqError: The metric does not work on FP32, or there are no latencies such as were asked for.
     """
     store.ensure(REQUIRED)  # before anything is measured on a device
     shared, latency = calibration.choose_refinements(store), choose_latency(store, calibration.described, gpu)
     grouping, evaluator = pinned_groups_of(calibration), _plan_evaluator(calibration, shared)
-    problems = problems_of(calibration, grouping, ranking, evaluator, latency)
+
+    def problems_by(ranking: Stage[Ranking]) -> Stage[tuple[Problem, ...]]:
+        return problems_of(calibration, grouping, ranking, evaluator, latency)
+
+    ranks = store[_ranks(problems_by(UNRANKED))]
+    if not ranks and not ranking.others:
+        ranking = replace(ranking, first=UNRANKED)
+    problems = problems_by(ranking.first)
     fault = baseline_fault_of(calibration.scored.network) if store.settings.seeks_target else NO_FAULT
 
     def search(job: Job) -> SearchResult:
@@ -76,6 +85,14 @@ def choose_search(
         uses=(workers, fault), title=f"Searching ({store.settings.search})",
     )  # fmt: skip
     return SearchStages(grouping, shared, ranking, latency, evaluator, problems, result, fault)
+
+
+def _ranks(unranked: Stage[tuple[Problem, ...]]) -> Stage[bool]:
+    """Whether a ranking may change what the search finds."""
+    return Stage(
+        "ranks", lambda job: any(map(search_from_name(job.settings.search).ranks, job[unranked])), needs=(unranked,),
+        reads=("search",), digest=str,
+    )  # fmt: skip
 
 
 def choose_plan_evaluator(store: Store, calibration: CalibrationStages) -> Stage[PlanEvaluator]:

@@ -152,7 +152,7 @@ class SearchRecord:
 
     Attributes:
         algorithm: Name of the search.
-        sensitivity: Name of the metric that ranked the groups.
+        sensitivity: Name of the metric that ranked the groups; empty if no ranking could decide anything.
         evaluations: Plans tried.
         full_equivalents: What was really run for ranking and search, in passes over the whole evaluation set.
         seconds: What ranking and evaluations took.

@@ -71,7 +71,7 @@ class Explainer:
     def _lowered(self, group: LayerGroup, precision: Precision) -> str:
         saved = self._change_ms(group, self.grouping.widest(group))
         saved_by = ", saved by refinement for exactly this plan" if group.id in self.rescued else ""
-        standing = f"{self._standing(group, precision)} to {precision}{saved_by}"
+        standing = f"{self._standing(group, precision) or 'lowered'} to {precision}{saved_by}"
         if saved > self._nothing_ms:
             return f"saves {_time(saved)}; {standing}"
         if saved < -self._nothing_ms:
@@ -95,7 +95,8 @@ class Explainer:
     def _held_back_by(self, tried: Evaluation | None, group: LayerGroup, wanted: Precision) -> str:
         if tried is not None and not tried.feasible:
             return f"but then scores {tried.score.value:.5g}" + self._required_text
-        return f"but is the {self._standing(group, wanted)} to {wanted}"
+        standing = self._standing(group, wanted)
+        return f"but is the {standing} to {wanted}" if standing else "but was not tried on its own"
 
     @property
     def _required_text(self) -> str:
@@ -117,7 +118,10 @@ class Explainer:
         return sorted(formats, key=lambda p: p not in self._plan.counts())
 
     def _standing(self, group: LayerGroup, precision: Precision) -> str:
+        """Its place among the groups; empty where they were not ranked."""
         order = self.ranking.order(precision)
+        if group.id not in order:
+            return ""
         rank = order.index(group.id) + 1
         return f"{'' if rank == 1 else _ordinal(rank) + ' '}least sensitive of {len(order)}"
 

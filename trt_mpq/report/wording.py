@@ -179,7 +179,7 @@ def search_cost(report: Report) -> str:
     early = f" ({s.decided_early} decided early at {100 * s.confidence:g} % confidence)" if s.decided_early else ""
     cost = f"{significant(s.full_equivalents)} passes over the {report.accuracy.samples:,} evaluation samples"
     ended = f", ended by {s.stopped}" if s.stopped else ""
-    how = f"{s.algorithm} search on {s.sensitivity} sensitivity"
+    how = f"{s.algorithm} search" + (f" on {s.sensitivity} sensitivity" if s.sensitivity else ", no ranking needed")
     return f"{how}: {plans} tried{early}, {cost}, {duration_text(s.seconds)}{ended}"
 
 

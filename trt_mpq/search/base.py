@@ -171,6 +171,9 @@ class Search(Protocol):
     def accuracy_only(self) -> bool:
         """Whether its steps mean nothing but to keep a score, so that it finds no plan within a limit."""
 
+    def ranks(self, problem: Problem) -> bool:
+        """Whether a ranking may change what is found, asked of a problem whose ranking has no scores."""
+
     def run(self, problem: Problem) -> SearchResult:
         """The best plan evaluated; raises TargetNotReachable if none meets the requirement."""
 

@@ -17,6 +17,10 @@ class Bisection:
     name = "bisection"
     accuracy_only = True
 
+    def ranks(self, problem: Problem) -> bool:
+        """Always."""
+        return True
+
     def run(self, problem: Problem) -> SearchResult:
         """The best plan evaluated; raises TargetNotReachable if none meets the requirement."""
         return descend(problem, self.name, _longest_feasible)

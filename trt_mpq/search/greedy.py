@@ -16,6 +16,10 @@ class Greedy:
     name = "greedy"
     accuracy_only = True
 
+    def ranks(self, problem: Problem) -> bool:
+        """Always."""
+        return True
+
     def run(self, problem: Problem) -> SearchResult:
         """The best plan evaluated; raises TargetNotReachable if none meets the requirement."""
         return descend(problem, self.name, _each_feasible)

@@ -38,6 +38,16 @@ class IntegerProgram:
     name = "ilp"
     accuracy_only = False
 
+    def ranks(self, problem: Problem) -> bool:
+        """Not where no plan is faster than the widest by what is worth a try."""
+        widest, fastest = (
+            problem.grouping.uniform(problem.ladder[0]),
+            _frontier(problem, sensitivities(problem)).fastest(),
+        )
+        if problem.limit or fastest is None:
+            return True
+        return problem.latency.of(fastest) < problem.latency.of(widest) * (1 - _WORTH_TRYING)
+
     def run(self, problem: Problem) -> SearchResult:
         """The best plan evaluated; raises TargetNotReachable if none meets the requirement."""
         trail = Trail(problem, problem.usual_evaluations(_FEWEST_EVALUATIONS))

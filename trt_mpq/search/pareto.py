@@ -22,6 +22,10 @@ class Pareto:
     name = "pareto"
     accuracy_only = False
 
+    def ranks(self, problem: Problem) -> bool:
+        """Always."""
+        return True
+
     def run(self, problem: Problem) -> SearchResult:
         """The best plan evaluated; raises TargetNotReachable if none meets the requirement."""
         trail = Trail(problem, problem.usual_evaluations(_FEWEST_EVALUATIONS))

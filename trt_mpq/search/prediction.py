@@ -20,9 +20,10 @@ _INEXACT = 0.05
 def sensitivities(problem: Problem) -> dict[Choice, float]:
     """Every choice there is, to its sensitivity: none for the widest precision of a group.
 
-    Choices without a finite sensitivity are left out.
+    Choices without a finite sensitivity are left out. Where nothing was ranked all are alike.
     """
-    narrower, scores = problem.ladder[1:], problem.ranking.scores
+    narrower = problem.ladder[1:]
+    scores = problem.ranking.scores or {p: dict.fromkeys((g.id for g in problem.groups), 1.0) for p in narrower}
     known = {
         (g.id, p): scores[p][g.id]
         for g in problem.groups

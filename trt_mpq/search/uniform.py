@@ -12,6 +12,10 @@ class Uniform:
     name = "uniform"
     accuracy_only = False
 
+    def ranks(self, problem: Problem) -> bool:
+        """Never: uniform plans are few."""
+        return False
+
     def run(self, problem: Problem) -> SearchResult:
         """The best uniform plan; raises TargetNotReachable if none meets the requirement."""
         trail = Trail(problem)

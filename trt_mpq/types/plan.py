@@ -70,7 +70,8 @@ class PrecisionPlan:
 class Ranking:
     """Sensitivity of every group for every candidate precision; larger means more sensitive.
 
-    `scores[precision][group_id]`; `groups` is the network order and breaks ties.
+    `scores[precision][group_id]`; `groups` is the network order and breaks ties. One without scores, whose `metric` is
+    empty, stands where a ranking would decide nothing.
     """
 
     metric: str
@@ -82,7 +83,7 @@ class Ranking:
 
     def order(self, precision: Precision) -> tuple[str, ...]:
         """Group ids that have a score for `precision`, least sensitive first."""
-        scores = self.scores[precision]
+        scores = self.scores.get(precision, {})
         position = {g: i for i, g in enumerate(self.groups)}
         return tuple(sorted(scores, key=lambda g: (scores[g], position[g])))
 
