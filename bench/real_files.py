@@ -89,8 +89,6 @@ FILES = (
     RealFile(_WAKE, "timer_v0.1.onnx", "speech"),
     RealFile(_WAKE, "weather_v0.1.onnx", "speech"),
     RealFile(_VAD, "silero_vad_half.onnx", "speech", _STATE),
-    RealFile(_VAD, "silero_vad_openvino_16k.onnx", "speech", _STATE),
-    RealFile(_VAD, "silero_vad_op18_ifless.onnx", "speech", {**_STATE, "sr": ()}),
     RealFile(_MOS, "dnsmos_models/bak_ovr.onnx", "speech"),
     RealFile(_MOS, "dnsmos_models/model_v8.onnx", "speech"),
     RealFile(_MOS, "dnsmos_models/sig.onnx", "speech"),

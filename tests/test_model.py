@@ -318,3 +318,18 @@ def test_real_models_compute_the_same(name: str, data_dir: Path, tmp_path: Path)
     assert_same_outputs(data_dir / name, tmp_path / "prepared.onnx", feeds)
     source = onnx.load(data_dir / name)
     assert described.parameters == sum(np.prod(i.dims, dtype=int) for i in source.graph.initializer if i.data_type == 1)
+
+
+def test_a_split_that_counts_its_parts_before_opset_18_is_taken(tmp_path: Path) -> None:
+    """Torch's exporter writes it so; the parts are equal."""
+    proto = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["": 17]> g (float[n, 6] x) => (float[n, 3] a, float[n, 3] b) '
+        "{ a, b = Split <axis = 1> (x) }"
+    )
+    proto.graph.node[0].attribute.append(onnx.helper.make_attribute("num_outputs", 2))
+    onnx.save(proto, tmp_path / "net.onnx")
+    prepare_model(tmp_path / "net.onnx", tmp_path / "prepared.onnx")
+    x = np.arange(12, dtype=np.float32).reshape(2, 6)
+    computed = onnx.reference.ReferenceEvaluator(str(tmp_path / "prepared.onnx")).run(None, {"x": x})
+    np.testing.assert_array_equal(computed[0], x[:, :3])
+    np.testing.assert_array_equal(computed[1], x[:, 3:])

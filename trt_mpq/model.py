@@ -34,7 +34,7 @@ from trt_mpq.graph.folding import fold, lift_constants
 from trt_mpq.graph.given_scales import take_out_quantizers
 from trt_mpq.graph.halves import widen
 from trt_mpq.graph.interface import Interface, free_axes, require_signature, signature
-from trt_mpq.graph.opset import WEAK_OPSET, convert_opset, opset_of
+from trt_mpq.graph.opset import WEAK_OPSET, convert_opset, drop_split_counts, opset_of
 from trt_mpq.graph.soundness import check_message
 from trt_mpq.groups.normal_form import to_normal_form
 from trt_mpq.types import Model
@@ -70,7 +70,7 @@ def prepare_model(
         RunFolderError: `destination` cannot be written.
     """
     graph = load_graph(source)
-    admission.check_source(graph, source)
+    admission.check_source(graph, source, changed=drop_split_counts(graph))
     with _quiet_libraries():
         _flatten(graph)
         free_axes(graph)

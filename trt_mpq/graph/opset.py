@@ -41,6 +41,19 @@ def opset_of(graph: ir.Model) -> int:
     return graph.opset_imports[""]
 
 
+def drop_split_counts(graph: ir.Model) -> bool:
+    """Take `num_outputs` off every Split of an opset that does not know it; returns whether there was any.
+
+    Torch's exporter leaves it where it lowers a graph from opset 18. Without it the parts are equal, as it says.
+    """
+    if max(graph.opset_imports.get(domain, 0) for domain in ("", "ai.onnx")) >= _REWORKED:
+        return False
+    counted = [node for node in graph.graph.all_nodes() if node.op_type == "Split" and "num_outputs" in node.attributes]
+    for node in counted:
+        node.attributes.pop("num_outputs")
+    return bool(counted)
+
+
 def convert_opset(graph: ir.Model, version: int) -> ir.Model:
     """A copy of `graph` at opset `version`.
 
