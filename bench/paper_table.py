@@ -136,7 +136,7 @@ def _measure(job: Job, threads: int) -> Row:
     fp16 = network.grouping.uniform(Precision.FP16)
     other = network.model.parameters - network.grouping.weight_elements
     baseline = next(e.latency_ms for e in result.path if e.plan == fp16)
-    forward = result.samples_run + run.sensitivities().rankings[0].forward_passes
+    forward = result.samples_run + run.store[run.search_stages().ranking.first].forward_passes
     return Row(
         job,
         accuracy=result.chosen.score.value / fp32.value,
