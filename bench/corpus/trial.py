@@ -112,7 +112,7 @@ def attempt(folder: Path) -> Outcome:
         network = _calibrated(folder)
         formats = _lowered(network, folder, data, shapes)
     except TrtMpqError as refusal:
-        return Outcome(original, refused=str(refusal), **facts)
+        return Outcome(original, refused=str(refusal).replace(f"{folder}/", ""), **facts)
     left = {
         f"{'group' if share.grouped else 'outside'}: {share.reason}": share.share
         for share in account_for(network.grouping)
