@@ -60,7 +60,7 @@ def test_several_sensitivity_metrics_are_a_list(given):
         ({"precisions": []}, "here: precisions: name at least one of fp8, int8, int4"),
         ({"precisions": "int8,int9"}, "here: precisions: got 'int9', choose from fp16, bf16, fp8, int8, int4"),
         ({"precisions": 8}, "here: precisions: Input should be a valid tuple (got 8)"),
-        ({"precission": ["int8"]}, "here: precission: unknown setting; known are model, calib, eval, metric"),
+        ({"precission": ["int8"]}, "here: precission: unknown setting; known are model, calib, eval, holdout, metric"),
         ({"target_accuracy": 0}, "here: target_accuracy: Input should be greater than 0 (got 0)"),
         ({"target_accuracy": 1.01}, "here: target_accuracy: Input should be less than or equal to 1 (got 1.01)"),
         ({"target_accuracy": float("nan")}, "here: target_accuracy: Input should be a finite number (got nan)"),
@@ -69,7 +69,10 @@ def test_several_sensitivity_metrics_are_a_list(given):
         ({"batch": 0}, "here: batch: Input should be greater than 0 (got 0)"),
         ({"batch": 2.5}, "here: batch: Input should be a valid integer"),
         ({"calib_samples": -1}, "here: calib_samples: Input should be greater than 0 (got -1)"),
-        ({"engine": {"tipyng": "weak"}}, "here: engine.tipyng: unknown setting; known are build, typing, shapes"),
+        (
+            {"engine": {"tipyng": "weak"}},
+            "here: engine.tipyng: unknown setting; known are build, flavour",
+        ),
         (
             {"engine": {"typing": "soft"}},
             "here: engine.typing: Input should be 'auto', 'strong' or 'weak' (got 'soft')",

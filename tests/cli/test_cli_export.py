@@ -37,7 +37,7 @@ def test_json_is_the_whole_result(tmp_path: Path) -> None:
     assert found.keys() == {
         "source", "path", "sha256", "opset", "inputs", "outputs", "parameters", "checks"
     }  # fmt: skip
-    assert found["inputs"] == [{"name": "x", "dtype": "float32", "shape": [1, 8]}]
+    assert found["inputs"] == [{"name": "x", "dtype": "float32", "shape": [1, 8], "batch_axis": 0}]
     assert done.stderr == ""
 
 

@@ -318,7 +318,7 @@ def test_casts_and_shape_computations_are_not_pinned() -> None:
     from trt_mpq.groups import groups_from_model
 
     onnx_api.infer_shapes(graph)
-    grouping = groups_from_model(graph, {"input": (1, 8), "mask": (1, 16)}, "none")
+    grouping = groups_from_model(graph, {"input": (1, 8), "mask": (1, 16), "z": (1, 16), "output": (1, 16)}, "none")
     network = Emitter(graph, grouping, Ranges({}, 1, {}))
     pinned = network.constraints(PrecisionPlan.uniform(grouping.groups, FP16, FP16))
     assert pinned == {"product": FP16, "masked": FP16}

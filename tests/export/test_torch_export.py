@@ -94,7 +94,7 @@ def test_outputs_can_be_named() -> None:
         (lambda x: (x, x), ("a", "a"), "all different"),
         (lambda x: None, (), "returns 0 outputs"),
         (lambda x: [3], (), "returns an object of type int"),
-        (lambda x: x.reshape(4), (), r"net raised RuntimeError for x float32\[2, 3\]: shape"),
+        (lambda x: x.reshape(4), (), r"net, called for x float32\[2, 3\], raised RuntimeError: shape"),
     ],
 )
 def test_outputs_that_cannot_be_used(result: Any, names: tuple[str, ...], words: str) -> None:

@@ -94,7 +94,12 @@ def test_without_one_that_keeps_it_the_best_is_taken(files, tmp_path, monkeypatc
     assert mixed["minmax"] >= mixed["percentile"], "of equal ones the uniform plan decides"
     assert report.calibration.methods == {INT8: "minmax"}
     record = report.refinement[0]
-    assert (record.before, record.after) == (mixed["percentile"], mixed["minmax"])
+    uniform = {
+        method: json.loads((tmp_path / "run" / f"calibration-int8-{method}.json").read_text())["score"]
+        for method in ("percentile", "minmax")
+    }
+    assert (record.before, record.after) == (uniform["percentile"], uniform["minmax"])
+    assert record.detail == "minmax, best with half of the groups lowered; tried percentile too"
 
 
 def test_where_plans_will_be_mixed_the_mixed_plan_decides(files, tmp_path, monkeypatch) -> None:

@@ -110,7 +110,7 @@ def test_a_gpu_is_had_while_all_cpus_are_taken(gpu_node: str, tmp_path: Path) ->
     cpus = WorkerPool(RayCluster(gpu_node, 1))
     assert list(cpus.map(Diary(tmp_path), [1, 2])) == [1, 4]  # they stay for more
     pool = gpu_worker_pool(gpu_node, "h200")
-    assert isinstance(next(pool.map(tasks_in(tmp_path), [RemoteTask.PLATFORM])).value, Platform)
+    assert isinstance(next(pool.map(tasks_in(tmp_path / "run"), [RemoteTask.PLATFORM])).value, Platform)
     pool.close()
     cpus.close()
 
@@ -119,7 +119,7 @@ def test_of_several_kinds_of_gpu_the_device_is_taken(gpu_node: str, cluster: Any
     other = cluster.add_node(
         num_cpus=0, num_gpus=1, object_store_memory=80_000_000, resources={"accelerator_type:L4": 1},
     )  # fmt: skip
-    run = tasks_in(tmp_path)
+    run = tasks_in(tmp_path / "run")
     try:
         pool = gpu_worker_pool(gpu_node, "h200")
         assert isinstance(next(pool.map(run, [RemoteTask.PLATFORM])).value, Platform)

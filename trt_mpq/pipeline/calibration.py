@@ -56,7 +56,8 @@ class CalibrationStages:
                 yield record_of_model(name, precision, before[precision], after[precision], store[stage].places)
             if len(choice.scores) > 1:
                 first, tried = next(iter(choice.scores.values())), tuple(choice.scores)
-                yield record_of_calibration(precision, first, choice.scores[choice.method], choice.method, tried)
+                best = choice.scores[choice.method]
+                yield record_of_calibration(precision, first, best, choice.method, tried, mixed=choice.by_mixed_plans)
             yield from (record for record in shared.records if record.precision is precision)
 
 

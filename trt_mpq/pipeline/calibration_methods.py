@@ -42,10 +42,17 @@ class Trial:
 
 @dataclass(frozen=True)
 class Choice:
-    """The method of a format, and the scores by method that it was chosen by; none where there was no choice."""
+    """The method of a format, and how it was chosen.
+
+    Attributes:
+        method: The method.
+        scores: What the uniform plan scores by each method that was tried; none where there was no choice.
+        by_mixed_plans: Whether plans that are not uniform decided.
+    """
 
     method: str
     scores: Mapping[str, float] = field(default_factory=dict)
+    by_mixed_plans: bool = False
 
 
 def choose_methods(store: Store, state: State) -> Mapping[Precision, Choice]:
@@ -70,7 +77,7 @@ def _chosen(store: Store, state: State, precision: Precision) -> Choice:
     if kept is not None or len(trials) == 1:
         return Choice(kept or trials[0].method, uniform)
     mixed = {trial.method: store[_mixed_score(state, trial)] for trial in trials}
-    return Choice(max(mixed, key=lambda method: (mixed[method], uniform[method])), mixed)
+    return Choice(max(mixed, key=lambda method: (mixed[method], uniform[method])), uniform, by_mixed_plans=True)
 
 
 def _tried(store: Store, state: State, precision: Precision) -> Iterator[Trial]:

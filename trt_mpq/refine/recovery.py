@@ -35,11 +35,13 @@ def record_of_model(
 
 
 def record_of_calibration(
-    precision: Precision, before: float, after: float, method: str, tried: Sequence[str]
+    precision: Precision, before: float, after: float, method: str, tried: Sequence[str], *, mixed: bool
 ) -> RefinementRecord:
-    """What choosing `method` did to the plan that it was chosen by, against the first that was `tried`."""
+    """What choosing `method` did to the uniform plan, against the first that was `tried`; `mixed` plans may decide."""
     others = ", ".join(other for other in tried if other != method)
-    return RefinementRecord(Refinement.CALIBRATION.value, precision, before, after, f"{method}; tried {others} too")
+    why = ", best with half of the groups lowered" if mixed else ""
+    detail = f"{method}{why}; tried {others} too"
+    return RefinementRecord(Refinement.CALIBRATION.value, precision, before, after, detail)
 
 
 def record_of_values(
