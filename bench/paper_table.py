@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import mean
 
-from bench.real import PAPER_MODELS
+from bench.paper_models import PAPER_MODELS
 from trt_mpq.errors import TargetNotReachable
 from trt_mpq.latency.size import weight_bytes
 from trt_mpq.pipeline.run import Run

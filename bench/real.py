@@ -6,8 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench import weights
-
 DATA = Path(os.environ.get("TRT_MPQ_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 os.environ.setdefault("TRT_MPQ_DATA", str(DATA))
 
@@ -45,7 +43,6 @@ class RealModel:
 
 _MINILM = "minilm/minilm_l6_v2.onnx"
 _MOBILENET = "imagenet/mobilenet_v1_075_224.onnx"
-_IMAGES, _SENTENCES = weights.EFFICIENTNET / "data.toml", weights.MPNET / "data.toml"
 
 MODELS = {
     model.name: model
@@ -56,16 +53,3 @@ MODELS = {
         RealModel("minilm", _MINILM, "minilm-sts:calib", "minilm-sts:dev", 500, 500, 32, "spearman", ("int8", "fp8")),
     )
 }
-
-PAPER_MODELS = {
-    **MODELS,
-    "efficientnet": RealModel(
-        "efficientnet", str(weights.EFFICIENTNET / "model.onnx"), f"{_IMAGES}:calib", f"{_IMAGES}:test", 400, 100, 32,
-        ladders=("int8", "fp8"), made=weights.efficientnet_lite0,
-    ),
-    "mpnet": RealModel(
-        "mpnet", str(weights.MPNET / "model.onnx"), f"{_SENTENCES}:calib", f"{_SENTENCES}:dev", 200, 100, 16,
-        "spearman", ("int8", "fp8"), made=lambda: weights.all_mpnet_base_v2(DATA),
-    ),
-}  # fmt: skip
-"""With them the paper's two halves on trained weights of its size, which packages ship (`bench.weights`)."""
