@@ -32,6 +32,13 @@ def shape(*dims: int) -> Callable[[onnx.ModelProto], None]:
     return spoil
 
 
+def retyped(number: int) -> Callable[[onnx.ModelProto], None]:
+    def spoil(model: onnx.ModelProto) -> None:
+        initializer(model, "fc.weight").data_type = number
+
+    return spoil
+
+
 def location(value: str) -> Callable[[onnx.ModelProto], None]:
     def spoil(model: onnx.ModelProto) -> None:
         tensor = initializer(model, "fc.weight")
@@ -68,6 +75,8 @@ def untyped(model: onnx.ModelProto) -> None:
         (raw(lambda data: data + b"\0"), r"tensor fc.weight of shape \[128, 4\] needs 2048 bytes and has 2049"),
         (raw(lambda data: data[:-4]), "needs 2048 bytes and has 2044"),
         (shape(128, -4), r"has the shape \[128, -4\]"),
+        (retyped(TensorProto.UNDEFINED), "tensor fc.weight has no type that ONNX knows"),
+        (retyped(99), "tensor fc.weight has no type that ONNX knows"),
         (shape(1 << 40, 1 << 40), "is said to have 1.21e.24 elements"),
         (location("w\0.bin"), "which is no file name"),
         (location("a" * 300), "which is no file name"),

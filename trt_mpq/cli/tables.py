@@ -57,7 +57,9 @@ def groups_table(grouping: Grouping) -> RenderableType:
         row = (str(group.index + 1), group.id, group.op_type, weight, count_text(group.flops), exclusions_text(group))
         table.add_row(*_cells(row))
     flops = count_text(sum(group.flops for group in grouping.groups))
-    summary = f"{len(grouping.groups)} groups with {flops} FLOPs for one sample, {len(grouping.loose)} ops outside them"
+    count, loose = len(grouping.groups), len(grouping.loose)
+    groups, ops = (f"{number} {what}{'' if number == 1 else 's'}" for number, what in ((count, "group"), (loose, "op")))
+    summary = f"{groups} with {flops} FLOPs for one sample, {ops} outside {'it' if count == 1 else 'them'}"
     left_out = [f"{op.node} ({op.op_type}) stays out: {op.reason}" for op in grouping.loose if op.reason]
     return Group(table, *_cells([summary, *left_out]), Text(""), _work_table(grouping))
 

@@ -15,6 +15,7 @@ from trt_mpq.errors import ModelError
 _MOST_ELEMENTS = 1 << 48
 """No tensor has more; NumPy overflows at 2 to the 63 bytes."""
 _LONGEST_FILE_NAME = 255
+_TYPES = frozenset(int(dtype) for dtype in ir.DataType if dtype is not ir.DataType.UNDEFINED)
 _WITHOUT_BITS = (ir.DataType.UNDEFINED, ir.DataType.STRING)
 _BITS = {int(dtype): dtype.bitwidth for dtype in ir.DataType if dtype not in _WITHOUT_BITS}
 _SHOWN = 60
@@ -65,6 +66,8 @@ def _check_tensor(tensor: onnx.TensorProto, path: str) -> None:
     name = f"tensor {tensor.name}" if tensor.name else f"the tensor in {path.rstrip(', ')}"
     if any(dim < 0 for dim in tensor.dims):
         raise ModelError(f"{name} has the shape {list(tensor.dims)}: it is damaged, export the model again")
+    if tensor.data_type not in _TYPES:
+        raise ModelError(f"{name} has no type that ONNX knows: it is damaged, export the model again")
     elements = _check_elements(tensor.dims, path)
     if tensor.data_location == onnx.TensorProto.EXTERNAL:
         _check_location(tensor, name)
