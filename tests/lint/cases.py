@@ -155,6 +155,12 @@ JOINED = WEIGHT + OTHER_WEIGHT + qdq("a", "x") + branch("one", "a") + branch("tw
 LONG, LONGER = "float[N,32,16,8] y", "float[N,32,24,8] y"
 
 
+def three_joined(scale: str = "s") -> Case:
+    """Three branches that a Concat joins, the third from codes of `scale`."""
+    nodes = qdq("d", "two", scale) + conv("three", "d") + "[join] j = Concat<axis=2>(one, two, three) "
+    return Case(JOINED + nodes + qdq("e", "j") + conv("y", "e"), output=LONGER)
+
+
 def _scale(value: float) -> Case:
     return Case(qdq("a", "x", scale="bad") + WEIGHT + conv("y", "a"), constants={"bad": floats(value=value)})
 
@@ -483,24 +489,8 @@ PAIRS: dict[str, tuple[Pair, ...]] = {
     ),
     "concat-scales": (
         Pair(
-            Case(
-                JOINED
-                + qdq("d", "two", "s2")
-                + conv("three", "d")
-                + "[join] j = Concat<axis=2>(one, two, three) "
-                + qdq("e", "j")
-                + conv("y", "e"),
-                output=LONGER,
-            ),
-            Case(
-                JOINED
-                + qdq("d", "two")
-                + conv("three", "d")
-                + "[join] j = Concat<axis=2>(one, two, three) "
-                + qdq("e", "j")
-                + conv("y", "e"),
-                output=LONGER,
-            ),
+            three_joined("s2"),
+            three_joined(),
         ),
         Pair(
             Case(
@@ -737,24 +727,8 @@ PAIRS: dict[str, tuple[Pair, ...]] = {
     ),
     "concat-own-scales": (
         Pair(
-            Case(
-                JOINED
-                + qdq("d", "two", "s9")
-                + conv("three", "d")
-                + "[join] j = Concat<axis=2>(one, two, three) "
-                + qdq("e", "j")
-                + conv("y", "e"),
-                output=LONGER,
-            ),
-            Case(
-                JOINED
-                + qdq("d", "two")
-                + conv("three", "d")
-                + "[join] j = Concat<axis=2>(one, two, three) "
-                + qdq("e", "j")
-                + conv("y", "e"),
-                output=LONGER,
-            ),
+            three_joined("s9"),
+            three_joined(),
         ),
     ),
 }

@@ -27,6 +27,10 @@ class UserCodeError(Exception):
     """What the user's code did, as the end of a sentence that begins with its name."""
 
 
+class UserCodeTooSlow(UserCodeError):  # noqa: N818 - an error by its base
+    """It took longer than it may."""
+
+
 class _TimeUp(BaseException):
     """The time is up; no `except Exception` of the user's catches it."""
 
@@ -68,8 +72,8 @@ def running_user_code(limit_s: float | None = None) -> Iterator[None]:
         limit_s: Seconds that it may take; only the main thread can bound them.
 
     Raises:
-        UserCodeError: It raised something, tried to end the process, or took too long. Ctrl-C and errors of this
-            program pass.
+        UserCodeError: It raised something or tried to end the process. Ctrl-C and errors of this program pass.
+        UserCodeTooSlow: It took too long.
     """
     try:
         with _importable_current_folder(), _printed_to_stderr(), _time_limit(limit_s):
@@ -77,7 +81,7 @@ def running_user_code(limit_s: float | None = None) -> Iterator[None]:
     except (KeyboardInterrupt, TrtMpqError):
         raise
     except _TimeUp as error:
-        raise UserCodeError(f"took longer than {limit_s:g} s") from error
+        raise UserCodeTooSlow(f"took longer than {limit_s:g} s") from error
     except SystemExit as error:
         raise UserCodeError(f"called sys.exit({error.code!r})") from error
     except BaseException as error:

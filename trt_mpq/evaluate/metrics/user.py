@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from trt_mpq.errors import MetricError
 from trt_mpq.evaluate.metrics.base import TaskMetric, score_from_samples
 from trt_mpq.runtime.base import Array, Arrays
-from trt_mpq.runtime.user_code import UserCodeError, import_user_function, running_user_code
+from trt_mpq.runtime.user_code import UserCodeError, UserCodeTooSlow, import_user_function, running_user_code
 from trt_mpq.types import Score
 
 _UserFunction = Callable[[Arrays, Array | None], Any]
@@ -49,9 +49,10 @@ class _GatheringAccumulator:
         try:
             with running_user_code(self._limit_s):  # what is returned may be an object of the user's own class
                 return _score_from_user(self._function(outputs, labels), samples, self._name)
+        except UserCodeTooSlow as error:
+            raise MetricError(f"metric {self._name} {error}: raise --metric-timeout, or make it faster") from error
         except UserCodeError as error:
-            hint = ": raise --metric-timeout, or make it faster" if "took longer" in str(error) else ""
-            raise MetricError(f"metric {self._name} {error}{hint}") from error
+            raise MetricError(f"metric {self._name} {error}") from error
 
     def _joined(self, name: str) -> Array:
         try:
