@@ -411,6 +411,8 @@ def test_another_models_folder_is_refused_by_the_name_of_its_model(tmp_path):
     opened(tmp_path).describe(source="m.onnx", command="", environment={})
     with pytest.raises(RunFolderError, match=rf"{tmp_path} belongs to another model \(m.onnx\): choose another folder"):
         opened(tmp_path, digest="def")
+    with pytest.raises(RunFolderError, match="belongs to another model"):
+        opened(tmp_path, digest="def", writable=False)
 
 
 @pytest.mark.parametrize("name", ["mine.onnx", "samples.npz", "plan.json", ".profile", "data/eval.npz"])

@@ -27,13 +27,11 @@ def claim(folder: Path, *, known: bool) -> None:
     Raises:
         RunFolderError: It cannot be created or written, holds something that is no run's, or a symbolic link.
     """
+    make_folder(folder)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         entries = sorted(path.name for path in folder.iterdir())
     except OSError as error:
         raise RunFolderError(cannot_write(folder, error)) from error
-    if not os.access(folder, os.W_OK):
-        raise RunFolderError(f"{folder} is not writable: choose another folder with -o")
     if MARKER not in entries:
         others = [name for name in entries if not name.startswith(TEMPORARY)]
         if others and not known:
@@ -48,6 +46,16 @@ def claim(folder: Path, *, known: bool) -> None:
             f"{link} is a symbolic link, through which a run would write outside its folder: choose another folder "
             "with -o, or put the file itself there"
         )
+
+
+def make_folder(path: Path) -> None:
+    """Create a folder that can be written, if it is absent; raises RunFolderError."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunFolderError(cannot_write(path, error)) from error
+    if not os.access(path, os.W_OK):
+        raise RunFolderError(f"{path} is not writable: choose another folder with -o")
 
 
 def sweep(folder: Path) -> None:

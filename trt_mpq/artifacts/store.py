@@ -7,7 +7,6 @@ is all there is to resuming an interrupted run.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,8 +17,8 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from pydantic import ValidationError
 
 from trt_mpq import __version__
-from trt_mpq.artifacts.files import cannot_write, from_json, key_of, sha256_of, to_json, write_text
-from trt_mpq.artifacts.folder import claim, sweep
+from trt_mpq.artifacts.files import from_json, key_of, sha256_of, to_json, write_text
+from trt_mpq.artifacts.folder import claim, make_folder, sweep
 from trt_mpq.artifacts.lock import hold
 from trt_mpq.artifacts.stage import Job, Stage, StageError
 from trt_mpq.errors import RunFolderError
@@ -165,7 +164,7 @@ class Store:
             )
         assert stage.kind is not None
         key = self.key(stage)
-        _make_folder(path.parent)
+        make_folder(path.parent)
         for need in stage.needs:
             self.ensure(need)
         before, started = self._stamps_of(stage), time.monotonic()
@@ -214,16 +213,16 @@ class Store:
         return all(path.is_file() and sha256_of(path) == digest for path, digest in files)
 
     def _opened(self, source_sha256: str, lock: bool) -> Manifest:
-        found = opened_folder(self.folder, source_sha256) if self._writable else read_manifest(self.folder)
+        found = (opened_folder if self._writable else checked_manifest)(self.folder, source_sha256)
         if lock:
             self._lock = hold(self.folder)
-            if not self._lock.excludes:
+            if self._lock.excludes:
+                sweep(self.folder)
+            else:
                 self.observer.note(
                     f"{self.folder} is on a file system without locks: let one command work on it at a time"
                 )
             found = read_manifest(self.folder)  # whoever had the folder may have written until then
-            if self._lock.excludes:
-                sweep(self.folder)
         return found or Manifest(source_sha256)
 
     def _record(self, **changes: Any) -> None:
@@ -282,10 +281,16 @@ def opened_folder(folder: Path, source_sha256: str = "") -> Manifest | None:
     Raises:
         RunFolderError: It cannot be one, its manifest is damaged, or it is about another source.
     """
+    found = checked_manifest(folder, source_sha256)
+    claim(folder, known=found is not None)
+    return found
+
+
+def checked_manifest(folder: Path, source_sha256: str) -> Manifest | None:
+    """The manifest of a run folder, or None; raises RunFolderError if it is damaged or about another source."""
     found = read_manifest(folder)
     if found is not None and source_sha256 and found.source_sha256 != source_sha256:
         raise RunFolderError(f"{folder} belongs to another model ({found.source}): choose another folder with -o")
-    claim(folder, known=found is not None)
     return found
 
 
@@ -337,12 +342,3 @@ def settings_of_run(folder: Path) -> dict[str, Any]:
     if manifest is None:
         raise RunFolderError(f"{folder} is no run folder: make one with `trt-mpq inspect MODEL -o {folder}`")
     return dict(manifest.settings)
-
-
-def _make_folder(path: Path) -> None:
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunFolderError(cannot_write(path, error)) from error
-    if not os.access(path, os.W_OK):
-        raise RunFolderError(f"{path} is not writable: choose another folder with -o")
