@@ -10,8 +10,8 @@ from trt_mpq.latency.target import RTX_SM, target_from_name
 from trt_mpq.types import Precision, Target
 
 SHIPPED = (
-    "a10", "a100", "gb10", "h100", "h200", "l4", "l40s", "orin-agx", "orin-nx", "rtx-pro-6000", "rtx3090", "rtx4090",
-    "rtx5090", "t4", "thor",
+    "a10", "a100", "a30", "b200", "gb10", "h100", "h200", "l4", "l40s", "orin-agx", "orin-nano", "orin-nx",
+    "rtx-pro-6000", "rtx3090", "rtx4090", "rtx5090", "t4", "thor",
 )  # fmt: skip
 
 # Streaming multiprocessors, dense FP16 tensor operations per clock and multiprocessor, clock in GHz at which
@@ -19,12 +19,15 @@ SHIPPED = (
 TENSOR_CORES = {
     "a10": (72, 1024, 1.695),
     "a100": (108, 2048, 1.41),
+    "a30": (56, 2048, 1.44),
+    "b200": (148, 8192, 1.856),
     "gb10": (48, 1024, 2.52),
     "h100": (132, 4096, 1.83),
     "h200": (132, 4096, 1.83),
     "l4": (58, 1024, 2.04),
     "l40s": (142, 1024, 2.52),
     "orin-agx": (16, 2048, 1.3),
+    "orin-nano": (8, 2048, 1.02),
     "orin-nx": (8, 2048, 0.918),
     "rtx-pro-6000": (188, 1024, 2.617),
     "rtx3090": (82, 1024, 1.695),
@@ -118,5 +121,5 @@ def own_device(tmp_path: Path) -> Path:
 
 def test_every_device_that_rtx_serves_is_among_its_capabilities():
     served = {name for name in SHIPPED if target_from_name(name).sm in RTX_SM}
-    assert served == set(SHIPPED) - {"h100", "h200", "orin-agx", "orin-nx", "thor"}
+    assert served == set(SHIPPED) - {"b200", "h100", "h200", "orin-agx", "orin-nano", "orin-nx", "thor"}
     assert {target_from_name(name).sm for name in served} == set(RTX_SM)
