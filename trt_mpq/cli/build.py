@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
-from trt_mpq.cli.opening import open_build
+from trt_mpq.api.opening import open_build
 from trt_mpq.cli.options import Details, NewRunDir, Source, Takes, Trust
 from trt_mpq.cli.output import Output
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from trt_mpq.cli.opening import open_stage
+from trt_mpq.api.opening import open_stage
 from trt_mpq.cli.options import RunDir, Takes, Trust
 from trt_mpq.cli.output import Output
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from trt_mpq.cli.opening import open_run
+from trt_mpq.api.opening import open_run
 from trt_mpq.cli.options import Details, NewRunDir
 from trt_mpq.cli.output import Output
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
-from trt_mpq.cli.opening import open_inspection
+from trt_mpq.api.opening import open_inspection
 from trt_mpq.cli.options import NewRunDir, Source, Takes
 from trt_mpq.cli.output import Output
 
