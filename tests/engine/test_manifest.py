@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trt_mpq.engine.manifest import (
+    AdmittedEngine,
     EngineManifest,
     admit,
     read_manifest,
@@ -53,6 +54,10 @@ def deliver(folder: Path, content=b"engine", manifest=None) -> Path:
     return engine
 
 
+def admit_beside(engine: Path, platform: Platform) -> AdmittedEngine:
+    return admit(engine, read_manifest(engine.parent / "manifest.json"), platform)
+
+
 def test_round_trip(tmp_path):
     manifest = make_manifest(plugins=(Path("libmine.so"),), workspace_mib=512)
 
@@ -67,10 +72,9 @@ def test_round_trip(tmp_path):
 
 
 def test_a_matching_engine_is_admitted_with_its_bytes(tmp_path):
-    admitted = admit(deliver(tmp_path), HERE)
+    admitted = admit_beside(deliver(tmp_path), HERE)
 
     assert (admitted.content, admitted.warnings) == (b"engine", ())
-    assert admitted.manifest == make_manifest()
 
 
 def test_an_engine_without_a_manifest_is_refused(tmp_path):
@@ -78,15 +82,15 @@ def test_an_engine_without_a_manifest_is_refused(tmp_path):
     (tmp_path / "manifest.json").unlink()
 
     with pytest.raises(RunFolderError, match=r"manifest\.json is missing, .*: build the engine anew"):
-        admit(engine, HERE)
+        admit_beside(engine, HERE)
 
 
 def test_a_manifest_without_its_engine_is_refused(tmp_path):
     engine = deliver(tmp_path)
     engine.unlink()
 
-    with pytest.raises(RunFolderError, match=r"engine\.plan cannot be read \(No such file.*rebuild it with `trt-mpq"):
-        admit(engine, HERE)
+    with pytest.raises(RunFolderError, match=r"engine\.plan cannot be read \(No such file.*build the engine anew"):
+        admit_beside(engine, HERE)
 
 
 @pytest.mark.parametrize("damage", [b"", b"{", b"[]", b"\xff", b'{"engine_sha256": "a"}'])
@@ -95,7 +99,7 @@ def test_a_damaged_manifest_is_refused(tmp_path, damage):
     (tmp_path / "manifest.json").write_bytes(damage)
 
     with pytest.raises(RunFolderError, match=r"manifest\.json is damaged: build the engine anew"):
-        admit(engine, HERE)
+        admit_beside(engine, HERE)
 
 
 def test_an_unreadable_manifest_is_refused(tmp_path):
@@ -109,7 +113,7 @@ def test_a_plan_that_is_not_the_one_of_its_digest_is_refused(tmp_path):
     engine = deliver(tmp_path, manifest=replace(make_manifest(), plan=PLAN.replace({"stem": Precision.INT8})))
 
     with pytest.raises(RunFolderError, match=r"its plan is not the one of its digest"):
-        admit(engine, HERE)
+        admit_beside(engine, HERE)
 
 
 @pytest.mark.parametrize("field", list(EngineManifest.__dataclass_fields__))
@@ -120,7 +124,7 @@ def test_a_manifest_that_lacks_a_field_is_refused(tmp_path, field):
     (tmp_path / "manifest.json").write_text(json.dumps(stored))
 
     with pytest.raises(RunFolderError, match="is damaged"):
-        admit(engine, HERE)
+        admit_beside(engine, HERE)
 
 
 @settings(max_examples=30)  # each example writes and flushes several files
@@ -130,12 +134,14 @@ def test_any_changed_byte_of_the_engine_is_refused(tmp_path_factory, content, da
     place = data.draw(st.integers(0, len(content) - 1))
     changed = bytearray(content)
     changed[place] ^= data.draw(st.integers(1, 255))
-    assert admit(engine, HERE).content == content
+    assert admit_beside(engine, HERE).content == content
 
     for other in (bytes(changed), content[:-1], content + b"\0"):
         engine.write_bytes(other)
-        with pytest.raises(RunFolderError, match=r"was changed .*: rebuild it with `trt-mpq engine runs/resnet`"):
-            admit(engine, HERE)
+        with pytest.raises(
+            RunFolderError, match=r"was changed .*: build the engine anew with `trt-mpq engine RUN_DIR`"
+        ):
+            admit_beside(engine, HERE)
 
 
 @settings(max_examples=30)
@@ -147,10 +153,10 @@ def test_any_changed_digit_of_the_engines_digest_is_refused(tmp_path_factory, di
     engine = deliver(tmp_path_factory.mktemp("engine"), manifest=replace(manifest, engine_sha256=other))
 
     if other == digest:
-        assert admit(engine, HERE).content == b"engine"
+        assert admit_beside(engine, HERE).content == b"engine"
     else:
         with pytest.raises(RunFolderError, match="was changed"):
-            admit(engine, HERE)
+            admit_beside(engine, HERE)
 
 
 other_text = st.text("0123456789. ABN", max_size=12)
@@ -169,28 +175,30 @@ def test_any_changed_identity_of_the_platform_is_refused(tmp_path_factory, chang
     if here == HERE:
         return
 
-    with pytest.raises(RuntimeFailure, match=r"the engine was built for .*, not .*: rebuild it here with `trt-mpq"):
-        admit(deliver(tmp_path_factory.mktemp("engine")), here)
+    with pytest.raises(RuntimeFailure, match=r"the engine was built for .*, not .*: build the engine anew"):
+        admit_beside(deliver(tmp_path_factory.mktemp("engine")), here)
 
 
 def test_every_difference_is_in_one_sentence(tmp_path):
     there = Platform("NVIDIA H100", 90, "11.4.0.106", "11.8", "580.1")
 
     with pytest.raises(RuntimeFailure) as caught:
-        admit(deliver(tmp_path), there)
+        admit_beside(deliver(tmp_path), there)
 
     assert str(caught.value) == (
         "the engine was built for NVIDIA A10 (SM 8.6), not NVIDIA H100 (SM 9.0) and for TensorRT 10.16.1.11, not "
-        "11.4.0.106 and for CUDA 12.8, not 11.8: rebuild it here with `trt-mpq engine runs/resnet`"
+        "11.4.0.106 and for CUDA 12.8, not 11.8: build the engine anew with `trt-mpq engine RUN_DIR` here"
     )
 
 
 def test_another_driver_and_a_newer_cuda_version_are_only_told(tmp_path):
     here = replace(HERE, cuda="13.0", driver="550.1")
 
-    cuda, driver = admit(deliver(tmp_path), here).warnings
+    cuda, driver = admit_beside(deliver(tmp_path), here).warnings
 
-    assert cuda.startswith("the engine was built with CUDA 12.8 and runs with 13.0: should it misbehave, rebuild it")
+    assert cuda.startswith(
+        "the engine was built with CUDA 12.8 and runs with 13.0: should it misbehave, build the engine"
+    )
     assert driver.startswith("the engine was built with driver 570.86 and runs with 550.1:")
 
 
@@ -214,10 +222,10 @@ def test_hardware_compatible_engines(tmp_path, level, changes, accepted):
     here = replace(HERE, **changes)
 
     if accepted:
-        assert admit(engine, here).warnings == ()
+        assert admit_beside(engine, here).warnings == ()
     else:
         with pytest.raises(RuntimeFailure, match="was built for NVIDIA A10"):
-            admit(engine, here)
+            admit_beside(engine, here)
 
 
 @pytest.mark.parametrize(
@@ -238,16 +246,16 @@ def test_version_compatible_engines(tmp_path, compatible, changes, accepted):
     here = replace(HERE, **changes)
 
     if accepted:
-        admit(engine, here)
+        admit_beside(engine, here)
     else:
         with pytest.raises(RuntimeFailure, match="was built for"):
-            admit(engine, here)
+            admit_beside(engine, here)
 
 
 def test_options_of_an_unknown_kind_open_nothing(tmp_path):
     for options in ({}, {"hardware_compatible": "all", "version_compatible": "yes"}):
         with pytest.raises(RuntimeFailure, match=r"NVIDIA A10.* and for TensorRT"):
-            admit(
+            admit_beside(
                 deliver(tmp_path, manifest=replace(make_manifest(), options=options)),
                 replace(HERE, gpu="B", tensorrt="11.0"),
             )

@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 import pytest
 
+from tests.engine.keys import Keys
 from tests.fakes.fixtures import PretendGpu
 from tests.networks import mlp, sample_input
 from tests.runtime.plans import plan_file
@@ -18,7 +19,8 @@ from trt_mpq.artifacts.files import write_arrays
 from trt_mpq.dataset.arrays import load_npz
 from trt_mpq.engine.manifest import FILE_NAME, EngineManifest, write_manifest
 from trt_mpq.engine.run import run_engine
-from trt_mpq.errors import RunFolderError
+from trt_mpq.engine.signature import sign_manifest
+from trt_mpq.errors import RunFolderError, RuntimeFailure, SettingsError
 from trt_mpq.runtime.tensorrt.engine import LoadedEngine
 from trt_mpq.runtime.tensorrt.platform import this_platform
 from trt_mpq.settings import EngineOptions
@@ -85,6 +87,40 @@ def test_a_manifest_of_another_version_asks_for_a_new_build(tmp_path: Path, pret
     pretend_gpu()
     engine = shipped(tmp_path, mlp(), ROWS, an_option_of_tomorrow=1)
     source = data(tmp_path / "in.npz", **sample_input(mlp(), 2))
-    with pytest.raises(RunFolderError, match=r"options of another version.*rebuild it with `trt-mpq engine run`"):
+    with pytest.raises(
+        RunFolderError, match=r"options of another version.*build the engine anew with `trt-mpq engine RUN_DIR`"
+    ):
         run_engine(engine, source, tmp_path / "out.npz", SilentObserver())
     assert json.loads((tmp_path / FILE_NAME).read_text())["options"]["an_option_of_tomorrow"] == 1
+
+
+def test_plugins_of_a_manifest_are_loaded_only_if_someone_vouches_for_them(
+    tmp_path: Path, pretend_gpu: PretendGpu, keys: Keys
+) -> None:
+    pretend_gpu()
+    named, own = tmp_path / "theirs.so", tmp_path / "mine.so"
+    engine = shipped(tmp_path, mlp(), ROWS, plugins=[str(named)])
+    source, output = data(tmp_path / "in.npz", **sample_input(mlp(), 2)), tmp_path / "out.npz"
+    with pytest.raises(SettingsError, match=r"names the plugin library .*theirs\.so, which would be run as code here"):
+        run_engine(engine, source, output, SilentObserver())
+    sign_manifest(tmp_path / FILE_NAME, keys.private)
+    for given, loaded in (({"plugins": [own]}, own), ({"trust": True}, named), ({"key": keys.public}, named)):
+        with pytest.raises(RuntimeFailure, match=f"the plugin library {loaded} cannot be loaded"):
+            run_engine(engine, source, output, SilentObserver(), **given)
+    assert not output.exists()
+
+
+def test_an_engine_must_be_signed_where_that_is_asked(tmp_path: Path, pretend_gpu: PretendGpu, keys: Keys) -> None:
+    pretend_gpu()
+    engine = shipped(tmp_path, mlp(), ROWS)
+    source, output = data(tmp_path / "in.npz", **sample_input(mlp(), 2)), tmp_path / "out.npz"
+    with pytest.raises(RunFolderError, match=r"is not signed \(manifest\.json\.sig: No such file"):
+        run_engine(engine, source, output, SilentObserver(), key=keys.public)
+    sign_manifest(tmp_path / FILE_NAME, keys.private)
+    assert run_engine(engine, source, output, SilentObserver(), key=keys.public)[0].shape == (2, 16)
+
+    engine.write_bytes(b"another")
+    forged = json.loads((tmp_path / FILE_NAME).read_text()) | {"engine_sha256": hashlib.sha256(b"another").hexdigest()}
+    (tmp_path / FILE_NAME).write_text(json.dumps(forged))
+    with pytest.raises(RunFolderError, match=r"was not signed with the key to .*, or was changed since"):
+        run_engine(engine, source, output, SilentObserver(), key=keys.public)

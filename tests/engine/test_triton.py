@@ -162,7 +162,9 @@ def test_other_data_types_are_refused(dtype):
 
 
 def test_a_dynamic_input_without_a_profile_is_refused():
-    with pytest.raises(RunFolderError, match=r"no shapes of the dynamic input x: rebuild it with `trt-mpq engine"):
+    with pytest.raises(
+        RunFolderError, match=r"no shapes of the dynamic input x: build the engine anew with `trt-mpq engine"
+    ):
         parsed(shapes={})
 
 
@@ -276,7 +278,7 @@ def test_other_users_may_read_it(engine, tmp_path):
 
 def test_without_an_engine(tmp_path):
     with pytest.raises(
-        RunFolderError, match=r"there is no engine .*none\.plan, .*: build it with `trt-mpq engine runs"
+        RunFolderError, match=r"there is no engine .*none\.plan, .*: build the engine anew with `trt-mpq engine RUN_DIR"
     ):
         export(tmp_path / "none.plan", tmp_path / "models")
     assert not (tmp_path / "models").exists()

@@ -13,7 +13,7 @@ from bench.gpu_engines import GpuEngines
 from bench.gpu_measure import Subject as BenchSubject
 from tests.gpu.conftest import QUICK, Subject
 from trt_mpq.dataset.chunks import chunks
-from trt_mpq.engine.manifest import admit
+from trt_mpq.engine.manifest import admit, read_manifest
 from trt_mpq.engine.realised import disagreements, realise
 from trt_mpq.errors import RunFolderError, RuntimeFailure
 from trt_mpq.evaluate.compare import sqnr_db
@@ -101,20 +101,20 @@ def test_the_shipped_engine_is_admitted_and_a_changed_one_refused(subject: Subje
     deployment = DeviceRun(settings, subject.folder, SilentObserver()).ship(evaluate=False)
     assert deployment.shipped is not None
     engine = subject.folder / "engine" / "engine.plan"
-    assert admit(engine, subject.platform).content == engine.read_bytes()
+    manifest = engine.with_name("manifest.json")
+    assert admit(engine, read_manifest(manifest), subject.platform).content == engine.read_bytes()
 
     original = engine.read_bytes()
     engine.write_bytes(original[:-1] + bytes([original[-1] ^ 1]))
     with pytest.raises(RunFolderError, match="changed"):
-        admit(engine, subject.platform)
+        admit(engine, read_manifest(manifest), subject.platform)
     engine.write_bytes(original)
 
-    manifest = engine.with_name("manifest.json")
     content = json.loads(manifest.read_text(encoding="utf-8"))
     content["platform"]["gpu"], content["platform"]["sm"] = "another GPU", 10
     manifest.write_text(json.dumps(content), encoding="utf-8")
     with pytest.raises(RuntimeFailure, match="another GPU"):
-        admit(engine, subject.platform)
+        admit(engine, read_manifest(manifest), subject.platform)
 
 
 def test_builds_share_a_timing_cache(subject: Subject, tmp_path: Path) -> None:

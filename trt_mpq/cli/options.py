@@ -46,6 +46,22 @@ Trust = Annotated[
         rich_help_panel="Running",
     ),
 ]
+Sign = Annotated[
+    Path | None,
+    typer.Option(
+        "--sign",
+        metavar="KEY",
+        help="Private Ed25519 key (PEM) to sign the engine's manifest with; --verify of `run` and `triton` checks it.",
+        show_default=False,
+        rich_help_panel="Engine",
+    ),
+]
+Verify = Annotated[
+    Path | None,
+    typer.Option(
+        "--verify", metavar="KEY", help="Public key (PEM) with which the manifest must be signed.", show_default=False
+    ),
+]
 _Quiet = Annotated[
     bool, typer.Option("--quiet", "-q", help="No progress, no tables: errors only.", rich_help_panel="Output")
 ]

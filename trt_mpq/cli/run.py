@@ -7,10 +7,12 @@ from typing import Annotated
 
 import typer
 
+from trt_mpq.cli.options import Trust, Verify
 from trt_mpq.cli.output import Output
 
 _Engine = typer.Argument(metavar="ENGINE", show_default=False, help="engine.plan with its manifest, or a run folder.")
 _Samples = typer.Option("--input", "-i", help="Samples: .npz, .npy, recipe file, or recipe name[:split].")
+_Plugins = typer.Option("--plugins", help="Plugin library to load in place of the manifest's (may be repeated).")
 _Arrays = typer.Option("--output", "-o", help="Where the outputs go, one array per output.")
 
 
@@ -19,13 +21,19 @@ def run(
     input: Annotated[str, _Samples],
     *,
     output: Annotated[Path, _Arrays] = Path("outputs.npz"),
+    plugins: Annotated[list[Path] | None, _Plugins] = None,
+    verify: Verify = None,
+    trust: Trust = False,
     sink: Output,
 ) -> None:
     """Run an engine on samples and write its outputs.
 
-    Refused if the engine or its manifest was changed, or was made for another GPU or TensorRT.
+    Refused if the engine was changed, or was made for another GPU or TensorRT, and with --verify if its manifest is not
+    signed. Plugin libraries that the manifest names are code: they are loaded if --plugins names them, or the signature
+    is verified, or with --trust.
     """
     from trt_mpq.cli.tables import outputs_table
     from trt_mpq.engine.run import OutputArray, run_engine
 
-    sink.result(run_engine(engine, input, output, sink), tuple[OutputArray, ...], outputs_table)
+    made = run_engine(engine, input, output, sink, plugins=plugins or (), key=verify, trust=trust)
+    sink.result(made, tuple[OutputArray, ...], outputs_table)

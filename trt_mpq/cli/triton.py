@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from trt_mpq.cli.options import RunDir
+from trt_mpq.cli.options import RunDir, Verify
 from trt_mpq.cli.output import Output
 
 
@@ -18,6 +18,7 @@ def triton(
         "model_repository"
     ),
     name: Annotated[str | None, typer.Option(help="Name of the model there (default: that of the run folder).")] = None,
+    verify: Verify = None,
     sink: Output,
 ) -> None:
     """Export the engine of a run folder as a Triton Inference Server model: config.pbtxt and model.plan."""
@@ -25,4 +26,4 @@ def triton(
 
     from trt_mpq.engine.run import export_to_triton
 
-    sink.result(str(export_to_triton(run_dir, output, name)), str, Text)
+    sink.result(str(export_to_triton(run_dir, output, name, verify)), str, Text)

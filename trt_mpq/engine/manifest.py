@@ -16,13 +16,15 @@ from typing import Any
 from pydantic import ValidationError
 
 from trt_mpq.artifacts.files import from_json, to_stored_json, write_text
+from trt_mpq.engine.signature import require_signature
 from trt_mpq.errors import RunFolderError, RuntimeFailure
 from trt_mpq.types import PrecisionPlan
 from trt_mpq.types.engine import AheadOfTime, Platform, ShapeRange, Typing, capabilities_text
 
 FILE_NAME = "manifest.json"
 _AMPERE = 80
-_ANEW = "build the engine anew with `trt-mpq engine RUN_DIR`"
+BUILD_ANEW = "build the engine anew with `trt-mpq engine RUN_DIR`"
+"""Never the command of the manifest, which whoever sent it may have written."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,6 @@ class AdmittedEngine:
     """An engine that may be loaded here, and what to tell the user about differences that do not forbid it."""
 
     content: bytes
-    manifest: EngineManifest
     warnings: tuple[str, ...]
 
 
@@ -80,41 +81,45 @@ def write_manifest(path: Path, manifest: EngineManifest) -> None:
     write_text(path, to_stored_json(manifest, EngineManifest))
 
 
-def read_manifest(path: Path) -> EngineManifest:
-    """The manifest in `path`.
+def read_manifest(path: Path, key: Path | None = None) -> EngineManifest:
+    """The manifest in `path`, signed by the owner of the public key in the PEM file `key`, if one is given.
 
     Raises:
-        RunFolderError: It is absent, damaged or cannot be read.
+        RunFolderError: It is absent, damaged, cannot be read or is not signed with that key.
+        SettingsError: `key` holds no public Ed25519 key.
     """
     try:
-        manifest = from_json(path.read_bytes(), EngineManifest)
+        content = path.read_bytes()
     except FileNotFoundError as error:
-        raise RunFolderError(f"{path} is missing, so nothing says what the engine beside it is: {_ANEW}") from error
+        raise RunFolderError(
+            f"{path} is missing, so nothing says what the engine beside it is: {BUILD_ANEW}"
+        ) from error
     except OSError as error:
         raise RunFolderError(f"{path} cannot be read ({error.strerror}): make it readable") from error
+    if key is not None:
+        require_signature(content, path, key)
+    try:
+        manifest = from_json(content, EngineManifest)
     except ValidationError as error:
-        raise RunFolderError(f"{path} is damaged: {_ANEW}") from error
+        raise RunFolderError(f"{path} is damaged: {BUILD_ANEW}") from error
     if manifest.plan.digest != manifest.plan_digest:
-        raise RunFolderError(f"{path} is damaged, its plan is not the one of its digest: {_ANEW}")
+        raise RunFolderError(f"{path} is damaged, its plan is not the one of its digest: {BUILD_ANEW}")
     return manifest
 
 
-def admit(engine: Path, platform: Platform) -> AdmittedEngine:
-    """The bytes of an engine that its manifest, `manifest.json` beside it, allows to run on `platform`.
+def admit(engine: Path, manifest: EngineManifest, platform: Platform) -> AdmittedEngine:
+    """The bytes of an engine that its manifest allows to run on `platform`.
 
     Raises:
-        RunFolderError: The engine or its manifest is missing or damaged, or the engine was changed.
+        RunFolderError: The engine is missing or cannot be read, or it was changed.
         RuntimeFailure: It was built for another platform.
     """
-    manifest = read_manifest(engine.parent / FILE_NAME)
     try:
         content = engine.read_bytes()
     except OSError as error:
-        raise RunFolderError(
-            f"{engine} cannot be read ({error.strerror or error}): rebuild it with `{manifest.rebuild}`"
-        ) from error
+        raise RunFolderError(f"{engine} cannot be read ({error.strerror or error}): {BUILD_ANEW}") from error
     require_digest(manifest, engine, hashlib.sha256(content).hexdigest())
-    return AdmittedEngine(content, manifest, _warnings(manifest, platform))
+    return AdmittedEngine(content, _warnings(manifest, platform))
 
 
 def require_digest(manifest: EngineManifest, engine: Path, digest: str) -> None:
@@ -124,9 +129,7 @@ def require_digest(manifest: EngineManifest, engine: Path, digest: str) -> None:
         RunFolderError: It is not.
     """
     if digest != manifest.engine_sha256:
-        raise RunFolderError(
-            f"{engine} was changed after its manifest was written: rebuild it with `{manifest.rebuild}`"
-        )
+        raise RunFolderError(f"{engine} was changed after its manifest was written: {BUILD_ANEW}")
 
 
 def _warnings(manifest: EngineManifest, platform: Platform) -> tuple[str, ...]:
@@ -140,14 +143,11 @@ def _warnings(manifest: EngineManifest, platform: Platform) -> tuple[str, ...]:
     """
     built = manifest.platform
     if wrong := [*_wrong(manifest, platform)]:
-        raise RuntimeFailure(
-            f"the engine was built for {' and for '.join(wrong)}: rebuild it here with `{manifest.rebuild}`"
-        )
+        raise RuntimeFailure(f"the engine was built for {' and for '.join(wrong)}: {BUILD_ANEW} here")
     if isinstance(built, AheadOfTime):
         return ()
     return tuple(
-        f"the engine was built with {name} {before} and runs with {now}: should it misbehave, rebuild it with "
-        f"`{manifest.rebuild}`"
+        f"the engine was built with {name} {before} and runs with {now}: should it misbehave, {BUILD_ANEW}"
         for name, before, now in (("CUDA", built.cuda, platform.cuda), ("driver", built.driver, platform.driver))
         if before != now
     )

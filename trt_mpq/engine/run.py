@@ -5,6 +5,7 @@ An engine is code. It is loaded only if its manifest is there and says that it w
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,11 +16,11 @@ from trt_mpq.artifacts.files import write_arrays
 from trt_mpq.dataset import open_samples
 from trt_mpq.dataset.chunks import chunks
 from trt_mpq.engine.handover import read_network
-from trt_mpq.engine.manifest import FILE_NAME, EngineManifest, admit, read_manifest
+from trt_mpq.engine.manifest import BUILD_ANEW, FILE_NAME, EngineManifest, admit, read_manifest
 from trt_mpq.engine.shipping import ENGINE_FILE, ENGINE_FOLDER
 from trt_mpq.engine.timing import loaded_engine
 from trt_mpq.engine.triton import export_triton
-from trt_mpq.errors import RunFolderError
+from trt_mpq.errors import RunFolderError, SettingsError
 from trt_mpq.runtime.base import Array
 from trt_mpq.settings import EngineOptions
 from trt_mpq.types import Observer, TensorSpec
@@ -34,7 +35,16 @@ class OutputArray:
     shape: tuple[int, ...]
 
 
-def run_engine(path: Path, source: str, output: Path, observer: Observer) -> tuple[OutputArray, ...]:
+def run_engine(
+    path: Path,
+    source: str,
+    output: Path,
+    observer: Observer,
+    *,
+    plugins: Sequence[Path] = (),
+    key: Path | None = None,
+    trust: bool = False,
+) -> tuple[OutputArray, ...]:
     """Run the engine on all samples of `source` and write its outputs as `.npz`.
 
     Args:
@@ -42,25 +52,38 @@ def run_engine(path: Path, source: str, output: Path, observer: Observer) -> tup
         source: Samples, as `open_samples` takes them.
         output: The `.npz` to write.
         observer: Told what happens.
+        plugins: Plugin libraries to load in place of those that the manifest names.
+        key: PEM file of the public key with which the manifest must be signed.
+        trust: Whether plugin libraries that an unsigned manifest names are loaded.
 
     Raises:
-        RunFolderError: There is no engine, its manifest is missing, or it does not belong to this machine.
+        RunFolderError: There is no engine, its manifest is missing or not signed as it must be, or it does not belong
+            to this machine.
+        SettingsError: The manifest names plugin libraries that nobody vouches for, or `key` holds no key.
         DataError: The samples do not fit.
         RuntimeFailure: The engine does not run.
     """
     from trt_mpq.runtime.tensorrt.platform import this_platform
 
     engine = located_engine(path)
-    flavour = read_manifest(engine.with_name(FILE_NAME)).platform.flavour
-    admitted = admit(engine, this_platform(flavour))
+    manifest = read_manifest(engine.with_name(FILE_NAME), key)
+    options = _options(manifest, engine)
+    if plugins:
+        options = options.model_copy(update={"plugins": tuple(plugins)})
+    elif options.plugins and key is None and not trust:
+        raise SettingsError(
+            f"the manifest of {engine} names the plugin library {', '.join(map(str, options.plugins))}, which would be "
+            "run as code here: name it with --plugins, or pass --verify with its maker's public key, or --trust"
+        )
+    flavour = manifest.platform.flavour
+    admitted = admit(engine, manifest, this_platform(flavour))
     for warning in admitted.warnings:
         observer.note(warning)
     collected: dict[str, list[Array]] = {}
-    options = _options(admitted.manifest, engine)
     with loaded_engine(engine, options, flavour, admitted.content) as loaded, loaded.session() as session:
         samples = open_samples(source, tuple(map(_as_fed, loaded.inputs)))
         with observer.stage("Running the engine") as progress:
-            for chunk in chunks(samples, admitted.manifest.batch):
+            for chunk in chunks(samples, manifest.batch):
                 for name, value in chunk.run(session).items():
                     collected.setdefault(name, []).append(value)
                 progress(chunk.end, samples.count)
@@ -74,7 +97,7 @@ def _options(manifest: EngineManifest, engine: Path) -> EngineOptions:
         return EngineOptions(**manifest.options)
     except ValidationError as error:
         raise RunFolderError(
-            f"the manifest of {engine} has options of another version of trt-mpq: rebuild it with `{manifest.rebuild}`"
+            f"the manifest of {engine} has options of another version of trt-mpq: {BUILD_ANEW}"
         ) from error
 
 
@@ -83,14 +106,15 @@ def _as_fed(spec: TensorSpec) -> TensorSpec:
     return replace(spec, dtype="int64") if spec.dtype == "int32" else spec
 
 
-def export_to_triton(folder: Path, repository: Path, name: str | None) -> Path:
+def export_to_triton(folder: Path, repository: Path, name: str | None, key: Path | None = None) -> Path:
     """Write the engine of a run folder into a Triton model repository; returns the model's folder there.
 
     Raises:
-        RunFolderError: There is no engine, or the repository cannot be written.
+        RunFolderError: There is no engine, it is not signed with the `key` that is asked for, or the repository cannot
+            be written.
     """
     engine = located_engine(folder)
-    manifest = read_manifest(engine.with_name(FILE_NAME))
+    manifest = read_manifest(engine.with_name(FILE_NAME), key)
     if manifest.platform.flavour == "rtx":
         raise RunFolderError(
             f"{engine} is an engine of TensorRT for RTX, which Triton does not run: build one with TensorRT on the "

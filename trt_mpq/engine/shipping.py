@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shlex
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -13,10 +14,12 @@ from trt_mpq.artifacts.files import atomic_path, key_of, sha256_of, to_json, to_
 from trt_mpq.engine.handover import CalibratedNetwork
 from trt_mpq.engine.manifest import FILE_NAME as MANIFEST_FILE
 from trt_mpq.engine.manifest import EngineManifest, read_manifest, write_manifest
+from trt_mpq.engine.signature import sign_manifest, signature_file
 from trt_mpq.errors import ModelError, RunFolderError
 from trt_mpq.model import external_data, model_digest
+from trt_mpq.runtime.signatures import private_key
 from trt_mpq.settings import EngineOptions
-from trt_mpq.types import PrecisionPlan, Ranges
+from trt_mpq.types import Observer, PrecisionPlan, Ranges
 from trt_mpq.types.engine import EngineBuild, Platform, ShapeRange
 
 ENGINE_FOLDER, ENGINE_FILE, NETWORK_FILE = "engine", "engine.plan", "network.onnx"
@@ -53,7 +56,7 @@ def ship(
     if external_data(network).exists():
         copies[external_data(network)] = external_data(network).name
     # An engine is trusted by its manifest, which goes first and is written last.
-    for outdated in (folder / MANIFEST_FILE, *folder.glob("*.onnx.data")):
+    for outdated in (folder / MANIFEST_FILE, signature_file(folder / MANIFEST_FILE), *folder.glob("*.onnx.data")):
         outdated.unlink(missing_ok=True)
     for source, name in copies.items():
         with atomic_path(folder / name) as temporary:
@@ -77,6 +80,24 @@ def ship(
     )
     write_manifest(folder / MANIFEST_FILE, manifest)
     return manifest
+
+
+@contextmanager
+def signing(run: Path, key: Path | None, observer: Observer) -> Iterator[None]:
+    """Sign the engine that the block leaves in the run folder, if there is a `key`, which is read before the block.
+
+    Raises:
+        SettingsError: `key` holds no private Ed25519 key.
+        RunFolderError: The signature cannot be written.
+    """
+    if key is not None:
+        private_key(key)
+    yield
+    manifest = run / ENGINE_FOLDER / MANIFEST_FILE
+    if key is not None and manifest.is_file():
+        sign_manifest(manifest, key)
+    elif key is not None:
+        observer.note(f"nothing is signed: there is no engine in {run}")
 
 
 def is_shipped(run: Path, engine_sha256: str | None) -> bool:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from trt_mpq.artifacts.files import atomic_path, cannot_write, sha256_of, write_text
-from trt_mpq.engine.manifest import FILE_NAME, EngineManifest, require_digest, write_manifest
+from trt_mpq.engine.manifest import BUILD_ANEW, FILE_NAME, EngineManifest, require_digest, write_manifest
 from trt_mpq.engine.triton_config import model_config
 from trt_mpq.errors import RunFolderError, SettingsError
 from trt_mpq.types import TensorSpec
@@ -48,9 +48,7 @@ def export_triton(
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", name):
         raise SettingsError(f"{name!r} is no name for a Triton model: use letters, digits, dots, dashes, underscores")
     if not engine.is_file():
-        raise RunFolderError(
-            f"there is no engine {engine}, and Triton is given nothing else: build it with `{manifest.rebuild}`"
-        )
+        raise RunFolderError(f"there is no engine {engine}, and Triton is given nothing else: {BUILD_ANEW}")
     target = repository / name
     if target.exists():
         raise SettingsError(f"{target} exists: choose another name with --name, or delete it")

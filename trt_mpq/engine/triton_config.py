@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from trt_mpq.engine.manifest import EngineManifest
+from trt_mpq.engine.manifest import BUILD_ANEW, EngineManifest
 from trt_mpq.errors import ModelError, RunFolderError
 from trt_mpq.types import TensorSpec
 from trt_mpq.types.engine import Platform, ShapeRange
@@ -120,10 +120,7 @@ def _range(manifest: EngineManifest, spec: TensorSpec) -> ShapeRange:
     if len(sizes) == len(spec.shape):
         return ShapeRange(sizes, sizes, sizes)
     if spec.name not in manifest.shapes:
-        raise RunFolderError(
-            f"the engine's manifest has no shapes of the dynamic input {spec.name}: "
-            f"rebuild it with `{manifest.rebuild}`"
-        )
+        raise RunFolderError(f"the engine's manifest has no shapes of the dynamic input {spec.name}: {BUILD_ANEW}")
     return manifest.shapes[spec.name]
 
 
