@@ -66,7 +66,7 @@ class Recorder:
         yield lambda done, total: self._happens(f"{title} {done}/{total}")
         self._happens(f"end {title}")
 
-    def evaluated(self, evaluation: Evaluation) -> None:
+    def evaluated(self, evaluation: Evaluation, metric: str, required: float) -> None:
         self.evaluations.append(evaluation)
         self._happens(f"evaluated {evaluation.note}")
 

@@ -238,6 +238,12 @@ def _fold_batch_norm(graph: ir.Model) -> None:
         node.name = by_weight[weight.name]
 
 
+def stored_bytes(network: Path) -> int:
+    """Bytes of an ONNX file that was written here, with its external data if it has any."""
+    data = external_data(network)
+    return network.stat().st_size + (data.stat().st_size if data.exists() else 0)
+
+
 def external_data(network: Path) -> Path:
     """Where the weights of a large network lie, beside the ONNX file that names them."""
     return network.with_name(f"{network.name}.data")

@@ -92,6 +92,9 @@ class StandIn:
     def emit(self) -> PrecisionPlan:
         return MIXED
 
+    def task(self) -> tuple[str, float]:
+        return "top1", 0.9
+
     def compare(self) -> Comparison:
         return COMPARISON
 
@@ -196,8 +199,8 @@ def test_a_single_metric_is_not_compared() -> None:
 
 def test_search_shows_the_path_and_the_choice() -> None:
     shown = invoke("search", "run")
-    assert "~0.80001 ± 0.01 (after 400 samples)" in shown
-    assert "chose 2 int8, 1 fp16: score 0.91416 ± 0.004, 0.0309 ms" in shown
+    assert "~80.00 % ± 1.00 % (after 400 samples)" in shown
+    assert "chose 2 int8, 1 fp16: top1 91.42 % ± 0.40 %, 0.0309 ms" in shown
 
 
 def test_emit_lists_the_files_that_exist(tmp_path: Path) -> None:

@@ -19,18 +19,18 @@ def work(output: Output) -> None:
     output.note("a [bold]sentence[/bold] with \x1b[31mcontrol codes")
     with output.stage("Searching") as progress:
         progress(1, 2)
-        output.evaluated(TRIED)
-        output.evaluated(TRIED)
+        output.evaluated(TRIED, "top1", 0.9)
+        output.evaluated(TRIED, "top1", 0.9)
     output.result(PLAN, PrecisionPlan, lambda plan: f"table of {len(plan.assignments)}")
 
 
 def test_a_plan_is_one_line() -> None:
-    assert evaluation_text(TRIED) == "2 int8, 1 fp16 → 0.91416 ✓ 0.0309 ms"
+    assert evaluation_text(TRIED, "top1", 0.9) == "2 int8, 1 fp16 → 91.42 % ✓ 0.0309 ms"
 
 
 def test_a_plan_that_was_decided_early_says_so() -> None:
     early = replace(TRIED, complete=False)
-    assert evaluation_text(early) == "2 int8, 1 fp16 → ~0.91416 (after 5,000 samples) ✓ 0.0309 ms"
+    assert evaluation_text(early, "top1", 0.9) == "2 int8, 1 fp16 → ~91.42 % (after 5,000 samples) ✓ 0.0309 ms"
 
 
 def test_without_a_terminal_everything_is_a_plain_line(capsys: pytest.CaptureFixture[str]) -> None:
@@ -42,8 +42,8 @@ def test_without_a_terminal_everything_is_a_plain_line(capsys: pytest.CaptureFix
     assert lines[:-1] == [
         "note: a [bold]sentence[/bold] with �[31mcontrol codes",
         "Searching ...",
-        "plan 1: 2 int8, 1 fp16 → 0.91416 ✓ 0.0309 ms",
-        "plan 2: 2 int8, 1 fp16 → 0.91416 ✓ 0.0309 ms",
+        "plan 1: 2 int8, 1 fp16 → 91.42 % ✓ 0.0309 ms",
+        "plan 2: 2 int8, 1 fp16 → 91.42 % ✓ 0.0309 ms",
     ]
     assert re.match(r"Searching: \d+\.\d s", lines[-1])
 

@@ -12,10 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trt_mpq.errors import ModelError
-from trt_mpq.export import DynamicAxis, ExportedModel
-from trt_mpq.export.check import _max_abs_difference, check_file, require_finite
+from trt_mpq.export import DynamicAxis, ExportedModel, Tolerance
+from trt_mpq.export.check import _differences, _require_close, check_file, require_finite
 
 AXES = (DynamicAxis("image", 0, "batch"),)
+TIGHT = Tolerance(0.0, 1e-4)
 
 
 def module(change: float = 0.0) -> Any:
@@ -36,39 +37,56 @@ def feeds() -> dict[str, np.ndarray]:
 
 
 def test_the_same_network_passes(conv_net: ExportedModel) -> None:
-    checks = check_file(Path(conv_net.path), module(), feeds(), AXES, 1e-4)
+    checks = check_file(Path(conv_net.path), module(), feeds(), AXES, TIGHT)
     assert [check.shapes["image"][0] for check in checks] == [2, 1, 3]
     assert all(check.max_abs_error["output"] < 1e-4 for check in checks)
 
 
 def test_another_network_does_not(conv_net: ExportedModel) -> None:
     with pytest.raises(ModelError, match=r"output 'output' .* differs from torch by 0\.25 for image float32\[2, 3, 8"):
-        check_file(Path(conv_net.path), module(change=0.25), feeds(), AXES, 1e-4)
+        check_file(Path(conv_net.path), module(change=0.25), feeds(), AXES, TIGHT)
 
 
 def test_unless_the_difference_is_allowed(conv_net: ExportedModel) -> None:
-    checks = check_file(Path(conv_net.path), module(change=0.25), feeds(), AXES, 0.26)
+    checks = check_file(Path(conv_net.path), module(change=0.25), feeds(), AXES, Tolerance(0.0, 0.26))
     assert checks[0].max_abs_error["output"] == pytest.approx(0.25, abs=1e-4)
 
 
 def test_a_size_that_the_file_cannot_run(encoder: ExportedModel) -> None:
     with pytest.raises(ModelError, match="the exported file does not run for image"):
-        check_file(Path(encoder.path), module(), feeds(), AXES, 1e-4)
+        check_file(Path(encoder.path), module(), feeds(), AXES, TIGHT)
 
 
 @given(st.lists(st.floats(allow_nan=True, allow_infinity=True, width=32), min_size=1), st.floats(-10, 10, width=32))
 def test_the_difference_is_numpys(values: list[float], shift: float) -> None:
     ours = np.array(values, np.float32)
-    assert _max_abs_difference(ours, ours) == 0.0
+    assert not _differences(ours, ours).any()
     finite = np.where(np.isfinite(ours), ours, 0).astype(np.float64)
-    assert _max_abs_difference(finite, finite + shift) == np.abs(finite - (finite + shift)).max()
+    np.testing.assert_array_equal(_differences(finite, finite + shift), np.abs(finite - (finite + shift)))
 
 
-@pytest.mark.parametrize(
-    ("ours", "theirs"), [([np.nan], [0.0]), ([np.inf], [0.0]), ([np.inf], [-np.inf]), ([1.0, 1.0], [1.0])]
-)
+@pytest.mark.parametrize(("ours", "theirs"), [([np.nan], [0.0]), ([np.inf], [0.0]), ([np.inf], [-np.inf])])
 def test_what_cannot_be_subtracted_differs_without_bound(ours: list[float], theirs: list[float]) -> None:
-    assert _max_abs_difference(np.array(ours), np.array(theirs)) == np.inf
+    assert (_differences(np.array(ours), np.array(theirs)) == np.inf).all()
+
+
+@given(st.lists(st.floats(-1e6, 1e6, width=32), min_size=1), st.floats(-1, 1, width=32))
+def test_what_is_allowed_is_what_numpy_calls_close(values: list[float], shift: float) -> None:
+    ours = np.array(values, np.float64)
+    allowed = Tolerance(1e-3, 1e-2)
+    close = (_differences(ours, ours + shift) <= allowed.bound(ours)).all()
+    assert close == np.allclose(ours + shift, ours, rtol=allowed.rtol, atol=allowed.atol)
+
+
+def test_the_message_says_what_is_allowed_where() -> None:
+    expected, computed = np.array([100.0, 1.0]), np.array([100.009, 1.02])
+    said = (
+        r"by 0\.02 for image float32\[1\] where torch says 1, and 0\.0001 \* \|torch\| \+ 0\.0001 = 0\.0002 is allowed"
+    )
+    with pytest.raises(ModelError, match=said):
+        _require_close("output", expected, computed, {"image": np.zeros(1, np.float32)}, Tolerance())
+    with pytest.raises(ModelError, match="a size is traced as a constant"):
+        _require_close("output", expected, computed[:1], {"image": np.zeros(1, np.float32)}, Tolerance())
 
 
 def test_infinity_is_no_nan() -> None:

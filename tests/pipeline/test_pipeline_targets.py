@@ -121,3 +121,14 @@ def test_outputs_too_far_from_fp32_are_a_remark_or_where_that_is_required_the_en
     with pytest.raises(ComparisonFailed, match=r"output 'output': [\d.]+ dB, required 200 dB"):
         start(files, tmp_path / "run", require_comparison=True, **far).report()
     start(files, tmp_path / "run", require_comparison=True, target_accuracy=0.9).report()
+
+
+def test_a_target_in_decibels_is_kept_and_told_in_decibels(files, tmp_path):
+    settings = {"eval": None, "metric": "auto", "target_sqnr": 31.0}
+    report = start(files, tmp_path / "run", **settings).report()
+    assert report.accuracy.target == pytest.approx(1 - 10**-3.1)
+    assert report.accuracy.plan >= report.accuracy.target
+    assert "required 31.0 dB" in verdict.headline(report)[2]
+    assert report.size_bytes.file == (tmp_path / "run" / "typed.onnx").stat().st_size
+    with pytest.raises(SettingsError, match="target_sqnr: is for the metric sqnr"):
+        start(files, tmp_path / "other", metric="top1", target_sqnr=31.0)

@@ -179,6 +179,18 @@ def uniform_report(groups: int = 20) -> Report:
     )
 
 
+def noisy_report() -> Report:
+    """A report of the metric `sqnr`, whose scores are 1 minus the noise."""
+    report = sample_report(20)
+    path = tuple(replace(step, score=1 - (1 - step.score) ** 2, stderr=1e-4) for step in report.search.path)
+    accuracy = replace(
+        report.accuracy, metric="sqnr", target=0.99, fp32=1.0, fp16=0.999999, plan=0.9933, plan_stderr=2e-4,
+        fp32_stderr=0.0, uniform={INT8: 0.98},
+    )  # fmt: skip
+    refinement = (RefinementRecord("bias correction", INT8, 0.98, 0.99, "19 biases moved"),)
+    return replace(report, accuracy=accuracy, search=replace(report.search, path=path), refinement=refinement)
+
+
 def hostile_report() -> Report:
     """Every text that could come from an untrusted file tries to break out of the page."""
     report = sample_report(3)

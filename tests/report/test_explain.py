@@ -10,6 +10,7 @@ from tests.fixtures_groups import make_chain, make_group, make_grouping, make_lo
 from trt_mpq.latency.roofline import LatencyModel
 from trt_mpq.latency.target import target_from_name
 from trt_mpq.report.explain import Explainer, mac_share
+from trt_mpq.report.scores import significant
 from trt_mpq.types import Evaluation, Grouping, Precision, PrecisionPlan, Ranking, Score, SearchResult
 
 FP32, FP16, FP8, INT8 = Precision.FP32, Precision.FP16, Precision.FP8, Precision.INT8
@@ -57,7 +58,10 @@ def test_a_quantized_group_says_what_it_saves_and_where_it_ranks():
     plan = {"g0": INT8, "g1": INT8, "g2": FP16}
     model = LatencyModel(grouping, target_from_name("h200"), 8)
     saved = model.plan_ms(PrecisionPlan.of({**plan, "g1": FP16})) - model.plan_ms(PrecisionPlan.of(plan))
-    assert explained(grouping, plan)["g1"] == f"saves {saved:.3g} ms; 2nd least sensitive of 3 to int8"
+    assert (
+        explained(grouping, plan)["g1"]
+        == f"alone in fp16 it would cost {significant(1000 * saved)} µs more; 2nd least sensitive of 3 to int8"
+    )
     assert explained(grouping, plan)["g0"].endswith("; least sensitive of 3 to int8")
 
 
@@ -77,13 +81,13 @@ def test_ordinals_are_english(rank: int, text: str):
 def test_accuracy_a_move_that_was_tried_says_what_it_scored():
     plan = {"g0": INT8, "g1": FP16}
     reason = explained(chain({}, {}), plan, failed=({"g0": INT8, "g1": INT8},))["g1"]
-    assert reason.startswith("int8 would save ")
-    assert reason.endswith(", but then scores 0.81, below 0.9")
+    assert reason.startswith("alone in int8 it would save ")
+    assert reason.endswith(", but then scores 81.00 %, below 90.00 %")
 
 
 def test_accuracy_a_move_that_was_not_tried_says_where_it_ranks():
     reason = explained(chain({}, {}), {"g0": INT8, "g1": FP16})["g1"]
-    assert reason.startswith("int8 would save ")
+    assert reason.startswith("alone in int8 it would save ")
     assert reason.endswith(", but is the 2nd least sensitive of 2 to int8")
 
 
@@ -102,12 +106,12 @@ def test_no_gain():
 def test_a_group_that_costs_at_its_boundaries_says_so():
     reasons = explained(chain({}, {}, {}, flops=1000), {"g0": FP16, "g1": INT8, "g2": FP16}, (FP16, INT8))
     assert "at its boundaries; 2nd least sensitive of 3 to int8" in reasons["g1"]
-    assert reasons["g1"].startswith("costs ")
+    assert reasons["g1"].startswith("alone in fp16 it would save ")
 
 
 def test_a_group_that_one_format_excludes_is_judged_by_the_other():
     grouping = chain({}, {FP8: "kernel volume 49 is above 32"})
-    assert explained(grouping, {"g0": FP8, "g1": FP16})["g1"].startswith("int8 would ")
+    assert explained(grouping, {"g0": FP8, "g1": FP16})["g1"].startswith("alone in int8 it would ")
 
 
 def test_a_group_that_all_formats_exclude_gives_the_reason_of_the_format_in_use():

@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.report.samples import FP8, FP16, INT4, INT8, hostile_report, sample_report, uniform_report
+from tests.report.samples import FP8, FP16, INT4, INT8, hostile_report, noisy_report, sample_report, uniform_report
 from trt_mpq.report import Report, charts
-from trt_mpq.report.search_chart import _score_scale, search_chart
+from trt_mpq.report.search_chart import _score_axis, search_chart
 from trt_mpq.report.svg import Scale, tick_labels
+from trt_mpq.report.wording import scale_of
 
 LONG = "/backbone/" + "block/" * 60 + "Conv"
 
@@ -50,9 +51,10 @@ def _variations() -> dict[str, Report]:
         "decibels": replace(
             base,
             accuracy=replace(
-                base.accuracy, metric="sqnr", fp32=None, fp16=58.0, plan=31.0, target=30.0, plan_stderr=None, uniform={}
+                base.accuracy, metric="psnr", fp32=None, fp16=58.0, plan=31.0, target=30.0, plan_stderr=None, uniform={}
             ),
         ),
+        "noise": noisy_report(),
         "no scores": replace(
             base, accuracy=replace(base.accuracy, fp32=None, fp16=None, plan=None, target=None, uniform={})
         ),
@@ -125,10 +127,11 @@ def test_sensitivity_bars_rise_with_sensitivity() -> None:
 def test_search_chart_clips_hopeless_plans_but_names_their_score() -> None:
     report = VARIATIONS["study"]
     scores = [s for s in report.search.path if s.score is not None]
-    scale = _score_scale(report, scores, [])
-    assert not scale.holds(report.accuracy.uniform[INT4] or 0)
-    assert scale.holds(report.accuracy.target or 0)
-    assert scale.holds(report.accuracy.fp32 or 0)
+    scale = scale_of(report.accuracy)
+    axis = _score_axis(report, scores, [], scale)
+    assert not axis.holds(scale.number(report.accuracy.uniform[INT4] or 0))
+    assert axis.holds(scale.number(report.accuracy.target or 0))
+    assert axis.holds(scale.number(report.accuracy.fp32 or 0))
     assert "INT4 58.62 % ↓" in search_chart(report)
 
 

@@ -60,9 +60,9 @@ def test_units() -> None:
 def test_scores_are_percent_unless_the_metric_is_no_fraction() -> None:
     accuracy = sample_report(1).accuracy
     assert wording.score_text(0.9144, accuracy) == "91.44 %"
-    decibel = replace(accuracy, metric="sqnr", fp32=None, fp16=58.2, plan=31.25, target=30.0, uniform={INT8: 24.0})
+    decibel = replace(accuracy, metric="psnr", fp32=None, fp16=58.2, plan=31.25, target=30.0, uniform={INT8: 24.0})
     assert wording.score_text(31.25, decibel) == "31.25"
-    assert wording.share_text(31.25, None) == wording.MISSING
+    assert wording.share_text(31.25, decibel) == wording.MISSING
 
 
 def test_headline_of_a_mixed_plan() -> None:
@@ -78,7 +78,7 @@ def test_headline_of_a_mixed_plan() -> None:
         "62 % of the multiply-adds in 8 bit or less",
         "top1 91.40 % (FP32 91.60 %, required 90.70 %)",
         "modelled latency 0.0210 ms, 27 % below FP16",
-        "size 0.284 MB (FP32 1.09 MB)",
+        "weights 0.284 MB (FP32 1.09 MB)",
     )
     assert verdict.remarks(report) == ()
 
@@ -108,7 +108,14 @@ def test_a_uniform_plan_with_groups_that_cannot_is_trivial_too() -> None:
 def test_nothing_narrower_found() -> None:
     report = sample_report(5)
     rows = tuple(replace(row, precision=FP16) for row in report.group_rows)
-    report = replace(report, plan=replace(report.plan, counts={FP16: 5}), group_rows=rows)
+    path = tuple(replace(step, feasible=False) for step in report.search.path)
+    report = replace(
+        report,
+        plan=replace(report.plan, counts={FP16: 5}),
+        group_rows=rows,
+        search=replace(report.search, path=path),
+        accuracy=replace(report.accuracy, uniform={INT8: 0.5}),
+    )
     assert verdict.remarks(report) == ("Nothing narrower than FP16 was found to meet the target.",)
     assert verdict.headline(report)[0] == "nothing is quantized: all 5 groups run in FP16"
     assert verdict.searched(report).startswith("Nothing is quantized")

@@ -88,7 +88,9 @@ class Found:
 
     @property
     def size_bytes(self) -> data.SizeFigures:
-        return summary.size_figures(self.result, self.grouping, Model("model.onnx", "a", "b", (), (), 17, 1000, 4000))
+        return summary.size_figures(
+            self.result, self.grouping, Model("model.onnx", "a", "b", (), (), 17, 1000, 4000), 2100
+        )
 
     @property
     def search(self) -> data.SearchRecord:
@@ -198,7 +200,7 @@ def test_a_typed_file_below_the_target_is_a_warning():
     found = findings(grouping_of({}), {"g0": FP16})
     chosen = replace(found.result.chosen, score=Score(0.9, None, 50))
     found = replace(found, typed=Score(0.899, None, 50), result=replace(found.result, chosen=chosen))
-    warning = "typed.onnx misses the target in ONNX Runtime, with 0.8990: it is delivered because it is uniform FP16"
+    warning = "typed.onnx misses the target in ONNX Runtime, with 89.90 %: it is delivered because it is uniform FP16"
     assert any(w.startswith(warning) for w in found.warnings)
     allowed = replace(found, typed=Score(0.9, None, 50))
     assert not any("misses the target" in w for w in allowed.warnings)
@@ -208,7 +210,7 @@ def test_a_weak_file_that_misses_the_target_is_not_to_be_built() -> None:
     found = findings(grouping_of({}), {"g0": FP16})
     assert not [text for text in replace(found, weak=Score(0.9, None, 50)).warnings if "weak.onnx" in text]
     missed = replace(found, weak=Score(0.89, None, 50))
-    said = "weak.onnx misses the target in ONNX Runtime, with 0.8900: build no engine with TensorRT 8.6 from it"
+    said = "weak.onnx misses the target in ONNX Runtime, with 89.00 %: build no engine with TensorRT 8.6 from it"
     assert said in missed.warnings
     limited = replace(missed, settings=missed.settings.model_copy(update={"target_size": 9}))
     assert said not in limited.warnings

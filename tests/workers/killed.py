@@ -38,7 +38,7 @@ class Telling(SilentObserver):
         self._tell()
         yield lambda done, total: self._tell()
 
-    def evaluated(self, evaluation: Evaluation) -> None:
+    def evaluated(self, evaluation: Evaluation, metric: str, required: float) -> None:
         self._tell()
 
     def _tell(self) -> None:

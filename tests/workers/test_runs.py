@@ -83,8 +83,8 @@ class Assassin(Recorder):
 
             yield strike
 
-    def evaluated(self, evaluation) -> None:
-        super().evaluated(evaluation)
+    def evaluated(self, evaluation, metric, required) -> None:
+        super().evaluated(evaluation, metric, required)
         self._strike()
 
     def _strike(self) -> None:

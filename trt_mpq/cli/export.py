@@ -23,7 +23,8 @@ _Dynamic = typer.Option(
 )
 _FixedBatch = typer.Option(min=1, help="Samples per inference (default: the batch is free).")
 _OutputNames = typer.Option(help="Names of the outputs, comma list (default: from the module).")
-_Atol = typer.Option(min=0.0, help="Largest absolute difference from torch.")
+_Rtol = typer.Option(min=0.0, help="Difference from torch that is allowed, as a share of the magnitude of torch's.")
+_Atol = typer.Option(min=0.0, help="What is allowed beside that.")
 
 
 def export(
@@ -35,15 +36,16 @@ def export(
     dynamic: Annotated[list[str] | None, _Dynamic] = None,
     fixed_batch: Annotated[int | None, _FixedBatch] = None,
     output_names: Annotated[str | None, _OutputNames] = None,
+    rtol: Annotated[float, _Rtol] = 1e-4,
     atol: Annotated[float, _Atol] = 1e-4,
     sink: Output,
 ) -> None:
     """Export a torch module to ONNX and compare the file with torch, at other batch sizes and lengths too.
 
-    The file is written only if every output is as close as --atol says.
+    The file is written only if every output is as close as --rtol * |torch| + --atol.
     """
     from trt_mpq.cli.tables import exported_table
-    from trt_mpq.export import DynamicAxis, ExportedModel, ExportOptions, export_to_onnx
+    from trt_mpq.export import DynamicAxis, ExportedModel, ExportOptions, Tolerance, export_to_onnx
 
     asked = ExportOptions(
         inputs=inputs,
@@ -51,6 +53,7 @@ def export(
         dynamic=tuple(DynamicAxis.from_text(text) for text in dynamic or ()),
         fixed_batch=fixed_batch,
         output_names=tuple(name.strip() for name in output_names.split(",")) if output_names else (),
-        atol=atol,
+        tolerance=Tolerance(rtol, atol),
     )
-    sink.result(export_to_onnx(module, output, asked, sink), ExportedModel, exported_table)
+    exported = export_to_onnx(module, output, asked, sink)
+    sink.result(exported, ExportedModel, lambda made: exported_table(made, asked.tolerance))

@@ -58,12 +58,12 @@ class Output:
             yield lambda done, total: None
         self._say(f"{title}: {duration_text(time.monotonic() - started)}")
 
-    def evaluated(self, evaluation: Evaluation) -> None:
+    def evaluated(self, evaluation: Evaluation, metric: str, required: float) -> None:
         """Show the plan: replacing the one before on a terminal, as a line elsewhere."""
         from trt_mpq.cli.tables import evaluation_text
 
         self._plans += 1
-        line = f"plan {self._plans}: {evaluation_text(evaluation)}"
+        line = f"plan {self._plans}: {evaluation_text(evaluation, metric, required)}"
         if self._bars:
             self._bars.say(line)
         else:

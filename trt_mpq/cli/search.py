@@ -25,4 +25,5 @@ def search(
     from trt_mpq.cli.tables import search_table
     from trt_mpq.types import SearchResult
 
-    sink.result(open_stage(run_dir, given, sink, trust=trust).search(), SearchResult, search_table)
+    run = open_stage(run_dir, given, sink, trust=trust)
+    sink.result(run.search(), SearchResult, lambda found: search_table(found, *run.task()))

@@ -17,7 +17,9 @@ from rich.text import Text
 from trt_mpq.emit.deliver import FLAVOUR_FILES
 from trt_mpq.engine.bisection import Bisection
 from trt_mpq.groups.accounting import account_for, exclusions_text
+from trt_mpq.model import stored_bytes
 from trt_mpq.numerics import LARGEST
+from trt_mpq.report.scores import ScoreScale, score_scale
 from trt_mpq.report.wording import (
     count_text,
     latency_text,
@@ -42,7 +44,7 @@ from trt_mpq.types import (
 
 if TYPE_CHECKING:
     from trt_mpq.engine.run import OutputArray
-    from trt_mpq.export import ExportedModel
+    from trt_mpq.export import ExportedModel, Tolerance
     from trt_mpq.latency.device_table import DeviceTable
     from trt_mpq.lint import Finding
 
@@ -127,20 +129,27 @@ def _bar(value: float, top: float) -> str:
     return "█" * max(0, round(_BAR_WIDTH * min(value / top, 1.0)))
 
 
-def search_table(result: SearchResult) -> RenderableType:
+def search_table(result: SearchResult, metric: str, required: float) -> RenderableType:
     """Every plan tried, in order; the chosen one in bold."""
-    table = _table_of("plan", "runs in", "score", "latency", "", "step", wrapped=("step",))
+    scale = score_scale(metric, [value for step in result.path for value in _values(step)], required)
+    slowest = max(step.latency_ms for step in result.path)
+    table = _table_of("plan", "runs in", metric, "latency", "", "step", wrapped=("step",))
     for number, step in enumerate(result.path, start=1):
         style = "bold" if step.plan == result.chosen.plan else None
         verdict = "✓" if step.feasible else "✗"
-        table.add_row(*_cells((str(number), *_figures(step), verdict, step.note)), style=style)
-    chosen = ", ".join(_figures(result.chosen)[1:])
-    return Group(table, Text(f"{result.algorithm} search chose {_counts_text(result.chosen.plan)}: score {chosen}"))
+        table.add_row(*_cells((str(number), *_figures(step, scale, slowest), verdict, step.note)), style=style)
+    chosen = ", ".join(_figures(result.chosen, scale, slowest)[1:])
+    return Group(table, Text(f"{result.algorithm} search chose {_counts_text(result.chosen.plan)}: {metric} {chosen}"))
 
 
-def _figures(step: Evaluation) -> tuple[str, str, str]:
-    error = "" if step.score.stderr is None else f" ± {step.score.stderr:.1g}"
-    return _counts_text(step.plan), _judged_text(step, error), f"{step.latency_ms:.3g} ms"
+def _values(step: Evaluation) -> tuple[float, ...]:
+    return (step.score.value,) if step.delivered is None else (step.score.value, step.delivered.value)
+
+
+def _figures(step: Evaluation, scale: ScoreScale, slowest_ms: float) -> tuple[str, str, str]:
+    value, stderr = step.score.value, step.score.stderr
+    error = "" if stderr is None else f" ± {scale.spread(value, stderr)}"
+    return _counts_text(step.plan), _judged_text(step, scale, error), latency_text(step.latency_ms, slowest_ms)
 
 
 def _counts_text(plan: PrecisionPlan) -> str:
@@ -148,22 +157,23 @@ def _counts_text(plan: PrecisionPlan) -> str:
     return ", ".join(f"{count} {precision}" for precision, count in reversed(plan.counts().items()))
 
 
-def evaluation_text(evaluation: Evaluation) -> str:
-    """One line about an evaluated plan: 14 int8, 6 fp16 → 0.9142 ✓ 0.031 ms."""
+def evaluation_text(evaluation: Evaluation, metric: str, required: float | None) -> str:
+    """One line about an evaluated plan: 14 int8, 6 fp16 → 91.42 % ✓ 0.0310 ms."""
     verdict = "✓" if evaluation.feasible else "✗"
-    return f"{_counts_text(evaluation.plan)} → {_judged_text(evaluation)} {verdict} {evaluation.latency_ms:.3g} ms"
+    judged = _judged_text(evaluation, score_scale(metric, _values(evaluation), required))
+    return f"{_counts_text(evaluation.plan)} → {judged} {verdict} {latency_text(evaluation.latency_ms)}"
 
 
-def _judged_text(evaluation: Evaluation, error: str = "") -> str:
+def _judged_text(evaluation: Evaluation, scale: ScoreScale, error: str = "") -> str:
     """The score of a plan, of how few samples it is, and that of its file if this is what misses the target.
 
     `error` follows the score: its standard error in words, if that is to be told.
     """
-    score = f"{evaluation.score.value:.5g}{error}"
+    score = f"{scale.text(evaluation.score.value)}{error}"
     if not evaluation.complete:
         score = f"~{score} (after {evaluation.score.samples:,} samples)"
     if evaluation.delivered and not evaluation.feasible:
-        score = f"{score}, typed.onnx {evaluation.delivered.value:.5g}"
+        score = f"{score}, typed.onnx {scale.text(evaluation.delivered.value)}"
     return score
 
 
@@ -196,7 +206,7 @@ def files_table(plan: PrecisionPlan, folder: Path) -> RenderableType:
     table = _table_of("file", "size")
     for path in (folder / name for name in FLAVOUR_FILES):
         if path.exists():
-            size = path.stat().st_size
+            size = stored_bytes(path)
             table.add_row(*_cells((str(path), size_text(size, size))))
     return Group(table, Text(f"{_counts_text(plan)}; plan {plan.digest}"))
 
@@ -237,7 +247,7 @@ def outputs_table(outputs: tuple[OutputArray, ...]) -> RenderableType:
     return shown
 
 
-def exported_table(exported: ExportedModel) -> RenderableType:
+def exported_table(exported: ExportedModel, allowed: Tolerance) -> RenderableType:
     """Inputs and outputs of the file, and how far it is from torch at each size that was compared."""
     tensors = _table_of("", "name", "type", "shape")
     for kind, specs in (("input", exported.inputs), ("output", exported.outputs)):
@@ -249,7 +259,7 @@ def exported_table(exported: ExportedModel) -> RenderableType:
         errors = (f"{check.max_abs_error[spec.name]:.2g}" for spec in exported.outputs)
         checks.add_row(*_cells((shapes, *errors)))
     facts = f"{exported.path}: opset {exported.opset}, {exported.parameters:,} parameters"
-    return Group(Text(facts), tensors, checks)
+    return Group(Text(facts), tensors, checks, Text(f"allowed: {allowed}"))
 
 
 def findings_list(findings: tuple[Finding, ...]) -> RenderableType:

@@ -6,10 +6,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from trt_mpq.errors import ModelError, RuntimeFailure
 from trt_mpq.export.axes import BATCH, resized, sizes_of
-from trt_mpq.export.values import DynamicAxis, OutputCheck
+from trt_mpq.export.values import DynamicAxis, OutputCheck, Tolerance
 from trt_mpq.runtime.base import Array, Arrays
 from trt_mpq.runtime.onnxruntime import OnnxRuntime
 from trt_mpq.runtime.torch_export import TorchModule, shapes_text
@@ -26,7 +27,7 @@ def require_finite(outputs: Arrays, name: str) -> None:
 
 
 def check_file(
-    path: Path, module: TorchModule, feeds: Arrays, axes: Sequence[DynamicAxis], atol: float
+    path: Path, module: TorchModule, feeds: Arrays, axes: Sequence[DynamicAxis], tolerance: Tolerance
 ) -> tuple[OutputCheck, ...]:
     """Run the file at `path` and the module on `feeds` and on the same at other sizes of the free `axes`.
 
@@ -37,7 +38,7 @@ def check_file(
         module: The module.
         feeds: Example inputs.
         axes: The free axes.
-        atol: Largest absolute difference of an output.
+        tolerance: How far an output may be from the module's.
 
     Raises:
         ModelError: An output differs by more, or the file or the module runs at no other size.
@@ -55,9 +56,9 @@ def check_file(
             computed = session.run(case)
         except RuntimeFailure as error:
             raise ModelError(f"the exported file does not run for {shapes_text(case)}: {error}") from error
-        errors = {output: _max_abs_difference(values, computed[output]) for output, values in expected.items()}
-        for output, difference in errors.items():
-            _require_close(output, difference, expected[output], case, atol)
+        for output, values in expected.items():
+            _require_close(output, values, computed[output], case, tolerance)
+        errors = {output: _largest(_differences(values, computed[output])) for output, values in expected.items()}
         checks.append(OutputCheck({name: value.shape for name, value in case.items()}, errors))
     if refusals and len(checks) < 2:
         raise ModelError(f"the free axes were compared at no other size: {refusals[0]}") from refusals[0]
@@ -72,22 +73,31 @@ def _cases(feeds: Arrays, axes: Sequence[DynamicAxis]) -> Iterator[Arrays]:
         yield resized(feeds, axes, {symbol: n + 1 if symbol == BATCH else n + n // 2 for symbol, n in sizes.items()})
 
 
-def _max_abs_difference(expected: Array, computed: Array) -> float:
-    """Largest absolute difference; equal infinities and NaN in the same place differ by 0."""
-    if expected.shape != computed.shape:
-        return float("inf")
+def _differences(expected: Array, computed: Array) -> NDArray[np.float64]:
+    """Absolute differences of arrays of one shape; equal infinities and NaN in the same place differ by 0."""
     ours, theirs = computed.astype(np.float64), expected.astype(np.float64)
     with np.errstate(invalid="ignore"):
         differences = np.where((ours == theirs) | (np.isnan(ours) & np.isnan(theirs)), 0.0, np.abs(ours - theirs))
-    return float(np.nan_to_num(differences, nan=np.inf, posinf=np.inf).max(initial=0.0))
+    return np.nan_to_num(differences, nan=np.inf, posinf=np.inf)
 
 
-def _require_close(output: str, difference: float, expected: Array, case: Arrays, atol: float) -> None:
-    if difference <= atol:
+def _largest(values: NDArray[np.float64]) -> float:
+    return float(values.max(initial=0.0))
+
+
+def _require_close(output: str, expected: Array, computed: Array, case: Arrays, tolerance: Tolerance) -> None:
+    where = f"output {output!r} of the exported file"
+    if expected.shape != computed.shape:
+        raise ModelError(
+            f"{where} has shape {computed.shape} and torch's {expected.shape} for {shapes_text(case)}: a size is "
+            "traced as a constant somewhere, look for .item() or int() in its forward"
+        )
+    differences, bound = _differences(expected, computed), tolerance.bound(expected)
+    if (differences <= bound).all():
         return
-    largest = float(np.abs(expected[np.isfinite(expected)].astype(np.float64)).max(initial=0.0))
+    worst = np.unravel_index(np.argmax(differences - bound), differences.shape)
     raise ModelError(
-        f"output {output!r} of the exported file differs from torch by {difference:.3g} for {shapes_text(case)}, where "
-        f"{atol:g} is allowed and the largest value is {largest:.3g}: raise --atol if that is close "
-        "enough, otherwise look for random numbers or unusual operations in its forward"
+        f"{where} differs from torch by {differences[worst]:.3g} for {shapes_text(case)} where torch says "
+        f"{float(expected[worst]):.3g}, and {tolerance} = {bound[worst]:.3g} is allowed: raise --rtol or --atol if "
+        "that is close enough, otherwise look for random numbers or unusual operations in its forward"
     )

@@ -118,7 +118,7 @@ def _still_right(kept: ExportedModel, loaded: Loaded, path: Path, options: Expor
     try:
         if model_digest(path) != kept.sha256:
             return False
-        check_file(path, loaded.module, feeds, free, options.atol)
+        check_file(path, loaded.module, feeds, free, options.tolerance)
     except (ModelError, RuntimeFailure):  # gone, damaged, or of other code
         return False
     return True
@@ -140,7 +140,7 @@ def _export_loaded(
             staged = Path(folder) / destination.name
             save_graph(graph, staged)
             with observer.stage("Comparing with torch"):
-                checks = check_file(staged, loaded.module, feeds, free, options.atol)
+                checks = check_file(staged, loaded.module, feeds, free, options.tolerance)
             exported = _describe(graph, source, staged, destination, checks)
             for file in sorted(Path(folder).iterdir(), reverse=True):  # the data before the model that points to it
                 file.replace(destination.parent / file.name)

@@ -6,7 +6,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from trt_mpq.errors import SettingsError
+from trt_mpq.runtime.base import Array
 from trt_mpq.types import TensorSpec
 
 _AXIS = re.compile(r"(.+)=(\d+):([^\W\d]\w*)")
@@ -34,6 +38,21 @@ class DynamicAxis:
 
 
 @dataclass(frozen=True)
+class Tolerance:
+    """How far an output may be from its reference, element by element: ``rtol * |reference| + atol``."""
+
+    rtol: float = 1e-4
+    atol: float = 1e-4
+
+    def __str__(self) -> str:
+        return f"{self.rtol:g} * |torch| + {self.atol:g}"
+
+    def bound(self, reference: Array) -> NDArray[np.float64]:
+        """The largest absolute difference of every element of `reference`, which may hold infinities and NaN."""
+        return self.atol + self.rtol * np.nan_to_num(np.abs(reference.astype(np.float64)), nan=0.0, posinf=0.0)
+
+
+@dataclass(frozen=True)
 class ExportOptions:
     """How to export.
 
@@ -44,7 +63,7 @@ class ExportOptions:
         dynamic: Free dimensions besides the batch, which is dimension 0 of every input.
         fixed_batch: Samples per inference, if the batch is not to be free.
         output_names: Names of the outputs, in order; empty to take them from the module.
-        atol: Largest absolute difference from torch that an output may show.
+        tolerance: How far outputs may be from torch.
     """
 
     inputs: str | None = None
@@ -53,7 +72,7 @@ class ExportOptions:
     dynamic: tuple[DynamicAxis, ...] = ()
     fixed_batch: int | None = None
     output_names: tuple[str, ...] = ()
-    atol: float = 1e-4
+    tolerance: Tolerance = Tolerance()
 
 
 @dataclass(frozen=True)

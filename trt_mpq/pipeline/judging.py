@@ -122,12 +122,12 @@ def _holdout(files: Stage[Delivery]) -> Stage[Holdout]:
         data, settings = job[_HOLDOUT_DATA], job.settings
         scorer = scorer_on(job, data)
         fp32 = scorer.score(job[ORIGINAL])
-        required = required_score(fp32.value, settings.target_accuracy, settings.max_loss)
+        required = required_score(fp32.value, settings.target_accuracy, settings.allowed_loss)
         return Holdout(data.source, fp32, scorer.score(job.path("reference.onnx")), required)
 
     return Stage(
         "holdout", make, json_kind(Holdout), needs=(files, _HOLDOUT_DATA, ORIGINAL, RUNTIME, METRIC, OUTPUTS, BATCH),
-        reads=("target_accuracy", "max_loss", "outputs"), title="Judging on the holdout set",
+        reads=("target_accuracy", "allowed_loss", "outputs"), title="Judging on the holdout set",
     )  # fmt: skip
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from trt_mpq.artifacts.stage import Job, Stage, content_digest
 from trt_mpq.evaluate.plans import PlanEvaluator
 from trt_mpq.groups.pins import pinned
@@ -10,6 +12,7 @@ from trt_mpq.latency.cost_terms import latency_costs
 from trt_mpq.latency.size import size_costs, weight_bytes
 from trt_mpq.pipeline.calibration import CalibrationStages
 from trt_mpq.pipeline.scoring import REQUIRED
+from trt_mpq.pipeline.task import METRIC
 from trt_mpq.search import Budget, Cost, Limit, Problem, ladders_of
 from trt_mpq.types import Grouping, Precision, Ranking
 
@@ -26,6 +29,7 @@ def problems_of(
 
     def make(job: Job) -> tuple[Problem, ...]:
         settings, groups, latencies = job.settings, job[grouping], job[latency]
+        tell = partial(job.observer.evaluated, metric=job[METRIC].name, required=job[REQUIRED])
         other_parameters = job[network].model.parameters - groups.weight_elements
 
         def problem(ladder: tuple[Precision, ...]) -> Problem:
@@ -41,13 +45,13 @@ def problems_of(
             return Problem(
                 grouping=groups, ladder=ladder, ranking=job[ranking], evaluate=job[evaluator], latency=time,
                 required=job[REQUIRED], limit=limit,
-                budget=Budget(settings.max_evaluations, settings.max_seconds), notify=job.observer.evaluated,
+                budget=Budget(settings.max_evaluations, settings.max_seconds), notify=tell,
             )  # fmt: skip
 
         return tuple(map(problem, ladders_of(settings.precisions, settings.mix_formats)))
 
     return Stage(
-        "problems", make, needs=(REQUIRED, network, grouping, ranking, evaluator, latency),
+        "problems", make, needs=(REQUIRED, network, grouping, ranking, evaluator, latency), uses=(METRIC,),
         reads=("target_latency", "target_size", "max_evaluations", "max_seconds", "precisions", "mix_formats"),
     )  # fmt: skip
 

@@ -11,6 +11,7 @@ from trt_mpq import __version__
 from trt_mpq.artifacts.files import write_text
 from trt_mpq.artifacts.store import Store
 from trt_mpq.groups.accounting import account_for
+from trt_mpq.model import stored_bytes
 from trt_mpq.pipeline.calibration import CalibrationStages
 from trt_mpq.pipeline.delivery import DeliveryStages
 from trt_mpq.pipeline.gpu import Gpu
@@ -69,13 +70,21 @@ def write_report(
     rescued = store[outcome].rescued if outcome else {}
     refused = compilation.raised if compilation else {}
     explainer = explain.Explainer(
-        result, groups, ranking, latency, store[TARGET], None if limit else required, rescued, refused
+        result,
+        groups,
+        ranking,
+        latency,
+        store[TARGET],
+        None if limit else required,
+        rescued,
+        refused,
+        store[delivery.searched].metric,
     )
     files, scores = store[delivery.files], store[delivery.scores]
     accuracy = summary.accuracy_figures(
         result, groups, fp32, required=required, metric=store[delivery.searched].metric,
         samples=store[EVALUATION].count, loss=store[delivery.judging.loss],
-        fraction=settings.target_accuracy if settings.max_loss is None else None,
+        fraction=settings.target_accuracy if settings.allowed_loss is None else None,
         holdout=None if settings.holdout is None else store[delivery.judging.holdout],
     )  # fmt: skip
     baseline = accuracy.of(groups.top)
@@ -99,7 +108,7 @@ def write_report(
         calibration=data.CalibrationInfo(network.ranges.methods, network.ranges.samples, store[CALIBRATION].source),
         accuracy=accuracy,
         latency_ms=summary.latency_figures(result, groups, latency, store[BATCH]),
-        size_bytes=summary.size_figures(result, groups, network.model),
+        size_bytes=summary.size_figures(result, groups, network.model, stored_bytes(store.folder / "typed.onnx")),
         search=summary.search_record(result, ranking, settings, samples, search.seconds(store)),
         plan=data.PlanRecord(
             plan.counts(), plan.as_dict(), plan.digest, files.deployable, share

@@ -65,6 +65,11 @@ class Run:
         """The fastest plan found that keeps the accuracy target."""
         return self.store[self.delivery_stages().searched].result
 
+    def task(self) -> tuple[str, float]:
+        """The task metric, and the least score by it that a plan must have."""
+        found = self.store[self.delivery_stages().searched]
+        return found.metric, found.required
+
     def emit(self) -> PrecisionPlan:
         """Write the chosen plan as ONNX files, and check that the written file scores as the search said."""
         delivery = self.delivery_stages()

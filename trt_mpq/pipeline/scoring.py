@@ -68,29 +68,30 @@ FP32 = Stage("fp32", _fp32, json_kind(Score), needs=(ORIGINAL, SCORER), files=(F
 """Score of the original model; what the metric keeps of each sample lies beside it, for paired tests."""
 
 
-def required_score(fp32: float, share: float, max_loss: float | None) -> float:
-    """The least score of a plan, so that it loses at most `max_loss`, or else keeps the `share` of the FP32 score.
+def required_score(fp32: float, share: float, allowed: float | None) -> float:
+    """The least score of a plan, so that it loses at most `allowed`, or else keeps the `share` of the FP32 score.
 
     Scores may be negative, as a log-likelihood is: what may be lost of one is the rest of the share of its magnitude.
     """
-    if max_loss is not None:
-        return fp32 - max_loss
+    if allowed is not None:
+        return fp32 - allowed
     return share * fp32 if fp32 >= 0 else fp32 + (1 - share) * fp32
 
 
 def _required(job: Job) -> float:
     settings, fp32, metric = job.settings, job[FP32].value, job[METRIC].name
-    share_counts = settings.seeks_target and settings.max_loss is None
+    share_counts = settings.seeks_target and settings.allowed_loss is None
     if fp32 == 0 and share_counts:
         raise MetricError(
             f"the FP32 model scores 0 by the metric {metric}, and no share of that can be kept: check "
             "labels, preprocessing and metric, or say with --max-loss how much a plan may lose"
         )
-    return required_score(fp32, settings.target_accuracy, settings.max_loss)
+    return required_score(fp32, settings.target_accuracy, settings.allowed_loss)
 
 
 REQUIRED = Stage(
-    "required", _required, reads=("target_accuracy", "max_loss", "seeks_target"), needs=(FP32, METRIC),
+    "required", _required, reads=("target_accuracy", "allowed_loss", "seeks_target"),
+    needs=(FP32, METRIC),
     digest=content_digest(float),
 )  # fmt: skip
 """The least score a plan must have."""

@@ -24,7 +24,7 @@ OUTPUTS = Stage(
 def _metric(job: Job) -> TaskMetric:
     data = job[EVALUATION]
     return metric_from_name(
-        job.settings.metric,
+        job.settings.task_metric,
         has_labels=data.has_labels,
         outputs=job[OUTPUTS].specs,
         rows_per_sample=data.rows,
@@ -40,7 +40,7 @@ def digest_of_metric(metric: TaskMetric) -> str:
 
 
 METRIC = Stage(
-    "metric", _metric, reads=("metric",), needs=(EVALUATION, OUTPUTS), uses=("metric_timeout",),
+    "metric", _metric, reads=("task_metric",), needs=(EVALUATION, OUTPUTS), uses=("metric_timeout",),
     digest=digest_of_metric,
 )  # fmt: skip
 """The task metric."""

@@ -91,12 +91,6 @@ class AccuracyFigures(_ByPrecision["float | None"]):
     loss: LossInterval | None = None
     holdout: Holdout | None = None
 
-    @property
-    def are_fractions(self) -> bool:
-        """Whether every score lies in 0..1, as top-1 or agreement do and SQNR in dB does not."""
-        scores = (self.fp32, self.fp16, self.plan, self.target, *self.uniform.values())
-        return all(0 <= score <= 1 for score in scores if score is not None)
-
     def met_by(self, score: float | None) -> bool:
         """Whether `score` reaches the required score."""
         return score is not None and self.target is not None and score >= self.target
@@ -117,12 +111,13 @@ class LatencyFigures(_ByPrecision[float]):
 
 @dataclass(frozen=True)
 class SizeFigures(_ByPrecision[int]):
-    """Bytes of the weights as deployed."""
+    """Bytes of the weights as deployed; `file` is what typed.onnx has, with graph and scales."""
 
     fp32: int
     fp16: int | None
     plan: int
     uniform: Mapping[Precision, int]
+    file: int | None = None
 
 
 @dataclass(frozen=True)

@@ -67,6 +67,11 @@ class DeviceText:
     unused: tuple[str, ...]
     latency: tuple[tuple[str, str], ...]
 
+    @property
+    def slowest_ms(self) -> float | None:
+        """The time whose unit all of the engines have."""
+        return max((row.p99_ms for row in self.rows if row.p99_ms is not None), default=None)
+
 
 def device_text(deployment: Deployment) -> DeviceText:
     """Everything that is said about `deployment`."""

@@ -9,6 +9,7 @@ from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 
 from trt_mpq.latency.base import Latency
+from trt_mpq.report.scores import score_scale, significant
 from trt_mpq.types import Evaluation, Grouping, LayerGroup, Precision, PrecisionPlan, Ranking, SearchResult, Target
 
 _NOTHING = 1e-3
@@ -28,6 +29,7 @@ class Explainer:
         required: Least score of a plan; None where it was no condition.
         rescued: Groups that refinement for exactly this plan brought down.
         refused: Groups that NVIDIA's compiler refuses, to the precision it refuses them in.
+        metric: Task metric.
     """
 
     result: SearchResult
@@ -38,6 +40,7 @@ class Explainer:
     required: float | None
     rescued: Container[str] = ()
     refused: Mapping[str, Precision] = field(default_factory=dict)
+    metric: str = ""
 
     @property
     def _plan(self) -> PrecisionPlan:
@@ -69,20 +72,22 @@ class Explainer:
         return f": {self.target.name} has no BF16" if precision is Precision.FP32 and lacks else ""
 
     def _lowered(self, group: LayerGroup, precision: Precision) -> str:
-        saved = self._change_ms(group, self.grouping.widest(group))
+        widest = self.grouping.widest(group)
+        more = self._change_ms(group, widest)
         saved_by = ", saved by refinement for exactly this plan" if group.id in self.rescued else ""
         standing = f"{self._standing(group, precision) or 'lowered'} to {precision}{saved_by}"
-        if saved > self._nothing_ms:
-            return f"saves {_time(saved)}; {standing}"
-        if saved < -self._nothing_ms:
-            return f"costs {_time(-saved)} at its boundaries; {standing}"
-        return f"saves nothing on its own; {standing}"
+        # A group alone in another format pays for the conversions around it, so that what moves cost does not add up.
+        if abs(more) <= self._nothing_ms:
+            return f"alone in {widest} it would cost nothing; {standing}"
+        cost = f"cost {_time(more)} more" if more > 0 else f"save {_time(-more)} at its boundaries"
+        return f"alone in {widest} it would {cost}; {standing}"
 
     def _kept(self, group: LayerGroup, precision: Precision, wanted: Precision) -> str:
         moved = self._plan.replace({group.id: wanted})
         saved = -self._change_ms(group, wanted)
         if saved > self._nothing_ms:
-            return f"{wanted} would save {_time(saved)}, {self._held_back_by(self._known(moved), group, wanted)}"
+            but = self._held_back_by(self._known(moved), group, wanted)
+            return f"alone in {wanted} it would save {_time(saved)}, {but}"
         more = self._conversions(moved) - self._conversions(self._plan)
         if more > 0:
             conversions = "conversion" if more == 1 else "conversions"
@@ -94,13 +99,13 @@ class Explainer:
 
     def _held_back_by(self, tried: Evaluation | None, group: LayerGroup, wanted: Precision) -> str:
         if tried is not None and not tried.feasible:
-            return f"but then scores {tried.score.value:.5g}" + self._required_text
+            return f"but then scores {self._scores_text(tried.score.value)}"
         standing = self._standing(group, wanted)
         return f"but is the {standing} to {wanted}" if standing else "but was not tried on its own"
 
-    @property
-    def _required_text(self) -> str:
-        return "" if self.required is None else f", below {self.required:.5g}"
+    def _scores_text(self, score: float) -> str:
+        scale = score_scale(self.metric, [score], self.required)
+        return scale.text(score) + ("" if self.required is None else f", below {scale.text(self.required)}")
 
     def _known(self, plan: PrecisionPlan) -> Evaluation | None:
         return next((tried for tried in self.result.path if tried.plan == plan), None)
@@ -134,7 +139,8 @@ def mac_share(plan: PrecisionPlan, grouping: Grouping) -> float:
 
 
 def _time(milliseconds: float) -> str:
-    return f"{milliseconds:.3g} ms" if milliseconds >= 1e-3 else f"{1000 * milliseconds:.3g} µs"
+    """In µs like the latencies of groups that stand beside it."""
+    return f"{significant(1000 * milliseconds)} µs"
 
 
 def _ordinal(number: int) -> str:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from jinja2 import Environment
     from markupsafe import Markup
 
-_UNIT = re.compile(r"(?<=\d) (?=[%GMkmsµ])")
+_UNIT = re.compile(r"(?<=\d) (?=[%GMkmsµd])")
 
 
 def render_html(report: Report) -> str:

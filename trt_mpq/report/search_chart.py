@@ -11,6 +11,7 @@ from xml.etree.ElementTree import Element
 
 from trt_mpq.report import wording
 from trt_mpq.report.data import Report, SearchStep
+from trt_mpq.report.scores import ScoreScale
 from trt_mpq.report.svg import Scale, add, canvas, markup, percent, tick_labels
 
 _HEIGHT = 350.0
@@ -39,14 +40,20 @@ class _Mark:
 
 @dataclass(frozen=True)
 class _Axes:
+    """Where latencies and scores lie; `scale` says in which unit scores are drawn."""
+
     x: Scale
     y: Scale
+    scale: ScoreScale
 
     def left(self, latency_ms: float) -> str:
         return percent(self.x.at(latency_ms))
 
     def top(self, score: float) -> float:
-        return _HEIGHT * (1 - self.y.at(score))
+        return _HEIGHT * (1 - self.y.at(self.scale.number(score)))
+
+    def holds(self, score: float) -> bool:
+        return self.y.holds(self.scale.number(score))
 
     def box(self, latency_ms: float, score: float, width: float) -> _Box:
         return _box(_NOMINAL_WIDTH * self.x.at(latency_ms), self.top(score), width)
@@ -56,7 +63,8 @@ def search_chart(report: Report) -> str:
     """Latency against score for the search's path, the uniform plans, the high precision and the chosen plan."""
     marks = _marks(report)
     steps = [s for s in report.search.path if s.score is not None]
-    axes = _Axes(_latency_scale(steps, marks), _score_scale(report, steps, marks))
+    scale = wording.scale_of(report.accuracy, *(step.score for step in steps))
+    axes = _Axes(_latency_scale(steps, marks), _score_axis(report, steps, marks, scale), scale)
     baselines = {(m.latency_ms, m.score) for m in marks if not m.chosen}
     path = [s for s in steps if (s.latency_ms, s.score) not in baselines]
     drawing = canvas(_HEIGHT + 44, f"Score against {report.latency_ms.source} latency for every plan evaluated")
@@ -86,21 +94,30 @@ def _latency_scale(steps: list[SearchStep], marks: list[_Mark]) -> Scale:
     return Scale.around(low, high, share=0.09, least=max(0.05 * high, 1e-9))
 
 
-def _score_scale(report: Report, steps: list[SearchStep], marks: list[_Mark]) -> Scale:
+def _score_axis(report: Report, steps: list[SearchStep], marks: list[_Mark], scale: ScoreScale) -> Scale:
     """An axis that shows the scores around the required one; hopeless plans fall off its lower edge.
 
     A uniform 4-bit plan at 10 % would otherwise squeeze the half point that decides everything into one pixel.
     """
     accuracy = report.accuracy
     scores = [s.score for s in steps if s.score is not None] + [m.score for m in marks]
-    scores += [s for s in (accuracy.fp32, accuracy.target) if s is not None]
+    scores += [s for s in (accuracy.fp32, accuracy.target) if s is not None and not _is_noiseless(s, scale)]
     if not scores:
         return Scale(0, 1)
-    top = max(scores)
-    target = accuracy.target if accuracy.target is not None else min(scores)
-    reach = 2 * max(top - target, accuracy.plan_stderr or 0.0, 1e-4 * abs(top), 1e-9)
-    low = max(min(scores), target - reach)
+    numbers = [scale.number(score) for score in scores]
+    top = max(numbers)
+    target = min(numbers) if accuracy.target is None else scale.number(accuracy.target)
+    stderr = abs(
+        scale.number((accuracy.plan or 0.0) + (accuracy.plan_stderr or 0.0)) - scale.number(accuracy.plan or 0.0)
+    )
+    reach = 2 * max(top - target, stderr, 1e-4 * abs(top), 1e-9)
+    low = max(min(numbers), target - reach)
     return Scale.around(low, top, share=0.09, least=reach / 10)
+
+
+def _is_noiseless(score: float, scale: ScoreScale) -> bool:
+    """Whether `score` has no place on an axis in decibels."""
+    return scale.unit == "dB" and score >= 1
 
 
 def _whisker_boxes(axes: _Axes, report: Report) -> list[_Box]:
@@ -113,11 +130,9 @@ def _whisker_boxes(axes: _Axes, report: Report) -> list[_Box]:
 
 
 def _draw_grid(drawing: Element, axes: _Axes, report: Report) -> None:
-    fraction = report.accuracy.are_fractions
-    factor, unit = (100.0, " %") if fraction else (1.0, "")
-    ticks = Scale(axes.y.low * factor, axes.y.high * factor).ticks(6)
+    ticks, unit = axes.y.ticks(6), f" {axes.scale.unit}".rstrip()
     for tick, text in zip(ticks, tick_labels(ticks), strict=True):
-        y = axes.top(tick / factor)
+        y = _HEIGHT * (1 - axes.y.at(tick))
         add(drawing, "line", x1="0", x2="100%", y1=y, y2=y, class_="grid")
         add(drawing, "text", text + unit, x=-8, y=y + 4, class_="tick", text_anchor="end")
     add(drawing, "line", x1="0", x2="100%", y1=_HEIGHT, y2=_HEIGHT, class_="axis")
@@ -139,7 +154,7 @@ def _draw_limits(drawing: Element, axes: _Axes, report: Report, taken: list[_Box
         add(drawing, "rect", x="0", width="100%", y=y, height=_HEIGHT - y, class_="forbidden")
         text = f"required {wording.score_text(accuracy.target, accuracy)}"
         _limit(drawing, y, "required", text, 15, taken)
-    if accuracy.fp32 is not None:
+    if accuracy.fp32 is not None and not _is_noiseless(accuracy.fp32, axes.scale):
         text = f"FP32 {wording.score_text(accuracy.fp32, accuracy)}"
         _limit(drawing, axes.top(accuracy.fp32), "reference", text, -6, taken)
 
@@ -181,13 +196,13 @@ def _draw_path(drawing: Element, axes: _Axes, report: Report, steps: list[Search
 
 
 def _error_bar(drawing: Element, axes: _Axes, x: str, score: float, stderr: float | None, css: str) -> None:
-    if stderr and axes.y.holds(score):
+    if stderr and axes.holds(score):
         add(drawing, "line", x1=x, x2=x, y1=axes.top(score - stderr), y2=axes.top(score + stderr), class_=css)
 
 
 def _step_tip(index: int, step: SearchStep, report: Report) -> str:
     score = wording.score_text(step.score, report.accuracy)
-    stderr = "" if not step.stderr else f" ± {wording.score_text(step.stderr, report.accuracy)}"
+    stderr = wording.stderr_text(report.accuracy, step.score, step.stderr)
     verdict = f"{'meets' if step.feasible else 'misses'} the target"
     if not step.complete:
         score, verdict = f"about {score}", f"{verdict}: decided after {step.samples:,} samples"
@@ -215,7 +230,7 @@ def _draw_mark(drawing: Element, axes: _Axes, report: Report, mark: _Mark, taken
         add(spot, "circle", r=5, class_="chosen")
     else:
         add(spot, "path", d=_DIAMOND, class_=f"baseline {mark.css}")
-    text = mark.name if axes.y.holds(mark.score) else f"{mark.name} {score} ↓"
+    text = mark.name if axes.holds(mark.score) else f"{mark.name} {score} ↓"
     dx, dy, anchor = _label_place(axes, mark, text, taken)
     add(spot, "text", text, x=dx, y=dy, class_="note strong" if mark.chosen else "note", text_anchor=anchor)
 
@@ -226,7 +241,7 @@ def _label_place(axes: _Axes, mark: _Mark, text: str, taken: list[_Box]) -> tupl
     width = _text_width(text)
     places = [(15.0, 4.0, "start"), (-15.0, 4.0, "end"), (0.0, 25.0, "middle"), (0.0, -16.0, "middle")]
     places += [(13.0, 20.0, "start"), (-13.0, 20.0, "end"), (13.0, -12.0, "start"), (-13.0, -12.0, "end")]
-    if not axes.y.holds(mark.score):
+    if not axes.holds(mark.score):
         places = [(0.0, -14.0, "middle"), (10.0, -14.0, "start"), (-10.0, -14.0, "end"), (0.0, -30.0, "middle")]
     for dx, dy, anchor in places:
         box = _box(_anchored(x + dx, width, anchor), y + dy - 4, width)

@@ -13,7 +13,8 @@ from trt_mpq.latency.base import Latency
 from trt_mpq.latency.size import stored_bits, weight_bytes
 from trt_mpq.report import data
 from trt_mpq.report.explain import Explainer
-from trt_mpq.report.wording import latency_text, loss_text
+from trt_mpq.report.scores import score_scale
+from trt_mpq.report.wording import latency_text, scale_of
 from trt_mpq.settings import Settings
 from trt_mpq.types import (
     Grouping,
@@ -97,8 +98,8 @@ def latency_figures(result: SearchResult, grouping: Grouping, latency: Latency, 
     )
 
 
-def size_figures(result: SearchResult, grouping: Grouping, model: Model) -> data.SizeFigures:
-    """Bytes of all parameters in the plan, in FP32 and in the uniform plans."""
+def size_figures(result: SearchResult, grouping: Grouping, model: Model, file: int) -> data.SizeFigures:
+    """Bytes of all parameters in the plan, in FP32 and in the uniform plans; `file` is what typed.onnx has."""
     other = model.parameters - grouping.weight_elements
     uniform = {p: weight_bytes(grouping.uniform(p), grouping, other) for p in result.ladder}
     return data.SizeFigures(
@@ -106,6 +107,7 @@ def size_figures(result: SearchResult, grouping: Grouping, model: Model) -> data
         fp16=uniform.get(Precision.FP16),
         plan=weight_bytes(result.chosen.plan, grouping, other),
         uniform=uniform,
+        file=file,
     )
 
 
@@ -189,22 +191,25 @@ def file_warnings(
         limited: Whether another target than accuracy was set.
     """
     chosen, grouping, typed = explainer.result.chosen, explainer.grouping, files["typed"]
+    values = [chosen.score.value, *(score.value for score in files.values())]
+    scale = score_scale(explainer.metric, values, required)
     if not delivery.deployable:
         yield "INT4 is for study: TensorRT has no 4-bit convolution or activations, so no engine can hold this plan"
     if abs(typed.value - chosen.score.value) > _TYPED_TOLERANCE * max(1.0, abs(fp32.value)):
         yield (
-            f"typed.onnx scores {typed.value:.4f} in ONNX Runtime and the plan {chosen.score.value:.4f}: trust the "
+            f"typed.onnx scores {scale.text(typed.value)} in ONNX Runtime and the plan "
+            f"{scale.text(chosen.score.value)}: trust the "
             "plan's, ONNX Runtime does not round FP16 tensors on the CPU"
         )
     if typed.value < required <= chosen.score.value and not limited:
         yield (
-            f"typed.onnx misses the target in ONNX Runtime, with {typed.value:.4f}: it is delivered because it is "
-            f"uniform {grouping.top.name}, which is what there is without a search"
+            f"typed.onnx misses the target in ONNX Runtime, with {scale.text(typed.value)}: it is delivered because it "
+            f"is uniform {grouping.top.name}, which is what there is without a search"
         )
     if "weak" in files and files["weak"].value < required and not limited:
         yield (
-            f"weak.onnx misses the target in ONNX Runtime, with {files['weak'].value:.4f}: build no engine with "
-            "TensorRT 8.6 from it"
+            f"weak.onnx misses the target in ONNX Runtime, with {scale.text(files['weak'].value)}: build no engine "
+            "with TensorRT 8.6 from it"
         )
     widened = chosen.plan.counts().get(Precision.BF16, 0)
     if widened and delivery.weak_missing is None:
@@ -217,10 +222,11 @@ def file_warnings(
 def refusal_warnings(compilation: Compilation | None, result: SearchResult, latency: Latency) -> Iterator[str]:
     """What it costs that NVIDIA's compiler does not take the plan that was searched."""
     if compilation is not None and compilation.raised:
+        now = result.chosen.latency_ms
         before = latency.plan_ms(result.chosen.plan.replace(compilation.raised))
         yield (
-            f"what the compiler refuses costs {latency_text(result.chosen.latency_ms - before)}: the {latency.source} "
-            f"latency is {latency_text(result.chosen.latency_ms)}, and would be {latency_text(before)}"
+            f"what the compiler refuses costs {latency_text(now - before, now)}: the {latency.source} "
+            f"latency is {latency_text(now)}, and would be {latency_text(before, now)}"
         )
 
 
@@ -230,7 +236,7 @@ def loss_warnings(accuracy: data.AccuracyFigures) -> Iterator[str]:
         return
     allowed = accuracy.fp32 - accuracy.target
     if needed := accuracy.loss.samples_to_resolve(allowed):
-        known, wanted = (loss_text(value, accuracy) for value in (accuracy.loss.half_width, allowed))
+        known, wanted = map(scale_of(accuracy).loss, (accuracy.loss.half_width, allowed))
         yield (
             f"{accuracy.samples:,} evaluation samples tell the loss to ± {known} (95 %), and the target allows "
             f"{wanted}: about {needed:,} samples would tell it"

@@ -99,22 +99,24 @@ def _comparison_table(report: Report) -> Table:
     table = _table()
     table.add_column("")
     metric = Text(wording.printable(accuracy.metric))
-    for heading in (
+    shares = wording.has_shares(report)
+    headings: tuple[str | Text, ...] = (
         metric,
-        "of FP32",
+        *(["of FP32"] if shares else []),
         "target",
         f"{latency.source}\nlatency",
         f"vs {report.baseline.name}",
-        "size",
-    ):
+        "weights",
+    )
+    for heading in headings:
         table.add_column(heading, justify="right", vertical="bottom")
     for v in wording.variants(report):
         table.add_row(
             v.name,
             wording.score_text(v.score, accuracy),
-            wording.share_text(v.score, accuracy.fp32),
+            *([wording.share_text(v.score, accuracy)] if shares else []),
             wording.MISSING if v.score is None else "met" if v.meets else "missed",
-            wording.latency_text(v.latency_ms),
+            wording.latency_text(v.latency_ms, wording.slowest_ms(report)),
             wording.change_text(v.latency_ms, latency.of(report.baseline)),
             wording.size_text(v.size_bytes, report.size_bytes.fp32),
             style="bold" if v.precision is None else None,

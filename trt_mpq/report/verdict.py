@@ -9,14 +9,15 @@ from collections.abc import Iterator
 
 from trt_mpq.engine.decide import PLAN
 from trt_mpq.report.compiler import compiler_text
-from trt_mpq.report.data import AccuracyFigures, Report
+from trt_mpq.report.data import AccuracyFigures, Report, SizeFigures
 from trt_mpq.report.device import device_text, engine_name
+from trt_mpq.report.scores import score_scale
 from trt_mpq.report.wording import (
-    MISSING,
     below_text,
+    has_shares,
     latency_text,
-    loss_text,
     mac_share_text,
+    scale_of,
     score_text,
     share_text,
     size_text,
@@ -42,24 +43,33 @@ def lead(report: Report) -> str:
 def headline(report: Report) -> tuple[str, ...]:
     """What the search found in five parts: placement, arithmetic, score, latency, size."""
     accuracy, latency, size = report.accuracy, report.latency_ms, report.size_bytes
-    scores = [score_text(s, accuracy) for s in (accuracy.plan, accuracy.fp32, accuracy.target)]
     baseline_ms = latency.of(report.baseline)
     against = f", {below_text(latency.plan, baseline_ms, report.baseline.name)}" if baseline_ms else ""
     sizes = [size_text(b, size.fp32) for b in (size.plan, size.fp32)]
     return (
         _placement(report),
         mac_share_text(report),
-        f"{accuracy.metric} {scores[0]} (FP32 {scores[1]}, required {scores[2]}{_loss(accuracy)})",
+        f"{accuracy.metric} {score_text(accuracy.plan, accuracy)} ({', '.join(_beside_score(accuracy))})",
         f"{latency.source} latency {latency_text(latency.plan)}{against}",
-        f"size {sizes[0]} (FP32 {sizes[1]})",
+        f"weights {sizes[0]} (FP32 {sizes[1]}){_file(size)}",
     )
 
 
-def _loss(accuracy: AccuracyFigures) -> str:
-    if accuracy.loss is None:
-        return ""
-    loss, reach = (loss_text(value, accuracy) for value in (accuracy.loss.loss, accuracy.loss.half_width))
-    return f", loss {loss.removesuffix(' points')} ± {reach}"
+def _beside_score(accuracy: AccuracyFigures) -> Iterator[str]:
+    """What the score of the plan is to be read against; outputs of FP32 have no noise to tell."""
+    is_noise = scale_of(accuracy).unit == "dB"
+    if not is_noise:
+        yield f"FP32 {score_text(accuracy.fp32, accuracy)}"
+    yield f"required {score_text(accuracy.target, accuracy)}"
+    if accuracy.loss is not None and not is_noise:
+        scale = scale_of(accuracy)
+        loss, reach = (scale.loss(value) for value in (accuracy.loss.loss, accuracy.loss.half_width))
+        yield f"loss {loss.removesuffix(' points')} ± {reach}"
+
+
+def _file(size: SizeFigures) -> str:
+    """How large the file is, whose graph and scales come on top of the weights."""
+    return "" if size.file is None else f", typed.onnx {size_text(size.file, size.fp32)}"
 
 
 def searched(report: Report) -> str:
@@ -69,9 +79,10 @@ def searched(report: Report) -> str:
     if baseline_ms := latency.of(report.baseline):
         against = below_text(latency.plan, baseline_ms, report.baseline.name)
         parts.append(f"{latency.source} latency {against}")
-    share = share_text(accuracy.plan, accuracy.fp32)
-    if share != MISSING:
-        parts.append(f"{share} of the FP32 {accuracy.metric}")
+    if has_shares(report):
+        parts.append(f"{share_text(accuracy.plan, accuracy)} of the FP32 {accuracy.metric}")
+    elif accuracy.plan is not None:
+        parts.append(f"{accuracy.metric} {score_text(accuracy.plan, accuracy)} against FP32")
     text = ", ".join(parts) + "."
     return text[0].upper() + text[1:]
 
@@ -89,6 +100,7 @@ def remarks(report: Report) -> tuple[str, ...]:
         said.append(_missed(report))
     elif trivial := _trivial(report):
         said.append(trivial)
+    said += _faster_fp32(report)
     if not report.plan.deployable:
         said.append("For study only: TensorRT has no kernels for this plan, so no engine can be built from it.")
     if report.compilation:
@@ -105,9 +117,8 @@ def compiled(compilation: Compilation) -> tuple[str, ...]:
 def _on_holdout(report: Report) -> Iterator[str]:
     """What the plan scores on data that nothing was chosen on."""
     if (holdout := report.accuracy.holdout) is not None:
-        plan, fp32, required = (
-            score_text(score, report.accuracy) for score in (holdout.plan.value, holdout.fp32.value, holdout.required)
-        )
+        values = (holdout.plan.value, holdout.fp32.value, holdout.required)
+        plan, fp32, required = map(score_scale(report.accuracy.metric, values, holdout.required).text, values)
         outcome = "keeps" if holdout.kept else "misses"
         yield f"On the holdout set the plan {outcome} the target: {plan} (FP32 {fp32}, required {required})."
 
@@ -155,7 +166,7 @@ def _engine_missing_target(report: Report) -> list[str]:
     score = report.device.score if report.device else None
     if score is None or report.accuracy.target is None or report.accuracy.met_by(score.value):
         return []
-    scores = (score_text(value, report.accuracy) for value in (score.value, report.accuracy.target))
+    scores = map(scale_of(report.accuracy, score.value).text, (score.value, report.accuracy.target))
     return [f"Through the engine the {report.accuracy.metric} is {', below the required '.join(scores)}."]
 
 
@@ -172,7 +183,27 @@ def _unquantized(report: Report, precision: Precision) -> str:
     if report.multiply_adds and not report.sensitivity_precisions:
         most = max(report.multiply_adds, key=lambda part: part.multiply_adds)
         return f"No group may run in 8 bit; {most.share:.0%} of the multiply-adds stay out because of: {most.reason}."
-    return f"Nothing narrower than {precision.name} was found to meet the target."
+    return _not_faster(report, precision) or f"Nothing narrower than {precision.name} was found to meet the target."
+
+
+def _not_faster(report: Report, precision: Precision) -> str:
+    """What meets the target in 8 bit or less without being faster than `precision`; empty if nothing does."""
+    uniform = [v.name for v in variants(report) if v.precision is not None and v.precision.quantized and v.meets]
+    mixed = [step for step in report.search.path if step.feasible and any(p.quantized for p in step.counts)]
+    what = " and ".join(uniform) or (f"{len(mixed)} of the plans tried in 8 bit" if mixed else "")
+    if not what:
+        return ""
+    meets, is_ = ("meet", "are") if " and " in what or (len(mixed) > 1 and not uniform) else ("meets", "is")
+    text = f"{what} {meets} the target, but {is_} not faster than {precision.name} ({report.latency_ms.source})."
+    return text[0].upper() + text[1:]
+
+
+def _faster_fp32(report: Report) -> Iterator[str]:
+    """That the model as given is faster, which happens where conversions of inputs and outputs outweigh the work."""
+    latency = report.latency_ms
+    if latency.fp32 is not None and latency.fp32 < latency.plan and report.plan.deployable:
+        fp32, plan = (latency_text(ms, latency.plan) for ms in (latency.fp32, latency.plan))
+        yield f"The model as given, in FP32, is faster than any plan ({fp32} against {plan}, {latency.source})."
 
 
 def not_done(report: Report) -> tuple[str, ...]:

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from unicodedata import category
 
 from trt_mpq.report.data import AccuracyFigures, Report
+from trt_mpq.report.scores import MISSING as MISSING
+from trt_mpq.report.scores import ScoreScale, score_scale
+from trt_mpq.report.scores import minus as minus
+from trt_mpq.report.scores import significant as significant
 from trt_mpq.types import Precision
 
-MISSING = "\u2013"
 _TIMES = "\u00d7"
-_MINUS = "\u2212"
 _SIZE_UNITS = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1.0, "B"))
 _COUNT_UNITS = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
 
@@ -27,11 +29,6 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() or c == "\n" or category(c) == "Zs" else "\ufffd" for c in text)
 
 
-def minus(text: str) -> str:
-    """`text` with typographic minus signs, which are as wide as digits."""
-    return text.replace("-", _MINUS)
-
-
 def methods_text(methods: Mapping[Precision, str]) -> str:
     """The calibration method, or which one each format has: mse for FP8, minmax for INT8."""
     if len(set(methods.values())) == 1:
@@ -39,44 +36,36 @@ def methods_text(methods: Mapping[Precision, str]) -> str:
     return ", ".join(f"{method} for {precision.name}" for precision, method in methods.items())
 
 
-def significant(value: float, digits: int = 3) -> str:
-    """`value` with `digits` significant digits, never in exponent notation and never with fewer whole digits."""
-    if not math.isfinite(value) or value == 0:
-        return "0" if value == 0 else MISSING
-    decimals = digits - 1 - math.floor(math.log10(abs(value)))
-    return f"{value:.{min(max(decimals, 0), 9)}f}"
+def scale_of(accuracy: AccuracyFigures, *others: float | None) -> ScoreScale:
+    """How the scores of a report are shown, and `others` beside them."""
+    scores = (accuracy.fp32, accuracy.fp16, accuracy.plan, *accuracy.uniform.values(), *others)
+    return score_scale(accuracy.metric, scores, accuracy.target)
 
 
-def score_text(value: float | None, accuracy: AccuracyFigures, signed: bool = False) -> str:
-    """A score in percent when the metric's scores are fractions, else as a plain number."""
-    if value is None or not math.isfinite(value):
+def score_text(value: float | None, accuracy: AccuracyFigures, *others: float | None) -> str:
+    """A score in the unit of its metric, told from the required score and from `others` that stand beside it."""
+    return scale_of(accuracy, value, *others).text(value)
+
+
+def stderr_text(accuracy: AccuracyFigures, score: float | None, stderr: float | None) -> str:
+    """The standard error of a score, with the sign before it; empty where it is unknown or none."""
+    if score is None or not stderr:
+        return ""
+    return f" ± {scale_of(accuracy, score).spread(score, stderr)}"
+
+
+def share_text(value: float | None, accuracy: AccuracyFigures) -> str:
+    """A score in per cent of that of FP32, told from the share that is required.
+
+    There is nothing to say unless both are positive, and of a noise ratio, which has no share.
+    """
+    fp32, known = accuracy.fp32, (accuracy.fp16, accuracy.plan, *accuracy.uniform.values(), value)
+    if value is None or fp32 is None or min(value, fp32) <= 0 or scale_of(accuracy).unit == "dB":
         return MISSING
-    sign = "+" if signed else ""
-    if not accuracy.are_fractions:
-        return minus(f"{value:{sign}.4g}")
-    return minus(f"{100 * value:{sign}.{_percent_decimals(accuracy)}f} %")
-
-
-def loss_text(loss: float, accuracy: AccuracyFigures) -> str:
-    """A difference of scores in points where the scores are percentages, else as a plain number."""
-    return f"{100 * loss:.2g} points" if accuracy.are_fractions else f"{loss:.2g}"
-
-
-def _percent_decimals(accuracy: AccuracyFigures) -> int:
-    """Two, or as many more as it takes to tell a score apart from a target it misses or meets."""
-    target = accuracy.target
-    scores = [s for s in (accuracy.fp16, accuracy.plan, *accuracy.uniform.values()) if s is not None]
-    if target is None:
-        return 2
-    enough = (d for d in range(2, 6) if all(s == target or round(100 * (s - target), d) for s in scores))
-    return next(enough, 5)
-
-
-def share_text(value: float | None, reference: float | None) -> str:
-    """`value` in percent of `reference`; nothing to say unless both are positive."""
-    if value is None or reference is None or value <= 0 or reference <= 0:
-        return MISSING
-    return f"{100 * value / reference:.2f} %"
+    shares = [score / fp32 for score in known if score is not None]
+    target = None if accuracy.target is None else accuracy.target / fp32
+    decimals = score_scale("", [share for share in shares if 0 <= share <= 1], target).decimals
+    return f"{100 * value / fp32:.{decimals}f} %"
 
 
 def change_text(value: float | None, reference: float | None) -> str:
@@ -93,11 +82,15 @@ def below_text(value: float, reference: float, name: str) -> str:
     return f"same as {name}" if percent == 0 else f"{abs(percent)} % {'below' if percent > 0 else 'above'} {name}"
 
 
-def latency_text(milliseconds: float | None) -> str:
-    """A latency in ms, or in µs below one of those, three significant digits."""
+def latency_text(milliseconds: float | None, reference: float | None = None) -> str:
+    """A latency in ms with three significant digits, or in µs if `reference` is below one of those.
+
+    Latencies side by side share the unit of one `reference`; alone, a latency is its own.
+    """
     if milliseconds is None:
         return MISSING
-    return f"{significant(milliseconds)} ms" if milliseconds >= 1e-3 else f"{significant(1000 * milliseconds)} µs"
+    in_ms = (milliseconds if reference is None else reference) >= 1e-3
+    return f"{significant(milliseconds)} ms" if in_ms else f"{significant(1000 * milliseconds)} µs"
 
 
 def microseconds_text(milliseconds: float | None) -> str:
@@ -155,6 +148,16 @@ def variants(report: Report) -> tuple[_Variant, ...]:
     ]
     rows.append(("plan", None, accuracy.plan, latency.plan, size.plan))
     return tuple(_Variant(*row, meets=accuracy.met_by(row[2])) for row in rows)
+
+
+def slowest_ms(report: Report) -> float:
+    """The latency whose unit all of them have."""
+    return max(v.latency_ms for v in variants(report) if v.latency_ms is not None)
+
+
+def has_shares(report: Report) -> bool:
+    """Whether scores can be told as shares of that of FP32."""
+    return share_text(report.accuracy.plan, report.accuracy) != MISSING
 
 
 def _uniform_precisions(report: Report) -> list[Precision]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from trt_mpq.settings.options import EngineOptions, Option, Settings
+from trt_mpq.settings.engine_options import EngineOptions
+from trt_mpq.settings.option import Option
+from trt_mpq.settings.options import Settings
 from trt_mpq.settings.reading import fields_from_job, overridden, settings_from
 
 __all__ = ["EngineOptions", "Option", "Settings", "fields_from_job", "overridden", "settings_from"]

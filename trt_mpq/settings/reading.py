@@ -9,11 +9,12 @@ from pydantic import ValidationError
 
 from trt_mpq._data import load_toml
 from trt_mpq.errors import SettingsError
-from trt_mpq.settings.options import EngineOptions, Settings
+from trt_mpq.settings.engine_options import EngineOptions
+from trt_mpq.settings.options import Settings
 from trt_mpq.settings.paths import anchored
 from trt_mpq.types import Precision
 
-_TARGETS = ("target_accuracy", "max_loss", "target_latency", "target_size")
+_TARGETS = ("target_accuracy", "max_loss", "target_sqnr", "target_latency", "target_size")
 
 
 def settings_from(fields: dict[str, Any], origin: str) -> Settings:

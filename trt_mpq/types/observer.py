@@ -18,8 +18,8 @@ class Observer(Protocol):
     def stage(self, title: str) -> AbstractContextManager[Progress]:
         """A stage that does work (not one read back from the run folder) begins; the block is its duration."""
 
-    def evaluated(self, evaluation: Evaluation) -> None:
-        """The search tried a plan."""
+    def evaluated(self, evaluation: Evaluation, metric: str, required: float) -> None:
+        """The search tried a plan, whose score by `metric` is to be at least `required`."""
 
     def note(self, text: str) -> None:
         """Something the user should know; one sentence."""
@@ -33,7 +33,7 @@ class SilentObserver:
         """Ignore the stage."""
         yield lambda done, total: None
 
-    def evaluated(self, evaluation: Evaluation) -> None:
+    def evaluated(self, evaluation: Evaluation, metric: str, required: float) -> None:
         """Ignore the plan."""
 
     def note(self, text: str) -> None:
