@@ -25,7 +25,6 @@ from bench.gpu_results import Row, read_results, results_file, write_results
 from bench.real import DATA, MODELS
 from trt_mpq.engine.handover import SEARCHED
 from trt_mpq.errors import DataError, TrtMpqError
-from trt_mpq.latency.target import FIRST_SM
 from trt_mpq.runtime.tensorrt.api import capabilities
 from trt_mpq.runtime.tensorrt.platform import this_platform
 from trt_mpq.settings import EngineOptions
@@ -122,7 +121,7 @@ def lines(row: Row) -> Iterator[str]:
 
 def formats_of(platform: Platform) -> tuple[Precision, ...]:
     """The 8-bit formats that TensorRT and the GPU have."""
-    fp8 = capabilities().fp8 and platform.sm >= FIRST_SM[Precision.FP8]
+    fp8 = capabilities().fp8 and platform.sm >= Precision.FP8.spec.first_sm
     return (Precision.INT8, Precision.FP8) if fp8 else (Precision.INT8,)
 
 

@@ -16,7 +16,6 @@ from bench.fusions import subjects
 from bench.observed import Share, Subject, compare
 from bench.program import program
 from bench.real import MODELS
-from trt_mpq.latency.target import FIRST_SM
 from trt_mpq.types import Precision, PrecisionPlan
 
 RESULTS = Path(__file__).resolve().parent / "results" / "realised.md"
@@ -45,7 +44,7 @@ def top_of(formats: Sequence[Precision]) -> Precision:
 
 def lacking(formats: Sequence[Precision], capability: int) -> bool:
     """Whether a GPU of a compute capability lacks one of the formats."""
-    return any(capability < FIRST_SM.get(precision, 0) for precision in formats)
+    return any(capability < precision.spec.first_sm for precision in formats)
 
 
 def realised(subject: Subject) -> Iterator[tuple[str, dict[int, Share | str]]]:

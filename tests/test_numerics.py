@@ -15,7 +15,7 @@ from trt_mpq.numerics import (
     channel_amax,
     codes,
     fake_quantize,
-    fake_quantize_weights,
+    quantize_weight,
     round_to_half,
     scale_from_amax,
 )
@@ -126,7 +126,7 @@ def test_a_subnormal_scale_does_not_clip() -> None:
 @pytest.mark.parametrize("precision", QUANTIZED)
 def test_an_all_zero_tensor_gets_the_smallest_scale(precision: Precision) -> None:
     assert scale_from_amax(0.0, precision) == 2.0**-24
-    assert not fake_quantize_weights(np.zeros((2, 3), np.float32), 0, precision).any()
+    assert not quantize_weight(np.zeros((2, 3), np.float32), 0, precision).values.any()
 
 
 @pytest.mark.parametrize("amax", [float("nan"), float("inf"), -1.0])
@@ -148,7 +148,7 @@ def test_amax_beyond_the_float16_range_of_scales_is_refused(precision: Precision
 def test_weights_are_quantized_per_channel_of_the_axis(precision: Precision, axis: int | None) -> None:
     random = np.random.default_rng(3)
     weights = (random.standard_normal((4, 6, 3, 2)) * np.exp(random.uniform(-3, 3, (4, 6, 1, 2)))).astype(np.float32)
-    result = fake_quantize_weights(weights, axis, precision)
+    result = quantize_weight(weights, axis, precision).values
     if axis is None:
         channels, results = [weights], [result]
     else:

@@ -9,6 +9,8 @@ then has the same scales in every flavour.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import ml_dtypes
@@ -20,21 +22,7 @@ from trt_mpq.types import Precision
 
 FloatArray = NDArray[np.float32]
 BoolArray = NDArray[np.bool_]
-
-CODE_RANGE: dict[Precision, tuple[float, float]] = {
-    Precision.INT8: (-128.0, 127.0),
-    Precision.INT4: (-8.0, 7.0),
-    Precision.FP8: (-448.0, 448.0),
-}
-"""Smallest and largest number a code stands for: two's complement for integers. ``amax`` maps onto the largest."""
-
-_E4M3 = np.arange(256, dtype=np.uint8).view(ml_dtypes.float8_e4m3fn).astype(np.float32) + 0.0  # no negative zero
-_GRIDS: dict[Precision, FloatArray] = {
-    Precision.INT8: np.arange(-128, 128, dtype=np.float32),
-    Precision.INT4: np.arange(-8, 8, dtype=np.float32),
-    Precision.FP8: np.unique(_E4M3[np.isfinite(_E4M3)]),
-}
-"""Everything that a code can stand for, ascending, in units of the scale."""
+CodeArray = NDArray[np.generic]
 
 _HALF_TYPES: dict[Precision, np.dtype[Any]] = {
     Precision.FP16: np.dtype(np.float16),
@@ -49,6 +37,47 @@ _SMALLEST_NORMAL = {Precision.FP16: np.float32(2.0**-14), Precision.BF16: np.flo
 """Smallest number with full precision."""
 _SMALLEST_SCALE = {Precision.FP16: np.float32(2.0**-24), Precision.BF16: np.float32(2.0**-126)}
 """Smallest positive scale: one below it would become zero in the typed graph, or have no reciprocal in float32."""
+
+
+@dataclass(frozen=True)
+class QuantizedWeight:
+    """A constant as it is stored.
+
+    Attributes:
+        codes: Codes in the shape of the weight, in a type of numpy or ml_dtypes.
+        scale: float32; a scalar, or one value per index of `axis`.
+        axis: The axis with one scale per index; None for one scale.
+    """
+
+    codes: CodeArray
+    scale: FloatArray
+    axis: int | None
+
+    @property
+    def values(self) -> FloatArray:
+        """What it stands for: codes times scales, as float32 of the weight's shape."""
+        return self.codes.astype(np.float32) * _along(self.scale, self.codes.ndim, self.axis)
+
+
+def quantize_weight(
+    content: FloatArray,
+    axis: int | None,
+    precision: Precision,
+    stored: Precision = Precision.FP16,
+    *,
+    up: BoolArray | None = None,
+) -> QuantizedWeight:
+    """Quantize a constant with min-max scales.
+
+    Args:
+        content: What it holds.
+        axis: Axis of its output channels; None for one scale.
+        precision: A quantized precision.
+        stored: The 16-bit precision of the graph that scales are constants of.
+        up: Which elements take the code above instead of the one below, see `codes`; None takes the nearest.
+    """
+    scale = scale_from_amax(channel_amax(content, axis), precision, stored)
+    return QuantizedWeight(codes(content, scale, precision, axis, up=up), scale, axis)
 
 
 def scale_from_amax(amax: float | FloatArray, precision: Precision, stored: Precision = Precision.FP16) -> FloatArray:
@@ -73,7 +102,7 @@ def scale_from_amax(amax: float | FloatArray, precision: Precision, stored: Prec
     values = np.asarray(amax, dtype=np.float32)
     if not np.all(np.isfinite(values)) or np.any(values < 0):
         raise CalibrationError(f"amax must be finite and not negative, got {np.ravel(values)[:4]}")
-    exact = values / np.float32(CODE_RANGE[precision][1])
+    exact = values / np.float32(precision.codes.largest)
     nearest = round_to_half(exact, stored)
     if not np.all(np.isfinite(nearest)):
         raise CalibrationError(f"amax {float(values.max()):.4g} is too large for a scale in {stored} for {precision}")
@@ -98,6 +127,16 @@ def _along(scale: FloatArray, ndim: int, axis: int | None) -> FloatArray:
     return scale.reshape(shape)
 
 
+@cache
+def _grid(precision: Precision) -> FloatArray:
+    """Everything that a code can stand for, ascending, in units of the scale."""
+    kind, bits = np.dtype(precision.codes.dtype), precision.codes.bits
+    if precision.codes.even:
+        return np.arange(precision.codes.smallest, precision.codes.largest + 1, dtype=np.float32)
+    every = np.arange(1 << bits, dtype=np.uint8).view(kind).astype(np.float32) + 0.0  # no negative zero
+    return np.unique(every[np.isfinite(every)])
+
+
 def _neighbours(
     values: FloatArray, scale: FloatArray, precision: Precision, axis: int | None = None
 ) -> tuple[FloatArray, FloatArray]:
@@ -105,7 +144,7 @@ def _neighbours(
 
     A quotient that is a code is the lower of its two; both are the outermost code where it saturates.
     """
-    grid = _GRIDS[precision]
+    grid = _grid(precision)
     with np.errstate(over="ignore"):
         ratio = values / _along(scale, values.ndim, axis)
     below = np.clip(np.searchsorted(grid, ratio, side="right") - 1, 0, len(grid) - 1)
@@ -120,7 +159,7 @@ def codes(
     axis: int | None = None,
     *,
     up: BoolArray | None = None,
-) -> NDArray[np.generic]:
+) -> CodeArray:
     """Quantize `values` to stored codes.
 
     Args:
@@ -131,17 +170,15 @@ def codes(
         up: Shape of `values`: which take the code above instead of the one below; None takes the nearest.
 
     Returns:
-        int8 for INT8, ml_dtypes.int4 for INT4, ml_dtypes.float8_e4m3fn for FP8; shape of `values`.
+        Codes of the type of the precision's `Codes`, in the shape of `values`.
     """
     with np.errstate(over="ignore"):  # a quotient beyond float32 saturates like any other
         ratio = values / _along(scale, values.ndim, axis)
     if up is not None:
         ratio = np.where(up, *_neighbours(values, scale, precision, axis)[::-1])
-    clipped: FloatArray = np.clip(ratio, *CODE_RANGE[precision])
-    if precision is Precision.FP8:
-        return clipped.astype(ml_dtypes.float8_e4m3fn)
-    integers = np.rint(clipped).astype(np.int8)
-    return integers.astype(ml_dtypes.int4) if precision is Precision.INT4 else integers
+    clipped: FloatArray = np.clip(ratio, precision.codes.smallest, precision.codes.largest)
+    whole = np.rint(clipped).astype(np.int8) if precision.codes.even else clipped
+    return whole.astype(np.dtype(precision.codes.dtype), copy=False)
 
 
 def fake_quantize(
@@ -155,19 +192,6 @@ def fake_quantize(
     """Quantize (see `codes`) and dequantize: what the network computes with, as float32 of the shape of `values`."""
     stored = codes(values, scale, precision, axis, up=up).astype(np.float32)
     return stored * _along(scale, values.ndim, axis)
-
-
-def fake_quantize_weights(
-    weights: FloatArray,
-    axis: int | None,
-    precision: Precision,
-    stored: Precision = Precision.FP16,
-    *,
-    up: BoolArray | None = None,
-) -> FloatArray:
-    """Fake quantization of a constant (see `codes`), with min-max scales, held in `stored`, per channel of `axis`."""
-    scale = scale_from_amax(channel_amax(weights, axis), precision, stored)
-    return fake_quantize(weights, scale, precision, axis, up=up)
 
 
 def round_to_half(values: FloatArray, stored: Precision = Precision.FP16) -> FloatArray:

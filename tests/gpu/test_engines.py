@@ -17,7 +17,6 @@ from trt_mpq.engine.manifest import admit, read_manifest
 from trt_mpq.engine.realised import disagreements, realise
 from trt_mpq.errors import RunFolderError, RuntimeFailure
 from trt_mpq.evaluate.compare import sqnr_db
-from trt_mpq.latency.target import FIRST_SM
 from trt_mpq.pipeline.device_run import DeviceRun
 from trt_mpq.runtime.base import Array, Session
 from trt_mpq.runtime.onnxruntime import OnnxRuntime
@@ -53,7 +52,7 @@ def outputs(session: Session, subject: Subject) -> Array:
 @pytest.mark.parametrize("precision", LEAST_SQNR_DB, ids=str)
 def test_an_engine_computes_what_its_plan_says(subject: Subject, options: EngineOptions, precision: Precision) -> None:
     gpu = subject.gpu(BATCH, options)
-    if gpu.platform.sm < FIRST_SM.get(precision, 0):
+    if gpu.platform.sm < precision.spec.first_sm:
         pytest.skip(f"this GPU has no {precision}")
     plan = gpu.network.grouping.uniform(precision)
     builds = {"tested": build(gpu, "tested", plan)}

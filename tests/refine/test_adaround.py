@@ -15,7 +15,7 @@ from trt_mpq.dataset import Samples
 from trt_mpq.emit import Refinements, Roundings
 from trt_mpq.emit.network import Network
 from trt_mpq.errors import MissingDependencyError
-from trt_mpq.numerics import fake_quantize_weights
+from trt_mpq.numerics import quantize_weight
 from trt_mpq.refine.adaround import learn_rounding
 from trt_mpq.refine.files import roundings_from_file, save_roundings
 from trt_mpq.runtime.base import Array
@@ -79,10 +79,10 @@ def test_the_learned_rounding_is_near_the_best_of_all(precision: Precision) -> N
     exact = np.maximum(values @ weight.T + bias, 0)
 
     def error(directions: np.ndarray) -> float:
-        rounded = fake_quantize_weights(weight, 0, precision, up=directions)
+        rounded = quantize_weight(weight, 0, precision, up=directions).values
         return float(((np.maximum(seen @ rounded.T + bias, 0) - exact) ** 2).mean())
 
-    low, high = (fake_quantize_weights(weight, 0, precision, up=np.full((2, 4), choice)) for choice in (False, True))
+    low, high = (quantize_weight(weight, 0, precision, up=np.full((2, 4), choice)).values for choice in (False, True))
     every = [error(np.reshape(bits, (2, 4))) for bits in product([False, True], repeat=8)]
     nearest = error(high - weight < weight - low)
     assert up is not None

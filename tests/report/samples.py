@@ -63,7 +63,10 @@ def sample_report(
             {p: uniform_latency[p] for p in narrow},
         ),
         size_bytes=SizeFigures(
-            4 * weights, 2 * weights, sum(r.weight_bytes for r in rows), {p: weights * p.bits // 8 for p in narrow}
+            4 * weights,
+            2 * weights,
+            sum(r.weight_bytes for r in rows),
+            {p: int(weights * p.spec.weight_width) // 8 for p in narrow},
         ),
         search=SearchRecord(
             "greedy", "noise", len(path), 0.61 * len(path), 38.4, tuple(ladder), path, confidence=0.999
@@ -111,7 +114,7 @@ def _rows(rng: random.Random, count: int, ladder: Sequence[Precision], wide_shar
                 reason="too sensitive for the target" if wide else "within the accuracy budget",
                 sensitivity={p: sensitivity * (1 + 40 * DAMAGE[p]) for p in narrow},
                 flops=flops,
-                weight_bytes=flops // 100 * precision.bits // 8,
+                weight_bytes=int(flops // 100 * precision.spec.weight_width) // 8,
                 latency_ms=fp16 * SPEED[precision],
                 fp16_latency_ms=fp16,
             )

@@ -14,7 +14,7 @@ from tests.fixtures_groups import group_called
 from tests.prepared import RUNTIME
 from tests.sensitivity.examples import with_network
 from trt_mpq.evaluate.losses import LOSSES
-from trt_mpq.numerics import fake_quantize, fake_quantize_weights, scale_from_amax
+from trt_mpq.numerics import fake_quantize, quantize_weight, scale_from_amax
 from trt_mpq.runtime.base import with_outputs
 from trt_mpq.sensitivity import SensitivityInputs
 from trt_mpq.sensitivity.hessian import HessianTrace
@@ -64,7 +64,7 @@ def test_error_of_joined_weights_is_that_of_one_weight_side_by_side() -> None:
     given = inputs()
     group = group_called("query", given.network.grouping)
     joined = np.concatenate([weight_in(given, weight) for weight in group.weights], axis=1)
-    change = fake_quantize_weights(joined, 1, INT8) - joined
+    change = quantize_weight(joined, 1, INT8).values - joined
     expected = np.sqrt(np.mean(change**2)) / np.abs(joined).max()
     assert QuantizationError(activations=False).rank(given).scores[INT8]["query"] == pytest.approx(expected, rel=1e-5)
     whole = QuantizationError().rank(given).scores[INT8]["query"]

@@ -15,7 +15,7 @@ from tests.networks import Builder, sample_input
 from tests.sensitivity.examples import inputs_for, smooth_cnn, smooth_mlp
 from trt_mpq.errors import MissingDependencyError, SettingsError
 from trt_mpq.evaluate.losses import LOSSES
-from trt_mpq.numerics import fake_quantize_weights
+from trt_mpq.numerics import quantize_weight
 from trt_mpq.runtime.torch_operators import UnsupportedByTorch
 from trt_mpq.sensitivity import SensitivityInputs
 from trt_mpq.sensitivity.hessian import HessianTrace
@@ -105,7 +105,7 @@ def test_the_weighted_score_is_the_average_trace_times_the_squared_perturbation(
     for precision, scores in ranking.scores.items():
         for group in exact.inputs.network.grouping.groups:
             weight = exact.inputs.network.graph.graph.initializers[group.weight.name].const_value.numpy()
-            change = (fake_quantize_weights(weight, group.weight.axis, precision) - weight).ravel()
+            change = (quantize_weight(weight, group.weight.axis, precision).values - weight).ravel()
             assert scores[group.id] == pytest.approx(traces[group.id] * float(change @ change), rel=1e-5)
 
 

@@ -16,8 +16,6 @@ _BINS = 4096
 _PERCENTILE = 99.99
 """Share of values, in percent, that the `percentile` method keeps unclipped."""
 
-_ENTROPY_LEVELS = {Precision.INT8: 128, Precision.INT4: 8}
-"""Magnitudes a format can express, zero included."""
 _ENTROPY_KEPT = 0.9
 _CANDIDATES = 128
 """Clipping points that `mse` and `entropy` compare."""
@@ -87,9 +85,9 @@ def _entropy_amax(histogram: Histogram, precision: Precision) -> float:
     everything in the last bin would look like a perfect fit. The method assumes equal steps, so for FP8, whose
     steps grow with the value, it returns the largest magnitude.
     """
-    if precision not in _ENTROPY_LEVELS or histogram.magnitude == 0:
+    if not precision.codes.even or histogram.magnitude == 0:
         return histogram.magnitude
-    levels = _ENTROPY_LEVELS[precision]
+    levels = int(precision.codes.largest) + 1
     counts = histogram.counts.astype(np.float64)
     counts[0] = counts[1]
     narrowest = max(levels, 1 + int(np.searchsorted(np.cumsum(counts), _ENTROPY_KEPT * counts.sum())))

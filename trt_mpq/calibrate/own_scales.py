@@ -12,11 +12,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from trt_mpq.groups.scales import OWN_SCALE_RATIO
-from trt_mpq.types import Grouping, Precision, Ranges, Tie
+from trt_mpq.types import Grouping, Ranges, Tie
 from trt_mpq.types.ties import tied_sets
-
-_EVEN_STEPS = (Precision.INT8, Precision.INT4)
-"""Formats of equal steps; E4M3's grow with the value, so that a scale a hundred times too large costs nothing."""
 
 
 def with_own_scales(grouping: Grouping, ranges: Ranges) -> Grouping:
@@ -28,7 +25,8 @@ def with_own_scales(grouping: Grouping, ranges: Ranges) -> Grouping:
         grouping: Groups and ties.
         ranges: Observed extremes of every tensor, and the formats there are.
     """
-    if not any(precision in ranges.methods for precision in _EVEN_STEPS):
+    # Steps of floating-point codes grow with the value, so that a scale a hundred times too large costs nothing.
+    if not any(precision.codes.even for precision in ranges.methods):
         return grouping
     whole = _magnitudes(grouping.ties, ranges)
     pieces = [replace(tie, apart=tie.operands) for tie in grouping.ties]

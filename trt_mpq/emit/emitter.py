@@ -18,7 +18,7 @@ from trt_mpq.graph.edit import add_constant, constant_array
 from trt_mpq.graph.interface import Interface
 from trt_mpq.graph.operators import VALUE_BLIND, VALUE_PRESERVING
 from trt_mpq.graph.opset import WEAK_OPSET, convert_opset
-from trt_mpq.numerics import BoolArray, FloatArray, fake_quantize_weights, round_to_half
+from trt_mpq.numerics import BoolArray, FloatArray, quantize_weight, round_to_half
 from trt_mpq.types import Grouping, Precision, PrecisionPlan, Ranges, Weight
 
 _NodesByName = Mapping[str, ir.Node]
@@ -28,6 +28,8 @@ _WeightWriter = Callable[[ir.Graph, ir.Node, Weight, Precision, BoolArray | None
 
 _IR_VERSIONS = {19: 9, 21: 10, 22: 10}
 """The file format version that has the types of an opset."""
+
+_WEAK_TENSORRT = (8, 6)
 
 WEIGHT_INPUT = 1
 """Where Conv, ConvTranspose, Gemm and MatMul read their weight."""
@@ -77,8 +79,7 @@ class Emitter:
 
         Opset 19 at least, because QuantizeLinear accepts FP16 and FP8 only from there (21 for INT4, 22 for BF16).
         """
-        held = {Precision.FP16, *self.precisions(plan)}
-        opset = max(version for precision, version in float_types.STRONG_OPSETS.items() if precision in held)
+        opset = max(precision.spec.opset for precision in {Precision.FP32, *self.precisions(plan)})
         model = self._start(self._at_opset(max(opset, self._opset)), plan, "strong")
         model.ir_version = max(model.ir_version, _IR_VERSIONS[opset])
         nodes = _nodes_by_name(model.graph)
@@ -94,13 +95,14 @@ class Emitter:
         type of Int8"), and nothing says that 8.6 takes them.
 
         Raises:
-            ModelError: The plan holds FP8 or INT4, which TensorRT 8.6 cannot import, or BF16 as its high precision.
+            ModelError: The plan holds a format that TensorRT 8.6 cannot import, or BF16 as its high precision.
         """
-        unsupported = [p for p in plan.counts() if p in (Precision.FP8, Precision.INT4)]
+        unsupported = [p for p in plan.counts() if p.quantized and p.spec.tensorrt > _WEAK_TENSORRT]
         if unsupported:
+            since = ".".join(map(str, unsupported[0].spec.tensorrt))
             raise ModelError(
                 f"the weakly typed flavour (TensorRT 8.6) cannot hold {unsupported[0]}: it imports INT8 only, and from "
-                "TensorRT 10 on --typing strong has it"
+                f"TensorRT {since} on --typing strong has it"
             )
         if self._grouping.top is Precision.BF16:
             raise ModelError(
@@ -154,7 +156,7 @@ class Emitter:
         content = constant_array(self._graph.graph.initializers[weight.name])
         up = np.ones(content.shape, bool)
         low, high = (
-            fake_quantize_weights(content, weight.axis, precision, self._grouping.top, up=choice)
+            quantize_weight(content, weight.axis, precision, self._grouping.top, up=choice).values
             for choice in (~up, up)
         )
         return low, high
@@ -217,7 +219,7 @@ class Emitter:
         folded = self._folded.get(key) if shared else None
         if folded is None:
             content = constant_array(self._graph.graph.initializers[weight.name])
-            folded = fake_quantize_weights(content, weight.axis, precision, self._grouping.top, up=up)
+            folded = quantize_weight(content, weight.axis, precision, self._grouping.top, up=up).values
         if shared:
             self._folded[key] = folded
         return add_constant(graph, f"{weight.name}_{precision}", folded)

@@ -24,11 +24,6 @@ from trt_mpq.types import Precision, Ranges
 _FLOAT = ir.DataType.FLOAT
 _DATA_TYPES = {Precision.FP16: ir.DataType.FLOAT16, Precision.BF16: ir.DataType.BFLOAT16}
 
-STRONG_OPSETS = {Precision.FP16: 19, Precision.BF16: 22, Precision.INT4: 21}
-"""Lowest opset of a strong flavour that holds a precision: QuantizeLinear takes FP16 from 19 on, INT4 from 21 on, Conv
-and pooling take BF16 from 22 on; any holds FP8 and INT8. The schemas of this one, or of the model's own if newer, say
-what may be in a 16-bit type."""
-
 _Converter = Callable[[ir.Graph, ir.Value, Precision], ir.Value]
 _Reads = Mapping[tuple[ir.Node, int], Precision]
 """(node, input number) where an FP32 tensor or constant is read that shall be half, to the type wanted there."""
@@ -93,7 +88,7 @@ def round_to_half(
 
 def _opset(graph: ir.Model, half: Precision) -> int:
     """The opset whose schemas say what may be `half`."""
-    return max(STRONG_OPSETS[half], graph.opset_imports[""])
+    return max(half.spec.opset, graph.opset_imports[""])
 
 
 def _may_be_half(node: ir.Node, opset: int, ranges: Ranges, half: Precision) -> bool:

@@ -17,21 +17,17 @@ import onnx_ir as ir
 from trt_mpq.errors import CalibrationError
 from trt_mpq.graph.edit import add_constant, constant_array, insert_node
 from trt_mpq.graph.operators import VIEWS
-from trt_mpq.numerics import CODE_RANGE, BoolArray, FloatArray, channel_amax, codes, fake_quantize, scale_from_amax
+from trt_mpq.numerics import BoolArray, FloatArray, codes, quantize_weight, scale_from_amax
 from trt_mpq.types import Grouping, LayerGroup, Precision, PrecisionPlan, QuantizedInput, Ranges
+from trt_mpq.types.formats import Codes
 
-_CODE_TYPES = {
-    Precision.INT8: ir.DataType.INT8,
-    Precision.INT4: ir.DataType.INT4,
-    Precision.FP8: ir.DataType.FLOAT8E4M3FN,
-}
 QuantizerWriter = Callable[[ir.Graph, ir.Value, FloatArray, Precision, str], ir.Value]
 """Puts a quantizer with a scale behind a tensor; the last argument names the new tensors."""
 
-_E4M3_SPREAD = np.float32(2**20 - 1)
-_E4M3_FLOOR = np.float32(1.5 * 2**14)
-_E4M3_REACH = 460.0
-"""What lies between 448 and this is rounded to 448 without being clipped (464 is the tie with 480)."""
+_SIGNIFICAND = 23
+"""Explicit bits of the significand of float32."""
+_FAST_CODES = frozenset({"int8"})
+"""Codes whose own Q/DQ ONNX Runtime computes fast, and at every level alike."""
 
 
 def quantized_groups(grouping: Grouping, plan: PrecisionPlan) -> Iterator[tuple[LayerGroup, Precision]]:
@@ -70,7 +66,7 @@ def insert_qdq(graph: ir.Graph, value: ir.Value, scale: FloatArray, precision: P
     zero = _zero_point(graph, precision, ())
     stored = insert_node(
         graph, "QuantizeLinear", [value, scale_value, zero], f"{name}_{precision}_q",
-        after=value.producer(), dtype=_CODE_TYPES[precision],
+        after=value.producer(), dtype=_code_type(precision),
     )  # fmt: skip
     return insert_node(
         graph, "DequantizeLinear", [stored, scale_value, zero], f"{name}_{precision}_dq",
@@ -86,45 +82,47 @@ def insert_fake_quantizer(
     That is its own Q/DQ for INT8, and plain arithmetic for the others: its E4M3 casts are scalar code, a Relu
     before an FP8 QuantizeLinear gets lost at its default level, and INT4 needs opset 21.
     """
-    if precision is Precision.INT8:
+    if precision.codes.dtype in _FAST_CODES:
         return insert_qdq(graph, value, scale, precision, name)
     step = _Chain(graph, value, f"{name}_{precision}")
     scale_value = add_constant(graph, f"{name}_{precision}_scale", scale)
     ratio = step("Div", value, scale_value)
-    if precision is Precision.FP8:
-        low, high = _reach(value)
-        rounded = _insert_e4m3(graph, step, ratio, low / float(scale), high / float(scale))
+    if precision.codes.even:
+        rounded = _insert_clip(graph, step, step("Round", ratio), precision.codes)
     else:
-        rounded = _insert_clip(graph, step, step("Round", ratio), precision)
+        low, high = _reach(value)
+        rounded = _insert_float(graph, step, ratio, precision.codes, low / float(scale), high / float(scale))
     return step("Mul", rounded, scale_value)
 
 
-def _insert_e4m3(graph: ir.Graph, step: _Chain, ratio: ir.Value, low: float, high: float) -> ir.Value:
-    """Round `ratio`, which lies between `low` and `high`, to E4M3FN values.
+def _insert_float(graph: ir.Graph, step: _Chain, ratio: ir.Value, to: Codes, low: float, high: float) -> ir.Value:
+    """Round `ratio`, which lies between `low` and `high`, to the numbers of floating-point codes.
 
     Rounding to four significant bits is an addition that pushes the low bits out:
     ``c = max((2^20 - 1)|y|, 1.5 * 2^14); (c + y) - c``. It is equal to the E4M3FN cast for every float32
     magnitude up to 448, ties and subnormals included, and gives 448 up to 460 (tests/emit/test_quantizers.py goes
     through whole binades). Dekker's and Veltkamp's splittings (Dekker 1971) round ties or binade ends differently.
     """
-    bounded = max(-low, high) <= _E4M3_REACH
-    y = ratio if bounded else _insert_clip(graph, step, ratio, Precision.FP8)
+    assert to.mantissa is not None
+    bounded = max(-low, high) <= to.reach
+    y = ratio if bounded else _insert_clip(graph, step, ratio, to)
     magnitude = y if low >= 0 else step("Abs", y)
-    spread = step("Mul", magnitude, add_constant(graph, "fp8_spread", _E4M3_SPREAD))
-    carrier = step("Max", spread, add_constant(graph, "fp8_floor", _E4M3_FLOOR))
+    spread = np.float32(2.0 ** (_SIGNIFICAND - to.mantissa) - 1)
+    floor = np.float32(1.5 * to.tiny * 2.0**_SIGNIFICAND)
+    spread_out = step("Mul", magnitude, add_constant(graph, f"{to.dtype}_spread", spread))
+    carrier = step("Max", spread_out, add_constant(graph, f"{to.dtype}_floor", floor))
     return step("Sub", step("Add", carrier, y), carrier)
 
 
-def _insert_clip(graph: ir.Graph, step: _Chain, value: ir.Value, precision: Precision) -> ir.Value:
-    low, high = map(np.float32, CODE_RANGE[precision])
-    bounds = add_constant(graph, f"{precision}_low", low), add_constant(graph, f"{precision}_high", high)
-    return step("Clip", value, *bounds)
+def _insert_clip(graph: ir.Graph, step: _Chain, value: ir.Value, to: Codes) -> ir.Value:
+    bounds = (add_constant(graph, f"{to.dtype}_low", np.float32(to.smallest)),)
+    return step("Clip", value, *bounds, add_constant(graph, f"{to.dtype}_high", np.float32(to.largest)))
 
 
 def _reach(value: ir.Value) -> tuple[float, float]:
     """Bounds of what a tensor can hold, where what it views was written by a Relu, a Clip or a Softmax.
 
-    Rounding to FP16 or BF16 in between moves a bound by less than what `_E4M3_REACH` leaves room for.
+    Rounding to FP16 or BF16 in between moves a bound by less than what `Codes.reach` leaves room for.
     """
     node = value.producer()
     while node is not None and node.op_type in VIEWS | {"Cast"} and node.inputs[0] is not None:
@@ -159,12 +157,11 @@ def insert_stored_weight(
     Scales are such as `high` can hold. `up` says which elements are rounded up instead of down; None rounds to nearest.
     The result has the float type of `instead_of`, the constant that the node reads now.
     """
-    content = constant_array(weight)
-    scale = scale_from_amax(channel_amax(content, axis), precision, high)
     name = f"{weight.name}_{precision}"
-    stored = add_constant(graph, f"{name}_codes", codes(content, scale, precision, axis, up=up))
-    scale_value = _scale_constant(graph, f"{name}_scale", scale, instead_of.dtype)
-    zero = _zero_point(graph, precision, scale.shape)
+    quantized = quantize_weight(constant_array(weight), axis, precision, high, up=up)
+    stored = add_constant(graph, f"{name}_codes", quantized.codes)
+    scale_value = _scale_constant(graph, f"{name}_scale", quantized.scale, instead_of.dtype)
+    zero = _zero_point(graph, precision, quantized.scale.shape)
     return _insert_step(
         graph, "DequantizeLinear", [stored, scale_value, zero], axis, f"{name}_dq", instead_of.dtype, before
     )
@@ -178,16 +175,13 @@ def insert_weight_qdq(
     Whoever folds them gets the codes that `insert_stored_weight` writes, because the scales are FP32. Where `up`
     decides the rounding, the constant holds what those codes stand for, which rounding to nearest leaves alone.
     """
-    content = constant_array(weight)
-    scale = scale_from_amax(channel_amax(content, axis), precision)
-    name = f"{weight.name}_{precision}"
+    quantized, name = quantize_weight(constant_array(weight), axis, precision, up=up), f"{weight.name}_{precision}"
     if up is not None:
-        learned = fake_quantize(content, scale, precision, axis, up=up)
-        weight = add_constant(graph, f"{weight.name}_learned", learned)
-    scale_value = _scale_constant(graph, f"{name}_scale", scale, weight.dtype)
-    zero = _zero_point(graph, precision, scale.shape)
+        weight = add_constant(graph, f"{weight.name}_learned", quantized.values)
+    scale_value = _scale_constant(graph, f"{name}_scale", quantized.scale, weight.dtype)
+    zero = _zero_point(graph, precision, quantized.scale.shape)
     stored = _insert_step(
-        graph, "QuantizeLinear", [weight, scale_value, zero], axis, f"{name}_q", _CODE_TYPES[precision], before
+        graph, "QuantizeLinear", [weight, scale_value, zero], axis, f"{name}_q", _code_type(precision), before
     )
     return _insert_step(
         graph, "DequantizeLinear", [stored, scale_value, zero], axis, f"{name}_dq", weight.dtype, before
@@ -229,6 +223,10 @@ class _Chain:
 
 def _scale_constant(graph: ir.Graph, name: str, scale: FloatArray, dtype: ir.DataType | None) -> ir.Value:
     return add_constant(graph, name, scale.astype(np.float32 if dtype is None else dtype.numpy()))
+
+
+def _code_type(precision: Precision) -> ir.DataType:
+    return ir.DataType.from_numpy(np.dtype(precision.codes.dtype))
 
 
 def _zero_point(graph: ir.Graph, precision: Precision, shape: tuple[int, ...]) -> ir.Value:

@@ -15,7 +15,7 @@ from trt_mpq.emit import Emitter
 from trt_mpq.engine.bisection import groups_at_fault
 from trt_mpq.engine.build import build_engine
 from trt_mpq.errors import MissingDependencyError, ModelError, RuntimeFailure
-from trt_mpq.latency.target import FIRST_SM, RTX_SM
+from trt_mpq.latency.target import RTX_SM
 from trt_mpq.model import save_graph
 from trt_mpq.runtime.tensorrt.request import BuildRequest
 from trt_mpq.settings import EngineOptions
@@ -115,7 +115,7 @@ def capabilities_for(sm: int, held: Collection[Precision], *, portable: bool) ->
         held: Precisions in the plan.
         portable: Whether to compile for all from Ampere on that have them.
     """
-    able = [known for known in RTX_SM if all(FIRST_SM.get(precision, 0) <= known for precision in held)]
+    able = [known for known in RTX_SM if all(precision.spec.first_sm <= known for precision in held)]
     nearest = max((known for known in able if known < sm), default=able[0])
     own = sm if sm in RTX_SM else nearest
     return tuple(sorted({own, *(known for known in able if portable and known >= _AMPERE)}))

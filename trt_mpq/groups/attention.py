@@ -18,7 +18,7 @@ import onnx_ir as ir
 
 from trt_mpq.graph.operators import VIEWS
 from trt_mpq.groups.arithmetic import multiply_adds
-from trt_mpq.groups.exclusions import SMALLEST_TILE
+from trt_mpq.groups.exclusions import SMALLEST_TILE, by_codes
 from trt_mpq.groups.shapes import is_float, shape_of
 from trt_mpq.types import Precision
 
@@ -96,13 +96,9 @@ def attention_exclusions(attention: Attention) -> dict[Precision, str]:
     elif min(head, keys) < SMALLEST_TILE:
         name, size = ("head size", head) if head < SMALLEST_TILE else ("sequence length", keys)
         general = f"{name} {size} is below {SMALLEST_TILE}"
-    integer = f"sequence length {max(queries, keys)} is above {_INT8_SEQUENCE}"
-    reasons = {
-        Precision.FP8: general,
-        Precision.INT8: general or (integer if max(queries, keys) > _INT8_SEQUENCE else None),
-    }
-    reasons[Precision.INT4] = reasons[Precision.INT8]
-    return {precision: reason for precision, reason in reasons.items() if reason}
+    longest = max(queries, keys)
+    integer = f"sequence length {longest} is above {_INT8_SEQUENCE}" if longest > _INT8_SEQUENCE else None
+    return by_codes(general, general or integer)
 
 
 def _starting_at(scores: ir.Node) -> Attention | None:

@@ -56,12 +56,17 @@ def modelopt_exclusions(
     """
     if not anchor.kernel:
         reason = _matrix_reason(anchor, batch_is_free)
-        return dict.fromkeys((Precision.FP8, Precision.INT8, Precision.INT4), reason) if reason else {}
+        return dict.fromkeys(Precision.reading(), reason) if reason else {}
     channels = _channels_reason(anchor)
     integer = None if first else channels
     few = integer if capability in _FP8_CHANNELS_RUN else _fp8_channels_reason(anchor) or channels
     eight_bit_float = _fp8_kernel_reason(anchor) or few
-    reasons = {Precision.FP8: eight_bit_float, Precision.INT8: integer, Precision.INT4: integer}
+    return by_codes(eight_bit_float, integer)
+
+
+def by_codes(floating: str | None, integer: str | None) -> dict[Precision, str]:
+    """Precisions that quantize what is read to the reason for their kind of codes, where there is one."""
+    reasons = {precision: integer if precision.codes.even else floating for precision in Precision.reading()}
     return {precision: reason for precision, reason in reasons.items() if reason}
 
 

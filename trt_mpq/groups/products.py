@@ -60,7 +60,7 @@ def product_exclusions(product: Product) -> dict[Precision, str]:
     elif min(summed, columns) < SMALLEST_TILE:
         name, size = ("K", summed) if summed < SMALLEST_TILE else ("N", columns)
         reason = f"{name} = {size} is below {SMALLEST_TILE}"
-    return dict.fromkeys((Precision.FP8, Precision.INT8, Precision.INT4), reason) if reason else {}
+    return dict.fromkeys(Precision.reading(), reason) if reason else {}
 
 
 def _multiplies_matrices(node: ir.Node) -> bool:

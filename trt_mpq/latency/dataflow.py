@@ -60,9 +60,10 @@ class Reformat:
     fused: bool = False
 
     @property
-    def moved_bits(self) -> int:
+    def moved_bits(self) -> float:
         """Bits read and written per sample."""
-        return self.elements * (self.wanted.bits if self.fused else self.stored.bits + self.wanted.bits)
+        stored, wanted = self.stored.spec.width, self.wanted.spec.width
+        return self.elements * (wanted if self.fused else stored + wanted)
 
 
 @dataclass(frozen=True)

@@ -45,27 +45,31 @@ class LatencyModel(Latency):
 
     def knows(self, plan: PrecisionPlan) -> bool:
         """Whether the GPU has arithmetic for every precision of `plan`."""
-        return all(self._target.supports(_arithmetic(precision)) for precision in plan.counts())
+        return all(map(self._target.supports, plan.counts()))
 
     def require(self, plan: PrecisionPlan) -> None:
         """Refuse a plan with a precision that the GPU cannot compute in."""
-        for precision in plan.counts():
-            _require_support(self._target, precision)
+        target = self._target
+        if (precision := next((p for p in plan.counts() if not target.supports(p)), None)) is not None:
+            raise SettingsError(
+                f"{target.name} (SM {target.sm}) cannot compute in {precision}: "
+                f"choose --precisions from {', '.join(p for p in Precision if target.supports(p))}, or another --device"
+            )
 
     def kernel_ms(self, kernel: Kernel, formats: Formats) -> float:
         """The roofline of a group or loose op."""
         precision = formats.computed[kernel.name]
-        written = sum(count * formats.stored[tensor].bits for tensor, count in kernel.writes.items())
-        bits = kernel.input_elements * precision.bits + written
-        memory_ms = self._stream_ms(bits, once=kernel.weights * precision.bits)
-        rate = self._target.peak_tops[_arithmetic(precision)] * 1e12 * self._target.compute_efficiency
+        written = sum(count * formats.stored[tensor].spec.width for tensor, count in kernel.writes.items())
+        bits = kernel.input_elements * precision.spec.width + written
+        memory_ms = self._stream_ms(bits, once=kernel.weights * precision.spec.weight_width)
+        rate = self._target.peak_tops[precision.arithmetic(self.flow.top)] * 1e12 * self._target.compute_efficiency
         return max(kernel.flops * self._batch / rate * 1e3, memory_ms) + self._launch_ms
 
     def conversion_ms(self, reformat: Reformat) -> float:
         """Reading, writing and launching; what is fused is written only."""
         return self._stream_ms(reformat.moved_bits) + (0.0 if reformat.fused else self._launch_ms)
 
-    def _stream_ms(self, bits: int, once: int = 0) -> float:
+    def _stream_ms(self, bits: float, once: float = 0) -> float:
         """Time to move `bits` for every sample and `once` more for the whole batch."""
         rate = self._target.bandwidth_gb_s * 1e9 * self._target.memory_efficiency
         return (bits * self._batch + once) / 8 / rate * 1e3
@@ -73,20 +77,3 @@ class LatencyModel(Latency):
     @property
     def _launch_ms(self) -> float:
         return self._target.launch_us / 1e3
-
-
-def _arithmetic(precision: Precision) -> Precision:
-    """Format whose kernels compute `precision`.
-
-    INT4 activations are hypothetical: TensorRT has no such kernels. The study ladder models them at the INT8
-    rate with half the bytes, on every GPU that has INT8.
-    """
-    return Precision.INT8 if precision is Precision.INT4 else precision
-
-
-def _require_support(target: Target, precision: Precision) -> None:
-    if not target.supports(_arithmetic(precision)):
-        raise SettingsError(
-            f"{target.name} (SM {target.sm}) cannot compute in {precision}: "
-            f"choose --precisions from {', '.join(target.peak_tops)}, or another --device"
-        )

@@ -12,7 +12,7 @@ from trt_mpq.types import Grouping, Precision, PrecisionPlan
 
 
 def weight_bytes(plan: PrecisionPlan, grouping: Grouping, other_parameters: int) -> int:
-    """Size of all parameters under `plan`, in bytes, as a file or an engine stores them; scales are left out.
+    """Size of all parameters under `plan`, in bytes, as a file or an engine stores them, with scales of blocks only.
 
     Args:
         plan: Precision of every group.
@@ -20,7 +20,7 @@ def weight_bytes(plan: PrecisionPlan, grouping: Grouping, other_parameters: int)
         other_parameters: Number of parameters outside the groups' weights, which are in high precision.
     """
     bits = sum(stored_bits(plan, grouping).values())
-    return (bits + other_parameters * high_precision(plan, grouping.top).bits + 7) // 8
+    return int(bits + other_parameters * high_precision(plan, grouping.top).spec.width + 7) // 8
 
 
 def stored_bits(plan: PrecisionPlan, grouping: Grouping) -> dict[str, int]:
@@ -31,7 +31,7 @@ def stored_bits(plan: PrecisionPlan, grouping: Grouping) -> dict[str, int]:
     precisions, stored, bits = plan.as_dict(), set[tuple[str, Precision]](), {}
     for group in grouping.groups:
         own = {(weight.name, precisions[group.id]): weight.elements for weight in group.weights}
-        bits[group.id] = sum(own[key] for key in own.keys() - stored) * precisions[group.id].bits
+        bits[group.id] = int(sum(own[key] for key in own.keys() - stored) * precisions[group.id].spec.weight_width)
         stored |= own.keys()
     return bits
 
@@ -43,5 +43,7 @@ def size_costs(grouping: Grouping, other_parameters: int, options: Mapping[str, 
     for group in grouping.groups:
         for weight, precision in product(group.weights, options[group.id]):
             storing[weight.name, precision][group.id, precision] = None
-    terms = (Term(elements[name] * p.bits / 8, (tuple(choices),)) for (name, p), choices in storing.items())
-    return Costs(other_parameters * grouping.top.bits / 8, tuple(terms))
+    terms = (
+        Term(elements[name] * p.spec.weight_width / 8, (tuple(choices),)) for (name, p), choices in storing.items()
+    )
+    return Costs(other_parameters * grouping.top.spec.width / 8, tuple(terms))

@@ -24,8 +24,6 @@ RTX_SM = {
 
 Neither Hopper (9.0) nor B200 (10.0) nor any Jetson is among them.
 """
-FIRST_SM = {Precision.BF16: 80, Precision.FP8: 89}
-"""Compute capability, times ten, from which on a precision is there: BF16 came with Ampere, FP8 with Ada."""
 
 
 class _Strict(BaseModel):
@@ -72,11 +70,11 @@ class _TargetFile(_Strict):
         missing = {Precision.FP32, Precision.FP16} - set(self.peak_tops)
         if missing:
             raise ValueError(f"peak_tops lacks {', '.join(sorted(missing))}")
-        if Precision.INT4 in self.peak_tops:
-            raise ValueError("peak_tops holds int4, for which TensorRT has no activations")
-        for precision, first in FIRST_SM.items():
-            if precision in self.peak_tops and self.sm.value < first:
-                raise ValueError(f"peak_tops holds {precision}, which needs sm {first} or later")
+        for precision in self.peak_tops:
+            if (other := precision.arithmetic(Precision.FP16)) is not precision:
+                raise ValueError(f"peak_tops holds {precision}, which has no rate of its own but that of {other}")
+            if self.sm.value < precision.spec.first_sm:
+                raise ValueError(f"peak_tops holds {precision}, which needs sm {precision.spec.first_sm} or later")
         return self
 
     def target(self) -> Target:

@@ -14,7 +14,6 @@ from trt_mpq.engine.handover import CalibratedNetwork
 from trt_mpq.engine.shipping import ENGINE_FOLDER
 from trt_mpq.engine.timing import BuiltEngines
 from trt_mpq.errors import ModelError, TrtMpqError
-from trt_mpq.latency.target import FIRST_SM
 from trt_mpq.model import save_graph
 from trt_mpq.runtime.tensorrt.api import capabilities, resolve_typing
 from trt_mpq.runtime.tensorrt.request import BuildRequest, shape_ranges
@@ -151,8 +150,8 @@ def _platform(gpu: Platform | TrtMpqError) -> Platform:
 def _require_gpu_for(held: Iterable[Precision], gpu: Platform | TrtMpqError, asked: Container[Precision]) -> None:
     """Raise ModelError if the GPU has no arithmetic for one of the precisions `held`."""
     gpu = _platform(gpu)
-    for precision, first in FIRST_SM.items():
-        if precision in held and gpu.sm < first:
+    for precision in held:
+        if gpu.sm < (first := precision.spec.first_sm):
             other = f"for a --device that has no {precision.name} either"
             raise ModelError(
                 f"{precision.name} needs a GPU of compute capability {first / 10:.1f} or later, {gpu.gpu} has "

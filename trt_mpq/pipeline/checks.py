@@ -33,7 +33,7 @@ def check_settings(settings: Settings) -> None:
     for name in settings.sensitivity:
         configured_metric(name, settings)
     for precision in settings.precisions:
-        if precision.deployable and not target.supports(precision):
+        if not target.supports(precision):
             raise SettingsError(f"{target.name} has no {precision} arithmetic: leave {precision} out of --precisions")
     for method in settings.calibration:
         if method not in METHODS:

@@ -25,7 +25,6 @@ from trt_mpq.pipeline.builds import built_engines, plain_builds
 from trt_mpq.pipeline.gpu import Gpu
 from trt_mpq.pipeline.remote import RemoteTask
 from trt_mpq.pipeline.sources import GIVEN_TABLE, TARGET
-from trt_mpq.types import Precision
 
 _TABLE = "device-table.json"
 
@@ -39,7 +38,7 @@ def choose_latency(store: Store, described: Stage[CalibratedNetwork], gpu: Gpu) 
         MissingDependencyError: The same, for want of TensorRT or pycuda.
     """
     choice = store.settings.latency
-    if choice == "modelled" or (choice == "auto" and Precision.INT4 in store.settings.precisions):
+    if choice == "modelled" or (choice == "auto" and not all(p.deployable for p in store.settings.precisions)):
         return _modelled(described)
     if (table := store[GIVEN_TABLE]) is not None:
         refuse_mismatch(table, store[described].model.sha256, store[described].batch)

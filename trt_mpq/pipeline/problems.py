@@ -12,6 +12,7 @@ from trt_mpq.latency.cost_terms import latency_costs
 from trt_mpq.latency.size import size_costs, weight_bytes
 from trt_mpq.pipeline.calibration import CalibrationStages
 from trt_mpq.pipeline.scoring import REQUIRED
+from trt_mpq.pipeline.sources import TARGET
 from trt_mpq.pipeline.task import METRIC
 from trt_mpq.search import Budget, Cost, Limit, Problem, ladders_of
 from trt_mpq.types import Grouping, Precision, Ranking
@@ -48,10 +49,10 @@ def problems_of(
                 budget=Budget(settings.max_evaluations, settings.max_seconds), notify=tell,
             )  # fmt: skip
 
-        return tuple(map(problem, ladders_of(settings.precisions, settings.mix_formats)))
+        return tuple(map(problem, ladders_of(settings.precisions, () if settings.mix_formats else job[TARGET].apart)))
 
     return Stage(
-        "problems", make, needs=(REQUIRED, network, grouping, ranking, evaluator, latency), uses=(METRIC,),
+        "problems", make, needs=(REQUIRED, network, grouping, ranking, evaluator, latency, TARGET), uses=(METRIC,),
         reads=("target_latency", "target_size", "max_evaluations", "max_seconds", "precisions", "mix_formats"),
     )  # fmt: skip
 

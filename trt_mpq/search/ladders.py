@@ -1,28 +1,30 @@
-"""Which ladders a choice of precisions stands for, and the best result over all of them.
-
-Whether INT8 and FP8 may share one strongly typed network is not known (one source says no), so unless
-they are to be mixed, each 8-bit format is searched alone.
-"""
+"""Which ladders a choice of precisions stands for, and the best result over all of them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from trt_mpq.errors import TargetNotReachable
 from trt_mpq.search.base import Budget, Problem, Search
 from trt_mpq.types import Evaluation, Precision, PrecisionPlan, SearchResult
 
-_EIGHT_BIT = (Precision.FP8, Precision.INT8)
+
+def ladders_of(
+    precisions: Iterable[Precision], apart: Collection[Collection[Precision]] = ()
+) -> tuple[tuple[Precision, ...], ...]:
+    """The ladders to search, each widest first: one for each of the formats that are to be in networks `apart`."""
+    ladders = [tuple(p for p in Precision if p in precisions)]
+    for formats in apart:
+        ladders = [own for ladder in ladders for own in _without_company(ladder, formats)]
+    return tuple(dict.fromkeys(ladders))
 
 
-def ladders_of(precisions: Sequence[Precision], mix_formats: bool) -> tuple[tuple[Precision, ...], ...]:
-    """The ladders to search, each widest first; one per 8-bit format if several are chosen and not to be mixed."""
-    ordered = tuple(p for p in Precision if p in precisions)
-    formats = [p for p in _EIGHT_BIT if p in ordered]
-    if mix_formats or len(formats) < 2:
-        return (ordered,)
-    return tuple(tuple(p for p in ordered if p is own or p not in _EIGHT_BIT) for own in formats)
+def _without_company(ladder: tuple[Precision, ...], formats: Collection[Precision]) -> Iterator[tuple[Precision, ...]]:
+    """`ladder` with one of `formats` at a time."""
+    found = [p for p in ladder if p in formats]
+    for left_out in [{*found} - {own} for own in found] or [set()]:
+        yield tuple(p for p in ladder if p not in left_out)
 
 
 def merged(algorithm: Search, problems: Sequence[Problem]) -> SearchResult:

@@ -12,7 +12,7 @@ import numpy as np
 from trt_mpq.dataset import Samples
 from trt_mpq.dataset.chunks import Chunk, chunks_by_length
 from trt_mpq.graph.edit import constant_array
-from trt_mpq.numerics import fake_quantize_weights
+from trt_mpq.numerics import quantize_weight
 from trt_mpq.types import LayerGroup, Precision, Progress, Ranking
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ class SensitivityInputs:
         """What quantization changes in the group's weights, squared and summed over their elements."""
         constants, top = self.network.graph.graph.initializers, self.network.grouping.top
         contents = ((constant_array(constants[weight.name]), weight.axis) for weight in group.weights)
-        errors = (fake_quantize_weights(content, axis, precision, top) - content for content, axis in contents)
+        errors = (quantize_weight(content, axis, precision, top).values - content for content, axis in contents)
         return sum(float(np.sum(error**2, dtype=np.float64)) for error in errors)
 
     def ranking(

@@ -7,8 +7,8 @@ paper leaves open is a parameter of `GaussianNoise`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
@@ -24,13 +24,6 @@ from trt_mpq.types import LayerGroup, Precision, Progress, Ranking
 if TYPE_CHECKING:
     from trt_mpq.runtime.base import Arrays
 
-_RELATIVE_STEP: Mapping[Precision, float] = {
-    Precision.INT8: 1.0 / 127.0,
-    Precision.INT4: 1.0 / 7.0,
-    Precision.FP8: 2.0**-4,
-}
-"""Distance of neighbouring codes at the largest magnitude, relative to it."""
-
 _Growths = tuple[dict[Precision, float], float]
 """Loss growth of one group per allowed precision, summed over samples and trials, and what was run for each."""
 
@@ -40,7 +33,7 @@ class GaussianNoise:
     """Score = mean loss with noise on one group - mean loss without; signed, it may be negative.
 
     Weights and quantized inputs of the group get noise together, of standard deviation
-    ``noise_amplitude * relative_step[precision] * maximum magnitude``. Every sample has its own activation
+    ``noise_amplitude * codes.step * maximum magnitude``. Every sample has its own activation
     noise and every block of samples its own weight noise, so that averaging over samples also averages
     over noise. Trials come in antithetic pairs, the second with the first one's noise negated, which
     cancels the first-order term of the loss and with it most of the variance. Every precision sees the
@@ -53,14 +46,12 @@ class GaussianNoise:
             over the whole tensor. Depthwise weights need the former: on MobileNetV1 at INT4 the ranking's
             Kendall tau with the loss of really quantizing each group is 0.57, with the latter -0.05.
             Activations have one magnitude, the one seen in calibration.
-        relative_step: Quantization step relative to the maximum magnitude, per precision.
         block: Samples that share a draw of weight noise.
     """
 
     noise_amplitude: float = 1.0
     trials: int = 2
     per_channel: bool = True
-    relative_step: Mapping[Precision, float] = field(default_factory=lambda: _RELATIVE_STEP)
     block: int = 16
 
     name: ClassVar[str] = "noise"
@@ -100,7 +91,7 @@ class GaussianNoise:
                 drawn = noise.draw(case, trial)
                 for sign in (1.0, -1.0)[: self.trials - trial]:
                     for precision in growth:
-                        feeds = noise.feeds(drawn, sign * self.noise_amplitude * self.relative_step[precision])
+                        feeds = noise.feeds(drawn, sign * self.noise_amplitude * precision.codes.step)
                         growth[precision] += loss.growth(case, rest.run(number, case.chunk, feeds))
         return growth, rest.share
 

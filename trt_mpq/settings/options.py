@@ -230,7 +230,8 @@ class Settings(BaseModel):
         top = Precision.BF16 if Precision.BF16 in value and Precision.FP16 not in value else Precision.FP16
         formats = tuple(p for p in Precision if p in value and p.quantized)
         if not formats:
-            raise ValueError(f"name at least one of fp8, int8, int4 beside {top}")
+            quantized = ", ".join(p for p in Precision if p.quantized)
+            raise ValueError(f"name at least one of {quantized} beside {top}")
         return (top, *formats)
 
     @property

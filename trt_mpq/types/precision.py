@@ -1,12 +1,14 @@
-"""The numeric formats."""
+"""The numeric formats by name."""
 
 from __future__ import annotations
 
 from enum import Enum
 
+from trt_mpq.types.formats import FORMATS, Codes, Format
+
 
 class Precision(str, Enum):
-    """A numeric format a group can run in. Its value is the spelling on the command line."""
+    """A numeric format a group can run in, widest first. Its value is the spelling on the command line."""
 
     FP32 = "fp32"
     FP16 = "fp16"
@@ -19,16 +21,34 @@ class Precision(str, Enum):
         return self.value
 
     @property
-    def bits(self) -> int:
-        """Width of one element in bits."""
-        return {"fp32": 32, "fp16": 16, "bf16": 16, "fp8": 8, "int8": 8, "int4": 4}[self.value]
+    def spec(self) -> Format:
+        """What it is."""
+        return FORMATS[self.value]
+
+    @property
+    def codes(self) -> Codes:
+        """What a quantized precision stores elements as; ValueError for the others."""
+        if self.spec.codes is None:
+            raise ValueError(f"{self} has no codes")
+        return self.spec.codes
 
     @property
     def quantized(self) -> bool:
         """Whether values carry a scale (Q/DQ) instead of being plain floating point."""
-        return self in (Precision.FP8, Precision.INT8, Precision.INT4)
+        return self.spec.quantized
 
     @property
     def deployable(self) -> bool:
-        """Whether TensorRT has kernels for it; INT4 activations exist for study only."""
-        return self is not Precision.INT4
+        """Whether TensorRT has kernels for it."""
+        return self.spec.deployable
+
+    @classmethod
+    def reading(cls) -> tuple[Precision, ...]:
+        """Those that quantize what a group reads."""
+        return tuple(precision for precision in cls if precision.spec.activations is not None)
+
+    def arithmetic(self, top: Precision) -> Precision:
+        """The precision whose kernels multiply it, in a network of high precision `top`."""
+        if self.spec.weight_only:
+            return top
+        return self if self.spec.borrows is None else Precision(self.spec.borrows)
