@@ -74,8 +74,11 @@ def test_no_circle_joins_rooms() -> None:
 
 
 def test_no_circle_joins_files() -> None:
-    """Not even one of types: who needs the other's type for a signature leans on it."""
-    ours = {dotted(path): path for path in MODULES}
+    """Not even one of types: who needs the other's type for a signature leans on it.
+
+    The front page is no file of the flow: it only names what others hold, and is asked by them for the version.
+    """
+    ours = {dotted(path): path for path in MODULES if path != HOUSE / "__init__.py"}
     in_order({name: imports(path) & set(ours) - {name} for name, path in ours.items()})
 
 

@@ -17,10 +17,27 @@ if TYPE_CHECKING:
     from trt_mpq.types import Observer
 
 
-def open_build(source: Path, given: dict[str, Any], folder: Path, observer: Observer, *, trust: bool = False) -> Run:
+def check_early(given: dict[str, Any], origin: str) -> None:
+    """Refuse options that no model and no data could make right, before those are looked at; raises SettingsError."""
+    from trt_mpq.pipeline.checks import check_settings
+    from trt_mpq.settings import overridden, settings_from
+
+    check_settings(settings_from(overridden({"model": "model.onnx"}, given), origin))
+
+
+def open_build(
+    source: Path,
+    given: dict[str, Any],
+    folder: Path,
+    observer: Observer,
+    *,
+    trust: bool = False,
+    command: str | None = None,
+) -> Run:
     """A run that does what `source` (a model or a job file) and the options `given` say.
 
-    `trust` lets it run code that a job file names and the options do not; so it does for run folders below.
+    `trust` lets it run code that a job file names and the options do not; so it does for run folders below. `command`
+    is as in `open_run`.
 
     Raises:
         SettingsError: A setting is unknown or not allowed, or names code that is not trusted.
@@ -30,7 +47,7 @@ def open_build(source: Path, given: dict[str, Any], folder: Path, observer: Obse
 
     named = fields_from_source(source, given, folder, observer)
     _require_trust(named, given, _origin(source), trust)
-    return open_run(overridden(named, given), _origin(source), folder, observer)
+    return open_run(overridden(named, given), _origin(source), folder, observer, command)
 
 
 def open_inspection(source: Path, given: dict[str, Any], folder: Path, observer: Observer) -> Run:

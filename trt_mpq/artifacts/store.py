@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from trt_mpq import __version__
 from trt_mpq.artifacts.files import from_json, key_of, sha256_of, to_json, write_text
 from trt_mpq.artifacts.folder import claim, make_folder, sweep
-from trt_mpq.artifacts.lock import hold
+from trt_mpq.artifacts.lock import FolderLock, hold
 from trt_mpq.artifacts.stage import Job, Stage, StageError
 from trt_mpq.errors import RunFolderError
 
@@ -89,6 +89,7 @@ class Store:
         self._values: dict[str, Any] = {}
         self._keys: dict[str, str] = {}
         self._digests: dict[str, str] = {}
+        self._lock: FolderLock | None = None
         self._manifest = self._opened("" if source is None else self.digest(source), writable and locked)
 
     def __getitem__(self, stage: Stage[T]) -> T:
@@ -135,6 +136,10 @@ class Store:
         settings = self.settings.anchored().model_dump(mode="json")
         seed = self.settings.seed
         self._record(source=source, settings=settings, command=command, seed=seed, environment=environment)
+
+    def release(self) -> None:
+        """Let other processes work on the folder, which this store does no more."""
+        self._lock = None
 
     def reread(self) -> None:
         """Learn what another process made in the folder on behalf of this one."""
@@ -212,11 +217,11 @@ class Store:
         files = ((self.folder / name, digest) for name, digest in record.files.items())
         return all(path.is_file() and sha256_of(path) == digest for path, digest in files)
 
-    def _opened(self, source_sha256: str, lock: bool) -> Manifest:
+    def _opened(self, source_sha256: str, locked: bool) -> Manifest:
         found = (opened_folder if self._writable else checked_manifest)(self.folder, source_sha256)
-        if lock:
-            self._lock = hold(self.folder)
-            if self._lock.excludes:
+        if locked:
+            self._lock = lock = hold(self.folder)
+            if lock.excludes:
                 sweep(self.folder)
             else:
                 self.observer.note(

@@ -1,7 +1,7 @@
 """From a torch module or a Hugging Face folder to an ONNX file that computes the same, checked before it is written."""
 
-from trt_mpq.export.exporter import export_once, export_to_onnx
-from trt_mpq.export.sources import is_torch_source
+from trt_mpq.export.exporter import export_loaded_once, export_once, export_to_onnx, exported_from
+from trt_mpq.export.sources import is_torch_source, load_module
 from trt_mpq.export.values import DynamicAxis, ExportedModel, ExportOptions, OutputCheck, Tolerance
 
 __all__ = [
@@ -10,7 +10,10 @@ __all__ = [
     "ExportedModel",
     "OutputCheck",
     "Tolerance",
+    "export_loaded_once",
     "export_once",
     "export_to_onnx",
+    "exported_from",
     "is_torch_source",
+    "load_module",
 ]

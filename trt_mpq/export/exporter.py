@@ -83,7 +83,13 @@ def export_once(source: str, folder: Path, options: ExportOptions, observer: Obs
     Raises:
         TrtMpqError: As `export_to_onnx`.
     """
-    loaded = load_source(source, options)
+    return export_loaded_once(source, load_source(source, options), folder, options, observer)
+
+
+def export_loaded_once(
+    source: str, loaded: Loaded, folder: Path, options: ExportOptions, observer: Observer
+) -> ExportedModel:
+    """The same for a module that is loaded already, which `source` calls."""
     record = folder / _RECORD
     key = key_of(
         __version__, source, to_json(options, ExportOptions), loaded.module.digest(),
@@ -101,12 +107,22 @@ def export_once(source: str, folder: Path, options: ExportOptions, observer: Obs
     return exported
 
 
-def _kept(record: Path, key: str) -> ExportedModel | None:
+def exported_from(path: Path) -> str | None:
+    """What `export_once` made the ONNX file `path` from, as the user called it; None for any other file."""
+    kept = _read(path.parent / _RECORD) if path.name == _MODEL else None
+    return None if kept is None else kept.exported.source
+
+
+def _read(record: Path) -> _Kept | None:
     try:
-        kept = from_json(record.read_bytes(), _Kept)
+        return from_json(record.read_bytes(), _Kept)
     except (FileNotFoundError, NotADirectoryError, ValidationError):  # absent, cut short, or of another version
         return None
-    return kept.exported if kept.key == key else None
+
+
+def _kept(record: Path, key: str) -> ExportedModel | None:
+    kept = _read(record)
+    return kept.exported if kept and kept.key == key else None
 
 
 def _still_right(kept: ExportedModel, loaded: Loaded, path: Path, options: ExportOptions) -> bool:

@@ -71,6 +71,21 @@ def load_source(source: str, options: ExportOptions) -> Loaded:
     return Loaded(wrapped, feeds, tuple(axis for axis in axes if axis.input in feeds))
 
 
+def load_module(module: object, examples: object, name: str, options: ExportOptions) -> Loaded:
+    """A module that the caller has, with example inputs: an array, a sequence in the order of forward, or a mapping.
+
+    The module is changed: it ends in evaluation mode, in float32 on the CPU.
+
+    Raises:
+        ModelError: It is no torch module.
+        DataError: The example inputs do not fit.
+        MissingDependencyError: torch is not installed.
+    """
+    import_torch("the export", exporter=True)
+    wrapped = TorchModule(module, name, options.output_names)
+    return Loaded(wrapped, wrapped.named(examples))
+
+
 def _example_inputs(source: str) -> Arrays:
     """The first samples of an `.npz`, without `labels`; raises DataError.
 

@@ -8,6 +8,7 @@ from trt_mpq.calibrate.histogram import METHODS
 from trt_mpq.errors import SettingsError
 from trt_mpq.latency.target import target_from_name
 from trt_mpq.pipeline.ranking import configured_metric
+from trt_mpq.runtime.user_code import is_of_this_process
 from trt_mpq.search import SEARCHES, search_from_name
 from trt_mpq.settings import Settings
 
@@ -35,6 +36,11 @@ def check_settings(settings: Settings) -> None:
     for precision in settings.precisions:
         if not target.supports(precision):
             raise SettingsError(f"{target.name} has no {precision} arithmetic: leave {precision} out of --precisions")
+    if is_of_this_process(settings.metric) and (settings.workers > 1 or settings.ray is not None):
+        raise SettingsError(
+            "workers cannot import the metric, a function of this Python session: put it into a module, or leave out "
+            "--workers and --ray"
+        )
     for method in settings.calibration:
         if method not in METHODS:
             raise SettingsError(f"unknown calibration {method!r}: choose from {', '.join(METHODS)}")

@@ -18,7 +18,7 @@ from trt_mpq.pipeline.gpu import Gpu
 from trt_mpq.pipeline.scoring import FP32, REQUIRED
 from trt_mpq.pipeline.search import SearchStages
 from trt_mpq.pipeline.shipping import Shipped, require_shipped, shipped_engine
-from trt_mpq.pipeline.sources import BATCH, CALIBRATION, EVALUATION, TARGET
+from trt_mpq.pipeline.sources import BATCH, CALIBRATION, EVALUATION, TARGET, model_title
 from trt_mpq.report import data, explain, html, summary
 
 _RECORDED_PACKAGES = (
@@ -103,7 +103,7 @@ def write_report(
     samples = store[EVALUATION].count
     report = data.Report(
         model=data.ModelInfo(
-            settings.model.name, network.model.source_sha256, network.model.parameters, network.model.opset
+            model_title(settings.model), network.model.source_sha256, network.model.parameters, network.model.opset
         ),
         calibration=data.CalibrationInfo(network.ranges.methods, network.ranges.samples, store[CALIBRATION].source),
         accuracy=accuracy,

@@ -12,6 +12,7 @@ from trt_mpq.artifacts.stage import Job, Stage, content_digest, json_kind
 from trt_mpq.dataset import Samples, open_samples
 from trt_mpq.dataset.chunks import fixed_batch
 from trt_mpq.errors import DataError
+from trt_mpq.export import exported_from
 from trt_mpq.latency.device_table import DeviceTable, load_table
 from trt_mpq.latency.target import target_from_name
 from trt_mpq.model import model_digest, prepare_model
@@ -39,6 +40,11 @@ TARGET = Stage(
     "target", lambda job: target_from_name(job.settings.device), reads=("device",), digest=content_digest(Target)
 )
 """The modelled GPU."""
+
+
+def model_title(model: Path) -> str:
+    """The model as the user called it: its file, or what that was exported from."""
+    return Path(exported_from(model) or model).name
 
 
 def _given_table(job: Job) -> DeviceTable | None:

@@ -15,6 +15,7 @@ from trt_mpq.report import data
 from trt_mpq.report.explain import Explainer
 from trt_mpq.report.scores import score_scale
 from trt_mpq.report.wording import latency_text, scale_of
+from trt_mpq.runtime.user_code import title_of
 from trt_mpq.settings import Settings
 from trt_mpq.types import (
     Grouping,
@@ -68,7 +69,7 @@ def accuracy_figures(
     uniform = {p: scores.get(grouping.uniform(p)) for p in result.ladder}
     chosen = result.chosen.score
     return data.AccuracyFigures(
-        metric=metric,
+        metric=title_of(metric),
         target=required,
         target_fraction=fraction,
         samples=samples,

@@ -1,5 +1,7 @@
 """The user's own Python, named `module:attribute`: a metric, a factory of a network.
 
+A Python program may hand over functions that have no such name: they are kept by one that only this process knows.
+
 It is imported and called here alone. Whatever it does, raise anything, end the process or never return, becomes one
 error, and what it prints goes to standard error.
 """
@@ -12,7 +14,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,10 @@ from trt_mpq.errors import TrtMpqError
 _REFERENCE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 _AGAIN_S = 1.0
 """A time limit strikes again after this, for code that caught it."""
+_SESSION = "session"
+"""What stands in place of a module for functions that were handed over."""
+_GIVEN: dict[str, Callable[..., Any]] = {}
+"""Functions that were handed over, by name: as `sys.modules`, it lasts as long as the process."""
 
 
 class UserCodeError(Exception):
@@ -40,6 +46,28 @@ def is_reference(text: str) -> bool:
     return _REFERENCE.fullmatch(text) is not None
 
 
+def is_of_this_process(reference: str) -> bool:
+    """Whether `reference` names a function that was handed over, which no other process knows."""
+    return reference.partition(":")[0] == _SESSION
+
+
+def title_of(reference: str) -> str:
+    """What a reader is told of `reference`: of a function that was handed over, its own name alone."""
+    return reference.partition(":")[2].rpartition("_")[0] if is_of_this_process(reference) else reference
+
+
+def given_functions() -> Mapping[str, Callable[..., Any]]:
+    """The functions that were handed over, by name."""
+    return _GIVEN
+
+
+def keep_function(name: str, function: Callable[..., Any]) -> str:
+    """Keep a function that no other process can import; the reference that finds it is made of `name`."""
+    reference = f"{_SESSION}:{name}"
+    _GIVEN[reference] = function
+    return reference
+
+
 def import_user_function(reference: str, returns: str) -> Callable[..., Any]:
     """The function that `module:attribute` names, also looked for in the current directory.
 
@@ -51,6 +79,8 @@ def import_user_function(reference: str, returns: str) -> Callable[..., Any]:
         UserCodeError: It cannot be imported, or is no function.
     """
     module, _, attribute = reference.partition(":")
+    if is_of_this_process(reference):
+        return _given(reference)
     try:
         with running_user_code():
             found = getattr(importlib.import_module(module), attribute)
@@ -62,6 +92,16 @@ def import_user_function(reference: str, returns: str) -> Callable[..., Any]:
     if not callable(found):
         raise UserCodeError(f"is of type {type(found).__name__}: it must be a function {returns}")
     return found  # type: ignore[no-any-return]
+
+
+def _given(reference: str) -> Callable[..., Any]:
+    try:
+        return _GIVEN[reference]
+    except KeyError:
+        raise UserCodeError(
+            "was a function of a Python session, which no other process knows: give it again there, or put it into a "
+            "module and name it module:function"
+        ) from None
 
 
 @contextlib.contextmanager

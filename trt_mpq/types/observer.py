@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from trt_mpq.types.plan import Evaluation
 
@@ -12,6 +12,7 @@ Progress = Callable[[int, int], None]
 """Called as ``progress(done, total)`` while a stage works."""
 
 
+@runtime_checkable
 class Observer(Protocol):
     """Receives the course of a run."""
 

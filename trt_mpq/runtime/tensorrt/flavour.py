@@ -31,7 +31,7 @@ else:
         return load_tensorrt()
 
 
-__all__ = ["flavour_in_use", "found_version", "load_tensorrt", "titled", "trt", "using"]
+__all__ = ["flavour_in_use", "found_version", "load_tensorrt", "require_installed", "titled", "trt", "using"]
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,10 @@ class _Package:
     @property
     def install(self) -> str:
         return f"pip install 'trt-mpq[{self.extra}]'"
+
+    @property
+    def missing(self) -> MissingDependencyError:
+        return MissingDependencyError(self.module, self.purpose, self.install)
 
 
 _PACKAGES: dict[Flavour, _Package] = {
@@ -87,18 +91,17 @@ def load_tensorrt() -> ModuleType:
         RuntimeFailure: It is installed, but its libraries cannot be loaded, or are of another version.
     """
     package = _PACKAGES[flavour_in_use()]
-    missing = MissingDependencyError(package.module, package.purpose, package.install)
     try:
         module = importlib.import_module(package.module)
     except ModuleNotFoundError as error:
         if error.name == package.module:
-            raise missing from error
+            raise package.missing from error
         raise _unloadable(package, error) from error
     except (ImportError, OSError) as error:  # a missing shared library is either, by version
         raise _unloadable(package, error) from error
     if not hasattr(module, "__version__"):  # any folder of that name in the current one is a namespace package
         del sys.modules[package.module]  # torch takes what it finds there for the real one
-        raise missing
+        raise package.missing
     _require_libraries(package, module.__version__)
     return module
 
@@ -110,6 +113,12 @@ def found_version(flavour: Flavour) -> str | None:
         return None
     found = dict(filter(None, map(_distribution, package.libraries)))
     return ", ".join(f"{name} {number}" for name, number in found.items()) or "unknown"
+
+
+def require_installed(flavour: Flavour) -> None:
+    """Raise MissingDependencyError if nothing of a flavour is installed."""
+    if found_version(flavour) is None:
+        raise _PACKAGES[flavour].missing
 
 
 def _unloadable(package: _Package, error: BaseException) -> RuntimeFailure:
