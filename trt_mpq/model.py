@@ -110,7 +110,8 @@ def load_graph(path: Path) -> ir.Model:
         ) from error
     try:
         check_message(message)
-        graph = ir.from_proto(message)
+        with _quiet_libraries():
+            graph = ir.from_proto(message)
     except (ModelError, ir.serde.SerdeError) as error:
         raise ModelError(f"{path} is not sound ONNX: {onnx_api.first_line(error)}") from error
     admission.check_external_data(graph, path.resolve().parent)
