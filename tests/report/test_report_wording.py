@@ -126,7 +126,8 @@ def test_nothing_that_may_be_narrower() -> None:
     rows = tuple(replace(row, precision=FP16, sensitivity={}) for row in report.group_rows)
     work = (WorkShare(True, "int8: K = 4 is below 16", 30, 0.25), WorkShare(False, "LSTM: recurrent", 90, 0.75))
     plan = replace(report.plan, counts={FP32: 1, FP16: 4})
-    report = replace(report, plan=plan, group_rows=rows, multiply_adds=work)
+    search = replace(report.search, path=())
+    report = replace(report, plan=plan, group_rows=rows, multiply_adds=work, search=search)
     assert verdict.headline(report)[0] == "nothing is quantized: 1 groups run in FP32, 4 groups run in FP16"
     report = replace(report, plan=replace(plan, counts={FP16: 5}))
     assert verdict.remarks(report) == (
