@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
+import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -112,6 +117,35 @@ def test_a_compiler_at_its_limits_gives_no_verdict_and_the_networks_are_delivere
     assert made.build.status is status
     assert sentence in said(made)
     assert said(made).startswith("NVIDIA's compiler gave no verdict: the compilation of compiled.onnx ")
+    assert (tmp_path / "run" / "typed.onnx").exists()
+    assert not (tmp_path / "run" / "engine" / "engine.plan").exists()
+
+
+def killed_compiler(stop: threading.Event) -> None:
+    """Kill the process of this one's children that has loaded NVIDIA's library, as the system does out of memory."""
+    children = Path(f"/proc/{os.getpid()}/task").glob
+    while not stop.is_set():
+        for child in " ".join(path.read_text() for path in children("*/children")).split():
+            with suppress(OSError):
+                if "libtensorrt_rtx" in Path(f"/proc/{child}/maps").read_text():
+                    os.kill(int(child), signal.SIGKILL)
+        time.sleep(0.001)
+
+
+def test_a_compiler_that_is_killed_gives_no_verdict_and_the_networks_are_delivered(
+    files: dict[str, str], tmp_path: Path, nvidia_compiler: None
+) -> None:
+    stop = threading.Event()
+    killer = threading.Thread(target=killed_compiler, args=(stop,))
+    killer.start()
+    try:
+        made = report_of(files, tmp_path / "run", device="l4").compilation
+    finally:
+        stop.set()
+        killer.join()
+    assert made is not None
+    assert made.build.status is BuildStatus.CRASHED
+    assert "compiled.onnx was killed (SIGKILL), which the system does when memory runs out" in said(made)
     assert (tmp_path / "run" / "typed.onnx").exists()
     assert not (tmp_path / "run" / "engine" / "engine.plan").exists()
 
