@@ -31,6 +31,8 @@ _HALF_TYPES: dict[Precision, np.dtype[Any]] = {
 """The numpy type of each 16-bit precision."""
 LARGEST: dict[Precision, float] = {Precision.FP16: 65504.0, Precision.BF16: (2 - 2.0**-7) * 2.0**127}
 """Largest finite number of each 16-bit precision: 65504 in FP16, 3.39e38 in BF16."""
+ROUNDING: dict[Precision, float] = {Precision.FP16: 2.0**-11, Precision.BF16: 2.0**-8}
+"""By how much of itself each 16-bit precision rounds a number at most."""
 VANISHING: dict[Precision, float] = {Precision.FP16: 2.0**-25, Precision.BF16: 2.0**-134}
 """Largest number that each 16-bit precision rounds to zero: half of its smallest one."""
 _SMALLEST_NORMAL = {Precision.FP16: np.float32(2.0**-14), Precision.BF16: np.float32(2.0**-126)}

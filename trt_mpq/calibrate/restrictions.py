@@ -9,6 +9,7 @@ from math import inf
 import numpy as np
 import onnx_ir as ir
 
+from trt_mpq.calibrate.angles import blurred_angles
 from trt_mpq.calibrate.underflow import lost_to_zero
 from trt_mpq.graph.edit import constant_array
 from trt_mpq.numerics import LARGEST
@@ -17,7 +18,7 @@ from trt_mpq.types import Grouping, LayerGroup, LooseOp, Precision, Ranges
 _QUANTIZED = tuple(precision for precision in Precision if precision.quantized)
 
 _Lost = Mapping[Precision, Mapping[str, str]]
-"""16-bit precision to the nodes that it makes zeros for which they cannot have, and the reason."""
+"""16-bit precision to the nodes whose values it loses though they count, and the reason."""
 
 
 def restrict_to_ranges(grouping: Grouping, ranges: Ranges, graph: ir.Graph) -> Grouping:
@@ -25,12 +26,15 @@ def restrict_to_ranges(grouping: Grouping, ranges: Ranges, graph: ir.Graph) -> G
 
     A group that reads or writes a value, weight and bias included, beyond the range of the grouping's high precision
     runs as a whole in the refuge, and so does one that writes a value which becomes zero there and cannot be
-    (`underflow.lost_to_zero`); one whose input is zero in all data has no scale for it and stays in high precision.
-    The same holds for loose ops, their constants included.
+    (`underflow.lost_to_zero`) or an angle that is blurred there (`angles.blurred_angles`); one whose input is zero in
+    all data has no scale for it and stays in high precision. The same holds for loose ops, their constants included.
     """
     nodes = {str(node.name): node for node in graph}
     halves = [precision for precision in (grouping.top, grouping.refuge) if precision in LARGEST]
-    lost = {half: lost_to_zero(graph, grouping, ranges, half) for half in halves}
+    lost = {
+        half: {**blurred_angles(graph, grouping, ranges, half), **lost_to_zero(graph, grouping, ranges, half)}
+        for half in halves
+    }
     return replace(
         grouping,
         groups=tuple(_restricted(group, [nodes[n] for n in group.nodes], ranges, lost) for group in grouping.groups),
