@@ -279,7 +279,7 @@ def test_every_product_of_a_transformer_is_corrected() -> None:
     """Joined products one by one; attention has nothing to correct, a product without a bias no place for it."""
     transformer, ids = emission.prepared("gpt"), emission.feeds("gpt", 24)["input"]
     found = corrected(transformer, ids, INT4)
-    assert {anchor for anchor, _ in found} == {"qkv", "out", "up", "down"}
+    assert {anchor for anchor, _ in found} == {"qkv", "qkv.1", "qkv.2", "out", "up", "down"}
     transformer, ids = emission.prepared("bert"), emission.feeds("bert", 24)["input"]
     found = corrected(transformer, ids, INT4)
     weights = {weight.node: weight for group in transformer.grouping.groups for weight in group.weights}

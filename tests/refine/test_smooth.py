@@ -126,7 +126,7 @@ def test_a_residual_branch_keeps_the_tensor_it_reads() -> None:
 
 SMOOTHED = {
     "bert": ("context.merge.out", "gelu.half.out"),
-    "gpt": ("norm1.out", "norm2.out", "gelu.mul.out", "norm3.out"),
+    "gpt": ("norm1.out", "context.merge.out", "norm2.out", "gelu.mul.out", "norm3.out"),
     "vit": ("norm1.out", "context.merge.out", "norm2.out"),
     "conv_attention": ("context.merge.out",),
     "mlp": ("fc1.relu.out", "fc2.relu.out"),

@@ -11,12 +11,7 @@ from trt_mpq.cli.options import Trust, Verify
 from trt_mpq.cli.output import Output
 
 _Engine = typer.Argument(metavar="ENGINE", show_default=False, help="engine.plan with its manifest, or a run folder.")
-_Samples = typer.Option(
-    "--input", "-i", help="Samples: .npz, .npy, folder of images, recipe file, or recipe name[:split]."
-)
-_Preprocess = typer.Option(
-    help="How the images of a folder become the input, as for `build` (default: beside the engine)."
-)
+_Samples = typer.Option("--input", "-i", help="Samples: .npz, .npy, recipe file, or recipe name[:split].")
 _Plugins = typer.Option("--plugins", help="Plugin library to load in place of the manifest's (may be repeated).")
 _Arrays = typer.Option("--output", "-o", help="Where the outputs go, one array per output.")
 
@@ -26,7 +21,6 @@ def run(
     input: Annotated[str, _Samples],
     *,
     output: Annotated[Path, _Arrays] = Path("outputs.npz"),
-    preprocess: Annotated[str | None, _Preprocess] = None,
     plugins: Annotated[list[Path] | None, _Plugins] = None,
     verify: Verify = None,
     trust: Trust = False,
@@ -39,9 +33,7 @@ def run(
     is verified, or with --trust.
     """
     from trt_mpq.cli.tables import outputs_table
-    from trt_mpq.dataset.pixels import pixels_from
     from trt_mpq.engine.run import OutputArray, run_engine
 
-    pixels = pixels_from(preprocess, engine)
-    made = run_engine(engine, input, output, sink, plugins=plugins or (), key=verify, trust=trust, pixels=pixels)
+    made = run_engine(engine, input, output, sink, plugins=plugins or (), key=verify, trust=trust)
     sink.result(made, tuple[OutputArray, ...], outputs_table)

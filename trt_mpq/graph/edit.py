@@ -23,6 +23,12 @@ def constant_array(value: ir.Value) -> FloatArray:
     return np.asarray(value.const_value.numpy(), dtype=np.float32)
 
 
+def sole_reader(value: ir.Value, op_type: str) -> ir.Node | None:
+    """The node of that kind that alone reads `value`; None if somebody else does, outside the graph too."""
+    uses = () if value.is_graph_output() else tuple(value.uses())
+    return uses[0].node if len(uses) == 1 and uses[0].node.op_type == op_type else None
+
+
 def add_constant(graph: ir.Graph, name: str, content: NDArray[Any] | np.generic) -> ir.Value:
     """Register an initializer called `name`, or find the one of that name, if it holds the same.
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from trt_mpq.graph.edit import constant_array
+from trt_mpq.graph.edit import constant_array, sole_reader
 from trt_mpq.graph.replacement import Replacement, replace
 
 
@@ -112,13 +112,13 @@ def _packed(product: ir.Node) -> _Packed | None:
     weight = product.inputs[1]
     if weight is None or weight.const_value is None or len(weight.const_value.shape) != 2:
         return None
-    add = _sole_reader(product.outputs[0], "Add")
+    add = sole_reader(product.outputs[0], "Add")
     if add is not None and not any(v is not None and v.const_value is not None for v in add.inputs):
         return None
-    view = _sole_reader((add or product).outputs[0], "Reshape")
+    view = sole_reader((add or product).outputs[0], "Reshape")
     if view is None:
         return None
-    turn = _sole_reader(view.outputs[0], "Transpose")
+    turn = sole_reader(view.outputs[0], "Transpose")
     parts = tuple(_parts((turn or view).outputs[0]))
     return _Packed(product, add, view, turn, parts) if parts else None
 
@@ -163,7 +163,7 @@ def _taken_by(reader: ir.Node, index: int) -> Iterable[_Part]:
 
 def _sliced(reader: ir.Node) -> Iterable[_Part]:
     bounds = [_integers(value) for value in reader.inputs[1:]]
-    squeeze = _sole_reader(reader.outputs[0], "Squeeze")
+    squeeze = sole_reader(reader.outputs[0], "Squeeze")
     if len(bounds) < 3 or squeeze is None or any(bound is None or len(bound) != 1 for bound in bounds):
         return []
     (start,), (end,), (axis,), *_ = (bound or [] for bound in bounds)
@@ -173,7 +173,7 @@ def _sliced(reader: ir.Node) -> Iterable[_Part]:
 
 def _split(reader: ir.Node) -> Iterable[_Part]:
     axis = reader.attributes.get_int("axis", 0)
-    squeezes = [_sole_reader(value, "Squeeze") for value in reader.outputs]
+    squeezes = [sole_reader(value, "Squeeze") for value in reader.outputs]
     ones = all(_shape(value)[axis : axis + 1] == (1,) for value in reader.outputs)
     if not ones or any(node is None or _integers(node.inputs[1]) != [axis] for node in squeezes):
         return []
@@ -183,11 +183,6 @@ def _split(reader: ir.Node) -> Iterable[_Part]:
 def _integers(value: ir.Value | None) -> list[int] | None:
     """The content of a stored vector of integers."""
     return None if value is None or value.const_value is None else value.const_value.numpy().reshape(-1).tolist()
-
-
-def _sole_reader(value: ir.Value, op_type: str) -> ir.Node | None:
-    uses = () if value.is_graph_output() else tuple(value.uses())
-    return uses[0].node if len(uses) == 1 and uses[0].node.op_type == op_type and uses[0].idx in (0, 1) else None
 
 
 def _shape(value: ir.Value) -> tuple[int | str | None, ...]:

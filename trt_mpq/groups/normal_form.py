@@ -2,7 +2,7 @@
 
 - A Transpose of a stored tensor is folded, however large: an output projection tied to the embedding table has one.
 - An Einsum that is a matrix product becomes one (`graph.einsum`).
-- Q, K and V of one product become a product each (`graph.projections`).
+- Q, K and V of one product become a product each (`graph.projections`, `graph.columns`).
 - Masks end at -10,000, which takes a softmax to exactly zero as well as the minus infinity or the lowest FP32 number
   that exporters write, but is finite and inside the range of FP16.
 - With finite masks a softmax is never NaN, so the guard that torch's exporter puts behind it goes: it would stand
@@ -17,6 +17,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
+from trt_mpq.graph.columns import unpack_columns
 from trt_mpq.graph.edit import add_constant, constant_array
 from trt_mpq.graph.einsum import rewrite_einsum
 from trt_mpq.graph.operators import MASKING
@@ -38,6 +39,9 @@ def to_normal_form(graph: ir.Graph) -> None:
             rewrite_einsum(graph, node)
         elif node.op_type == "MatMul":
             unpack_projection(graph, node)
+            unpack_columns(graph, node)
+        elif node.op_type == "Gemm":
+            unpack_columns(graph, node)
         elif node.op_type == "Softmax" and _bound_masks(graph, node):
             _take_out_guard(graph, node)
 
