@@ -35,6 +35,7 @@ from trt_mpq.graph.given_scales import take_out_quantizers
 from trt_mpq.graph.halves import widen
 from trt_mpq.graph.interface import Interface, free_axes, require_signature, signature
 from trt_mpq.graph.opset import WEAK_OPSET, convert_opset, drop_split_counts, opset_of
+from trt_mpq.graph.other_formats import advice_for
 from trt_mpq.graph.soundness import check_message
 from trt_mpq.groups.normal_form import to_normal_form
 from trt_mpq.types import Model
@@ -110,7 +111,8 @@ def load_graph(path: Path) -> ir.Model:
         ) from error
     try:
         check_message(message)
-        graph = ir.from_proto(message)
+        with _quiet_libraries():
+            graph = ir.from_proto(message)
     except (ModelError, ir.serde.SerdeError) as error:
         raise ModelError(f"{path} is not sound ONNX: {onnx_api.first_line(error)}") from error
     admission.check_external_data(graph, path.resolve().parent)
@@ -118,6 +120,8 @@ def load_graph(path: Path) -> ir.Model:
 
 
 def _check_file(path: Path) -> None:
+    if advice := advice_for(str(path)):
+        raise ModelError(f"{path} {advice}")
     if not path.exists():
         raise ModelError(f"there is no model file {path}")
     if not path.is_file():

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -111,3 +114,16 @@ def test_names_from_a_file_cannot_act(tmp_path: Path) -> None:
     done = invoke(str(tmp_path / "network.onnx"))
     assert "\x1b" not in done.stdout
     assert "[red]" in done.stdout
+
+
+def test_libraries_print_nothing_beside_the_sentence(tmp_path: Path) -> None:
+    """onnx_ir logs that it invents an input for a name that nothing makes."""
+    model = ir.to_proto(SOUND["plain"].model())
+    model.graph.node[0].input[0] = "nobody's"
+    path = tmp_path / "network.onnx"
+    path.write_bytes(model.SerializeToString())
+    command = [sys.executable, "-m", "trt_mpq", "lint", str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert re.fullmatch(r"error: the graph is not valid ONNX: .*nobody's.*\n", done.stderr)

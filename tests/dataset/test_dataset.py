@@ -231,8 +231,8 @@ def test_npy_needs_a_model_with_one_input(tmp_path: Path) -> None:
 
 
 def test_source_of_no_known_kind_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"is no .npz, .npy or .toml file and no known recipe"):
-        open_samples(tmp_path, IMAGE)
+    with pytest.raises(DataError, match=r"is no folder, no .npz, .npy or .toml file and no known recipe"):
+        open_samples(tmp_path / "nothing", IMAGE)
 
 
 @given(size=st.integers(1, 13), limit=st.none() | st.integers(0, 13))
@@ -306,3 +306,27 @@ def test_padding_repeats_the_last_sample(size: int, target: int) -> None:
     np.testing.assert_array_equal(padded.feeds["input"], batch.feeds["input"][rows])
     np.testing.assert_array_equal(padded.labels, np.arange(size)[rows])
     np.testing.assert_array_equal(padded.numbers, 4 + rows)
+
+
+BERT = (*TOKENS, TensorSpec("token_type_ids", "int64", ("batch", "seq")))
+
+
+def test_absent_segments_are_zeros_with_a_note(tmp_path: Path) -> None:
+    ids = np.arange(12).reshape(3, 4)
+    samples = open_samples(write_npz(tmp_path, ids=ids, mask=np.ones_like(ids)), BERT)
+    batch = next(samples.batches(3)).feeds
+    np.testing.assert_array_equal(batch["token_type_ids"], np.zeros((3, 4), np.int64))
+    assert batch["token_type_ids"].dtype == np.int64
+    assert any("has no token_type_ids: they are 0" in note for note in samples.notes)
+    (tmp_path / "my.toml").write_text('root = "."\n[splits.all]\narrays = "data.npz"\n[inputs.ids]\n[inputs.mask]\n')
+    again = open_samples(tmp_path / "my.toml", BERT)
+    np.testing.assert_array_equal(next(again.batches(3)).feeds["token_type_ids"], np.zeros((3, 4)))
+    assert again.notes == (f"{tmp_path / 'my.toml'} has no token_type_ids: they are 0, as for texts of one segment",)
+
+
+def test_other_absent_inputs_are_refused(tmp_path: Path) -> None:
+    path = write_npz(tmp_path, ids=np.zeros((3, 4), np.int64))
+    with pytest.raises(DataError, match="lacks 'mask'"):
+        open_samples(path, TOKENS)
+    with pytest.raises(DataError, match="lacks 'mask', 'token_type_ids'"):
+        open_samples(path, BERT)

@@ -131,3 +131,13 @@ def test_mse_of_unit_embeddings_is_twice_the_cosine_distance(values: np.ndarray)
 )
 def test_the_task_decides_the_loss(has_labels: bool, classification: bool, name: str) -> None:
     assert loss_for(has_labels=has_labels, classification=classification).name == name
+
+
+def test_one_hot_labels_are_those_of_their_classes() -> None:
+    scores = np.random.default_rng(0).standard_normal((6, 4))
+    classes = np.array([0, 3, 1, 1, 2, 0])
+    loss = LOSSES["cross-entropy"].per_sample
+    for one_hot in (np.eye(4)[classes], np.eye(4, dtype=np.int64)[classes], np.eye(4, dtype=bool)[classes]):
+        np.testing.assert_array_equal(loss({"y": scores}, one_hot, None), loss({"y": scores}, classes, None))
+    with pytest.raises(DataError, match="needs 6 integer labels"):
+        loss({"y": scores}, np.full((6, 4), 0.25), None)

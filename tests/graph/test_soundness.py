@@ -69,6 +69,11 @@ def untyped(model: onnx.ModelProto) -> None:
     model.graph.node[0].attribute[0].type = AttributeProto.UNDEFINED
 
 
+def fraction(model: onnx.ModelProto) -> None:
+    [group] = (attribute for attribute in model.graph.node[0].attribute if attribute.name == "group")
+    group.type, group.f = AttributeProto.FLOAT, 1.5
+
+
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
@@ -83,6 +88,7 @@ def untyped(model: onnx.ModelProto) -> None:
         (recursion("F"), "function F of the model calls itself"),
         (recursion("F", "G", "H"), "function F of the model calls itself"),
         (reference, r"attribute \w+ of node conv \(Conv\) refers to one of a function, and is in none"),
+        (fraction, r"attribute group of node conv \(Conv\) is of type FLOAT instead of INT: export the model again"),
         (untyped, r"of node conv \(Conv\) has no name or no type"),
     ],
 )

@@ -119,7 +119,8 @@ def fields_from_source(source: Path, given: dict[str, Any], folder: Path, observ
     if is_torch_source(str(source)):
         opened_folder(folder)
         exported = export_once(str(source), folder / "exported", ExportOptions(samples=given.get("calib")), observer)
-        return {"model": str(exported.path)}
+        processor = source / "preprocessor_config.json"
+        return {"model": str(exported.path), **({"preprocess": str(processor)} if processor.is_file() else {})}
     if source.suffix != ".toml":
         return {"model": str(source)}
     fields = fields_from_job(source)

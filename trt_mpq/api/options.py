@@ -70,6 +70,7 @@ class Given(TypedDict, total=False):
     smooth: bool | None
     smooth_alpha: float | None
     exclusions: str | None
+    preprocess: str | None
     calib_samples: int | None
     eval_samples: int | None
     batch_axis: Words | None

@@ -12,7 +12,9 @@ from trt_mpq.cli.output import Output
 def calibrate(
     run_dir: RunDir,
     *,
-    given: Annotated[dict[str, Any], Takes("calib", "calib_samples", "precisions", "Quantizers", "batch", "threads")],
+    given: Annotated[
+        dict[str, Any], Takes("calib", "preprocess", "calib_samples", "precisions", "Quantizers", "batch", "threads")
+    ],
     sink: Output,
     trust: Trust = False,
 ) -> None:

@@ -12,7 +12,9 @@ from trt_mpq.cli.output import Output
 def compare(
     run_dir: RunDir,
     *,
-    given: Annotated[dict[str, Any], Takes("eval", "eval_samples", "comparison_snr", "require_comparison", "threads")],
+    given: Annotated[
+        dict[str, Any], Takes("eval", "preprocess", "eval_samples", "comparison_snr", "require_comparison", "threads")
+    ],
     sink: Output,
     trust: Trust = False,
 ) -> None:

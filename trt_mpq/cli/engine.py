@@ -8,7 +8,7 @@ from trt_mpq.api.opening import open_device
 from trt_mpq.cli.options import RunDir, Sign, Takes, Trust
 from trt_mpq.cli.output import Output
 
-_OF_THE_ENGINE = ("eval", "eval_samples", "comparison_snr", "require_comparison")
+_OF_THE_ENGINE = ("eval", "preprocess", "eval_samples", "comparison_snr", "require_comparison")
 
 
 def engine(

@@ -13,7 +13,7 @@ from trt_mpq.cli.output import Output
 def inspect(
     source: Source,
     *,
-    given: Annotated[dict[str, Any], Takes("calib", "exclusions", "batch", "device")],
+    given: Annotated[dict[str, Any], Takes("calib", "preprocess", "exclusions", "batch", "device")],
     output: NewRunDir = Path("run"),
     sink: Output,
 ) -> None:

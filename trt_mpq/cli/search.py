@@ -16,7 +16,7 @@ def search(
     *,
     given: Annotated[
         dict[str, Any],
-        Takes("calib", "eval", "eval_samples", "Goal", "Search", "Running", without=_OF_OTHER_STAGES),
+        Takes("calib", "preprocess", "eval", "eval_samples", "Goal", "Search", "Running", without=_OF_OTHER_STAGES),
     ],
     sink: Output,
     trust: Trust = False,

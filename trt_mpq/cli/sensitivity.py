@@ -14,7 +14,7 @@ _OF_METRICS = ("sensitivity", "sensitivity_samples", "trials", "noise_amplitude"
 def sensitivity(
     run_dir: RunDir,
     *,
-    given: Annotated[dict[str, Any], Takes("calib", "precisions", *_OF_METRICS, "batch", "Running")],
+    given: Annotated[dict[str, Any], Takes("calib", "preprocess", "precisions", *_OF_METRICS, "batch", "Running")],
     sink: Output,
     trust: Trust = False,
 ) -> None:

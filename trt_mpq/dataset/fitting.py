@@ -11,6 +11,9 @@ from trt_mpq.errors import DataError
 from trt_mpq.runtime.base import Array
 from trt_mpq.types import TensorSpec
 
+SEGMENTS = "token_type_ids"
+"""An input of BERT and its like that tokenizers leave out."""
+
 
 def check_names(names: Iterable[str], inputs: tuple[TensorSpec, ...], source: str) -> None:
     """Raise DataError unless `names` are exactly the names of `inputs`."""
@@ -22,6 +25,21 @@ def check_names(names: Iterable[str], inputs: tuple[TensorSpec, ...], source: st
     ]
     if complaints:
         raise DataError(f"{source} {' and '.join(complaints)}: the model's inputs are {names_of(inputs)}")
+
+
+def absent_segments(names: Iterable[str], inputs: tuple[TensorSpec, ...]) -> str | None:
+    """The input that gives the shape of `token_type_ids` where data lacks these alone, which are 0 for one segment."""
+    given = set(names)
+    if {spec.name for spec in inputs} - given != {SEGMENTS}:
+        return None
+    [wanted] = (spec for spec in inputs if spec.name == SEGMENTS)
+    alike = (spec.name for spec in inputs if spec.name in given and len(spec.shape) == len(wanted.shape))
+    return next(alike, None) if np.dtype(wanted.dtype).kind in "iu" else None
+
+
+def segments_note(source: str) -> str:
+    """What is said where they are made up."""
+    return f"{source} has no {SEGMENTS}: they are 0, as for texts of one segment"
 
 
 def check_lengths(columns: Mapping[str, Sized], source: str) -> int:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from trt_mpq.errors import DataError, MissingDependencyError
 from trt_mpq.runtime.base import Array
 
-_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff"}
+SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff"}
 _CACHE_BYTES = 256 << 20
 """Decoded pixels kept in memory: a search reads a small set hundreds of times, a large one must not fill memory."""
 
@@ -112,13 +112,29 @@ def require_pillow() -> None:
         raise MissingDependencyError("Pillow", "reading images", "pip install 'trt-mpq[images]'") from error
 
 
+def image_size(path: Path) -> tuple[int, int]:
+    """Height and width of an image file, by its header; raises DataError if it is no image."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as file:
+            return file.height, file.width
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise DataError(f"{path} cannot be decoded as an image ({error}): replace or remove it") from error
+
+
+def has_images(folder: Path) -> bool:
+    """Whether there is an image file anywhere below `folder`, one that is not hidden."""
+    return not folder.name.startswith(".") and any(path.suffix.lower() in SUFFIXES for path in folder.rglob("*"))
+
+
 def image_paths(folder: Path) -> tuple[Path, ...]:
     """Every image file below `folder`, sorted by path; raises DataError if there is none."""
     if not folder.is_dir():
         raise DataError(f"{folder} is no folder: check `images` and the data root of the recipe")
-    paths = tuple(sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES))
+    paths = tuple(sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES))
     if not paths:
-        raise DataError(f"{folder} holds no image: it needs files ending in {', '.join(sorted(_SUFFIXES))}")
+        raise DataError(f"{folder} holds no image: it needs files ending in {', '.join(sorted(SUFFIXES))}")
     return paths
 
 

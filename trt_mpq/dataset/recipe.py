@@ -16,7 +16,7 @@ from trt_mpq.runtime.base import Array
 
 
 def _as_tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else (value,)
+    return tuple(value) if isinstance(value, (list, tuple)) else (value,)
 
 
 _Positive = Annotated[float, Field(gt=0)]
@@ -192,7 +192,8 @@ def find_recipe(name: str) -> Path:
     known = {path.stem: path for path in sorted(data_folder("recipes").glob("*.toml"))}
     if name not in known:
         raise DataError(
-            f"{name} is no .npz, .npy or .toml file and no known recipe: the recipes are {', '.join(known) or 'none'}"
+            f"{name} is no folder, no .npz, .npy or .toml file and no known recipe: the recipes are "
+            f"{', '.join(known) or 'none'}"
         )
     return known[name]
 

@@ -16,7 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trt_mpq.dataset.arrays import digest_arrays
-from trt_mpq.dataset.fitting import check_finite, check_lengths, check_names, fit
+from trt_mpq.dataset.fitting import (
+    SEGMENTS,
+    absent_segments,
+    check_finite,
+    check_lengths,
+    check_names,
+    fit,
+    segments_note,
+)
 from trt_mpq.dataset.padding import Column, Padding
 from trt_mpq.errors import DataError
 from trt_mpq.runtime.base import Array
@@ -127,6 +135,10 @@ class Samples:
             content=hashlib.sha256(self.content.encode() + numbers.tobytes()).hexdigest(),
             padding=padding,
         )
+
+    def noted(self, *notes: str) -> Samples:
+        """The same samples, with more that the user should know."""
+        return replace(self, notes=(*self.notes, *notes))
 
     def single_rows(self) -> Samples:
         """The same data with every row a sample of its own; without labels where they belong to several rows."""
@@ -244,6 +256,9 @@ def samples_from_arrays(
     Raises:
         DataError: The arrays do not fit the inputs, hold NaN or inf, or differ in length.
     """
+    if like := absent_segments(arrays, inputs):
+        arrays = {**arrays, SEGMENTS: np.zeros(arrays[like].shape, np.uint8)}
+        return samples_from_arrays(arrays, inputs, labels, source).noted(segments_note(source))
     named = [*arrays.items()] + ([] if labels is None else [(LABELS, labels)])
     check_names(arrays, inputs, source)
     constants = {spec.name: _constant(arrays[spec.name], spec, source) for spec in inputs if spec.batch_axis is None}

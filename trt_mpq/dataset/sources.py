@@ -13,10 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trt_mpq.dataset.arrays import digest_arrays, digest_file, load_npy, load_npz
-from trt_mpq.dataset.fitting import check_lengths, check_names, names_of
+from trt_mpq.dataset.fitting import SEGMENTS, absent_segments, check_lengths, check_names, names_of, segments_note
+from trt_mpq.dataset.folders import open_folder
 from trt_mpq.dataset.images import Images, image_paths, read_table, require_pillow
+from trt_mpq.dataset.other_formats import advice_for
 from trt_mpq.dataset.padding import Column
-from trt_mpq.dataset.recipe import Input, Recipe, Split, find_recipe, read_recipe
+from trt_mpq.dataset.pixels import Pixels
+from trt_mpq.dataset.prepared import Prepared, Zeros
+from trt_mpq.dataset.recipe import Recipe, Split, find_recipe, read_recipe
 from trt_mpq.dataset.samples import LABELS, Samples, checked_samples, rows_of, samples_from_arrays
 from trt_mpq.errors import DataError
 from trt_mpq.runtime.base import Array
@@ -26,20 +30,25 @@ _DATA_VARIABLE = "TRT_MPQ_DATA"
 """Environment variable with the folder that recipes without a `root` read from."""
 
 
-def open_samples(source: str | Path, inputs: tuple[TensorSpec, ...]) -> Samples:
+def open_samples(source: str | Path, inputs: tuple[TensorSpec, ...], pixels: Pixels | None = None) -> Samples:
     """Open calibration or evaluation data and check it against the model's inputs.
 
     Args:
         source: An `.npz` whose arrays are named after the inputs (plus optional `labels`), an `.npy`
-            for a model with one input, a recipe file `.toml`, or the name of a committed recipe;
+            for a model with one input, a folder of images, a recipe file `.toml`, or the name of a committed recipe;
             recipes take a split after a colon, as in `cifar10-resnet:test`.
         inputs: The model's inputs; dimension 0 of each is the batch.
+        pixels: How the images of a folder become its input.
 
     Raises:
         DataError: The data is missing, damaged or does not fit the inputs.
         MissingDependencyError: A recipe reads images and Pillow is not installed.
     """
     path = Path(source)
+    if path.is_dir():
+        return open_folder(path, inputs, pixels)
+    if advice := advice_for(str(source)):
+        raise DataError(f"{source} {advice}")
     if path.suffix not in (".npz", ".npy"):
         return _open_recipe(str(source), inputs)
     if path.suffix == ".npz":
@@ -62,22 +71,6 @@ class _Source:
     digest: str
 
 
-@dataclass(frozen=True)
-class _Prepared:
-    """A column that preprocesses what it reads."""
-
-    raw: Column
-    rows: NDArray[np.intp]
-    recipe: Input
-    where: str
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, rows: NDArray[np.intp]) -> Array:
-        return self.recipe.prepare(self.raw[self.rows[rows]], self.where)
-
-
 def _open_recipe(source: str, inputs: tuple[TensorSpec, ...]) -> Samples:
     """Samples of a recipe split, preprocessed while they stream.
 
@@ -93,16 +86,20 @@ def _open_recipe(source: str, inputs: tuple[TensorSpec, ...]) -> Samples:
     path = find_recipe(name)
     recipe = read_recipe(path)
     split, root = recipe.split(asked, name), _data_root(recipe, path)
-    check_names(recipe.inputs, inputs, f"recipe {name}")
+    like = absent_segments(recipe.inputs, inputs)
+    check_names([*recipe.inputs, SEGMENTS] if like else recipe.inputs, inputs, f"recipe {name}")
     opened = (_open_images if split.images else _open_arrays)(recipe, split, root)
     rows = rows_of(opened.numbers, split.rows_per_sample)
-    columns = {
-        key: _Prepared(opened.raw[key], rows, recipe.inputs[key], f"{source}: input {key!r}") for key in recipe.inputs
+    columns: dict[str, Column] = {
+        key: Prepared(opened.raw[key], rows, recipe.inputs[key], f"{source}: input {key!r}") for key in recipe.inputs
     }
+    if like:
+        columns[SEGMENTS] = Zeros(columns[like])
     labels = None if opened.labels is None else opened.labels[opened.numbers]
     settings = recipe.model_dump_json(include={"inputs", "labels", "trim"}, exclude_defaults=True)
     content = hashlib.sha256(f"{settings}\n{split.model_dump_json()}\n{opened.digest}".encode()).hexdigest()
-    return checked_samples(columns, inputs, labels, source, content, rows=split.rows_per_sample, trim=recipe.trim)
+    found = checked_samples(columns, inputs, labels, source, content, rows=split.rows_per_sample, trim=recipe.trim)
+    return found.noted(segments_note(source)) if like else found
 
 
 def _name_and_split(source: str) -> tuple[str, str | None]:

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from trt_mpq.artifacts.files import write_arrays
 from trt_mpq.dataset import open_samples
 from trt_mpq.dataset.chunks import chunks
+from trt_mpq.dataset.pixels import Pixels
 from trt_mpq.engine.handover import read_network
 from trt_mpq.engine.manifest import BUILD_ANEW, FILE_NAME, EngineManifest, admit, read_manifest
 from trt_mpq.engine.shipping import ENGINE_FILE, ENGINE_FOLDER
@@ -44,6 +45,7 @@ def run_engine(
     plugins: Sequence[Path] = (),
     key: Path | None = None,
     trust: bool = False,
+    pixels: Pixels | None = None,
 ) -> tuple[OutputArray, ...]:
     """Run the engine on all samples of `source` and write its outputs as `.npz`.
 
@@ -55,6 +57,7 @@ def run_engine(
         plugins: Plugin libraries to load in place of those that the manifest names.
         key: PEM file of the public key with which the manifest must be signed.
         trust: Whether plugin libraries that an unsigned manifest names are loaded.
+        pixels: How the images of a folder become the input.
 
     Raises:
         RunFolderError: There is no engine, its manifest is missing or not signed as it must be, or it does not belong
@@ -81,7 +84,7 @@ def run_engine(
         observer.note(warning)
     collected: dict[str, list[Array]] = {}
     with loaded_engine(engine, options, flavour, admitted.content) as loaded, loaded.session() as session:
-        samples = open_samples(source, tuple(map(_as_fed, loaded.inputs)))
+        samples = open_samples(source, tuple(map(_as_fed, loaded.inputs)), pixels)
         with observer.stage("Running the engine") as progress:
             for chunk in chunks(samples, manifest.batch):
                 for name, value in chunk.run(session).items():

@@ -53,7 +53,7 @@ def _cross_entropy(outputs: _Outputs, labels: Array | None, reference: _Outputs 
     With positions it is the mean over those whose label is not -100, and 0 for a sample that has none.
     """
     scores = _class_scores(outputs)
-    classes = _class_labels(labels, scores.shape)
+    classes = _class_labels(from_one_hot(labels, scores.shape), scores.shape)
     positions = tuple(range(1, classes.ndim))
     counted = np.sum(classes != IGNORED, axis=positions)
     losses: _Losses = np.sum(label_losses(scores, classes), axis=positions) / np.maximum(counted, 1)
@@ -134,6 +134,14 @@ def _class_scores(outputs: Mapping[str, Array]) -> Array:
             "[samples, ..., classes]"
         )
     return scores
+
+
+def from_one_hot(labels: Array | None, shape: tuple[int, ...]) -> Array | None:
+    """Labels [n, ...] of one-hot ones, which have the `shape` [n, ..., C] of the scores; others as they are."""
+    if labels is None or labels.shape != shape or labels.dtype.kind not in "fiub":
+        return labels
+    one_hot = ((labels == 0) | (labels == 1)).all() and (labels.sum(axis=-1) == 1).all()
+    return np.asarray(labels.argmax(axis=-1)) if one_hot else labels
 
 
 def _class_labels(labels: Array | None, shape: tuple[int, ...]) -> Array:

@@ -12,6 +12,7 @@ from trt_mpq.dataset.arrays import load_npz
 from trt_mpq.dataset.samples import LABELS
 from trt_mpq.errors import DataError, ModelError
 from trt_mpq.export.values import DynamicAxis, ExportOptions
+from trt_mpq.graph.other_formats import advice_for
 from trt_mpq.runtime.base import Array, Arrays
 from trt_mpq.runtime.huggingface import is_model_folder, load_model_folder
 from trt_mpq.runtime.torch_autograd import import_torch
@@ -54,6 +55,8 @@ def load_source(source: str, options: ExportOptions) -> Loaded:
         module, examples = _called(source)
         axes = ()
     else:
+        if advice := advice_for(source):
+            raise ModelError(f"{source} {advice}")
         raise ModelError(
             f"{source} is nothing to export: give module:factory, found on the Python path or in the current "
             "directory, or a folder with config.json and safetensors"

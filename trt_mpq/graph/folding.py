@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -15,8 +16,10 @@ from trt_mpq.graph.edit import add_constant
 
 _INPUT_ELEMENTS = 1 << 40
 """No limit: a transposed or scaled weight is a constant, however large."""
-_OUTPUT_ELEMENTS = 1 << 24
-"""Expand and Tile of a constant stay nodes above this."""
+_ADDED_ELEMENTS = 1 << 24
+"""What makes more of its constants than this, as an Expand or a Tile may, stays a node and is never computed."""
+_GROWING = frozenset({"Expand", "OneHot", "Pad", "Range", "Resize", "Tile", "Upsample"})
+"""Operators whose output may be larger than their inputs by any factor, and of a size that inference does not tell."""
 _FILLED_ELEMENTS = 1 << 12
 """ConstantOfShape stays a node above this: onnxscript never folds it, so as not to store one number many times."""
 _SEVERAL_OUTPUTS = frozenset({"Split", "TopK", "Unique"})
@@ -38,8 +41,8 @@ def fold(graph: ir.Model) -> None:
         _fold_sizes(graph.graph)
         _share_transposes(graph.graph)
         fold_constants(
-            graph, onnx_shape_inference=True, input_size_limit=_INPUT_ELEMENTS, output_size_limit=_OUTPUT_ELEMENTS,
-            should_fold=lambda node: _fills_few(node) or None,
+            graph, onnx_shape_inference=True, input_size_limit=_INPUT_ELEMENTS, output_size_limit=_ADDED_ELEMENTS,
+            should_fold=lambda node: False if _grows_much(node) else _fills_few(node) or None,
         )  # fmt: skip
         lift_constants(graph)
         found = list(_stored(graph.graph))
@@ -68,6 +71,21 @@ def _share_transposes(graph: ir.Graph) -> None:
             if kept is not turned:
                 turned.replace_all_uses_with(kept)
                 graph.remove(node, safe=True)
+
+
+def _grows_much(node: ir.Node) -> bool:
+    """Whether what the node makes of its constants is too large to be stored, or may be."""
+    made = [_elements(value) for value in node.outputs]
+    if None in made:
+        return node.op_type in _GROWING
+    read = sum(value.const_value.size for value in node.inputs if value is not None and value.const_value is not None)
+    return sum(filter(None, made)) - read > _ADDED_ELEMENTS
+
+
+def _elements(value: ir.Value) -> int | None:
+    """Elements of a tensor, if inference tells."""
+    sizes = None if value.shape is None else [size for size in value.shape if isinstance(size, int)]
+    return math.prod(sizes) if sizes is not None and len(sizes) == len(value.shape or ()) else None
 
 
 def _fills_few(node: ir.Node) -> bool:

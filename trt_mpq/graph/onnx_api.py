@@ -16,6 +16,8 @@ from trt_mpq.errors import ModelError
 
 _LARGE_BYTES = 8192
 """Shapes, axes and permutations, which the C API does read, are far below this."""
+_LISTED = 1 << 16
+"""Numbers of a Range that inference may list one by one to propagate them."""
 
 
 def first_line(error: BaseException) -> str:
@@ -35,6 +37,10 @@ def in_memory(tensor: ir.TensorProtocol) -> ir.TensorProtocol:
 
 def light_proto(graph: ir.Model) -> onnx.ModelProto:
     """`graph` as a message in which large initializers are inputs without data; `graph` is not changed."""
+    return ir.to_proto(_light(graph))
+
+
+def _light(graph: ir.Model) -> ir.Model:
     light = graph.clone()
     for name, value in list(light.graph.initializers.items()):
         tensor = value.const_value
@@ -47,7 +53,27 @@ def light_proto(graph: ir.Model) -> onnx.ModelProto:
         del light.graph.initializers[name]
         if not value.is_graph_input():
             light.graph.inputs.append(value)
-    return ir.to_proto(light)
+    return light
+
+
+def _hide_long_ranges(graph: ir.Model) -> None:
+    """Keep data propagation from every Range that may be long, in place: it would list billions of numbers.
+
+    Abs gives what it reads the same type and shape, and nothing propagates through it.
+    """
+    for node in [node for node in graph.graph.all_nodes() if node.op_type == "Range" and not _is_short(node)]:
+        hidden = ir.node("Abs", [node.inputs[1]])
+        assert node.graph is not None
+        node.graph.insert_before(node, hidden)
+        node.replace_input_with(1, hidden.outputs[0])
+
+
+def _is_short(node: ir.Node) -> bool:
+    stored = [value.const_value for value in node.inputs if value is not None and value.const_value is not None]
+    if [tensor.size for tensor in stored] != [1, 1, 1]:
+        return False
+    start, limit, step = (float(tensor.numpy().item()) for tensor in stored)
+    return step != 0 and (limit - start) / step <= _LISTED
 
 
 def check(graph: ir.Model) -> None:
@@ -72,9 +98,11 @@ def infer_shapes(graph: ir.Model) -> None:
         for value in node.outputs:
             value.shape = None
             value.type = value.type if value.is_graph_output() else None  # a body has to say what it gives
+    light = _light(graph)
+    _hide_long_ranges(light)
     try:
         inferred = onnx.shape_inference.infer_shapes(
-            light_proto(graph), check_type=True, strict_mode=True, data_prop=True
+            ir.to_proto(light), check_type=True, strict_mode=True, data_prop=True
         )
     except onnx.shape_inference.InferenceError as error:
         raise ModelError(f"the shapes in the model contradict each other: {first_line(error)}") from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import onnx
@@ -15,6 +15,7 @@ from trt_mpq.errors import ModelError
 _MOST_ELEMENTS = 1 << 48
 """No tensor has more; NumPy overflows at 2 to the 63 bytes."""
 _LONGEST_FILE_NAME = 255
+_DEFAULT_DOMAIN = "ai.onnx"
 _TYPES = frozenset(int(dtype) for dtype in ir.DataType if dtype is not ir.DataType.UNDEFINED)
 _WITHOUT_BITS = (ir.DataType.UNDEFINED, ir.DataType.STRING)
 _BITS = {int(dtype): dtype.bitwidth for dtype in ir.DataType if dtype not in _WITHOUT_BITS}
@@ -26,7 +27,8 @@ def check_message(model: onnx.ModelProto) -> None:
 
     Raises:
         ModelError: There is text that is not UTF-8, a tensor whose data is not of its shape, a function that calls
-            itself, or a reference to an attribute where no function is; the message names what holds it.
+            itself, an attribute of another type than its operator has, or a reference to one where no function is;
+            the message names what holds it.
     """
     for path, message in _messages(model, ""):
         _check_text(message, path)
@@ -35,8 +37,8 @@ def check_message(model: onnx.ModelProto) -> None:
         elif isinstance(message, onnx.TypeProto.Tensor):
             _check_elements((dim.dim_value for dim in message.shape.dim if dim.dim_value > 0), path)
     for function in model.functions:
-        _check_attributes(_nodes(function), in_function=True)
-    _check_attributes(_nodes(model.graph), in_function=False)
+        _check_attributes(_nodes(function), _versions(function.opset_import or model.opset_import), in_function=True)
+    _check_attributes(_nodes(model.graph), _versions(model.opset_import), in_function=False)
     _check_functions(model)
 
 
@@ -94,14 +96,34 @@ def _check_location(tensor: onnx.TensorProto, name: str) -> None:
             raise ModelError(f"{name} has its data in {_text(entry.value)!r}, which is no file name: export it again")
 
 
-def _check_attributes(nodes: Iterable[onnx.NodeProto], *, in_function: bool) -> None:
+def _versions(imports: Iterable[onnx.OperatorSetIdProto]) -> dict[str, int]:
+    return {one.domain.removeprefix(_DEFAULT_DOMAIN): one.version for one in imports}
+
+
+def _check_attributes(nodes: Iterable[onnx.NodeProto], versions: Mapping[str, int], *, in_function: bool) -> None:
     for node in nodes:
+        declared = _declared_attributes(node, versions)
         for attribute in node.attribute:
             where = f"attribute {attribute.name} of node {_called(node)}"
             if not attribute.name or attribute.type == onnx.AttributeProto.UNDEFINED:
                 raise ModelError(f"{where} has no name or no type: the model is damaged, export it again")
             if attribute.ref_attr_name and not in_function:
                 raise ModelError(f"{where} refers to one of a function, and is in none: export the model again")
+            wanted = declared.get(attribute.name, attribute.type)
+            if attribute.type != wanted:
+                kinds = [onnx.AttributeProto.AttributeType.Name(kind) for kind in (attribute.type, wanted)]
+                raise ModelError(f"{where} is of type {kinds[0]} instead of {kinds[1]}: export the model again")
+
+
+def _declared_attributes(node: onnx.NodeProto, versions: Mapping[str, int]) -> dict[str, int]:
+    """Types of the attributes of the node's operator; none if ONNX does not know it."""
+    domain = node.domain.removeprefix(_DEFAULT_DOMAIN)
+    try:
+        schema = onnx.defs.get_schema(node.op_type, versions.get(domain, 1), domain)
+    except onnx.defs.SchemaError:
+        return {}
+    # An enumeration, of which the stubs know no value.
+    return {name: attribute.type.value for name, attribute in schema.attributes.items()}  # type: ignore[attr-defined]
 
 
 def _nodes(graph: onnx.GraphProto | onnx.FunctionProto) -> Iterator[onnx.NodeProto]:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from trt_mpq.artifacts.files import key_of
 from trt_mpq.artifacts.stage import Job, Stage
 from trt_mpq.dataset import Samples, open_samples
+from trt_mpq.dataset.pixels import pixels_from
 from trt_mpq.engine.deploy import EngineScorer
 from trt_mpq.engine.handover import DESCRIBED, SEARCHED
 from trt_mpq.evaluate.metrics import TaskMetric, metric_from_name
@@ -40,7 +41,8 @@ def _from_settings(job: Job) -> EngineScorer | None:
     described, data = job[DESCRIBED], job.settings.eval
     if data is None:
         return None
-    samples, count = open_samples(data, described.original.inputs), job.settings.eval_samples
+    pixels = pixels_from(job.settings.preprocess, job.settings.model)
+    samples, count = open_samples(data, described.original.inputs, pixels), job.settings.eval_samples
     if count is not None:
         samples = samples.take(count)
     searched = job[SEARCHED]
@@ -72,7 +74,8 @@ ENGINE_SCORER: Stage[EngineScorer | None] = Stage(
 
 DEVICE_ENGINE_SCORER: Stage[EngineScorer | None] = Stage(
     "device-engine-scorer", _from_settings, needs=(DESCRIBED, SEARCHED, RUNTIME),
-    reads=("eval", "eval_samples", "outputs"), digest=lambda scorer: scorer.identity if scorer else "",
+    reads=("eval", "eval_samples", "outputs", "preprocess", "model"),
+    digest=lambda scorer: scorer.identity if scorer else "",
 )  # fmt: skip
 """In the device half: on the data of the settings; None also if they name none.
 

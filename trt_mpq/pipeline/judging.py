@@ -18,7 +18,7 @@ from trt_mpq.evaluate.interval import Holdout, LossInterval, loss_interval
 from trt_mpq.evaluate.sanity import data_faults, output_faults, score_faults
 from trt_mpq.pipeline.model_states import ORIGINAL
 from trt_mpq.pipeline.scoring import FP32, FP32_SAMPLES, PLAN_SAMPLES, required_score, scorer_on
-from trt_mpq.pipeline.sources import BATCH, CALIBRATION, DATA_NOTES, EVALUATION, PREPARED, RUNTIME
+from trt_mpq.pipeline.sources import BATCH, CALIBRATION, DATA_NOTES, EVALUATION, PIXELS, PREPARED, RUNTIME
 from trt_mpq.pipeline.task import METRIC, OUTPUTS
 from trt_mpq.types import Comparison, Score, SearchResult
 
@@ -107,11 +107,11 @@ def _loss(scores: Stage[dict[str, Score]]) -> Stage[LossInterval | None]:
 
 def _holdout_data(job: Job) -> Samples:
     assert job.settings.holdout is not None
-    return open_samples(job.settings.holdout, job[PREPARED].inputs)
+    return open_samples(job.settings.holdout, job[PREPARED].inputs, job[PIXELS])
 
 
 _HOLDOUT_DATA = Stage(
-    "holdout-data", _holdout_data, reads=("holdout",), needs=(PREPARED,), digest=lambda data: data.fingerprint
+    "holdout-data", _holdout_data, reads=("holdout",), needs=(PREPARED, PIXELS), digest=lambda data: data.fingerprint
 )
 
 

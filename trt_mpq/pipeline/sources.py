@@ -11,6 +11,7 @@ from pathlib import Path
 from trt_mpq.artifacts.stage import Job, Stage, content_digest, json_kind
 from trt_mpq.dataset import Samples, open_samples
 from trt_mpq.dataset.chunks import fixed_batch
+from trt_mpq.dataset.pixels import Pixels, pixels_from
 from trt_mpq.errors import DataError
 from trt_mpq.export import exported_from
 from trt_mpq.latency.device_table import DeviceTable, load_table
@@ -66,14 +67,25 @@ REFUGE = Stage("refuge", _refuge, reads=("top",), needs=(TARGET,), digest=conten
 """What runs where the high precision overflows."""
 
 
+PIXELS = Stage(
+    "pixels", lambda job: pixels_from(job.settings.preprocess, job.settings.model), reads=("preprocess", "model"),
+    digest=content_digest(Pixels | None),
+)  # fmt: skip
+"""How images of folders become the model's input; None if nothing says it."""
+
+
 def _opened_calibration(job: Job) -> Samples:
     if job.settings.calib is None:
-        raise DataError("no calibration data: pass --calib with an .npz, an .npy or a recipe")
-    return open_samples(job.settings.calib, job[PREPARED].inputs)
+        raise DataError("no calibration data: pass --calib with an .npz, an .npy, a folder of images or a recipe")
+    return open_samples(job.settings.calib, job[PREPARED].inputs, job[PIXELS])
 
 
 _OPENED_CALIBRATION = Stage(
-    "opened-calibration", _opened_calibration, reads=("calib",), needs=(PREPARED,), digest=lambda data: data.fingerprint
+    "opened-calibration",
+    _opened_calibration,
+    reads=("calib",),
+    needs=(PREPARED, PIXELS),
+    digest=lambda data: data.fingerprint,
 )
 
 CALIBRATION = Stage(
@@ -100,7 +112,7 @@ def _evaluation(job: Job) -> Samples:
     if settings.eval is None:
         found = _limited(job[_OPENED_CALIBRATION], settings.calib_samples)
     else:
-        found = _limited(open_samples(settings.eval, job[PREPARED].inputs), settings.eval_samples)
+        found = _limited(open_samples(settings.eval, job[PREPARED].inputs, job[PIXELS]), settings.eval_samples)
     if found.rows > batch:
         raise DataError(
             f"{found.source}: a sample is {found.rows} rows and a batch {batch}: pass --batch {found.rows} or more"
@@ -109,7 +121,7 @@ def _evaluation(job: Job) -> Samples:
 
 
 EVALUATION = Stage(
-    "evaluation-data", _evaluation, reads=("eval", "eval_samples", "calib_samples"), needs=(PREPARED, BATCH),
+    "evaluation-data", _evaluation, reads=("eval", "eval_samples", "calib_samples"), needs=(PREPARED, BATCH, PIXELS),
     uses=(_OPENED_CALIBRATION,), digest=lambda data: data.fingerprint,
 )  # fmt: skip
 """The evaluation data; without any, the calibration data."""

@@ -180,7 +180,8 @@ def _far_from_fp32(report: Report) -> Iterator[str]:
 
 def _unquantized(report: Report, precision: Precision) -> str:
     """Why a plan quantizes nothing: what keeps most of the arithmetic out of 8 bit, or that nothing else was found."""
-    if report.multiply_adds and not _may_narrow(report):
+    tried = any(p.quantized for step in report.search.path for p in step.counts)
+    if report.multiply_adds and not report.sensitivity_precisions and not tried:
         most = max(report.multiply_adds, key=lambda part: part.multiply_adds)
         return f"No group may run in 8 bit; {most.share:.0%} of the multiply-adds stay out because of: {most.reason}."
     return _not_faster(report, precision) or f"Nothing narrower than {precision.name} was found to meet the target."
@@ -204,16 +205,6 @@ def _faster_fp32(report: Report) -> Iterator[str]:
     if latency.fp32 is not None and latency.fp32 < latency.plan and report.plan.deployable:
         fp32, plan = (latency_text(ms, latency.plan) for ms in (latency.fp32, latency.plan))
         yield f"The model as given, in FP32, is faster than any plan ({fp32} against {plan}, {latency.source})."
-
-
-def _may_narrow(report: Report) -> bool:
-    """Whether any group may run narrower than the baseline: a uniform plan has another latency or size then."""
-    return any(
-        value != figures.of(report.baseline)
-        for figures in (report.latency_ms, report.size_bytes)
-        for precision, value in figures.uniform.items()
-        if precision.quantized
-    )
 
 
 def not_done(report: Report) -> tuple[str, ...]:

@@ -136,6 +136,8 @@ _IGNORED = -100
 
 
 def _cross_entropy(torch: Any, outputs: dict[str, Tensor], labels: Tensor, reference: dict[str, Tensor]) -> Tensor:
+    if labels.shape == _first(outputs).shape:  # one-hot
+        labels = labels.argmax(-1)
     losses = torch.nn.functional.cross_entropy(
         _first(outputs).movedim(-1, 1), labels, reduction="none", ignore_index=_IGNORED
     ).reshape(len(labels), -1)

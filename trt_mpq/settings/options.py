@@ -37,13 +37,16 @@ class Settings(BaseModel):
     model: Annotated[Path, Option("Data")]
     """ONNX file to quantize, in place of the one that a job file names."""
     calib: Annotated[str | None, Option("Data")] = None
-    """Calibration data: .npz, .npy, a recipe file, or recipe name[:split]."""
+    """Calibration data: .npz, .npy, a folder of images, a recipe file, or recipe name[:split]."""
     eval: Annotated[str | None, Option("Data")] = None
-    """Evaluation data: .npz, .npy, a recipe file, or recipe name[:split]. Without any, plans are evaluated on the
-    calibration data."""
+    """Evaluation data: the same; a folder with a subfolder for each class has labels. Without any, plans are evaluated
+    on the calibration data."""
     holdout: Annotated[str | None, Option("Data")] = None
     """Data on which the delivered plan is judged once, in the same forms: nothing is chosen on it, so that its score is
     no better than the truth."""
+    preprocess: Annotated[str | None, Option("Data", unset="as preprocessor_config.json beside the model says")] = None
+    """How images of a folder become the model's input: imagenet, clip, 0-1, -1-1, 0-255, or the JSON file of a Hugging
+    Face, timm or torchvision processor."""
     metric: Annotated[str, Option("Goal")] = "auto"
     """Task metric: top1, top5, accuracy, perplexity, spearman, pearson, f1, exact-match, agreement, cosine, kl, sqnr,
     or your own module:function. auto goes by labels and outputs."""

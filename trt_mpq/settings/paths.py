@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-_FILES = ("model", "calib", "eval", "holdout", "device", "latency")
+_FILES = ("model", "calib", "eval", "holdout", "device", "latency", "preprocess")
 """Settings that may name a file."""
 
 
@@ -31,4 +31,4 @@ def _anchored_engine(engine: dict[str, Any], folder: Path) -> dict[str, Any]:
 def _located(value: str | Path, folder: Path) -> str:
     """`value`, a path with perhaps a `:split` behind it, as a path from `folder` if there is such a file."""
     name, colon, split = str(value).partition(":")
-    return f"{folder / name}{colon}{split}" if (folder / name).is_file() else str(value)
+    return f"{folder / name}{colon}{split}" if (folder / name).exists() else str(value)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trt_mpq.errors import MetricError
-from trt_mpq.evaluate.losses import IGNORED, label_losses
+from trt_mpq.evaluate.losses import IGNORED, from_one_hot, label_losses
 from trt_mpq.evaluate.metrics.base import PerSample, Scores, TaskMetric, mean_metric, single_output
 from trt_mpq.evaluate.metrics.corpus import corpus_metric, ratio
 from trt_mpq.runtime.base import Array, Arrays
@@ -122,7 +122,8 @@ def _sums(values: Scores, counted: NDArray[np.bool_]) -> Scores:
 
 
 def _class_labels(labels: Array | None, logits: Array, metric: str, *, may_ignore: bool = False) -> NDArray[np.int64]:
-    """Labels [n, ...] that fit class scores [n, ..., C], with -100 among them if it `may_ignore` some."""
+    """Labels [n, ...] that fit class scores [n, ..., C], with -100 among them if it `may_ignore` some; or one-hot."""
+    labels = from_one_hot(labels, logits.shape)
     if labels is None or labels.dtype.kind not in "iu" or labels.shape != logits.shape[:-1]:
         found = "none" if labels is None else f"{labels.dtype} of shape {labels.shape}"
         each = "sample" if logits.ndim == 2 else f"position, {list(logits.shape[:-1])}"
