@@ -3,7 +3,10 @@ PYTHON ?= python3
 VENV ?= .venv
 PIP = $(VENV)/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test lint fuzz bench paper-table peers corpus truth gpu-test gpu-bench gpu-bundle clean
+LOCK = $(VENV)/bin/uv pip compile pyproject.toml --upgrade --extra images --extra cuda --extra signing --no-annotate \
+	--no-emit-index-url --quiet --custom-compile-command "make lock"
+
+.PHONY: demo test lint fuzz bench paper-table peers corpus truth gpu-test gpu-bench gpu-bundle docs lock clean
 
 demo: $(VENV)/.demo            ## real data, from ONNX to a searched plan, a report and an engine, in about a minute
 	$(VENV)/bin/trt-mpq demo
@@ -15,6 +18,9 @@ lint: $(VENV)/.dev
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+
+docs: $(VENV)/.dev             ## the documentation as a site that needs no network, site/index.html; a warning is an error
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict --quiet
 
 fuzz: $(VENV)/.dev             ## ten thousand damaged models, data, recipes, jobs and run folders
 	$(VENV)/bin/python -m tests.fuzz --cases 10000
@@ -44,6 +50,11 @@ truth: $(VENV)/.dev            ## lint rules, fusions and realised precision aga
 gpu-test: $(VENV)/.gpu         ## on a GPU host: the suite that builds and runs real engines
 	$(VENV)/bin/python -m pytest -m gpu
 
+lock: | $(VENV)/bin/pip        ## what the images install, anew: every package at one version
+	$(PIP) uv
+	$(LOCK) --universal --python-version 3.12 --constraint constraints.txt --extra torch --extra rtx -o docker/constraints.lock
+	$(LOCK) --python-platform aarch64-unknown-linux-gnu --python-version 3.10 --constraint docker/jetpack6.in -o docker/jetpack6.lock
+
 gpu-bench: $(VENV)/.gpu        ## on a GPU host: FP32, FP16, INT8, FP8 and searched plans, timed in turns at four batch sizes
 	$(VENV)/bin/python -m bench.gpu prepare
 	$(VENV)/bin/python -m bench.gpu measure
@@ -68,4 +79,4 @@ $(VENV)/.gpu: pyproject.toml constraints.txt | $(VENV)/bin/pip
 	touch $@
 
 clean:
-	rm -rf $(VENV) demo-run .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) demo-run .pytest_cache .mypy_cache .ruff_cache site

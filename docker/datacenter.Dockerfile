@@ -1,4 +1,5 @@
-# The whole product for datacenter and workstation GPUs. Versions are build arguments; docker/README.md lists the pairs.
+# The whole product for datacenter and workstation GPUs, and for Jetson Thor, whose JetPack 7 runs what other Arm servers
+# run. Versions are build arguments; docker/README.md lists the pairs.
 ARG CUDA_VERSION=13.0.2
 
 FROM nvcr.io/nvidia/cuda:${CUDA_VERSION}-devel-ubuntu24.04 AS build
@@ -22,8 +23,9 @@ RUN pip install --no-cache-dir --extra-index-url https://pypi.nvidia.com \
 COPY pyproject.toml README.md LICENSE /src/
 COPY engines/targets /src/engines/targets
 COPY calib/recipes /src/calib/recipes
+COPY docker/constraints.lock /src/
 COPY trt_mpq /src/trt_mpq
-RUN pip install --no-cache-dir "/src[cuda,images]"
+RUN pip install --no-cache-dir --constraint /src/constraints.lock "/src[cuda,images,signing]"
 
 FROM nvcr.io/nvidia/cuda:${CUDA_VERSION}-base-ubuntu24.04
 # hadolint ignore=DL3008

@@ -18,8 +18,9 @@ RUN pip download --no-cache-dir --no-deps --no-binary pycuda "pycuda==${PYCUDA_V
 COPY pyproject.toml README.md LICENSE /src/
 COPY engines/targets /src/engines/targets
 COPY calib/recipes /src/calib/recipes
+COPY docker/jetpack6.lock /src/
 COPY trt_mpq /src/trt_mpq
-RUN pip install --no-cache-dir "/src[cuda,images]" \
+RUN pip install --no-cache-dir --constraint /src/jetpack6.lock "/src[cuda,images,signing]" \
     && rm -rf /src \
     && useradd --create-home --uid 10001 --groups video mpq
 USER 10001

@@ -127,7 +127,34 @@ def test_the_readme_says_how_to_build_and_run_each_with_arguments_that_exist() -
     used = set(re.findall(r"--build-arg (\w+)=", README))
     assert used
     assert used <= declared
-    assert len(re.findall(r"^docker run --rm .*", README, re.M)) == len(FILES)
+    assert len(re.findall(r"^docker run --rm .*", README, re.M)) == len(re.findall(r"^docker build ", README, re.M))
+
+
+def locked(name: str) -> dict[str, str]:
+    """Package to version of a lock file; of several, by Python or system, the last."""
+    lines = (ROOT / "docker" / name).read_text(encoding="utf-8").splitlines()
+    return dict(line.split(" ;")[0].split("==") for line in lines if "==" in line and not line.startswith("#"))  # type: ignore[misc]
+
+
+def test_every_image_installs_what_a_lock_says(recipe: list[Stage]) -> None:
+    (command,) = [value for stage in recipe for value in stage.values("RUN") if '"/src[' in value]
+    (name,) = re.findall(r"--constraint /src/([\w.]+)", command)
+    assert f"docker/{name}" in copied(recipe)
+    (extras,) = re.findall(r'"/src\[([\w,]+)\]"', command)
+    optional = PROJECT["project"]["optional-dependencies"]  # type: ignore[index]
+    wanted = [*PROJECT["project"]["dependencies"], *(one for extra in extras.split(",") for one in optional[extra])]  # type: ignore[index]
+    named = {re.match(r"[\w.-]+", one)[0].lower() for one in wanted if "python_version" not in one}  # type: ignore[index]
+    assert named <= set(locked(name))
+
+
+def test_numpy_is_one_that_the_bindings_of_jetpack_know() -> None:
+    assert locked("jetpack6.lock")["numpy"].startswith("1.26.")
+    assert locked("constraints.lock")["torch"] == locked_torch()
+
+
+def locked_torch() -> str:
+    """The version that continuous integration installs."""
+    return re.findall(r"^torch==(\S+)", (ROOT / "constraints.txt").read_text(encoding="utf-8"), re.M)[0]
 
 
 def test_hadolint_finds_nothing() -> None:
