@@ -28,7 +28,7 @@ ADA = 89
 BATCH = 4
 """What dynamic dimensions are built for, unless a shape is given."""
 WHEELS = "tensorrt_rtx_bindings", "tensorrt_rtx_libs"
-MISSING = "" if all(map(find_spec, WHEELS)) else "TensorRT for RTX is not installed: pip install 'trt-mpq[rtx]'"
+MISSING = "" if all(map(find_spec, WHEELS)) else "TensorRT for RTX is not installed: pip install '.[rtx]'"
 """Why nothing can be compiled here, empty if it can."""
 
 _Shapes = Mapping[str, Sequence[int]]

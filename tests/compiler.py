@@ -13,7 +13,7 @@ from trt_mpq.runtime.tensorrt.request import BuildRequest
 from trt_mpq.settings import EngineOptions
 from trt_mpq.types.engine import EngineBuild, ShapeRange
 
-NO_RTX = "TensorRT for RTX is not installed: pip install 'trt-mpq[rtx]', on Linux x86-64"
+NO_RTX = "TensorRT for RTX is not installed: pip install '.[rtx]', on Linux x86-64"
 NEEDS_RTX = pytest.mark.skipif(found_version("rtx") is None, reason=NO_RTX)
 
 

@@ -52,8 +52,8 @@ print(*({d.module for d in _DEPENDENCIES} & set(sys.modules)))
 @pytest.mark.parametrize(
     ("extra", "code", "line"),
     [
-        ("", 1, "REQUIRED, missing: no-such-dist, for nothing: pip install trt-mpq"),
-        ("none", 0, "missing: no-such-dist, for nothing: pip install 'trt-mpq[none]'"),
+        ("", 1, "REQUIRED, missing: no-such-dist, for nothing: pip install "),
+        ("none", 0, "missing: no-such-dist, for nothing: pip install '.[none]' in a checkout"),
     ],
 )
 def test_exit_code_tells_whether_required_packages_are_there(
@@ -164,23 +164,24 @@ def test_each_ability_names_what_it_lacks_and_the_command() -> None:
     can = abilities(machine("tensorrt", gpu=False))
     assert can["search"] == "yes"
     assert "GPU none" in shown(machine(gpu=False))
-    assert can["build engines"] == "no: tensorrt is missing (pip install 'trt-mpq[tensorrt]'); there is no GPU"
+    assert can["build engines"] == "no: tensorrt is missing (pip install 'tensorrt>=8.6'); there is no GPU"
     can = abilities(machine("pycuda"))
-    assert can["time engines"] == "no: pycuda is missing (pip install 'trt-mpq[cuda]')"
-    assert abilities(machine("onnx"))["search"] == "no: onnx is missing (pip install trt-mpq)"
+    assert can["time engines"] == "no: pycuda is missing (pip install 'pycuda>=2024.1')"
+    assert abilities(machine("onnx"))["search"] == "no: onnx is missing (pip install 'onnx>=1.18')"
 
 
 def test_half_a_compiler_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "_HAS_COMPILER", True)
     half = abilities(machine("tensorrt-rtx-cu12-libs", gpu=False))
     assert half["compile engines for RTX GPUs"] == (
-        "no: tensorrt-rtx-cu12-libs is missing (pip install 'trt-mpq[rtx]')"
+        "no: tensorrt-rtx-cu12-libs is missing (pip install 'tensorrt-rtx-cu12-libs<2,>=1.7')"
     )
     assert half["search"] == "yes"
     mixed = machine()
     packages = (replace(p, version="1.6") if p.name == "tensorrt-rtx-cu12-libs" else p for p in mixed.packages)
     assert abilities(replace(mixed, packages=tuple(packages)))["compile engines for RTX GPUs"] == (
-        "no: its parts are of versions 1.0 and 1.6 (pip install --upgrade 'trt-mpq[rtx]')"
+        "no: its parts are of versions 1.0 and 1.6 (pip install --upgrade "
+        "'tensorrt-rtx-cu12-bindings<2,>=1.7' 'tensorrt-rtx-cu12-libs<2,>=1.7')"
     )
 
 
@@ -195,7 +196,7 @@ def test_nvml_is_optional() -> None:
     found = machine("nvidia-ml-py")
     assert all(ability.there for ability in found.abilities)
     (line,) = advice(found)
-    assert "clocks, power and temperature beside timings: pip install 'trt-mpq[cuda]'" in line
+    assert "clocks, power and temperature beside timings: pip install 'nvidia-ml-py>=12.535'" in line
 
 
 def test_on_a_jetson_tensorrt_comes_from_the_system_and_the_gpu_is_there(

@@ -60,7 +60,10 @@ def test_several_sensitivity_metrics_are_a_list(given):
         ({"precisions": []}, "here: precisions: name at least one of fp8, int8, int4"),
         ({"precisions": "int8,int9"}, "here: precisions: got 'int9', choose from fp16, bf16, fp8, int8, int4"),
         ({"precisions": 8}, "here: precisions: Input should be a valid tuple (got 8)"),
-        ({"precission": ["int8"]}, "here: precission: unknown setting; known are model, calib, eval, holdout, metric"),
+        (
+            {"precission": ["int8"]},
+            "here: precission: unknown setting; known are model, calib, eval, holdout, preprocess",
+        ),
         ({"target_accuracy": 0}, "here: target_accuracy: Input should be greater than 0 (got 0)"),
         ({"target_accuracy": 1.01}, "here: target_accuracy: Input should be less than or equal to 1 (got 1.01)"),
         ({"target_accuracy": float("nan")}, "here: target_accuracy: Input should be a finite number (got nan)"),

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from trt_mpq.artifacts.files import atomic_path, cannot_write, sha256_of
 from trt_mpq.artifacts.store import opened_folder
-from trt_mpq.errors import MissingDependencyError, RunFolderError
+from trt_mpq.errors import RunFolderError, missing
 
 MODEL = Path(__file__).resolve().parent / "_data" / "digits_resnet.onnx"
 _TRAIN_SAMPLES = 1000
@@ -49,7 +49,7 @@ def load_digits() -> tuple[Digits, Digits]:
     try:
         from sklearn import datasets
     except ImportError as error:
-        raise MissingDependencyError("scikit-learn", "the demo", "pip install 'trt-mpq[demo]'") from error
+        raise missing("scikit-learn", "the demo", "demo") from error
     pixels, classes = datasets.load_digits(return_X_y=True)
     images = (pixels / _WHITE).astype(np.float32).reshape(-1, 1, 8, 8)
     order = np.random.default_rng(0).permutation(len(images))

@@ -16,6 +16,8 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 
+from trt_mpq.errors import install_command
+
 _NVIDIA_SMI_TIMEOUT_S = 15.0
 _TEGRA_RELEASE = Path("/etc/nv_tegra_release")
 _GPU_FIELDS = "name,driver_version,memory.total"
@@ -166,7 +168,7 @@ class Diagnosis:
     def _unlike_compiler(self) -> tuple[str, ...]:
         """What stands in the way where the two parts of TensorRT for RTX are of different versions."""
         found = {p.version for p in self.packages if p.name in _COMPILER and p.version}
-        unlike = f"its parts are of versions {' and '.join(sorted(found))} (pip install --upgrade 'trt-mpq[rtx]')"
+        unlike = f"its parts are of versions {' and '.join(sorted(found))} ({install_command('rtx', upgrade=True)})"
         return (unlike,) if len(found) > 1 else ()
 
 
@@ -193,7 +195,7 @@ def diagnose() -> Diagnosis:
 
 def _state(dependency: _Dependency, on_jetson: bool) -> PackageState:
     name, extra = dependency.distributions[0], dependency.extra
-    install = f"pip install 'trt-mpq[{extra}]'" if extra else "pip install trt-mpq"
+    install = install_command(extra, name)
     if name in _COMPILER and not _HAS_COMPILER:
         install = "not for this machine: its wheels are for Linux on x86-64"
     if on_jetson:

@@ -17,7 +17,9 @@ One tree, so that the command line maps it to an exit code in one place::
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+
+_PRODUCT = "trt-mpq"
 
 
 class TrtMpqError(Exception):
@@ -82,3 +84,43 @@ class MissingDependencyError(TrtMpqError):
 
     def __init__(self, package: str, needed_for: str, install: str) -> None:
         super().__init__(f"{package} is not installed and {needed_for} needs it: run `{install}`")
+
+
+def missing(package: str, needed_for: str, extra: str, *, upgrade: bool = False) -> MissingDependencyError:
+    """The error for a `package` of an `extra` that is not installed."""
+    return MissingDependencyError(package, needed_for, install_command(extra, upgrade=upgrade))
+
+
+def install_command(extra: str = "", package: str = "", *, upgrade: bool = False) -> str:
+    """The command that installs the packages of an extra (without one, those that are always needed), or one `package`.
+
+    It names them one by one, because this product is on no package index: `trt-mpq[extra]` would not be found.
+    """
+    pip = f"pip install {'--upgrade ' if upgrade else ''}"
+    declared = {requirement.partition(" ")[0]: requirement.replace(" ", "") for requirement in _requirements(extra)}
+    if not declared:
+        return f"{pip}'.[{extra}]' in a checkout" if extra else f"{pip}. in a checkout"
+    wanted = [declared[package]] if package in declared else declared.values()
+    return pip + " ".join(f"'{requirement}'" for requirement in wanted)
+
+
+def _requirements(extra: str) -> Iterator[str]:
+    """What installed metadata says that `extra` needs here; nothing where there is no metadata of it."""
+    from importlib.metadata import PackageNotFoundError, requires
+
+    from packaging.requirements import Requirement
+
+    try:
+        declared = [Requirement(text) for text in requires(_PRODUCT) or ()]
+    except PackageNotFoundError:
+        return
+    for requirement in declared:
+        marker = str(requirement.marker or "")
+        wanted = requirement.marker is None or requirement.marker.evaluate({"extra": extra})
+        if not wanted or (extra != "") != ("extra ==" in marker):
+            continue
+        if requirement.name == _PRODUCT:
+            for other in requirement.extras:
+                yield from _requirements(other)
+        else:
+            yield f"{requirement.name} {requirement.specifier}"

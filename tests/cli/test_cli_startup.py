@@ -119,7 +119,7 @@ main()
     done = python(code, str(tmp_path / "run"))
     assert done.returncode == 2
     assert done.stderr == (
-        "error: scikit-learn is not installed and the demo needs it: run `pip install 'trt-mpq[demo]'`\n"
+        "error: scikit-learn is not installed and the demo needs it: run `pip install 'scikit-learn>=1.5'`\n"
     )
     assert not (tmp_path / "run").exists()
 

@@ -132,7 +132,7 @@ def test_decoded_images_are_kept_within_the_budget(tmp_path: Path, monkeypatch: 
 def test_images_without_pillow_say_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_photos(tmp_path, (4, 6))
     monkeypatch.setitem(sys.modules, "PIL.Image", None)
-    with pytest.raises(MissingDependencyError, match=re.escape("pip install 'trt-mpq[images]'")):
+    with pytest.raises(MissingDependencyError, match=re.escape("pip install 'pillow>=10.4'")):
         open_samples(write_recipe(tmp_path, IMAGES_RECIPE), IMAGE)
 
 

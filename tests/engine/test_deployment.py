@@ -507,7 +507,7 @@ def test_device_commands_say_what_they_need(travelled: Path, command: Command, n
     said = command(name, travelled, code=2)
     assert said == (
         "error: tensorrt is not installed and building and running engines needs it: "
-        "run `pip install 'trt-mpq[tensorrt]'`\n"
+        "run `pip install 'tensorrt>=8.6'`\n"
     )
 
 

@@ -20,7 +20,7 @@ from trt_mpq.types import TensorSpec
 
 torch = pytest.importorskip("torch", reason="exporting needs torch")
 needs_transformers = pytest.mark.skipif(
-    importlib.util.find_spec("transformers") is None, reason="transformers is not installed (trt-mpq[hf])"
+    importlib.util.find_spec("transformers") is None, reason="transformers is not installed (extra hf)"
 )
 
 

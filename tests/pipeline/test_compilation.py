@@ -160,7 +160,7 @@ def test_a_compiler_that_is_half_installed_is_told_in_a_sentence(
     monkeypatch.setattr(compiler, "found_version", lambda flavour: "1.7")
     report = report_of(files, tmp_path / "run", device="l4")
     assert "cannot be loaded (libtensorrt_rtx.so.1: cannot open shared object file)" in said(report.compilation)
-    assert "pip install 'trt-mpq[rtx]'" in said(report.compilation)
+    assert "pip install 'tensorrt-rtx-cu12-bindings" in said(report.compilation)
     assert (tmp_path / "run" / "typed.onnx").exists()
     with pytest.raises(RuntimeFailure, match="no engine was made: tensorrt_rtx_bindings is installed but"):
         report_of(files, tmp_path / "run", device="l4", engine={"build": "always"})

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 from hashlib import sha256
+from pathlib import Path
 
+import numpy as np
 import pytest
 
+from tests.networks import Builder
 from tests.runs import Recorder, slow_device, start, tiny_cnn, write_data
 from trt_mpq.errors import ComparisonFailed, SettingsError, TargetNotReachable
+from trt_mpq.evaluate.metrics.boxes import decoder_of
 from trt_mpq.evaluate.plans import PlanEvaluator
 from trt_mpq.report import verdict
+from trt_mpq.runtime.onnxruntime import OnnxRuntime
 from trt_mpq.types import Precision, Score
 
 FP16, INT8 = Precision.FP16, Precision.INT8
@@ -132,3 +137,21 @@ def test_a_target_in_decibels_is_kept_and_told_in_decibels(files, tmp_path):
     assert report.size_bytes.file == (tmp_path / "run" / "typed.onnx").stat().st_size
     with pytest.raises(SettingsError, match="target_sqnr: is for the metric sqnr"):
         start(files, tmp_path / "other", metric="top1", target_sqnr=31.0)
+
+
+def test_a_detector_is_judged_by_its_boxes(tmp_path):
+    """Labels are what FP32 finds, so that its score is 1, and the plan keeps the share of it."""
+    pytest.importorskip("pycocotools")
+    b = Builder(0)
+    features = b.relu("middle.relu", b.conv("middle", b.relu("stem.relu", b.conv("stem", "input", (3, 16))), (16, 16)))
+    shape = b.constant("shape", np.array([0, 8, 64], np.int64))
+    b.node("Sigmoid", "heads", [b.node("Reshape", "flat", [b.conv("boxes", features, (16, 8)), shape])])
+    files = write_data(tmp_path, b.model((3, 8, 8), (8, 64)))
+    values = np.load(files["eval"])["input"][:20]
+    found = decoder_of("yolov8")(OnnxRuntime(1).load(Path(files["model"])).run({"input": values}))
+    np.savez(tmp_path / "boxes.npz", input=values, labels=np.stack([boxes[:5, :5] for boxes in found]))
+    asked = {**files, "eval": str(tmp_path / "boxes.npz"), "metric": "map50", "decode": "yolov8"}
+    report = start(asked, tmp_path / "run", target_accuracy=0.5, calibration="minmax").report()
+    assert report.accuracy.metric == "map50"
+    assert report.accuracy.plan >= report.accuracy.target > 0
+    assert "map50" in verdict.headline(report)[2]

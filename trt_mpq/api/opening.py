@@ -139,9 +139,11 @@ def _require_trust(named: dict[str, Any], given: dict[str, Any], origin: str, tr
 def _code_of(fields: dict[str, Any]) -> dict[str, str]:
     """What settings name that runs as code, in words, by the name of the setting."""
     engine = fields.get("engine")
+    decode = str(fields.get("decode") or "")
     metric, plugins = str(fields.get("metric", "")), engine.get("plugins") if isinstance(engine, dict) else None
     return {
         **({"metric": f"the metric {metric}"} if ":" in metric else {}),
+        **({"decode": f"the decoder {decode}"} if ":" in decode and not decode.startswith("ctc:") else {}),
         **({"plugins": f"the plugin library {', '.join(map(str, plugins))}"} if plugins else {}),
         **({"ray": f"the Ray cluster {fields['ray']}"} if fields.get("ray") else {}),
     }

@@ -33,6 +33,7 @@ class Given(TypedDict, total=False):
     calib: Any
     eval: Any
     metric: str | Callable[..., Any] | None
+    decode: str | None
     device: str | Path | None
     target_accuracy: float | None
     precisions: str | Sequence[str | Precision] | None

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trt_mpq.errors import DataError, MissingDependencyError
+from trt_mpq.errors import DataError, missing
 from trt_mpq.runtime.base import Array
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff"}
@@ -109,7 +109,7 @@ def require_pillow() -> None:
     try:
         import PIL.Image  # noqa: F401
     except ImportError as error:
-        raise MissingDependencyError("Pillow", "reading images", "pip install 'trt-mpq[images]'") from error
+        raise missing("Pillow", "reading images", "images") from error
 
 
 def image_size(path: Path) -> tuple[int, int]:

@@ -47,7 +47,11 @@ def _from_settings(job: Job) -> EngineScorer | None:
         samples = samples.take(count)
     searched = job[SEARCHED]
     metric = metric_from_name(
-        searched.metric, has_labels=samples.has_labels, outputs=searched.outputs, rows_per_sample=samples.rows
+        searched.metric,
+        has_labels=samples.has_labels,
+        outputs=searched.outputs,
+        rows_per_sample=samples.rows,
+        decode=job.settings.decode,
     )
     counted = tuple(spec.name for spec in searched.outputs)
     fp32 = load_graph(job.folder / described.original.path)
@@ -74,7 +78,7 @@ ENGINE_SCORER: Stage[EngineScorer | None] = Stage(
 
 DEVICE_ENGINE_SCORER: Stage[EngineScorer | None] = Stage(
     "device-engine-scorer", _from_settings, needs=(DESCRIBED, SEARCHED, RUNTIME),
-    reads=("eval", "eval_samples", "outputs", "preprocess", "model"),
+    reads=("eval", "eval_samples", "outputs", "decode", "preprocess", "model"),
     digest=lambda scorer: scorer.identity if scorer else "",
 )  # fmt: skip
 """In the device half: on the data of the settings; None also if they name none.

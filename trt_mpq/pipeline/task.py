@@ -9,6 +9,7 @@ from trt_mpq.artifacts.files import sha256_of
 from trt_mpq.artifacts.stage import Job, Stage, json_kind
 from trt_mpq.evaluate.losses import loss_for
 from trt_mpq.evaluate.metrics import TaskMetric, metric_from_name
+from trt_mpq.evaluate.metrics.recognition import CTC
 from trt_mpq.evaluate.outputs import CountedOutputs, counted_outputs
 from trt_mpq.pipeline.model_states import ORIGINAL
 from trt_mpq.pipeline.sources import BATCH, CALIBRATION, EVALUATION, RUNTIME
@@ -29,18 +30,25 @@ def _metric(job: Job) -> TaskMetric:
         outputs=job[OUTPUTS].specs,
         rows_per_sample=data.rows,
         limit_s=job.settings.metric_timeout,
+        decode=job.settings.decode,
     )
 
 
 def digest_of_metric(metric: TaskMetric) -> str:
-    """What tells a metric from others: its name, and for the user's own the content of its module's file."""
-    module = sys.modules.get(metric.name.partition(":")[0]) if ":" in metric.name else None
-    file = getattr(module, "__file__", None)
-    return metric.name if file is None else f"{metric.name} {sha256_of(Path(file))}"
+    """What tells a metric from others: its name, how outputs are decoded, and what files of either hold."""
+    named = [metric.name] if metric.decode is None else [metric.name, metric.decode]
+    return " ".join(f"{name} {digest}".rstrip() for name, digest in zip(named, map(_digest, named), strict=True))
+
+
+def _digest(name: str) -> str:
+    """Of the file that a name refers to: the module of a function, or a vocabulary."""
+    kind, _, rest = name.partition(":")
+    file = rest if name.startswith(CTC) else getattr(sys.modules.get(kind) if rest else None, "__file__", None)
+    return sha256_of(Path(file)) if file else ""
 
 
 METRIC = Stage(
-    "metric", _metric, reads=("task_metric",), needs=(EVALUATION, OUTPUTS), uses=("metric_timeout",),
+    "metric", _metric, reads=("task_metric", "decode"), needs=(EVALUATION, OUTPUTS), uses=("metric_timeout",),
     digest=digest_of_metric,
 )  # fmt: skip
 """The task metric."""

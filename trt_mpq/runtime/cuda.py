@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trt_mpq.errors import MissingDependencyError, RuntimeFailure
+from trt_mpq.errors import RuntimeFailure, missing
 from trt_mpq.graph.onnx_api import first_line
 from trt_mpq.runtime.nvml import driver_version
 
@@ -236,7 +236,7 @@ def _pycuda() -> Any:
     try:
         import pycuda.driver as driver
     except ModuleNotFoundError as error:
-        raise MissingDependencyError("pycuda", "running an engine", "pip install 'trt-mpq[cuda]'") from error
+        raise missing("pycuda", "running an engine", "cuda") from error
     except ImportError as error:
         raise RuntimeFailure(
             f"pycuda cannot load the CUDA driver ({first_line(error)}): install the NVIDIA driver, or give the "

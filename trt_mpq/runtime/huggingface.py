@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from trt_mpq.errors import MissingDependencyError, ModelError
+from trt_mpq.errors import ModelError, missing
 from trt_mpq.runtime.base import Array, Arrays
 from trt_mpq.runtime.sentence_modules import is_sentence_folder, sentence_modules
 from trt_mpq.runtime.torch_autograd import import_torch
@@ -156,7 +156,5 @@ def _import_transformers() -> Any:
     try:
         import transformers
     except ImportError as error:
-        raise MissingDependencyError(
-            "transformers", "exporting a Hugging Face folder", "pip install 'trt-mpq[hf]'"
-        ) from error
+        raise missing("transformers", "exporting a Hugging Face folder", "hf") from error
     return transformers

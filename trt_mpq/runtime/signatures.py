@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from trt_mpq.errors import MissingDependencyError, SettingsError
+from trt_mpq.errors import SettingsError, missing
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -91,4 +91,4 @@ def _require_cryptography() -> None:
     try:
         import cryptography  # noqa: F401
     except ImportError as error:
-        raise MissingDependencyError("cryptography", "signing", "pip install '.[signing]'") from error
+        raise missing("cryptography", "signing", "signing") from error

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from trt_mpq.errors import MissingDependencyError
+from trt_mpq.errors import missing
 from trt_mpq.runtime.base import Array, Arrays
 from trt_mpq.runtime.torch_operators import OPERATORS, Call, Tensor, UnsupportedByTorch
 
@@ -193,7 +193,6 @@ def import_torch(purpose: str, *, exporter: bool = False) -> Any:
     Raises:
         MissingDependencyError: It is absent, or older than the exporter needs; `purpose` says what it was needed for.
     """
-    install = f"pip install {'--upgrade ' if exporter else ''}'trt-mpq[torch]'"
     try:
         import torch
 
@@ -201,7 +200,7 @@ def import_torch(purpose: str, *, exporter: bool = False) -> Any:
             import torch.export
             import torch.onnx
     except ImportError as error:
-        raise MissingDependencyError("torch", purpose, install) from error
+        raise missing("torch", purpose, "torch", upgrade=exporter) from error
     if exporter and not hasattr(torch.export.Dim, "DYNAMIC"):
-        raise MissingDependencyError("torch 2.6 or later", purpose, install)
+        raise missing("torch 2.6 or later", purpose, "torch", upgrade=True)
     return torch

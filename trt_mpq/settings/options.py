@@ -48,8 +48,11 @@ class Settings(BaseModel):
     """How images of a folder become the model's input: imagenet, clip, 0-1, -1-1, 0-255, or the JSON file of a Hugging
     Face, timm or torchvision processor."""
     metric: Annotated[str, Option("Goal")] = "auto"
-    """Task metric: top1, top5, accuracy, perplexity, spearman, pearson, f1, exact-match, agreement, cosine, kl, sqnr,
-    or your own module:function. auto goes by labels and outputs."""
+    """Task metric: top1, top5, accuracy, perplexity, spearman, pearson, f1, exact-match, miou, map50, map50-95, wer,
+    cer, agreement, cosine, kl, sqnr, or your own module:function. auto goes by labels and outputs."""
+    decode: Annotated[str | None, Option("Goal")] = None
+    """How outputs become what the metric compares: yolov8, detr or ssd for boxes, ctc:VOCABULARY for texts, or your own
+    module:function from outputs by name to boxes [k, 6] or a text per sample."""
     outputs: Annotated[tuple[str, ...], Option("Goal", as_text=True, unset="all that have an entry per sample")] = ()
     """Tensors that count, as in boxes,scores: outputs of the model, or what it computes inside, such as scores before
     the NonMaxSuppression of a detector. By them plans are judged, groups ranked, and the network compared with FP32."""

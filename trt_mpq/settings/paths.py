@@ -14,6 +14,9 @@ def anchored(fields: dict[str, Any], folder: Path) -> dict[str, Any]:
     files: dict[str, Any] = {
         name: _located(fields[name], folder) for name in _FILES if isinstance(fields.get(name), (str, Path))
     }
+    decode = fields.get("decode")
+    if isinstance(decode, str) and decode.startswith("ctc:"):
+        files["decode"] = f"ctc:{_located(decode.removeprefix('ctc:'), folder)}"
     if isinstance(engine := fields.get("engine"), dict):
         files["engine"] = {**engine, **_anchored_engine(engine, folder)}
     return {**fields, **files}

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
-from trt_mpq.errors import MissingDependencyError, RuntimeFailure
+from trt_mpq.errors import RuntimeFailure, missing
 from trt_mpq.workers.base import Outcome, WorkerDied
 from trt_mpq.workers.runner import TaskRunner
 
@@ -148,7 +148,7 @@ def connected(address: str) -> Any:
     try:
         import ray
     except ImportError as error:
-        raise MissingDependencyError("ray", "--ray", "pip install 'trt-mpq[ray]'") from error
+        raise missing("ray", "--ray", "ray") from error
     try:
         _require_listener(address)
         ray.init(address=address, ignore_reinit_error=True, log_to_driver=False, logging_level=logging.ERROR)

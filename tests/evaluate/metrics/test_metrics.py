@@ -120,7 +120,7 @@ def test_labels_that_are_no_classes_are_refused(labels: np.ndarray, message: str
             "top-1",
             True,
             LOGITS,
-            "unknown metric 'top-1': choose auto, top1, .*spearman, .*perplexity, agreement, .*sqnr or mod",
+            "unknown metric 'top-1': choose auto, top1, .*spearman, .*perplexity, .*agreement, .*sqnr or mod",
         ),
         ("top1", False, LOGITS, "metric top1 needs labels and the evaluation data has none"),
         ("top1", True, MAPS, r"scores one output and the model has 2 \(a, b\)"),
@@ -236,10 +236,17 @@ def test_result_does_not_depend_on_the_batches(name: str, cuts: list[int]) -> No
 
 
 @pytest.mark.parametrize("name", METRIC_NAMES)
-def test_no_samples_is_an_error(name: str) -> None:
-    outputs = SPAN if name in ("exact-match", "f1") else LOGITS
+def test_no_samples_is_an_error(name: str, tmp_path: Path) -> None:
+    pixels = (TensorSpec("y", "float32", ("N", 4, 6, 5)),)
+    outputs = {"exact-match": SPAN, "f1": SPAN, "miou": pixels}.get(name, LOGITS)
+    library = {"map50": "pycocotools", "map50-95": "pycocotools", "wer": "jiwer", "cer": "jiwer"}.get(name)
+    decode = None
+    if library:
+        pytest.importorskip(library)
+        (tmp_path / "tokens.txt").write_text("a")
+        decode = "yolov8" if library == "pycocotools" else f"ctc:{tmp_path / 'tokens.txt'}"
     with pytest.raises(MetricError, match="has no sample to score"):
-        metric_from_name(name, has_labels=True, outputs=outputs).accumulator().result()
+        metric_from_name(name, has_labels=True, outputs=outputs, decode=decode).accumulator().result()
 
 
 @pytest.mark.parametrize("name", ["top1", "accuracy", "spearman", "pearson", "exact-match", "f1", "perplexity"])

@@ -65,6 +65,7 @@ class TaskMetric:
         in_order: Whether it must see the samples in the order of the data, all of one length.
         bounds: Least and largest score of a sample where the score is the mean over samples, else None.
         statistic: The score of what the accumulator keeps of samples, if it keeps anything.
+        decode: How outputs become boxes or texts, if it compares such.
     """
 
     name: str
@@ -75,6 +76,7 @@ class TaskMetric:
     in_order: bool = False
     bounds: tuple[float, float] | None = None
     statistic: Callable[[Scores], float] | None = None
+    decode: str | None = None
 
 
 class SampleAccumulator:

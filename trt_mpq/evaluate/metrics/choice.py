@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 from trt_mpq.errors import MetricError
 from trt_mpq.evaluate.metrics.base import TaskMetric
 from trt_mpq.evaluate.metrics.classes import accuracy, is_classifier, perplexity, top_k
 from trt_mpq.evaluate.metrics.correlation import correlation
+from trt_mpq.evaluate.metrics.detection import detection_metric
 from trt_mpq.evaluate.metrics.fidelity import FIDELITY, fidelity
+from trt_mpq.evaluate.metrics.recognition import error_rate
+from trt_mpq.evaluate.metrics.segmentation import mean_iou
 from trt_mpq.evaluate.metrics.spans import span_metric
 from trt_mpq.evaluate.metrics.user import import_function, user_metric
 from trt_mpq.types import TensorSpec
@@ -23,12 +27,20 @@ _LABELLED: dict[str, Callable[[str, tuple[TensorSpec, ...]], TaskMetric]] = {
     "exact-match": span_metric,
     "f1": span_metric,
     "perplexity": perplexity,
+    "miou": mean_iou,
 }
 """Metrics that need labels: name to what makes the metric, from its name and the model's outputs."""
+_DECODED: dict[str, Callable[[str, tuple[TensorSpec, ...], str | None], TaskMetric]] = {
+    "map50": detection_metric,
+    "map50-95": detection_metric,
+    "wer": error_rate,
+    "cer": error_rate,
+}
+"""Those that need to know, besides, how outputs become what is compared."""
 _OF_SEVERAL_ROWS = ("spearman", "pearson", "sqnr", "cosine")
 """Those for which a sample may be several rows of the model's batch."""
 
-METRIC_NAMES = ("auto", *_LABELLED, *FIDELITY)
+METRIC_NAMES = ("auto", *_LABELLED, *_DECODED, *FIDELITY)
 """The metrics that come with the product, as spelled on the command line."""
 
 
@@ -39,6 +51,7 @@ def metric_from_name(
     outputs: tuple[TensorSpec, ...],
     rows_per_sample: int = 1,
     limit_s: float | None = None,
+    decode: str | None = None,
 ) -> TaskMetric:
     """The metric called `name`.
 
@@ -52,6 +65,7 @@ def metric_from_name(
         rows_per_sample: Rows of the model's batch that make one sample; metrics see outputs [n, rows, ...] if
             there are several.
         limit_s: Seconds that a call of the user's function may take.
+        decode: How outputs become boxes or texts, for the metrics of these.
 
     Raises:
         MetricError: The name is unknown, the user's function cannot be imported, or the metric does
@@ -64,6 +78,8 @@ def metric_from_name(
     if name not in METRIC_NAMES:
         raise MetricError(f"unknown metric {name!r}: choose {', '.join(METRIC_NAMES)} or module:function")
     _check_data(name, has_labels, rows_per_sample)
+    if name in _DECODED:
+        return replace(_DECODED[name](name, outputs, decode), decode=decode)
     return _LABELLED.get(name, fidelity)(name, outputs)
 
 
@@ -74,7 +90,7 @@ def _automatic(has_labels: bool, outputs: tuple[TensorSpec, ...], rows_per_sampl
 
 
 def _check_data(name: str, has_labels: bool, rows_per_sample: int) -> None:
-    if name in _LABELLED and not has_labels:
+    if (name in _LABELLED or name in _DECODED) and not has_labels:
         raise MetricError(
             f"metric {name} needs labels and the evaluation data has none: add `labels`, or choose a fidelity metric "
             f"({', '.join(FIDELITY)})"

@@ -17,7 +17,7 @@ from importlib.util import find_spec
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from trt_mpq.errors import MissingDependencyError, RuntimeFailure
+from trt_mpq.errors import MissingDependencyError, RuntimeFailure, install_command
 from trt_mpq.graph.onnx_api import first_line
 from trt_mpq.types.engine import Flavour
 
@@ -46,7 +46,7 @@ class _Package:
 
     @property
     def install(self) -> str:
-        return f"pip install 'trt-mpq[{self.extra}]'"
+        return install_command(self.extra)
 
     @property
     def missing(self) -> MissingDependencyError:
