@@ -52,7 +52,7 @@ class Settings(BaseModel):
     cer, agreement, cosine, kl, sqnr, or your own module:function. auto goes by labels and outputs."""
     decode: Annotated[str | None, Option("Goal")] = None
     """How outputs become what the metric compares: yolov8, detr or ssd for boxes, ctc:VOCABULARY for texts, or your own
-    module:function from outputs by name to boxes [k, 6] or a text per sample."""
+    module:function from outputs by name to boxes or a text per sample."""
     outputs: Annotated[tuple[str, ...], Option("Goal", as_text=True, unset="all that have an entry per sample")] = ()
     """Tensors that count, as in boxes,scores: outputs of the model, or what it computes inside, such as scores before
     the NonMaxSuppression of a detector. By them plans are judged, groups ranked, and the network compared with FP32."""
