@@ -10,6 +10,8 @@ from tests.fakes.fixtures import PretendGpu
 from tests.runs import Recorder, start, tiny_cnn, write_data
 from trt_mpq.engine.manifest import read_manifest
 from trt_mpq.engine.run import run_engine
+from trt_mpq.pipeline.device_run import DeviceRun
+from trt_mpq.settings import settings_from
 from trt_mpq.types.engine import AheadOfTime
 
 QUICKEST = {"search": "uniform", "calibration": "minmax", "bias_correction": False, "latency": "modelled"}
@@ -29,6 +31,10 @@ def test_a_gpu_with_rtx_alone_builds_times_and_runs_engines_of_it(pretend_gpu: P
     assert report.device.score is not None
     assert read_manifest(run / "engine" / "manifest.json").platform == report.device.shipped.build.platform
     assert list((run / "engine").rglob("*.runtime-cache")), "what was compiled on the GPU is kept"
+
+    settings = settings_from({**files, "device": "rtx4090", **QUICKEST}, "test")
+    record = DeviceRun(settings, run, Recorder()).bisect()
+    assert (record.platform.flavour, record.bisection.at_fault) == ("rtx", {})
 
     outputs = tmp_path / "outputs.npz"
     run_engine(run, files["eval"], outputs, Recorder())

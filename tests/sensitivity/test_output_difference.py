@@ -15,6 +15,7 @@ from tests.sensitivity.examples import inputs_for
 from trt_mpq.engine.plan_engines import PlanEngines
 from trt_mpq.errors import SettingsError
 from trt_mpq.runtime.polygraphy import COMPARE_FUNCTIONS
+from trt_mpq.runtime.tensorrt.platform import this_platform
 from trt_mpq.sensitivity import SensitivityInputs
 from trt_mpq.sensitivity.output_difference import OutputDifference
 from trt_mpq.sensitivity.output_sqnr import OutputSqnr
@@ -83,19 +84,21 @@ def test_an_unknown_compare_function_lists_the_known_ones() -> None:
         OutputDifference("ssim")
 
 
-def test_through_engines_it_ranks_as_in_onnx_runtime(pretend_gpu: PretendGpu, tmp_path: Path) -> None:
+@pytest.mark.parametrize("version", ["10.16", "rtx-1.7"])
+def test_through_engines_it_ranks_as_in_onnx_runtime(pretend_gpu: PretendGpu, version: str, tmp_path: Path) -> None:
     """The engines of the pretended TensorRT compute what ONNX Runtime does, but for what they are made to get wrong."""
     proto = mlp()
     inputs = inputs_for(proto, sample_input(proto, 6), batch=4, candidates=(Precision.INT8,))
     width = proto.graph.input[0].type.tensor_type.shape.dim[1].dim_value
     shapes = {"input": ShapeRange((1, width), (4, width), (4, width))}
-    with_engines = replace(inputs, engines=PlanEngines(EngineOptions(), shapes, tmp_path / "timing"))
     metric = OutputDifference(compare_runner="tensorrt")
     expected = OutputDifference().rank(inputs).scores[Precision.INT8]
-    pretend_gpu()
+    pretend_gpu(version, sm=89)
+    platform = this_platform("rtx" if version.startswith("rtx") else "tensorrt")
+    with_engines = replace(inputs, engines=PlanEngines(platform, EngineOptions(), shapes, tmp_path / "timing"))
     assert metric.rank(with_engines).scores[Precision.INT8] == pytest.approx(expected, rel=0.05)
     second = list(expected)[1]
-    pretend_gpu(wrong_in_8_bit=(second,))
+    pretend_gpu(version, sm=89, wrong_in_8_bit=(second,))
     order = metric.rank(with_engines).order(Precision.INT8)
     assert order[-1] == second
     assert order[0] != second

@@ -10,15 +10,14 @@ from pathlib import Path
 
 from trt_mpq.emit import Emitter
 from trt_mpq.engine.build import build_engine
+from trt_mpq.engine.for_machine import constraints_for, graph_for, request_on, typing_on
 from trt_mpq.engine.timing import loaded_engine
 from trt_mpq.errors import RuntimeFailure
 from trt_mpq.model import save_graph
 from trt_mpq.runtime.base import Session
-from trt_mpq.runtime.tensorrt.api import capabilities, resolve_typing
-from trt_mpq.runtime.tensorrt.request import BuildRequest
 from trt_mpq.settings import EngineOptions
 from trt_mpq.types import PrecisionPlan
-from trt_mpq.types.engine import ShapeRange
+from trt_mpq.types.engine import Platform, ShapeRange
 
 
 @dataclass(frozen=True)
@@ -26,11 +25,13 @@ class PlanEngines:
     """Builds engines of one network on this machine.
 
     Attributes:
+        platform: This machine.
         options: How.
         shapes: Optimization profile of the dynamic inputs.
         timing_cache: Folder of timing caches.
     """
 
+    platform: Platform
     options: EngineOptions
     shapes: Mapping[str, ShapeRange]
     timing_cache: Path
@@ -40,22 +41,21 @@ class PlanEngines:
         """The engine of `plan`, loaded while the block runs.
 
         Raises:
-            MissingDependencyError: tensorrt or pycuda is not installed.
-            RuntimeFailure: There is no GPU, or TensorRT refuses the plan.
+            MissingDependencyError: TensorRT or pycuda is not installed any more.
+            RuntimeFailure: TensorRT refuses the plan.
             ModelError: This TensorRT cannot have the plan.
         """
         with tempfile.TemporaryDirectory(prefix="trt-mpq-") as folder:
             network = Path(folder) / "plan.onnx"
-            typing = resolve_typing(self.options.typing, capabilities())
-            save_graph(emitter.weak(plan) if typing == "weak" else emitter.strong(plan), network)
-            layer_by_layer = self.options.through == "builder-api"
-            constraints = {} if typing == "strong" else emitter.constraints(plan, eight_bit=layer_by_layer)
-            request = BuildRequest(
-                onnx=str(network), engine="plan.plan", typing=typing, constraints=constraints, shapes=self.shapes,
-                options=self.options, timing_cache=str(self.timing_cache),
-            )  # fmt: skip
+            typing = typing_on(self.platform, self.options)
+            save_graph(graph_for(typing, emitter, plan), network)
+            constraints = constraints_for(typing, emitter, plan, self.options)
+            request = request_on(
+                self.platform, network, typing, constraints, self.shapes, self.options, self.timing_cache
+            )
             build = build_engine(request, network.parent)
             if build.engine is None:
                 raise RuntimeFailure(build.reason)
-            with loaded_engine(network.with_name(build.engine), self.options) as engine, engine.session() as session:
+            engine = loaded_engine(network.with_name(build.engine), self.options, self.platform.flavour)
+            with engine as loaded, loaded.session() as session:
                 yield session

@@ -41,7 +41,7 @@ def bisection_of(
             raise here
         found, network = job[searched], job[described]
         compared = _Compared(
-            network, found, job.folder, engines_of(network, settings.engine, job.folder),
+            network, found, job.folder, engines_of(here, network, settings.engine, job.folder),
             required_snr_db(settings.least_snr_db, [spec.name for spec in found.outputs]),
         )  # fmt: skip
         high = network.grouping.uniform(network.grouping.top)

@@ -10,13 +10,13 @@ from trt_mpq.artifacts.stage import Job, Stage, json_kind
 from trt_mpq.artifacts.store import Store
 from trt_mpq.emit import Emitter
 from trt_mpq.engine.build import build_engine
+from trt_mpq.engine.for_machine import constraints_for, graph_for, request_on, typing_on
 from trt_mpq.engine.handover import CalibratedNetwork
 from trt_mpq.engine.shipping import ENGINE_FOLDER
 from trt_mpq.engine.timing import BuiltEngines
 from trt_mpq.errors import ModelError, TrtMpqError
 from trt_mpq.model import save_graph
-from trt_mpq.runtime.tensorrt.api import capabilities, resolve_typing
-from trt_mpq.runtime.tensorrt.request import BuildRequest, shape_ranges
+from trt_mpq.runtime.tensorrt.request import shape_ranges
 from trt_mpq.settings import EngineOptions
 from trt_mpq.types import Precision, PrecisionPlan
 from trt_mpq.types.engine import BuildStatus, EngineBuild, Platform, ShapeRange, Typing
@@ -60,19 +60,16 @@ class Builds:
         network = f"{self.folder}/{name}.onnx"
 
         def make(job: Job) -> Emitted:
-            found = capabilities(_platform(job[self.gpu]).flavour)
-            typing = resolve_typing(job.settings.engine.typing, found)
-            shapes = shapes_of(job[self.described], job.settings.engine.shapes)
-            path = job.path(network)
+            emitter, options = job[self.emitter], job.settings.engine
+            typing = typing_on(_platform(job[self.gpu]), options)
+            shapes = shapes_of(job[self.described], options.shapes)
             try:
                 if typing == "strong":
-                    _require_gpu_for(job[self.emitter].precisions(plan), job[self.gpu], job[self.described].precisions)
-                save_graph(job[self.emitter].weak(plan) if typing == "weak" else job[self.emitter].strong(plan), path)
+                    _require_gpu_for(emitter.precisions(plan), job[self.gpu], job[self.described].precisions)
+                save_graph(graph_for(typing, emitter, plan), job.path(network))
             except ModelError as error:
                 return Emitted(typing, {}, shapes, str(error))
-            layer_by_layer, emitter = job.settings.engine.through == "builder-api", job[self.emitter]
-            constraints = {} if typing == "strong" else emitter.constraints(plan, eight_bit=layer_by_layer)
-            return Emitted(typing, constraints, shapes)
+            return Emitted(typing, constraints_for(typing, emitter, plan, options), shapes)
 
         return Stage(
             f"{self.folder}/{name}-network", make, json_kind(Emitted), needs=(self.emitter, self.described, self.gpu),
@@ -92,13 +89,9 @@ class Builds:
             if network.refusal:
                 build = EngineBuild(BuildStatus.FAILED, network.typing, 0.0, reason=network.refusal)
             else:
-                platform = _platform(job[self.gpu])
-                rtx = platform.flavour == "rtx"
-                request = BuildRequest(
-                    onnx=str(job.path(f"{stem}.onnx")), engine=str(job.path(f"{stem}.plan")), typing=network.typing,
-                    constraints=network.constraints, shapes=network.shapes, options=options,
-                    timing_cache=str(timing_cache_of(options, job.folder)),
-                    flavour=platform.flavour, capabilities=(platform.sm,) if rtx else (), at_hand=rtx,
+                request = request_on(
+                    _platform(job[self.gpu]), job.path(f"{stem}.onnx"), network.typing, network.constraints,
+                    network.shapes, options, timing_cache_of(options, job.folder),
                 )  # fmt: skip
                 with job.observer.stage(f"Building the {name} engine"):
                     build = build_engine(request, job.path(f"{stem}.plan").parent)

@@ -32,7 +32,7 @@ def engines_for_ranking(
         if not isinstance(here, Platform):
             raise here
         shapes = shape_ranges(job[network].model.inputs, job[SAMPLE_SHAPES], job[BATCH], options.shapes)
-        return PlanEngines(options, shapes, timing_cache_of(options, job.folder))
+        return PlanEngines(here, options, shapes, timing_cache_of(options, job.folder))
 
     return Stage(
         "plan-engines", make, needs=(network, gpu, SAMPLE_SHAPES, BATCH), uses=("engine",),
@@ -40,6 +40,6 @@ def engines_for_ranking(
     )  # fmt: skip
 
 
-def engines_of(described: CalibratedNetwork, options: EngineOptions, folder: Path) -> PlanEngines:
-    """Builds engines of a network that was handed over."""
-    return PlanEngines(options, shapes_of(described, options.shapes), timing_cache_of(options, folder))
+def engines_of(platform: Platform, described: CalibratedNetwork, options: EngineOptions, folder: Path) -> PlanEngines:
+    """Builds engines of a network that was handed over, on this machine, the `platform`."""
+    return PlanEngines(platform, options, shapes_of(described, options.shapes), timing_cache_of(options, folder))
