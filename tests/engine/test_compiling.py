@@ -121,6 +121,18 @@ def test_a_plan_that_is_taken_is_compiled_once(
     assert played.seen == 1
 
 
+def test_what_has_no_8_bit_kernel_is_told(network: Network, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    groups = network.grouping
+    on_turing = compiler(network, Played(lambda model: ""), monkeypatch, "t4")
+    convolutions = sum(group.op_type == "Conv" for group in groups.groups)
+    done = on_turing.outcome(groups.uniform(INT8), tmp_path / "a.onnx")
+    assert done.notes == (
+        "TensorRT for RTX has no 8-bit Conv for compute capability 7.5: its engine runs "
+        f"{convolutions} of the quantized groups in 16 bit there",
+    )
+    assert on_turing.outcome(groups.uniform(FP16), tmp_path / "a.onnx").notes == ()
+
+
 def test_refused_groups_go_back_and_the_rest_stays_lowered(
     network: Network, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -19,7 +19,7 @@ from trt_mpq.graph.interface import Interface
 from trt_mpq.graph.operators import VALUE_BLIND, VALUE_PRESERVING
 from trt_mpq.graph.opset import WEAK_OPSET, convert_opset
 from trt_mpq.numerics import BoolArray, FloatArray, quantize_weight, round_to_half
-from trt_mpq.types import Grouping, Precision, PrecisionPlan, Ranges, Weight
+from trt_mpq.types import Grouping, LayerGroup, Precision, PrecisionPlan, Ranges, Weight
 
 _NodesByName = Mapping[str, ir.Node]
 
@@ -55,6 +55,11 @@ class Emitter:
         self._refinements = refinements or Refinements()
         self._folded: dict[tuple[str, Precision], FloatArray] = {}
         self._halves: dict[Precision, frozenset[str]] = {}
+
+    @property
+    def groups(self) -> tuple[LayerGroup, ...]:
+        """The groups of the network, in its order."""
+        return self._grouping.groups
 
     @property
     def interface(self) -> Interface:

@@ -7,8 +7,8 @@ high precision it takes the rest.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from trt_mpq.emit import Emitter
@@ -21,9 +21,14 @@ from trt_mpq.runtime.tensorrt.request import BuildRequest
 from trt_mpq.settings import EngineOptions
 from trt_mpq.types import Precision, PrecisionPlan, Target
 from trt_mpq.types.compilation import Compilation
-from trt_mpq.types.engine import BuildStatus, EngineBuild, ShapeRange
+from trt_mpq.types.engine import BuildStatus, EngineBuild, ShapeRange, capabilities_text
 
 _AMPERE = 80
+_COMPILED_TO_16_BIT = {"Conv": frozenset({75}), "ConvTranspose": frozenset(RTX_SM)}
+"""Operators of which TensorRT for RTX 1.7 has no 8-bit kernel, to the compute capabilities, times ten, without one.
+
+It takes them quantized, and compiles them to kernels that multiply in 16 bit (bench/results/realised.md).
+"""
 _MOST_COMPILATIONS = 64
 """Networks that are compiled to find what is refused; groups that were not decided by then go back too."""
 
@@ -67,8 +72,22 @@ class PlanCompiler:
 
     def outcome(self, plan: PrecisionPlan, network: Path) -> Compilation:
         """What becomes of `plan`, which is taken as it is; arguments and errors as those of `compiled`."""
-        build = self.compiled(plan, network)
-        return Compilation(build, self.target.name, self.target.sm, self.capabilities(plan))
+        build, capabilities = self.compiled(plan, network), self.capabilities(plan)
+        notes = tuple(self._notes(plan, capabilities)) if build.built else ()
+        return Compilation(build, self.target.name, self.target.sm, capabilities, notes=notes)
+
+    def _notes(self, plan: PrecisionPlan, capabilities: tuple[int, ...]) -> Iterator[str]:
+        """What the engine runs in 16 bit though it is quantized, a sentence for each operator."""
+        held = plan.as_dict()
+        for op_type, lacking in _COMPILED_TO_16_BIT.items():
+            where = [sm for sm in capabilities if sm in lacking]
+            groups = [group for group in self.emitter.groups if group.op_type == op_type]
+            wide = [group for group in groups if held[group.id] in Precision.reading()]
+            if where and wide:
+                yield (
+                    f"TensorRT for RTX has no 8-bit {op_type} for compute capability {capabilities_text(where)}: its "
+                    f"engine runs {len(wide)} of the quantized groups in 16 bit there"
+                )
 
     def repaired(self, plan: PrecisionPlan, high: PrecisionPlan, network: Path) -> Compilation:
         """What becomes of `plan`, with the groups that are refused put back to what they run in under `high`.
@@ -99,11 +118,8 @@ class PlanCompiler:
         if refused is None:
             return _refused_anyway(first, tried)
         raised = {group: wanted[group] for group in refused}
-        repaired = lowering(set(lowered) - set(refused))
-        return Compilation(
-            self.compiled(repaired, network), self.target.name, self.target.sm, self.capabilities(repaired), tried + 1,
-            first.build.reason, raised,
-        )  # fmt: skip
+        outcome = self.outcome(lowering(set(lowered) - set(refused)), network)
+        return replace(outcome, compiled=tried + 1, refusal=first.build.reason, raised=raised)
 
 
 def capabilities_for(sm: int, held: Collection[Precision], *, portable: bool) -> tuple[int, ...]:
