@@ -71,18 +71,30 @@ def test_what_cannot_be_subtracted_differs_without_bound(ours: list[float], thei
 
 
 @given(st.lists(st.floats(-1e6, 1e6, width=32), min_size=1), st.floats(-1, 1, width=32))
-def test_what_is_allowed_is_what_numpy_calls_close(values: list[float], shift: float) -> None:
+def test_what_numpy_calls_close_is_allowed(values: list[float], shift: float) -> None:
     ours = np.array(values, np.float64)
     allowed = Tolerance(1e-3, 1e-2)
-    close = (_differences(ours, ours + shift) <= allowed.bound(ours)).all()
-    assert close == np.allclose(ours + shift, ours, rtol=allowed.rtol, atol=allowed.atol)
+    close = bool((_differences(ours, ours + shift) <= allowed.bound(ours)).all())
+    assert close or not np.allclose(ours + shift, ours, rtol=allowed.rtol, atol=allowed.atol)
+    alike = np.full(3, 1e3)  # of one magnitude: nothing more is allowed
+    assert np.isclose(alike, alike + 1.1, allowed.rtol, allowed.atol).tolist() == [False] * 3
+    assert (_differences(alike, alike + 1.1) > allowed.bound(alike)).all()
+
+
+def test_what_is_allowed_near_zero_grows_with_the_output() -> None:
+    """A logit of 0 among logits of 30, as decoders have them, is rounded by as much as they are."""
+    logits = np.append(np.full(99, 30.0), [0.0, np.inf])
+    allowed = Tolerance(1e-4, 1e-4).bound(logits)
+    rms = np.sqrt(99 * 30.0**2 / 101)
+    np.testing.assert_allclose(allowed[-2:], 1e-4 + 1e-4 * rms)
+    np.testing.assert_allclose(allowed[:99], 1e-4 + 1e-4 * 30)
+    assert Tolerance().bound(np.zeros((0, 3))).shape == (0, 3)
 
 
 def test_the_message_says_what_is_allowed_where() -> None:
     expected, computed = np.array([100.0, 1.0]), np.array([100.009, 1.02])
-    said = (
-        r"by 0\.02 for image float32\[1\] where torch says 1, and 0\.0001 \* \|torch\| \+ 0\.0001 = 0\.0002 is allowed"
-    )
+    allowed = r"0\.0001 \* max\(\|torch\|, its RMS\) \+ 0\.0001 = 0\.00717 is allowed"
+    said = rf"by 0\.02 for image float32\[1\] where torch says 1, and {allowed}"
     with pytest.raises(ModelError, match=said):
         _require_close("output", expected, computed, {"image": np.zeros(1, np.float32)}, Tolerance())
     with pytest.raises(ModelError, match="a size is traced as a constant"):

@@ -23,7 +23,10 @@ _Dynamic = typer.Option(
 )
 _FixedBatch = typer.Option(min=1, help="Samples per inference (default: the batch is free).")
 _OutputNames = typer.Option(help="Names of the outputs, comma list (default: from the module).")
-_Rtol = typer.Option(min=0.0, help="Difference from torch that is allowed, as a share of the magnitude of torch's.")
+_Rtol = typer.Option(
+    min=0.0,
+    help="Difference from torch that is allowed, as a share of torch's magnitude, or of the output's RMS if larger.",
+)
 _Atol = typer.Option(min=0.0, help="What is allowed beside that.")
 
 
@@ -42,7 +45,7 @@ def export(
 ) -> None:
     """Export a torch module to ONNX and compare the file with torch, at other batch sizes and lengths too.
 
-    The file is written only if every output is as close as --rtol * |torch| + --atol.
+    The file is written only if every output is as close as --rtol * max(|torch|, its RMS) + --atol.
     """
     from trt_mpq.cli.tables import exported_table
     from trt_mpq.export import DynamicAxis, ExportedModel, ExportOptions, Tolerance, export_to_onnx

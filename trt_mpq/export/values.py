@@ -39,17 +39,23 @@ class DynamicAxis:
 
 @dataclass(frozen=True)
 class Tolerance:
-    """How far an output may be from its reference, element by element: ``rtol * |reference| + atol``."""
+    """How far an element of an output may be from its reference: ``rtol * max(|reference|, rms) + atol``.
+
+    With the root mean square of the output, because what sums round away grows with all that is added, and a logit near
+    zero is the sum of as many numbers as a large one.
+    """
 
     rtol: float = 1e-4
     atol: float = 1e-4
 
     def __str__(self) -> str:
-        return f"{self.rtol:g} * |torch| + {self.atol:g}"
+        return f"{self.rtol:g} * max(|torch|, its RMS) + {self.atol:g}"
 
     def bound(self, reference: Array) -> NDArray[np.float64]:
         """The largest absolute difference of every element of `reference`, which may hold infinities and NaN."""
-        return self.atol + self.rtol * np.nan_to_num(np.abs(reference.astype(np.float64)), nan=0.0, posinf=0.0)
+        magnitude = np.nan_to_num(np.abs(reference.astype(np.float64)), nan=0.0, posinf=0.0)
+        rms = np.sqrt(np.square(magnitude).mean()) if magnitude.size else 0.0
+        return np.asarray(self.atol + self.rtol * np.maximum(magnitude, rms))
 
 
 @dataclass(frozen=True)
