@@ -27,7 +27,7 @@ def test_a_table_of_what_was_written(tmp_path: Path) -> None:
     assert "input   x        float32  batchxw" in lines
     assert "output  doubled  float32  batchxw" in lines
     assert [line.split() for line in lines[-4:-1]] == [["x", "3x8", "0"], ["x", "1x4", "0"], ["x", "4x12", "0"]]
-    assert lines[-1] == "allowed: 0.0001 * |torch| + 0.0001"
+    assert lines[-1] == "allowed: 0.0001 * max(|torch|, its RMS) + 0.0001"
     assert "Exporting to ONNX ..." in done.stderr
 
 
