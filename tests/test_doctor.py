@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
-import re
 import stat
 import subprocess
 import sys
 from dataclasses import replace
-from importlib.metadata import requires, version
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 from typer.testing import CliRunner
 
+from tests.test_errors import PROJECT
 from trt_mpq import doctor
 from trt_mpq.cli import app
 from trt_mpq.doctor import _DEPENDENCIES, Diagnosis, Gpu, _Dependency, _parse_gpus, _parse_tegra_release, diagnose
@@ -22,14 +23,16 @@ ABSENT = _Dependency("no_such_module", ("no-such-dist",), "nothing", "none")
 
 
 def test_every_dependency_of_the_package_is_looked_for() -> None:
-    declared = {}
-    for requirement in requires("trt-mpq") or ():
-        name = re.split(r"[<>=!~;\[ ]", requirement)[0]
-        extra = re.search(r'extra == ["\'](\w+)', requirement)
-        if name != "tomli" and not (extra and extra[1] == "dev"):
-            declared[name] = extra
+    """What is for developers alone is not."""
+    tables = {"": PROJECT["dependencies"], **PROJECT["optional-dependencies"]}
+    declared = {
+        Requirement(text).name: extra
+        for extra, texts in tables.items()
+        if extra not in ("dev", "docs")
+        for text in texts
+    }
     looked_for = {d.distributions[0]: d.extra for d in _DEPENDENCIES}
-    assert looked_for == {name: extra[1] if extra else "" for name, extra in declared.items()}
+    assert looked_for == {name: extra for name, extra in declared.items() if name not in ("tomli", "trt-mpq")}
 
 
 def test_versions_are_those_installed() -> None:

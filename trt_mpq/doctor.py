@@ -11,7 +11,7 @@ import platform
 import re
 import shutil
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -54,6 +54,9 @@ _DEPENDENCIES = (
     _Dependency("PIL", ("pillow",), "image folders as data", "images"),
     _Dependency("sklearn", ("scikit-learn",), "trt-mpq demo", "demo"),
     _Dependency("ray", ("ray",), "workers on a Ray cluster", "ray"),
+    _Dependency("cryptography", ("cryptography",), "signing engines", "signing"),
+    _Dependency("pycocotools", ("pycocotools",), "the metrics map50 and map50-95", "detection"),
+    _Dependency("jiwer", ("jiwer",), "the metrics wer and cer", "speech"),
     _Dependency(
         "tensorrt", ("tensorrt", "tensorrt-cu13", "tensorrt-cu12", "tensorrt-cu11"), "building engines", "tensorrt"
     ),
@@ -85,6 +88,23 @@ _DEVICE_NEEDS = ("tensorrt", "pycuda")
 
 
 @dataclass(frozen=True)
+class _JetPack:
+    """What a release of Jetson Linux comes with, and the compute capability, times ten, of the Jetsons it is for."""
+
+    name: str
+    tensorrt: tuple[int, int]
+    capability: int
+
+
+_JETPACKS = {
+    "R36.3": _JetPack("JetPack 6.0", (8, 6), 87),
+    "R36.4": _JetPack("JetPack 6.1 or 6.2", (10, 3), 87),
+    "R38": _JetPack("JetPack 7", (10, 13), 110),
+}
+"""Jetson Linux by JetPack's release notes; R36 is for Orin, R38 for Thor."""
+
+
+@dataclass(frozen=True)
 class PackageState:
     """One package as found: `version` is None if it is absent."""
 
@@ -97,11 +117,15 @@ class PackageState:
 
 @dataclass(frozen=True)
 class Gpu:
-    """One NVIDIA GPU; `memory_mib` is None where it shares the system's memory."""
+    """One NVIDIA GPU; `memory_mib` is None where it shares the system's memory.
+
+    `capability` is its compute capability times ten, None where the driver does not tell.
+    """
 
     name: str
     driver: str
     memory_mib: int | None
+    capability: int | None = None
 
 
 @dataclass(frozen=True)
@@ -138,6 +162,32 @@ class Diagnosis:
     gpus: tuple[Gpu, ...]
     gpu_problem: str | None
     jetson: str | None
+
+    @property
+    def compute_capability(self) -> int | None:
+        """That of the first GPU, times ten, or of the Jetson; None if it is unknown or there is none."""
+        known = (gpu.capability for gpu in self.gpus if gpu.capability is not None)
+        return next(known, self._jetpack.capability if self._jetpack else None)
+
+    @property
+    def tensorrt(self) -> tuple[int, int] | None:
+        """Major and minor version of the TensorRT that is installed, or that this Jetson's JetPack brings."""
+        installed = next((p.version for p in self.packages if p.name == "tensorrt" and p.version), None)
+        if installed and (match := re.match(r"(\d+)\.(\d+)", installed)):
+            return int(match[1]), int(match[2])
+        return self._jetpack.tensorrt if self._jetpack else None
+
+    @property
+    def machine(self) -> str:
+        """What it is, as in Jetson with JetPack 6.1 or 6.2, NVIDIA L4, a machine without a GPU."""
+        if self._jetpack:
+            return f"Jetson with {self._jetpack.name}"
+        return self.gpus[0].name if self.gpus else "Jetson" if self.jetson else "machine without a GPU"
+
+    @property
+    def _jetpack(self) -> _JetPack | None:
+        release = self.jetson or ""
+        return next((pack for start, pack in _JETPACKS.items() if release.startswith(start)), None)
 
     @property
     def missing(self) -> tuple[PackageState, ...]:
@@ -220,17 +270,35 @@ def _gpus() -> tuple[tuple[Gpu, ...], str | None]:
     tool = shutil.which("nvidia-smi")
     if tool is None:
         return (), "nvidia-smi is not installed: no NVIDIA driver here"
-    command = [tool, f"--query-gpu={_GPU_FIELDS}", "--format=csv,noheader,nounits"]
+    told, problem = _told_by(tool, _GPU_FIELDS)
+    if told is None:
+        return (), problem
+    gpus = _parse_gpus(told)
+    capabilities, _ = _told_by(tool, "compute_cap") if gpus else (None, None)  # which old drivers do not know
+    found = _parse_capabilities(capabilities or "")
+    if len(found) == len(gpus):
+        gpus = tuple(replace(gpu, capability=sm) for gpu, sm in zip(gpus, found, strict=True))
+    return gpus, None if gpus else "nvidia-smi lists no GPU"
+
+
+def _told_by(tool: str, fields: str) -> tuple[str | None, str | None]:
+    """What nvidia-smi says of all GPUs, or why it does not."""
+    command = [tool, f"--query-gpu={fields}", "--format=csv,noheader,nounits"]
     try:
         answer = subprocess.run(command, capture_output=True, text=True, timeout=_NVIDIA_SMI_TIMEOUT_S, check=False)
     except subprocess.TimeoutExpired:
-        return (), f"nvidia-smi did not answer within {_NVIDIA_SMI_TIMEOUT_S:g} s: check the driver"
+        return None, f"nvidia-smi did not answer within {_NVIDIA_SMI_TIMEOUT_S:g} s: check the driver"
     except OSError as error:
-        return (), f"nvidia-smi cannot be run: {error.strerror}"
+        return None, f"nvidia-smi cannot be run: {error.strerror}"
     if answer.returncode != 0:
-        return (), f"nvidia-smi failed: {' '.join((answer.stdout + answer.stderr).split())}"
-    gpus = _parse_gpus(answer.stdout)
-    return gpus, None if gpus else "nvidia-smi lists no GPU"
+        return None, f"nvidia-smi failed: {' '.join((answer.stdout + answer.stderr).split())}"
+    return answer.stdout, None
+
+
+def _parse_capabilities(text: str) -> list[int | None]:
+    """Compute capabilities times ten of lines such as 8.9."""
+    matches = (re.fullmatch(r"(\d+)\.(\d)", line.strip()) for line in text.splitlines() if line.strip())
+    return [10 * int(match[1]) + int(match[2]) if match else None for match in matches]
 
 
 def _parse_gpus(text: str) -> tuple[Gpu, ...]:

@@ -17,9 +17,14 @@ One tree, so that the command line maps it to an exit code in one place::
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 
 _PRODUCT = "trt-mpq"
+_DECLARED = re.compile(
+    r"""(?P<name>[\w.-]+)(\[(?P<extras>[^]]*)\])?(?P<versions>[^;]*)(;.*extra == ['"](?P<extra>[\w-]+)['"])?"""
+)
+"""A requirement in metadata: name, extras of it, versions, and the extra that it belongs to."""
 
 
 class TrtMpqError(Exception):
@@ -105,22 +110,18 @@ def install_command(extra: str = "", package: str = "", *, upgrade: bool = False
 
 
 def _requirements(extra: str) -> Iterator[str]:
-    """What installed metadata says that `extra` needs here; nothing where there is no metadata of it."""
+    """What installed metadata says that `extra` needs, as `name specifier`; nothing where there is no such metadata."""
     from importlib.metadata import PackageNotFoundError, requires
 
-    from packaging.requirements import Requirement
-
     try:
-        declared = [Requirement(text) for text in requires(_PRODUCT) or ()]
+        declared = [_DECLARED.match(text) for text in requires(_PRODUCT) or ()]
     except PackageNotFoundError:
         return
-    for requirement in declared:
-        marker = str(requirement.marker or "")
-        wanted = requirement.marker is None or requirement.marker.evaluate({"extra": extra})
-        if not wanted or (extra != "") != ("extra ==" in marker):
+    for match in filter(None, declared):
+        if (match["extra"] or "") != extra:
             continue
-        if requirement.name == _PRODUCT:
-            for other in requirement.extras:
+        if match["name"] == _PRODUCT:
+            for other in match["extras"].split(","):
                 yield from _requirements(other)
         else:
-            yield f"{requirement.name} {requirement.specifier}"
+            yield f"{match['name']} {match['versions'].strip()}"

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict
+from functools import partial
 from json import dumps
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,20 +21,63 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from trt_mpq.doctor import Diagnosis
+    from trt_mpq.types.route import Route
 
 
-def doctor(json: Json = False) -> None:
+_Run = typer.Argument(metavar="RUN_DIR", show_default=False, help="Run folder to judge this machine for.")
+
+
+def doctor(run_dir: Annotated[Path | None, _Run] = None, json: Json = False) -> None:
     """Show what this machine has: runtimes, versions, GPU, what is missing and how to install it.
 
-    Ends with exit code 1 if a required package is missing.
+    With a run folder also which of its files the TensorRT of this machine builds on its GPU, by which command, and what
+    stands in the way. Ends with exit code 1 if a required package is missing.
     """
     from trt_mpq.doctor import diagnose
 
     diagnosis = diagnose()
     found = {**asdict(diagnosis), "abilities": {ability.name: ability.lacking for ability in diagnosis.abilities}}
-    Output(json=json).show(lambda: _diagnosis_table(diagnosis), lambda: dumps(found, indent=2) + "\n")
+    routes = _routes(run_dir, diagnosis)
+    if routes is not None:
+        found["run"] = [asdict(route) for route in routes]
+    table = _diagnosis_table if routes is None else partial(_run_table, routes, str(run_dir))
+    Output(json=json).show(lambda: table(diagnosis), lambda: dumps(found, indent=2) + "\n")
     if not diagnosis.usable:
         raise typer.Exit(1)
+
+
+def _routes(run_dir: Path | None, diagnosis: Diagnosis) -> tuple[Route, ...] | None:
+    if run_dir is None or not diagnosis.usable:
+        return None
+    from trt_mpq.api.machine import routes_here
+
+    return routes_here(run_dir, diagnosis)
+
+
+def _run_table(routes: tuple[Route, ...], run_dir: str, diagnosis: Diagnosis) -> RenderableType:
+    """What this machine makes of a run folder, in sentences, commands on lines of their own."""
+    from rich.console import Group
+    from rich.text import Text
+
+    return Group(_diagnosis_table(diagnosis), "", *map(Text, _judgement(routes, run_dir, diagnosis)))
+
+
+def _judgement(routes: tuple[Route, ...], run_dir: str, diagnosis: Diagnosis) -> Iterator[str]:
+    where = f"this {diagnosis.machine}"
+    if not routes:
+        yield f"{where} has no TensorRT: it builds no engine of {run_dir}; `trt-mpq doctor` says how to install it"
+        return
+    version = ".".join(map(str, diagnosis.tensorrt or ()))
+    able = [route.network for route in routes if not route.refusal]
+    if able and not (diagnosis.gpus or diagnosis.jetson):
+        yield f"{where} has TensorRT {version}, which needs a GPU to build {' and '.join(able)}: see `trt-mpq doctor`"
+    elif able:
+        files = " and ".join(able)
+        yield f"{where} with TensorRT {version} can build {files}: `trt-mpq engine {run_dir}`, or in that folder"
+    for route in routes:
+        yield f"{route.network}: {f'not here, {route.refusal}' if route.refusal else route.command}"
+        if route.note:
+            yield route.note
 
 
 def _diagnosis_table(diagnosis: Diagnosis) -> RenderableType:

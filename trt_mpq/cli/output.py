@@ -96,13 +96,14 @@ class Output:
             from rich.text import Text
 
             from trt_mpq.report.terminal import render_terminal
+            from trt_mpq.report.wording import IN_ONNX_RUNTIME
 
             render_terminal(report, self._out, details=details)
             files = f"{folder / 'typed.onnx'} is the network, {folder / 'report.html'} the full report"
             on_device, compiled = report.device and report.device.shipped, report.compilation
             if on_device or (compiled and compiled.engine_sha256):
                 files = f"{folder / 'engine' / 'engine.plan'} is the engine, {files}"
-            self._out.print("", Text(files), sep="\n", soft_wrap=True)
+            self._out.print("", Text(files), Text(IN_ONNX_RUNTIME), sep="\n", soft_wrap=True)
 
     def _say(self, line: str) -> None:
         from rich.text import Text

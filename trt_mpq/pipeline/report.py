@@ -11,10 +11,10 @@ from trt_mpq import __version__
 from trt_mpq.artifacts.files import write_text
 from trt_mpq.artifacts.store import Store
 from trt_mpq.groups.accounting import account_for
-from trt_mpq.model import stored_bytes
 from trt_mpq.pipeline.calibration import CalibrationStages
 from trt_mpq.pipeline.delivery import DeliveryStages
 from trt_mpq.pipeline.gpu import Gpu
+from trt_mpq.pipeline.routes import routes_to_engines
 from trt_mpq.pipeline.scoring import FP32, REQUIRED
 from trt_mpq.pipeline.search import SearchStages
 from trt_mpq.pipeline.shipping import Shipped, require_shipped, shipped_engine
@@ -108,7 +108,7 @@ def write_report(
         calibration=data.CalibrationInfo(network.ranges.methods, network.ranges.samples, store[CALIBRATION].source),
         accuracy=accuracy,
         latency_ms=summary.latency_figures(result, groups, latency, store[BATCH]),
-        size_bytes=summary.size_figures(result, groups, network.model, stored_bytes(store.folder / "typed.onnx")),
+        size_bytes=summary.size_figures(result, groups, network.model, files.typed_bytes),
         search=summary.search_record(result, ranking, settings, samples, search.seconds(store)),
         plan=data.PlanRecord(
             plan.counts(), plan.as_dict(), plan.digest, files.deployable, share
@@ -129,6 +129,7 @@ def write_report(
         baseline=groups.top,
         multiply_adds=account_for(groups),
         compilation=compilation,
+        routes=() if deployed else routes_to_engines(store, calibration.described, plan, files.weak_missing),
         data_faults=tuple(f"{text[0].upper()}{text[1:]}." for text in store[delivery.judging.faults]),
     )  # fmt: skip
     write_text(store.folder / "report.json", data.report_to_json(report))
@@ -144,8 +145,7 @@ def _not_done(store: Store, deployable: bool, engine: Shipped, gpu: Gpu) -> Iter
         why = "it was not asked for" if store.settings.engine.build == "never" else gpu.absence()
         yield (
             f"no engine was {'timed' if engine.has_engine else 'built or timed'}: {why}; on the device, "
-            "`trt-mpq engine RUN_DIR` does it from this folder, or "
-            "`trtexec --onnx=typed.onnx --stronglyTyped --saveEngine=model.plan`"
+            "`trt-mpq engine RUN_DIR` does it from this folder"
         )
     else:
         yield from engine.deployed.notes

@@ -19,6 +19,7 @@ from trt_mpq.sensitivity.agreement import Agreement
 from trt_mpq.types import Comparison, Precision, RefinementRecord, WorkShare
 from trt_mpq.types.compilation import Compilation
 from trt_mpq.types.engine import Candidate, Deployment
+from trt_mpq.types.route import Route
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -239,7 +240,7 @@ class Report:
     `agreement` is None unless several sensitivity metrics were asked for.
     `compilation` is what NVIDIA's compiler made of the network without a GPU, None where it was not asked.
     `multiply_adds` says where all of them are and what keeps them out of 8 bit, `data_faults` what seems wrong
-    with the data.
+    with the data. `routes` are the ways to an engine on the device, none where one was built there.
     """
 
     model: ModelInfo
@@ -266,6 +267,7 @@ class Report:
     multiply_adds: tuple[WorkShare, ...] = ()
     compilation: Compilation | None = None
     data_faults: tuple[str, ...] = ()
+    routes: tuple[Route, ...] = ()
 
     @property
     def has_group_latencies(self) -> bool:

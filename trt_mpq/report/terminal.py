@@ -32,6 +32,8 @@ _STYLES = {
 
 _DEVICE_LINES, _HEADING_LINES = 15, 2
 _SHIPPED = "→ "
+_COMMAND_LENGTH = 500
+"""Characters of a command up to which it is printed."""
 
 
 def render_terminal(report: Report, console: Console, details: bool = False) -> None:
@@ -57,6 +59,20 @@ def render_terminal(report: Report, console: Console, details: bool = False) -> 
         _print_section(console, title, _group_table(report))
     _print_list(console, "Warnings", report.warnings, "yellow")
     _print_list(console, "Not done", report.not_done, "cyan")
+    if report.routes:
+        _print_routes(report, console)
+
+
+def _print_routes(report: Report, console: Console) -> None:
+    """The ways to an engine; a command is a line of its own, to be copied whole, unless nobody could read it."""
+    _print_section(console, "Left to do on the device", wording.done_text(report), "cyan")
+    for route in report.routes:
+        how = f"not possible: {route.refusal}" if route.refusal else route.command
+        if len(how) > _COMMAND_LENGTH:
+            how = "the command is in report.html and report.json"
+        for text in (f"{route.runtime}, {route.network}", how, route.note):
+            if text:
+                console.print(wording.printable(text), soft_wrap=True, markup=False, highlight=False)
 
 
 def _print_verdict(report: Report, console: Console) -> None:

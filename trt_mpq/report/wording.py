@@ -165,6 +165,22 @@ def _uniform_precisions(report: Report) -> list[Precision]:
     return [p for p in Precision if p.quantized and p in known]
 
 
+IN_ONNX_RUNTIME = (
+    "typed.onnx in ONNX Runtime: set graph_optimization_level to ORT_ENABLE_BASIC, or the session option "
+    "session.disable_quant_qdq to 1; at its default level it may round FP16 biases to integers, or crash"
+)
+"""How the delivered file is loaded safely there."""
+
+
+def done_text(report: Report) -> str:
+    """What the commands for a device print at the end, as far as it is known beforehand."""
+    latency = latency_text(report.latency_ms.plan)
+    return (
+        "Run them in the run folder. trtexec ends with `&&&& PASSED`; its `GPU Compute Time: median` is to be compared "
+        f"with {latency} ({report.latency_ms.source}, batch {report.latency_ms.batch})."
+    )
+
+
 def tau_text(value: float | None) -> str:
     """A rank correlation with two digits."""
     return MISSING if value is None else f"{value:.2f}"

@@ -1,8 +1,8 @@
 """The trtexec command that repeats a build and its timing, for those who want to check with NVIDIA's own tool.
 
 trtexec's defaults differ: from 11 on it launches CUDA graphs, spins while it waits and leaves the copies out; before,
-the reverse. The command names what differs from the defaults of its version, so that the numbers are comparable. It
-saves no engine: the one that is shipped has its manifest.
+the reverse. The command names what differs from the defaults of its version, so that the numbers are comparable.
+Where an engine is shipped it saves none: that one has its manifest.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ def trtexec_command(
     version_major: int,
     constraints: Mapping[str, Precision] | None = None,
     quantized: Collection[Precision] = (),
+    save: str = "",
 ) -> str:
     """One line for a shell.
 
@@ -35,11 +36,12 @@ def trtexec_command(
         version_major: 8, 10 or 11, of trtexec.
         constraints: Precision of layers of a weakly typed network.
         quantized: 8-bit formats of its Q/DQ, which a weakly typed build has to allow.
+        save: File for the engine; empty to keep none.
 
     Raises:
         ValueError: This version has no such typing.
     """
-    words = ["trtexec", f"--onnx={onnx}"]
+    words = ["trtexec", f"--onnx={onnx}", *([f"--saveEngine={save}"] if save else [])]
     words += _typing(typing, version_major, constraints or {}, quantized)
     words += _profile(shapes)
     words += _build(options)
