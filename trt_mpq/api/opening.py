@@ -158,6 +158,8 @@ def _filled_in(model: str, job: Path) -> str:
         raise SettingsError(f"{job} names no model: add `model` to it or give --model")
     path = expandvars(model)
     if unset := re.search(r"\$\{?(\w+)", path):
-        raise SettingsError(f"{job}: model: the environment variable {unset[1]} is not set: set it to "
-            "the folder that holds the model (engines/README.md says how to get what the jobs here name), or give --model")
+        raise SettingsError(
+            f"{job}: model: the environment variable {unset[1]} is not set: set it to "
+            "the folder that holds the model (engines/README.md says how to get it), or give --model"
+        )
     return path
