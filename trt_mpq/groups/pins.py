@@ -42,6 +42,15 @@ def pinned(grouping: Grouping, keep: Sequence[str], exclude: Sequence[str]) -> G
     return replace(grouping, groups=tuple(found.values()))
 
 
+def require_matches(grouping: Grouping, keep: Sequence[str], exclude: Sequence[str]) -> None:
+    """Raise SettingsError for a pattern that matches no group."""
+    found = {group.id: group for group in grouping.groups}
+    for spec in keep:
+        _matching(found, spec.partition(":")[2], f"--keep {spec}")
+    for pattern in exclude:
+        _matching(found, pattern, f"--exclude {pattern}")
+
+
 def _matching(groups: dict[str, LayerGroup], pattern: str, option: str) -> list[LayerGroup]:
     named = [g for g in groups.values() if fnmatchcase(g.id, pattern) or fnmatchcase(g.id.lstrip("/"), pattern)]
     if not named:

@@ -110,7 +110,7 @@ def _holdout_data(job: Job) -> Samples:
     return open_samples(job.settings.holdout, job[PREPARED].inputs, job[PIXELS])
 
 
-_HOLDOUT_DATA = Stage(
+HOLDOUT_DATA = Stage(
     "holdout-data", _holdout_data, reads=("holdout",), needs=(PREPARED, PIXELS), digest=lambda data: data.fingerprint
 )
 
@@ -119,14 +119,14 @@ def _holdout(files: Stage[Delivery]) -> Stage[Holdout]:
     """The delivered plan judged once on the holdout set."""
 
     def make(job: Job) -> Holdout:
-        data, settings = job[_HOLDOUT_DATA], job.settings
+        data, settings = job[HOLDOUT_DATA], job.settings
         scorer = scorer_on(job, data)
         fp32 = scorer.score(job[ORIGINAL])
         required = required_score(fp32.value, settings.target_accuracy, settings.allowed_loss)
         return Holdout(data.source, fp32, scorer.score(job.path("reference.onnx")), required)
 
     return Stage(
-        "holdout", make, json_kind(Holdout), needs=(files, _HOLDOUT_DATA, ORIGINAL, RUNTIME, METRIC, OUTPUTS, BATCH),
+        "holdout", make, json_kind(Holdout), needs=(files, HOLDOUT_DATA, ORIGINAL, RUNTIME, METRIC, OUTPUTS, BATCH),
         reads=("target_accuracy", "allowed_loss", "outputs"), title="Judging on the holdout set",
     )  # fmt: skip
 

@@ -26,7 +26,8 @@ from trt_mpq.pipeline.gpu import Gpu
 from trt_mpq.pipeline.remote import RemoteTask
 from trt_mpq.pipeline.sources import GIVEN_TABLE, TARGET
 
-_TABLE = "device-table.json"
+DEVICE_TABLE = "device-table.json"
+"""What was measured on a GPU, in the run folder."""
 
 
 def choose_latency(store: Store, described: Stage[CalibratedNetwork], gpu: Gpu) -> Stage[Latency]:
@@ -64,7 +65,7 @@ def measure_latency(store: Store, described: Stage[CalibratedNetwork], gpu: Gpu)
         options.model_dump(mode="json"),
     )  # fmt: skip
     table = fit(_probed(store, described, gpu), network.grouping, provenance, network.counted_batches)
-    save_table(table, store.folder / _TABLE)
+    save_table(table, store.folder / DEVICE_TABLE)
     return table
 
 
@@ -88,7 +89,7 @@ def _kept_table(store: Store, described: Stage[CalibratedNetwork], gpu: Gpu) -> 
 
     With a GPU at hand it has to be of that one, and of engines such as would be built now.
     """
-    path, network, platform = store.folder / _TABLE, store[described], gpu.find()
+    path, network, platform = store.folder / DEVICE_TABLE, store[described], gpu.find()
     if not path.is_file():
         return None
     table = load_table(path)

@@ -45,6 +45,7 @@ def write_report(
     delivery: DeliveryStages,
     gpu: Gpu,
     command: str,
+    idle: tuple[str, ...] = (),
 ) -> data.Report:
     """Everything that a run has to say, which is written as report.json and report.html too; ships the engine first.
 
@@ -55,6 +56,7 @@ def write_report(
         delivery: What is delivered.
         gpu: Where engines are built.
         command: The command line.
+        idle: Options that do nothing in this run, a sentence each.
 
     Raises:
         ComparisonFailed: An output fails Polygraphy's comparison, and that is required.
@@ -97,6 +99,7 @@ def write_report(
         *summary.range_warnings(explainer),
         *summary.scale_warnings(groups),
         *summary.refusal_warnings(compilation, result, latency),
+        *idle,
     )
     operators = {str(node.name): node.op_type for node in network.graph.graph}
     share = explain.mac_share(plan, groups)

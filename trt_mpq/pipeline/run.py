@@ -6,7 +6,7 @@ from pathlib import Path
 
 from trt_mpq.artifacts.store import Store
 from trt_mpq.pipeline.calibration import CalibrationStages, choose_calibration, final_groups_of
-from trt_mpq.pipeline.checks import check_inputs, check_settings
+from trt_mpq.pipeline.checks import check_before_search, check_inputs, check_pins, check_settings, without_effect
 from trt_mpq.pipeline.delivery import DeliveryStages, choose_delivery
 from trt_mpq.pipeline.device_run import run_remote_task
 from trt_mpq.pipeline.gpu import Gpu
@@ -41,10 +41,11 @@ class Run:
         check_settings(settings)
         check_inputs(settings, folder)
         self.settings, self._command = settings, command or ""
+        self._workers = Workers(RunLocation(settings, folder, opened_by_worker, run_remote_task))
         self.store = Store(folder, settings, observer, source=SOURCE, writable=command is not None)
         if command is not None:
+            check_pins(self.store)  # before they are kept
             self.store.describe(source=str(settings.model.resolve()), command=command, environment=environment())
-        self._workers = Workers(RunLocation(settings, folder, opened_by_worker, run_remote_task))
         self._gpu = Gpu(self.store, self._workers.remote())
 
     # What the command line offers, in the order of the flow.
@@ -89,8 +90,12 @@ class Run:
         """
         if self.settings.engine.build == "always":
             self._gpu.require_engine()
+        check_before_search(self.store, self._gpu)
+        idle = tuple(without_effect(self.settings))
+        for text in idle:
+            self.store.observer.note(text)
         calibration, search, delivery = self.calibration_stages(), self.search_stages(), self.delivery_stages()
-        return write_report(self.store, calibration, search, delivery, self._gpu, self._command)
+        return write_report(self.store, calibration, search, delivery, self._gpu, self._command, idle)
 
     # The stages of every part of the flow; the choices that define them are made now if they never were.
 
@@ -105,6 +110,7 @@ class Run:
 
     def search_stages(self) -> SearchStages:
         """Those of the search."""
+        check_before_search(self.store, self._gpu)
         ranking = self.ranking_stages()
         return choose_search(self.store, self.calibration_stages(), ranking, self._gpu, self._workers.stage())
 

@@ -11,6 +11,7 @@ import re
 import socket
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from importlib.util import find_spec
 from typing import Any
 
 from trt_mpq.errors import RuntimeFailure, missing
@@ -25,9 +26,10 @@ _ANSWER_S = 10.0
 
 
 class _Cluster:
-    """A running Ray cluster, connected to when it is first needed."""
+    """A running Ray cluster, connected to when it is first needed; an error at once where ray is not installed."""
 
     def __init__(self, address: str) -> None:
+        _require_ray()
         self._address = address
 
     def ready(self, workers: Sequence[Actor]) -> Sequence[Actor]:
@@ -136,6 +138,12 @@ class Actor:
         if self._ray.is_initialized():  # or it is gone with the connection
             with contextlib.suppress(ValueError):  # it was never placed
                 self._ray.kill(self._handle)
+
+
+def _require_ray() -> None:
+    """Raise MissingDependencyError if ray is not installed; imports nothing."""
+    if find_spec("ray") is None:
+        raise missing("ray", "--ray", "ray")
 
 
 def connected(address: str) -> Any:
