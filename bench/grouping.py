@@ -13,7 +13,7 @@ from trt_mpq.graph.interface import Interface
 from trt_mpq.groups import groups_from_model
 from trt_mpq.groups.shapes import bind_shapes, unknown_shapes
 from trt_mpq.runtime.onnxruntime import OnnxRuntime
-from trt_mpq.types import Grouping
+from trt_mpq.types import Grouping, Precision
 
 
 def all_groups(graph: ir.Model, fed: Mapping[str, tuple[int, ...]]) -> Grouping:
@@ -27,4 +27,4 @@ def all_groups(graph: ir.Model, fed: Mapping[str, tuple[int, ...]]) -> Grouping:
     if unknown := unknown_shapes(bind_shapes(graph, fed)):
         zeros = {spec.name: np.zeros(fed[spec.name], spec.dtype) for spec in inputs}
         shapes |= observed_shapes(graph, unknown, samples_from_arrays(zeros, inputs), OnnxRuntime())
-    return groups_from_model(graph, shapes, "none")
+    return groups_from_model(graph, shapes, "none", formats=tuple(p for p in Precision if p.quantized))

@@ -22,10 +22,12 @@ from trt_mpq.types import Grouping, LayerGroup, Precision, PrecisionPlan, Ranges
 
 TYPES = {
     "float": Precision.FP32, "half": Precision.FP16, "bf16": Precision.BF16, "int8": Precision.INT8,
-    "fp8_e4m3": Precision.FP8,
+    "fp8_e4m3": Precision.FP8, "fp4_e2m1": Precision.NVFP4,
 }  # fmt: skip
 """What a program calls the formats."""
-_AMAX = {Precision.INT8: 4.0, Precision.FP8: 4.0}
+WEIGHT_ONLY = {"int8": Precision.W8A16, "int4": Precision.W4A16}
+"""What a kernel computes in that widens weights of a type, which it reads, to the type it multiplies."""
+_AMAX = {precision: 4.0 for precision in Precision if precision.spec.activations is not None}
 """Any range will do: which kernels are chosen does not depend on it."""
 _NORMALIZATIONS = frozenset({"LayerNormalization", "InstanceNormalization", "GroupNormalization"})
 
@@ -181,7 +183,7 @@ class _Verdict:
 
     @property
     def precision(self) -> bool:
-        formats = {TYPES.get(operand) for kernel in self.products for operand in kernel.operands}
+        formats = {realised for kernel in self.products for realised in computed_in(kernel)}
         return formats == {self.planned}
 
     @property
@@ -201,6 +203,13 @@ class _Verdict:
             yield f"{self.group.op_type} {self.group.id}: planned {self.planned}, multiplies {operands}"
         if self.followers and not self.epilogue:
             yield f"{self.group.op_type} {self.group.id}: its epilogue is in {len(self.followers)} kernels"
+
+
+def computed_in(kernel: Kernel) -> Iterator[Precision | None]:
+    """The formats that a kernel multiplies, or the one of the weights that it widens first."""
+    operands = {TYPES.get(operand) for operand in kernel.operands}
+    widened = {WEIGHT_ONLY[read] for read in kernel.reads if read in WEIGHT_ONLY and kernel.parts}
+    return iter(widened or operands)
 
 
 def anchors_of(group: LayerGroup) -> tuple[str, ...]:

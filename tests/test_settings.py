@@ -10,7 +10,8 @@ from trt_mpq.errors import SettingsError
 from trt_mpq.settings import Settings, fields_from_job, overridden, settings_from
 from trt_mpq.types import Precision
 
-_, FP16, BF16, FP8, INT8, INT4 = Precision
+_, FP16, BF16, FP8, INT8, INT4 = map(Precision, ("fp32", "fp16", "bf16", "fp8", "int8", "int4"))
+FORMATS = "w8a16, fp8, int8, w4a16, nvfp4, int4"
 
 
 def settings(**fields: object) -> Settings:
@@ -53,12 +54,24 @@ def test_several_sensitivity_metrics_are_a_list(given):
     [
         ({"sensitivity": "noise,noise"}, "here: sensitivity: noise is named twice"),
         ({"sensitivity": []}, "here: sensitivity: Tuple should have at least 1 item"),
-        ({"precisions": ["int9"]}, "here: precisions: got 'int9', choose from fp16, bf16, fp8, int8, int4"),
-        ({"precisions": ["fp16"]}, "here: precisions: name at least one of fp8, int8, int4 beside fp16 (got ['fp16'])"),
-        ({"precisions": "bf16"}, "here: precisions: name at least one of fp8, int8, int4 beside bf16 (got 'bf16')"),
+        (
+            {"precisions": ["int9"]},
+            f"here: precisions: got 'int9', choose from fp16, bf16, {FORMATS}",
+        ),
+        (
+            {"precisions": ["fp16"]},
+            f"here: precisions: name at least one of {FORMATS} beside fp16 (got ['fp16'])",
+        ),
+        (
+            {"precisions": "bf16"},
+            f"here: precisions: name at least one of {FORMATS} beside bf16 (got 'bf16')",
+        ),
         ({"precisions": ["fp32", "int8"]}, "here: precisions: fp32 is not a rung of the ladder"),
-        ({"precisions": []}, "here: precisions: name at least one of fp8, int8, int4"),
-        ({"precisions": "int8,int9"}, "here: precisions: got 'int9', choose from fp16, bf16, fp8, int8, int4"),
+        ({"precisions": []}, f"here: precisions: name at least one of {FORMATS}"),
+        (
+            {"precisions": "int8,int9"},
+            f"here: precisions: got 'int9', choose from fp16, bf16, {FORMATS}",
+        ),
         ({"precisions": 8}, "here: precisions: Input should be a valid tuple (got 8)"),
         (
             {"precission": ["int8"]},

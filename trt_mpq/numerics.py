@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from trt_mpq.errors import CalibrationError
 from trt_mpq.types import Precision
+from trt_mpq.types.formats.fp8 import E4M3
 
 FloatArray = NDArray[np.float32]
 BoolArray = NDArray[np.bool_]
@@ -37,28 +38,50 @@ VANISHING: dict[Precision, float] = {Precision.FP16: 2.0**-25, Precision.BF16: 2
 """Largest number that each 16-bit precision rounds to zero: half of its smallest one."""
 _SMALLEST_NORMAL = {Precision.FP16: np.float32(2.0**-14), Precision.BF16: np.float32(2.0**-126)}
 """Smallest number with full precision."""
+LEAST = np.float32(2.0**-126)
+"""Least positive float32 with full precision and a finite reciprocal."""
 _SMALLEST_SCALE = {Precision.FP16: np.float32(2.0**-24), Precision.BF16: np.float32(2.0**-126)}
 """Smallest positive scale: one below it would become zero in the typed graph, or have no reciprocal in float32."""
 
 
 @dataclass(frozen=True)
-class QuantizedWeight:
-    """A constant as it is stored.
+class WeightScales:
+    """The scales of a constant.
 
     Attributes:
-        codes: Codes in the shape of the weight, in a type of numpy or ml_dtypes.
-        scale: float32; a scalar, or one value per index of `axis`.
-        axis: The axis with one scale per index; None for one scale.
+        scale: float32, or E4M3 codes where there is a `tensor_scale`; a scalar, one value per index of `axis`, or per
+            block along it, in the shape of the weight but for that axis.
+        axis: The axis with one scale per index or block; None for one scale.
+        block: Elements along `axis` that share a scale; None for one scale per index.
+        tensor_scale: What codes of scales are multiplied with, shape ``()``; None where scales are no codes.
     """
 
-    codes: CodeArray
-    scale: FloatArray
+    scale: FloatArray | CodeArray
     axis: int | None
+    block: int | None = None
+    tensor_scale: FloatArray | None = None
+
+    def steps(self, axes: int) -> FloatArray:
+        """The scale of every element of a weight with so many axes, in a shape that broadcasts to it."""
+        scale = self.scale.astype(np.float32)
+        if self.tensor_scale is not None:
+            scale = scale * self.tensor_scale
+        if self.axis is None or self.block is None:
+            return _along(scale, axes, self.axis)
+        return np.repeat(scale, self.block, self.axis)
+
+
+@dataclass(frozen=True)
+class QuantizedWeight:
+    """A constant as it is stored: codes in its shape, in a type of numpy or ml_dtypes, and their scales."""
+
+    codes: CodeArray
+    scales: WeightScales
 
     @property
     def values(self) -> FloatArray:
         """What it stands for: codes times scales, as float32 of the weight's shape."""
-        return self.codes.astype(np.float32) * _along(self.scale, self.codes.ndim, self.axis)
+        return self.codes.astype(np.float32) * self.scales.steps(self.codes.ndim)
 
 
 def quantize_weight(
@@ -69,7 +92,7 @@ def quantize_weight(
     *,
     up: BoolArray | None = None,
 ) -> QuantizedWeight:
-    """Quantize a constant with min-max scales.
+    """Quantize a constant with min-max scales, see `weight_scales`.
 
     Args:
         content: What it holds.
@@ -78,8 +101,106 @@ def quantize_weight(
         stored: The 16-bit precision of the graph that scales are constants of.
         up: Which elements take the code above instead of the one below, see `codes`; None takes the nearest.
     """
-    scale = scale_from_amax(channel_amax(content, axis), precision, stored)
-    return QuantizedWeight(codes(content, scale, precision, axis, up=up), scale, axis)
+    return with_scales(content, weight_scales(content, axis, precision, stored), precision, up=up)
+
+
+def with_scales(
+    values: FloatArray, scales: WeightScales, precision: Precision, *, up: BoolArray | None = None
+) -> QuantizedWeight:
+    """Quantize a constant with given scales, see `codes`."""
+    return QuantizedWeight(codes(values, scales.steps(values.ndim), precision, up=up), scales)
+
+
+def weight_scales(
+    content: FloatArray, axis: int | None, precision: Precision, stored: Precision = Precision.FP16
+) -> WeightScales:
+    """The scales that hold the largest magnitude per channel or per block of what is summed over, as `precision` says.
+
+    Args:
+        content: A constant; of two axes where there are blocks.
+        axis: Axis of its output channels; None for one scale.
+        precision: A quantized precision.
+        stored: The 16-bit precision of the graph that scales are constants of.
+
+    Raises:
+        ValueError: No whole blocks fit into the constant.
+    """
+    layout = precision.spec.weights
+    if layout is None or not layout.blocks:
+        return WeightScales(scale_from_amax(channel_amax(content, axis), precision, stored), axis)
+    block = None if axis is None or content.ndim != 2 else layout.block_of(content.shape[1 - axis])
+    if axis is None or block is None:
+        raise ValueError(
+            f"a weight of shape {content.shape}, channels on axis {axis}, has no whole blocks of {precision}"
+        )
+    amax = block_amax(content, 1 - axis, block)
+    if not layout.coded:
+        return WeightScales(scale_from_amax(amax, precision, stored), 1 - axis, block)
+    tensor_scale = tensor_scale_from_amax(amax.max(), precision)
+    return WeightScales(_scale_codes(amax, tensor_scale, precision), 1 - axis, block, tensor_scale)
+
+
+def block_amax(content: FloatArray, axis: int, block: int) -> FloatArray:
+    """Largest magnitude of every block along `axis`, which shrinks to the number of blocks."""
+    shape = [*content.shape[:axis], -1, block, *content.shape[axis + 1 :]]
+    return np.asarray(np.abs(content).reshape(shape).max(axis=axis + 1))
+
+
+def activation_scale(amax: float, precision: Precision, stored: Precision = Precision.FP16) -> FloatArray:
+    """What an activation of a clipping magnitude is quantized with, shape ``()``: its scale, or that of its scales.
+
+    Raises:
+        CalibrationError: See `scale_from_amax` and `tensor_scale_from_amax`.
+    """
+    in_blocks = precision.spec.activations is not None and precision.spec.activations.blocks
+    return tensor_scale_from_amax(amax, precision) if in_blocks else scale_from_amax(amax, precision, stored)
+
+
+def fake_quantize_activation(values: FloatArray, scale: FloatArray, precision: Precision) -> FloatArray:
+    """What a group that runs in `precision` reads of an activation, given its `activation_scale`."""
+    in_blocks = precision.spec.activations is not None and precision.spec.activations.blocks
+    return fake_quantize_blocks(values, scale, precision) if in_blocks else fake_quantize(values, scale, precision)
+
+
+def tensor_scale_from_amax(amax: float | FloatArray, precision: Precision) -> FloatArray:
+    """The FP32 scale of codes of scales, shape ``()``, that maps the scale of a block that reaches `amax` onto 448.
+
+    It is so large that the least scale of a block still has full precision.
+
+    Raises:
+        CalibrationError: `amax` is negative, NaN or infinite.
+    """
+    value = np.asarray(amax, np.float32)
+    if not np.isfinite(value) or value < 0:
+        raise CalibrationError(f"amax must be finite and not negative, got {value}")
+    return np.asarray(
+        np.maximum(value / np.float32(precision.codes.largest * E4M3.largest), LEAST / E4M3.tiny), np.float32
+    )
+
+
+def _scale_codes(amax: FloatArray, tensor_scale: FloatArray, precision: Precision) -> CodeArray:
+    """The E4M3 codes of the scales of blocks of a constant: the least positive one where the nearest is 0."""
+    ratio = amax / (np.float32(precision.codes.largest) * tensor_scale)
+    return np.clip(ratio, E4M3.tiny, E4M3.largest).astype(np.dtype(E4M3.dtype))
+
+
+def fake_quantize_blocks(values: FloatArray, tensor_scale: FloatArray, precision: Precision) -> FloatArray:
+    """What a product reads of an activation whose blocks along the last axis get scales as they come.
+
+    The scale of a block is the E4M3 code nearest to ``amax / (6 * tensor_scale)``, at most 448, times `tensor_scale`
+    (IDynamicQuantizeLayer, "double quantization"). A block whose scale rounds to 0 is 0.
+
+    Args:
+        values: float32 array whose last axis is a multiple of the block.
+        tensor_scale: See `tensor_scale_from_amax`.
+        precision: A precision with blocks of activations.
+    """
+    assert precision.spec.activations is not None
+    blocks = values.reshape(-1, precision.spec.activations.blocks[0])
+    ratio = np.abs(blocks).max(axis=1, keepdims=True) / (np.float32(precision.codes.largest) * tensor_scale)
+    scale = np.minimum(ratio, np.float32(E4M3.largest)).astype(np.dtype(E4M3.dtype)).astype(np.float32) * tensor_scale
+    stored = codes(blocks, np.maximum(scale, LEAST), precision).astype(np.float32)
+    return np.asarray(stored * scale).reshape(values.shape)
 
 
 def scale_from_amax(amax: float | FloatArray, precision: Precision, stored: Precision = Precision.FP16) -> FloatArray:

@@ -154,7 +154,7 @@ def _precision(graph: QdqGraph, node: ir.Node) -> Precision:
 
 def eight_bit_share(macs: Mapping[str, int], precisions: Mapping[str, Precision]) -> float:
     """Share of multiply-adds whose operators run in 8 bit."""
-    lowered = sum(count for name, count in macs.items() if precisions[name].quantized)
+    lowered = sum(count for name, count in macs.items() if precisions[name].spec.activations is not None)
     return lowered / sum(macs.values())
 
 

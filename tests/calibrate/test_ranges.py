@@ -26,7 +26,8 @@ from trt_mpq.runtime.base import Array, Arrays, Runtime
 from trt_mpq.types import Precision, Ranges
 from trt_mpq.types.observer import Progress
 
-FP32, FP16, BF16, FP8, INT8, INT4 = Precision
+FP32, FP16, BF16, FP8, INT8, INT4 = map(Precision, ("fp32", "fp16", "bf16", "fp8", "int8", "int4"))
+EVERY = tuple(precision for precision in Precision if precision.quantized)
 
 
 @cache
@@ -341,7 +342,7 @@ def test_a_zero_input_keeps_its_group_out_of_8_bit():
     x = b.relu("dead", b.node("Sub", "shift", ["input", b.constant("far", np.float32(100))]))
     b.gemm("fc2", b.relu("fc1.relu", b.gemm("fc1", x, (32, 24))), (24, 16))
     excluded = restricted(prepare(b.model((32,), (16,))), normal(8, 32))
-    assert set(excluded["fc1"]) == set(QUANTIZED)
+    assert set(excluded["fc1"]) == set(Precision.reading())
     assert excluded["fc1"][INT8] == "tensor dead.out is zero in all calibration data, so it has no scale"
     assert excluded["fc2"] == {}
 
@@ -359,7 +360,7 @@ def scaled(factor: float) -> onnx.ModelProto:
 def test_a_value_beyond_fp16_keeps_all_its_groups_in_fp32():
     excluded = restricted(prepare(scaled(50000.0)), normal(8, 32))
     for group in ("fc1", "fc2"):
-        assert set(excluded[group]) == {FP16, *QUANTIZED}
+        assert set(excluded[group]) == {FP16, *EVERY}
         assert "beyond the FP16 range of 65504" in excluded[group][FP16]
     assert excluded["fc3"] == {}
 
@@ -375,7 +376,7 @@ def test_bf16_holds_what_fp16_does_not():
     """On top it keeps no group out, not even of 8 bit; as the refuge it is open where FP16 is not."""
     prepared, values = prepare(scaled(1e6)), np.ones((2, 32), np.float32)
     ranges = prepared.calibrated(prepared.samples(values), "mse")
-    for top, refuge, excluded in ((BF16, FP32, set()), (FP16, BF16, {FP16, *QUANTIZED})):
+    for top, refuge, excluded in ((BF16, FP32, set()), (FP16, BF16, {FP16, *EVERY})):
         grouping = replace(prepared.grouping, top=top, refuge=refuge)
         restricted_to = restrict_to_ranges(grouping, ranges, prepared.graph.graph)
         assert set(group_called("fc1", restricted_to).excluded) == excluded

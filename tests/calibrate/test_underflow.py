@@ -14,7 +14,7 @@ from trt_mpq.calibrate.soundness import first_not_finite
 from trt_mpq.emit import Network
 from trt_mpq.types import Grouping, Precision
 
-FP32, FP16, BF16, FP8, INT8, INT4 = Precision
+FP32, FP16, BF16, FP8, INT8, INT4 = map(Precision, ("fp32", "fp16", "bf16", "fp8", "int8", "int4"))
 
 TAILS = {
     "log of a power": ("p = Mul(a, a) s = Add(p, e10) out = Log(s)", {"p", "s", "out"}),

@@ -248,7 +248,7 @@ def test_a_job_file_is_read_and_overridden(tmp_path: Path, monkeypatch: pytest.M
         ('calib = "recipe:calib"', "give --model"),
         ('model = "net.onnx"\ncolour = "red"', "colour: unknown setting"),
         ('model = "net.onnx"\nbatch = 0', "batch: Input should be greater than 0"),
-        ('model = "net.onnx"\nprecisions = ["int9"]', "choose from fp16, bf16, fp8, int8, int4"),
+        ('model = "net.onnx"\nprecisions = ["int9"]', "choose from fp16, bf16, w8a16, fp8, int8, w4a16, nvfp4, int4"),
         ("model = ", "not valid TOML"),
     ],
 )

@@ -21,7 +21,7 @@ from trt_mpq.errors import ModelError
 from trt_mpq.graph.opset import convert_opset
 from trt_mpq.types import Precision, PrecisionPlan, Ranges, TensorRange
 
-FP32, FP16, BF16, FP8, INT8, INT4 = Precision
+FP32, FP16, BF16, FP8, INT8, INT4 = map(Precision, ("fp32", "fp16", "bf16", "fp8", "int8", "int4"))
 CODES = {INT8: ir.DataType.INT8, FP8: ir.DataType.FLOAT8E4M3FN, INT4: ir.DataType.INT4}
 QDQ = ("QuantizeLinear", "DequantizeLinear")
 networks = pytest.mark.parametrize("name", ALL_NETWORKS)

@@ -17,10 +17,11 @@ from trt_mpq.emit.quantizers import (
     activation_reads,
     insert_fake_quantizer,
     insert_qdq,
-    insert_stored_weight,
 )
+from trt_mpq.emit.weights import insert_stored_weight
 from trt_mpq.errors import CalibrationError
 from trt_mpq.graph.edit import add_constant, insert_node
+from trt_mpq.numerics import quantize_weight
 from trt_mpq.runtime.onnxruntime import OnnxRuntime
 from trt_mpq.types import Precision, PrecisionPlan, Ranges, TensorRange
 
@@ -193,7 +194,9 @@ def test_stored_weights_agree_at_every_optimization_level(precision: Precision) 
     product.shape = ir.Shape(["n", 12])
     node = product.producer()
     assert node is not None
-    stored = insert_stored_weight(graph, source, 1, precision, Precision.FP16, None, instead_of=source, before=node)
+    stored = insert_stored_weight(
+        graph, quantize_weight(weight, 1, precision), precision, "weight", dtype=ir.DataType.FLOAT, before=node
+    )
     node.replace_input_with(1, stored)
     del graph.initializers["weight"]
     graph.outputs.append(product)

@@ -19,7 +19,7 @@ from trt_mpq.emit import Emitter
 from trt_mpq.runtime.base import Array
 from trt_mpq.types import Precision, PrecisionPlan, Ranges, TensorRange
 
-FP32, FP16, _, FP8, INT8, _ = Precision
+FP32, FP16, _, FP8, INT8, _ = map(Precision, ("fp32", "fp16", "bf16", "fp8", "int8", "int4"))
 formats = pytest.mark.parametrize("precision", [INT8, FP8])
 
 

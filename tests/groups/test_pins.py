@@ -7,7 +7,7 @@ from trt_mpq.errors import SettingsError
 from trt_mpq.groups.pins import pinned
 from trt_mpq.types import Precision, PrecisionPlan
 
-FP32, FP16, BF16, FP8, INT8, INT4 = Precision
+FP32, FP16, BF16, FP8, INT8, INT4 = map(Precision, ("fp32", "fp16", "bf16", "fp8", "int8", "int4"))
 NAMES = ("/layer1/conv1/Conv", "/layer1/conv2/Conv", "/layer2/conv1/Conv", "head")
 NETWORK = make_grouping([make_group(name, index=i) for i, name in enumerate(NAMES)])
 

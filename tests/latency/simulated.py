@@ -17,7 +17,7 @@ from trt_mpq.latency.probing import ProbedEngine, probing_plans
 from trt_mpq.types import Grouping, LayerGroup, LooseOp, Precision, PrecisionPlan
 from trt_mpq.types.engine import EngineLayer, EngineTensor, LayerRole, Platform
 
-FP32, FP16, BF16, FP8, INT8, INT4 = Precision
+FP32, FP16, BF16, FP8, INT8, INT4 = map(Precision, ("fp32", "fp16", "bf16", "fp8", "int8", "int4"))
 BITS = {FP32: 32, FP16: 16, FP8: 8, INT8: 8}
 PLATFORM = Platform("NVIDIA Imaginary 1000", 89, "10.16.1", "13.0", "590.10")
 PROVENANCE = Provenance("ab" * 32, 4, PLATFORM, "2026-11-24T03:00:00+00:00", {"rounds": "30"})

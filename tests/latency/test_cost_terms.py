@@ -20,7 +20,7 @@ from trt_mpq.latency.size import size_costs, weight_bytes
 from trt_mpq.latency.target import target_from_name
 from trt_mpq.types import Grouping, Precision, PrecisionPlan
 
-FP32, FP16, BF16, FP8, INT8, INT4 = Precision
+FP32, FP16, BF16, FP8, INT8, INT4 = map(Precision, ("fp32", "fp16", "bf16", "fp8", "int8", "int4"))
 KNOWN = (FP32, FP16, BF16, FP8, INT8)
 
 

@@ -11,7 +11,7 @@ from trt_mpq.errors import SettingsError
 from trt_mpq.latency.probing import probing_plans
 from trt_mpq.types import LayerGroup, Precision
 
-FP32, FP16, BF16, FP8, INT8, INT4 = Precision
+FP32, FP16, BF16, FP8, INT8, INT4 = map(Precision, ("fp32", "fp16", "bf16", "fp8", "int8", "int4"))
 
 
 def spelled(

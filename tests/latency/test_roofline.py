@@ -19,10 +19,13 @@ from trt_mpq.latency.size import stored_bits, weight_bytes
 from trt_mpq.latency.target import target_from_name
 from trt_mpq.types import Grouping, Precision, PrecisionPlan, QuantizedInput, Target
 
-FP32, FP16, BF16, FP8, INT8, INT4 = Precision
+FP32, FP16, BF16, FP8, INT8, INT4 = map(Precision, ("fp32", "fp16", "bf16", "fp8", "int8", "int4"))
+W8A16, W4A16, NVFP4 = Precision.W8A16, Precision.W4A16, Precision.NVFP4
 
 # 1 TOPS, 1 GB/s and perfect efficiency: a thousand operations take 1 ns, a byte takes 1 ns.
-UNIT = Target("unit", "", 90, {FP32: 0.5, FP16: 1.0, BF16: 1.0, FP8: 2.0, INT8: 2.0}, 1.0, 1.0, 1.0, 1.0, {})
+UNIT = Target(
+    "unit", "", 100, {FP32: 0.5, FP16: 1.0, BF16: 1.0, FP8: 2.0, INT8: 2.0, NVFP4: 4.0}, 1.0, 1.0, 1.0, 1.0, {}
+)
 NS = 1e-6
 LAUNCH_MS = 1e-3
 ORIN = target_from_name("orin-agx")
@@ -57,7 +60,7 @@ class TestRoofline:
         assert model.plan_ms(all_in(grouping, FP32)) == pytest.approx(4 * (7 + 11 + 50) * NS + LAUNCH_MS)
 
     def test_efficiency_slows_down(self):
-        lazy = Target("lazy", "", 90, UNIT.peak_tops, 1.0, 0.0, 0.5, 0.25, {})
+        lazy = Target("lazy", "", 100, UNIT.peak_tops, 1.0, 0.0, 0.5, 0.25, {})
         heavy, wide = make_group("heavy", flops=10**9), make_group("wide", flops=0)
         assert LatencyModel(make_grouping([heavy]), lazy, 1).group_ms(PrecisionPlan.of({"heavy": FP32})) == {
             "heavy": pytest.approx(4e6 * NS)
@@ -240,7 +243,9 @@ class TestRefusals:
     def test_precision_the_gpu_lacks(self):
         grouping = make_grouping(make_chain(1))
         model = LatencyModel(grouping, ORIN, 1)
-        with pytest.raises(SettingsError, match=r"orin-agx \(SM 87\) cannot compute in fp8: .*fp32, fp16, bf16, int8"):
+        with pytest.raises(
+            SettingsError, match=r"orin-agx \(SM 87\) cannot compute in fp8: .*fp32, fp16, bf16, w8a16, int8, w4a16"
+        ):
             model.plan_ms(all_in(grouping, FP8))
         assert model.plan_ms(all_in(grouping, INT4)) > 0
         assert [model.knows(all_in(grouping, p)) for p in (FP16, FP8, INT4)] == [True, False, True]
@@ -261,6 +266,8 @@ class TestWeightBytes:
             (INT8, FP16, 100 + 2 * 7 + 2 * 5),
             (FP32, FP8, 4 * 100 + 7 + 2 * 5),
             (INT4, INT4, 54 + 2 * 5),
+            (W8A16, W8A16, 107 + 2 * 5),
+            (NVFP4, W4A16, 56 + 4 + 2 * 5),
         ],
     )
     def test_sizes(self, a: Precision, b: Precision, expected: int):
@@ -311,8 +318,10 @@ def planned_networks(draw: st.DrawFn) -> tuple[Grouping, PrecisionPlan]:
 
 def reference_ms(grouping: Grouping, plan: Mapping[str, Precision], target: Target, batch: int) -> float:
     """The documented rules, tensor by tensor, for networks without views and ties."""
-    bits = {FP32: 32, FP16: 16, BF16: 16, FP8: 8, INT8: 8, INT4: 4}
-    high = FP32 if plan and all(p is FP32 for p in plan.values()) else grouping.top
+    bits = {FP32: 32, FP16: 16, BF16: 16, FP8: 8, INT8: 8, INT4: 4, NVFP4: 4.5}
+    stored_weights = {**bits, W8A16: 8, W4A16: 4 + 16 / 128}
+    weights_of, plan = plan, {g: grouping.top if p in (W8A16, W4A16) else p for g, p in plan.items()}
+    high = FP32 if plan and all(p is FP32 for p in weights_of.values()) else grouping.top
     steps = [(g.id, [i.tensor for i in g.inputs], g.output, g, plan[g.id]) for g in grouping.groups]
     known = {t for _, reads, output, _, _ in steps for t in (*reads, output)} | {o.output for o in grouping.loose}
     steps += [(o.node, [t for t in o.inputs if t in known], o.output, o, high) for o in grouping.loose]
@@ -323,7 +332,7 @@ def reference_ms(grouping: Grouping, plan: Mapping[str, Precision], target: Targ
         readers = [s[4] for s in steps if tensor in s[1]]
         stored[tensor] = FP32 if maker is None else wide.get(maker[4], grouping.top)
         size[tensor] = maker[3].output_elements if maker else 0
-        if maker and bits[maker[4]] <= 8 and readers and all(r is maker[4] for r in readers):
+        if maker and maker[4] in (FP8, INT8, INT4) and readers and all(r is maker[4] for r in readers):
             stored[tensor] = maker[4]
     for _, reads, _, step, _ in steps:
         if "x" in reads:
@@ -334,7 +343,7 @@ def reference_ms(grouping: Grouping, plan: Mapping[str, Precision], target: Targ
     for _, reads, output, step, precision in steps:
         moved = batch * (step.input_elements * bits[precision] + step.output_elements * bits[stored[output]]) / 8
         if hasattr(step, "weight"):
-            moved += step.weight.elements * bits[precision] / 8
+            moved += step.weight.elements * stored_weights[weights_of[step.id]] / 8
         tops = target.peak_tops[INT8 if precision is INT4 else precision]
         total += max(step.flops * batch / (tops * rate), moved / memory) + target.launch_us * 1e-3
         for tensor in reads:
@@ -351,7 +360,7 @@ class TestLaws:
     @given(planned_networks(), st.integers(1, 64))
     def test_agrees_with_the_rules_worked_out_tensor_by_tensor(self, network, batch):
         grouping, plan = network
-        target = target_from_name("l4")
+        target = target_from_name("rtx5090")
         expected = reference_ms(grouping, plan.as_dict(), target, batch)
         assert LatencyModel(grouping, target, batch).plan_ms(plan) == pytest.approx(expected)
 

@@ -62,6 +62,18 @@ def test_fp8_exactly_where_the_hardware_has_it(target: Target):
     assert Precision.INT4 not in target.peak_tops
 
 
+def test_nvfp4_is_four_times_fp16_and_exactly_where_the_hardware_has_it(target: Target):
+    assert target.supports(Precision.NVFP4) == (target.sm >= 100)
+    if target.supports(Precision.NVFP4):
+        assert target.peak_tops[Precision.NVFP4] == pytest.approx(4 * target.peak_tops[Precision.FP16], rel=0.01)
+
+
+def test_weights_alone_are_narrow_from_ampere_on(target: Target):
+    for precision in (Precision.W8A16, Precision.W4A16):
+        assert target.supports(precision) == (target.sm >= 80)
+        assert precision not in target.peak_tops
+
+
 def test_every_number_names_its_source_and_date(target: Target):
     numbers = {"sm", "bandwidth_gb_s", "launch_us", "compute_efficiency", "memory_efficiency"}
     assert set(target.sources) == numbers | {f"peak_tops.{precision}" for precision in target.peak_tops}

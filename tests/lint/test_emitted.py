@@ -19,7 +19,8 @@ from trt_mpq.emit import Emitter
 from trt_mpq.lint import Finding, Severity, lint_graph
 from trt_mpq.types import Grouping, Precision, PrecisionPlan, Ranges, TensorRange
 
-FP32, FP16, BF16, FP8, INT8, _ = Precision
+FP32, FP16, BF16 = Precision.FP32, Precision.FP16, Precision.BF16
+FP8, INT8 = Precision.FP8, Precision.INT8
 networks = pytest.mark.parametrize("name", ALL_NETWORKS)
 mixtures = settings(max_examples=6)
 

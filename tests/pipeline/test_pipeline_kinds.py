@@ -28,7 +28,7 @@ from trt_mpq.report.verdict import remarks
 from trt_mpq.runtime.onnxruntime import OnnxRuntime
 from trt_mpq.types import Precision, Score, SearchResult
 
-FP32, FP16, BF16, _, INT8, INT4 = Precision
+FP32, FP16, BF16, _, INT8, INT4 = map(Precision, ("fp32", "fp16", "bf16", "fp8", "int8", "int4"))
 
 
 @pytest.fixture(scope="module")

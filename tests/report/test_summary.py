@@ -27,7 +27,7 @@ from trt_mpq.types import (
     Target,
 )
 
-FP32, FP16, BF16, FP8, INT8, INT4 = Precision
+FP32, FP16, BF16, FP8, INT8, INT4 = map(Precision, ("fp32", "fp16", "bf16", "fp8", "int8", "int4"))
 LADDER = (FP16, FP8, INT8)
 
 

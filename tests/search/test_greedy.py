@@ -10,7 +10,7 @@ from tests.search.evaluators import Answers, cost_of
 from trt_mpq.search import Greedy, Problem
 from trt_mpq.types import Precision, PrecisionPlan, Ranking, Score
 
-FP32, FP16, BF16, FP8, INT8, INT4 = Precision
+FP32, FP16, BF16, FP8, INT8, INT4 = map(Precision, ("fp32", "fp16", "bf16", "fp8", "int8", "int4"))
 LADDERS = ((FP16, INT8), (FP16, FP8, INT8), (FP16, INT8, INT4))
 BITS = {FP32: 32, FP16: 16, FP8: 9, INT8: 8, INT4: 4}
 

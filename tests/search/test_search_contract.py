@@ -18,7 +18,7 @@ from trt_mpq.search import SEARCHES, Budget, Problem, search_from_name
 from trt_mpq.search.costs import Cost
 from trt_mpq.types import Evaluation, LayerGroup, Precision, PrecisionPlan, Ranking, Score, SearchResult
 
-FP32, FP16, BF16, FP8, INT8, INT4 = Precision
+FP32, FP16, BF16, FP8, INT8, INT4 = map(Precision, ("fp32", "fp16", "bf16", "fp8", "int8", "int4"))
 LADDERS = ((FP16, INT8), (FP16, FP8, INT8), (FP16, INT8, INT4))
 COST = {FP32: 0.0, FP16: 1.0, FP8: 2.0, INT8: 3.0, INT4: 4.0}
 TIME = {FP32: 8.0, FP16: 4.0, FP8: 3.0, INT8: 2.0, INT4: 1.0}

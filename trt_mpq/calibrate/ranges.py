@@ -95,9 +95,14 @@ def _amax(
 ) -> dict[str, dict[Precision, float]]:
     whole = {site.tensor for group in grouping.groups for site in group.inputs if site.internal}
     return {
-        name: {p: 1.0 if name in whole else method.amax(histogram, p) for p in formats}
+        name: {p: 1.0 if name in whole else _chosen(method, histogram, p) for p in formats}
         for name, histogram in histograms.items()
     }
+
+
+def _chosen(method: Method, histogram: Histogram, precision: Precision) -> float:
+    """What `method` chooses; where every block gets a scale as it comes, the largest magnitude of all is to fit."""
+    return method.amax(histogram, precision) if precision.spec.between_kernels else histogram.magnitude
 
 
 def spread_given(given: Mapping[str, float], grouping: Grouping) -> dict[str, float]:

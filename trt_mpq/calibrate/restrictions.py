@@ -47,7 +47,7 @@ def _restricted(group: LayerGroup, nodes: Sequence[ir.Node], ranges: Ranges, los
     for site in group.inputs:
         if site.tensor in ranges.tensors and ranges.tensors[site.tensor].magnitude == 0:
             text = f"tensor {site.tensor} is zero in all calibration data, so it has no scale"
-            reasons = dict.fromkeys(_QUANTIZED, text)
+            reasons = dict.fromkeys(Precision.reading(), text)
     constants = [name for weight in group.weights for name in (weight.name, weight.bias)]
     for precision, text in _reasons(nodes, ranges, lost, constants):
         reasons.update(dict.fromkeys((precision, *_QUANTIZED), text))
@@ -87,7 +87,7 @@ def restrict_to_given(grouping: Grouping, given: Mapping[str, float]) -> Groupin
         unknown = next((site.tensor for site in group.inputs if site.tensor not in given), None)
         if unknown is None:
             return group
-        reasons = dict.fromkeys(_QUANTIZED, f"the file does not quantize tensor {unknown}")
+        reasons = dict.fromkeys(Precision.reading(), f"the file does not quantize tensor {unknown}")
         return replace(group, excluded={**group.excluded, **reasons})
 
     return replace(grouping, groups=tuple(map(restricted, grouping.groups)))

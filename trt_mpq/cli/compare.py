@@ -18,7 +18,7 @@ def compare(
     sink: Output,
     trust: Trust = False,
 ) -> None:
-    """Run typed.onnx and the FP32 model on the same samples and compare every output."""
+    """Run typed.onnx (reference.onnx of NVFP4) and the FP32 model on the same samples and compare every output."""
     from trt_mpq.cli.tables import comparison_table
     from trt_mpq.evaluate.compare import require_passed
     from trt_mpq.types import Comparison
@@ -27,4 +27,4 @@ def compare(
     comparison = run.compare()
     sink.result(comparison, Comparison, comparison_table)
     if run.settings.require_comparison:
-        require_passed(comparison, "typed.onnx")
+        require_passed(comparison, comparison.file)

@@ -27,12 +27,22 @@ FLAVOUR_FILES = (
 
 @dataclass(frozen=True)
 class Delivery:
-    """What was written. `weak_missing` says why there is no weakly typed file, None if there is one."""
+    """What was written.
+
+    `portable` says whether ONNX Runtime runs the typed file; `weak_missing` why there is no weakly typed one, None if
+    there is one.
+    """
 
     plan: str
     deployable: bool
     typed_bytes: int
     weak_missing: str | None
+    portable: bool = True
+
+    @property
+    def tested(self) -> str:
+        """The file that is run in ONNX Runtime to be compared: the typed one, or the reference that means the same."""
+        return "typed.onnx" if self.portable else "reference.onnx"
 
 
 def deliver(emitter: Emitter, plan: PrecisionPlan, folder: Path) -> Delivery:
@@ -58,6 +68,7 @@ def deliver(emitter: Emitter, plan: PrecisionPlan, folder: Path) -> Delivery:
         deployable=plan.deployable,
         typed_bytes=sum(path.stat().st_size for path in folder.glob("typed.onnx*")),
         weak_missing=_deliver_weak(emitter, plan, folder),
+        portable=plan.portable,
     )
 
 

@@ -10,7 +10,7 @@ import onnx_ir as ir
 def describe_placement(graph: ir.Graph) -> str:
     """One line per tensor or weight that a DequantizeLinear gives to a compute node.
 
-    Form: ``<reader>[<input>] <- <tensor> <code type> <per tensor | axis n> scale <float type>``.
+    Form: ``<reader>[<input>] <- <tensor> <code type> <per tensor | axis n [blocks of b]> scale <scale type>``.
     """
     return "".join(f"{line}\n" for line in sorted(_lines(graph)))
 
@@ -22,8 +22,26 @@ def _lines(graph: ir.Graph) -> Iterator[str]:
             if stored is None or scale is None or stored.dtype is None or scale.dtype is None:
                 raise ValueError(f"DequantizeLinear {node.name} lacks its input or scale")
             axis = f"axis {node.attributes['axis'].as_int()}" if "axis" in node.attributes else "per tensor"
-            for user, index in node.outputs[0].uses():
-                yield f"{user.name}[{index}] <- {_source(stored)} {stored.dtype.name} {axis} scale {scale.dtype.name}"
+            block = node.attributes.get_int("block_size", 0)
+            lie = f"{axis} blocks of {block}" if block else axis
+            for user, index in _readers(node):
+                yield f"{user.name}[{index}] <- {_source(stored)} {stored.dtype.name} {lie} scale {_kept_in(scale)}"
+
+
+def _readers(dequantize: ir.Node) -> Iterator[tuple[ir.Node, int]]:
+    """Who computes with what it gives: not those whose scale it is, and beyond a Cast if scales of blocks are FP32."""
+    for user, index in dequantize.outputs[0].uses():
+        if user.op_type == "Cast" and "block_size" in dequantize.attributes:
+            yield from user.outputs[0].uses()
+        elif user.op_type != "DequantizeLinear":
+            yield user, index
+
+
+def _kept_in(scale: ir.Value) -> str:
+    """The type that scales are stored in: that of their codes, where they are codes themselves."""
+    made = scale.producer()
+    codes = made.inputs[0] if made is not None and made.op_type == "DequantizeLinear" else scale
+    return "unknown" if codes is None or codes.dtype is None else codes.dtype.name
 
 
 def _source(stored: ir.Value) -> str | None:

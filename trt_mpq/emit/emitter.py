@@ -12,6 +12,7 @@ from trt_mpq.emit import float_types, quantizers
 from trt_mpq.emit.bias import add_to_bias
 from trt_mpq.emit.quantizers import QuantizerWriter
 from trt_mpq.emit.refinements import Refinements
+from trt_mpq.emit.weights import insert_stored_weight, insert_weight_qdq
 from trt_mpq.errors import ModelError
 from trt_mpq.graph.control_flow import reads
 from trt_mpq.graph.edit import add_constant, constant_array
@@ -26,7 +27,7 @@ _NodesByName = Mapping[str, ir.Node]
 _WeightWriter = Callable[[ir.Graph, ir.Node, Weight, Precision, BoolArray | None], ir.Value]
 """Gives the constant (or dequantized codes) that a node of a quantized group reads as weight, rounded as learned."""
 
-_IR_VERSIONS = {19: 9, 21: 10, 22: 10}
+_IR_VERSIONS = {19: 9, 21: 10, 22: 10, 23: 11}
 """The file format version that has the types of an opset."""
 
 _WEAK_TENSORRT = (8, 6)
@@ -82,7 +83,7 @@ class Emitter:
     def strong(self, plan: PrecisionPlan) -> ir.Model:
         """The strongly typed graph (TensorRT 10 and 11): FP16 or BF16 tensors, Q/DQ, weights stored as codes.
 
-        Opset 19 at least, because QuantizeLinear accepts FP16 and FP8 only from there (21 for INT4, 22 for BF16).
+        Opset 19 at least, because QuantizeLinear accepts FP16 and FP8 only from there; a format says what it needs.
         """
         opset = max(precision.spec.opset for precision in {Precision.FP32, *self.precisions(plan)})
         model = self._start(self._at_opset(max(opset, self._opset)), plan, "strong")
@@ -232,16 +233,15 @@ class Emitter:
     def _stored_weight(
         self, graph: ir.Graph, node: ir.Node, weight: Weight, precision: Precision, up: BoolArray | None
     ) -> ir.Value:
-        source = self._graph.graph.initializers[weight.name]
-        return quantizers.insert_stored_weight(
-            graph, source, weight.axis, precision, self._grouping.top, up,
-            instead_of=_input(node, WEIGHT_INPUT), before=node,
-        )  # fmt: skip
+        content = constant_array(self._graph.graph.initializers[weight.name])
+        quantized = quantize_weight(content, weight.axis, precision, self._grouping.top, up=up)
+        dtype = _input(node, WEIGHT_INPUT).dtype or ir.DataType.FLOAT
+        return insert_stored_weight(graph, quantized, precision, f"{weight.name}_{precision}", dtype=dtype, before=node)
 
     def _quantized_weight(
         self, graph: ir.Graph, node: ir.Node, weight: Weight, precision: Precision, up: BoolArray | None
     ) -> ir.Value:
-        return quantizers.insert_weight_qdq(graph, _input(node, WEIGHT_INPUT), weight.axis, precision, up, before=node)
+        return insert_weight_qdq(graph, _input(node, WEIGHT_INPUT), weight.axis, precision, up, before=node)
 
     def _quantized(
         self, model: ir.Model, nodes: _NodesByName, plan: PrecisionPlan, weight: _WeightWriter, read: QuantizerWriter

@@ -1,7 +1,8 @@
 """Spellings of number formats in what TensorRT writes: tensor descriptions and kernel names.
 
 The inspector of TensorRT 8.6 says "Thirty-two wide channel vectorized row major Int8 format", Myelin says "Half",
-11.x says "Float", and kernels carry their operand types in their names. All become fp32, tf32, fp16, bf16, fp8, int8.
+11.x says "Float", and kernels carry their operand types in their names. All become fp32, tf32, fp16,
+bf16, fp8, int8, fp4.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ _KERNEL_TYPES = {
     "s8": "int8",
     "int8": "int8",
     "e4m3": "fp8",
+    "e2m1": "fp4",
     "f16": "fp16",
     "bf16": "bf16",
     "tf32": "tf32",
@@ -54,6 +56,7 @@ _XMMA = re.compile(rf"_{_TYPE}{_ANY}_{_TYPE}{_ANY}_(?:f|bf|i)\d+(?:_|$)")
 
 _TOKENS = (
     (re.compile(r"int8(?:x\d+)?|i8i8|s8(?:s8)?|i(?:8816|8832|16816|16832)\w*|\w*imma|icudnn|igemm"), "int8"),
+    (re.compile(r"(?:e2m1)+\w*|(?:nv)?fp4|mxf4\w*"), "fp4"),
     (re.compile(r"(?:e4m3)+\w*|fp8|qmma"), "fp8"),
     (re.compile(r"bf16(?:bf16)?"), "bf16"),
     (re.compile(r"fp16|f16(?:f16)?|h(?:884|1688|16816)\w*|\w*hmma|hgemm|hcudnn"), "fp16"),
@@ -75,6 +78,6 @@ def kernel_datatype(tactic: str) -> str:
     operands = _XMMA.search(name)
     if operands:
         types = {_KERNEL_TYPES[operand] for operand in operands.groups()}
-        return next((kind for kind in ("tf32", "int8", "fp8", "bf16", "fp16") if kind in types), "fp32")
+        return next((kind for kind in ("tf32", "int8", "fp4", "fp8", "bf16", "fp16") if kind in types), "fp32")
     words = re.split(r"[^a-z0-9]+", name)
     return next((kind for pattern, kind in _TOKENS if any(pattern.fullmatch(word) for word in words)), UNKNOWN)

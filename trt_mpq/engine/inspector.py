@@ -19,7 +19,7 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
 from trt_mpq.engine.datatypes import UNKNOWN, datatype_of
 from trt_mpq.errors import RuntimeFailure
-from trt_mpq.types import Grouping
+from trt_mpq.types import Grouping, Precision
 from trt_mpq.types.engine import EngineLayer, EngineTensor, LayerRole
 
 CONSTANT = "constant"
@@ -28,8 +28,8 @@ CONSTANT = "constant"
 _OPAQUE_KINDS = frozenset({"myelin", "kgen", "fusion"})
 _MOVE = re.compile(r"__myl_(?:Move)+_myl\d")
 _QUANTIZER_ORIGINS = frozenset({"QDQ", "CAST"})
-_QUANTIZER_KINDS = frozenset({"Quantize", "Dequantize", "Cast"})
-_EIGHT_BIT = frozenset({"int8", "fp8"})
+_QUANTIZER_KINDS = frozenset({"Quantize", "Dequantize", "DynamicQuantize", "Cast"})
+_NARROW = frozenset({"int8", "fp8", "fp4"})
 
 _METADATA = re.compile(r"\[ONNX Layer: (.*?)\](?=\s*(?:[\x1e\x1f\[]|$))", re.DOTALL)
 _RANGE = re.compile(r"\{ForeignNode\[(.*?)\.\.\.(.*)\]\}", re.DOTALL)
@@ -38,7 +38,7 @@ _SUFFIX = r"(?:_clone_\d+|_myl\d+(?:_\d+)?|_(?:de)?quantize_scale_node)?"
 _END = r"(?=$| \+ | \|\| |, |\)|\.\.\.|\]\}|[\x1e\x1f]| \[profile \d+\])"
 _QUANTIZER = re.compile(
     r"QuantizeLinear|DequantizeLinear|quantize_scale_node|(?:^|[/_.])Cast(?:$|[/_.\d])"
-    r"|_(?:int8|fp8|int4)_d?q$|_fp(?:16|32)$"
+    rf"|_(?:{'|'.join(p for p in Precision if p.quantized)})(?:_scale)?_d?q(?:_b?float16)?$|_fp(?:16|32)$"
 )
 
 
@@ -247,4 +247,4 @@ def _copies(raw: _Layer) -> bool:
 def _changes_width(inputs: Iterable[EngineTensor], outputs: Iterable[EngineTensor]) -> bool:
     """Whether one side is 8 bit wide and the other is not."""
     before, after = ({tensor.datatype for tensor in side} - {UNKNOWN} for side in (inputs, outputs))
-    return bool(before and after) and bool(before & _EIGHT_BIT) != bool(after & _EIGHT_BIT)
+    return bool(before and after) and bool(before & _NARROW) != bool(after & _NARROW)

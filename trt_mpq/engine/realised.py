@@ -21,6 +21,7 @@ _COMPUTED_IN = {
     "fp8": Precision.FP8,
     "int8": Precision.INT8,
     "int4": Precision.INT4,
+    "fp4": Precision.NVFP4,
 }
 _FLOATING = frozenset({"fp32", "fp16", "bf16"})
 _MOVING_KINDS = frozenset({"Shuffle", "Slice", "Constant", "Identity", "Padding", "Gather"})
@@ -90,6 +91,11 @@ def _group(group: str, requested: Precision, layers: tuple[EngineLayer, ...]) ->
     if found.datatype not in _COMPUTED_IN:
         return unknown(f"it runs in {found.datatype}, which no plan asks for")
     precision = _COMPUTED_IN[found.datatype]
+    if requested.spec.weight_only and found.datatype in _FLOATING:
+        weights = _weights(found.layer)
+        if weights == UNKNOWN:
+            return unknown(f"it multiplies in {precision}, and the engine does not say what its weights are stored as")
+        precision = requested if weights == requested.codes.dtype else precision
     return RealisedGroup(group, requested, precision, names, _note(requested, precision, found))
 
 

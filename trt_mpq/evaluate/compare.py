@@ -46,18 +46,17 @@ def compare_models(
     Raises:
         RuntimeFailure: One of the models could not run, or they give outputs of different sizes.
     """
-    compared = samples.take(limit)
+    compared, file = samples.take(limit), tested.name if isinstance(tested, Path) else ""
     portions = list(chunks(compared, batch))
     names = tuple(name for name in required_db if isinstance(tested, Path) or name in tested.output_names)
     if not names:
-        return Comparison(compared.count, ())
+        return Comparison(compared.count, (), file)
     reference, given = run_both(fp32, tested, [chunk.feeds for chunk in portions], names)
     pairs = {name: _pair(name, _joined(portions, reference, name), _joined(portions, given, name)) for name in names}
     exact, tested_values = ({name: pair[side] for name, pair in pairs.items()} for side in (0, 1))
     passed = have_enough_snr(exact, tested_values, {name: required_db[name] for name in names})
-    return Comparison(
-        compared.count, tuple(_compare(name, *pairs[name], required_db[name], passed[name]) for name in names)
-    )
+    outputs = tuple(_compare(name, *pairs[name], required_db[name], passed[name]) for name in names)
+    return Comparison(compared.count, outputs, file)
 
 
 def require_passed(comparison: Comparison, what: str) -> None:

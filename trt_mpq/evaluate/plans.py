@@ -104,7 +104,12 @@ class PlanEvaluator:
         return Judgement(score, score.value >= self._stop.required if keeps is None else keeps, complete=keeps is None)
 
     def delivered(self, plan: PrecisionPlan) -> Score:
-        """The score of the typed file of `plan`, which need not be written: what lies on disk is known by content."""
+        """The score of the typed file of `plan`, which need not be written: what lies on disk is known by content.
+
+        Where ONNX Runtime does not run that, it is the score of the reference, which is delivered beside it.
+        """
+        if not plan.portable:
+            return self.score(plan)
         graph = self._emitter(plan).strong(plan)
         key = self._files[plan] = _file_key(_file_digest(graph))
         return self._cache.remember(key, lambda: self._scorer.score(graph)).score
@@ -120,6 +125,8 @@ class PlanEvaluator:
 
     def delivered_seconds(self, plan: PrecisionPlan) -> float:
         """How long the file of `plan` was scored."""
+        if not plan.portable:
+            return 0.0
         known = self._files.get(plan) or _file_key(_file_digest(self._emitter(plan).strong(plan)))
         return self._cache.seconds(known)
 

@@ -85,13 +85,18 @@ def insert_node(
     value = node.outputs[0]
     value.name, value.shape = output, inputs[0].shape
     value.type = ir.TensorType(dtype) if dtype is not None else inputs[0].type
+    put_behind(graph, node, after)
+    return value
+
+
+def put_behind(graph: ir.Graph, node: ir.Node, after: ir.Node | None) -> None:
+    """Insert `node` behind `after`; None puts it at the front of the graph."""
     if after is not None:
         graph.insert_after(after, node)
     elif len(graph):
         graph.insert_before(graph[0], node)
     else:
         graph.append(node)
-    return value
 
 
 def reduced(graph: ir.Graph, op_type: str, value: ir.Value, axes: Sequence[int], name: str) -> ir.Value:

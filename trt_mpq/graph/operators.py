@@ -20,6 +20,11 @@ QUANTIZE = frozenset({"QuantizeLinear", "TRT_FP8QuantizeLinear", "TRT_INT4Quanti
 DEQUANTIZE = frozenset({"DequantizeLinear", "TRT_FP8DequantizeLinear", "TRT_INT4DequantizeLinear"})
 """Operators that make floats out of codes, likewise."""
 
+TENSORRT_DOMAIN = "trt"
+"""NVIDIA's domain of operators that TensorRT's parser knows and ONNX has not."""
+DYNAMIC_QUANTIZE = "TRT_FP4DynamicQuantize"
+"""Its operator that makes codes and scales of blocks out of floats."""
+
 STANDARD_INTEGER = frozenset({"QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger", "DynamicQuantizeLinear"})
 """ONNX's own operators that compute with codes: a model that has one is quantized already."""
 INTEGER = STANDARD_INTEGER | {

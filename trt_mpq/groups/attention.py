@@ -18,7 +18,7 @@ import onnx_ir as ir
 
 from trt_mpq.graph.operators import VIEWS
 from trt_mpq.groups.arithmetic import multiply_adds
-from trt_mpq.groups.exclusions import SMALLEST_TILE, by_codes
+from trt_mpq.groups.exclusions import PLAIN, SMALLEST_TILE, by_codes
 from trt_mpq.groups.shapes import is_float, shape_of
 from trt_mpq.types import Precision
 
@@ -98,7 +98,7 @@ def attention_exclusions(attention: Attention) -> dict[Precision, str]:
         general = f"{name} {size} is below {SMALLEST_TILE}"
     longest = max(queries, keys)
     integer = f"sequence length {longest} is above {_INT8_SEQUENCE}" if longest > _INT8_SEQUENCE else None
-    return by_codes(general, general or integer)
+    return by_codes(PLAIN, general, general or integer)
 
 
 def _starting_at(scores: ir.Node) -> Attention | None:

@@ -18,9 +18,11 @@ from collections.abc import Iterable
 import onnx_ir as ir
 
 from trt_mpq.groups.anchors import Anchor
-from trt_mpq.groups.shapes import elements
+from trt_mpq.groups.shapes import elements, shape_of
 from trt_mpq.types import Precision
 
+PLAIN = tuple(precision for precision in Precision if precision.spec.between_kernels)
+"""Formats that every network is looked at for, asked about or not, so that its groups are the same."""
 SMALLEST_TILE = 16
 """Fewest channels, K or N that fill a tensor core tile."""
 _ALIGNMENT = 8
@@ -44,29 +46,56 @@ def first_layers(graph: ir.Graph, anchors: Iterable[Anchor]) -> frozenset[ir.Nod
 
 
 def modelopt_exclusions(
-    anchor: Anchor, *, first: bool, batch_is_free: bool, capability: int | None = None
+    anchor: Anchor,
+    *,
+    first: bool,
+    batch_is_free: bool,
+    capability: int | None = None,
+    formats: Iterable[Precision] = PLAIN,
 ) -> dict[Precision, str]:
     """Precision to the reason why `anchor` should not run in it; empty if it may run in all.
+
+    Weights alone may be quantized everywhere: what is bound by memory gains most from it.
 
     Args:
         anchor: The weighted operator.
         first: Whether it is a first layer, which may have few channels.
         batch_is_free: Whether the batch can grow, so that one row per sample is no GEMV.
         capability: Compute capability of the GPU, times ten; None if it is not known.
+        formats: Precisions to ask about.
     """
     if not anchor.kernel:
         reason = _matrix_reason(anchor, batch_is_free)
-        return dict.fromkeys(Precision.reading(), reason) if reason else {}
+        return by_codes(formats, reason, reason)
     channels = _channels_reason(anchor)
     integer = None if first else channels
     few = integer if capability in _FP8_CHANNELS_RUN else _fp8_channels_reason(anchor) or channels
     eight_bit_float = _fp8_kernel_reason(anchor) or few
-    return by_codes(eight_bit_float, integer)
+    return by_codes(formats, eight_bit_float, integer)
 
 
-def by_codes(floating: str | None, integer: str | None) -> dict[Precision, str]:
-    """Precisions that quantize what is read to the reason for their kind of codes, where there is one."""
-    reasons = {precision: integer if precision.codes.even else floating for precision in Precision.reading()}
+def misfits(anchor: Anchor, formats: Iterable[Precision]) -> dict[Precision, str]:
+    """Those of `formats` that `anchor` cannot run in on any GPU, with the reason."""
+    operator = anchor.node.op_type
+    if anchor.node.attributes.get_int("transA", 0) or (not anchor.kernel and anchor.weight_axis is None):
+        operator = "a product of a transposed tensor or of stacked weights"
+    return _misfits(formats, operator, anchor.channels[0], len(shape_of(anchor.data)))
+
+
+def misfits_of_products(formats: Iterable[Precision]) -> dict[Precision, str]:
+    """Those of `formats` that two computed tensors cannot be multiplied in."""
+    return _misfits(formats, "a product of two computed tensors", 0, 0)
+
+
+def _misfits(formats: Iterable[Precision], operator: str, summed: int, axes: int) -> dict[Precision, str]:
+    reasons = {precision: precision.spec.misfit(operator, summed, axes) for precision in formats}
+    return {precision: reason for precision, reason in reasons.items() if reason}
+
+
+def by_codes(formats: Iterable[Precision], floating: str | None, integer: str | None) -> dict[Precision, str]:
+    """Those of `formats` that quantize what is read to the reason for their kind of codes, where there is one."""
+    reading = (precision for precision in formats if precision.spec.activations is not None)
+    reasons = {precision: integer if precision.codes.even else floating for precision in reading}
     return {precision: reason for precision, reason in reasons.items() if reason}
 
 

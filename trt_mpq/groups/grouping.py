@@ -14,7 +14,7 @@ import onnx_ir as ir
 from trt_mpq.errors import ModelError
 from trt_mpq.groups.anchors import Anchor, anchor_of
 from trt_mpq.groups.attention import attention_exclusions, find_attention
-from trt_mpq.groups.exclusions import first_layers, modelopt_exclusions
+from trt_mpq.groups.exclusions import PLAIN, first_layers, misfits, misfits_of_products, modelopt_exclusions
 from trt_mpq.groups.fusion import Chain, fuse
 from trt_mpq.groups.loose import loose_ops
 from trt_mpq.groups.products import find_products, product_exclusions
@@ -34,6 +34,7 @@ def groups_from_model(
     shapes: Mapping[str, tuple[int, ...]],
     exclusions: Exclusions = "modelopt",
     capability: int | None = None,
+    formats: Iterable[Precision] = (),
 ) -> Grouping:
     """Divide a prepared graph into groups.
 
@@ -43,6 +44,7 @@ def groups_from_model(
             observed, see `shapes.bind_shapes`; counts hold for it.
         exclusions: Whether Model Optimizer's exclusions apply.
         capability: Compute capability of the GPU, times ten, on which some of them depend; None if it is not known.
+        formats: What groups are to run in, beside FP8 and integers. What none can is excluded for each that is asked.
 
     Raises:
         ModelError: A shape stays unknown, or a weight holds NaN or infinity; the message names the tensor.
@@ -53,16 +55,19 @@ def groups_from_model(
     for weight in dict.fromkeys(anchor.weight for anchor in anchors):
         _check_weight(weight)
     reasons = _shared_weight_reasons(anchors)
-    priors = exclusions == "modelopt"
+    priors, asked = exclusions == "modelopt", tuple(dict.fromkeys((*PLAIN, *formats)))
+    reasons = {a.node: {**reasons[a.node], **misfits(a, asked)} for a in anchors}
     if priors:
-        prior = partial(modelopt_exclusions, batch_is_free=_batch_is_free(graph.graph), capability=capability)
+        free = _batch_is_free(graph.graph)
+        prior = partial(modelopt_exclusions, batch_is_free=free, capability=capability, formats=asked)
         first = first_layers(bound.graph, anchors)
         reasons = {a.node: {**prior(a, first=a.node in first), **reasons[a.node]} for a in anchors}
     groups = [weighted_group(joined, reasons[joined[0].anchor.node]) for joined in _joined(chains, reasons)]
     attentions = find_attention(bound.graph)
     products = find_products(bound.graph, {node for attention in attentions for node in attention.nodes})
-    groups += [product_group(found, attention_exclusions(found) if priors else {}) for found in attentions]
-    groups += [product_group(found, product_exclusions(found) if priors else {}) for found in products]
+    other = misfits_of_products(asked)
+    groups += [product_group(found, other | (attention_exclusions(found) if priors else {})) for found in attentions]
+    groups += [product_group(found, other | (product_exclusions(found) if priors else {})) for found in products]
     ordered = _in_network_order(groups, bound.graph)
     quantized = [site.tensor for group in ordered for site in group.inputs]
     return Grouping(

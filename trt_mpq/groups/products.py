@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from trt_mpq.groups.arithmetic import multiply_adds
-from trt_mpq.groups.exclusions import SMALLEST_TILE
+from trt_mpq.groups.exclusions import PLAIN, SMALLEST_TILE, by_codes
 from trt_mpq.groups.shapes import is_float, shape_of
 from trt_mpq.types import Precision
 
@@ -60,7 +60,7 @@ def product_exclusions(product: Product) -> dict[Precision, str]:
     elif min(summed, columns) < SMALLEST_TILE:
         name, size = ("K", summed) if summed < SMALLEST_TILE else ("N", columns)
         reason = f"{name} = {size} is below {SMALLEST_TILE}"
-    return dict.fromkeys(Precision.reading(), reason) if reason else {}
+    return by_codes(PLAIN, reason, reason)
 
 
 def _multiplies_matrices(node: ir.Node) -> bool:

@@ -95,7 +95,9 @@ class _Terms:
         readers, tie = self._flow.readers(tensor), self._flow.tie(tensor)
         fixed = {self._flow.high(reader, self._high) for reader in readers if reader not in self._options}
         for wanted in Precision:
-            asking = tuple((r, wanted) for r in readers if wanted in self._options.get(r, ()))
+            asking = tuple(
+                (r, own) for r in readers for own in self._options.get(r, ()) if own.read_in(self._flow.top) is wanted
+            )
             always = wanted in fixed
             if not asking and not always:
                 continue
@@ -147,7 +149,7 @@ class _Terms:
 
     def _storable(self, tie: str, precision: Precision) -> bool:
         groups = self._unanimous.get(tie, ())
-        return bool(groups) and precision.quantized and all(precision in self._options[g] for g in groups)
+        return bool(groups) and precision.spec.between_kernels and all(precision in self._options[g] for g in groups)
 
     def _agreed(self, ties: Iterable[str], precision: Precision) -> list[Clause]:
         return [((group, precision),) for tie in ties for group in self._unanimous[tie]]

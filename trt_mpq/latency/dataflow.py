@@ -102,7 +102,7 @@ class Formats:
     def widens(self, group: LayerGroup) -> bool:
         """Whether `group` runs in 8 bit or less and writes an output in a higher precision, at a boundary."""
         computed = self.computed[group.id]
-        return computed.quantized and any(self.stored[tensor] is not computed for tensor in group.writes)
+        return computed.spec.between_kernels and any(self.stored[tensor] is not computed for tensor in group.writes)
 
 
 class Dataflow:
@@ -209,7 +209,7 @@ class Dataflow:
         """Conversions in the order their readers run, once per tensor and format."""
         needed: dict[tuple[str, ...], Reformat] = {}
         for kernel in self.kernels:
-            wanted = formats.computed[kernel.name]
+            wanted = formats.computed[kernel.name].read_in(self.top)
             for tensor in kernel.reads:
                 stored, own = formats.stored[tensor], self._is_requantized(kernel, tensor)
                 key = (tensor, wanted, kernel.name if own else "")
@@ -234,7 +234,7 @@ class Dataflow:
         """Formats that the producer and the readers of `tensor` compute in."""
         readers = self._readers.get(tensor, [])
         kernels = [*readers, self._writer[tensor]] if tensor in self._writer else readers
-        formats = {computed[kernel.name] for kernel in kernels if kernel.name not in self._moving}
+        formats = {computed[kernel.name].read_in(self.top) for kernel in kernels if kernel.name not in self._moving}
         crosses_the_border = tensor not in self._writer or not readers
         return formats | {native[tensor]} if crosses_the_border else formats
 
@@ -260,7 +260,7 @@ def _without_views(kernel: Kernel, views: Mapping[str, str]) -> Kernel:
 def _common(formats: set[Precision], otherwise: Precision) -> Precision:
     """The one 8-bit format in `formats`, or `otherwise` if there are others."""
     only = next(iter(formats))
-    return only if len(formats) == 1 and only.quantized else otherwise
+    return only if len(formats) == 1 and only.spec.between_kernels else otherwise
 
 
 def _leaders(tensors: Iterable[str], tied: Iterable[list[str]]) -> dict[str, str]:

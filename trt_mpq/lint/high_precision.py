@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import onnx_ir as ir
 
+from trt_mpq.graph.operators import PRODUCTS
 from trt_mpq.lint.findings import Check, Hit
 from trt_mpq.lint.graph import OPERANDS, WEIGHT_ONLY, QdqGraph, Step, dims, name_of, names_of
 
@@ -94,10 +95,13 @@ def _axis_at(step: Step, weight: ir.Value) -> int | None:
 
 
 def _half_quantized(graph: QdqGraph) -> Iterator[Hit]:
-    """Recommendation 1: quantize all inputs of weighted operators. Weight-only formats are the exception."""
+    """Recommendation 1: quantize all inputs of weighted operators.
+
+    Weights alone are the exception: of 4 bit, and of whole channels in a matrix product, which widens them as it reads.
+    """
     for node in graph.weighted():
         data, weight = (graph.dequantized(value) for value in node.inputs[:OPERANDS])
-        if (data is None) == (weight is None) or (weight is not None and weight.codes in WEIGHT_ONLY):
+        if (data is None) == (weight is None) or (weight is not None and _widened_inside(graph, node, weight)):
             continue
         which, other = ("first", "second") if data is not None else ("second", "first")
         why = (
@@ -105,6 +109,12 @@ def _half_quantized(graph: QdqGraph) -> Iterator[Hit]:
             "is overhead: quantize both or neither"
         )
         yield Hit((name_of(node),), names_of(node.inputs[:OPERANDS]), why)
+
+
+def _widened_inside(graph: QdqGraph, node: ir.Node, weight: Step) -> bool:
+    """Whether the kernel of `node` reads a weight as it is stored and widens it to what it multiplies."""
+    channels = node.op_type in PRODUCTS and graph.is_constant(weight.source) and not weight.blocked
+    return weight.codes in WEIGHT_ONLY or (channels and weight.codes is ir.DataType.INT8)
 
 
 def _widening_casts(graph: QdqGraph) -> Iterator[Hit]:

@@ -13,10 +13,10 @@ import onnx_ir as ir
 
 from trt_mpq.graph.edit import constant_array
 from trt_mpq.graph.onnx_api import takes
-from trt_mpq.graph.operators import DEQUANTIZE, INTEGER, PRODUCTS, WEIGHTED
+from trt_mpq.graph.operators import DEQUANTIZE, DYNAMIC_QUANTIZE, INTEGER, PRODUCTS, WEIGHTED
 from trt_mpq.graph.opset import WEAK_OPSET
 from trt_mpq.lint.findings import Check, Hit
-from trt_mpq.lint.graph import OPERANDS, TENSORRT_CODES, WEIGHT_ONLY, QdqGraph, dims, name_of, names_of
+from trt_mpq.lint.graph import OPERANDS, TENSORRT_CODES, WEIGHT_ONLY, QdqGraph, Step, dims, name_of, names_of
 
 _SAME_TYPES = WEIGHTED | {"Add", "Sub", "Mul", "Div", "Concat"}
 _FLOATS = frozenset({ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16})
@@ -61,13 +61,20 @@ def _zero_points(graph: QdqGraph) -> Iterator[Hit]:
 def _scale_values(graph: QdqGraph) -> Iterator[Hit]:
     """The parser asserts positive scales; one that is computed ends TensorRT for RTX without a word."""
     for step in graph.parameters:
-        if step.scale is None or not graph.is_constant(step.scale):
+        if step.scale is None or not (graph.is_constant(step.scale) or _comes_with_codes(graph, step)):
             yield Hit.on(
                 step, "the scale is not stored in the model, TensorRT has no dynamic one: store it as an initializer"
             )
         elif step.steps is not None and not np.all(step.steps > 0):
             worst = step.steps[~(step.steps > 0)].ravel()[0]
             yield Hit.on(step, f"a scale is {worst:g}, TensorRT wants all of them positive: calibrate again")
+
+
+def _comes_with_codes(graph: QdqGraph, step: Step) -> bool:
+    """Whether codes and their scales come from one dynamic quantizer, which writes the scales as codes too."""
+    scales = graph.step(step.scale)
+    made = None if scales is None else scales.source.producer()
+    return made is not None and made.op_type == DYNAMIC_QUANTIZE and step.source.producer() is made
 
 
 def _scale_shapes(graph: QdqGraph) -> Iterator[Hit]:

@@ -42,7 +42,7 @@ class CalibrationStages:
         """The refinements that all plans share."""
         final, nearest = self.states[-1], {}
         for precision, choice in self.choices.items():
-            network = network_of(final, {precision: choice.method})
+            network = _network_by({precision: choice}, final)
             nearest[precision] = nearest_corrections(network, precision, choice.method)
         return choose_refinements(store, self.scored, nearest)
 
@@ -77,7 +77,7 @@ def choose_calibration(store: Store) -> CalibrationStages:
 
 
 def _network_by(choices: Mapping[Precision, Choice], state: State) -> Stage[Network]:
-    return network_of(state, {precision: choice.method for precision, choice in choices.items()})
+    return network_of(state, {precision: choice.method for precision, choice in choices.items() if choice.method})
 
 
 def _uniform_scores(state: State, choices: Mapping[Precision, Choice]) -> Stage[dict[Precision, float]]:

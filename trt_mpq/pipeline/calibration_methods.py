@@ -45,7 +45,7 @@ class Choice:
     """The method of a format, and how it was chosen.
 
     Attributes:
-        method: The method.
+        method: The method; empty where nothing is calibrated, because weights alone are quantized.
         scores: What the uniform plan scores by each method that was tried; none where there was no choice.
         by_mixed_plans: Whether plans that are not uniform decided.
     """
@@ -62,12 +62,16 @@ def choose_methods(store: Store, state: State) -> Mapping[Precision, Choice]:
     best. A method is tried only if those before it miss, and learned rounding comes after the choice. If there is one
     method only, it is not tried.
     """
-    methods, formats = store.settings.calibration, store.settings.formats
-    if len(methods) == 1:
-        return {precision: Choice(methods[0]) for precision in formats}
-    if store.settings.seeks_target:
+    methods, calibrated = store.settings.calibration, store.settings.calibrated
+    if len(methods) > 1 and calibrated and store.settings.seeks_target:
         store.ensure(REQUIRED)  # first of all, because a metric that does not work fails on FP32
-    return {precision: _chosen(store, state, precision) for precision in formats}
+
+    def choice(precision: Precision) -> Choice:
+        if precision not in calibrated:
+            return Choice("")
+        return Choice(methods[0]) if len(methods) == 1 else _chosen(store, state, precision)
+
+    return {precision: choice(precision) for precision in store.settings.formats}
 
 
 def _chosen(store: Store, state: State, precision: Precision) -> Choice:

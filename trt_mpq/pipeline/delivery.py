@@ -85,7 +85,8 @@ def _measured(
         scoring = scorer.finished(scorer.begun(), job.path("reference.onnx"))
         keep_samples(scoring, job.path(PLAN_SAMPLES))
         scores = {"reference": scoring.result()}
-        engines = [name for name in ("typed", "weak") if job.path(f"{name}.onnx").exists()]
+        others = (("typed", job[files].portable), ("weak", job[files].weak_missing is None))
+        engines = [name for name, runs in others if runs]
         for done, name in enumerate(engines, start=1):
             job.progress(done, len(engines) + 1)
             scores[name] = evaluator.on_disk(job.path(f"{name}.onnx"))

@@ -48,7 +48,7 @@ class JudgingStages:
         """The comparison; raises ComparisonFailed if an output fails it and that is required."""
         comparison = store[self.comparison]
         if store.settings.require_comparison:
-            require_passed(comparison, "typed.onnx")
+            require_passed(comparison, comparison.file)
         return comparison
 
 
@@ -133,9 +133,9 @@ def _holdout(files: Stage[Delivery]) -> Stage[Holdout]:
 
 def _comparison(files: Stage[Delivery], scores: Stage[dict[str, Score]]) -> Stage[Comparison]:
     def make(job: Job) -> Comparison:
-        original, typed = job.path(job[PREPARED].path), job.path("typed.onnx")
+        original, tested = job.path(job[PREPARED].path), job.path(job[files].tested)
         required_db = required_snr_db(job.settings.least_snr_db, job[OUTPUTS].names)
-        return compare_models(original, typed, job[EVALUATION], job[BATCH], required_db)
+        return compare_models(original, tested, job[EVALUATION], job[BATCH], required_db)
 
     return Stage(
         "comparison", make, json_kind(Comparison), needs=(files, scores, PREPARED, EVALUATION, OUTPUTS, BATCH),

@@ -26,8 +26,8 @@ def groups_of(state: State) -> Stage[Grouping]:
     graph = state.graph
 
     def make(job: Job) -> Grouping:
-        grouped = partial(groups_from_model, job[graph], job[TENSOR_SHAPES], capability=job[TARGET].sm)
         table, formats, exclusions = job[GIVEN_TABLE], job.settings.formats, job.settings.exclusions
+        grouped = partial(groups_from_model, job[graph], job[TENSOR_SHAPES], formats=formats, capability=job[TARGET].sm)
         measured = table is not None and table.covers_all(grouped("none"), formats)
         return grouped("none" if measured else exclusions)
 
@@ -53,13 +53,13 @@ def candidate_ranges_of(state: State) -> Stage[tuple[Ranges, ...]]:
     def make(job: Job) -> tuple[Ranges, ...]:
         return calibrate(
             job[graph], job[grouping], job[CALIBRATION], job[RUNTIME],
-            methods=job.settings.calibration, formats=job.settings.formats, batch=job[BATCH],
+            methods=job.settings.calibration, formats=job.settings.calibrated, batch=job[BATCH],
             given=spread_given(job[PREPARED].amax, job[grouping]), progress=job.progress,
         )  # fmt: skip
 
     return Stage(
         f"ranges{state.suffix}", make, json_kind(tuple[Ranges, ...]),
-        needs=(graph, grouping, PREPARED, CALIBRATION, RUNTIME), reads=("calibration", "formats"), uses=(BATCH,),
+        needs=(graph, grouping, PREPARED, CALIBRATION, RUNTIME), reads=("calibration", "calibrated"), uses=(BATCH,),
         title=f"Calibrating{state.suffix.replace('.', ' ')}",
     )  # fmt: skip
 

@@ -43,9 +43,12 @@ class ScoredNetwork:
 
 
 def nearest_corrections(network: Stage[Network], precision: Precision, method: str) -> Stage[BiasCorrections]:
-    """The corrections under the uniform plan of `precision`, calibrated by `method`, weights rounded to nearest."""
-    title = f"Correcting biases for uniform {precision} by {method}"
-    return _corrections(f"corrections-{precision}-{method}", network, precision, title)
+    """The corrections under the uniform plan of `precision`, calibrated by `method`, weights rounded to nearest.
+
+    `method` is empty where nothing is calibrated.
+    """
+    title = f"Correcting biases for uniform {precision}{f' by {method}' if method else ''}"
+    return _corrections(f"corrections-{precision}{f'-{method}' if method else ''}", network, precision, title)
 
 
 def choose_refinements(

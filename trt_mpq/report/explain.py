@@ -134,7 +134,7 @@ class Explainer:
 def mac_share(plan: PrecisionPlan, grouping: Grouping) -> float:
     """The share of all multiply-adds, those outside groups too, that run in 8 bit or less; 0 where there are none."""
     precisions = plan.as_dict()
-    narrow = sum(group.flops for group in grouping.groups if precisions[group.id].quantized)
+    narrow = sum(g.flops for g in grouping.groups if precisions[g.id].spec.activations is not None)
     return narrow / max(1, grouping.flops)
 
 

@@ -191,11 +191,17 @@ def file_warnings(
         required: Least score of a plan.
         limited: Whether another target than accuracy was set.
     """
-    chosen, grouping, typed = explainer.result.chosen, explainer.grouping, files["typed"]
+    chosen, grouping = explainer.result.chosen, explainer.grouping
+    typed = files.get("typed", chosen.score)
     values = [chosen.score.value, *(score.value for score in files.values())]
     scale = score_scale(explainer.metric, values, required)
     if not delivery.deployable:
         yield "INT4 is for study: TensorRT has no 4-bit convolution or activations, so no engine can hold this plan"
+    if not delivery.portable:
+        yield (
+            "typed.onnx holds operators of NVIDIA's domain `trt`, which ONNX Runtime does not know: what is scored and "
+            "compared is reference.onnx, which computes the same in FP32 arithmetic"
+        )
     if abs(typed.value - chosen.score.value) > _TYPED_TOLERANCE * max(1.0, abs(fp32.value)):
         yield (
             f"typed.onnx scores {scale.text(typed.value)} in ONNX Runtime and the plan "

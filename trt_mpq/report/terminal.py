@@ -24,8 +24,11 @@ _STYLES = {
     Precision.FP32: "bright_black",
     Precision.FP16: "blue",
     Precision.BF16: "cyan",
+    Precision.W8A16: "bright_green",
     Precision.FP8: "magenta",
     Precision.INT8: "green",
+    Precision.W4A16: "bright_yellow",
+    Precision.NVFP4: "bright_magenta",
     Precision.INT4: "yellow",
 }
 

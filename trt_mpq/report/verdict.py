@@ -172,8 +172,8 @@ def _engine_missing_target(report: Report) -> list[str]:
 
 def _far_from_fp32(report: Report) -> Iterator[str]:
     """Which outputs fail Polygraphy's comparison."""
-    compared = {"typed.onnx": report.comparison, "The engine": report.device.comparison if report.device else None}
-    for what, comparison in compared.items():
+    ours, engine = report.comparison, report.device.comparison if report.device else None
+    for what, comparison in ((ours.file if ours else "", ours), ("The engine", engine)):
         if comparison is not None and comparison.failed:
             yield f"{what} fails the comparison with FP32: {'; '.join(map(str, comparison.failed))}."
 

@@ -30,7 +30,9 @@ def printable(text: str) -> str:
 
 
 def methods_text(methods: Mapping[Precision, str]) -> str:
-    """The calibration method, or which one each format has: mse for FP8, minmax for INT8."""
+    """The calibration method, or which one each format has: mse for FP8, minmax for INT8; "none" if none has."""
+    if not methods:
+        return "none"
     if len(set(methods.values())) == 1:
         return next(iter(methods.values()))
     return ", ".join(f"{method} for {precision.name}" for precision, method in methods.items())

@@ -91,7 +91,7 @@ class GaussianNoise:
                 drawn = noise.draw(case, trial)
                 for sign in (1.0, -1.0)[: self.trials - trial]:
                     for precision in growth:
-                        feeds = noise.feeds(drawn, sign * self.noise_amplitude * precision.codes.step)
+                        feeds = noise.feeds(drawn, sign * self.noise_amplitude, precision)
                         growth[precision] += loss.growth(case, rest.run(number, case.chunk, feeds))
         return growth, rest.share
 
@@ -124,9 +124,11 @@ class _Noise:
         }
         return of_weights | of_inputs
 
-    def feeds(self, drawn: Arrays, scale: float) -> Arrays:
-        """What the graph's own inputs are fed: the weights, and noise times `scale`."""
-        scaled = {name: np.float32(scale) * noise for name, noise in drawn.items()}
+    def feeds(self, drawn: Arrays, steps: float, precision: Precision) -> Arrays:
+        """What the graph's own inputs are fed: weights and noise, of so many steps where `precision` quantizes."""
+        step = np.float32(steps * precision.codes.step)
+        kept = np.float32(0) if precision.spec.weight_only else step
+        scaled = {name: (step if name in self._weights else kept) * noise for name, noise in drawn.items()}
         return scaled | {name: weight + scaled[name] for name, weight in self._weights.items()}
 
 

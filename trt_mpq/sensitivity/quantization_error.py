@@ -14,7 +14,7 @@ import numpy as np
 
 from trt_mpq.errors import CalibrationError
 from trt_mpq.graph.edit import constant_array
-from trt_mpq.numerics import FloatArray, fake_quantize, scale_from_amax
+from trt_mpq.numerics import FloatArray, activation_scale, fake_quantize_activation
 from trt_mpq.runtime.base import with_outputs
 from trt_mpq.sensitivity.base import SensitivityInputs
 from trt_mpq.types import Grouping, LayerGroup, Precision, Progress, Ranges, Ranking
@@ -50,7 +50,7 @@ class QuantizationError:
         def score(group: LayerGroup, precision: Precision) -> float:
             total = _weight_error(inputs, group, precision) if self.weights else 0.0
             if activations is not None:
-                tensors = dict.fromkeys(read.tensor for read in group.inputs)
+                tensors = dict.fromkeys(read.tensor for read in group.inputs if precision.spec.reads(read.role))
                 total += sum(activations.relative(tensor, precision) for tensor in tensors)
             return total
 
@@ -89,14 +89,20 @@ class _ActivationErrors:
     def _add(self, activations: dict[str, FloatArray]) -> None:
         for (tensor, precision), amax in self._amax.items():
             values = activations[tensor]
-            error = fake_quantize(values, scale_from_amax(amax, precision, self._top), precision) - values
+            error = fake_quantize_activation(values, activation_scale(amax, precision, self._top), precision) - values
             self._squares[tensor, precision] += float(np.sum(error**2, dtype=np.float64))
         for tensor in self._elements:
             self._elements[tensor] += activations[tensor].size
 
 
 def _needed_amax(grouping: Grouping, ranges: Ranges, candidates: tuple[Precision, ...]) -> dict[_Key, float]:
-    reads = ((r.tensor, p) for g in grouping.groups for r in g.inputs for p in candidates if g.allows(p))
+    reads = (
+        (r.tensor, p)
+        for g in grouping.groups
+        for r in g.inputs
+        for p in candidates
+        if g.allows(p) and p.spec.reads(r.role)
+    )
     return {key: _amax(ranges, *key) for key in reads}
 
 

@@ -78,8 +78,9 @@ class Settings(BaseModel):
     """How sure a search must be of a plan to stop its evaluation early; 1 runs every plan on every sample, as the
     chosen one always is."""
     precisions: Annotated[tuple[Precision, ...], Option("Goal", as_text=True)] = (Precision.FP16, Precision.INT8)
-    """Ladder of precisions to search: fp16 or bf16 and any of fp8, int8, int4, in any order. Its top is BF16 where that
-    is named without FP16, else FP16; BF16 beside FP16 is where groups run that overflow FP16, named or not."""
+    """Ladder of precisions to search: fp16 or bf16 and any of w8a16, fp8, int8, w4a16, nvfp4, int4, in any order. Its
+    top is BF16 where that is named without FP16, else FP16; BF16 beside FP16 is where groups run that overflow FP16,
+    named or not."""
     mix_formats: Annotated[bool, Option("Search")] = False
     """Let one plan hold FP8 and INT8; otherwise each is searched alone and the faster plan wins."""
     sensitivity: Annotated[tuple[str, ...], Field(min_length=1), Option("Search", as_text=True)] = ("output-sqnr",)
@@ -256,6 +257,11 @@ class Settings(BaseModel):
     def formats(self) -> tuple[Precision, ...]:
         """The quantized precisions of the ladder."""
         return tuple(p for p in self.precisions if p.quantized)
+
+    @property
+    def calibrated(self) -> tuple[Precision, ...]:
+        """Those of them that quantize activations, whose ranges have to be known."""
+        return tuple(p for p in self.formats if p.spec.activations is not None)
 
     @property
     def requires_accuracy(self) -> bool:

@@ -27,10 +27,14 @@ class OutputComparison:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Polygraphy's FP32-against-typed comparison and our own error figures per output."""
+    """Polygraphy's comparison of a file of the plan with FP32, or of an engine, and our own figures per output.
+
+    `file` is the name of the file, empty for an engine.
+    """
 
     samples: int
     outputs: tuple[OutputComparison, ...]
+    file: str = "typed.onnx"
 
     @property
     def failed(self) -> tuple[OutputComparison, ...]:

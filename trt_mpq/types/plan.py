@@ -60,6 +60,11 @@ class PrecisionPlan:
         return all(p.deployable for _, p in self.assignments)
 
     @property
+    def portable(self) -> bool:
+        """Whether the typed file of it is plain ONNX, which ONNX Runtime runs too."""
+        return all(p.spec.portable for _, p in self.assignments)
+
+    @property
     def digest(self) -> str:
         """Short stable hash, the key of the evaluation cache."""
         text = ";".join(f"{g}={p.value}" for g, p in self.assignments)

@@ -13,8 +13,11 @@ class Precision(str, Enum):
     FP32 = "fp32"
     FP16 = "fp16"
     BF16 = "bf16"
+    W8A16 = "w8a16"
     FP8 = "fp8"
     INT8 = "int8"
+    W4A16 = "w4a16"
+    NVFP4 = "nvfp4"
     INT4 = "int4"
 
     def __str__(self) -> str:
@@ -46,6 +49,10 @@ class Precision(str, Enum):
     def reading(cls) -> tuple[Precision, ...]:
         """Those that quantize what a group reads."""
         return tuple(precision for precision in cls if precision.spec.activations is not None)
+
+    def read_in(self, top: Precision) -> Precision:
+        """What a kernel that computes in it reads tensors in, in a network of high precision `top`."""
+        return top if self.spec.weight_only else self
 
     def arithmetic(self, top: Precision) -> Precision:
         """The precision whose kernels multiply it, in a network of high precision `top`."""

@@ -48,9 +48,9 @@ class Scales:
     """How codes are scaled.
 
     Attributes:
-        blocks: Sizes of blocks along the axis that is summed over, each with a scale of its own: the first that divides
-            the axis is taken. Empty for one scale per output channel of a weight, and per tensor of activations.
-            Scales of blocks of activations are computed anew for every input.
+        blocks: Sizes of blocks along the axis that is summed over, each with a scale of its own: the first of which
+            the axis is two or more is taken. Empty for one scale per output channel of a weight, and per tensor of
+            activations. Scales of blocks of activations are computed anew for every input.
         coded: Whether scales of blocks are E4M3 codes, all with one FP32 scale per tensor; else they have the
             network's 16-bit type, or FP32.
     """
@@ -59,8 +59,11 @@ class Scales:
     coded: bool = False
 
     def block_of(self, size: int) -> int | None:
-        """The size of blocks along an axis of `size` elements; None if no block divides it, or there are none."""
-        return next((block for block in self.blocks if size % block == 0), None)
+        """The size of blocks along an axis of `size` elements, at least two of them; None if there are none such.
+
+        One block is one scale per channel, which NVIDIA's compiler dequantizes by a kernel of its own.
+        """
+        return next((block for block in self.blocks if size % block == 0 and size > block), None)
 
     @property
     def bits(self) -> float:
@@ -93,6 +96,7 @@ class Format:
             is none of them.
         deployable: Whether TensorRT has kernels for it.
         borrows: Name of the format whose rate a format without kernels is modelled at.
+        portable: Whether the typed file that holds it is plain ONNX, which ONNX Runtime runs too.
     """
 
     name: str
@@ -107,6 +111,7 @@ class Format:
     operators: frozenset[str] | None = None
     deployable: bool = True
     borrows: str | None = None
+    portable: bool = True
 
     @property
     def quantized(self) -> bool:
@@ -122,6 +127,10 @@ class Format:
     def between_kernels(self) -> bool:
         """Whether one kernel may hand a tensor in it to the next: its scale is known before the values are."""
         return self.activations is not None and not self.activations.blocks
+
+    def reads(self, role: str) -> bool:
+        """Whether it quantizes what a group reads as `QuantizedInput.role`: of blocks, operands of products only."""
+        return self.activations is not None and (not self.activations.blocks or role == "input")
 
     @property
     def weight_width(self) -> float:
@@ -140,7 +149,7 @@ class Format:
             return f"{self.name} is for matrix products with a constant weight"
         if self.weights is not None and self.weights.blocks and not self.weights.block_of(summed):
             sizes = " or ".join(map(str, self.weights.blocks))
-            return f"K = {summed} is no multiple of {sizes}, the blocks of {self.name}"
+            return f"K = {summed} is not two or more blocks of {sizes}, which {self.name} has"
         if self.activations is not None and self.activations.blocks and axes not in (2, 3):
             return f"its input has {axes} axes, and TensorRT quantizes blocks of tensors with 2 or 3"
         return None
