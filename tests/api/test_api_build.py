@@ -218,3 +218,23 @@ def test_observers_are_told_everything(here: Path) -> None:
     notes = Notes()
     trt_mpq.build("net.onnx", calib="calib.npz", eval="eval.npz", **{**QUICK, "progress": notes})
     assert notes.plans > 0
+
+
+def test_any_plan_that_was_tried_can_be_had(here: Path) -> None:
+    given = {**QUICK, "calib": "calib.npz", "eval": "eval.npz", "search": "greedy", "max_evaluations": 4}
+    with trt_mpq.Run("net.onnx", **given) as run:
+        found, chosen = run.search(), run.build().plan
+        other = next(tried.plan for tried in found.path if tried.plan != chosen)
+        assert run.emit(other.digest[:10]) == other
+        with pytest.raises(trt_mpq.TrtMpqError, match="give the digest that the report shows"):
+            run.emit("no digest")
+    written = json.loads(Path(f"run/plans/{other.digest}/plan.json").read_text(encoding="utf-8"))
+    assert written == {group: precision.value for group, precision in other.as_dict().items()}
+    onnx.checker.check_model(onnx.load(f"run/plans/{other.digest}/typed.onnx"))
+    assert json.loads(Path("run/plan.json").read_text(encoding="utf-8")) == chosen.as_dict()
+    page = Path("run/report.html").read_text(encoding="utf-8")
+    assert f'data-plan="{other.digest}"' in page or other.digest in page
+    report = trt_mpq.load("run").data
+    assert {row.name for row in report.tensors} >= {"input"}
+    assert set(report.layer_errors) == set(chosen.as_dict())
+    assert all(sum(row.bins) for row in report.tensors) is False, "minmax counts nothing"

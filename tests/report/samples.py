@@ -17,6 +17,7 @@ from trt_mpq.report import (
     SearchRecord,
     SearchStep,
     SizeFigures,
+    TensorRow,
 )
 from trt_mpq.sensitivity.agreement import Agreement
 from trt_mpq.types import Comparison, OutputComparison, Precision, PrecisionPlan, RefinementRecord
@@ -210,4 +211,21 @@ def hostile_report() -> Report:
         comparison=Comparison(1, (OutputComparison(HOSTILE_ID, None, 1.0, 0.0, 10.0, True),)),
         warnings=(HOSTILE_ID, "[bold]markup[/bold] \x1b[31m"),
         command=HOSTILE_ID,
+    )
+
+
+def sample_tensors(report: Report) -> tuple[TensorRow, ...]:
+    """What every group reads: magnitudes that fall off, a tenth of them beyond where the first format clips."""
+    formats = [precision for precision in report.search.ladder if precision.quantized]
+    return tuple(
+        TensorRow(
+            f"{row.id}_in",
+            (row.index,),
+            -1.0,
+            2.0,
+            {precision: 1.0 + 0.5 * number for number, precision in enumerate(formats)},
+            {formats[0]: 0.1},
+            tuple(max(0, 64 - 2 * number) for number in range(64)),
+        )
+        for row in report.group_rows
     )

@@ -103,7 +103,7 @@ def test_pointer_sorting_theme_and_narrow_window(browser: str, tmp_path: Path) -
     found = json.loads(unescape(probe))
     row = report.group_rows[3]
     assert found["tip"].startswith(f"4. {row.id}\n")
-    assert found["lit"] == 4, "two ribbons, one strip and one table row"
+    assert found["lit"] == 5, "two ribbons, two strips and one table row"
     rising = sorted(range(20), key=lambda i: report.group_rows[i].latency_ms or 0)
     assert found["rising"] == rising
     assert found["falling"] == rising[::-1]
@@ -140,7 +140,7 @@ def test_the_device_section_in_a_narrow_window(name: str, browser: str, tmp_path
     assert found["command"] == report.device.reproduce
     assert found["copies"] == 2, "the command of trtexec and that of the run"
     assert "µs, " in found["tip"]
-    assert found["lit"] == 5, "two ribbons of the search, one of the engine, one strip and one table row"
+    assert found["lit"] == 6, "two ribbons of the search, one of the engine, two strips and one table row"
     content, window = found["width"]
     assert content <= window, "something is wider than a narrow window"
 

@@ -1,5 +1,6 @@
 import base64
 import hashlib
+import json
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -128,7 +129,7 @@ def test_policy_admits_only_the_page_s_own_script() -> None:
 def test_hostile_names_stay_text(report: Report) -> None:
     page = Page(render_html(report))
     assert page.all("img") == []
-    assert len(page.all("script")) == 1
+    assert [script.get("type") for script in page.all("script")] == ["application/json", None], "data, and our own"
     assert not any(key.startswith("on") for _, attributes in page.tags for key in attributes)
     assert HOSTILE_ID in "".join(page.texts)
     assert any(HOSTILE_ID in (a.get("data-tip") or "") for _, a in page.tags)
@@ -224,3 +225,14 @@ def test_agreement_of_metrics_is_a_matrix_per_precision() -> None:
     for value in ("1.00", "0.25", "-0.38", "0.50", "0.12"):
         assert value in text
     assert "Agreement of the sensitivity metrics" not in render_html(sample_report())
+
+
+def test_data_for_the_script_cannot_end_it() -> None:
+    report = hostile_report()
+    step = replace(report.search.path[0], note="</script><script>alert(1)</script>&amp;")
+    report = replace(report, search=replace(report.search, path=(step, *report.search.path[1:])))
+    (data,) = re.findall(r'<script type="application/json" id="plans">(.*?)</script>', render_html(report), re.DOTALL)
+    assert "<" not in data
+    plans = json.loads(data)["plans"]
+    assert step.note in plans[0]["title"]
+    assert [plan["digest"] for plan in plans if plan["delivered"]] == [report.plan.digest]

@@ -36,6 +36,9 @@ def grouping_of(*excluded: dict[Precision, str]) -> Grouping:
     return make_grouping([replace(g, excluded=e) for g, e in zip(groups, excluded, strict=True)])
 
 
+MODEL = Model("model.onnx", "a", "b", (), (), 17, 1000, 4000)
+
+
 @dataclass(frozen=True)
 class Found:
     """The values that a report is made of."""
@@ -88,13 +91,12 @@ class Found:
 
     @property
     def size_bytes(self) -> data.SizeFigures:
-        return summary.size_figures(
-            self.result, self.grouping, Model("model.onnx", "a", "b", (), (), 17, 1000, 4000), 2100
-        )
+        return summary.size_figures(self.result, self.grouping, MODEL, 2100)
 
     @property
     def search(self) -> data.SearchRecord:
-        return summary.search_record(self.result, self.ranking, self.settings, 50, 1.5)
+        sizes = summary.plan_sizes(self.grouping, MODEL)
+        return summary.search_record(self.result, self.ranking, self.settings, 50, 1.5, sizes)
 
 
 def findings(

@@ -89,10 +89,15 @@ class Run:
         with python_words():
             return self._run.search()
 
-    def emit(self) -> PrecisionPlan:
-        """Write the plan, `typed.onnx`, `reference.onnx`, where possible `weak.onnx`, each scored as it lies there."""
+    def emit(self, plan: str | None = None) -> PrecisionPlan:
+        """Write the plan, `typed.onnx`, `reference.onnx`, where possible `weak.onnx`, each scored as it lies there.
+
+        Args:
+            plan: Another plan that the search tried, by its digest; it is written to `plans/DIGEST` of the run folder
+                and scored as the search did.
+        """
         with python_words():
-            return self._run.emit()
+            return self._run.emit() if plan is None else self._run.emit_tried(plan)
 
     def compile(self) -> Compilation:
         """What NVIDIA's compiler makes of the plan without a GPU, an engine where it serves the device of the run.

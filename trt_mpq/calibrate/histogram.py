@@ -13,6 +13,7 @@ from trt_mpq.types import Precision
 
 _BINS = 4096
 """Bins per histogram: 32 for one INT8 step over the full range, so the error within a bin does not matter."""
+_COARSE_BINS = 64
 _PERCENTILE = 99.99
 """Share of values, in percent, that the `percentile` method keeps unclipped."""
 
@@ -45,6 +46,10 @@ class Histogram:
     def centers(self) -> NDArray[np.float32]:
         """Middle of every bin, shape ``(bins,)``."""
         return ((np.arange(_BINS) + 0.5) * (self.magnitude / _BINS)).astype(np.float32)
+
+    def coarse(self) -> tuple[int, ...]:
+        """The counts in 64 bins, to be looked at; empty if there are none."""
+        return tuple(self.counts.reshape(_COARSE_BINS, -1).sum(axis=1).tolist()) if self.counts.any() else ()
 
 
 def _minmax_amax(histogram: Histogram, precision: Precision) -> float:

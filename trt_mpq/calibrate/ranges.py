@@ -81,10 +81,15 @@ def calibrate(
                 histogram.add(values[name])
             report(samples.count + chunk.end)
 
+    bins = {name: histogram.coarse() for name, histogram in histograms.items()}
+
     def by(method: str) -> Ranges:
         known = {name: dict.fromkeys(formats, amax) for name, amax in (given or {}).items() if name in histograms}
         amax = {**_amax(METHODS[method], grouping, histograms, formats), **known}
-        tensors = {name: replace(observed, amax=amax.get(name, {})) for name, observed in extremes.items()}
+        tensors = {
+            name: replace(observed, amax=amax.get(name, {}), bins=bins.get(name, ()))
+            for name, observed in extremes.items()
+        }
         return Ranges(dict.fromkeys(formats, method), samples.count, tensors)
 
     return tuple(map(by, methods))

@@ -9,6 +9,7 @@ from pathlib import Path
 import onnx_ir as ir
 
 from trt_mpq.artifacts.files import to_json, write_text
+from trt_mpq.artifacts.folder import make_folder
 from trt_mpq.emit.describe import describe_placement
 from trt_mpq.emit.emitter import Emitter
 from trt_mpq.errors import ModelError
@@ -46,12 +47,13 @@ class Delivery:
 
 
 def deliver(emitter: Emitter, plan: PrecisionPlan, folder: Path) -> Delivery:
-    """Write `plan` into `folder`: as JSON, and in every flavour that can express it.
+    """Write `plan` into `folder`, created if absent: as JSON, and in every flavour that can express it.
 
     Raises:
         RunFolderError: A file cannot be written.
         InterfaceError: A file would have other inputs or outputs than the network, which is a defect of this program.
     """
+    make_folder(folder)
     write_text(folder / "plan.json", to_json(plan.as_dict(), dict[str, str]))
     for name in FLAVOUR_FILES[1:]:  # of an earlier plan, which may have had a weak flavour or larger files
         (folder / name).unlink(missing_ok=True)

@@ -18,7 +18,7 @@ from trt_mpq.pipeline.scoring import FP32, PLAN_SAMPLES, REQUIRED, SCORER, keep_
 from trt_mpq.pipeline.search import SearchStages
 from trt_mpq.pipeline.sources import EVALUATION
 from trt_mpq.pipeline.task import METRIC, OUTPUTS
-from trt_mpq.types import Score
+from trt_mpq.types import PrecisionPlan, Score
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,18 @@ def choose_delivery(store: Store, calibration: CalibrationStages, search: Search
     measured = _measured(calibration, files, plan)
     scores = verified(measured, plan.result)
     return DeliveryStages(plan, searched, files, scores, judging_of(files, measured, scores))
+
+
+def deliver_tried(store: Store, calibration: CalibrationStages, search: SearchStages, digest: str) -> PrecisionPlan:
+    """Write another plan that the search tried into the folder `plans/DIGEST`, with the refinements that all share.
+
+    Raises:
+        SettingsError: `digest` begins none of them, or several.
+    """
+    plan = store[search.result].tried(digest)
+    emitter = store[calibration.scored.network].emitter(store[search.shared].refinements)
+    deliver(emitter, plan, store.folder / "plans" / plan.digest)
+    return plan
 
 
 def _searched(plan: AcceptedPlanStages) -> Stage[Searched]:

@@ -8,18 +8,19 @@ from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 
 from trt_mpq import __version__
-from trt_mpq.artifacts.files import write_text
 from trt_mpq.artifacts.store import Store
 from trt_mpq.groups.accounting import account_for
 from trt_mpq.pipeline.calibration import CalibrationStages
 from trt_mpq.pipeline.delivery import DeliveryStages
 from trt_mpq.pipeline.gpu import Gpu
+from trt_mpq.pipeline.layer_errors import layer_errors_of
 from trt_mpq.pipeline.routes import routes_to_engines
 from trt_mpq.pipeline.scoring import FP32, REQUIRED
 from trt_mpq.pipeline.search import SearchStages
 from trt_mpq.pipeline.shipping import Shipped, require_shipped, shipped_engine
 from trt_mpq.pipeline.sources import BATCH, CALIBRATION, EVALUATION, TARGET, model_title
-from trt_mpq.report import data, explain, html, summary
+from trt_mpq.report import data, explain, summary
+from trt_mpq.report.files import write_files
 
 _RECORDED_PACKAGES = (
     "onnx", "onnx-ir", "onnxruntime", "polygraphy", "numpy", "scipy", "ml-dtypes", "torch", "transformers", "tensorrt",
@@ -101,6 +102,8 @@ def write_report(
         *summary.refusal_warnings(compilation, result, latency),
         *idle,
     )
+    sizes = summary.plan_sizes(groups, network.model)
+    layers = layer_errors_of(calibration.scored.network, delivery.plan.refinements, delivery.plan.result)
     operators = {str(node.name): node.op_type for node in network.graph.graph}
     share = explain.mac_share(plan, groups)
     samples = store[EVALUATION].count
@@ -112,7 +115,7 @@ def write_report(
         accuracy=accuracy,
         latency_ms=summary.latency_figures(result, groups, latency, store[BATCH]),
         size_bytes=summary.size_figures(result, groups, network.model, files.typed_bytes),
-        search=summary.search_record(result, ranking, settings, samples, search.seconds(store)),
+        search=summary.search_record(result, ranking, settings, samples, search.seconds(store), sizes),
         plan=data.PlanRecord(
             plan.counts(), plan.as_dict(), plan.digest, files.deployable, share
         ),
@@ -133,10 +136,11 @@ def write_report(
         multiply_adds=account_for(groups),
         compilation=compilation,
         routes=() if deployed else routes_to_engines(store, calibration.described, plan, files.weak_missing),
+        tensors=summary.tensor_rows(groups, network.ranges),
+        layer_errors=store[layers],
         data_faults=tuple(f"{text[0].upper()}{text[1:]}." for text in store[delivery.judging.faults]),
     )  # fmt: skip
-    write_text(store.folder / "report.json", data.report_to_json(report))
-    write_text(store.folder / "report.html", html.render_html(report))
+    write_files(report, store.folder)
     require_shipped(store, engine)
     return report
 

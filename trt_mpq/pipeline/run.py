@@ -7,7 +7,7 @@ from pathlib import Path
 from trt_mpq.artifacts.store import Store
 from trt_mpq.pipeline.calibration import CalibrationStages, choose_calibration, final_groups_of
 from trt_mpq.pipeline.checks import check_before_search, check_inputs, check_pins, check_settings, without_effect
-from trt_mpq.pipeline.delivery import DeliveryStages, choose_delivery
+from trt_mpq.pipeline.delivery import DeliveryStages, choose_delivery, deliver_tried
 from trt_mpq.pipeline.device_run import run_remote_task
 from trt_mpq.pipeline.gpu import Gpu
 from trt_mpq.pipeline.ranking import RankingStages, rankings_of
@@ -76,6 +76,10 @@ class Run:
         delivery = self.delivery_stages()
         self.store.ensure(delivery.scores)
         return self.store[delivery.plan.result].chosen.plan
+
+    def emit_tried(self, digest: str) -> PrecisionPlan:
+        """Write another plan that the search tried; raises SettingsError unless `digest` begins that of one."""
+        return deliver_tried(self.store, self.calibration_stages(), self.search_stages(), digest)
 
     def compare(self) -> Comparison:
         """Polygraphy's comparison of the typed model with FP32."""

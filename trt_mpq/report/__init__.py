@@ -11,6 +11,7 @@ from trt_mpq.report.data import (
     SearchRecord,
     SearchStep,
     SizeFigures,
+    TensorRow,
     report_from_json,
     report_to_json,
 )
@@ -28,6 +29,7 @@ __all__ = [
     "SearchRecord",
     "SearchStep",
     "SizeFigures",
+    "TensorRow",
     "render_html",
     "render_terminal",
     "report_from_json",

@@ -7,7 +7,7 @@ disagree. Times are milliseconds, sizes bytes. A number that does not exist or i
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -127,7 +127,8 @@ class SearchStep:
 
     `complete` is False when a test decided the step after `samples` of the evaluation set, and then `score` is an
     estimate for the whole; `plan` is the digest. `delivered` is the score of typed.onnx where the search asked that
-    too: a plan is infeasible as well if its file misses the target.
+    too: a plan is infeasible as well if its file misses the target. `precisions` are those of the groups, in network
+    order, `size_bytes` is what the weights take.
     """
 
     note: str
@@ -140,6 +141,8 @@ class SearchStep:
     plan: str
     complete: bool = True
     delivered: float | None = None
+    precisions: tuple[Precision, ...] = ()
+    size_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -232,6 +235,29 @@ class GroupRow:
 
 
 @dataclass(frozen=True)
+class TensorRow:
+    """A tensor that a group quantizes.
+
+    Attributes:
+        name: Its name in the network.
+        groups: Positions of the groups that read it, from 0.
+        minimum: Least value observed.
+        maximum: Largest value observed.
+        amax: Clipping magnitude by format.
+        beyond: Share of the values that are clipped, by format; empty where none were counted.
+        bins: Values by magnitude, in equal bins from 0 to the largest.
+    """
+
+    name: str
+    groups: tuple[int, ...]
+    minimum: float
+    maximum: float
+    amax: Mapping[Precision, float]
+    beyond: Mapping[Precision, float]
+    bins: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Report:
     """Everything a run has to say. `groups` counts `group_rows`; `created` is an ISO 8601 time.
 
@@ -239,6 +265,8 @@ class Report:
     `baseline` is the high precision of the run, FP16 or BF16: the plan is compared with the model in it.
     `agreement` is None unless several sensitivity metrics were asked for.
     `compilation` is what NVIDIA's compiler made of the network without a GPU, None where it was not asked.
+    `tensors` are those that groups quantize; `layer_errors` is group to the signal-to-noise ratio in decibels of what
+    it writes under the plan, against FP32, None where both are bit-equal.
     `multiply_adds` says where all of them are and what keeps them out of 8 bit, `data_faults` what seems wrong
     with the data. `routes` are the ways to an engine on the device, none where one was built there.
     """
@@ -268,6 +296,8 @@ class Report:
     compilation: Compilation | None = None
     data_faults: tuple[str, ...] = ()
     routes: tuple[Route, ...] = ()
+    tensors: tuple[TensorRow, ...] = ()
+    layer_errors: Mapping[str, float | None] = field(default_factory=dict)
 
     @property
     def has_group_latencies(self) -> bool:

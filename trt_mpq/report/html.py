@@ -11,12 +11,14 @@ from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from trt_mpq.report import charts, verdict, wording
+from trt_mpq.report.choices import choices_json
 from trt_mpq.report.compiler import compiler_text
 from trt_mpq.report.data import Report
 from trt_mpq.report.device import below_text, device_text, interval_text
 from trt_mpq.report.engine_chart import engine_bars, engine_precision, layer_legend, layer_ribbon
 from trt_mpq.report.layer_split import group_times, layer_shares
 from trt_mpq.report.search_chart import search_chart
+from trt_mpq.report.tensor_chart import histogram
 from trt_mpq.types import OutputComparison, Precision
 
 if TYPE_CHECKING:
@@ -48,6 +50,9 @@ def render_html(report: Report) -> str:
         timed=report.has_group_latencies,
         columns=report.sensitivity_precisions,
         precisions=[p for p in Precision if _occurs(p, report)],
+        choices=choices_json(report),
+        calibrated=[p for p in Precision if any(p in row.amax for row in report.tensors)],
+        histograms=[Markup(histogram(row)) if row.bins else None for row in report.tensors],
         pictures=_pictures(report),
         style=style,
         script=script,

@@ -192,7 +192,8 @@ def _draw_path(drawing: Element, axes: _Axes, report: Report, steps: list[Search
         _error_bar(drawing, axes, x, step.score or 0.0, step.stderr, "whisker")
     for i, (step, (x, y)) in enumerate(zip(steps, points, strict=True)):
         css = " ".join(("step", *["feasible"] * step.feasible, *["estimated"] * (not step.complete)))
-        add(drawing, "circle", cx=x, cy=y, r=4, class_=css, data_tip=_step_tip(i, step, report))
+        tip = _step_tip(i, step, report)
+        add(drawing, "circle", cx=x, cy=y, r=4, class_=css, data_tip=tip, data_plan=step.plan)
 
 
 def _error_bar(drawing: Element, axes: _Axes, x: str, score: float, stderr: float | None, css: str) -> None:
@@ -224,7 +225,8 @@ def _draw_mark(drawing: Element, axes: _Axes, report: Report, mark: _Mark, taken
     name = mark.name if mark.chosen else f"every group in {mark.name}"
     if mark.chosen:
         _error_bar(drawing, axes, x, mark.score, report.accuracy.plan_stderr, "whisker strong")
-    spot = add(drawing, "svg", x=x, y=y, overflow="visible", data_tip=f"{name}\n{score}\n{where}")
+    tip, plan = f"{name}\n{score}\n{where}", _digest(mark, report)
+    spot = add(drawing, "svg", x=x, y=y, overflow="visible", data_tip=tip, **({"data_plan": plan} if plan else {}))
     if mark.chosen:
         add(spot, "circle", r=10, class_="halo")
         add(spot, "circle", r=5, class_="chosen")
@@ -233,6 +235,14 @@ def _draw_mark(drawing: Element, axes: _Axes, report: Report, mark: _Mark, taken
     text = mark.name if axes.holds(mark.score) else f"{mark.name} {score} ↓"
     dx, dy, anchor = _label_place(axes, mark, text, taken)
     add(spot, "text", text, x=dx, y=dy, class_="note strong" if mark.chosen else "note", text_anchor=anchor)
+
+
+def _digest(mark: _Mark, report: Report) -> str | None:
+    """The plan that a mark stands for, if the search tried it."""
+    if mark.chosen:
+        return report.plan.digest
+    same = (s.plan for s in report.search.path if (s.latency_ms, s.score) == (mark.latency_ms, mark.score))
+    return next(same, None)
 
 
 def _label_place(axes: _Axes, mark: _Mark, text: str, taken: list[_Box]) -> tuple[float, float, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from math import isfinite
 
 from trt_mpq.emit.deliver import Delivery
@@ -23,12 +23,16 @@ from trt_mpq.types import (
     Model,
     Precision,
     PrecisionPlan,
+    Ranges,
     Ranking,
     Score,
     SearchResult,
+    TensorRange,
 )
 from trt_mpq.types.compilation import Compilation
 
+Sizes = Callable[[PrecisionPlan], int]
+"""Bytes of the weights of a plan."""
 _TYPED_TOLERANCE = 0.002
 """How far the typed file may score from the plan, for scores up to 1 and relative to the FP32 score above: ONNX
 Runtime does not round its FP16 tensors on the CPU, and the reference does not round what is dequantized."""
@@ -113,7 +117,7 @@ def size_figures(result: SearchResult, grouping: Grouping, model: Model, file: i
 
 
 def search_record(
-    result: SearchResult, ranking: Ranking, settings: Settings, samples: int, seconds: float
+    result: SearchResult, ranking: Ranking, settings: Settings, samples: int, seconds: float, sizes: Sizes
 ) -> data.SearchRecord:
     """The cost of sensitivity and search; calibration and refinement, which every search shares, are left out.
 
@@ -123,6 +127,7 @@ def search_record(
         settings: What was asked for.
         samples: Samples of the evaluation set.
         seconds: What the ranking and all evaluations took.
+        sizes: Bytes of the weights of a plan.
     """
     return data.SearchRecord(
         algorithm=result.algorithm,
@@ -145,11 +150,36 @@ def search_record(
                 plan=e.plan.digest,
                 complete=e.complete,
                 delivered=e.delivered.value if e.delivered else None,
+                precisions=tuple(precision for _, precision in e.plan.assignments),
+                size_bytes=sizes(e.plan),
             )
             for e in result.path
         ),
         confidence=settings.confidence,
     )
+
+
+def plan_sizes(grouping: Grouping, model: Model) -> Sizes:
+    """What the weights of any plan take, in bytes."""
+    other = model.parameters - grouping.weight_elements
+    return lambda plan: weight_bytes(plan, grouping, other)
+
+
+def tensor_rows(grouping: Grouping, ranges: Ranges) -> tuple[data.TensorRow, ...]:
+    """Every tensor that groups quantize, in network order."""
+    readers: dict[str, list[int]] = defaultdict(list)
+    for group in grouping.groups:
+        for site in group.inputs:
+            readers[site.tensor].append(group.index)
+    return tuple(_tensor_row(name, groups, ranges.tensors[name]) for name, groups in readers.items())
+
+
+def _tensor_row(name: str, groups: list[int], observed: TensorRange) -> data.TensorRow:
+    beyond = {precision: observed.share_beyond(amax) for precision, amax in observed.amax.items()}
+    return data.TensorRow(
+        name, tuple(dict.fromkeys(groups)), observed.minimum, observed.maximum, observed.amax,
+        {precision: share for precision, share in beyond.items() if share is not None}, observed.bins,
+    )  # fmt: skip
 
 
 def group_rows(explainer: Explainer, operators: Mapping[str, str]) -> tuple[data.GroupRow, ...]:

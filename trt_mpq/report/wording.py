@@ -44,6 +44,22 @@ def scale_of(accuracy: AccuracyFigures, *others: float | None) -> ScoreScale:
     return score_scale(accuracy.metric, scores, accuracy.target)
 
 
+def value_text(value: float | None) -> str:
+    """A value of a tensor, with three significant digits."""
+    if value is None or not math.isfinite(value):
+        return MISSING
+    if value and not 1e-3 <= abs(value) < 1e5:
+        return minus(f"{value:.2e}")
+    return minus("-" if value < 0 else "") + significant(abs(value))
+
+
+def rare_text(share: float | None) -> str:
+    """A share that is mostly small, in percent."""
+    if share is None:
+        return MISSING
+    return "0" if share == 0 else f"{significant(100 * share, 2)} %" if share >= 1e-7 else "< 0.00001 %"
+
+
 def score_text(value: float | None, accuracy: AccuracyFigures, *others: float | None) -> str:
     """A score in the unit of its metric, told from the required score and from `others` that stand beside it."""
     return scale_of(accuracy, value, *others).text(value)

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from trt_mpq.errors import SettingsError
 from trt_mpq.types.precision import Precision
 
 
@@ -144,6 +145,16 @@ class SearchResult:
     chosen: Evaluation
     path: tuple[Evaluation, ...]
     stopped: str | None = None
+
+    def tried(self, digest: str) -> PrecisionPlan:
+        """The plan of the path whose digest begins with `digest`; raises SettingsError unless there is exactly one."""
+        found = {one.plan.digest: one.plan for one in (*self.path, self.chosen) if one.plan.digest.startswith(digest)}
+        if len(found) != 1:
+            raise SettingsError(
+                f"{len(found) or 'none'} of the plans that were tried begins with {digest!r}: give the digest that the "
+                "report shows"
+            )
+        return next(iter(found.values()))
 
     @property
     def samples_run(self) -> int:

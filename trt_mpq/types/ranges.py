@@ -13,7 +13,8 @@ class TensorRange:
     """Observed values of one tensor and the clipping magnitude (`amax`) chosen per format.
 
     `amax` is empty for tensors that were only watched for overflow, whose extremes are infinite where a value is NaN or
-    infinite. `smallest` is the least magnitude other than zero of a tensor that an operator reads which has no value at
+    infinite. `bins` counts its magnitudes in equal bins from 0 to the largest; it is empty where no method needed them.
+    `smallest` is the least magnitude other than zero of a tensor that an operator reads which has no value at
     zero; None for the others, and if all is zero.
     """
 
@@ -21,11 +22,21 @@ class TensorRange:
     maximum: float
     amax: Mapping[Precision, float] = field(default_factory=dict)
     smallest: float | None = None
+    bins: tuple[int, ...] = ()
 
     @property
     def magnitude(self) -> float:
         """Largest absolute value observed."""
         return max(abs(self.minimum), abs(self.maximum))
+
+    def share_beyond(self, amax: float) -> float | None:
+        """Share of the values whose magnitude is above `amax`, within a bin by interpolation; None without `bins`."""
+        if not sum(self.bins):
+            return None
+        position = amax / self.magnitude * len(self.bins)
+        whole = int(position)
+        within = self.bins[whole] * (whole + 1 - position) if whole < len(self.bins) else 0.0
+        return (within + sum(self.bins[whole + 1 :])) / sum(self.bins)
 
 
 @dataclass(frozen=True)
