@@ -20,6 +20,7 @@ from trt_mpq.errors import install_command
 
 _NVIDIA_SMI_TIMEOUT_S = 15.0
 _TEGRA_RELEASE = Path("/etc/nv_tegra_release")
+_TEGRA_MODEL = Path("/proc/device-tree/model")
 _GPU_FIELDS = "name,driver_version,memory.total"
 
 
@@ -264,6 +265,13 @@ def _distribution_version(distribution: str) -> str | None:
         return version(distribution)
     except PackageNotFoundError:
         return None
+
+
+def gpu_names() -> tuple[str, ...]:
+    """What the GPUs of this machine are called; the Jetson where that is one."""
+    if _TEGRA_MODEL.is_file():
+        return (_TEGRA_MODEL.read_text(encoding="utf-8", errors="replace").strip("\0\n "),)
+    return tuple(gpu.name for gpu in _gpus()[0])
 
 
 def _gpus() -> tuple[tuple[Gpu, ...], str | None]:

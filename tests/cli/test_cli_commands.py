@@ -297,7 +297,7 @@ def test_interrupt_tells_how_to_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(StandIn, "inspect", interrupted)
-    done = CliRunner().invoke(app, ["inspect", "model.onnx"])
+    done = CliRunner().invoke(app, ["inspect", "model.onnx", "--device", "l4"])
     assert (done.exit_code, done.stderr) == (130, "interrupted; run the same command to resume\n")
 
 

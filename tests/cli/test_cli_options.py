@@ -39,7 +39,7 @@ def function(command: str) -> Any:
 @cache
 def shown(command: str) -> str:
     """The help of a command, every option on a line of its own."""
-    done = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "1000"})
+    done = CliRunner().invoke(app, [command, "--help-all" if command == "build" else "--help"], env={"COLUMNS": "1000"})
     assert done.exit_code == 0
     return done.stdout
 

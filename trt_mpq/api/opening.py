@@ -100,7 +100,11 @@ def open_run(fields: dict[str, Any], origin: str, folder: Path, observer: Observ
     from trt_mpq.settings import settings_from
 
     typed = shlex.join(["trt-mpq", *sys.argv[1:]])
-    return Run(settings_from(fields, origin), folder, observer, command or typed)
+    device, said = ({}, "") if "device" in fields else _device_here()
+    run = Run(settings_from({**fields, **device}, origin), folder, observer, command or typed)
+    if said:
+        observer.note(said)
+    return run
 
 
 def fields_from_source(source: Path, given: dict[str, Any], folder: Path, observer: Observer) -> dict[str, Any]:
@@ -127,6 +131,20 @@ def fields_from_source(source: Path, given: dict[str, Any], folder: Path, observ
     if "model" not in given:
         fields["model"] = _filled_in(str(fields.get("model", "")), source)
     return fields
+
+
+def _device_here() -> tuple[dict[str, str], str]:
+    """The device model of this machine's GPU as a setting, if there is one, and what is to be said of it."""
+    from trt_mpq.doctor import gpu_names
+    from trt_mpq.latency.target import target_of_gpu
+    from trt_mpq.settings import Settings
+
+    names = gpu_names()
+    found = next((target for target in map(target_of_gpu, names) if target), None)
+    if found is not None:
+        return {"device": found}, f"no --device was given: it is {found}, as this machine has a {names[0]}"
+    why = f"{names[0]} is none that is known" if names else "this machine has no GPU"
+    return {}, f"no --device was given and {why}: latencies are those of {Settings.model_fields['device'].default}"
 
 
 def _require_trust(named: dict[str, Any], given: dict[str, Any], origin: str, trust: bool) -> None:

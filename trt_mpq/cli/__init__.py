@@ -18,6 +18,8 @@ from typer.core import TyperGroup
 from trt_mpq import __version__
 from trt_mpq.cli.errors import stop_on_signals
 from trt_mpq.cli.options import typer_function
+from trt_mpq.cli.trtexec_words import COMMANDS, translated
+from trt_mpq.errors import SettingsError
 
 _STANDARD_STREAMS = 3
 
@@ -40,7 +42,18 @@ class _Commands(TyperGroup):
             return name, listed, rest
         alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
         alone.command(name)(typer_function(_command(name)))
-        return name, typer.main.get_command(alone), rest
+        return name, typer.main.get_command(alone), _understood(name, rest)
+
+
+def _understood(name: str, words: list[str]) -> list[str]:
+    """Arguments of a command, with trtexec's words as ours where the command knows them."""
+    if name not in COMMANDS:
+        return words
+    try:
+        return translated(words)
+    except SettingsError as error:
+        sys.stderr.write(f"error: {error}\n")
+        raise typer.Exit(2) from error
 
 
 def _command(name: str) -> Callable[..., None]:
@@ -53,7 +66,7 @@ app = typer.Typer(
     cls=_Commands,
     help="From a trained network to the fastest TensorRT engine that still meets its accuracy target.",
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )

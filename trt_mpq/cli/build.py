@@ -6,26 +6,37 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from trt_mpq.api.opening import open_build
-from trt_mpq.cli.options import Details, NewRunDir, Sign, Source, Takes, Trust
+from trt_mpq.cli.options import Details, DryRun, NewRunDir, SaveEngine, Sign, Source, Takes, Trust
 from trt_mpq.cli.output import Output
 
 
 def build(
     source: Source,
     *,
-    given: Annotated[dict[str, Any], Takes()],
+    given: Annotated[dict[str, Any], Takes(brief=True)],
     output: NewRunDir = Path("run"),
     sink: Output,
     trust: Trust = False,
     sign: Sign = None,
     details: Details = False,
+    save_engine: SaveEngine = None,
+    dry_run: DryRun = False,
 ) -> None:
     """Find the fastest plan that meets the accuracy target; write it as ONNX, and where there is a GPU as an engine.
 
-    Options override the job file. Interrupted, the same command goes on where it stopped.
+    Options override the job file. Interrupted, the same command goes on where it stopped. The options here are those of
+    daily use: --help-all shows the others.
     """
-    from trt_mpq.engine.shipping import signing
+    from trt_mpq.engine.shipping import save_copy, signing
 
+    if dry_run:
+        from trt_mpq.api.outlook import Outlook, outlook_of
+        from trt_mpq.cli.tables import outlook_text
+
+        sink.result(outlook_of(open_build(source, given, output, sink, trust=trust)), Outlook, outlook_text)
+        return
     with signing(output, sign, sink):
         report = open_build(source, given, output, sink, trust=trust).report()
     sink.report(report, output, details)
+    if save_engine is not None:
+        save_copy(output, save_engine)

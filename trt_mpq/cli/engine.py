@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from trt_mpq.api.opening import open_device
-from trt_mpq.cli.options import RunDir, Sign, Takes, Trust
+from trt_mpq.cli.options import RunDir, SaveEngine, Sign, Takes, Trust
 from trt_mpq.cli.output import Output
 
 _OF_THE_ENGINE = ("eval", "preprocess", "eval_samples", "comparison_snr", "require_comparison")
@@ -18,6 +18,7 @@ def engine(
     sink: Output,
     trust: Trust = False,
     sign: Sign = None,
+    save_engine: SaveEngine = None,
 ) -> None:
     """Build, time and verify the engine of a searched run on this machine, which needs neither model nor data.
 
@@ -26,7 +27,7 @@ def engine(
     The searched plan is built beside the uniform ones and shipped only if it is faster than FP16 or BF16. With --eval
     the task metric is measured through the engine too.
     """
-    from trt_mpq.engine.shipping import signing
+    from trt_mpq.engine.shipping import save_copy, signing
     from trt_mpq.report.terminal import compiler_section, device_section
     from trt_mpq.types.compilation import Compilation
     from trt_mpq.types.engine import Deployment
@@ -37,3 +38,5 @@ def engine(
         sink.result(made, Compilation, compiler_section)
     else:
         sink.result(made, Deployment, device_section)
+    if save_engine is not None:
+        save_copy(run_dir, save_engine)

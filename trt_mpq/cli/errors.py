@@ -68,7 +68,7 @@ def guarded(command: Callable[_P, None]) -> Callable[_P, None]:
             raise typer.Exit(141) from None
         except (Exception, KeyboardInterrupt) as error:
             code, sentence = _explain(error)
-            if os.environ.get(_DEBUG_VARIABLE) == "1":
+            if os.environ.get(_DEBUG_VARIABLE) == "1" or kwargs.get("verbose"):
                 traceback.print_exc()
             with suppress(OSError):  # the terminal may be gone
                 typer.echo(sentence, err=True)

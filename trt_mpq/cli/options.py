@@ -37,6 +37,20 @@ NewRunDir = Annotated[
     Path, typer.Option("--output", "-o", help="Run folder; the same command resumes there.", rich_help_panel="Output")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Result as JSON on standard output.", rich_help_panel="Output")]
+SaveEngine = Annotated[
+    Path | None,
+    typer.Option(
+        "--save-engine", metavar="FILE", help="Where a copy of the engine goes.", show_default=False,
+        rich_help_panel="Output",
+    ),
+]  # fmt: skip
+DryRun = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run", help="Prepare the model and check everything, then say what would be done.",
+        rich_help_panel="Output",
+    ),
+]  # fmt: skip
 Details = Annotated[bool, typer.Option("--details", help="Also one line per group.", rich_help_panel="Output")]
 Trust = Annotated[
     bool,
@@ -65,6 +79,27 @@ Verify = Annotated[
 _Quiet = Annotated[
     bool, typer.Option("--quiet", "-q", help="No progress, no tables: errors only.", rich_help_panel="Output")
 ]
+_Verbose = Annotated[
+    bool,
+    typer.Option(
+        "--verbose", "-v", help="Progress in lines too, and the traceback of an error.", rich_help_panel="Output"
+    ),
+]
+
+
+def _show_all(context: typer.Context, wanted: bool) -> None:
+    """Show the help with every option, and exit."""
+    if wanted:
+        for parameter in context.command.params:
+            parameter.hidden = False  # type: ignore[attr-defined]
+        typer.echo(context.get_help(), nl=False)
+        raise typer.Exit
+
+
+_HelpAll = Annotated[
+    bool,
+    typer.Option("--help-all", help="Show every option and exit.", callback=_show_all, is_eager=True),
+]
 
 
 class Takes:
@@ -73,17 +108,18 @@ class Takes:
     Args:
         names: Settings, options of engines, and panels of the help for all that is in them; without any it is all.
         without: Settings and options that it does not take.
+        brief: Whether the help shows those of daily use alone, and the others with --help-all.
     """
 
-    def __init__(self, *names: str, without: tuple[str, ...] = ()) -> None:
-        self.names, self.without = names, without
+    def __init__(self, *names: str, without: tuple[str, ...] = (), brief: bool = False) -> None:
+        self.names, self.without, self.brief = names, without, brief
 
 
 def typer_function(command: Callable[..., None]) -> Callable[..., None]:
     """`command` as Typer reads it, ending every failure with one line.
 
-    For a parameter that is marked with `Takes` there are the options of those settings, for an `Output` --quiet and
-    --json.
+    For a parameter that is marked with `Takes` there are the options of those settings, for an `Output` --quiet,
+    --verbose and --json.
     """
     own = inspect.signature(command, eval_str=True).parameters
     read = {name: _read(parameter) for name, parameter in own.items()}
@@ -103,11 +139,17 @@ def _read(parameter: inspect.Parameter) -> tuple[list[inspect.Parameter], Callab
     """What Typer is to read in place of a command's `parameter`, and how its value is made of what the user typed."""
     marks = getattr(parameter.annotation, "__metadata__", ())
     if takes := next((mark for mark in marks if isinstance(mark, Takes)), None):
-        options = [_parameter(*setting) for setting in _settings_of(takes)]
-        return options, lambda *typed: _given(dict(zip((option.name for option in options), typed, strict=True)))
+        options = [_parameter(*setting, brief=takes.brief) for setting in _settings_of(takes)]
+        names = [option.name for option in options]
+        more = [_keyword("help_all", False, _HelpAll)] if takes.brief else []
+        return [*options, *more], lambda *typed: _given(dict(zip(names, typed, strict=False)))
     if parameter.annotation is Output:
-        options = [_keyword("quiet", False, _Quiet), _keyword("json", False, Json)]
-        return options, lambda quiet, json: Output(quiet=quiet, json=json)
+        options = [
+            _keyword("quiet", False, _Quiet),
+            _keyword("verbose", False, _Verbose),
+            _keyword("json", False, Json),
+        ]
+        return options, lambda quiet, verbose, json: Output(quiet=quiet, verbose=verbose, json=json)
     return [parameter], lambda typed: typed
 
 
@@ -142,7 +184,7 @@ def _fields(model: Any) -> Iterator[tuple[str, FieldInfo]]:
         yield from _fields(field.annotation) if hasattr(field.annotation, "model_fields") else [(name, field)]
 
 
-def _parameter(name: str, field: FieldInfo, option: Option) -> inspect.Parameter:
+def _parameter(name: str, field: FieldInfo, option: Option, brief: bool = False) -> inspect.Parameter:
     kind = str if option.as_text else bool if option.switch else _typed(field.annotation)
     spelling = (option.switch or name).replace("_", "-")
     shown = typer.Option(
@@ -150,6 +192,7 @@ def _parameter(name: str, field: FieldInfo, option: Option) -> inspect.Parameter
         help=_help(field, option, kind),
         rich_help_panel=option.panel,
         show_default=False,
+        hidden=brief and not option.daily,
     )
     return _keyword(name, None, Annotated[kind | None, shown])
 

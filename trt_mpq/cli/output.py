@@ -23,14 +23,16 @@ _T = TypeVar("_T")
 class Output:
     """Shows a run to a person or a script; an `Observer`. Rich waits for the first, as no help needs it.
 
-    On a terminal a stage is a bar that vanishes when the stage ends, elsewhere two plain lines.
+    On a terminal a stage is a bar that vanishes when the stage ends. Elsewhere it is a line that ends with its
+    duration; where something else is said meanwhile, one of its own follows that.
 
     Args:
         quiet: Show neither progress nor tables.
+        verbose: Show progress without a terminal too.
         json: Print results as JSON.
     """
 
-    def __init__(self, *, quiet: bool = False, json: bool = False) -> None:
+    def __init__(self, *, quiet: bool = False, verbose: bool = False, json: bool = False) -> None:
         from rich.console import Console
 
         self._quiet = quiet
@@ -43,20 +45,61 @@ class Output:
 
             self._bars = Bars(self._err)
         self._plans = 0
+        self._verbose = verbose
+        self._begun = ""
 
     @contextmanager
     def stage(self, title: str) -> Iterator[Callable[[int, int], None]]:
         """Show the stage while it works and its duration when it is done."""
+        from rich.text import Text
+
         from trt_mpq.report.wording import duration_text
 
         started = time.monotonic()
         if self._bars:
             with self._bars.bar(title) as progress:
                 yield progress
+            self._say(f"{title}: {duration_text(time.monotonic() - started)}")
+            return
+        self._begin(title)
+        try:
+            yield self._told_in_lines(title) if self._verbose else _untold
+        except BaseException:
+            self._end_line()
+            raise
+        duration = duration_text(time.monotonic() - started)
+        if self._begun == title:
+            self._begun = ""
+            self._err.print(Text(f" {duration}"), soft_wrap=True)
         else:
-            self._say(f"{title} ...")
-            yield lambda done, total: None
-        self._say(f"{title}: {duration_text(time.monotonic() - started)}")
+            self._say(f"{title}: {duration}")
+
+    def _begin(self, title: str) -> None:
+        """Begin a line that the end of the stage, or whatever else is said, ends."""
+        from rich.text import Text
+
+        from trt_mpq.report.wording import printable
+
+        self._end_line()
+        self._err.print(Text(f"{printable(title)} ..."), soft_wrap=True, end="")
+        self._begun = title
+
+    def _end_line(self) -> None:
+        if self._begun:
+            self._begun = ""
+            self._err.print()
+
+    def _told_in_lines(self, title: str) -> Callable[[int, int], None]:
+        """Progress as a line for every tenth."""
+        told = 0
+
+        def tell(done: int, total: int) -> None:
+            nonlocal told
+            if total and (tenths := 10 * done // total) > told:
+                told = tenths
+                self._say(f"{title}: {done:,} of {total:,}")
+
+        return tell
 
     def evaluated(self, evaluation: Evaluation, metric: str, required: float) -> None:
         """Show the plan: replacing the one before on a terminal, as a line elsewhere."""
@@ -110,4 +153,9 @@ class Output:
 
         from trt_mpq.report.wording import printable
 
+        self._end_line()
         self._err.print(Text(printable(line)), soft_wrap=True)
+
+
+def _untold(done: int, total: int) -> None:
+    """Progress that nobody sees."""

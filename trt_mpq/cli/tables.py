@@ -22,6 +22,7 @@ from trt_mpq.numerics import LARGEST
 from trt_mpq.report.scores import ScoreScale, score_scale
 from trt_mpq.report.wording import (
     count_text,
+    duration_text,
     latency_text,
     methods_text,
     microseconds_text,
@@ -43,6 +44,7 @@ from trt_mpq.types import (
 )
 
 if TYPE_CHECKING:
+    from trt_mpq.api.outlook import Outlook
     from trt_mpq.engine.run import OutputArray
     from trt_mpq.export import ExportedModel, Tolerance
     from trt_mpq.latency.device_table import DeviceTable
@@ -237,6 +239,22 @@ def latencies_table(table: DeviceTable) -> RenderableType:
         if groups
     ]
     return Group(shown, *_cells(lines))
+
+
+def outlook_text(outlook: Outlook) -> RenderableType:
+    """What a build would do, in sentences."""
+    formats = ", ".join(f"{count} may run in {precision.name}" for precision, count in outlook.lowerable.items())
+    least, most = (duration_text(outlook.pass_s * passes) for passes in outlook.passes)
+    lines = [
+        f"{outlook.model} for {outlook.device}, batch {outlook.batch}: {outlook.groups} groups, {formats}",
+        f"{outlook.share:.0%} of the multiply-adds may run in 8 bit or less",
+        f"{outlook.calibration_samples:,} samples calibrate, {outlook.evaluation_samples:,} evaluate; FP32 takes "
+        f"{duration_text(outlook.pass_s)} for these (estimated from one batch)",
+        f"about {outlook.passes[0]:g} to {outlook.passes[1]:g} such passes follow: {least} to {most} on this machine",
+        *outlook.idle,
+        "nothing was calibrated, scored or searched: leave --dry-run out to do it",
+    ]
+    return Group(*_cells(lines))
 
 
 def outputs_table(outputs: tuple[OutputArray, ...]) -> RenderableType:

@@ -121,3 +121,14 @@ def _whole(run: Path) -> EngineManifest | None:
     except (RunFolderError, ModelError, OSError):
         return None
     return manifest if digests == (manifest.engine_sha256, manifest.onnx_sha256) else None
+
+
+def save_copy(run: Path, destination: Path) -> None:
+    """Copy the engine of a run folder; raises RunFolderError if there is none, or it cannot be written."""
+    engine = run / ENGINE_FOLDER / ENGINE_FILE
+    if not engine.is_file():
+        raise RunFolderError(f"there is no engine to save as {destination}: {run} has none, see its report")
+    if not destination.parent.is_dir():
+        raise RunFolderError(f"there is no folder {destination.parent}: create it or save the engine elsewhere")
+    with atomic_path(destination) as temporary:
+        shutil.copyfile(engine, temporary)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -111,6 +112,19 @@ def target_from_name(name_or_path: str) -> Target:
     if name_or_path not in names:
         raise SettingsError(f"unknown device '{name_or_path}': choose one of {', '.join(names)}, or give a .toml file")
     return _target_from_file(data_folder("targets") / f"{name_or_path}.toml")
+
+
+def target_of_gpu(name: str) -> str | None:
+    """The device model of a GPU by what its driver calls it, as in NVIDIA GeForce RTX 4090; None if none is for it."""
+    called = re.sub(r"[^a-z0-9]+", "", name.lower())
+    fitting = [path.stem for path in data_folder("targets").glob("*.toml") if _is_named(path.stem, called)]
+    return max(fitting, key=len, default=None)
+
+
+def _is_named(target: str, called: str) -> bool:
+    """Whether every word of a device model's name is in what a GPU is called, and no digit goes on behind it."""
+    numbered = (rf"{word}(?!\d)" if word[-1].isdigit() else word for word in target.split("-"))
+    return all(re.search(pattern, called) for pattern in numbered)
 
 
 def _target_from_file(path: Path) -> Target:

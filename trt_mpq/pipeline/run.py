@@ -46,7 +46,7 @@ class Run:
         if command is not None:
             check_pins(self.store)  # before they are kept
             self.store.describe(source=str(settings.model.resolve()), command=command, environment=environment())
-        self._gpu = Gpu(self.store, self._workers.remote())
+        self.gpu = Gpu(self.store, self._workers.remote())
 
     # What the command line offers, in the order of the flow.
 
@@ -93,13 +93,13 @@ class Run:
             ComparisonFailed: An output of typed.onnx or of the engine fails the comparison, and that is required.
         """
         if self.settings.engine.build == "always":
-            self._gpu.require_engine()
-        check_before_search(self.store, self._gpu)
+            self.gpu.require_engine()
+        check_before_search(self.store, self.gpu)
         idle = tuple(without_effect(self.settings))
         for text in idle:
             self.store.observer.note(text)
         calibration, search, delivery = self.calibration_stages(), self.search_stages(), self.delivery_stages()
-        return write_report(self.store, calibration, search, delivery, self._gpu, self._command, idle)
+        return write_report(self.store, calibration, search, delivery, self.gpu, self._command, idle)
 
     # The stages of every part of the flow; the choices that define them are made now if they never were.
 
@@ -110,13 +110,13 @@ class Run:
     def ranking_stages(self) -> RankingStages:
         """Those of the rankings of its groups."""
         network = self.calibration_stages().scored.network
-        return rankings_of(self.settings, network, self._workers.stage(), self._gpu)
+        return rankings_of(self.settings, network, self._workers.stage(), self.gpu)
 
     def search_stages(self) -> SearchStages:
         """Those of the search."""
-        check_before_search(self.store, self._gpu)
+        check_before_search(self.store, self.gpu)
         ranking = self.ranking_stages()
-        return choose_search(self.store, self.calibration_stages(), ranking, self._gpu, self._workers.stage())
+        return choose_search(self.store, self.calibration_stages(), ranking, self.gpu, self._workers.stage())
 
     def delivery_stages(self) -> DeliveryStages:
         """Those that deliver the plan that was found."""

@@ -18,6 +18,7 @@ class Option:
         panel: Panel of the help that it stands in.
         unset: The default in words, where its value does not say it.
         as_text: Whether it is given as one text that its validator reads, whatever its type.
+        daily: Whether it is among the few that the help of `build` shows unasked.
         switch: Name of a pair of flags, --name for "always" and --no-name for "never".
     """
 
@@ -25,3 +26,4 @@ class Option:
     unset: str = ""
     as_text: bool = False
     switch: str | None = None
+    daily: bool = False

@@ -36,18 +36,20 @@ class Settings(BaseModel):
 
     model: Annotated[Path, Option("Data")]
     """ONNX file to quantize, in place of the one that a job file names."""
-    calib: Annotated[str | None, Option("Data")] = None
+    calib: Annotated[str | None, Option("Data", daily=True)] = None
     """Calibration data: .npz, .npy, a folder of images, a recipe file, or recipe name[:split]."""
-    eval: Annotated[str | None, Option("Data")] = None
+    eval: Annotated[str | None, Option("Data", daily=True)] = None
     """Evaluation data: the same; a folder with a subfolder for each class has labels. Without any, plans are evaluated
     on the calibration data."""
     holdout: Annotated[str | None, Option("Data")] = None
     """Data on which the delivered plan is judged once, in the same forms: nothing is chosen on it, so that its score is
     no better than the truth."""
-    preprocess: Annotated[str | None, Option("Data", unset="as preprocessor_config.json beside the model says")] = None
+    preprocess: Annotated[
+        str | None, Option("Data", unset="as preprocessor_config.json beside the model says", daily=True)
+    ] = None
     """How images of a folder become the model's input: imagenet, clip, 0-1, -1-1, 0-255, or the JSON file of a Hugging
     Face, timm or torchvision processor."""
-    metric: Annotated[str, Option("Goal")] = "auto"
+    metric: Annotated[str, Option("Goal", daily=True)] = "auto"
     """Task metric: top1, top5, accuracy, perplexity, spearman, pearson, f1, exact-match, miou, map50, map50-95, wer,
     cer, agreement, cosine, kl, sqnr, or your own module:function. auto goes by labels and outputs."""
     decode: Annotated[str | None, Option("Goal")] = None
@@ -56,15 +58,15 @@ class Settings(BaseModel):
     outputs: Annotated[tuple[str, ...], Option("Goal", as_text=True, unset="all that have an entry per sample")] = ()
     """Tensors that count, as in boxes,scores: outputs of the model, or what it computes inside, such as scores before
     the NonMaxSuppression of a detector. By them plans are judged, groups ranked, and the network compared with FP32."""
-    target_accuracy: Annotated[float, Field(gt=0, le=1), Option("Goal")] = 0.99
+    target_accuracy: Annotated[float, Field(gt=0, le=1), Option("Goal", daily=True)] = 0.99
     """Least share of the FP32 score that the plan must keep, up to 1; of a negative score, what it may lose is the
     rest of its magnitude."""
-    max_loss: Annotated[NonNegativeFloat | None, Option("Goal", unset="by --target-accuracy")] = None
+    max_loss: Annotated[NonNegativeFloat | None, Option("Goal", unset="by --target-accuracy", daily=True)] = None
     """How much less than FP32 the plan may score, in the metric's own unit, in place of a share: 0.01 of an accuracy is
     one point."""
     target_sqnr: Annotated[PositiveFloat | None, Option("Goal", unset="by --target-accuracy")] = None
     """Decibels that the metric sqnr must have, in place of a share: 0.99 comes to 20, 0.999 to 30."""
-    target_latency: Annotated[PositiveFloat | None, Option("Goal")] = None
+    target_latency: Annotated[PositiveFloat | None, Option("Goal", daily=True)] = None
     """Milliseconds that the plan may take: then the most accurate such plan is chosen, and no accuracy is required."""
     target_size: Annotated[PositiveInt | None, Option("Goal", as_text=True)] = None
     """Bytes that the parameters may take, also as 12MiB: then the most accurate such plan is chosen, and no accuracy is
@@ -77,7 +79,10 @@ class Settings(BaseModel):
     confidence: Annotated[float, Field(gt=0.5, le=1), Option("Search")] = 0.999
     """How sure a search must be of a plan to stop its evaluation early; 1 runs every plan on every sample, as the
     chosen one always is."""
-    precisions: Annotated[tuple[Precision, ...], Option("Goal", as_text=True)] = (Precision.FP16, Precision.INT8)
+    precisions: Annotated[tuple[Precision, ...], Option("Goal", as_text=True, daily=True)] = (
+        Precision.FP16,
+        Precision.INT8,
+    )
     """Ladder of precisions to search: fp16 or bf16 and any of w8a16, fp8, int8, w4a16, nvfp4, int4, in any order. Its
     top is BF16 where that is named without FP16, else FP16; BF16 beside FP16 is where groups run that overflow FP16,
     named or not."""
@@ -100,13 +105,14 @@ class Settings(BaseModel):
     """Plans that the search may evaluate."""
     max_seconds: Annotated[PositiveFloat | None, Option("Search", unset="no limit")] = None
     """Seconds that the search may spend on evaluations."""
-    keep: Annotated[tuple[str, ...], Option("Search")] = ()
+    keep: Annotated[tuple[str, ...], Option("Search", daily=True)] = ()
     """Groups that run in a given precision: PRECISION:PATTERN with a glob over group ids, as in 'fp16:layer1*'."""
     exclude: Annotated[tuple[str, ...], Option("Search")] = ()
     """Groups that stay out of 8 bit and less: a glob over group ids."""
-    device: Annotated[str, Option("Goal")] = "h200"
-    """Device model for latency: a name in engines/targets or a file."""
-    batch: Annotated[PositiveInt, Option("Goal")] = 32
+    device: Annotated[str, Option("Goal", daily=True)] = "h200"
+    """Device model for latency: a name in engines/targets or a file; without it that of this machine's GPU, if it has
+    one."""
+    batch: Annotated[PositiveInt, Option("Goal", daily=True)] = 32
     """Rows (samples) per inference: what the latency is for, and how many the reference runtime takes at a time."""
     calibration: Annotated[tuple[str, ...], Field(min_length=1), Option("Quantizers", as_text=True)] = (
         "mse", "entropy", "minmax", "percentile",
