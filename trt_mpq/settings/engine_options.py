@@ -25,7 +25,9 @@ class EngineOptions(BaseModel):
 
     build: Annotated[
         Literal["auto", "always", "never"],
-        Option("Engine", switch="engine", daily=True, unset="where a GPU, TensorRT and pycuda are, or TensorRT for RTX is"),
+        Option(
+            "Engine", switch="engine", daily=True, unset="where a GPU, TensorRT and pycuda are, or TensorRT for RTX is"
+        ),
     ] = "auto"
     """Build an engine, and time it where there is a GPU; it is an error if none can be built here."""
     flavour: Annotated[Literal["auto", "tensorrt", "rtx"], Option("Engine")] = "auto"
