@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from itertools import groupby
 from pathlib import Path
 
+from bench.fusions import subjects
+from bench.observed import compare
 from bench.paper_models import PAPER_MODELS
+from bench.program import program
 from trt_mpq.errors import TargetNotReachable
 from trt_mpq.latency.roofline import LatencyModel
 from trt_mpq.latency.size import weight_bytes
@@ -22,7 +26,7 @@ from trt_mpq.latency.target import target_from_name
 from trt_mpq.pipeline.run import Run
 from trt_mpq.pipeline.scoring import FP32
 from trt_mpq.settings import settings_from
-from trt_mpq.types import Grouping, PrecisionPlan
+from trt_mpq.types import Grouping, Precision, PrecisionPlan
 from trt_mpq.types.observer import SilentObserver
 
 LADDERS = ("fp16,fp8,nvfp4", "fp16,int8,w4a16", "fp16,w8a16")
@@ -31,7 +35,17 @@ METRICS = ("output-sqnr", "quantization-error", "noise", "fisher", "random")
 SEARCHED, OTHERS = "rtx5090", ("b200",)
 BATCH = 32
 RESULTS = Path(__file__).parent / "results"
-ROWS, TABLE = RESULTS / "four-bits.jsonl", RESULTS / "four-bits.md"
+ROWS, TABLE, REALISED = (RESULTS / f"four-bits{name}" for name in (".jsonl", ".md", "-realised.md"))
+CAPABILITIES = (86, 89, 120)
+_REALISED_HEAD = (
+    "# Plans with 4 bit as NVIDIA's compiler realises them",
+    "",
+    "`python -m bench.four_bits --compile`: every plan of `four-bits.md` through TensorRT for RTX, for the compute "
+    "capabilities that have its formats. A cell is the groups that multiply in the planned format, of all.",
+    "",
+    "| network | ladder | groups | as planned, by compute capability |",
+    "|---|---|---|---|",
+)
 RUNS = Path(__file__).parent / "cache" / "four_bits" / "runs"
 
 
@@ -53,7 +67,7 @@ class Row:
     """One measured row: accuracy against FP32, size and latency against uniform FP16; `failure` says why not."""
 
     job: Job
-    groups: dict[str, int] = field(default_factory=dict)
+    plan: list[str] = field(default_factory=list)
     accuracy: float | None = None
     size: float | None = None
     latency: dict[str, float] = field(default_factory=dict)
@@ -107,7 +121,7 @@ def measure(job: Job) -> Row:
     forward = result.samples_run + run.store[run.search_stages().ranking.first].forward_passes
     return Row(
         job,
-        groups={precision.value: count for precision, count in plan.counts().items()},
+        plan=[precision.value for _, precision in plan.assignments],
         accuracy=result.chosen.score.value / fp32.value,
         size=weight_bytes(plan, grouping, other) / weight_bytes(high, grouping, other),
         latency={device: _ratio(grouping, plan, high, device) for device in (SEARCHED, *OTHERS)},
@@ -147,12 +161,31 @@ def _line(row: Row, devices: tuple[str, ...]) -> str:
     ranking = "-" if row.job.search == "uniform" else row.job.metric
     if row.accuracy is None or row.size is None or row.passes is None:
         return f"| {row.job.search} | {ranking} | not reached | | |" + " |" * (len(devices) + 1)
-    groups = ", ".join(f"{count} {name}" for name, count in row.groups.items())
+    groups = ", ".join(f"{count} {name}" for name, count in Counter(row.plan).most_common())
     latencies = " | ".join(f"{row.latency[device]:.3f}" for device in devices)
     return (
         f"| {row.job.search} | {ranking} | {groups} | {row.accuracy:.2%} | {row.size:.3f} | {latencies} | "
         f"{row.passes:.1f} |"
     )
+
+
+def realised(rows: list[Row]) -> Iterator[str]:
+    """What NVIDIA's compiler makes of every different plan, a line of Markdown each, for the GPUs that have it."""
+    plans = dict.fromkeys((row.job.model, row.job.ladder, tuple(row.plan)) for row in rows if row.plan)
+    for model, ladder, names in plans:
+        (subject,) = subjects({model})
+        plan = PrecisionPlan.of(dict(zip((g.id for g in subject.grouping.groups), map(Precision, names), strict=True)))
+        graph = subject.emitted(plan)
+        able = [sm for sm in CAPABILITIES if all(precision.spec.first_sm <= sm for precision in plan.counts())]
+        cells = []
+        for capability in able:
+            outcome = subject.compiled({"plan": graph}, capability)["plan"]
+            share = outcome.stage
+            if outcome.engine is not None:
+                share = str(compare(subject.grouping, plan, graph, program(outcome.engine)).precision)
+            cells.append(f"{capability / 10:.1f}: {share}")
+        mix = ", ".join(f"{count} {name}" for name, count in Counter(names).most_common())
+        yield f"| {model} | {ladder} | {mix} | {', '.join(cells)} |"
 
 
 def main() -> None:
@@ -161,7 +194,11 @@ def main() -> None:
     parser.add_argument("--models", default="minilm")
     parser.add_argument("--eval-samples", type=int, default=300)
     parser.add_argument("--print", action="store_true", help="write the table of the rows measured so far")
+    parser.add_argument("--compile", action="store_true", help="compile the plans measured so far")
     options = parser.parse_args()
+    if options.compile:
+        REALISED.write_text("".join(f"{line}\n" for line in (*_REALISED_HEAD, *realised(measured()))), encoding="utf-8")
+        return
     done = {row.job for row in measured()}
     for job in (job for name in options.models.split(",") for job in jobs(name, options.eval_samples)):
         if job not in done and not options.print:
