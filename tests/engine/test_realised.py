@@ -284,3 +284,21 @@ def test_long_layer_names_are_cut_in_notes():
 def test_a_plan_without_one_of_the_groups_is_refused():
     with pytest.raises(KeyError):
         realise(PrecisionPlan.of({"conv1": INT8}), GROUPING, ())
+
+
+@pytest.mark.parametrize(
+    ("found", "asked", "realised", "note"),
+    [
+        (layer(["fp16"], weights="int4"), Precision.W4A16, Precision.W4A16, ""),
+        (layer(["bf16"], weights="int8"), Precision.W8A16, Precision.W8A16, ""),
+        (layer(["fp16"], weights="fp16"), Precision.W4A16, FP16, "its weights are stored as fp16"),
+        (layer(["fp16"]), Precision.W4A16, None, "does not say what its weights are stored as"),
+        (layer(["fp16"], weights="int4"), FP16, FP16, ""),
+        (layer(["fp4"], tactic="sm120_xmma_gemm_e2m1e2m1_e2m1f32_f32_tn_n"), Precision.NVFP4, Precision.NVFP4, ""),
+        (layer(["fp4"], weights="fp4"), Precision.NVFP4, Precision.NVFP4, ""),
+    ],
+)
+def test_weights_alone_are_told_by_what_a_16_bit_kernel_reads(found, asked, realised, note):
+    group = outcome(found, asked=asked)
+    assert group.realised is realised
+    assert note in group.note

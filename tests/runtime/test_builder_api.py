@@ -18,6 +18,7 @@ import onnx_ir as ir
 import pytest
 
 from tests.compiler import NEEDS_RTX, compiled
+from tests.emit import test_blocks as blocks
 from tests.emit.examples import emitter, prepared
 from tests.prepared import RUNTIME, Prepared, prepare
 from tests.runtime.recorded_tensorrt import recorded
@@ -192,6 +193,23 @@ def test_both_ways_give_the_same_network(name: str, precisions: tuple[Precision,
     parsed = description(typed, "onnx")
     assert description(typed, "builder-api") == parsed
     assert description(small(name, tmp_path, FP16), "onnx") != parsed
+
+
+@NEEDS_RTX
+@pytest.mark.parametrize("precision", [Precision.W8A16, Precision.W4A16, Precision.NVFP4])
+@pytest.mark.parametrize("top", [FP16, BF16])
+def test_both_ways_give_the_same_network_of_formats_with_blocks(
+    precision: Precision, top: Precision, tmp_path: Path
+) -> None:
+    found, plain = blocks.network()
+    grouping, typed = replace(found.grouping, top=top), tmp_path / "typed.onnx"
+    save_graph(Emitter(found.graph, grouping, plain._ranges).strong(grouping.uniform(precision)), typed)
+    parsed = description(typed, "onnx")
+    assert description(typed, "builder-api") == parsed
+    shape = {"input": ShapeRange((1, 128), (4, 128), (4, 128))}
+    one, other = (compiled(typed, 120, shapes=shape, through=way) for way in ("onnx", "builder-api"))
+    assert (one.reason, other.reason) == ("", "")
+    assert one.size_bytes == pytest.approx(other.size_bytes, abs=64)
 
 
 @NEEDS_RTX

@@ -140,6 +140,8 @@ def _inside(layer: EngineLayer) -> _Evidence:
 def _note(requested: Precision, realised: Precision, found: _Evidence) -> str:
     if requested is realised:
         return "its kernel rounds operands to tf32" if found.datatype == "tf32" else ""
+    if requested.spec.weight_only and realised is not requested:
+        return f"its weights are stored as {_weights(found.layer)}"
     data = _data_input(found.layer)
     reads = UNKNOWN if data is None else data.datatype
     if reads not in (UNKNOWN, requested.value):

@@ -11,9 +11,31 @@ from numpy.typing import NDArray
 
 from trt_mpq.errors import ModelError
 from trt_mpq.graph.edit import add_constant
+from trt_mpq.graph.operators import DYNAMIC_QUANTIZE, TENSORRT_DOMAIN
 
-_QUANTIZE, _DEQUANTIZE = "QuantizeLinear", "DequantizeLinear"
+_QUANTIZE, _DEQUANTIZE = frozenset({"QuantizeLinear", DYNAMIC_QUANTIZE}), "DequantizeLinear"
 _INSTEAD = "/high_precision"
+
+
+@dataclass(frozen=True)
+class ScaleCodes:
+    """Scales of blocks that are codes themselves, with one FP32 scale.
+
+    Attributes:
+        quantized: Name of the codes.
+        dequantized: Name of the scales that they are turned back into, FP32.
+        wide: Name of what the values are turned back into before they are cast, FP32.
+        tensor_scale_name: Name of the scale of the scales.
+        tensor_scale: Its value.
+        constant: Stored codes; None where they are computed together with those of the values.
+    """
+
+    quantized: str
+    dequantized: str
+    wide: str
+    tensor_scale_name: str
+    tensor_scale: NDArray[Any]
+    constant: ir.TensorProtocol | None
 
 
 @dataclass(frozen=True)
@@ -27,10 +49,12 @@ class Quantizer:
         reads: Node and input number of everything that reads that.
         codes: Type of the codes.
         scale_name: Name of the scale.
-        scale: Its value, a scalar, or one per channel along `axis`.
-        axis: Axis of the channels; it means nothing where there is one scale.
+        scale: Its value, a scalar, one per channel along `axis`, or per block; nothing where scales are computed.
+        axis: Axis of the channels or blocks; it means nothing where there is one scale.
         result: Type of what the codes are turned back into.
         constant: Stored codes where nothing quantizes them, or the constant that is quantized; else None.
+        block: Elements along `axis` that share a scale; 0 where there are no blocks.
+        scale_codes: How scales are stored or made that are codes; None for others.
     """
 
     tensor: str
@@ -43,6 +67,8 @@ class Quantizer:
     axis: int
     result: ir.DataType
     constant: ir.TensorProtocol | None
+    block: int = 0
+    scale_codes: ScaleCodes | None = None
 
     @property
     def stored(self) -> bool:
@@ -69,50 +95,82 @@ def without_quantizers(model: ir.Model) -> HighPrecision:
     A constant behind a quantizer becomes one with the values that the quantizer gives.
 
     Raises:
-        ModelError: A quantizer has blocks, a zero point other than 0, or a scale that is computed; or what it gives is
-            an output of the graph.
+        ModelError: A quantizer has a zero point other than 0, or a scale that is computed otherwise than by a dynamic
+            quantizer; or what it gives is an output of the graph.
     """
     high = model.clone()
-    quantizers = tuple(_taken_out(high.graph, node) for node in list(high.graph) if node.op_type == _DEQUANTIZE)
-    for node in [node for node in high.graph if node.op_type == _QUANTIZE and not list(node.outputs[0].uses())]:
+    found = [node for node in high.graph if node.op_type == _DEQUANTIZE and not _gives_scales(node)]
+    quantizers = tuple(_taken_out(high.graph, node) for node in found)
+    for node in [node for node in high.graph if node.op_type in _QUANTIZE and not any(o.uses() for o in node.outputs)]:
         high.graph.remove(node, safe=True)
+    high.opset_imports.pop(TENSORRT_DOMAIN, None)
     for name in [name for name, value in high.graph.initializers.items() if not list(value.uses())]:
         del high.graph.initializers[name]
     return HighPrecision(high, quantizers)
 
 
+def _gives_scales(node: ir.Node) -> bool:
+    """Whether what a DequantizeLinear gives is the scale of others."""
+    return any(use.op_type == _DEQUANTIZE and index == 1 for use, index in node.outputs[0].uses())
+
+
 def _taken_out(graph: ir.Graph, node: ir.Node) -> Quantizer:
-    codes, result = node.inputs[0], node.outputs[0]
+    codes, inner = node.inputs[0], _scales_made_by(node)
     assert codes is not None
     _require_plain(node)
+    last = node if inner is None else _cast_behind(node)
+    result = last.outputs[0]
     before = codes.producer()
     source = codes
-    if before is not None and before.op_type == _QUANTIZE:
+    if before is not None and before.op_type in _QUANTIZE:
         assert before.inputs[0] is not None
         source = before.inputs[0]
+    scale = _scale(node) if inner is None else _scale(inner)
     found = Quantizer(
         tensor=str(source.name) if source.const_value is None else f"{result.name}{_INSTEAD}",
         quantized=str(codes.name),
         dequantized=str(result.name),
         reads=tuple((str(use.name), index) for use, index in result.uses()),
         codes=_dtype(codes),
-        scale_name=str(_scale(node).name),
-        scale=_content(_scale(node)),
+        scale_name=str(scale.name),
+        scale=_content(scale),
         axis=node.attributes.get_int("axis", 1),
-        result=_dtype(_scale(node)) if result.dtype is None else result.dtype,
+        result=_dtype(scale) if result.dtype is None else result.dtype,
         constant=source.const_value,
+        block=node.attributes.get_int("block_size", 0),
+        scale_codes=None if inner is None else _scale_codes(inner, node),
     )
     instead = source if found.constant is None else _dequantized(graph, found)
     for use, index in list(result.uses()):
         use.replace_input_with(index, instead)
-    graph.remove(node, safe=True)
+    for done in dict.fromkeys(one for one in (last, node, inner) if one is not None):
+        graph.remove(done, safe=True)
     return found
+
+
+def _scales_made_by(node: ir.Node) -> ir.Node | None:
+    """The DequantizeLinear that makes the scales of another out of codes; None if they are stored."""
+    made = None if node.inputs[1] is None else node.inputs[1].producer()
+    return made if made is not None and made.op_type == _DEQUANTIZE else None
+
+
+def _cast_behind(node: ir.Node) -> ir.Node:
+    """The Cast that alone reads what `node` gives, or `node`."""
+    users = [use for use, _ in node.outputs[0].uses()]
+    return users[0] if len(users) == 1 and users[0].op_type == "Cast" else node
+
+
+def _scale_codes(inner: ir.Node, node: ir.Node) -> ScaleCodes:
+    codes, tensor_scale = inner.inputs[0], _scale(inner)
+    assert codes is not None
+    return ScaleCodes(
+        str(codes.name), str(inner.outputs[0].name), str(node.outputs[0].name), str(tensor_scale.name),
+        _content(tensor_scale), codes.const_value,
+    )  # fmt: skip
 
 
 def _require_plain(node: ir.Node) -> None:
     zero = node.inputs[2] if len(node.inputs) > 2 else None
-    if node.attributes.get_int("block_size", 0):
-        raise ModelError(f"{node.name}: quantizers with blocks cannot be added through the builder API")
     if zero is not None and np.any(_content(zero).astype(np.float32)):
         raise ModelError(f"{node.name}: TensorRT has no zero point other than 0")
     if node.outputs[0].is_graph_output():
@@ -142,7 +200,16 @@ def _dequantized(graph: ir.Graph, quantizer: Quantizer) -> ir.Value:
     assert quantizer.constant is not None
     values = quantizer.constant.numpy().astype(np.float32)
     if quantizer.stored:
-        scale = quantizer.scale.astype(np.float32)
-        others = tuple(axis for axis in range(values.ndim) if axis != quantizer.axis)
-        values = values * (np.expand_dims(scale, others) if scale.ndim else scale)
+        values = values * _steps(quantizer, values.ndim)
     return add_constant(graph, quantizer.tensor, values.astype(quantizer.result.numpy()))
+
+
+def _steps(quantizer: Quantizer, axes: int) -> NDArray[Any]:
+    """The scale of every stored code, in a shape that broadcasts to a constant with so many axes."""
+    scale = quantizer.scale.astype(np.float32)
+    if quantizer.scale_codes is not None and quantizer.scale_codes.constant is not None:
+        scale = quantizer.scale_codes.constant.numpy().astype(np.float32) * quantizer.scale_codes.tensor_scale
+    if quantizer.block:
+        return np.repeat(scale, quantizer.block, quantizer.axis)
+    others = tuple(axis for axis in range(axes) if axis != quantizer.axis)
+    return np.expand_dims(scale, others) if scale.ndim else scale

@@ -8,13 +8,14 @@ takes its place.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from trt_mpq.graph.quantizers import HighPrecision, Quantizer
+from trt_mpq.graph.quantizers import HighPrecision, Quantizer, ScaleCodes
 from trt_mpq.runtime.tensorrt.layers import layers_of, metadata_of, node_of
 from trt_mpq.runtime.tensorrt.refusal import BuildError
 
@@ -69,12 +70,50 @@ class _Editor:
 
     def add(self, quantizer: Quantizer) -> None:
         """Add one quantizer in front of all that read it."""
-        scale = self._constant(quantizer.scale_name, quantizer.scale, _data_type(quantizer.result))
-        codes = self._codes(quantizer, scale)
-        layer = self._converting(self._network.add_dequantize, codes, scale, quantizer.result)
-        result = self._named(layer, quantizer.dequantized, quantizer)
+        if quantizer.scale_codes is None:
+            scale = self._constant(quantizer.scale_name, quantizer.scale, _data_type(quantizer.result))
+            result = self._dequantized(self._codes(quantizer, scale), scale, quantizer)
+        else:
+            result = self._dequantized_twice(quantizer, quantizer.scale_codes)
         for node in dict.fromkeys(node for node, _ in quantizer.reads):
             self._connect(quantizer, node, result)
+
+    def _dequantized(self, codes: trt.ITensor, scale: trt.ITensor, quantizer: Quantizer) -> trt.ITensor:
+        layer = self._converting(self._network.add_dequantize, codes, scale, quantizer.result)
+        return self._named(layer, quantizer.dequantized, quantizer.axis)
+
+    def _dequantized_twice(self, quantizer: Quantizer, scales: ScaleCodes) -> trt.ITensor:
+        """First the scales, then the values, both to FP32, and then cast: as the typed file has it."""
+        wide = ir.DataType.FLOAT
+        tensor_scale = self._constant(scales.tensor_scale_name, scales.tensor_scale, _data_type(wide))
+        if scales.constant is not None and quantizer.constant is not None:
+            codes = self._stored(quantizer.quantized, quantizer.constant)
+            scale_codes, axis = self._stored(scales.quantized, scales.constant), quantizer.axis
+        else:
+            source = self._source(quantizer)
+            axis = len(source.shape) - 1
+            codes, scale_codes = self._quantized_as_they_come(quantizer, scales, source, tensor_scale)
+        scale = self._converting(self._network.add_dequantize, scale_codes, tensor_scale, wide)
+        scale = self._named(scale, scales.dequantized, 1)
+        values = self._converting(self._network.add_dequantize, codes, scale, wide)
+        values = self._named(values, scales.wide, axis)
+        if quantizer.result is wide:
+            return values
+        cast = self._network.add_cast(values, _data_type(quantizer.result))
+        return self._named(cast, quantizer.dequantized)
+
+    def _quantized_as_they_come(
+        self, quantizer: Quantizer, scales: ScaleCodes, source: trt.ITensor, tensor_scale: trt.ITensor
+    ) -> tuple[trt.ITensor, trt.ITensor]:
+        """Codes of the blocks along the last axis of `source`, and codes of their scales."""
+        types = _data_type(quantizer.codes), _data_type(ir.DataType.FLOAT8E4M3FN)
+        network: Any = self._network  # 8.6 has no such layer, nor FP4
+        layer = network.add_dynamic_quantize(source, len(source.shape) - 1, quantizer.block, *types)
+        codes = self._named(layer, quantizer.quantized)
+        layer.set_input(1, tensor_scale)
+        scale_codes: trt.ITensor = layer.get_output(1)
+        scale_codes.name = scales.quantized
+        return codes, scale_codes
 
     def mark_outputs(self) -> None:
         """Mark what is written for the outputs of the network now, in their order."""
@@ -88,17 +127,17 @@ class _Editor:
     def _codes(self, quantizer: Quantizer, scale: trt.ITensor) -> trt.ITensor:
         if quantizer.stored:
             assert quantizer.constant is not None
-            return self._constant(quantizer.quantized, quantizer.constant.numpy(), _data_type(quantizer.codes))
+            return self._stored(quantizer.quantized, quantizer.constant)
         if quantizer.quantized not in self._added:
             source = self._source(quantizer)
             layer = self._converting(self._network.add_quantize, source, scale, quantizer.codes)
-            self._added[quantizer.quantized] = self._named(layer, quantizer.quantized, quantizer)
+            self._added[quantizer.quantized] = self._named(layer, quantizer.quantized, quantizer.axis)
         return self._added[quantizer.quantized]
 
     def _source(self, quantizer: Quantizer) -> trt.ITensor:
         if quantizer.constant is not None:
             held = quantizer.constant
-            return self._constant(str(held.name), held.numpy(), _data_type(held.dtype))
+            return self._stored(str(held.name), held)
         if quantizer.tensor not in self._tensors:
             raise _no_place(quantizer)
         return self._tensors[quantizer.tensor]
@@ -109,22 +148,33 @@ class _Editor:
         # 8.6 knows INT8 and FP32 alone, and takes no type.
         return add(tensor, scale, _data_type(to)) if hasattr(trt.IQuantizeLayer, "to_type") else add(tensor, scale)
 
-    def _named(self, layer: Any, name: str, quantizer: Quantizer) -> trt.ITensor:
+    def _named(self, layer: Any, name: str, axis: int | None = None) -> trt.ITensor:
         if layer is None:
             raise BuildError(f"TensorRT refuses to add the quantizer {name}")
-        layer.name, layer.metadata, layer.axis = name, metadata_of(name), quantizer.axis
+        layer.name, layer.metadata = name, metadata_of(name)
+        if axis is not None:
+            layer.axis = axis
         tensor: trt.ITensor = layer.get_output(0)
         tensor.name = name
         return tensor
 
     def _constant(self, name: str, content: NDArray[Any], data_type: trt.DataType) -> trt.ITensor:
+        return self._constant_of(name, np.ascontiguousarray(content), content.shape, data_type)
+
+    def _stored(self, name: str, held: ir.TensorProtocol) -> trt.ITensor:
+        """A constant of the file, two elements of 4 bit in a byte."""
+        array, shape = np.frombuffer(held.tobytes(), np.uint8), tuple(held.shape.numpy())
+        return self._constant_of(name, array, shape, _data_type(held.dtype))
+
+    def _constant_of(
+        self, name: str, array: NDArray[Any], shape: tuple[int, ...], data_type: trt.DataType
+    ) -> trt.ITensor:
         from trt_mpq.runtime.tensorrt.flavour import trt
 
         if name not in self._added:
-            array = np.ascontiguousarray(content)
             self.arrays.append(array)
-            weights = trt.Weights(data_type, array.ctypes.data, array.size)
-            layer = self._network.add_constant(content.shape, weights)
+            weights = trt.Weights(data_type, array.ctypes.data, prod(shape))
+            layer = self._network.add_constant(shape, weights)
             if layer is None:
                 raise BuildError(f"TensorRT refuses the constant {name}")
             layer.name = name
@@ -212,7 +262,8 @@ def _data_type(dtype: ir.DataType) -> trt.DataType:
     known = {
         ir.DataType.FLOAT: trt.DataType.FLOAT, ir.DataType.FLOAT16: trt.DataType.HALF,
         ir.DataType.BFLOAT16: getattr(trt.DataType, "BF16", None), ir.DataType.INT8: trt.DataType.INT8,
-        ir.DataType.FLOAT8E4M3FN: trt.DataType.FP8,
+        ir.DataType.FLOAT8E4M3FN: trt.DataType.FP8, ir.DataType.INT4: getattr(trt.DataType, "INT4", None),
+        ir.DataType.FLOAT4E2M1: getattr(trt.DataType, "FP4", None),
     }  # fmt: skip
     if (found := known.get(dtype)) is None:
         raise BuildError(f"the builder API of TensorRT {trt.__version__} has no type {dtype.name}")
