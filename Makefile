@@ -6,7 +6,7 @@ PIP = $(VENV)/bin/pip install --quiet --disable-pip-version-check --constraint c
 LOCK = $(VENV)/bin/uv pip compile pyproject.toml --upgrade --extra images --extra cuda --extra signing --no-annotate \
 	--no-emit-index-url --quiet --custom-compile-command "make lock"
 
-.PHONY: demo test lint fuzz bench paper-table peers corpus truth gpu-test gpu-bench gpu-bundle docs lock clean
+.PHONY: demo test lint fuzz bench paper-table peers corpus truth gpu-test gpu-bench gpu-bundle docs lock release clean
 
 demo: $(VENV)/.demo            ## real data, from ONNX to a searched plan, a report and an engine, in about a minute
 	$(VENV)/bin/trt-mpq demo
@@ -54,6 +54,13 @@ lock: | $(VENV)/bin/pip        ## what the images install, anew: every package a
 	$(PIP) uv
 	$(LOCK) --universal --python-version 3.12 --constraint constraints.txt --extra torch --extra rtx -o docker/constraints.lock
 	$(LOCK) --python-platform aarch64-unknown-linux-gnu --python-version 3.10 --constraint docker/jetpack6.in -o docker/jetpack6.lock
+
+release: | $(VENV)/bin/pip     ## what is published, in dist/: wheel and source, checked, and a bill of materials; nothing is uploaded
+	$(PIP) build twine cyclonedx-bom
+	rm -rf dist
+	$(VENV)/bin/python -m build --outdir dist
+	$(VENV)/bin/twine check --strict dist/*
+	$(VENV)/bin/cyclonedx-py requirements docker/constraints.lock --output-format JSON --output-file dist/trt-mpq.cdx.json
 
 gpu-bench: $(VENV)/.gpu        ## on a GPU host: FP32, FP16, INT8, FP8 and searched plans, timed in turns at four batch sizes
 	$(VENV)/bin/python -m bench.gpu prepare

@@ -23,6 +23,14 @@ CLI = "cli.md"
 _LINK = re.compile(r"(?<!!)\[([^\]\n]+)\]\(([^)\s]+)\)")
 
 
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Give results that the navigation does not name a place among the others."""
+    text = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    measured = next(entry["Measured"] for entry in config.nav or () if "Measured" in entry)
+    measured += [REPO + path for path in PAGES if path.startswith("bench/") and path not in text]
+    return config
+
+
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages that lie elsewhere, or nowhere."""
     for path in PAGES:

@@ -67,3 +67,9 @@ def test_every_name_has_a_page_with_an_example() -> None:
         assert [block.language for block in blocks(page) if block.runs] == ["python"], page
         assert f"[`{name}`]({page.name})" in listed
         assert f"{name}: api/{page.name}" in navigation
+
+
+def test_the_navigation_has_every_page() -> None:
+    navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    pages = {page.relative_to(ROOT / "docs").as_posix() for page in (ROOT / "docs").rglob("*.md")}
+    assert [page for page in sorted(pages) if f": {page}\n" not in navigation] == []
