@@ -6,6 +6,9 @@ text with a misspelled field, a string where an enum belongs or a single field g
 
 from __future__ import annotations
 
+from functools import cache
+from importlib.metadata import PackageNotFoundError, distribution
+from importlib.util import module_from_spec, spec_from_file_location
 from typing import Any
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
@@ -27,6 +30,9 @@ _ENUMS = {
 # The enums of ModelInstanceGroup are nested in it and in its SecondaryDevice; text does not show where.
 
 _MESSAGES: dict[str, list[tuple[str, int, Any, int]]] = {
+    "Latest": [("num_versions", 1, _Field.TYPE_UINT32, ONE)],
+    "All": [],
+    "ModelVersionPolicy": [("latest", 1, "Latest", ONE), ("all", 2, "All", ONE)],
     "ModelTensorReshape": [("shape", 1, _INT64, MANY)],
     "ModelInput": [
         ("name", 1, _STRING, ONE),
@@ -62,6 +68,7 @@ _MESSAGES: dict[str, list[tuple[str, int, Any, int]]] = {
         ("max_batch_size", 4, _INT32, ONE),
         ("input", 5, "ModelInput", MANY),
         ("output", 6, "ModelOutput", MANY),
+        ("version_policy", 3, "ModelVersionPolicy", ONE),
         ("instance_group", 7, "ModelInstanceGroup", MANY),
         ("dynamic_batching", 11, "ModelDynamicBatching", ONE),
         ("optimization", 12, "ModelOptimizationPolicy", ONE),
@@ -70,8 +77,35 @@ _MESSAGES: dict[str, list[tuple[str, int, Any, int]]] = {
 
 
 def parse_model_config(text: str) -> Any:
-    """The ModelConfig message in `text`; raises text_format.ParseError."""
-    return text_format.Parse(text, _model_config_class()())
+    """The ModelConfig message in `text`; where tritonclient is installed NVIDIA's own definition has to read the same.
+
+    Raises:
+        text_format.ParseError: It is none, by ours or by that.
+    """
+    ours = text_format.Parse(text, _model_config_class()())
+    official = official_model_config()
+    if official is not None:
+        theirs = text_format.Parse(text, official())
+        assert official.FromString(ours.SerializeToString()) == theirs, "the same fields by number"
+    return ours
+
+
+@cache
+def official_model_config() -> Any:
+    """The class ModelConfig of tritonclient, from the module that protoc made; None where it is not installed.
+
+    The package around it needs gRPC, which is no part of a text.
+    """
+    try:
+        path = distribution("tritonclient").locate_file("tritonclient/grpc/model_config_pb2.py")
+    except PackageNotFoundError:
+        return None
+    spec = spec_from_file_location("model_config_pb2", str(path))
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.ModelConfig
 
 
 def _model_config_class() -> Any:

@@ -12,11 +12,11 @@ from google.protobuf.json_format import MessageToDict
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.engine.model_config_proto import parse_model_config
+from tests.engine.model_config_proto import official_model_config, parse_model_config
 from tests.engine.test_manifest import make_manifest
 from trt_mpq.engine.manifest import read_manifest
 from trt_mpq.engine.triton import export_triton
-from trt_mpq.engine.triton_config import _text, model_config
+from trt_mpq.engine.triton_config import Serving, _text, model_config
 from trt_mpq.errors import ModelError, RunFolderError, SettingsError
 from trt_mpq.types import TensorSpec
 from trt_mpq.types.engine import ShapeRange
@@ -247,7 +247,7 @@ def content(folder):
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
 
 
-WHOLE = ["resnet", "resnet/1", "resnet/1/model.plan", "resnet/config.pbtxt", "resnet/manifest.json"]
+WHOLE = ["resnet", "resnet/1", "resnet/1/manifest.json", "resnet/1/model.plan", "resnet/config.pbtxt"]
 
 
 def test_the_repository(engine, tmp_path):
@@ -259,7 +259,7 @@ def test_the_repository(engine, tmp_path):
     assert content(repository) == WHOLE
     assert (folder / "1" / "model.plan").read_bytes() == b"engine"
     assert parse_model_config((folder / "config.pbtxt").read_text()).max_batch_size == 16
-    assert read_manifest(folder / "manifest.json") == MANIFEST
+    assert read_manifest(folder / "1" / "manifest.json") == MANIFEST
 
 
 def test_other_users_may_read_it(engine, tmp_path):
@@ -302,7 +302,9 @@ def test_a_name_that_is_taken_is_refused(engine, tmp_path):
     folder = export(engine, tmp_path / "models")
     (folder / "1" / "model.plan").write_bytes(b"another")
 
-    with pytest.raises(SettingsError, match=r"resnet exists: choose another name with --name, or delete it"):
+    with pytest.raises(
+        SettingsError, match=r"resnet has a version 1: choose another with --version, or another --name"
+    ):
         export(engine, tmp_path / "models")
     assert (folder / "1" / "model.plan").read_bytes() == b"another"
 
@@ -324,3 +326,61 @@ def test_a_repository_that_is_a_file_is_refused(engine, tmp_path):
 
     with pytest.raises(RunFolderError, match="cannot write"):
         export(engine, tmp_path / "models")
+
+
+def served(serving: Serving, **changes: object):
+    manifest = replace(make_manifest(), shapes={"x": RANGE})
+    return parse_model_config(model_config(manifest, (X,), (Y,), "resnet", serving))
+
+
+def test_serving_is_said_as_it_was_asked_for():
+    config = served(Serving(instances=2, preferred_batches=(16, 4), queue_delay_us=500, versions=3))
+    assert config.instance_group[0].count == 2
+    assert list(config.dynamic_batching.preferred_batch_size) == [4, 16]
+    assert config.dynamic_batching.max_queue_delay_microseconds == 500
+    assert config.version_policy.latest.num_versions == 3
+    assert served(Serving(versions=None)).version_policy.HasField("all")
+    assert not served(Serving()).HasField("version_policy")
+    assert not served(Serving(batching=False)).HasField("dynamic_batching")
+    assert served(Serving(batching=False)).max_batch_size == 16
+
+
+def test_batches_that_cannot_be_are_refused():
+    with pytest.raises(SettingsError, match=r"--preferred-batch 32 is larger than the engine's largest batch, 16"):
+        served(Serving(preferred_batches=(32,)))
+    with pytest.raises(SettingsError, match=r"--max-queue-delay-us 9 has no effect: batching is turned off"):
+        served(Serving(batching=False, queue_delay_us=9))
+    manifest = replace(make_manifest(), shapes={"x": ShapeRange((1, 3, 32, 32), (1, 3, 32, 32), (1, 3, 32, 32))})
+    with pytest.raises(SettingsError, match="the engine takes no batches that Triton could form"):
+        model_config(manifest, (X,), (Y,), "resnet", Serving(preferred_batches=(1,)))
+
+
+def test_the_official_definition_reads_every_option():
+    """By the message that protoc made of NVIDIA's file, beside ours that is written down by hand."""
+    official = official_model_config()
+    if official is None:
+        pytest.skip("tritonclient is not installed")
+    manifest = replace(make_manifest(), shapes={"x": RANGE})
+    text = model_config(manifest, (X,), (Y,), "resnet", Serving(2, True, (4, 8), 100, 2))
+    config = text_format.Parse(text, official())
+    assert (config.max_batch_size, config.instance_group[0].count) == (16, 2)
+    assert config.optimization.cuda.graph_spec[0].input["x"].dim == [3, 32, 32]
+    with pytest.raises(text_format.ParseError):
+        text_format.Parse(text.replace("preferred_batch_size", "preferred_batch"), official())
+
+
+def test_another_version_joins_the_model_that_is_there(engine, tmp_path):
+    def exported(version: int, **serving: int):
+        return export_triton(
+            engine, MANIFEST, (X,), (Y,), tmp_path / "models", "resnet", version=version, serving=Serving(**serving)
+        )
+
+    folder = exported(1, versions=2)
+    assert exported(2, versions=2) == folder
+    assert sorted(path.name for path in folder.iterdir()) == ["1", "2", "config.pbtxt"]
+    assert (folder / "2" / "model.plan").read_bytes() == b"engine"
+    with pytest.raises(SettingsError, match="has a version 2"):
+        exported(2, versions=2)
+    with pytest.raises(SettingsError, match="is served otherwise than this version would be"):
+        exported(3, versions=2, instances=4)
+    assert not (folder / "3").exists()

@@ -21,6 +21,7 @@ from trt_mpq.engine.manifest import BUILD_ANEW, FILE_NAME, EngineManifest, admit
 from trt_mpq.engine.shipping import ENGINE_FILE, ENGINE_FOLDER
 from trt_mpq.engine.timing import loaded_engine
 from trt_mpq.engine.triton import export_triton
+from trt_mpq.engine.triton_config import Serving
 from trt_mpq.errors import RunFolderError, SettingsError
 from trt_mpq.runtime.base import Array
 from trt_mpq.settings import EngineOptions
@@ -109,7 +110,15 @@ def _as_fed(spec: TensorSpec) -> TensorSpec:
     return replace(spec, dtype="int64") if spec.dtype == "int32" else spec
 
 
-def export_to_triton(folder: Path, repository: Path, name: str | None, key: Path | None = None) -> Path:
+def export_to_triton(
+    folder: Path,
+    repository: Path,
+    name: str | None,
+    key: Path | None = None,
+    *,
+    version: int = 1,
+    serving: Serving | None = None,
+) -> Path:
     """Write the engine of a run folder into a Triton model repository; returns the model's folder there.
 
     Raises:
@@ -124,7 +133,10 @@ def export_to_triton(folder: Path, repository: Path, name: str | None, key: Path
             "server's GPU, with `trt-mpq engine RUN_DIR`"
         )
     model = read_network(folder).model
-    return export_triton(engine, manifest, model.inputs, model.outputs, repository, name or folder.resolve().name)
+    called = name or folder.resolve().name
+    return export_triton(
+        engine, manifest, model.inputs, model.outputs, repository, called, version=version, serving=serving
+    )
 
 
 def located_engine(path: Path) -> Path:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from trt_mpq.artifacts.files import atomic_path, cannot_write, sha256_of, write_text
 from trt_mpq.engine.manifest import BUILD_ANEW, FILE_NAME, EngineManifest, require_digest, write_manifest
-from trt_mpq.engine.triton_config import model_config
+from trt_mpq.engine.triton_config import Serving, model_config
 from trt_mpq.errors import RunFolderError, SettingsError
 from trt_mpq.types import TensorSpec
 
@@ -26,23 +26,30 @@ def export_triton(
     outputs: tuple[TensorSpec, ...],
     repository: Path,
     name: str,
+    *,
+    version: int = 1,
+    serving: Serving | None = None,
 ) -> Path:
-    """Put the engine into a model repository as model `name`, whole or not at all.
+    """Put the engine into a model repository as a version of model `name`, whole or not at all.
+
+    A model that is there already gets another version if that is all in which it differs.
 
     Args:
         engine: The engine file.
-        manifest: What it is; a copy stays beside the configuration.
+        manifest: What it is; a copy stays beside the engine.
         inputs: Inputs of the model it was built from.
         outputs: Its outputs.
         repository: Folder of the repository; created if absent.
         name: Name of the model in Triton.
+        version: Which version of it this is.
+        serving: How Triton serves it.
 
     Returns:
         The model's folder.
 
     Raises:
         RunFolderError: There is no engine, it is not the manifest's, or the repository cannot be written.
-        SettingsError: The name is no folder name, or is taken.
+        SettingsError: The name is no folder name, or the version is taken, or the model there is another.
         ModelError: A tensor has a type that Triton does not know.
     """
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", name):
@@ -50,17 +57,40 @@ def export_triton(
     if not engine.is_file():
         raise RunFolderError(f"there is no engine {engine}, and Triton is given nothing else: {BUILD_ANEW}")
     target = repository / name
+    text = model_config(manifest, inputs, outputs, name, serving)
     if target.exists():
-        raise SettingsError(f"{target} exists: choose another name with --name, or delete it")
-    text = model_config(manifest, inputs, outputs, name)
+        _require_same(target, text, version)
+        with _new_folder(target / str(version)) as draft:
+            _write_engine(draft, engine, manifest)
+        return target
     with _new_folder(target) as draft:
-        (draft / "1").mkdir()
-        with atomic_path(draft / "1" / "model.plan") as copy:
-            shutil.copyfile(engine, copy)
-            require_digest(manifest, engine, sha256_of(copy))
-        write_manifest(draft / FILE_NAME, manifest)
+        (draft / str(version)).mkdir()
+        _write_engine(draft / str(version), engine, manifest)
         write_text(draft / "config.pbtxt", text)
     return target
+
+
+def _require_same(model: Path, text: str, version: int) -> None:
+    """Raise SettingsError unless `model` is one to which only this version is new."""
+    if (model / str(version)).exists():
+        raise SettingsError(f"{model} has a version {version}: choose another with --version, or another --name")
+    config = model / "config.pbtxt"
+    if not config.is_file() or _without_comments(config.read_text(encoding="utf-8")) != _without_comments(text):
+        raise SettingsError(
+            f"{model} is served otherwise than this version would be, see its config.pbtxt: choose another --name, "
+            "or give the same options"
+        )
+
+
+def _without_comments(text: str) -> list[str]:
+    return [line for line in text.splitlines() if not line.startswith("#")]
+
+
+def _write_engine(folder: Path, engine: Path, manifest: EngineManifest) -> None:
+    with atomic_path(folder / "model.plan") as copy:
+        shutil.copyfile(engine, copy)
+        require_digest(manifest, engine, sha256_of(copy))
+    write_manifest(folder / FILE_NAME, manifest)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from trt_mpq.engine.manifest import BUILD_ANEW, EngineManifest
-from trt_mpq.errors import ModelError, RunFolderError
+from trt_mpq.errors import ModelError, RunFolderError, SettingsError
 from trt_mpq.types import TensorSpec
 from trt_mpq.types.engine import Platform, ShapeRange
 
@@ -38,16 +38,41 @@ class _Word(str):
     """The name of an enum member, which is written without quotes."""
 
 
+@dataclass(frozen=True)
+class Serving:
+    """How Triton serves a model.
+
+    Attributes:
+        instances: Executions side by side on the GPU.
+        batching: Whether Triton joins requests to batches, where the model allows it.
+        preferred_batches: Batches to form if possible; empty for the one that the engine is best for.
+        queue_delay_us: Microseconds that a request may wait for others.
+        versions: Newest versions that are served; None for all.
+    """
+
+    instances: int = 1
+    batching: bool = True
+    preferred_batches: tuple[int, ...] = ()
+    queue_delay_us: int = 0
+    versions: int | None = 1
+
+
 def model_config(
-    manifest: EngineManifest, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...], name: str
+    manifest: EngineManifest,
+    inputs: tuple[TensorSpec, ...],
+    outputs: tuple[TensorSpec, ...],
+    name: str,
+    serving: Serving | None = None,
 ) -> str:
     """The text of config.pbtxt.
 
     Raises:
         RunFolderError: The manifest lacks the profile of a dynamic input.
+        SettingsError: Batches are asked for that the engine or the model does not allow.
         ModelError: A tensor has a type that Triton does not know.
     """
-    profile = _Profile.of(manifest, inputs, outputs)
+    profile, serving = _Profile.of(manifest, inputs, outputs), serving or Serving()
+    _require_batches(serving, profile)
     old_integers = manifest.platform.tensorrt.startswith("8.")
     message: _Message = {
         "name": name,
@@ -55,10 +80,13 @@ def model_config(
         "max_batch_size": profile.largest_batch,
         "input": [_tensor(spec, profile.input_dims(spec), old_integers) for spec in inputs],
         "output": [_tensor(spec, profile.output_dims(spec), old_integers) for spec in outputs],
-        "instance_group": _instances(manifest),
+        "instance_group": _instances(manifest, serving.instances),
     }
-    if profile.largest_batch > 1:
-        message["dynamic_batching"] = _batching(profile)
+    if serving.versions != 1:  # which is Triton's own way
+        latest = {"latest": {"num_versions": serving.versions}}
+        message["version_policy"] = {"all": {}} if serving.versions is None else latest
+    if profile.largest_batch > 1 and serving.batching:
+        message["dynamic_batching"] = _batching(profile, serving)
     if manifest.options.get("cuda_graph") is True:
         message["optimization"] = {"cuda": {"graphs": True, "graph_spec": profile.graphs(inputs)}}
     return _header(manifest) + _text(message)
@@ -151,16 +179,31 @@ def _tensor(spec: TensorSpec, dims: tuple[int, ...], old_integers: bool) -> _Mes
     return message if dims else {**message, "reshape": {"shape": ()}}
 
 
-def _instances(manifest: EngineManifest) -> _Message:
-    message = {"count": 1, "kind": _Word("KIND_GPU")}
+def _require_batches(serving: Serving, profile: _Profile) -> None:
+    asked = [f"--preferred-batch {size}" for size in serving.preferred_batches]
+    asked += [f"--max-queue-delay-us {serving.queue_delay_us}"] if serving.queue_delay_us else []
+    if asked and (profile.largest_batch < 2 or not serving.batching):
+        why = "the engine takes no batches that Triton could form" if serving.batching else "batching is turned off"
+        raise SettingsError(f"{asked[0]} has no effect: {why}")
+    if large := [size for size in serving.preferred_batches if size > profile.largest_batch]:
+        raise SettingsError(
+            f"--preferred-batch {large[0]} is larger than the engine's largest batch, {profile.largest_batch}: build "
+            "with --shapes up to it, or prefer less"
+        )
+
+
+def _instances(manifest: EngineManifest, count: int) -> _Message:
+    message = {"count": count, "kind": _Word("KIND_GPU")}
     core = manifest.options.get("dla_core")
     if not isinstance(core, int):
         return message
     return {**message, "secondary_devices": {"kind": _Word("KIND_NVDLA"), "device_id": core}}
 
 
-def _batching(profile: _Profile) -> _Message:
-    message: _Message = {"max_queue_delay_microseconds": 0}
+def _batching(profile: _Profile, serving: Serving) -> _Message:
+    message: _Message = {"max_queue_delay_microseconds": serving.queue_delay_us}
+    if serving.preferred_batches:
+        return {"preferred_batch_size": tuple(sorted(serving.preferred_batches)), **message}
     # To prefer a batch of one would be to send every request alone.
     return {"preferred_batch_size": (profile.preferred_batch,), **message} if profile.preferred_batch > 1 else message
 
