@@ -15,7 +15,7 @@ from trt_mpq.refine.for_plan import PlanRefiner, refine_for_plan, with_chosen
 from trt_mpq.search import Problem
 from trt_mpq.search.costs import Cost
 from trt_mpq.search.ladders import problem_of
-from trt_mpq.types import Evaluation, LayerGroup, Precision, PrecisionPlan, Ranking, Score, SearchResult
+from trt_mpq.types import Evaluation, FileScore, LayerGroup, Precision, PrecisionPlan, Ranking, Score, SearchResult
 
 FP16, INT8, INT4, FP8 = Precision.FP16, Precision.INT8, Precision.INT4, Precision.FP8
 MILLISECONDS = {FP16: 2.0, INT8: 1.0, INT4: 0.5, FP8: 1.0}
@@ -69,7 +69,12 @@ class Scores(Answers):
 
             return score
 
-        super().__init__(remembering(self.asked, function), delivered=remembering(self.files, files or function))
+        def file(plan: PrecisionPlan) -> FileScore:
+            self.files.append(plan)
+            score = (files or function)(plan)
+            return FileScore(Score(score, None, 10), function(plan) - score, 0.0)
+
+        super().__init__(remembering(self.asked, function), delivered=file)
 
 
 @pytest.mark.parametrize(("own", "kept"), [(0.97, True), (0.95, True), (0.94, False)])
@@ -147,7 +152,7 @@ def test_a_group_that_is_excluded_stays() -> None:
 def test_a_plan_whose_file_misses_is_not_taken() -> None:
     """Refined for itself, the file of the plan itself misses the target; so does that of the plan with d."""
     misses = {plan_of(e=INT8, f=INT8), plan_of(d=INT8, e=INT8, f=INT8)}
-    scores = Scores(lambda plan: 0.96, lambda plan: 0.8 if plan in misses else 0.95)
+    scores = Scores(lambda plan: 0.96, lambda plan: 0.8 if plan in misses else 0.96)
     refined = refine_for_plan(problem(), found(plan_of(e=INT8, f=INT8)), scores)
     assert scores.files == [
         plan_of(e=INT8, f=INT8),
@@ -157,7 +162,7 @@ def test_a_plan_whose_file_misses_is_not_taken() -> None:
         plan_of(a=INT8, b=INT8, c=INT8, e=INT8, f=INT8),
     ]
     assert refined.rescued == {"c": INT8, "b": INT8, "a": INT8}
-    assert refined.chosen.delivered == Score(0.95, None, 10)
+    assert refined.chosen.delivered == FileScore(Score(0.96, None, 10), 0.0, 0.0)
     alone = refine_for_plan(problem(), found(plan_of(e=INT8, f=INT8)), scores, most_attempts=0)
     assert not alone.own
     assert alone.chosen == found(plan_of(e=INT8, f=INT8))

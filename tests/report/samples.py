@@ -70,7 +70,7 @@ def sample_report(
             {p: int(weights * p.spec.weight_width) // 8 for p in narrow},
         ),
         search=SearchRecord(
-            "greedy", "noise", len(path), 0.61 * len(path), 38.4, tuple(ladder), path, confidence=0.999
+            "greedy", "noise", None, len(path), 0.61 * len(path), 38.4, tuple(ladder), path, confidence=0.999
         ),
         plan=PlanRecord(plan.counts(), plan.as_dict(), plan.digest, all(p.deployable for p in plan.counts()), 0.62),
         groups=groups,

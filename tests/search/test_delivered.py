@@ -15,26 +15,30 @@ from tests.search.test_search_contract import make_problem, problems
 from trt_mpq.errors import TargetNotReachable
 from trt_mpq.search import SEARCHES, Limit, Problem, search_from_name
 from trt_mpq.search.ladders import merged
-from trt_mpq.types import Evaluation, Precision, PrecisionPlan, Score
+from trt_mpq.types import Evaluation, FileScore, Precision, PrecisionPlan, Score
 
 FP16, INT8 = Precision.FP16, Precision.INT8
 HARM = {"g0": 0.1, "g1": 0.2, "g2": 0.3, "g3": 9.0}
+SPOILED = FileScore(Score(-12.0, None, 5), 1.0, 0.0)
+
+
+def sound(problem: Problem, plan: PrecisionPlan) -> FileScore:
+    return FileScore(problem.evaluate.score(plan), 0.0, 0.0)
 
 
 class Files:
-    """Scores of files: those of the plans but for every `nth` plan, by its digest, whose file misses."""
+    """Files that score as their plans do, but for every `nth` plan, by its digest, whose file loses."""
 
     def __init__(self, problem: Problem, nth: int) -> None:
         self._problem, self._nth = problem, nth
         self.asked: list[PrecisionPlan] = []
 
-    def __call__(self, plan: PrecisionPlan) -> Score:
+    def __call__(self, plan: PrecisionPlan) -> FileScore:
         self.asked.append(plan)
-        score = self._problem.evaluate.score(plan)
-        return replace(score, value=self._problem.required - 1) if int(plan.digest, 16) % self._nth == 0 else score
+        return FileScore(self._problem.evaluate.score(plan), float(int(plan.digest, 16) % self._nth == 0), 0.0)
 
 
-def with_files(problem: Problem, delivered: Callable[[PrecisionPlan], Score]) -> Problem:
+def with_files(problem: Problem, delivered: Callable[[PrecisionPlan], FileScore]) -> Problem:
     return replace(problem, evaluate=Answers(problem.evaluate.score, delivered=delivered))
 
 
@@ -51,7 +55,7 @@ def test_no_plan_is_chosen_whose_file_misses(name: str, problem: Problem, nth: i
         assert result.chosen.delivered is None, "there is nothing else to deliver"
     else:
         assert result.chosen.delivered is not None
-        assert result.chosen.delivered.value >= problem.required
+        assert result.chosen.delivered.stands(problem.tolerance)
     refused = {tried.plan for tried in result.path if tried.delivered and not tried.feasible}
     assert refused | {result.chosen.plan} >= set(files.asked)
 
@@ -61,13 +65,13 @@ def test_ilp_goes_on_where_a_file_misses_and_remembers_why() -> None:
     alone = search_from_name("ilp").run(problem).chosen
     assert alone.plan.counts()[INT8] == 3
 
-    def delivered(plan: PrecisionPlan) -> Score:
-        return Score(-12.0, None, 5) if plan == alone.plan else problem.evaluate.score(plan)
+    def delivered(plan: PrecisionPlan) -> FileScore:
+        return SPOILED if plan == alone.plan else sound(problem, plan)
 
     result = search_from_name("ilp").run(with_files(problem, delivered))
     assert result.chosen.plan.counts()[INT8] == 2
     (refused,) = [tried for tried in result.path if tried.plan == alone.plan]
-    assert refused == replace(alone, feasible=False, delivered=Score(-12.0, None, 5))
+    assert refused == replace(alone, feasible=False, delivered=SPOILED)
 
 
 def test_ilp_learns_from_a_file_that_misses_where_the_plan_itself_loses_nothing() -> None:
@@ -75,8 +79,9 @@ def test_ilp_learns_from_a_file_that_misses_where_the_plan_itself_loses_nothing(
     groups = make_chain(12)
     flat = make_problem(groups, (FP16, INT8), {group.id: 1.0 for group in groups}, 0.947)
 
-    def delivered(plan: PrecisionPlan) -> Score:
-        return Score(0.946 if plan.counts().get(INT8, 0) > 8 else 0.948, None, 500)
+    def delivered(plan: PrecisionPlan) -> FileScore:
+        loss = 0.002 if plan.counts().get(INT8, 0) > 8 else 0.0
+        return FileScore(Score(0.948 - loss, None, 500), loss, 0.0)
 
     problem = replace(flat, evaluate=Answers(lambda plan: Score(0.948, 0.01, 500), delivered=delivered))
     result = search_from_name("ilp").run(problem)
@@ -88,8 +93,7 @@ def test_only_what_is_new_reaches_the_listener() -> None:
     heard: list[Evaluation] = []
     problem = make_problem(make_chain(4), (FP16, INT8), HARM, -11.0)
     alone = search_from_name("ilp").run(problem).chosen
-    file = {alone.plan: Score(-12.0, None, 5)}
-    given_files = with_files(problem, lambda plan: file.get(plan) or problem.evaluate.score(plan))
+    given_files = with_files(problem, lambda plan: SPOILED if plan == alone.plan else sound(problem, plan))
     result = merged(search_from_name("ilp"), [replace(given_files, notify=heard.append)])
     twice = {tried.plan for tried in heard if [other.plan for other in heard].count(tried.plan) > 1}
     assert twice == {alone.plan}
@@ -103,3 +107,22 @@ def test_with_a_limit_no_file_is_asked() -> None:
     files = Files(problem, 1)
     search_from_name("ilp").run(replace(with_files(problem, files), limit=limit))
     assert files.asked == []
+
+
+@pytest.mark.parametrize(
+    ("loss", "error", "stands"),
+    [
+        (0.0, 0.0, True),
+        (-0.3, 0.0, True),
+        (0.01, 0.0, True),
+        (0.02, 0.0, False),
+        (0.02, 0.01, True),
+        (0.1, 0.01, False),
+    ],
+)
+def test_a_file_is_refused_for_what_is_shown_to_be_more_than_the_tolerance(loss, error, stands):
+    """0.01 is tolerated; 0.02 +- 0.01 may be less, 0.1 +- 0.01 is not."""
+    problem = make_problem(make_chain(4), (FP16, INT8), HARM, -100.0, tolerance=0.01)
+    file = FileScore(Score(0.0, None, 5), loss, error)
+    result = search_from_name("uniform").run(with_files(problem, lambda plan: file))
+    assert (result.chosen.plan.counts() == {INT8: 4}) is stands

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 
 from tests.drawn_groups import groupings
 from tests.fixtures_groups import make_chain, make_group, make_grouping
-from tests.search.evaluators import Answers
+from tests.search.evaluators import Answers, cost_of
 from trt_mpq.errors import TargetNotReachable
 from trt_mpq.latency.cost_terms import latency_costs
 from trt_mpq.latency.roofline import LatencyModel
 from trt_mpq.latency.target import target_from_name
-from trt_mpq.search import Bisection, Greedy, IntegerProgram, Limit, Pareto, Problem
+from trt_mpq.search import Bisection, Budget, Greedy, IntegerProgram, Limit, Pareto, Problem
 from trt_mpq.search.costs import Cost
 from trt_mpq.search.prediction import sensitivities
 from trt_mpq.types import Grouping, Precision, PrecisionPlan, Ranking, Score
@@ -129,3 +129,37 @@ def test_the_frontier_run_is_no_slower_than(search):
     groups = [replace(group, flops=10**9) for group in make_chain(8)]
     problem = problem_on(make_grouping(groups), {f"g{i}": i + 1 for i in range(8)}, 12)
     assert Pareto().run(problem).chosen.latency_ms <= 1.02 * search.run(problem).chosen.latency_ms
+
+
+def alone(problem: Problem, *holding: str) -> Problem:
+    """No plan keeps the score but those that lower nothing beside `holding`; a ranking that says the opposite."""
+
+    def score(plan: PrecisionPlan) -> Score:
+        lowered = {group for group, p in plan.assignments if p.quantized}
+        return Score(1.0 if lowered <= set(holding) else 0.9, 0.01, 400)
+
+    ranking = replace(problem.ranking, scores={INT8: {g.id: 9.0 if g.id in holding else 1e-6 for g in problem.groups}})
+    return replace(problem, evaluate=Answers(score), ranking=ranking, required=0.99)
+
+
+@pytest.mark.parametrize("holding", [("g13",), ("g20",)])
+def test_it_never_ends_with_nothing_while_a_single_group_would_do(holding: tuple[str, ...]) -> None:
+    """Every set that it offers misses, its patience and what it usually allows itself are at an end."""
+    groups = make_chain(24)
+    problem = alone(problem_on(make_grouping(groups), {group.id: 1 for group in groups}, 0), *holding)
+    additive = cost_of(problem.grouping, problem.ladder, lambda plan: 100.0 - plan.counts().get(INT8, 0))
+    result = IntegerProgram().run(replace(problem, latency=additive))
+    assert {group for group, p in result.chosen.plan.assignments if p is INT8} == set(holding)
+    assert len(result.path) > problem.usual_evaluations(8)
+    spent = IntegerProgram().run(replace(problem, latency=additive, budget=Budget(evaluations=9)))
+    assert spent.chosen.plan.counts() == {FP16: 24}, "a budget of the user's is a budget"
+    assert spent.stopped == "--max-evaluations"
+
+
+def test_harms_count_where_scores_are_those_of_groups_together() -> None:
+    """Scores that add up what was chosen before would count the first group in every one."""
+    problem = problem_on(make_grouping(make_chain(3)), {"g0": 1, "g1": 2, "g2": 3}, 0)
+    cumulative = replace(problem.ranking, scores={INT8: {"g0": 1.0, "g1": 3.0, "g2": 6.0}})
+    own = replace(cumulative, harms=problem.ranking.scores)
+    assert sensitivities(replace(problem, ranking=own)) == sensitivities(problem)
+    assert sensitivities(replace(problem, ranking=cumulative)) != sensitivities(problem)

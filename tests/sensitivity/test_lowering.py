@@ -115,9 +115,9 @@ def test_each_metric_counts_what_it_runs(network: ByHand) -> None:
 
     for metric, sets in (
         (TaskLoss(), 5),
-        (InterLayerDependency(rounds=5), 5 + 4 + 3 + 2 + 1),
-        (InterLayerDependency(rounds=2), 5 + 2),
-        (InterLayerDependency(rounds=9), 5 + 4 + 3 + 2 + 1),
+        (InterLayerDependency(rounds=5), 5 + (1 + 4) + (1 + 3) + (1 + 2) + (1 + 1)),
+        (InterLayerDependency(rounds=2), 5 + (1 + 2)),
+        (InterLayerDependency(rounds=9), 5 + (1 + 4) + (1 + 3) + (1 + 2) + (1 + 1)),
     ):
         asked.clear()
         passes = metric.rank(changed(given, distribute=here)).forward_passes
@@ -144,6 +144,8 @@ def test_as_many_rounds_as_groups_are_the_greedy_order(network: ByHand) -> None:
     for count, name in enumerate(chosen, start=1):
         highest = max(highest, growth[frozenset(chosen[:count])])
         assert ranking.scores[INT4][name] == pytest.approx(highest, rel=1e-2)
+        alone = growth[frozenset(chosen[:count])] - growth.get(frozenset(chosen[: count - 1]), 0.0)
+        assert ranking.harms[INT4][name] == pytest.approx(alone, rel=2e-2, abs=2e-3), "what it adds to those before it"
 
 
 def test_scores_increase_in_the_order_of_choice(network: ByHand) -> None:

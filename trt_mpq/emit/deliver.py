@@ -57,8 +57,7 @@ def deliver(emitter: Emitter, plan: PrecisionPlan, folder: Path) -> Delivery:
     write_text(folder / "plan.json", to_json(plan.as_dict(), dict[str, str]))
     for name in FLAVOUR_FILES[1:]:  # of an earlier plan, which may have had a weak flavour or larger files
         (folder / name).unlink(missing_ok=True)
-    reference = emitter.reference(plan)
-    _keep_summation_order(reference.graph)
+    reference = _reference(emitter, plan)
     emitter.interface.require(reference)
     save_graph(reference, folder / "reference.onnx")
     strong = emitter.strong(plan)
@@ -72,6 +71,20 @@ def deliver(emitter: Emitter, plan: PrecisionPlan, folder: Path) -> Delivery:
         weak_missing=_deliver_weak(emitter, plan, folder),
         portable=plan.portable,
     )
+
+
+def holds_reference(path: Path, emitter: Emitter, plan: PrecisionPlan) -> bool:
+    """Whether the file is the reference flavour of `plan` byte for byte; False for one whose weights lie beside it."""
+    if path.with_name(f"{path.name}.data").exists():
+        return False
+    return path.read_bytes() == bytes(ir.to_proto(_reference(emitter, plan)).SerializeToString())
+
+
+def _reference(emitter: Emitter, plan: PrecisionPlan) -> ir.Model:
+    """What `reference.onnx` holds: what was evaluated, with constants that keep others from computing it otherwise."""
+    graph = emitter.reference(plan)
+    _keep_summation_order(graph.graph)
+    return graph
 
 
 def _keep_summation_order(graph: ir.Graph) -> None:

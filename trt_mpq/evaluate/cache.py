@@ -12,6 +12,7 @@ from typing import IO, Any
 
 from trt_mpq.artifacts.files import cannot_write, not_through_a_link
 from trt_mpq.errors import RunFolderError
+from trt_mpq.evaluate.metrics import Scores
 from trt_mpq.types import Score
 
 
@@ -37,6 +38,8 @@ class ScoreCache:
 
     def __init__(self, path: Path, context: str) -> None:
         self._path, self._context = path, context
+        self.samples: dict[str, Scores] = {}
+        """What the metric keeps of each sample, in the order of the data, of plans that this process scored."""
         self._scores = dict(self._read())
 
     def get(self, plan: str) -> CachedScore | None:

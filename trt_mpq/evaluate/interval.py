@@ -9,6 +9,7 @@ Methods and their Application", 1997, 5.2); where no sample tells the models apa
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -70,9 +71,28 @@ def loss_interval(metric: TaskMetric, fp32: Scores, plan: Scores, seed: int) -> 
         reach = (metric.bounds[1] - metric.bounds[0]) * _RULE_OF_THREE / count if metric.bounds else 0.0
         return LossInterval(loss, loss - reach, loss + reach, count)
     if metric.bounds is not None:
-        reach = _Z * float((fp32 - plan).std(ddof=1)) / math.sqrt(count)
+        reach = _Z * _error_of_mean(fp32 - plan)
         return LossInterval(loss, loss - reach, loss + reach, count)
-    drawn = np.random.default_rng(seed).integers(0, count, (_RESAMPLES, count))
-    losses = [metric.statistic(fp32[rows]) - metric.statistic(plan[rows]) for rows in drawn]
-    low, high = np.quantile(losses, [0.025, 0.975])
+    low, high = np.quantile(_resampled(metric.statistic, fp32, plan, seed), [0.025, 0.975])
     return LossInterval(loss, 2 * loss - float(high), 2 * loss - float(low), count)
+
+
+def paired_loss(metric: TaskMetric, one: Scores, other: Scores, seed: int) -> tuple[float, float]:
+    """What `other` loses of `one` by what `metric` keeps of the same samples, and the standard error of that."""
+    assert metric.statistic is not None, "what keeps numbers of samples has a statistic of them"
+    loss = metric.statistic(one) - metric.statistic(other)
+    if len(one) < 2 or np.array_equal(one, other):
+        return loss, 0.0
+    if metric.bounds is not None:
+        return loss, _error_of_mean(one - other)
+    return loss, float(np.std(_resampled(metric.statistic, one, other, seed), ddof=1))
+
+
+def _error_of_mean(differences: Scores) -> float:
+    return float(differences.std(ddof=1)) / math.sqrt(len(differences))
+
+
+def _resampled(statistic: Callable[[Scores], float], one: Scores, other: Scores, seed: int) -> list[float]:
+    """The loss on samples drawn with replacement, again and again."""
+    drawn = np.random.default_rng(seed).integers(0, len(one), (_RESAMPLES, len(one)))
+    return [statistic(one[rows]) - statistic(other[rows]) for rows in drawn]

@@ -9,15 +9,22 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import onnx_ir as ir
+from numpy.typing import NDArray
 
 from trt_mpq.emit import Emitter, Network, Refinements
 from trt_mpq.evaluate.cache import CachedScore, ScoreCache
+from trt_mpq.evaluate.interval import paired_loss
+from trt_mpq.evaluate.metrics import Scores
 from trt_mpq.evaluate.scorer import Scorer, Scoring
 from trt_mpq.evaluate.sequential import PairedTest
 from trt_mpq.model import model_digest
 from trt_mpq.search.speculation import PlanQuery
-from trt_mpq.types import Judgement, PrecisionPlan, Progress, Score
+from trt_mpq.types import FileScore, Judgement, PrecisionPlan, Progress, Score
+
+_FILE_SAMPLES = 512
+"""Samples on which a file is compared with its plan, at most: a loss of 1 % shows on them at 95 %."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +99,7 @@ class PlanEvaluator:
         def measure() -> Score:
             with watch() as progress:
                 begun = self._begun.pop(key, None) or self._scorer.begun()
-                return self._scorer.finished(begun, self._reference(plan), progress).result()
+                return self._finished(key, begun, self._reference(plan), progress).result()
 
         return self._cache.remember(key, measure).score
 
@@ -103,20 +110,24 @@ class PlanEvaluator:
         keeps, score = known.keeps_target, known.score
         return Judgement(score, score.value >= self._stop.required if keeps is None else keeps, complete=keeps is None)
 
-    def delivered(self, plan: PrecisionPlan) -> Score:
-        """The score of the typed file of `plan`, which need not be written: what lies on disk is known by content.
+    def samples(self, plan: PrecisionPlan) -> Scores | None:
+        """What the metric keeps of each sample for `plan`, in the order of the data; None if this process has not."""
+        return self._cache.samples.get(self._key(plan))
 
-        Where ONNX Runtime does not run that, it is the score of the reference, which is delivered beside it.
+    def delivered(self, plan: PrecisionPlan) -> FileScore:
+        """The typed file of `plan` beside it; it need not be written: what lies on disk is known by content.
+
+        Where ONNX Runtime does not run that, it is the reference, which is delivered beside it.
         """
         if not plan.portable:
-            return self.score(plan)
+            return FileScore(self.score(plan), 0.0, 0.0)
         graph = self._emitter(plan).strong(plan)
-        key = self._files[plan] = _file_key(_file_digest(graph))
-        return self._cache.remember(key, lambda: self._scorer.score(graph)).score
+        digest = self._files[plan] = _file_digest(graph)
+        return self._beside(plan, digest, graph)
 
-    def on_disk(self, path: Path) -> Score:
-        """The score of a typed file; raises RuntimeFailure if it does not run."""
-        return self._cache.remember(_file_key(model_digest(path)), lambda: self._scorer.score(path)).score
+    def on_disk(self, plan: PrecisionPlan, path: Path) -> FileScore:
+        """A file of `plan` beside it; raises RuntimeFailure if it does not run."""
+        return self._beside(plan, model_digest(path), path)
 
     def seconds(self, plan: PrecisionPlan) -> float:
         """How long everything took that was ever run for `plan`, its judgement included and its file left out."""
@@ -127,8 +138,8 @@ class PlanEvaluator:
         """How long the file of `plan` was scored."""
         if not plan.portable:
             return 0.0
-        known = self._files.get(plan) or _file_key(_file_digest(self._emitter(plan).strong(plan)))
-        return self._cache.seconds(known)
+        digest = self._files.get(plan) or _file_digest(self._emitter(plan).strong(plan))
+        return self._cache.seconds(_typed(digest))
 
     # What others measure for this process.
 
@@ -162,10 +173,47 @@ class PlanEvaluator:
     def _measured(self, plan: PrecisionPlan, scoring: Scoring, stop: EarlyStop | None) -> CachedScore:
         started, graph = time.perf_counter(), self._reference(plan)
         if stop is None:
-            self._scorer.finished(scoring, graph)
+            self._finished(self._key(plan), scoring, graph)
         elif judged := self._scorer.decided(scoring, graph, stop.test):
             return CachedScore(judged.score, time.perf_counter() - started, judged.feasible)
         return CachedScore(scoring.result(), time.perf_counter() - started)
+
+    def _finished(self, key: str, scoring: Scoring, graph: ir.Model, progress: Progress | None = None) -> Scoring:
+        """`scoring` of every sample, of which is kept in this process what the metric keeps."""
+        done = self._scorer.finished(scoring, graph, progress)
+        if (numbers := done.in_data_order) is not None:
+            self._cache.samples[key] = numbers
+        return done
+
+    def _beside(self, plan: PrecisionPlan, digest: str, file: ir.Model | Path) -> FileScore:
+        """The file with this `digest` beside `plan`, on as many samples as show a loss that matters."""
+        score, lost = (self._cache.get(name(digest)) for name in (_typed, _loss))
+        if score is None or lost is None:
+            score, lost = self._compared(plan, file)
+            self._cache.put(_typed(digest), score)
+            self._cache.put(_loss(digest), lost)
+        return FileScore(score.score, lost.score.value, lost.score.stderr or 0.0)
+
+    def _compared(self, plan: PrecisionPlan, file: ir.Model | Path) -> tuple[CachedScore, CachedScore]:
+        """The score of a file, and what it loses of its plan."""
+        started = time.perf_counter()
+        few, numbers = self._scorer.on_few(_FILE_SAMPLES)
+        of_file = few.finished(few.begun(), file)
+        given, score = of_file.in_data_order, of_file.result()
+        if given is None:
+            loss, error = self.score(plan).value - score.value, 0.0
+        else:
+            loss, error = paired_loss(self._scorer.metric, self._on(plan, few, numbers), given, seed=0)
+        seconds = time.perf_counter() - started
+        return CachedScore(score, seconds), CachedScore(Score(loss, error, score.samples), 0.0)
+
+    def _on(self, plan: PrecisionPlan, few: Scorer, numbers: NDArray[np.intp]) -> Scores:
+        """What the metric keeps for `plan` of some samples, from what is known of all if this process has that."""
+        if (known := self.samples(plan)) is not None:
+            return known[numbers]
+        found = few.finished(few.begun(), self._reference(plan)).in_data_order
+        assert found is not None, "it keeps something of the samples of the file"
+        return found
 
     def _reference(self, plan: PrecisionPlan) -> ir.Model:
         return self._emitter(plan).reference(plan)
@@ -174,8 +222,12 @@ class PlanEvaluator:
         return " ".join([plan.digest, *self._marks(plan)])
 
 
-def _file_key(digest: str) -> str:
+def _typed(digest: str) -> str:
     return f"typed {digest}"
+
+
+def _loss(digest: str) -> str:
+    return f"loss {digest}"
 
 
 def _file_digest(graph: ir.Model) -> str:

@@ -21,7 +21,7 @@ from trt_mpq.evaluate.plans import PlanEvaluator
 from trt_mpq.pipeline.model_states import State
 from trt_mpq.pipeline.networks import candidate_ranges_of, network_of
 from trt_mpq.pipeline.refinement import nearest_corrections
-from trt_mpq.pipeline.scoring import REQUIRED, SCORER, score_cache_of, uniform_score
+from trt_mpq.pipeline.scoring import REQUIRED, SCORER, TOLERANCE, score_cache_of, uniform_score
 from trt_mpq.types import Grouping, Precision, PrecisionPlan, Ranges
 
 
@@ -111,14 +111,13 @@ def _trial(store: Store, state: State, precision: Precision, method: str) -> Sta
         if not job.settings.seeks_target:
             return Trial(precision, method, score, None, refinements is not plain)
         evaluator = PlanEvaluator.of(job[network], refinements, job[SCORER], job[cache])
-        keeps = (
-            score >= job[REQUIRED]
-            and evaluator.delivered(job[network].grouping.uniform(precision)).value >= job[REQUIRED]
-        )
+        uniform = job[network].grouping.uniform(precision)
+        required, tolerance = job[REQUIRED], job[TOLERANCE]
+        keeps = score >= required and evaluator.delivered(uniform).stands(tolerance)
         return Trial(precision, method, score, keeps, refinements is not plain)
 
     needs: tuple[Stage[Any], ...] = (network, cache, SCORER)
-    needs = (REQUIRED, *needs) if store.settings.seeks_target else needs
+    needs = (REQUIRED, TOLERANCE, *needs) if store.settings.seeks_target else needs
     needs = (*needs, corrections) if store.settings.bias_correction else needs
     return Stage(
         f"calibration-{precision}-{method}", make, json_kind(Trial), needs=needs,

@@ -6,19 +6,19 @@ from dataclasses import dataclass
 
 from trt_mpq.artifacts.stage import Job, Stage, json_kind
 from trt_mpq.artifacts.store import Store
-from trt_mpq.emit import Network, Refinements
-from trt_mpq.emit.deliver import FLAVOUR_FILES, Delivery, deliver
+from trt_mpq.emit import Emitter, Network, Refinements
+from trt_mpq.emit.deliver import FLAVOUR_FILES, Delivery, deliver, holds_reference
 from trt_mpq.engine.handover import SEARCHED, Searched
 from trt_mpq.evaluate.plans import PlanEvaluator
 from trt_mpq.pipeline.calibration import CalibrationStages
 from trt_mpq.pipeline.compilation import AcceptedPlanStages, choose_accepted_plan
 from trt_mpq.pipeline.engine_scoring import identity_of
 from trt_mpq.pipeline.judging import JudgingStages, judging_of, verified
-from trt_mpq.pipeline.scoring import FP32, PLAN_SAMPLES, REQUIRED, SCORER, keep_samples
+from trt_mpq.pipeline.scoring import FP32, PLAN_SAMPLES, REQUIRED, SCORER, keep_samples, write_samples
 from trt_mpq.pipeline.search import SearchStages
 from trt_mpq.pipeline.sources import EVALUATION
 from trt_mpq.pipeline.task import METRIC, OUTPUTS
-from trt_mpq.types import PrecisionPlan, Score
+from trt_mpq.types import DeliveredScores, PrecisionPlan, Score
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class DeliveryStages:
     plan: AcceptedPlanStages
     searched: Stage[Searched]
     files: Stage[Delivery]
-    scores: Stage[dict[str, Score]]
+    scores: Stage[DeliveredScores]
     judging: JudgingStages
 
 
@@ -44,8 +44,9 @@ def choose_delivery(store: Store, calibration: CalibrationStages, search: Search
     """The stages that deliver what was found: refined for that plan if wanted, and as NVIDIA's compiler takes it."""
     plan = choose_accepted_plan(store, calibration, search)
     searched = _searched(plan)
-    files = _files(calibration.scored.network, searched, plan.refinements)
-    measured = _measured(calibration, files, plan)
+    delivered = _plan(searched)
+    files = _files(calibration.scored.network, delivered, plan.refinements)
+    measured = _measured(calibration, files, delivered, plan.refinements)
     scores = verified(measured, plan.result)
     return DeliveryStages(plan, searched, files, scores, judging_of(files, measured, scores))
 
@@ -74,10 +75,13 @@ def _searched(plan: AcceptedPlanStages) -> Stage[Searched]:
     )  # fmt: skip
 
 
-def _files(network: Stage[Network], searched: Stage[Searched], refinements: Stage[Refinements]) -> Stage[Delivery]:
-    plan = Stage(
+def _plan(searched: Stage[Searched]) -> Stage[PrecisionPlan]:
+    return Stage(
         "delivered-plan", lambda job: job[searched].result.chosen.plan, needs=(searched,), digest=lambda p: p.digest
     )
+
+
+def _files(network: Stage[Network], plan: Stage[PrecisionPlan], refinements: Stage[Refinements]) -> Stage[Delivery]:
     return Stage(
         "delivery",
         lambda job: deliver(job[network].emitter(job[refinements]), job[plan], job.path("plan.json").parent),
@@ -86,25 +90,33 @@ def _files(network: Stage[Network], searched: Stage[Searched], refinements: Stag
 
 
 def _measured(
-    calibration: CalibrationStages, files: Stage[Delivery], plan: AcceptedPlanStages
-) -> Stage[dict[str, Score]]:
+    calibration: CalibrationStages, files: Stage[Delivery], plan: Stage[PrecisionPlan], refinements: Stage[Refinements]
+) -> Stage[DeliveredScores]:
     """Scores of all files of the plan as they lie on disk."""
-    network, cache, refinements = calibration.scored.network, calibration.scored.cache, plan.refinements
+    network, cache = calibration.scored.network, calibration.scored.cache
 
-    def measure(job: Job) -> dict[str, Score]:
+    def measure(job: Job) -> DeliveredScores:
         evaluator = PlanEvaluator.of(job[network], job[refinements], job[SCORER], job[cache])
-        scorer = job[SCORER]
-        scoring = scorer.finished(scorer.begun(), job.path("reference.onnx"))
-        keep_samples(scoring, job.path(PLAN_SAMPLES))
-        scores = {"reference": scoring.result()}
-        others = (("typed", job[files].portable), ("weak", job[files].weak_missing is None))
-        engines = [name for name, runs in others if runs]
-        for done, name in enumerate(engines, start=1):
-            job.progress(done, len(engines) + 1)
-            scores[name] = evaluator.on_disk(job.path(f"{name}.onnx"))
-        return scores
+        found: PrecisionPlan = job[plan]
+        reference = _reference_score(job, evaluator, job[network].emitter(job[refinements]), found)
+        typed = evaluator.on_disk(found, job.path("typed.onnx")) if job[files].portable else None
+        weak = job.path("weak.onnx")
+        return DeliveredScores(reference, typed, evaluator.on_disk(found, weak) if weak.exists() else None)
 
     return Stage(
-        "verification", measure, json_kind(dict[str, Score]), needs=(files, network, refinements, SCORER, cache),
+        "verification", measure, json_kind(DeliveredScores), needs=(files, plan, network, refinements, SCORER, cache),
         files=(PLAN_SAMPLES,), title="Verifying the files",
     )  # fmt: skip
+
+
+def _reference_score(job: Job, evaluator: PlanEvaluator, emitter: Emitter, plan: PrecisionPlan) -> Score:
+    """The score of `reference.onnx`, which is run unless this process scored the graph that it holds byte for byte."""
+    path = job.path("reference.onnx")
+    known = evaluator.samples(plan)
+    if known is not None and holds_reference(path, emitter, plan):
+        write_samples(known, job.path(PLAN_SAMPLES))
+        return evaluator.score(plan)
+    scorer = job[SCORER]
+    scoring = scorer.finished(scorer.begun(), path)
+    keep_samples(scoring, job.path(PLAN_SAMPLES))
+    return scoring.result()

@@ -20,7 +20,7 @@ from trt_mpq.pipeline.model_states import ORIGINAL
 from trt_mpq.pipeline.scoring import FP32, FP32_SAMPLES, PLAN_SAMPLES, required_score, scorer_on
 from trt_mpq.pipeline.sources import BATCH, CALIBRATION, DATA_NOTES, EVALUATION, PIXELS, PREPARED, RUNTIME
 from trt_mpq.pipeline.task import METRIC, OUTPUTS
-from trt_mpq.types import Comparison, Score, SearchResult
+from trt_mpq.types import Comparison, DeliveredScores, SearchResult
 
 _ROUNDING = 1e-6
 """Relative: less than one sample in a million, more than what another batch does to the last bits of a product."""
@@ -53,17 +53,17 @@ class JudgingStages:
 
 
 def judging_of(
-    files: Stage[Delivery], measured: Stage[dict[str, Score]], scores: Stage[dict[str, Score]]
+    files: Stage[Delivery], measured: Stage[DeliveredScores], scores: Stage[DeliveredScores]
 ) -> JudgingStages:
     """Those of the plan that was delivered as `files`, which have the `scores`."""
     return JudgingStages(_NOTES, _FAULTS, _loss(measured), _holdout(files), _comparison(files, scores))
 
 
-def verified(measured: Stage[dict[str, Score]], result: Stage[SearchResult]) -> Stage[dict[str, Score]]:
+def verified(measured: Stage[DeliveredScores], result: Stage[SearchResult]) -> Stage[DeliveredScores]:
     """Scores of the files of a plan; raises RuntimeFailure if the reference's is not what the search measured."""
 
-    def verify(job: Job) -> dict[str, Score]:
-        reference, searched = job[measured]["reference"].value, job[result].chosen.score.value
+    def verify(job: Job) -> DeliveredScores:
+        reference, searched = job[measured].reference.value, job[result].chosen.score.value
         if not math.isclose(reference, searched, rel_tol=_ROUNDING):
             raise RuntimeFailure(
                 f"reference.onnx scores {reference:.6g} and the search measured {searched:.6g} for the same plan, "
@@ -71,7 +71,7 @@ def verified(measured: Stage[dict[str, Score]], result: Stage[SearchResult]) -> 
             )
         return job[measured]
 
-    return Stage("verified", verify, needs=(measured, result), digest=content_digest(dict[str, Score]))
+    return Stage("verified", verify, needs=(measured, result), digest=content_digest(DeliveredScores))
 
 
 def _faults(job: Job) -> tuple[str, ...]:
@@ -92,7 +92,7 @@ _FAULTS = Stage(
 )  # fmt: skip
 
 
-def _loss(scores: Stage[dict[str, Score]]) -> Stage[LossInterval | None]:
+def _loss(scores: Stage[DeliveredScores]) -> Stage[LossInterval | None]:
     """What the delivered plan loses on the evaluation data, with its interval; None if the metric tells none."""
 
     def make(job: Job) -> LossInterval | None:
@@ -131,7 +131,7 @@ def _holdout(files: Stage[Delivery]) -> Stage[Holdout]:
     )  # fmt: skip
 
 
-def _comparison(files: Stage[Delivery], scores: Stage[dict[str, Score]]) -> Stage[Comparison]:
+def _comparison(files: Stage[Delivery], scores: Stage[DeliveredScores]) -> Stage[Comparison]:
     def make(job: Job) -> Comparison:
         original, tested = job.path(job[PREPARED].path), job.path(job[files].tested)
         required_db = required_snr_db(job.settings.least_snr_db, job[OUTPUTS].names)

@@ -11,7 +11,7 @@ from trt_mpq.latency.base import Latency
 from trt_mpq.latency.cost_terms import latency_costs
 from trt_mpq.latency.size import size_costs, weight_bytes
 from trt_mpq.pipeline.calibration import CalibrationStages
-from trt_mpq.pipeline.scoring import REQUIRED
+from trt_mpq.pipeline.scoring import REQUIRED, TOLERANCE
 from trt_mpq.pipeline.sources import TARGET
 from trt_mpq.pipeline.task import METRIC
 from trt_mpq.search import Budget, Cost, Limit, Problem, ladders_of
@@ -45,14 +45,15 @@ def problems_of(
                 limit = Limit(f"takes at most {settings.target_size} bytes", settings.target_size, size)
             return Problem(
                 grouping=groups, ladder=ladder, ranking=job[ranking], evaluate=job[evaluator], latency=time,
-                required=job[REQUIRED], limit=limit,
+                required=job[REQUIRED], tolerance=job[TOLERANCE], limit=limit,
                 budget=Budget(settings.max_evaluations, settings.max_seconds), notify=tell,
             )  # fmt: skip
 
         return tuple(map(problem, ladders_of(settings.precisions, () if settings.mix_formats else job[TARGET].apart)))
 
     return Stage(
-        "problems", make, needs=(REQUIRED, network, grouping, ranking, evaluator, latency, TARGET), uses=(METRIC,),
+        "problems", make, needs=(REQUIRED, TOLERANCE, network, grouping, ranking, evaluator, latency, TARGET),
+        uses=(METRIC,),
         reads=("target_latency", "target_size", "max_evaluations", "max_seconds", "precisions", "mix_formats"),
     )  # fmt: skip
 

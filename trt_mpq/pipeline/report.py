@@ -15,7 +15,7 @@ from trt_mpq.pipeline.delivery import DeliveryStages
 from trt_mpq.pipeline.gpu import Gpu
 from trt_mpq.pipeline.layer_errors import layer_errors_of
 from trt_mpq.pipeline.routes import routes_to_engines
-from trt_mpq.pipeline.scoring import FP32, REQUIRED
+from trt_mpq.pipeline.scoring import FP32, REQUIRED, TOLERANCE
 from trt_mpq.pipeline.search import SearchStages
 from trt_mpq.pipeline.shipping import Shipped, require_shipped, shipped_engine
 from trt_mpq.pipeline.sources import BATCH, CALIBRATION, EVALUATION, TARGET, model_title
@@ -68,6 +68,7 @@ def write_report(
     settings, network, groups = store.settings, store[calibration.scored.network], store[search.grouping]
     result, ranking, latency = store[delivery.plan.result], store[search.ranking.first], store[search.latency]
     fp32, required, plan = store[FP32], store[REQUIRED], result.chosen.plan
+    files, scores = store[delivery.files], store[delivery.scores]
     limit = summary.limiting_option(settings)
     outcome = delivery.plan.outcome
     rescued = store[outcome].rescued if outcome else {}
@@ -83,12 +84,12 @@ def write_report(
         refused,
         store[delivery.searched].metric,
     )
-    files, scores = store[delivery.files], store[delivery.scores]
     accuracy = summary.accuracy_figures(
         result, groups, fp32, required=required, metric=store[delivery.searched].metric,
         samples=store[EVALUATION].count, loss=store[delivery.judging.loss],
         fraction=settings.target_accuracy if settings.allowed_loss is None else None,
         holdout=None if settings.holdout is None else store[delivery.judging.holdout],
+        file=scores.typed, tolerance=store[TOLERANCE],
     )  # fmt: skip
     baseline = accuracy.of(groups.top)
     fault = store[search.fault] if baseline is not None and baseline < required else ""
@@ -96,7 +97,7 @@ def write_report(
         *filter(None, [fault]),
         *([] if limit else summary.loss_warnings(accuracy)),
         *store[delivery.judging.notes],
-        *summary.file_warnings(explainer, files, fp32, scores, required, limit is not None),
+        *summary.file_warnings(explainer, files, scores, store[TOLERANCE]),
         *summary.range_warnings(explainer),
         *summary.scale_warnings(groups),
         *summary.refusal_warnings(compilation, result, latency),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from trt_mpq.artifacts.files import atomic_path, key_of
 from trt_mpq.artifacts.stage import Job, Stage, content_digest, json_kind
@@ -60,8 +61,13 @@ def _fp32(job: Job) -> Score:
 def keep_samples(scoring: Scoring, path: Path) -> None:
     """Write what the metric keeps of each sample, in the order of the data, if it keeps anything."""
     if (numbers := scoring.in_data_order) is not None:
-        with atomic_path(path) as temporary, temporary.open("wb") as file:
-            np.save(file, numbers, allow_pickle=False)
+        write_samples(numbers, path)
+
+
+def write_samples(numbers: NDArray[np.float64], path: Path) -> None:
+    """Write what the metric keeps of each sample."""
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        np.save(file, numbers, allow_pickle=False)
 
 
 FP32 = Stage("fp32", _fp32, json_kind(Score), needs=(ORIGINAL, SCORER), files=(FP32_SAMPLES,), title="Scoring FP32")
@@ -95,6 +101,16 @@ REQUIRED = Stage(
     digest=content_digest(float),
 )  # fmt: skip
 """The least score a plan must have."""
+
+
+_FILE_SHARE = 0.25
+"""How much of the loss that is allowed a file may lose beside, shown at 95 %, before it is refused."""
+
+TOLERANCE = Stage(
+    "tolerance", lambda job: _FILE_SHARE * max(0.0, job[FP32].value - job[REQUIRED]), needs=(FP32, REQUIRED),
+    digest=content_digest(float),
+)  # fmt: skip
+"""How much less than its plan a file may score."""
 
 
 def _stop(job: Job) -> EarlyStop | None:

@@ -20,6 +20,16 @@ from trt_mpq.pipeline.workers import Workers
 from trt_mpq.search import Problem, search_from_name
 from trt_mpq.types import Grouping, Ranking, SearchResult
 
+_SEARCH = "search"
+"""What the outcome is kept as, however it came about."""
+
+
+@dataclass(frozen=True)
+class Settled:
+    """The outcome of a search where no ranking can change it; None where one may."""
+
+    found: SearchResult | None
+
 
 @dataclass(frozen=True)
 class SearchStages:
@@ -58,7 +68,7 @@ def choose_search(
 ) -> SearchStages:
     """The stages of a search of the calibrated network; latencies are measured if they have to be.
 
-    Groups are ranked only where that may change what is found.
+    Groups are ranked only where that may change what is found: the fastest plan of all is tried before.
 
     Raises:
         TrtMpqError: The metric does not work on FP32, or there are no latencies such as were asked for.
@@ -70,28 +80,50 @@ def choose_search(
     def problems_by(ranking: Stage[Ranking]) -> Stage[tuple[Problem, ...]]:
         return problems_of(calibration, grouping, ranking, evaluator, latency)
 
-    ranks = store[_ranks(problems_by(UNRANKED))]
-    if not ranks and not ranking.others:
+    fault = baseline_fault_of(calibration.scored.network) if store.settings.seeks_target else NO_FAULT
+    settled = _settled(problems_by(UNRANKED), fault)
+    is_settled = store[settled].found is not None
+    if is_settled and not ranking.others:
         ranking = replace(ranking, first=UNRANKED)
     problems = problems_by(ranking.first)
-    fault = baseline_fault_of(calibration.scored.network) if store.settings.seeks_target else NO_FAULT
+    result = _taken(settled) if is_settled else _searched(store, problems, evaluator, fault, workers)
+    return SearchStages(grouping, shared, ranking, latency, evaluator, problems, result, fault)
 
+
+def _settled(unranked: Stage[tuple[Problem, ...]], fault: Stage[str]) -> Stage[Settled]:
+    def make(job: Job) -> Settled:
+        with explained(job, fault):
+            return Settled(search_from_name(job.settings.search).unranked(job[unranked]))
+
+    return Stage(
+        "settled", make, json_kind(Settled), needs=(unranked,), reads=("search",), uses=(fault,),
+        title="Trying the fastest plan",
+    )  # fmt: skip
+
+
+def _taken(settled: Stage[Settled]) -> Stage[SearchResult]:
+    def take(job: Job) -> SearchResult:
+        found = job[settled].found
+        assert found is not None
+        return found
+
+    return Stage(_SEARCH, take, json_kind(SearchResult), needs=(settled,))
+
+
+def _searched(
+    store: Store,
+    problems: Stage[tuple[Problem, ...]],
+    evaluator: Stage[PlanEvaluator],
+    fault: Stage[str],
+    workers: Stage[Workers],
+) -> Stage[SearchResult]:
     def search(job: Job) -> SearchResult:
         with explained(job, fault):
             return job[workers].search(search_from_name(job.settings.search), job[problems], job[evaluator])
 
-    result = Stage(
-        "search", search, json_kind(SearchResult), needs=(problems, evaluator), reads=("search",),
-        uses=(workers, fault), title=f"Searching ({store.settings.search})",
-    )  # fmt: skip
-    return SearchStages(grouping, shared, ranking, latency, evaluator, problems, result, fault)
-
-
-def _ranks(unranked: Stage[tuple[Problem, ...]]) -> Stage[bool]:
-    """Whether a ranking may change what the search finds."""
     return Stage(
-        "ranks", lambda job: any(map(search_from_name(job.settings.search).ranks, job[unranked])), needs=(unranked,),
-        reads=("search",), digest=str,
+        _SEARCH, search, json_kind(SearchResult), needs=(problems, evaluator), reads=("search",),
+        uses=(workers, fault), title=f"Searching ({store.settings.search})",
     )  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from trt_mpq.errors import RunFolderError
 from trt_mpq.evaluate.interval import Holdout, LossInterval
 from trt_mpq.latency.base import LatencySource
 from trt_mpq.sensitivity.agreement import Agreement
-from trt_mpq.types import Comparison, Precision, RefinementRecord, WorkShare
+from trt_mpq.types import Comparison, FileScore, Precision, RefinementRecord, WorkShare
 from trt_mpq.types.compilation import Compilation
 from trt_mpq.types.engine import Candidate, Deployment
 from trt_mpq.types.route import Route
@@ -77,6 +77,8 @@ class AccuracyFigures(_ByPrecision["float | None"]):
         uniform: Score of each uniform plan that was evaluated.
         loss: What the plan loses of `fp32`, with its interval; None where the metric tells none.
         holdout: Scores on data that nothing was chosen on; None if there is none.
+        file: The typed file beside the plan, on samples of these.
+        file_tolerance: How much less than the plan a file may score.
     """
 
     metric: str
@@ -91,6 +93,8 @@ class AccuracyFigures(_ByPrecision["float | None"]):
     uniform: Mapping[Precision, float | None]
     loss: LossInterval | None = None
     holdout: Holdout | None = None
+    file: FileScore | None = None
+    file_tolerance: float | None = None
 
     def met_by(self, score: float | None) -> bool:
         """Whether `score` reaches the required score."""
@@ -151,7 +155,9 @@ class SearchRecord:
 
     Attributes:
         algorithm: Name of the search.
-        sensitivity: Name of the metric that ranked the groups; empty if no ranking could decide anything.
+        sensitivity: Name of the metric that ranked the groups; empty if they were not ranked.
+        unranked: Why no ranking could decide anything; None if one did.
+        gap: How far the plans that a solver proposed may be from the best, as a share; None without a solver.
         evaluations: Plans tried.
         full_equivalents: What was really run for ranking and search, in passes over the whole evaluation set.
         seconds: What ranking and evaluations took.
@@ -164,6 +170,7 @@ class SearchRecord:
 
     algorithm: str
     sensitivity: str
+    unranked: str | None
     evaluations: int
     full_equivalents: float
     seconds: float
@@ -172,6 +179,7 @@ class SearchRecord:
     stopped: str | None = None
     limit: str | None = None
     confidence: float = 1.0
+    gap: float | None = None
 
     @property
     def decided_early(self) -> int:

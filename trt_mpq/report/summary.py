@@ -18,6 +18,8 @@ from trt_mpq.report.wording import latency_text, scale_of
 from trt_mpq.runtime.user_code import title_of
 from trt_mpq.settings import Settings
 from trt_mpq.types import (
+    DeliveredScores,
+    FileScore,
     Grouping,
     LayerGroup,
     Model,
@@ -33,9 +35,6 @@ from trt_mpq.types.compilation import Compilation
 
 Sizes = Callable[[PrecisionPlan], int]
 """Bytes of the weights of a plan."""
-_TYPED_TOLERANCE = 0.002
-"""How far the typed file may score from the plan, for scores up to 1 and relative to the FP32 score above: ONNX
-Runtime does not round its FP16 tensors on the CPU, and the reference does not round what is dequantized."""
 
 
 def limiting_option(settings: Settings) -> str | None:
@@ -55,6 +54,8 @@ def accuracy_figures(
     samples: int,
     loss: LossInterval | None = None,
     holdout: Holdout | None = None,
+    file: FileScore | None = None,
+    tolerance: float | None = None,
 ) -> data.AccuracyFigures:
     """Scores of the plan, of FP32 and of the uniform plans that the search measured on every sample.
 
@@ -68,6 +69,8 @@ def accuracy_figures(
         samples: Samples of the evaluation set.
         loss: What the plan loses, with its interval.
         holdout: Scores on data that nothing was chosen on.
+        file: The typed file beside the plan.
+        tolerance: How much less a file may score.
     """
     scores = {tried.plan: tried.score.value for tried in result.path if tried.complete}
     uniform = {p: scores.get(grouping.uniform(p)) for p in result.ladder}
@@ -85,6 +88,8 @@ def accuracy_figures(
         uniform=uniform,
         loss=loss,
         holdout=holdout,
+        file=file,
+        file_tolerance=tolerance,
     )
 
 
@@ -132,6 +137,7 @@ def search_record(
     return data.SearchRecord(
         algorithm=result.algorithm,
         sensitivity=ranking.metric,
+        unranked=result.unranked,
         evaluations=len(result.path),
         full_equivalents=round((result.samples_run + ranking.forward_passes) / samples, 3),
         seconds=round(seconds, 3),
@@ -149,13 +155,14 @@ def search_record(
                 counts=e.plan.counts(),
                 plan=e.plan.digest,
                 complete=e.complete,
-                delivered=e.delivered.value if e.delivered else None,
+                delivered=e.delivered.score.value if e.delivered else None,
                 precisions=tuple(precision for _, precision in e.plan.assignments),
                 size_bytes=sizes(e.plan),
             )
             for e in result.path
         ),
         confidence=settings.confidence,
+        gap=result.gap,
     )
 
 
@@ -208,23 +215,16 @@ def group_rows(explainer: Explainer, operators: Mapping[str, str]) -> tuple[data
     )
 
 
-def file_warnings(
-    explainer: Explainer, delivery: Delivery, fp32: Score, files: Mapping[str, Score], required: float, limited: bool
-) -> Iterator[str]:
+def file_warnings(explainer: Explainer, delivery: Delivery, files: DeliveredScores, tolerance: float) -> Iterator[str]:
     """What the user should know about the files of the plan.
 
     Args:
         explainer: Explains the plan.
         delivery: What was written.
-        fp32: Score of the original model.
-        files: Scores of the files, by flavour.
-        required: Least score of a plan.
-        limited: Whether another target than accuracy was set.
+        files: Scores of the files.
+        tolerance: How much less than the plan a file may score.
     """
-    chosen, grouping = explainer.result.chosen, explainer.grouping
-    typed = files.get("typed", chosen.score)
-    values = [chosen.score.value, *(score.value for score in files.values())]
-    scale = score_scale(explainer.metric, values, required)
+    chosen, grouping, typed = explainer.result.chosen, explainer.grouping, files.typed
     if not delivery.deployable:
         yield "INT4 is for study: TensorRT has no 4-bit convolution or activations, so no engine can hold this plan"
     if not delivery.portable:
@@ -232,28 +232,27 @@ def file_warnings(
             "typed.onnx holds operators of NVIDIA's domain `trt`, which ONNX Runtime does not know: what is scored and "
             "compared is reference.onnx, which computes the same in FP32 arithmetic"
         )
-    if abs(typed.value - chosen.score.value) > _TYPED_TOLERANCE * max(1.0, abs(fp32.value)):
-        yield (
-            f"typed.onnx scores {scale.text(typed.value)} in ONNX Runtime and the plan "
-            f"{scale.text(chosen.score.value)}: trust the "
-            "plan's, ONNX Runtime does not round FP16 tensors on the CPU"
-        )
-    if typed.value < required <= chosen.score.value and not limited:
-        yield (
-            f"typed.onnx misses the target in ONNX Runtime, with {scale.text(typed.value)}: it is delivered because it "
-            f"is uniform {grouping.top.name}, which is what there is without a search"
-        )
-    if "weak" in files and files["weak"].value < required and not limited:
-        yield (
-            f"weak.onnx misses the target in ONNX Runtime, with {scale.text(files['weak'].value)}: build no engine "
-            "with TensorRT 8.6 from it"
-        )
+    if typed is not None and not typed.stands(tolerance):
+        uniform = f", but it is uniform {grouping.top.name}, which is what there is without a search"
+        kept = uniform if chosen.plan == grouping.uniform(grouping.top) else ""
+        yield f"typed.onnx in ONNX Runtime {_lost(typed, tolerance, explainer.metric)}{kept}"
+    if files.weak is not None and not files.weak.stands(tolerance):
+        lost = _lost(files.weak, tolerance, explainer.metric)
+        yield f"weak.onnx in ONNX Runtime {lost}: build no engine with TensorRT 8.6 from it"
     widened = chosen.plan.counts().get(Precision.BF16, 0)
     if widened and delivery.weak_missing is None:
         groups = "1 group" if widened == 1 else f"{widened} groups"
         yield f"weak.onnx has {groups} of the plan in FP32 in place of BF16, which TensorRT 8.6 does not have"
     if delivery.weak_missing is not None:
         yield f"no weak.onnx was written: {delivery.weak_missing}"
+
+
+def _lost(file: FileScore, tolerance: float, metric: str) -> str:
+    loss, error, most = map(score_scale(metric, [file.score.value]).loss, (file.loss, file.error, tolerance))
+    return (
+        f"scores {loss.removesuffix(' points')} ± {error} less than the plan on {file.score.samples:,} samples, which "
+        f"rounding does not explain (up to {most} is taken for it)"
+    )
 
 
 def refusal_warnings(compilation: Compilation | None, result: SearchResult, latency: Latency) -> Iterator[str]:

@@ -49,7 +49,8 @@ def render_terminal(report: Report, console: Console, details: bool = False) -> 
     """
     _print_verdict(report, console)
     console.print("", _comparison_table(report), sep="\n")
-    console.print("", wording.search_cost(report), style="dim", sep="\n", markup=False, highlight=False)
+    costs = [wording.search_cost(report), *filter(None, [wording.file_text(report.accuracy)])]
+    console.print("", *costs, style="dim", sep="\n", markup=False, highlight=False)
     if report.device:
         details_of = _device_details(report.device, device_text(report.device), _DEVICE_LINES, notes=())
         _print_section(console, "On the device", details_of)

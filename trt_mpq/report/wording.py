@@ -14,6 +14,7 @@ from trt_mpq.report.scores import minus as minus
 from trt_mpq.report.scores import significant as significant
 from trt_mpq.types import Precision
 
+_EXACT = 1e-4
 _TIMES = "\u00d7"
 _SIZE_UNITS = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1.0, "B"))
 _COUNT_UNITS = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
@@ -216,8 +217,34 @@ def search_cost(report: Report) -> str:
     early = f" ({s.decided_early} decided early at {100 * s.confidence:g} % confidence)" if s.decided_early else ""
     cost = f"{significant(s.full_equivalents)} passes over the {report.accuracy.samples:,} evaluation samples"
     ended = f", ended by {s.stopped}" if s.stopped else ""
-    how = f"{s.algorithm} search" + (f" on {s.sensitivity} sensitivity" if s.sensitivity else ", no ranking needed")
-    return f"{how}: {plans} tried{early}, {cost}, {duration_text(s.seconds)}{ended}"
+    by = f" on {s.sensitivity} sensitivity" if s.sensitivity else f", not ranked ({s.unranked})"
+    how = f"{s.algorithm} search{by}"
+    return f"{how}: {plans} tried{early}{_gap_text(s.gap)}, {cost}, {duration_text(s.seconds)}{ended}"
+
+
+def _gap_text(gap: float | None) -> str:
+    """How good the plans are that a solver proposed."""
+    if gap is None:
+        return ""
+    if gap == math.inf:
+        return ", where the solver came to no answer within its limit"
+    return (
+        ", each proposed exactly" if gap < _EXACT else f", each proposed within {100 * gap:.2g} % of the solver's bound"
+    )
+
+
+def file_text(accuracy: AccuracyFigures) -> str:
+    """How the file compares with the plan whose scores are shown, and what it may lose; empty if not known."""
+    file, tolerance = accuracy.file, accuracy.file_tolerance
+    if file is None or tolerance is None:
+        return ""
+    loss, error, most = map(scale_of(accuracy).loss, (abs(file.loss), file.error, tolerance))
+    than = "less" if file.loss > 0 else "more"
+    scores = f"{loss.removesuffix(' points')} ± {error} {than} than" if file.loss or file.error else "the same as"
+    return (
+        f"typed.onnx scores {scores} the plan in ONNX Runtime, which does not round FP16, on {file.score.samples:,} "
+        f"samples; it may lose {most}"
+    )
 
 
 def duration_text(seconds: float) -> str:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from math import ceil
 from typing import Protocol
 
 from trt_mpq.errors import TargetNotReachable
-from trt_mpq.search.costs import Cost
+from trt_mpq.search.costs import Answer, Cost
 from trt_mpq.types import (
     Evaluation,
+    FileScore,
     Grouping,
     Judgement,
     LayerGroup,
@@ -36,11 +37,8 @@ class Evaluator(Protocol):
     def judge(self, plan: PrecisionPlan) -> Judgement:
         """Whether `plan` keeps the required score, told from as few samples as are sure."""
 
-    def delivered(self, plan: PrecisionPlan) -> Score:
-        """Task score, on every sample, of the file that is delivered for `plan`.
-
-        It differs from `score` by the rounding of another runtime.
-        """
+    def delivered(self, plan: PrecisionPlan) -> FileScore:
+        """The file that is delivered for `plan` beside the plan; they differ by the rounding of another runtime."""
 
     def seconds(self, plan: PrecisionPlan) -> float:
         """What judging and scoring `plan` took when it was done."""
@@ -87,12 +85,12 @@ class Problem:
         ranking: Sensitivity of every group for every precision below the first.
         evaluate: Scores plans.
         latency: Milliseconds of plans.
-        required: Lowest acceptable score, absolute, compared exactly, of the plan and of its file; means nothing where
-            there is a limit.
+        required: Lowest acceptable score of a plan, absolute, compared exactly; means nothing where there is a limit.
+        tolerance: How much less than its plan a file may score, see `FileScore.stands`.
         limit: The target, if it is not the required score: of the plans that keep it, the one that scores best.
         budget: What the search may spend.
         notify: Called with every new evaluation as it is made.
-        solved: What solvers were asked before, and the plans that they found; copies of a problem share it, so that a
+        solved: What solvers were asked before, and what they answered; copies of a problem share it, so that a
             search that is run ahead solves nothing twice.
     """
 
@@ -102,10 +100,11 @@ class Problem:
     evaluate: Evaluator
     latency: Cost
     required: float
+    tolerance: float = 0.0
     limit: Limit | None = None
     budget: Budget = Budget()
     notify: Callable[[Evaluation], None] = lambda evaluation: None
-    solved: dict[Hashable, PrecisionPlan | None] = field(default_factory=dict, compare=False, repr=False)
+    solved: dict[Hashable, Answer] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def groups(self) -> tuple[LayerGroup, ...]:
@@ -123,14 +122,14 @@ class Problem:
         return Judgement(score, self.limit.allows(plan) if self.limit else score.value >= self.required, complete=True)
 
     def confirmed(self, feasible: Evaluation) -> Evaluation:
-        """`feasible` with the score of its file, and infeasible if that is too low.
+        """`feasible` with the score of its file, and infeasible if that does not stand for the plan.
 
         The widest uniform plan is what there is without a search; its file is taken as it is.
         """
         if self.limit or feasible.delivered or feasible.plan == self.grouping.uniform(self.ladder[0]):
             return feasible
-        score = self.evaluate.delivered(feasible.plan)
-        return replace(feasible, delivered=score, feasible=score.value >= self.required)
+        file = self.evaluate.delivered(feasible.plan)
+        return replace(feasible, delivered=file, feasible=file.stands(self.tolerance))
 
     def preference(self, feasible: Evaluation) -> tuple[float, float]:
         """Sorts feasible plans, the best first: by latency, or with a limit by score, then by the other."""
@@ -171,8 +170,12 @@ class Search(Protocol):
     def accuracy_only(self) -> bool:
         """Whether its steps mean nothing but to keep a score, so that it finds no plan within a limit."""
 
-    def ranks(self, problem: Problem) -> bool:
-        """Whether a ranking may change what is found, asked of a problem whose ranking has no scores."""
+    def unranked(self, problems: Sequence[Problem]) -> SearchResult | None:
+        """What it finds where no ranking can change that, asked of problems whose ranking has no scores; else None.
+
+        Raises:
+            TargetNotReachable: It finds nothing, whatever the ranking.
+        """
 
     def run(self, problem: Problem) -> SearchResult:
         """The best plan evaluated; raises TargetNotReachable if none meets the requirement."""
@@ -191,6 +194,7 @@ class Trail:
         self._tried: dict[PrecisionPlan, Evaluation] = {}
         self._usual = usual
         self._stopped: str | None = None
+        self._gap: float | None = None
 
     @property
     def tried(self) -> Mapping[PrecisionPlan, Evaluation]:
@@ -198,10 +202,20 @@ class Trail:
         return self._tried
 
     @contextmanager
-    def until_spent(self) -> Iterator[None]:
-        """Leave the block when the budget is spent: `result` then is the best so far."""
+    def until_spent(self, beyond_usual: bool = False) -> Iterator[None]:
+        """Leave the block when the budget is spent: `result` then is the best so far.
+
+        With `beyond_usual` only a budget of the problem counts, not what the search usually allows itself.
+        """
+        if beyond_usual:
+            self._usual = None
         with suppress(_SpentError):
             yield
+
+    def proposed(self, answer: Answer) -> PrecisionPlan | None:
+        """The plan that a solver proposes; the result says how far any of them may have been from the best."""
+        self._gap = max(self._gap or 0.0, answer.gap)
+        return answer.plan
 
     def evaluate(self, plan: PrecisionPlan, note: str) -> Evaluation:
         """Judge and time `plan`, or recall it; `note` says which step asked first."""
@@ -255,7 +269,15 @@ class Trail:
             pass
         if (best := self.best()) is None:
             raise TargetNotReachable(self._explanation())
-        return SearchResult(algorithm, self._problem.ladder, best, tuple(self._tried.values()), self._stopped)
+        path = tuple(self._tried.values())
+        return SearchResult(algorithm, self._problem.ladder, best, path, self._stopped, gap=self._gap)
+
+    def stands(self, plan: PrecisionPlan) -> bool:
+        """Whether `plan`, which was tried, is the best of all, on every sample and as a file."""
+        while not self.best_stands():
+            pass
+        best = self.best()
+        return best is not None and best.plan == plan
 
     def best_stands(self) -> bool:
         """Whether the best plan is feasible on every sample, and so is its file; if not, more is known of it now.

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from trt_mpq.search.base import Problem, Trail, descend
+from trt_mpq.search.settled import settled
 from trt_mpq.types import Precision, PrecisionPlan, SearchResult
 
 
@@ -17,9 +20,9 @@ class Bisection:
     name = "bisection"
     accuracy_only = True
 
-    def ranks(self, problem: Problem) -> bool:
-        """Always."""
-        return True
+    def unranked(self, problems: Sequence[Problem]) -> SearchResult | None:
+        """The fastest plan of all where that keeps the target: no walk ends in a faster one."""
+        return settled(self.name, problems)
 
     def run(self, problem: Problem) -> SearchResult:
         """The best plan evaluated; raises TargetNotReachable if none meets the requirement."""

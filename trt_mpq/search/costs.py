@@ -49,3 +49,17 @@ class Cost:
 
     of: Callable[[PrecisionPlan], float]
     terms: Costs
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a solver answers.
+
+    Attributes:
+        plan: The plan; None if there is none, or none was found.
+        gap: How far as a share it may be from the best there is: 0 where it is the best or it is proven that there is
+            none, infinite where none was found although there may be one.
+    """
+
+    plan: PrecisionPlan | None
+    gap: float

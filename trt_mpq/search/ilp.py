@@ -7,16 +7,15 @@ from every plan it evaluates (`Prediction`), and takes no prediction of accuracy
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from trt_mpq.search.base import Limit, Problem, Trail
 from trt_mpq.search.costs import Choice
 from trt_mpq.search.frontier import Frontier
 from trt_mpq.search.prediction import Prediction, sensitivities
+from trt_mpq.search.settled import WORTH_TRYING, fastest_plan, settled
 from trt_mpq.types import Evaluation, SearchResult
 
-_WORTH_TRYING = 0.002
-"""Least gain in latency, as a share, for which a plan is evaluated."""
 _FEWEST_EVALUATIONS = 8
 _PATIENCE = 6
 """Plans that may fail in a row before the search gives up."""
@@ -32,21 +31,16 @@ class IntegerProgram:
     so far, it is the least harmful of those that are faster, unless even that is hopeless.
 
     It stops after a third of the evaluations greedy would make, but no fewer than 8, unless the problem has a budget.
+    If it found nothing by then, it goes on one group at a time: it never ends with nothing while one is untried.
     With a limit on latency or size it tries the least harmful plans within the limit and keeps what scores best.
     """
 
     name = "ilp"
     accuracy_only = False
 
-    def ranks(self, problem: Problem) -> bool:
-        """Not where no plan is faster than the widest by what is worth a try."""
-        widest, fastest = (
-            problem.grouping.uniform(problem.ladder[0]),
-            _frontier(problem, sensitivities(problem)).fastest(),
-        )
-        if problem.limit or fastest is None:
-            return True
-        return problem.latency.of(fastest) < problem.latency.of(widest) * (1 - _WORTH_TRYING)
+    def unranked(self, problems: Sequence[Problem]) -> SearchResult | None:
+        """The fastest plan of all where that keeps the target, or the widest where none is faster."""
+        return settled(self.name, problems)
 
     def run(self, problem: Problem) -> SearchResult:
         """The best plan evaluated; raises TargetNotReachable if none meets the requirement."""
@@ -59,6 +53,9 @@ class IntegerProgram:
                 _try_faster(problem, trail, widest)
                 while not trail.best_stands():
                     _try_faster(problem, trail, widest)
+        if not problem.limit and _found_nothing(trail):
+            with trail.until_spent(beyond_usual=True):
+                _try_single_groups(problem, trail)
         return trail.result(self.name)
 
 
@@ -68,26 +65,52 @@ def _try_faster(problem: Problem, trail: Trail, best: Evaluation) -> None:
     allowed = best.score.value - problem.required
     hopeless = _HOPELESS * max(allowed, best.score.stderr or 0.0)
     prediction = Prediction(sensitivity, best.score.value, allowed)
-    plan, note = _frontier(problem, sensitivity).fastest(), "fastest of all"
+    plan, note = trail.proposed(fastest_plan(problem)), "fastest of all"
     failures = -1  # the fastest of all is no guess that could have failed
     while plan is not None and failures < _PATIENCE:
         tried = trail.evaluate(plan, note)
         failures = 0 if tried.feasible else failures + 1
         best = trail.best() or best
-        limit_ms = best.latency_ms * (1 - _WORTH_TRYING)
+        limit_ms = best.latency_ms * (1 - WORTH_TRYING)
         frontier = _frontier(problem, prediction.after(trail.tried.values()))
-        plan, note = frontier.fastest(allowed), "fastest that should keep the score"
+        plan, note = trail.proposed(frontier.fastest(allowed)), "fastest that should keep the score"
         if plan is None or plan in trail.tried or problem.latency.of(plan) > limit_ms:
-            plan, note = frontier.gentlest(limit_ms, trail.tried), "gentlest that is faster"
+            plan, note = trail.proposed(frontier.gentlest(limit_ms, trail.tried)), "gentlest that is faster"
             if plan is not None and frontier.harm(plan) > hopeless:
                 return
+
+
+def _found_nothing(trail: Trail) -> bool:
+    """Whether the widest plan, which is feasible, is all that there is."""
+    while not trail.best_stands():
+        pass
+    best = trail.best()
+    return best is not None and best.plan == next(iter(trail.tried))
+
+
+def _try_single_groups(problem: Problem, trail: Trail) -> None:
+    """Lower one group after the other, each kept that makes the plan faster and holds, the least harmful first.
+
+    A solver that trusts its prediction offers groups together, because conversions between them cost; where nothing of
+    what it offers holds, each group is asked alone, and what is found is built upon.
+    """
+    best = next(iter(trail.tried.values()))
+    allowed = best.score.value - problem.required
+    harm = Prediction(sensitivities(problem), best.score.value, allowed).after(trail.tried.values())
+    for group, precision in sorted((choice for choice, lost in harm.items() if lost > 0), key=harm.__getitem__):
+        plan = best.plan.replace({group: precision})
+        if problem.latency.of(plan) <= best.latency_ms * (1 - WORTH_TRYING):
+            trail.evaluate(plan, f"one by one: {group} to {precision}")
+            while not trail.best_stands():
+                pass
+            best = trail.best() or best
 
 
 def _try_within(problem: Problem, limit: Limit, trail: Trail) -> None:
     """Try the least harmful plans that keep `limit`, until `_PATIENCE` in a row score no better."""
     frontier = Frontier(limit.cost.terms, problem.grouping, sensitivities(problem), problem.solved)
     failures = 0
-    while failures < _PATIENCE and (plan := frontier.gentlest(limit.most, trail.tried)) is not None:
+    while failures < _PATIENCE and (plan := trail.proposed(frontier.gentlest(limit.most, trail.tried))) is not None:
         better = trail.evaluate(plan, f"gentlest that {limit.words}") is trail.best()
         failures = 0 if better else failures + 1
 

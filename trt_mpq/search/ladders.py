@@ -52,7 +52,8 @@ def merged(algorithm: Search, problems: Sequence[Problem]) -> SearchResult:
     best = min((result.chosen for result in solved), key=problems[0].preference)
     ladder = tuple(p for p in Precision if p in rungs)
     stopped = next((result.stopped for result in solved if result.stopped), None)
-    return SearchResult(solved[0].algorithm, ladder, best, tuple(tried.values()), stopped)
+    gap = max((result.gap for result in solved if result.gap is not None), default=None)
+    return SearchResult(solved[0].algorithm, ladder, best, tuple(tried.values()), stopped, gap=gap)
 
 
 def _share(problem: Problem, tried: Iterable[PrecisionPlan], of: int) -> Budget:

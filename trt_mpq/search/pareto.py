@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from trt_mpq.search.base import Problem, Trail
 from trt_mpq.search.frontier import Frontier
 from trt_mpq.search.prediction import sensitivities
@@ -22,9 +24,9 @@ class Pareto:
     name = "pareto"
     accuracy_only = False
 
-    def ranks(self, problem: Problem) -> bool:
-        """Always."""
-        return True
+    def unranked(self, problems: Sequence[Problem]) -> SearchResult | None:
+        """Never: a frontier is more than its fastest plan."""
+        return None
 
     def run(self, problem: Problem) -> SearchResult:
         """The best plan evaluated; raises TargetNotReachable if none meets the requirement."""
@@ -38,7 +40,7 @@ class Pareto:
 def _fill(problem: Problem, trail: Trail) -> None:
     """Evaluate the fastest plan, then halve the widest gap between latencies until all are narrow."""
     frontier = Frontier(problem.latency.terms, problem.grouping, sensitivities(problem), problem.solved)
-    fastest, widest = frontier.fastest(), problem.grouping.uniform(problem.ladder[0])
+    fastest, widest = trail.proposed(frontier.fastest()), problem.grouping.uniform(problem.ladder[0])
     if fastest is None:
         return
     low, high = trail.measure(fastest, "fastest of all").latency_ms, problem.latency.of(widest)
@@ -49,6 +51,6 @@ def _fill(problem: Problem, trail: Trail) -> None:
         if high - low <= _NARROWEST_GAP * high:
             return
         middle = (low + high) / 2
-        plan = frontier.gentlest(middle)
+        plan = trail.proposed(frontier.gentlest(middle))
         reached = low if plan is None else trail.measure(plan, f"gentlest within {middle:.4g} ms").latency_ms
         gaps += [(low, min(reached, middle)), (middle, high)]

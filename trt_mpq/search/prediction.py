@@ -22,8 +22,10 @@ def sensitivities(problem: Problem) -> dict[Choice, float]:
 
     Choices without a finite sensitivity are left out. Where nothing was ranked all are alike.
     """
-    narrower = problem.ladder[1:]
-    scores = problem.ranking.scores or {p: dict.fromkeys((g.id for g in problem.groups), 1.0) for p in narrower}
+    narrower, ranking = problem.ladder[1:], problem.ranking
+    scores = (
+        ranking.harms or ranking.scores or {p: dict.fromkeys((g.id for g in problem.groups), 1.0) for p in narrower}
+    )
     known = {
         (g.id, p): scores[p][g.id]
         for g in problem.groups
@@ -86,5 +88,5 @@ class Prediction:
 
 
 def _worst(tried: Evaluation) -> float:
-    """The score that a plan is refused for: its own or that of its file."""
-    return tried.score.value if tried.delivered is None else min(tried.score.value, tried.delivered.value)
+    """The score that a plan is refused for: its own or, where its file loses more, that less what the file loses."""
+    return tried.score.value - (max(tried.delivered.loss, 0.0) if tried.delivered and not tried.feasible else 0.0)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 from trt_mpq.search.base import Problem, Trail
+from trt_mpq.search.ladders import merged
 from trt_mpq.types import SearchResult
 
 
@@ -12,9 +16,9 @@ class Uniform:
     name = "uniform"
     accuracy_only = False
 
-    def ranks(self, problem: Problem) -> bool:
-        """Never: uniform plans are few."""
-        return False
+    def unranked(self, problems: Sequence[Problem]) -> SearchResult | None:
+        """Always: uniform plans are few."""
+        return replace(merged(self, problems), unranked="uniform plans need no ranking")
 
     def run(self, problem: Problem) -> SearchResult:
         """The best uniform plan; raises TargetNotReachable if none meets the requirement."""

@@ -8,8 +8,8 @@ abstract; this is our reading, with the loss itself in place of a Hessian.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar
 
@@ -30,10 +30,11 @@ class InterLayerDependency:
     share a round, are chosen for good. Scores increase strictly in the order of choice: where the loss did not grow
     from one to the next, by the smallest step there is. With one round it is `task-loss` up to that, with as
     many rounds as groups the exact greedy order. Every precision is ranked on its own, the other groups in FP32.
+    What a group adds by itself is its score less the loss growth with the groups chosen in earlier rounds.
 
     Args:
         rounds: Times the remaining groups are scored anew. Four cost 2.5 passes over the samples per group and
-            precision; as many as L groups, (L + 1) / 2.
+            precision, and 3 per precision; as many as L groups, (L + 1) / 2.
     """
 
     rounds: int = 4
@@ -48,7 +49,8 @@ class InterLayerDependency:
         """Choose the order of each precision."""
         growths = inputs.spread(loss_growths)
         allowed = {p: tuple(group for group in inputs.groups if group.allows(p)) for p in inputs.candidates}
-        total = sum(scored for groups in allowed.values() for scored, _ in self._portions(len(groups)))
+        rounds = [list(self._portions(len(groups))) for groups in allowed.values()]
+        total = sum(len(own[1:]) + sum(scored for scored, _ in own) for own in rounds)
         measured: list[Growth] = []
 
         def costs(precision: Precision, sets: Sequence[tuple[str, ...]]) -> list[float]:
@@ -56,17 +58,22 @@ class InterLayerDependency:
             measured.extend(found)
             return [growth.loss for growth in found]
 
-        scores = {p: _increasing(self._choices(groups, partial(costs, p))) for p, groups in allowed.items()}
-        return inputs.ranking(self.name, lambda group, p: scores[p][group.id], lowering_passes(inputs, measured))
+        chosen = {p: tuple(self._choices(groups, partial(costs, p))) for p, groups in allowed.items()}
+        scores = {p: _increasing(own) for p, own in chosen.items()}
+        harms = {p: {choice.group.id: choice.cost - choice.before for choice in own} for p, own in chosen.items()}
+        passes = lowering_passes(inputs, measured)
+        return replace(inputs.ranking(self.name, lambda group, p: scores[p][group.id], passes), harms=harms)
 
-    def _choices(self, groups: tuple[LayerGroup, ...], costs_of: _Costs) -> Iterator[tuple[LayerGroup, float]]:
-        """Groups in the order in which they are chosen, with their cost in the round that chose them."""
+    def _choices(self, groups: tuple[LayerGroup, ...], costs_of: _Costs) -> Iterator[_Chosen]:
+        """Groups in the order in which they are chosen."""
         chosen: tuple[str, ...] = ()
         for _, share in self._portions(len(groups)):
             ids = [group.id for group in groups]
-            costs = dict(zip(ids, costs_of([(*chosen, group) for group in ids]), strict=True))
+            sets = [(*chosen, group) for group in ids]
+            before, *found = costs_of([chosen, *sets]) if chosen else [0.0, *costs_of(sets)]
+            costs = dict(zip(ids, found, strict=True))
             ranked = sorted(groups, key=lambda group: (costs[group.id], group.index))
-            yield from ((group, costs[group.id]) for group in ranked[:share])
+            yield from (_Chosen(group, costs[group.id], before) for group in ranked[:share])
             chosen = (*chosen, *(group.id for group in ranked[:share]))
             groups = tuple(ranked[share:])
 
@@ -79,11 +86,20 @@ class InterLayerDependency:
                 remaining -= share
 
 
-def _increasing(choices: Iterator[tuple[LayerGroup, float]]) -> dict[str, float]:
+@dataclass(frozen=True)
+class _Chosen:
+    """A group, its cost in the round that chose it, and that of the groups chosen in earlier rounds alone."""
+
+    group: LayerGroup
+    cost: float
+    before: float
+
+
+def _increasing(choices: Iterable[_Chosen]) -> dict[str, float]:
     """Group id to its cost, raised just above that of the choice before it where it is not."""
     scores: dict[str, float] = {}
     last = -math.inf
-    for group, cost in choices:
-        last = max(cost, math.nextafter(last, math.inf))
-        scores[group.id] = last
+    for choice in choices:
+        last = max(choice.cost, math.nextafter(last, math.inf))
+        scores[choice.group.id] = last
     return scores

@@ -8,7 +8,16 @@ from trt_mpq.types.comparison import Comparison, OutputComparison
 from trt_mpq.types.groups import Grouping, LayerGroup, LooseOp, QuantizedInput, Weight, WorkShare
 from trt_mpq.types.model import Model, TensorSpec
 from trt_mpq.types.observer import Observer, Progress, SilentObserver
-from trt_mpq.types.plan import Evaluation, Judgement, PrecisionPlan, Ranking, Score, SearchResult
+from trt_mpq.types.plan import (
+    DeliveredScores,
+    Evaluation,
+    FileScore,
+    Judgement,
+    PrecisionPlan,
+    Ranking,
+    Score,
+    SearchResult,
+)
 from trt_mpq.types.precision import Precision
 from trt_mpq.types.ranges import Ranges, TensorRange
 from trt_mpq.types.refinement import RefinementRecord
@@ -17,7 +26,9 @@ from trt_mpq.types.ties import Tie
 
 __all__ = [
     "Comparison",
+    "DeliveredScores",
     "Evaluation",
+    "FileScore",
     "Grouping",
     "Judgement",
     "LayerGroup",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from trt_mpq.errors import SettingsError
@@ -77,7 +77,8 @@ class Ranking:
     """Sensitivity of every group for every candidate precision; larger means more sensitive.
 
     `scores[precision][group_id]`; `groups` is the network order and breaks ties. One without scores, whose `metric` is
-    empty, stands where a ranking would decide nothing.
+    empty, stands where a ranking would decide nothing. `harms`, in the form of `scores`, is what every group adds by
+    itself, where scores say that of a group together with others; empty where they say just that.
     """
 
     metric: str
@@ -86,6 +87,7 @@ class Ranking:
     scores: Mapping[Precision, Mapping[str, float]]
     forward_passes: float = 0.0
     """Cost in samples run forward through the network (a backward pass counts as two)."""
+    harms: Mapping[Precision, Mapping[str, float]] = field(default_factory=dict)
 
     def order(self, precision: Precision) -> tuple[str, ...]:
         """Group ids that have a score for `precision`, least sensitive first."""
@@ -101,6 +103,43 @@ class Score:
     value: float
     stderr: float | None
     samples: int
+
+
+_ONE_SIDED = 1.645
+"""Standard errors of a loss that is shown at 95 %."""
+
+
+@dataclass(frozen=True)
+class FileScore:
+    """The file of a plan beside the plan itself, on the same samples.
+
+    The file runs where FP16 is not rounded, the plan where it is: single samples differ, and neither is wrong.
+
+    Attributes:
+        score: Of the file.
+        loss: How much less than the plan it scores, negative if it scores more.
+        error: Standard error of the loss, paired by sample; 0 where the metric keeps nothing of single samples.
+    """
+
+    score: Score
+    loss: float
+    error: float
+
+    def stands(self, tolerance: float) -> bool:
+        """Whether nothing shows, at 95 %, that the file loses more than `tolerance` of the plan's score."""
+        return self.loss - _ONE_SIDED * self.error <= tolerance
+
+
+@dataclass(frozen=True)
+class DeliveredScores:
+    """What the files of a plan score as they lie on disk.
+
+    `typed` is None where ONNX Runtime does not run it, `weak` where there is no such file.
+    """
+
+    reference: Score
+    typed: FileScore | None = None
+    weak: FileScore | None = None
 
 
 @dataclass(frozen=True)
@@ -121,7 +160,7 @@ class Evaluation:
     """One plan tried by the search.
 
     `note` says which step asked for it; `complete` whether the score covers every evaluation sample; `delivered` is
-    what the file that is delivered for the plan scores, None if the search did not come to ask that.
+    the file that is delivered for the plan beside it, None if the search did not come to ask that.
     """
 
     plan: PrecisionPlan
@@ -130,14 +169,16 @@ class Evaluation:
     feasible: bool
     note: str
     complete: bool = True
-    delivered: Score | None = None
+    delivered: FileScore | None = None
 
 
 @dataclass(frozen=True)
 class SearchResult:
     """Outcome of a search: the chosen evaluation and the path that led there, in order.
 
-    `stopped` names the budget that ended the search early, None if it ended by itself.
+    `stopped` names the budget that ended the search early, None if it ended by itself. `unranked` says why no ranking
+    could have changed it, None if one was used. `gap` is how far, as a share, the worst plan that a solver proposed may
+    have been from the best there was: 0 if all were exact, infinite if the solver came to no answer, None without one.
     """
 
     algorithm: str
@@ -145,6 +186,8 @@ class SearchResult:
     chosen: Evaluation
     path: tuple[Evaluation, ...]
     stopped: str | None = None
+    unranked: str | None = None
+    gap: float | None = None
 
     def tried(self, digest: str) -> PrecisionPlan:
         """The plan of the path whose digest begins with `digest`; raises SettingsError unless there is exactly one."""
@@ -159,5 +202,5 @@ class SearchResult:
     @property
     def samples_run(self) -> int:
         """Samples that were run to score the plans of the path, and the files of those whose file was asked."""
-        scores = (score for tried in self.path for score in (tried.score, tried.delivered) if score)
-        return sum(score.samples for score in scores)
+        files = (tried.delivered.score.samples for tried in self.path if tried.delivered)
+        return sum(tried.score.samples for tried in self.path) + sum(files)

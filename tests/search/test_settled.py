@@ -1,0 +1,68 @@
+"""The fastest plan of all is tried before anything is ranked, its file too."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from tests.fixtures_groups import make_chain
+from tests.search.evaluators import Answers
+from tests.search.test_search_contract import make_problem
+from trt_mpq.search import Budget, Limit
+from trt_mpq.search.settled import fastest_plan, settled
+from trt_mpq.types import Evaluation, FileScore, Precision, PrecisionPlan, Ranking
+
+FP16, FP8, INT8 = Precision.FP16, Precision.FP8, Precision.INT8
+HARM = {"g0": 0.1, "g1": 0.2, "g2": 0.3, "g3": 9.0}
+EASY, HARD = -100.0, -11.0
+UNRANKED = Ranking("", 0, (), {})
+
+
+def problem_on(*ladder: Precision, required: float, **more: object):
+    return replace(make_problem(make_chain(4), ladder, HARM, required, **more), ranking=UNRANKED)
+
+
+def test_two_plans_settle_a_search_whose_fastest_plan_keeps_the_score_and_the_listener_hears_both() -> None:
+    heard: list[Evaluation] = []
+    found = settled("ilp", [problem_on(FP16, INT8, required=EASY, notify=heard.append)])
+    assert found is not None
+    assert [tried.plan.counts() for tried in found.path] == [{FP16: 4}, {INT8: 4}]
+    assert found.chosen == found.path[1]
+    assert found.chosen.delivered is not None, "its file was asked"
+    assert found.unranked == "the fastest plan meets the target"
+    assert tuple(heard) == found.path
+
+
+def test_nothing_is_settled_and_nothing_heard_where_it_misses_or_its_file_does() -> None:
+    heard: list[Evaluation] = []
+    assert settled("ilp", [problem_on(FP16, INT8, required=HARD, notify=heard.append)]) is None
+    easy = problem_on(FP16, INT8, required=EASY, notify=heard.append)
+
+    def delivered(plan: PrecisionPlan) -> FileScore:
+        return FileScore(easy.evaluate.score(plan), 1.0, 0.0)
+
+    assert settled("ilp", [replace(easy, evaluate=Answers(easy.evaluate.score, delivered=delivered))]) is None
+    assert heard == []
+
+
+def test_of_several_ladders_the_one_with_the_fastest_plan_settles() -> None:
+    problems = [problem_on(FP16, FP8, required=EASY), problem_on(FP16, INT8, required=EASY)]
+    found = settled("greedy", problems)
+    assert found is not None
+    assert found.chosen.plan.counts() == {INT8: 4}
+    assert FP8 not in {p for tried in found.path for p in tried.plan.counts()}, "slower, so that it does not matter"
+
+
+def test_a_limit_and_a_budget_of_one_plan_settle_nothing() -> None:
+    easy = problem_on(FP16, INT8, required=EASY)
+    assert settled("ilp", [replace(easy, limit=Limit("takes at most 9 ms", 9.0, easy.latency))]) is None
+    assert settled("ilp", [replace(easy, budget=Budget(evaluations=1))]) is None
+
+
+def test_of_equally_fast_plans_the_one_that_lowers_least_is_tried() -> None:
+    easy = problem_on(FP16, INT8, required=EASY)
+    (first, *_), terms = easy.groups, easy.latency.terms
+    flat = replace(terms, terms=tuple(term for term in terms.terms if term.clauses[0][0][0] != first.id))
+    plan = fastest_plan(replace(easy, latency=replace(easy.latency, terms=flat), solved={})).plan
+    assert plan is not None
+    assert plan.counts() == {FP16: 1, INT8: 3}
+    assert plan[first.id] is FP16
