@@ -11,6 +11,7 @@ One tree, so that the command line maps it to an exit code in one place::
     ├── RuntimeFailure          a runtime refused a graph, or there is no GPU to run on
     ├── TargetNotReachable      no evaluated plan meets the accuracy target
     ├── ComparisonFailed        outputs too far from FP32, where that was made a condition
+    ├── RebuildDiffers          a run that was done again gives other bytes
     ├── RunFolderError          the output folder: not writable, damaged or another model's
     └── MissingDependencyError  an optional package that is not installed
 """
@@ -72,6 +73,10 @@ class TargetNotReachable(TrtMpqError):
 
 class ComparisonFailed(TrtMpqError):
     """Outputs are further from those of FP32 than they may be, and the user made that a condition."""
+
+
+class RebuildDiffers(TrtMpqError):
+    """A run that was done again from its manifest starts from, or ends in, other bytes."""
 
 
 class RunFolderError(TrtMpqError):

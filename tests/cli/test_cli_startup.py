@@ -17,7 +17,7 @@ HEAVY = {
 OPTIONAL = {"torch", "tensorrt", "pycuda", "sklearn", "PIL", "transformers", "ray"}
 COMMANDS = (
     "build", "demo", "doctor", "inspect", "calibrate", "sensitivity", "search", "emit", "compare", "report",
-    "engine", "measure", "bisect", "run", "triton", "lint", "export",
+    "engine", "measure", "bisect", "run", "triton", "lint", "export", "rebuild",
 )  # fmt: skip
 
 

@@ -46,7 +46,7 @@ def open_build(
     from trt_mpq.settings import overridden
 
     named = fields_from_source(source, given, folder, observer)
-    _require_trust(named, given, _origin(source), trust)
+    require_trust(named, given, _origin(source), trust)
     return open_run(overridden(named, given), _origin(source), folder, observer, command)
 
 
@@ -71,7 +71,7 @@ def open_stage(folder: Path, given: dict[str, Any], observer: Observer, *, trust
     from trt_mpq.settings import overridden
 
     stored = settings_of_run(folder)
-    _require_trust(stored, given, str(folder), trust)
+    require_trust(stored, given, str(folder), trust)
     return open_run(overridden(stored, given), str(folder), folder, observer)
 
 
@@ -87,7 +87,7 @@ def open_device(folder: Path, given: dict[str, Any], observer: Observer, *, trus
     from trt_mpq.settings import overridden, settings_from
 
     stored = settings_of_run(folder)
-    _require_trust(stored, given, str(folder), trust)
+    require_trust(stored, given, str(folder), trust)
     return DeviceRun(settings_from(overridden(stored, given), str(folder)), folder, observer)
 
 
@@ -147,7 +147,7 @@ def _device_here() -> tuple[dict[str, str], str]:
     return {}, f"no --device was given and {why}: latencies are those of {Settings.model_fields['device'].default}"
 
 
-def _require_trust(named: dict[str, Any], given: dict[str, Any], origin: str, trust: bool) -> None:
+def require_trust(named: dict[str, Any], given: dict[str, Any], origin: str, trust: bool) -> None:
     """Raise SettingsError for code that `origin` names, and the user did not name on the command line."""
     for name, code in _code_of(named).items():
         if not trust and name not in _code_of(given):

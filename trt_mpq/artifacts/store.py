@@ -43,10 +43,15 @@ class StageRecord:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a run folder is about (`source`, a model file), how it was last worked on, and its finished stages."""
+    """What a run folder is about (`source`, a model file), how it was last worked on, and its finished stages.
+
+    `data` has the digest of the content of every set of data that the delivered plan rests on, by the setting it is
+    given as; empty until one is delivered.
+    """
 
     source_sha256: str
     source: str = "unknown"
+    data: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
     command: str = ""
     seed: int = 0
@@ -140,6 +145,11 @@ class Store:
     def release(self) -> None:
         """Let other processes work on the folder, which this store does no more."""
         self._lock = None
+
+    def describe_data(self, digests: Mapping[str, str]) -> None:
+        """Record in the manifest what data the delivered plan rests on."""
+        if self._manifest.data != digests:
+            self._record(data=digests)
 
     def reread(self) -> None:
         """Learn what another process made in the folder on behalf of this one."""

@@ -25,7 +25,7 @@ _STANDARD_STREAMS = 3
 
 _COMMANDS = {
     "Start here": ("build", "export", "demo", "doctor"),
-    "Stages, each alone": ("inspect", "calibrate", "sensitivity", "search", "emit", "compare", "report"),
+    "Stages, each alone": ("inspect", "calibrate", "sensitivity", "search", "emit", "compare", "report", "rebuild"),
     "On the device": ("engine", "measure", "run", "bisect", "triton"),
     "For any network": ("lint",),
 }

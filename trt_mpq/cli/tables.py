@@ -45,6 +45,7 @@ from trt_mpq.types import (
 
 if TYPE_CHECKING:
     from trt_mpq.api.outlook import Outlook
+    from trt_mpq.api.rebuild import Rebuilt
     from trt_mpq.engine.run import OutputArray
     from trt_mpq.export import ExportedModel, Tolerance
     from trt_mpq.latency.device_table import DeviceTable
@@ -145,7 +146,7 @@ def search_table(result: SearchResult, metric: str, required: float) -> Renderab
 
 
 def _values(step: Evaluation) -> tuple[float, ...]:
-    return (step.score.value,) if step.delivered is None else (step.score.value, step.delivered.value)
+    return (step.score.value,) if step.delivered is None else (step.score.value, step.delivered.score.value)
 
 
 def _figures(step: Evaluation, scale: ScoreScale, slowest_ms: float) -> tuple[str, str, str]:
@@ -175,7 +176,7 @@ def _judged_text(evaluation: Evaluation, scale: ScoreScale, error: str = "") -> 
     if not evaluation.complete:
         score = f"~{score} (after {evaluation.score.samples:,} samples)"
     if evaluation.delivered and not evaluation.feasible:
-        score = f"{score}, typed.onnx {scale.text(evaluation.delivered.value)}"
+        score = f"{score}, typed.onnx {scale.text(evaluation.delivered.score.value)}"
     return score
 
 
@@ -312,3 +313,8 @@ def _cells(row: Iterable[str]) -> Iterable[Text]:
 def _in_order(precisions: Iterable[Precision]) -> list[Precision]:
     known = set(precisions)
     return [p for p in Precision if p in known]
+
+
+def rebuilt_table(found: Rebuilt) -> RenderableType:
+    """Which files are the same."""
+    return Text(f"{found.folder}: the same bytes in {len(found.files)} files: {', '.join(found.files)}")

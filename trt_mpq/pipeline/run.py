@@ -13,7 +13,7 @@ from trt_mpq.pipeline.gpu import Gpu
 from trt_mpq.pipeline.ranking import RankingStages, rankings_of
 from trt_mpq.pipeline.report import environment, write_report
 from trt_mpq.pipeline.search import SearchStages, choose_plan_evaluator, choose_search
-from trt_mpq.pipeline.sources import SOURCE
+from trt_mpq.pipeline.sources import SOURCE, data_digests
 from trt_mpq.pipeline.workers import OpenedRun, RunLocation, Workers
 from trt_mpq.report.data import Report
 from trt_mpq.sensitivity.agreement import Sensitivities
@@ -75,6 +75,7 @@ class Run:
         """Write the chosen plan as ONNX files, and check that the written file scores as the search said."""
         delivery = self.delivery_stages()
         self.store.ensure(delivery.scores)
+        self.store.describe_data(data_digests(self.store))
         return self.store[delivery.plan.result].chosen.plan
 
     def emit_tried(self, digest: str) -> PrecisionPlan:
@@ -98,6 +99,7 @@ class Run:
         idle = tuple(without_effect(self.settings))
         for text in idle:
             self.store.observer.note(text)
+        self.emit()
         calibration, search, delivery = self.calibration_stages(), self.search_stages(), self.delivery_stages()
         return write_report(self.store, calibration, search, delivery, self.gpu, self._command, idle)
 

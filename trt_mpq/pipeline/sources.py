@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from trt_mpq.artifacts.stage import Job, Stage, content_digest, json_kind
+from trt_mpq.artifacts.store import Store
 from trt_mpq.dataset import Samples, open_samples
 from trt_mpq.dataset.chunks import fixed_batch
 from trt_mpq.dataset.pixels import Pixels, pixels_from
@@ -163,3 +164,9 @@ DATA_NOTES = Stage("data-notes", _notes, reads=("eval",), needs=(CALIBRATION, EV
 
 def _limited(samples: Samples, count: int | None) -> Samples:
     return samples if count is None else samples.take(count)
+
+
+def data_digests(store: Store) -> dict[str, str]:
+    """Digests of the content of calibration and evaluation data, by the settings that they are given as."""
+    given = {"calib": CALIBRATION} | ({} if store.settings.eval is None else {"eval": EVALUATION})
+    return {name: store.digest(stage) for name, stage in given.items()}
