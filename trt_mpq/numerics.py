@@ -91,6 +91,7 @@ def quantize_weight(
     stored: Precision = Precision.FP16,
     *,
     up: BoolArray | None = None,
+    largest: float | None = None,
 ) -> QuantizedWeight:
     """Quantize a constant with min-max scales, see `weight_scales`.
 
@@ -100,8 +101,9 @@ def quantize_weight(
         precision: A quantized precision.
         stored: The 16-bit precision of the graph that scales are constants of.
         up: Which elements take the code above instead of the one below, see `codes`; None takes the nearest.
+        largest: See `weight_scales`.
     """
-    return with_scales(content, weight_scales(content, axis, precision, stored), precision, up=up)
+    return with_scales(content, weight_scales(content, axis, precision, stored, largest), precision, up=up)
 
 
 def with_scales(
@@ -112,7 +114,11 @@ def with_scales(
 
 
 def weight_scales(
-    content: FloatArray, axis: int | None, precision: Precision, stored: Precision = Precision.FP16
+    content: FloatArray,
+    axis: int | None,
+    precision: Precision,
+    stored: Precision = Precision.FP16,
+    largest: float | None = None,
 ) -> WeightScales:
     """The scales that hold the largest magnitude per channel or per block of what is summed over, as `precision` says.
 
@@ -121,6 +127,7 @@ def weight_scales(
         axis: Axis of its output channels; None for one scale.
         precision: A quantized precision.
         stored: The 16-bit precision of the graph that scales are constants of.
+        largest: Largest magnitude of all constants that share one scale of scales; None for that of `content`.
 
     Raises:
         ValueError: No whole blocks fit into the constant.
@@ -136,7 +143,7 @@ def weight_scales(
     amax = block_amax(content, 1 - axis, block)
     if not layout.coded:
         return WeightScales(scale_from_amax(amax, precision, stored), 1 - axis, block)
-    tensor_scale = tensor_scale_from_amax(amax.max(), precision)
+    tensor_scale = tensor_scale_from_amax(amax.max() if largest is None else largest, precision)
     return WeightScales(_scale_codes(amax, tensor_scale, precision), 1 - axis, block, tensor_scale)
 
 

@@ -68,6 +68,21 @@ def test_a_gpu_that_lacks_a_format_refuses_it(
     assert lacking in refused.reason
 
 
+def test_products_of_one_tensor_are_one_product_in_nvfp4(tmp_path: Path) -> None:
+    """Q, K and V, whose weights have one scale of scales and whose input is quantized once."""
+    writer = transformer("bert")
+    plan = writer._grouping.uniform(NVFP4)
+    built = outcome(writer, plan, tmp_path, 120)
+    joined = [group for group in writer._grouping.groups if len(group.weights) > 1]
+    kernels = program((tmp_path / built.engine).read_bytes())
+    assert joined
+    for group in joined:
+        anchors = {weight.node for weight in group.weights}
+        (product,) = [kernel for kernel in kernels if kernel.product is not None and anchors & set(kernel.nodes)]
+        assert anchors <= set(product.nodes)
+        assert set(computed_in(product)) == {NVFP4}
+
+
 @pytest.mark.parametrize("name", ["bert", "gpt", "vit", "mlp"])
 @pytest.mark.parametrize("formats", [(FP8, NVFP4), (INT8, W4A16), (W8A16, FP16), (W4A16, W8A16)])
 def test_formats_in_turns_share_one_network(name: str, formats: tuple[Precision, ...], tmp_path: Path) -> None:

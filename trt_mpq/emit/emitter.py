@@ -19,7 +19,7 @@ from trt_mpq.graph.edit import add_constant, constant_array
 from trt_mpq.graph.interface import Interface
 from trt_mpq.graph.operators import VALUE_BLIND, VALUE_PRESERVING
 from trt_mpq.graph.opset import WEAK_OPSET, convert_opset
-from trt_mpq.numerics import BoolArray, FloatArray, quantize_weight, round_to_half
+from trt_mpq.numerics import BoolArray, FloatArray, QuantizedWeight, quantize_weight, round_to_half
 from trt_mpq.types import Grouping, LayerGroup, Precision, PrecisionPlan, Ranges, Weight
 
 _NodesByName = Mapping[str, ir.Node]
@@ -54,6 +54,7 @@ class Emitter:
     ) -> None:
         self._graph, self._grouping, self._ranges = graph, grouping, ranges
         self._refinements = refinements or Refinements()
+        self._side_by_side = {weight.name: group.weights for group in grouping.groups for weight in group.weights}
         self._folded: dict[tuple[str, Precision], FloatArray] = {}
         self._halves: dict[Precision, frozenset[str]] = {}
 
@@ -159,13 +160,19 @@ class Emitter:
 
     def weight_choices(self, weight: Weight, precision: Precision) -> tuple[FloatArray, FloatArray]:
         """The values below and above every element of `weight` that `precision` has; both in the weight's shape."""
-        content = constant_array(self._graph.graph.initializers[weight.name])
-        up = np.ones(content.shape, bool)
-        low, high = (
-            quantize_weight(content, weight.axis, precision, self._grouping.top, up=choice).values
-            for choice in (~up, up)
-        )
+        up = np.ones(weight.shape, bool)
+        low, high = (self.quantized_weight(weight, precision, choice).values for choice in (~up, up))
         return low, high
+
+    def quantized_weight(self, weight: Weight, precision: Precision, up: BoolArray | None = None) -> QuantizedWeight:
+        """A weight as it is stored in `precision`, rounded to nearest or as `up` says.
+
+        What runs as one product has one scale of scales: with several NVIDIA's compiler makes a product of each.
+        """
+        contents = [constant_array(self._graph.graph.initializers[w.name]) for w in self._side_by_side[weight.name]]
+        largest = max(float(np.abs(content).max(initial=0.0)) for content in contents)
+        content = constant_array(self._graph.graph.initializers[weight.name])
+        return quantize_weight(content, weight.axis, precision, self._grouping.top, up=up, largest=largest)
 
     @property
     def _opset(self) -> int:
@@ -224,8 +231,7 @@ class Emitter:
         shared = up is self._refinements.roundings.get(key)
         folded = self._folded.get(key) if shared else None
         if folded is None:
-            content = constant_array(self._graph.graph.initializers[weight.name])
-            folded = quantize_weight(content, weight.axis, precision, self._grouping.top, up=up).values
+            folded = self.quantized_weight(weight, precision, up).values
         if shared:
             self._folded[key] = folded
         return add_constant(graph, f"{weight.name}_{precision}", folded)
@@ -233,8 +239,7 @@ class Emitter:
     def _stored_weight(
         self, graph: ir.Graph, node: ir.Node, weight: Weight, precision: Precision, up: BoolArray | None
     ) -> ir.Value:
-        content = constant_array(self._graph.graph.initializers[weight.name])
-        quantized = quantize_weight(content, weight.axis, precision, self._grouping.top, up=up)
+        quantized = self.quantized_weight(weight, precision, up)
         dtype = _input(node, WEIGHT_INPUT).dtype or ir.DataType.FLOAT
         return insert_stored_weight(graph, quantized, precision, f"{weight.name}_{precision}", dtype=dtype, before=node)
 

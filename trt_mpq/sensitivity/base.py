@@ -92,8 +92,12 @@ class SensitivityInputs:
     def squared_weight_error(self, group: LayerGroup, precision: Precision) -> float:
         """What quantization changes in the group's weights, squared and summed over their elements."""
         constants, top = self.network.graph.graph.initializers, self.network.grouping.top
-        contents = ((constant_array(constants[weight.name]), weight.axis) for weight in group.weights)
-        errors = (quantize_weight(content, axis, precision, top).values - content for content, axis in contents)
+        contents = [(constant_array(constants[weight.name]), weight.axis) for weight in group.weights]
+        largest = max((float(np.abs(content).max(initial=0.0)) for content, _ in contents), default=0.0)
+        errors = (
+            quantize_weight(content, axis, precision, top, largest=largest).values - content
+            for content, axis in contents
+        )
         return sum(float(np.sum(error**2, dtype=np.float64)) for error in errors)
 
     def ranking(
