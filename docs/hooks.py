@@ -84,11 +84,12 @@ def command_line() -> str:
 def _command_section(name: str, command: Any) -> list[str]:
     arguments = [one for one in command.params if one.param_type_name == "argument"]
     options = [one for one in command.params if one.param_type_name == "option"]
+    context = command.make_context(name, [], resilient_parsing=True)
     usage = " ".join(["trt-mpq", name, *(one.metavar or one.name.upper() for one in arguments), "[OPTIONS]"])
     lines = [f"### {name}", "", "```text", usage, "```", "", _paragraphs(command.help), ""]
     panels: dict[str, list[str]] = {}
     for option in options:
-        row = f"| {_spelled(option)} | {_cell(option.help)} |"
+        row = f"| {_spelled(option, context)} | {_cell(option.help)} |"
         panels.setdefault(getattr(option, "rich_help_panel", None) or "Options", []).append(row)
     for one in arguments:
         lines += [f"`{one.metavar or one.name.upper()}`: {_cell(one.help)}", ""]
@@ -97,9 +98,9 @@ def _command_section(name: str, command: Any) -> list[str]:
     return lines
 
 
-def _spelled(option: Any) -> str:
+def _spelled(option: Any, context: Any) -> str:
     names = ", ".join(f"`{name}`" for name in (*option.opts, *option.secondary_opts))
-    return names if option.is_flag else f"{names} {option.metavar or option.display_type}"
+    return names if option.is_flag else f"{names} `{option.metavar or option.display_type(context)}`"
 
 
 def _paragraphs(text: str | None) -> str:

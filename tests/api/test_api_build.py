@@ -183,9 +183,13 @@ def test_a_folder_of_another_model_is_left_alone(here: Path) -> None:
     assert {path: path.read_bytes() for path in before} == before
 
 
-def test_code_of_a_job_runs_only_with_trust(here: Path) -> None:
-    Path("judge.py").write_text("def score(outputs, labels):\n    return 1.0\n", encoding="utf-8")
-    Path("job.toml").write_text('model = "net.onnx"\ncalib = "calib.npz"\nmetric = "judge:score"\n', encoding="utf-8")
+def test_code_of_a_job_runs_only_with_trust(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "judge_of_a_job", raising=False)
+    Path("judge_of_a_job.py").write_text("def score(outputs, labels):\n    return 1.0\n", encoding="utf-8")
+    job = 'model = "net.onnx"\ncalib = "calib.npz"\nmetric = "judge_of_a_job:score"\n'
+    Path("job.toml").write_text(job, encoding="utf-8")
+        'model = "net.onnx"\ncalib = "calib.npz"\nmetric = "judge_of_a_job:score"\n', encoding="utf-8"
+    )
     with pytest.raises(trt_mpq.TrtMpqError, match="pass trust="):
         trt_mpq.build("job.toml", **QUICK)
     assert trt_mpq.build("job.toml", trust=True, **QUICK).accuracy.plan == 1.0

@@ -72,6 +72,7 @@ def run(page: Path) -> list[str]:
             if block.file:
                 Path(block.file).write_text(block.text, encoding="utf-8")
                 own.append(block.file.removesuffix(".py"))
+                sys.modules.pop(own[-1], None)
             elif block.language == "python":
                 exec(compile(block.text, block.page, "exec"), names)
             else:
