@@ -188,8 +188,6 @@ def test_code_of_a_job_runs_only_with_trust(here: Path, monkeypatch: pytest.Monk
     Path("judge_of_a_job.py").write_text("def score(outputs, labels):\n    return 1.0\n", encoding="utf-8")
     job = 'model = "net.onnx"\ncalib = "calib.npz"\nmetric = "judge_of_a_job:score"\n'
     Path("job.toml").write_text(job, encoding="utf-8")
-        'model = "net.onnx"\ncalib = "calib.npz"\nmetric = "judge_of_a_job:score"\n', encoding="utf-8"
-    )
     with pytest.raises(trt_mpq.TrtMpqError, match="pass trust="):
         trt_mpq.build("job.toml", **QUICK)
     assert trt_mpq.build("job.toml", trust=True, **QUICK).accuracy.plan == 1.0
