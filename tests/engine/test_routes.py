@@ -65,8 +65,8 @@ def test_fp8_says_what_it_needs() -> None:
 
 def test_a_blackwell_has_no_old_tensorrt() -> None:
     assert [route.runtime for route in routes_of(ORIN, 120)] == [
-        "TensorRT 10.16 (any 10.x that has the GPU)",
-        "TensorRT 11.4",
+        "TensorRT 10.12 (and later)",
+        "TensorRT 11.0 (and later)",
     ]
     assert "TensorRT 8.6" in [route.runtime for route in routes_of(ORIN, 89)]
 

@@ -76,8 +76,8 @@ _JETSON = {
 }
 _ELSEWHERE = (
     Release((8, 6), "", 60, 90),
-    Release((10, 16), "any 10.x that has the GPU", 75, 121),
-    Release((11, 4), "", 75, 121),
+    Release((10, 12), "and later", 75, 121),
+    Release((11, 0), "and later", 75, 121),
 )
 
 
