@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from trt_mpq.errors import ModelError
+from trt_mpq.export import is_torch_source
 from trt_mpq.graph.other_formats import advice_for
 from trt_mpq.model import load_graph
 
@@ -39,3 +40,8 @@ def test_a_saved_model_is_recognised(tmp_path: Path) -> None:
 @pytest.mark.parametrize("source", ["model.onnx", "model", "folder/", "model.onnx.gz"])
 def test_others_are_left_to_what_reads_them(source: str) -> None:
     assert advice_for(source) is None
+
+
+def test_a_path_of_python_is_not_taken_for_a_module() -> None:
+    assert is_torch_source("net:make")
+    assert not is_torch_source("net.py:make")

@@ -35,7 +35,7 @@ class Loaded:
 def is_torch_source(text: str) -> bool:
     """Whether `text` is something to export, `module:factory` or a Hugging Face folder, and no ONNX or job file."""
     path = Path(text)
-    return is_model_folder(path) or (is_reference(text) and not path.exists())
+    return is_model_folder(path) or (is_reference(text) and not path.exists() and advice_for(text) is None)
 
 
 def load_source(source: str, options: ExportOptions) -> Loaded:

@@ -185,8 +185,8 @@ def _uniform_precisions(report: Report) -> list[Precision]:
 
 
 IN_ONNX_RUNTIME = (
-    "typed.onnx in ONNX Runtime: set graph_optimization_level to ORT_ENABLE_BASIC, or the session option "
-    "session.disable_quant_qdq to 1; at its default level it may round FP16 biases to integers, or crash"
+    "typed.onnx in ONNX Runtime: load it with graph_optimization_level ORT_ENABLE_BASIC; at higher levels, where the "
+    "session option session.disable_quant_qdq has to be 1, it may round FP16 biases to integers, drop a Relu, or crash"
 )
 """How the delivered file is loaded safely there."""
 
