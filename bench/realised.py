@@ -23,9 +23,11 @@ CAPABILITIES = (75, 80, 86, 89, 120, 121)
 AMPERE = 80
 """Before it TensorRT for RTX has no 8-bit convolutions."""
 FP16, BF16, FP8, INT8 = Precision.FP16, Precision.BF16, Precision.FP8, Precision.INT8
+W8A16, W4A16, NVFP4 = Precision.W8A16, Precision.W4A16, Precision.NVFP4
 PLANS: Mapping[str, Sequence[Precision]] = {
     "FP16": (FP16,), "INT8": (INT8,), "FP8": (FP8,), "BF16": (BF16,), "FP16, INT8": (FP16, INT8),
     "FP16, FP8": (FP16, FP8), "BF16, INT8": (BF16, INT8), "BF16, FP8": (BF16, FP8), "INT8, FP8": (INT8, FP8),
+    "W8A16": (W8A16,), "W4A16": (W4A16,), "NVFP4": (NVFP4,), "FP8, NVFP4": (FP8, NVFP4), "INT8, W4A16": (INT8, W4A16),
 }  # fmt: skip
 """Formats that groups take in turns."""
 

@@ -349,7 +349,8 @@ def reference_ms(grouping: Grouping, plan: Mapping[str, Precision], target: Targ
         for tensor in reads:
             if stored[tensor] is not precision and (tensor, precision) not in paid:
                 paid.add((tensor, precision))
-                fused = any(op.output == tensor for op in grouping.loose)  # all of them are Adds
+                # All of them are Adds. Blocks with scales as they come are quantized by a kernel of their own.
+                fused = precision is not NVFP4 and any(op.output == tensor for op in grouping.loose)
                 read = 0 if fused else bits[stored[tensor]]
                 total += batch * size[tensor] * (read + bits[precision]) / 8 / memory
                 total += 0 if fused else target.launch_us * 1e-3

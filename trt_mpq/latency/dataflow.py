@@ -12,7 +12,8 @@ Both latencies, modelled and measured, count the boundaries of a plan by these r
 - Whoever reads a tensor in another format than the stored one needs a kernel that converts it (quantize, cast):
   read, write, launch. The result is shared, so it is paid once per tensor and format and charged to the first
   group that asks. What a normalization, a Softmax or pointwise arithmetic writes, its own kernel writes in the other
-  format too: one more write (`bench/results/fusions.md`).
+  format too: one more write (`bench/results/fusions.md`). Blocks with scales that come with the values (NVFP4) are
+  always quantized by a kernel of their own.
 - An operand of a Concat that has a scale of its own (`Tie.apart`) is stored as its writer and its other readers want;
   a kernel of its own converts it for the Concat, also from one 8-bit scale to another.
 - An op outside every group works in the network's high precision, in a kernel of its own; a view costs nothing and is
@@ -219,7 +220,9 @@ class Dataflow:
 
     def reformat(self, tensor: str, stored: Precision, wanted: Precision, reader: str) -> Reformat:
         """The conversion of a tensor that is `stored` in one format and read in another."""
-        return Reformat(tensor, self.elements(tensor), stored, wanted, reader, tensor in self._written_twice)
+        as_it_comes = wanted.quantized and not wanted.spec.between_kernels
+        fused = tensor in self._written_twice and not as_it_comes
+        return Reformat(tensor, self.elements(tensor), stored, wanted, reader, fused)
 
     def _native(self, tensor: str, computed: Mapping[str, Precision]) -> Precision:
         """Format the tensor is written in when its producer may not write 8 bit."""
