@@ -116,8 +116,9 @@ def test_a_machine_is_judged_for_a_run(run: Path) -> None:
     assert [route.network for route in routes_here(run, old)] == ["weak.onnx"]
     bare = machine(None)
     assert next(_judgement(routes_here(run, bare), str(run), bare)).startswith(
-        "this machine without a GPU has no TensorRT: it builds no engine of"
+        "this machine without a GPU has no TensorRT and builds no engine of"
     )
+    assert len(routes_here(run, bare)) == 4, "what the device of the run could"
 
 
 def test_the_command_judges_this_machine(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -64,18 +64,17 @@ def _run_table(routes: tuple[Route, ...], run_dir: str, diagnosis: Diagnosis) ->
 
 def _judgement(routes: tuple[Route, ...], run_dir: str, diagnosis: Diagnosis) -> Iterator[str]:
     where = f"this {diagnosis.machine}"
-    if not routes:
-        yield f"{where} has no TensorRT: it builds no engine of {run_dir}; `trt-mpq doctor` says how to install it"
-        return
     version = ".".join(map(str, diagnosis.tensorrt or ()))
-    able = [route.network for route in routes if not route.refusal]
-    if able and not (diagnosis.gpus or diagnosis.jetson):
-        yield f"{where} has TensorRT {version}, which needs a GPU to build {' and '.join(able)}: see `trt-mpq doctor`"
+    able = " and ".join(route.network for route in routes if not route.refusal)
+    if not version:
+        yield f"{where} has no TensorRT and builds no engine of {run_dir}; on the device of the run:"
+    elif able and not (diagnosis.gpus or diagnosis.jetson):
+        yield f"{where} has TensorRT {version}, which needs a GPU to build {able}"
     elif able:
-        files = " and ".join(able)
-        yield f"{where} with TensorRT {version} can build {files}: `trt-mpq engine {run_dir}`, or in that folder"
+        yield f"{where} with TensorRT {version} can build {able}: `trt-mpq engine {run_dir}`, or in that folder"
     for route in routes:
-        yield f"{route.network}: {f'not here, {route.refusal}' if route.refusal else route.command}"
+        what = route.network if version else f"{route.runtime}, {route.network}"
+        yield f"{what}: {f'not possible, {route.refusal}' if route.refusal else route.command}"
         if route.note:
             yield route.note
 
