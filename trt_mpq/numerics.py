@@ -9,7 +9,7 @@ then has the same scales in every flavour.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -145,6 +145,16 @@ def weight_scales(
         return WeightScales(scale_from_amax(amax, precision, stored), 1 - axis, block)
     tensor_scale = tensor_scale_from_amax(amax.max() if largest is None else largest, precision)
     return WeightScales(_scale_codes(amax, tensor_scale, precision), 1 - axis, block, tensor_scale)
+
+
+def clipped_scales(
+    scales: WeightScales, ratio: FloatArray, precision: Precision, stored: Precision = Precision.FP16
+) -> WeightScales:
+    """The scales that hold the share `ratio`, in the shape of `scales.scale`, of what `scales` hold."""
+    wanted = scales.scale.astype(np.float32) * ratio
+    if scales.tensor_scale is None:
+        return replace(scales, scale=scale_from_amax(wanted * np.float32(precision.codes.largest), precision, stored))
+    return replace(scales, scale=np.clip(wanted, E4M3.tiny, E4M3.largest).astype(np.dtype(E4M3.dtype)))
 
 
 def block_amax(content: FloatArray, axis: int, block: int) -> FloatArray:

@@ -66,6 +66,8 @@ class Given(TypedDict, total=False):
     bias_correction: bool | None
     adaround: bool | None
     adaround_steps: int | None
+    clip_weights: bool | None
+    gptq: bool | None
     refine_plan: bool | None
     equalize: bool | None
     smooth: bool | None

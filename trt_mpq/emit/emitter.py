@@ -165,10 +165,13 @@ class Emitter:
         return low, high
 
     def quantized_weight(self, weight: Weight, precision: Precision, up: BoolArray | None = None) -> QuantizedWeight:
-        """A weight as it is stored in `precision`, rounded to nearest or as `up` says.
+        """A weight as it is stored in `precision`: as refinement found it, else rounded to nearest or as `up` says.
 
         What runs as one product has one scale of scales: with several NVIDIA's compiler makes a product of each.
         """
+        refined = self._refinements.weights.get((weight.name, precision))
+        if refined is not None:
+            return refined
         contents = [constant_array(self._graph.graph.initializers[w.name]) for w in self._side_by_side[weight.name]]
         largest = max(float(np.abs(content).max(initial=0.0)) for content in contents)
         content = constant_array(self._graph.graph.initializers[weight.name])
@@ -246,7 +249,8 @@ class Emitter:
     def _quantized_weight(
         self, graph: ir.Graph, node: ir.Node, weight: Weight, precision: Precision, up: BoolArray | None
     ) -> ir.Value:
-        return insert_weight_qdq(graph, _input(node, WEIGHT_INPUT), weight.axis, precision, up, before=node)
+        refined = self._refinements.weights.get((weight.name, precision))
+        return insert_weight_qdq(graph, _input(node, WEIGHT_INPUT), weight.axis, precision, up, node, refined)
 
     def _quantized(
         self, model: ir.Model, nodes: _NodesByName, plan: PrecisionPlan, weight: _WeightWriter, read: QuantizerWriter

@@ -52,15 +52,23 @@ def _lie(scales: WeightScales) -> dict[str, int]:
 
 
 def insert_weight_qdq(
-    graph: ir.Graph, weight: ir.Value, axis: int | None, precision: Precision, up: BoolArray | None, before: ir.Node
+    graph: ir.Graph,
+    weight: ir.Value,
+    axis: int | None,
+    precision: Precision,
+    up: BoolArray | None,
+    before: ir.Node,
+    refined: QuantizedWeight | None = None,
 ) -> ir.Value:
     """QuantizeLinear and DequantizeLinear behind the FP32 constant `weight`, in front of node `before`.
 
     Whoever folds them gets the codes that `insert_stored_weight` writes, because the scales are FP32. Where `up`
-    decides the rounding, the constant holds what those codes stand for, which rounding to nearest leaves alone.
+    decides the rounding, or it is `refined`, the constant holds what those codes stand for, which rounding to nearest
+    leaves alone.
     """
-    quantized, name = quantize_weight(constant_array(weight), axis, precision, up=up), f"{weight.name}_{precision}"
-    if up is not None:
+    quantized = refined or quantize_weight(constant_array(weight), axis, precision, up=up)
+    name = f"{weight.name}_{precision}"
+    if up is not None or refined is not None:
         weight = add_constant(graph, f"{weight.name}_learned", quantized.values)
     step, scales = np.asarray(quantized.scales.scale, np.float32), _lie(quantized.scales)
     scale_value = scale_constant(graph, f"{name}_scale", step, weight.dtype)

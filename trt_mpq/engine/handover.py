@@ -19,7 +19,13 @@ from trt_mpq.emit import Emitter, Network, Own, Refinements, Roundings
 from trt_mpq.errors import RunFolderError
 from trt_mpq.graph.interface import tell_apart
 from trt_mpq.model import load_graph
-from trt_mpq.refine.files import PLAN_CORRECTIONS, corrections_from_file, roundings_from_file
+from trt_mpq.refine.files import (
+    PLAN_CORRECTIONS,
+    WEIGHTS,
+    corrections_from_file,
+    roundings_from_file,
+    weights_from_file,
+)
 from trt_mpq.runtime.base import Array
 from trt_mpq.types import Grouping, Model, Precision, Ranges, Score, SearchResult, TensorSpec
 
@@ -78,6 +84,7 @@ class Searched:
         rounded: Precisions whose weights have learned roundings.
         own: Digest of the plan that has corrections of its own, None if none has.
         own_rounded: Whether it has roundings of its own too.
+        weights: Whether weights have codes and scales that were found for them.
         refinements: Digest of all that is refined, which lies in files.
         evaluated_on: What tells the evaluation data and the metric from others.
         metric: Task metric.
@@ -97,6 +104,7 @@ class Searched:
     own_rounded: bool = False
     refinements: str = ""
     evaluated_on: str = ""
+    weights: bool = False
 
     @classmethod
     def of(
@@ -117,7 +125,7 @@ class Searched:
         own_rounded = own is not None and delivered.own[own].roundings is not None
         return cls(
             result, corrected, metric, outputs, fp32, required, rounded, own, own_rounded, delivered.digest,
-            evaluated_on,
+            evaluated_on, bool(delivered.weights),
         )  # fmt: skip
 
     def emitter(self, network: Network, folder: Path) -> Emitter:
@@ -129,7 +137,8 @@ class Searched:
         """What `emitter` reads from the run folder beside the network."""
         corrections = [_CORRECTIONS] if self.corrected else []
         own = [PLAN_CORRECTIONS] * (self.own is not None) + [_PLAN_ROUNDINGS] * self.own_rounded
-        return (*corrections, *(f"roundings-{precision}.npz" for precision in self.rounded), *own)
+        weights = [WEIGHTS] * self.weights
+        return (*corrections, *(f"roundings-{precision}.npz" for precision in self.rounded), *own, *weights)
 
     def _refinements(self, folder: Path) -> Refinements:
         corrections = corrections_from_file(folder / _CORRECTIONS) if self.corrected else {}
@@ -139,6 +148,7 @@ class Searched:
             {key: delta for key, delta in corrections.items() if key[1] in self.corrected},
             roundings,
             {self.own: self._own(folder, roundings)} if self.own else {},
+            weights_from_file(folder / WEIGHTS) if self.weights else {},
         )
         if found.digest != self.refinements:
             raise RunFolderError(

@@ -8,10 +8,11 @@ from typing import Any
 
 from trt_mpq.artifacts.stage import Job, Kind, Stage
 from trt_mpq.artifacts.store import Store
-from trt_mpq.emit import BiasCorrections, Network, Refinements, Roundings
+from trt_mpq.emit import BiasCorrections, Network, RefinedWeights, Refinements, Roundings
 from trt_mpq.evaluate.cache import ScoreCache
 from trt_mpq.pipeline.scoring import SCORER, uniform_score
 from trt_mpq.pipeline.sources import BATCH, CALIBRATION, RUNTIME
+from trt_mpq.pipeline.weight_refinement import WEIGHTS, clipped_weights, gptq_weights
 from trt_mpq.refine.adaround import learn_rounding
 from trt_mpq.refine.bias_correction import correct_biases
 from trt_mpq.refine.files import corrections_from_file, roundings_from_file, save_corrections, save_roundings
@@ -61,11 +62,68 @@ def choose_refinements(
         scored: The network.
         nearest: The corrections of every format where weights are rounded to nearest.
     """
-    rounded = _kept_roundings(scored, store.settings.formats) if store.settings.adaround else _NOTHING
+    rounded = _choose_weights(store, scored)
     if not store.settings.bias_correction:
         return rounded
-    learned = {precision for _, precision in store[rounded].refinements.roundings}
+    found = store[rounded].refinements
+    learned = {precision for _, precision in (*found.roundings, *found.weights)}
     return _kept_corrections(scored, rounded, {p: p in learned for p in nearest}, nearest)
+
+
+def _choose_weights(store: Store, scored: ScoredNetwork) -> Stage[SharedRefinements]:
+    """How weights are quantized, each way that was asked for kept where it does no harm."""
+    settings = store.settings
+    if settings.adaround:
+        return _kept_roundings(scored, settings.formats)
+    kept = _NOTHING
+    if settings.clip_weights:
+        found = {p: clipped_weights(scored.network, p) for p in settings.formats}
+        kept = _kept_weights("clipped", Refinement.WEIGHT_SCALES, scored, kept, found)
+    if settings.gptq:
+        clipped = {precision for _, precision in store[kept].refinements.weights}
+        found = {
+            p: gptq_weights(scored.network, p, clipped_weights(scored.network, p) if p in clipped else None)
+            for p in settings.formats
+        }
+        kept = _kept_weights("gptq", Refinement.GPTQ, scored, kept, found)
+    return kept if kept is _NOTHING else _in_one_file(kept)
+
+
+def _in_one_file(kept: Stage[SharedRefinements]) -> Stage[SharedRefinements]:
+    """The same, whose weights the device half finds in `weights.npz`."""
+    weights: Stage[RefinedWeights] = Stage(
+        "weights", lambda job: job[kept].refinements.weights, WEIGHTS, needs=(kept,)
+    )  # fmt: skip
+
+    def make(job: Job) -> SharedRefinements:
+        return replace(job[kept], refinements=replace(job[kept].refinements, weights=job[weights]))
+
+    return Stage("kept-weights", make, needs=(kept, weights), digest=_content_of)
+
+
+def _kept_weights(
+    name: str,
+    kind: Refinement,
+    scored: ScoredNetwork,
+    before: Stage[SharedRefinements],
+    found: Mapping[Precision, Stage[RefinedWeights]],
+) -> Stage[SharedRefinements]:
+    """What was there `before`, with the weights that were `found` where they do not lower the score of a format."""
+
+    def make(job: Job) -> SharedRefinements:
+        shared = job[before]
+        weights = {key: weight for stage in found.values() for key, weight in job[stage].items()}
+        records = []
+        for precision in found:
+            tried = replace(shared.refinements, weights=weights)
+            plain = scored.uniform_score(job, precision, f"without {kind.value}", shared.refinements)
+            refined = scored.uniform_score(job, precision, f"with {kind.value}", tried)
+            records.append(record_of_values(kind, precision, plain, refined, weights))
+        kept = {**shared.refinements.weights, **worth_keeping(weights, records)}
+        return SharedRefinements(replace(shared.refinements, weights=kept), (*shared.records, *records))
+
+    needs = (before, *found.values(), scored.network, scored.cache, SCORER)
+    return Stage(f"kept-weights-{name}", make, needs=needs, digest=_content_of)
 
 
 def learned_roundings(name: str, network: Stage[Network], plan: Stage[PrecisionPlan], whose: str) -> Stage[Roundings]:

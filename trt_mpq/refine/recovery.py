@@ -18,9 +18,17 @@ class Refinement(str, Enum):
     EQUALIZATION = "equalization"
     SMOOTHING = "smoothing"
     CALIBRATION = "calibration"
+    WEIGHT_SCALES = "weight scales"
+    GPTQ = "GPTQ"
     ROUNDING = "learned rounding"
     BIAS_CORRECTION = "bias correction"
     FOR_PLAN = "for the chosen plan"
+
+
+_OF_WEIGHTS = {
+    Refinement.WEIGHT_SCALES: "clipped", Refinement.GPTQ: "rounded", Refinement.ROUNDING: "rounded",
+}  # fmt: skip
+"""What is done to weights."""
 
 
 def record_of_model(
@@ -50,9 +58,9 @@ def record_of_values(
     """What corrections of biases or roundings of weights did to the uniform `precision` plan; see `worth_keeping`."""
     count = sum(own is precision for _, own in values)
     done = (
-        f"{_counted(count, 'weight')} rounded"
-        if name is Refinement.ROUNDING
-        else f"{_counted(count, 'group')} corrected"
+        f"{_counted(count, 'group')} corrected"
+        if name not in _OF_WEIGHTS
+        else (f"{_counted(count, 'weight')} {_OF_WEIGHTS[name]}")
     )
     return RefinementRecord(name.value, precision, before, after, f"{done}, {_verdict(before, after)}")
 

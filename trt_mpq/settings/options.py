@@ -128,6 +128,10 @@ class Settings(BaseModel):
     """AdaRound: learn whether to round each weight up or down before the search; needs torch and takes minutes."""
     adaround_steps: Annotated[PositiveInt, Option("Quantizers")] = 100
     """Steps of gradient descent with which a layer's rounding is learned."""
+    clip_weights: Annotated[bool, Option("Quantizers")] = False
+    """Scales of weights of matrix products, per channel or block, that clip the largest where that loses less."""
+    gptq: Annotated[bool, Option("Quantizers")] = False
+    """GPTQ: round weights of matrix products so that each input channel makes up for the errors of those before."""
     refine_plan: Annotated[bool, Option("Search")] = True
     """Correct biases once more for exactly the plan that was found, and try to bring more groups down."""
     equalize: Annotated[bool, Option("Quantizers")] = False
@@ -187,6 +191,13 @@ class Settings(BaseModel):
             raise ValueError(f"is given twice for the output {twice}")
         if outputs.count("") > 1:
             raise ValueError("is given twice for all outputs")
+        return value
+
+    @field_validator("clip_weights", "gptq")
+    @classmethod
+    def _without_adaround(cls, value: bool, others: ValidationInfo) -> bool:
+        if value and others.data.get("adaround"):
+            raise ValueError("excludes adaround, which rounds the same weights: give one of them")
         return value
 
     @field_validator("target_size", mode="before")

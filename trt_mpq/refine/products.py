@@ -1,0 +1,117 @@
+"""Constant weights of matrix products, and the second moments of what each is multiplied with."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from trt_mpq.dataset import Samples
+from trt_mpq.dataset.chunks import chunks_by_length
+from trt_mpq.emit import Network
+from trt_mpq.errors import CalibrationError
+from trt_mpq.graph.edit import constant_array
+from trt_mpq.graph.operators import PRODUCTS
+from trt_mpq.numerics import FloatArray
+from trt_mpq.runtime.base import Runtime, with_outputs
+from trt_mpq.types import LayerGroup, Precision, Weight
+
+_KEPT_ELEMENTS = 64 << 20
+"""Second moments that are summed up in one pass over the data: 256 MiB."""
+
+Moments = Mapping[str, FloatArray]
+"""Tensor to the mean of x x^T over its rows x, float32 [K, K]."""
+
+
+@dataclass(frozen=True)
+class Product:
+    """A matrix product with a weight of its own.
+
+    Attributes:
+        weight: The weight.
+        data: The tensor that it is multiplied with, whose last axis is summed over.
+    """
+
+    weight: Weight
+    data: str
+
+    @property
+    def summed(self) -> int:
+        """Elements that are summed over (K)."""
+        return self.weight.shape[1 - self._channels]
+
+    def rows(self, content: FloatArray) -> FloatArray:
+        """What lies like the weight, as [channels, K]; and back, for both are the same exchange of axes or none."""
+        return content if self._channels == 0 else content.T
+
+    @property
+    def _channels(self) -> int:
+        assert self.weight.axis is not None
+        return self.weight.axis
+
+
+def products_in(network: Network, precision: Precision) -> tuple[Product, ...]:
+    """The products that may run in `precision`, in network order; a weight that several operators read is none's."""
+    kinds = {str(node.name): node.op_type for node in network.graph.graph}
+    readers = Counter(weight.name for group in network.grouping.groups for weight in group.weights)
+    return tuple(
+        Product(weight, _data_of(group, weight))
+        for group in network.grouping.groups
+        if group.allows(precision)
+        for weight in group.weights
+        if kinds[weight.node] in PRODUCTS and readers[weight.name] == 1 and len(weight.shape) == 2
+        if weight.axis is not None
+    )
+
+
+def content_of(network: Network, product: Product) -> FloatArray:
+    """The weight in FP32, as it lies in the graph."""
+    return constant_array(network.graph.graph.initializers[product.weight.name])
+
+
+def moments_in_parts(
+    network: Network, products: tuple[Product, ...], samples: Samples, runtime: Runtime, batch: int
+) -> Iterator[tuple[tuple[Product, ...], Moments]]:
+    """Some of the `products` at a time with the moments of what they read in FP32, so that memory is bounded.
+
+    Raises:
+        CalibrationError: A tensor that a product reads is NaN or infinite.
+    """
+    part: list[Product] = []
+    for product in products:
+        if part and _elements([*part, product]) > _KEPT_ELEMENTS:
+            yield tuple(part), _moments(network, part, samples, runtime, batch)
+            part = []
+        part.append(product)
+    if part:
+        yield tuple(part), _moments(network, part, samples, runtime, batch)
+
+
+def _elements(products: list[Product]) -> int:
+    sizes = {product.data: product.summed for product in products}
+    return sum(size * size for size in sizes.values())
+
+
+def _moments(network: Network, products: list[Product], samples: Samples, runtime: Runtime, batch: int) -> Moments:
+    sums = {product.data: np.zeros((product.summed, product.summed), np.float32) for product in products}
+    counts = dict.fromkeys(sums, 0)
+    fed = {value.name for value in network.graph.graph.inputs}
+    computed = [name for name in sums if name not in fed]
+    session = runtime.load(with_outputs(network.graph, computed)) if computed else None
+    for chunk in chunks_by_length(samples, batch):
+        found = {**chunk.feeds, **(session.run(chunk.feeds) if session else {})}
+        for name, total in sums.items():
+            rows = chunk.cut(found[name]).reshape(-1, len(total))
+            total += rows.T @ rows
+            counts[name] += len(rows)
+    for name, total in sums.items():
+        if not np.isfinite(total).all():
+            raise CalibrationError(f"tensor {name} is NaN or infinite for some calibration data: check the data")
+        total /= max(1, counts[name])
+    return sums
+
+
+def _data_of(group: LayerGroup, weight: Weight) -> str:
+    return next(site.tensor for site in group.inputs if site.node == weight.node and site.role == "input")
