@@ -25,7 +25,7 @@ from trt_mpq.groups import groups_from_model
 from trt_mpq.lint import Severity, lint_graph
 from trt_mpq.numerics import activation_scale, fake_quantize_activation, quantize_weight, round_to_half
 from trt_mpq.runtime.onnxruntime import OnnxRuntime
-from trt_mpq.types import Precision, PrecisionPlan
+from trt_mpq.types import Precision, PrecisionPlan, Ranges, TensorRange
 
 FP16, BF16, INT8, W8A16, W4A16, NVFP4 = map(Precision, ("fp16", "bf16", "int8", "w8a16", "w4a16", "nvfp4"))
 NEW = (W8A16, W4A16, NVFP4)
@@ -155,6 +155,22 @@ def test_the_reference_equals_numpy(precision: Precision, top: Precision) -> Non
     assert content is not None
     expected = data @ quantize_weight(content.numpy(), 1, precision, top).values
     np.testing.assert_allclose(results[str(output.name)], expected, rtol=1e-5, atol=1e-5)
+
+
+def test_weights_that_multiply_one_tensor_share_the_scale_of_their_scales() -> None:
+    b = Builder(11)
+    products = [b.node("MatMul", f"m{i}", ["input", b.normal(f"w{i}", (64, 32), 0.1 * 4**i)]) for i in range(3)]
+    b.node("Concat", "join", products, axis=1)
+    found = prepare(b.model((64,), (96,)))
+    (group,) = groups_from_model(found.graph, {"input": (1, 64)}, "none", formats=NEW).groups
+    ranges = Ranges({}, 1, {"input": TensorRange(-1.0, 1.0, {NVFP4: 1.0})})
+    writer = Emitter(found.graph, groups_from_model(found.graph, {"input": (1, 64)}, "none", formats=NEW), ranges)
+    stored = [writer.quantized_weight(weight, NVFP4) for weight in group.weights]
+    content = found.graph.graph.initializers["w2"].const_value
+    assert content is not None
+    assert {float(np.asarray(one.scales.tensor_scale)) for one in stored} == {
+        float(np.abs(content.numpy()).max() / np.float32(6 * 448))
+    }
 
 
 def quantizer(scale: np.ndarray, axes: list[str | int], opset: int) -> ir.Model:

@@ -129,3 +129,14 @@ def test_every_block_has_its_own_weight_noise() -> None:
 
     assert score(block=4, samples=4) == pytest.approx(score(block=4, samples=1), rel=1e-3)
     assert score(block=1, samples=4) != pytest.approx(score(block=1, samples=1), rel=0.05)
+
+
+def test_weights_alone_leave_activations_without_noise() -> None:
+    b = Builder(3)
+    b.node("MatMul", "fc", ["input", b.normal("fc.weight", (6, 4), 1.0)])
+    proto = b.model((6,), (4,))
+    given_ = inputs_for(proto, sample_input(proto, 8), loss=LOSSES["mse"], candidates=(Precision.INT8, Precision.W8A16))
+    silent = with_network(given_, ranges=Ranges({}, 8, {"input": TensorRange(0.0, 0.0)}))
+    loud, quiet = (GaussianNoise().rank(inputs).scores for inputs in (given_, silent))
+    assert loud[Precision.W8A16]["fc"] == pytest.approx(quiet[Precision.INT8]["fc"], rel=1e-6)
+    assert loud[Precision.INT8]["fc"] > loud[Precision.W8A16]["fc"]
