@@ -240,3 +240,21 @@ def test_any_plan_that_was_tried_can_be_had(here: Path) -> None:
     assert {row.name for row in report.tensors} >= {"input"}
     assert set(report.layer_errors) == set(chosen.as_dict())
     assert all(sum(row.bins) for row in report.tensors) is False, "minmax counts nothing"
+
+
+def test_models_that_are_named_take_data_in_order_too(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("torch")
+    monkeypatch.delitem(sys.modules, "factory_of_a_test", raising=False)
+    Path("job.toml").write_text('model = "net.onnx"\n', encoding="utf-8")
+    Path("factory_of_a_test.py").write_text(
+        "import torch\ndef make():\n    torch.manual_seed(0)\n"
+        "    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 64)), torch.zeros(2, 3, 8, 8)\n",
+        encoding="utf-8",
+    )
+    images = arrays("calib")["input"]
+    for model in ("job.toml", "factory_of_a_test:make"):
+        with trt_mpq.Run(model, calib=[images[:12], images[12:]], output=model[:7], **QUICK) as run:
+            assert run.calibrate().samples == 24
+    by_name = trt_mpq.Run("factory_of_a_test:make", calib={"input": images}, output="by-name", **QUICK)
+    assert by_name.calibrate().samples == 24
+    by_name.close()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ from trt_mpq.api.models import (
     named_source,
     written_proto,
 )
-from trt_mpq.api.opening import check_early, open_build
+from trt_mpq.api.opening import check_early, fields_from_source, open_build
 from trt_mpq.api.options import DATA, Given, settings_given
 from trt_mpq.artifacts.files import write_arrays
 from trt_mpq.artifacts.folder import make_folder
@@ -78,10 +78,16 @@ class _Opening:
         else:
             path = named_source(self._model)
             if not is_file(path):
-                return path, lambda: Expected((), 0)
+                return path, lambda: self._expected_by_name(path, data)
         if data:
             opened_folder(self._folder, model_digest(path) if path.is_file() else "")
         return path, lambda: expected_by_file(path)
+
+    def _expected_by_name(self, source: Path, data: dict[str, Any]) -> Expected:
+        """What a job's model or a torch source takes, which is exported for it unless all data goes by name."""
+        if all(isinstance(value, Mapping) for value in data.values()):
+            return Expected((), 0)
+        return expected_by_file(Path(fields_from_source(source, self._fields, self._folder, self._observer)["model"]))
 
     def _read(self, name: str, data: dict[str, Any], expected: Callable[[], Expected]) -> dict[str, Array]:
         """The arrays of `data[name]`, read once."""
