@@ -101,9 +101,13 @@ def slow_device(path: Path, bandwidth_gb_s: float = 1e6) -> str:
     """A device model on which a tiny network is bound by arithmetic, or by a small bandwidth: narrow formats pay."""
     numbers = {
         "sm": 87,
+        "multiprocessors": 1,
+        "clock_ghz": 1,
+        "l2_mb": 1e-9,
         "bandwidth_gb_s": bandwidth_gb_s,
         "launch_us": 1e-6,
         "compute_efficiency": 1,
+        "eight_bit_efficiency": 1,
         "memory_efficiency": 1,
     }
     peaks = {f"peak_tops.{precision}": value for precision, value in (("fp32", 1e-3), ("fp16", 2e-3), ("int8", 4e-3))}

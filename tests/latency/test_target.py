@@ -75,12 +75,26 @@ def test_weights_alone_are_narrow_from_ampere_on(target: Target):
 
 
 def test_every_number_names_its_source_and_date(target: Target):
-    numbers = {"sm", "bandwidth_gb_s", "launch_us", "compute_efficiency", "memory_efficiency"}
+    numbers = {
+        *("sm", "multiprocessors", "clock_ghz", "bandwidth_gb_s", "l2_mb", "launch_us"),
+        *("compute_efficiency", "eight_bit_efficiency", "memory_efficiency"),
+    }
     assert set(target.sources) == numbers | {f"peak_tops.{precision}" for precision in target.peak_tops}
     for source in target.sources.values():
-        assert source.startswith("assumption: ") or "https://" in source
+        assert source.startswith(("assumption: ", "fitted: ")) or "https://" in source
         assert source.endswith(")")
         assert source[-11:-7].isdigit()
+
+
+def test_rates_hold_at_the_clock_and_multiprocessors_of_the_file(target: Target):
+    assert (target.multiprocessors, target.clock_ghz) == (TENSOR_CORES[target.name][0], TENSOR_CORES[target.name][2])
+
+
+def test_every_device_says_how_far_its_latencies_are_off(target: Target):
+    assert target.error is not None
+    assert 0 < target.error.ratio < target.error.times < 0.5
+    assert target.error.points >= 5
+    assert target.error.devices
 
 
 def test_file_name_is_the_device_name(target: Target):
@@ -105,11 +119,13 @@ def test_own_device_model_from_a_file(own_device: Path):
         ("[peak_tops.fp32]", "[peak_tops.fp8]", "peak_tops lacks fp32"),
         ("[peak_tops.int8]", "[peak_tops.fp8]", "needs sm 89"),
         ("[peak_tops.int8]", "[peak_tops.int4]", "int4"),
-        ("value = 0.5", "value = 1.5", "compute_efficiency.value"),
-        ("value = 0.5", "value = inf", "compute_efficiency.value"),
-        ("assumption: fixed", "guess: fixed", "launch_us.source: .*public page"),
+        ("value = 0.438", "value = 1.5", "compute_efficiency.value"),
+        ("value = 0.438", "value = inf", "compute_efficiency.value"),
+        ("fitted: to", "guess: to", "launch_us.source: .*public page"),
         ("[bandwidth_gb_s]", "[bandwidth]", "bandwidth_gb_s: Field required"),
         ("date = 2026-11-23", "", "date: Field required"),
+        ("[l2_mb]", "[l3_mb]", "l2_mb: Field required"),
+        ("ratio = 0.047", "ratio = 0", "error.ratio"),
         ("[sm]", "[sm", "not valid TOML"),
     ],
 )

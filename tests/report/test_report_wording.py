@@ -6,7 +6,9 @@ from hypothesis import strategies as st
 
 from tests.report.samples import FP8, FP16, INT4, INT8, sample_report, uniform_report
 from trt_mpq.report import verdict, wording
+from trt_mpq.report.data import Report
 from trt_mpq.types import Precision, WorkShare
+from trt_mpq.types.target import LatencyError
 
 FP32 = Precision.FP32
 
@@ -43,6 +45,38 @@ def test_significant_is_within_half_a_unit_of_the_third_digit(value: float) -> N
 def test_changes(value: float, reference: float, change: str, words: str) -> None:
     assert wording.change_text(value, reference) == change
     assert wording.below_text(value, reference, "FP16") == words
+
+
+class TestModelError:
+    """A modelled latency is shown with the error of the model, and a difference within it is none."""
+
+    def report(self, plan_ms: float, fp32_ms: float = 0.0778) -> Report:
+        sample = sample_report()
+        error = LatencyError(0.25, 0.06, 30, "l4")
+        latency = replace(sample.latency_ms, fp16=0.1, plan=plan_ms, fp32=fp32_ms, error=error)
+        return replace(sample, latency_ms=latency)
+
+    def test_a_gain_beyond_the_error(self) -> None:
+        report = self.report(0.07)
+        assert verdict.headline(report)[3] == "modelled latency 0.0700 ms ± 25 %, 30 % ± 6 points below FP16"
+        assert "about" not in " ".join(verdict.remarks(report)).lower()
+
+    @pytest.mark.parametrize(("ms", "change"), [(0.095, "\N{MINUS SIGN}5 %"), (0.1001, "0 %"), (0.105, "+5 %")])
+    def test_a_gain_within_the_error_is_about_equal(self, ms: float, change: str) -> None:
+        report = self.report(ms, fp32_ms=1.0)
+        assert wording.against_text(report.latency_ms, FP16) == f"about equal to FP16 ({change} ± 6 points)"
+        assert "About as fast as FP16: " in " ".join(verdict.remarks(report))
+
+    def test_fp32_is_called_faster_only_beyond_the_error(self) -> None:
+        faster, equal = (" ".join(verdict.remarks(self.report(0.08, fp32_ms=ms))) for ms in (0.07, 0.078))
+        assert "in FP32, is faster than any plan" in faster
+        assert "in FP32" not in equal
+
+    def test_measured_latencies_have_no_such_error(self) -> None:
+        report = sample_report()
+        assert report.latency_ms.error is None
+        assert "±" not in verdict.headline(report)[3]
+        assert wording.time_error(report.latency_ms.error) == wording.ratio_error(report.latency_ms.error) == ""
 
 
 def test_units() -> None:

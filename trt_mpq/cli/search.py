@@ -26,4 +26,8 @@ def search(
     from trt_mpq.types import SearchResult
 
     run = open_stage(run_dir, given, sink, trust=trust)
-    sink.result(run.search(), SearchResult, lambda found: search_table(found, *run.task()))
+    sink.result(
+        run.search(),
+        SearchResult,
+        lambda found: search_table(found, *run.task(), run.store[run.search_stages().latency]),
+    )

@@ -6,8 +6,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Literal
 
-from trt_mpq.latency.dataflow import Dataflow, Formats, Kernel, Reformat
+from trt_mpq.latency.dataflow import Dataflow, Formats
+from trt_mpq.latency.kernels import Kernel, Reformat
 from trt_mpq.types import Grouping, Precision, PrecisionPlan
+from trt_mpq.types.target import LatencyError
 
 LatencySource = Literal["modelled", "device-table"]
 """A roofline model of a GPU, or sums over a table of times measured on one."""
@@ -24,6 +26,8 @@ class Latency(ABC):
     """Where the numbers come from."""
     device: str
     """The GPU they hold for."""
+    error: LatencyError | None = None
+    """How far it is from what was published; None where it was measured, or where nothing tells."""
     identity: str
     """Changes whenever a latency can, the modelled GPU aside."""
 

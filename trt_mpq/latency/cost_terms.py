@@ -12,7 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 
 from trt_mpq.latency.base import Latency
-from trt_mpq.latency.dataflow import Formats, Kernel
+from trt_mpq.latency.dataflow import Formats
+from trt_mpq.latency.kernels import Kernel
 from trt_mpq.search.costs import Choice, Clause, Costs, Term
 from trt_mpq.types import Precision, PrecisionPlan
 

@@ -30,13 +30,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from trt_mpq.graph.operators import ACTIVATIONS, VIEWS
-from trt_mpq.types import Grouping, LayerGroup, LooseOp, Precision, PrecisionPlan
+from trt_mpq.graph.operators import VIEWS
+from trt_mpq.latency.kernels import FUSED, GENERATED, Kernel, Reformat, together
+from trt_mpq.types import Grouping, LayerGroup, Precision, PrecisionPlan
 
-_WRITES_BOTH = ACTIVATIONS | {
-    *("Add", "Sub", "Mul", "Div", "Pow", "Sqrt", "Neg", "Erf", "Exp", "Where", "Softmax", "LayerNormalization"),
-}
-"""Operators that TensorRT generates a kernel for, with the conversions of its result inside."""
 _VIEWS = VIEWS | {"Identity"}
 """An Identity is left in a prepared graph only between an input and an output."""
 
@@ -44,53 +41,6 @@ _VIEWS = VIEWS | {"Identity"}
 def high_precision(plan: PrecisionPlan, top: Precision) -> Precision:
     """What ops outside every group compute in: the network's high precision `top`, or FP32 in an all-FP32 plan."""
     return Precision.FP32 if set(plan.counts()) == {Precision.FP32} else top
-
-
-@dataclass(frozen=True)
-class Reformat:
-    """`tensor` (of `elements` per sample) in another format because `reader` wants it: a kernel, or a second result.
-
-    It is a kernel of its own unless it is `fused` into the one that writes the tensor.
-    """
-
-    tensor: str
-    elements: int
-    stored: Precision
-    wanted: Precision
-    reader: str
-    fused: bool = False
-
-    @property
-    def moved_bits(self) -> float:
-        """Bits read and written per sample."""
-        stored, wanted = self.stored.spec.width, self.wanted.spec.width
-        return self.elements * (wanted if self.fused else stored + wanted)
-
-
-@dataclass(frozen=True)
-class Kernel:
-    """A group or a loose op: it reads tensors and writes others. Counts are for one sample.
-
-    `reads` are tensors from outside: what attention computes between its two products never leaves the kernel.
-    `writes` maps each tensor to its elements.
-    """
-
-    name: str
-    reads: tuple[str, ...]
-    writes: Mapping[str, int]
-    input_elements: int
-    flops: int = 0
-    weights: int = 0
-
-    @classmethod
-    def of_group(cls, group: LayerGroup) -> Kernel:
-        """The kernel of a group."""
-        return cls(group.id, group.reads, group.writes, group.input_elements, group.flops, group.weight_elements)
-
-    @classmethod
-    def of_loose(cls, op: LooseOp) -> Kernel:
-        """The kernel of an op outside every group."""
-        return cls(op.node, op.inputs, op.writes, op.input_elements, op.flops)
 
 
 @dataclass(frozen=True)
@@ -118,9 +68,10 @@ class Dataflow:
         written = (kernel.writes for kernel in (*groups, *loose))
         known = set().union(*written, *tied, *(group.reads for group in groups))
         loose = [replace(kernel, reads=tuple(t for t in kernel.reads if t in known)) for kernel in loose]
-        self.kernels = (*groups, *loose)
         self.top = grouping.top
         self._refuge = {op.node: grouping.widest(op) for op in grouping.loose if not op.allows(grouping.top)}
+        fusible = {op.node for op in grouping.loose if op.op_type in FUSED and op.node not in self._refuge}
+        self.kernels = together((*groups, *loose), frozenset(fusible))
         self.groups = frozenset(group.id for group in grouping.groups)
         self._writer = {tensor: kernel for kernel in self.kernels for tensor in kernel.writes}
         self._leader = _leaders({*self._writer, *(tensor for kernel in self.kernels for tensor in kernel.reads)}, tied)
@@ -128,11 +79,14 @@ class Dataflow:
         # A loose op whose operands share one scale only moves values, so it runs in whatever format they have.
         self._moving = {
             kernel.name
-            for kernel in loose
-            if kernel.reads and kernel.name not in self._refuge and self._tied_to_one_scale(kernel)
+            for kernel in self.kernels
+            if kernel.name not in self.groups
+            and kernel.reads
+            and kernel.name not in self._refuge
+            and self._tied_to_one_scale(kernel)
         }
 
-        both = {op.node for op in grouping.loose if op.op_type in _WRITES_BOTH} - self._moving
+        both = {op.node for op in grouping.loose if op.op_type in GENERATED} - self._moving
         self._written_twice = {tensor for kernel in loose if kernel.name in both for tensor in kernel.writes}
         self._readers: dict[str, list[Kernel]] = defaultdict(list)
         for kernel in self.kernels:

@@ -16,7 +16,8 @@ from pydantic import Field, ValidationError
 from trt_mpq.artifacts.files import from_json, key_of, to_stored_json, write_text
 from trt_mpq.errors import SettingsError
 from trt_mpq.latency.base import Latency
-from trt_mpq.latency.dataflow import Formats, Kernel, Reformat
+from trt_mpq.latency.dataflow import Formats
+from trt_mpq.latency.kernels import Kernel, Reformat
 from trt_mpq.types import Grouping, Precision, PrecisionPlan
 from trt_mpq.types.engine import Platform
 

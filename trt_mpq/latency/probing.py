@@ -15,7 +15,8 @@ from math import prod
 import numpy as np
 
 from trt_mpq.errors import RuntimeFailure, SettingsError
-from trt_mpq.latency.dataflow import Dataflow, Formats, Reformat
+from trt_mpq.latency.dataflow import Dataflow, Formats
+from trt_mpq.latency.kernels import Reformat
 from trt_mpq.types import Grouping, LayerGroup, Precision, PrecisionPlan
 from trt_mpq.types.engine import EngineLayer, EngineTensor
 

@@ -1,23 +1,67 @@
-"""Modelled latency of plans: a roofline per group.
+"""Modelled latency of plans: a roofline per kernel.
 
-A group is one kernel. Its modelled time is the larger of arithmetic and memory traffic (Williams, Waterman and
-Patterson, "Roofline", CACM 52(4), 2009), plus a fixed launch cost. Absolute numbers are rough; what the
-model is for is the order of plans, so it counts the things that make a plan slower than its arithmetic
-suggests. Peak rates and efficiencies come from the `Target`; nothing here was measured.
+A group is one kernel; which operators outside groups are kernels of their own says `kernels.py`. The modelled time of
+a kernel is what arithmetic and memory traffic take (Williams, Waterman and Patterson, "Roofline", CACM 52(4), 2009),
+which overlap, though not wholly, and a fixed cost of being launched and of running dry again. Rates, caches and the
+shares of them that kernels reach come from the `Target`, what kernels of all GPUs have in common from `Traits`.
 
-Which tensors are stored in 8 bit and which are converted by a kernel of their own follows from the rules of
-`dataflow.py`. A conversion reads, writes and is launched; an op outside every group streams its inputs and its
-output in the high precision.
+- *Filling the GPU.* A product has at least one tile of its result per multiprocessor, be that there or not.
+- *Caches.* Tensors that fit into the L2 cache are read from there by the next kernel, and weights by the next inference
+  if all of the network's do. What all groups would store in a kernel's own format decides that for its weights, so that
+  the time of a kernel depends on no other's format.
+- *Narrow layers.* Tensors of convolutions are stored in vectors of channels, wider ones in 8 bit than in 16.
+- *Attention* has one thread block per head, and its softmax is no faster in 8 bit than in 16.
 
-Not modelled: kernels that do not exist for a shape, caches, clocks, and what `dataflow.py` does not count.
+Not modelled: kernels that do not exist for a shape, clocks that sink, and what `dataflow.py` does not count.
 """
 
 from __future__ import annotations
 
+from copy import copy
+from dataclasses import dataclass
+from math import ceil, inf
+
 from trt_mpq.errors import SettingsError
 from trt_mpq.latency.base import Latency
-from trt_mpq.latency.dataflow import Formats, Kernel, Reformat
+from trt_mpq.latency.dataflow import Formats
+from trt_mpq.latency.kernels import Kernel, Reformat
 from trt_mpq.types import Grouping, Precision, PrecisionPlan, Target
+
+
+@dataclass(frozen=True)
+class Traits:
+    """What kernels have in common on every GPU, fitted to published latencies by `python -m bench.published.fit`.
+
+    Attributes:
+        cuda_share: Share of the CUDA cores' peak that FP32 products reach.
+        depthwise_share: The same of products per channel, which no tensor core computes.
+        attention_16, attention_8: Share of the tensor cores' peak that attention reaches in 16 and in 8 bit.
+        narrow_share: Bandwidth that 8-bit products reach, of that which others do.
+        padding: How much of a product with channels that are only there to fill vectors is computed.
+        tile: Elements of a product's result that one multiprocessor computes at least.
+        summed: Of the products that are summed up, how many one thread block takes; others do the rest.
+        l2_bytes: What a multiprocessor gets from the L2 cache in one clock.
+        overlap: Exponent with which arithmetic and traffic are added: 1 one after the other, infinity at once.
+    """
+
+    cuda_share: float = 0.67
+    depthwise_share: float = 0.3
+    attention_16: float = 0.73
+    attention_8: float = 0.25
+    narrow_share: float = 0.68
+    padding: float = 1.0
+    tile: float = 9700.0
+    summed: int = 512
+    l2_bytes: float = 20.0
+    overlap: float = 2.0
+
+
+TRAITS = Traits()
+_HEAD = 64
+"""Size of an attention head, which groups do not tell: that of BERT, GPT-2, ViT and most others."""
+_VECTOR_BYTES = 16
+_TURING, _TURING_8_BIT = 75, 32
+"""Channels of a convolution's tensors are stored in vectors of 16 bytes; in 8 bit on Turing, of 32."""
 
 
 class LatencyModel(Latency):
@@ -27,6 +71,8 @@ class LatencyModel(Latency):
         grouping: Groups and loose ops of the model.
         target: The GPU; a precision it has no arithmetic for cannot be asked about.
         batch: Samples per inference.
+        tf32: Whether FP32 products round their operands to TF32, which GPUs have from Ampere on.
+        traits: What all kernels have in common.
 
     Raises:
         SettingsError: `batch` is less than 1.
@@ -35,13 +81,24 @@ class LatencyModel(Latency):
     source = "modelled"
     identity = "modelled"
 
-    def __init__(self, grouping: Grouping, target: Target, batch: int) -> None:
+    def __init__(
+        self, grouping: Grouping, target: Target, batch: int, *, tf32: bool = False, traits: Traits = TRAITS
+    ) -> None:
         if batch < 1:
             raise SettingsError(f"the batch must hold at least 1 sample, got {batch}")
         super().__init__(grouping)
-        self.device = target.name
-        self._target = target
-        self._batch = batch
+        self._batch, self._tf32 = batch, tf32
+        self._weights = grouping.weight_elements
+        self._set(target, traits)
+
+    def on(self, target: Target, traits: Traits) -> LatencyModel:
+        """The same network at the same batch on another GPU."""
+        other = copy(self)
+        other._set(target, traits)
+        return other
+
+    def _set(self, target: Target, traits: Traits) -> None:
+        self.device, self.error, self._target, self._traits = target.name, target.error, target, traits
 
     def knows(self, plan: PrecisionPlan) -> bool:
         """Whether the GPU has arithmetic for every precision of `plan`."""
@@ -57,23 +114,85 @@ class LatencyModel(Latency):
             )
 
     def kernel_ms(self, kernel: Kernel, formats: Formats) -> float:
-        """The roofline of a group or loose op."""
+        """The roofline of a group or loose op; nothing where the kernels beside it do its work."""
+        if kernel.kind == "none":
+            return 0.0
         precision = formats.computed[kernel.name]
-        written = sum(count * formats.stored[tensor].spec.width for tensor, count in kernel.writes.items())
-        bits = kernel.input_elements * precision.spec.width + written
-        memory_ms = self._stream_ms(bits, once=kernel.weights * precision.spec.weight_width)
-        rate = self._target.peak_tops[precision.arithmetic(self.flow.top)] * 1e12 * self._target.compute_efficiency
-        return max(kernel.flops * self._batch / rate * 1e3, memory_ms) + self._launch_ms
+        inputs, outputs = kernel.channels or (None, None)
+        stored = formats.stored
+        bits = kernel.input_elements * precision.spec.width * self._padding(inputs, precision)
+        for tensor, count in kernel.writes.items():
+            bits += count * stored[tensor].spec.width * self._padding(outputs, stored[tensor])
+        moved = self._moved_s(bits, precision, kernel.weights)
+        return (self._overlapping(self._computed_s(kernel, precision), moved) + self._launch_s) * 1e3
 
     def conversion_ms(self, reformat: Reformat) -> float:
         """Reading, writing and launching; what is fused is written only."""
-        return self._stream_ms(reformat.moved_bits) + (0.0 if reformat.fused else self._launch_ms)
+        moved = self._moved_s(reformat.moved_bits, reformat.wanted)
+        return (moved + (0.0 if reformat.fused else self._launch_s)) * 1e3
 
-    def _stream_ms(self, bits: float, once: float = 0) -> float:
-        """Time to move `bits` for every sample and `once` more for the whole batch."""
-        rate = self._target.bandwidth_gb_s * 1e9 * self._target.memory_efficiency
-        return (bits * self._batch + once) / 8 / rate * 1e3
+    def _computed_s(self, kernel: Kernel, precision: Precision) -> float:
+        """Seconds of arithmetic."""
+        if not kernel.flops:
+            return 0.0
+        flops, traits = kernel.flops * self._batch, self._traits
+        if kernel.kind == "attention":
+            return flops / (self._rate(precision, attention=True) * self._busy(kernel))
+        rate = self._rate(precision)
+        if kernel.kind == "depthwise":
+            paired = 1 if precision is Precision.FP32 else 2
+            return flops / min(rate, self._target.peak_tops[Precision.FP32] * 1e12 * paired * traits.depthwise_share)
+        inputs, _ = kernel.channels or (None, None)
+        filled = 1 + traits.padding * (self._padding(inputs, precision) - 1)
+        least = 2 * traits.tile * min(kernel.depth, traits.summed) * self._target.multiprocessors
+        return (flops * filled + least) / rate
+
+    def _rate(self, precision: Precision, *, attention: bool = False) -> float:
+        """Operations per second that products reach."""
+        target, traits, arithmetic = self._target, self._traits, precision.arithmetic(self.flow.top)
+        peak = target.peak_tops[arithmetic] * 1e12
+        if arithmetic is Precision.FP32:
+            tensor_cores = target.tf32_tops * 1e12 * target.compute_efficiency if self._tf32 else 0.0
+            return tensor_cores or peak * traits.cuda_share
+        if attention:
+            return peak * (traits.attention_8 if arithmetic.quantized else traits.attention_16)
+        return peak * (target.eight_bit_efficiency if arithmetic.quantized else target.compute_efficiency)
+
+    def _busy(self, attention: Kernel) -> float:
+        """Share of the multiprocessors that have a head to work on."""
+        outputs = sum(attention.writes.values())
+        length = attention.flops / (4 * outputs)
+        return min(1.0, max(1.0, outputs / (length * _HEAD)) * self._batch / self._target.multiprocessors)
+
+    def _moved_s(self, bits: float, precision: Precision, weights: int = 0) -> float:
+        """Seconds to move `bits` for every sample, and `weights` once: from the L2 cache what is there."""
+        target, traits = self._target, self._traits
+        moved, once = bits * self._batch / 8, weights * precision.spec.weight_width / 8
+        network = self._weights * precision.spec.weight_width / 8
+        cached = moved * self._resident(moved) + once * self._resident(network)
+        narrow = traits.narrow_share if weights and precision.quantized else 1.0
+        memory = target.bandwidth_gb_s * 1e9 * target.memory_efficiency * narrow
+        l2 = max(memory, traits.l2_bytes * target.multiprocessors * target.clock_ghz * 1e9)
+        return (moved + once - cached) / memory + cached / l2
+
+    def _resident(self, amount: float) -> float:
+        """Share of so many bytes that the L2 cache still holds when they are read again: half a cache is safe."""
+        return min(1.0, max(0.0, 2 - 2 * amount / (self._target.l2_mb * 2**20)))
+
+    def _padding(self, channels: int | None, precision: Precision) -> float:
+        """What vectors of channels take over the channels themselves."""
+        if channels is None:
+            return 1.0
+        turing = precision.quantized and self._target.sm <= _TURING
+        vector = (_TURING_8_BIT if turing else _VECTOR_BYTES) * 8 / precision.spec.width
+        return ceil(channels / vector) * vector / channels
+
+    def _overlapping(self, computed_s: float, moved_s: float) -> float:
+        exponent = self._traits.overlap
+        if exponent == inf or not computed_s or not moved_s:
+            return max(computed_s, moved_s)
+        return float((computed_s**exponent + moved_s**exponent) ** (1 / exponent))
 
     @property
-    def _launch_ms(self) -> float:
-        return self._target.launch_us / 1e3
+    def _launch_s(self) -> float:
+        return self._target.launch_us / 1e6

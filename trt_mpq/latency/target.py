@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from trt_mpq._data import data_folder, load_toml
 from trt_mpq.errors import SettingsError
 from trt_mpq.types import Precision, Target
+from trt_mpq.types.target import LatencyError
 
 RTX_SM = {
     75: "RTX 20, T4",
@@ -39,8 +40,8 @@ class _Number(_Strict):
     @field_validator("source")
     @classmethod
     def _is_cited(cls, source: str) -> str:
-        if not source.startswith("assumption: ") and "https://" not in source:
-            raise ValueError("must hold the address of a public page or start with 'assumption: '")
+        if not source.startswith(("assumption: ", "fitted: ")) and "https://" not in source:
+            raise ValueError("must hold the address of a public page or start with 'assumption: ' or 'fitted: '")
         return source
 
     @property
@@ -52,19 +53,36 @@ class _Fraction(_Number):
     value: Annotated[float, Field(gt=0, le=1)]
 
 
-class _ComputeCapability(_Number):
+class _Count(_Number):
     value: Annotated[int, Field(gt=0)]
+
+
+class _Error(_Strict):
+    times: Annotated[float, Field(gt=0)]
+    ratio: Annotated[float, Field(gt=0)]
+    points: Annotated[int, Field(gt=0)]
+    devices: str
+    source: str
+    date: datetime.date
+
+    def error(self) -> LatencyError:
+        return LatencyError(self.times, self.ratio, self.points, self.devices)
 
 
 class _TargetFile(_Strict):
     name: str
     description: str
-    sm: _ComputeCapability
+    sm: _Count
+    multiprocessors: _Count
+    clock_ghz: _Number
     peak_tops: dict[Precision, _Number]
     bandwidth_gb_s: _Number
+    l2_mb: _Number
     launch_us: _Number
     compute_efficiency: _Fraction
+    eight_bit_efficiency: _Fraction
     memory_efficiency: _Fraction
+    error: _Error | None = None
 
     @model_validator(mode="after")
     def _precisions_fit_the_gpu(self) -> _TargetFile:
@@ -79,25 +97,21 @@ class _TargetFile(_Strict):
         return self
 
     def target(self) -> Target:
-        scalars = {
-            "sm": self.sm,
-            "bandwidth_gb_s": self.bandwidth_gb_s,
-            "launch_us": self.launch_us,
-            "compute_efficiency": self.compute_efficiency,
-            "memory_efficiency": self.memory_efficiency,
-        }
+        scalars = {name: getattr(self, name) for name in _SCALARS}
         rates = {f"peak_tops.{precision}": number for precision, number in self.peak_tops.items()}
         return Target(
             name=self.name,
             description=self.description,
-            sm=self.sm.value,
             peak_tops={precision: number.value for precision, number in self.peak_tops.items()},
-            bandwidth_gb_s=self.bandwidth_gb_s.value,
-            launch_us=self.launch_us.value,
-            compute_efficiency=self.compute_efficiency.value,
-            memory_efficiency=self.memory_efficiency.value,
+            **{name: number.value for name, number in scalars.items()},
             sources={key: number.citation for key, number in {**scalars, **rates}.items()},
+            error=None if self.error is None else self.error.error(),
         )
+
+
+_SCALARS = tuple(
+    name for name, field in _TargetFile.model_fields.items() if field.annotation in (_Number, _Fraction, _Count)
+)
 
 
 def target_from_name(name_or_path: str) -> Target:

@@ -72,9 +72,10 @@ def measure_latency(store: Store, described: Stage[CalibratedNetwork], gpu: Gpu)
 def _modelled(described: Stage[CalibratedNetwork]) -> Stage[Latency]:
     def make(job: Job) -> Latency:
         network = job[described]
-        return LatencyModel(network.grouping, job[TARGET], network.counted_batches)
+        tf32 = job.settings.engine.tf32
+        return LatencyModel(network.grouping, job[TARGET], network.counted_batches, tf32=tf32)
 
-    return Stage("modelled-latency", make, needs=(described, TARGET))
+    return Stage("modelled-latency", make, needs=(described, TARGET), reads=("engine.tf32",))
 
 
 def _measured(described: Stage[CalibratedNetwork], table: DeviceTable) -> Stage[Latency]:

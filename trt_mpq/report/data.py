@@ -20,6 +20,7 @@ from trt_mpq.types import Comparison, FileScore, Precision, RefinementRecord, Wo
 from trt_mpq.types.compilation import Compilation
 from trt_mpq.types.engine import Candidate, Deployment
 from trt_mpq.types.route import Route
+from trt_mpq.types.target import LatencyError
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -103,7 +104,11 @@ class AccuracyFigures(_ByPrecision["float | None"]):
 
 @dataclass(frozen=True)
 class LatencyFigures(_ByPrecision[float]):
-    """Milliseconds for one batch on `device`; `source` holds for every latency of the report."""
+    """Milliseconds for one batch on `device`; `source` holds for every latency of the report.
+
+    `error` is how far modelled latencies are from published ones on that device, None if they are not modelled or
+    nothing tells it.
+    """
 
     source: LatencySource
     device: str
@@ -112,6 +117,11 @@ class LatencyFigures(_ByPrecision[float]):
     fp16: float | None
     plan: float
     uniform: Mapping[Precision, float]
+    error: LatencyError | None = None
+
+    def tells(self, ms: float, other_ms: float) -> bool:
+        """Whether two latencies differ by more than the error of such a difference."""
+        return self.error is None or abs(ms / other_ms - 1) >= self.error.ratio
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from trt_mpq.latency.size import stored_bits, weight_bytes
 from trt_mpq.report import data
 from trt_mpq.report.explain import Explainer
 from trt_mpq.report.scores import score_scale
-from trt_mpq.report.wording import latency_text, scale_of
+from trt_mpq.report.wording import latency_text, scale_of, time_error
 from trt_mpq.runtime.user_code import title_of
 from trt_mpq.settings import Settings
 from trt_mpq.types import (
@@ -105,6 +105,7 @@ def latency_figures(result: SearchResult, grouping: Grouping, latency: Latency, 
         fp16=uniform.get(Precision.FP16),
         plan=result.chosen.latency_ms,
         uniform=uniform,
+        error=latency.error,
     )
 
 
@@ -262,7 +263,7 @@ def refusal_warnings(compilation: Compilation | None, result: SearchResult, late
         before = latency.plan_ms(result.chosen.plan.replace(compilation.raised))
         yield (
             f"what the compiler refuses costs {latency_text(now - before, now)}: the {latency.source} "
-            f"latency is {latency_text(now)}, and would be {latency_text(before, now)}"
+            f"latency is {latency_text(now)}{time_error(latency.error)}, and would be {latency_text(before, now)}"
         )
 
 

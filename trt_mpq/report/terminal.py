@@ -59,7 +59,9 @@ def render_terminal(report: Report, console: Console, details: bool = False) -> 
     if report.agreement:
         _print_section(console, "Sensitivity metrics: Kendall tau with task-loss", _tau_table(report.agreement))
     if details:
-        title = f"Groups in network order (latency {report.latency_ms.source})"
+        title = (
+            f"Groups in network order (latency {report.latency_ms.source}{wording.time_error(report.latency_ms.error)})"
+        )
         _print_section(console, title, _group_table(report))
     _print_list(console, "Warnings", report.warnings, "yellow")
     _print_list(console, "Not done", report.not_done, "cyan")
@@ -124,8 +126,8 @@ def _comparison_table(report: Report) -> Table:
         metric,
         *(["of FP32"] if shares else []),
         "target",
-        f"{latency.source}\nlatency",
-        f"vs {report.baseline.name}",
+        f"{latency.source}\nlatency{_own_line(wording.time_error(latency.error))}",
+        f"vs {report.baseline.name}{_own_line(wording.ratio_error(latency.error))}",
         "weights",
     )
     for heading in headings:
@@ -142,6 +144,11 @@ def _comparison_table(report: Report) -> Table:
             style="bold" if v.precision is None else None,
         )
     return table
+
+
+def _own_line(text: str) -> str:
+    """An error on a line of a heading that nothing breaks; nothing where there is none."""
+    return f"\n{text.strip()}".replace(" ", "\u00a0") if text else ""
 
 
 def device_section(deployment: Deployment) -> Group:

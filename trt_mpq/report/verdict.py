@@ -13,14 +13,16 @@ from trt_mpq.report.data import AccuracyFigures, Report, SizeFigures
 from trt_mpq.report.device import device_text, engine_name
 from trt_mpq.report.scores import score_scale
 from trt_mpq.report.wording import (
-    below_text,
+    against_text,
     has_shares,
     latency_text,
     mac_share_text,
+    ratio_error,
     scale_of,
     score_text,
     share_text,
     size_text,
+    time_error,
     variants,
 )
 from trt_mpq.types import Precision
@@ -43,14 +45,13 @@ def lead(report: Report) -> str:
 def headline(report: Report) -> tuple[str, ...]:
     """What the search found in five parts: placement, arithmetic, score, latency, size."""
     accuracy, latency, size = report.accuracy, report.latency_ms, report.size_bytes
-    baseline_ms = latency.of(report.baseline)
-    against = f", {below_text(latency.plan, baseline_ms, report.baseline.name)}" if baseline_ms else ""
+    against = against_text(latency, report.baseline)
     sizes = [size_text(b, size.fp32) for b in (size.plan, size.fp32)]
     return (
         _placement(report),
         mac_share_text(report),
         f"{accuracy.metric} {score_text(accuracy.plan, accuracy)} ({', '.join(_beside_score(accuracy))})",
-        f"{latency.source} latency {latency_text(latency.plan)}{against}",
+        f"{latency.source} latency {latency_text(latency.plan)}{time_error(latency.error)}{against and f', {against}'}",
         f"weights {sizes[0]} (FP32 {sizes[1]}){_file(size)}",
     )
 
@@ -76,8 +77,7 @@ def searched(report: Report) -> str:
     """What the search found as one sentence without absolute numbers, for a page that shows those beside it."""
     accuracy, latency = report.accuracy, report.latency_ms
     parts = [_placement(report)]
-    if baseline_ms := latency.of(report.baseline):
-        against = below_text(latency.plan, baseline_ms, report.baseline.name)
+    if against := against_text(latency, report.baseline):
         parts.append(f"{latency.source} latency {against}")
     if has_shares(report):
         parts.append(f"{share_text(accuracy.plan, accuracy)} of the FP32 {accuracy.metric}")
@@ -101,6 +101,7 @@ def remarks(report: Report) -> tuple[str, ...]:
     elif trivial := _trivial(report):
         said.append(trivial)
     said += _faster_fp32(report)
+    said += _about_equal(report)
     if not report.plan.deployable:
         said.append("For study only: TensorRT has no kernels for this plan, so no engine can be built from it.")
     if report.compilation:
@@ -202,9 +203,22 @@ def _not_faster(report: Report, precision: Precision) -> str:
 def _faster_fp32(report: Report) -> Iterator[str]:
     """That the model as given is faster, which happens where conversions of inputs and outputs outweigh the work."""
     latency = report.latency_ms
-    if latency.fp32 is not None and latency.fp32 < latency.plan and report.plan.deployable:
+    if latency.fp32 is None or latency.fp32 >= latency.plan or not latency.tells(latency.fp32, latency.plan):
+        return
+    if report.plan.deployable:
         fp32, plan = (latency_text(ms, latency.plan) for ms in (latency.fp32, latency.plan))
         yield f"The model as given, in FP32, is faster than any plan ({fp32} against {plan}, {latency.source})."
+
+
+def _about_equal(report: Report) -> Iterator[str]:
+    """That the model cannot tell whether a plan that lowers groups gains anything."""
+    latency = report.latency_ms
+    baseline_ms, lowered = latency.of(report.baseline), any(p.quantized for p in report.plan.counts)
+    if baseline_ms and latency.error and lowered and not latency.tells(latency.plan, baseline_ms):
+        yield (
+            f"About as fast as {report.baseline.name}: on {latency.device} the model of latencies is right within"
+            f"{ratio_error(latency.error).replace('± ', '')}, so only a device can tell which is faster."
+        )
 
 
 def not_done(report: Report) -> tuple[str, ...]:

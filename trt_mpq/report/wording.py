@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from unicodedata import category
 
-from trt_mpq.report.data import AccuracyFigures, Report
+from trt_mpq.report.data import AccuracyFigures, LatencyFigures, Report
 from trt_mpq.report.scores import MISSING as MISSING
 from trt_mpq.report.scores import ScoreScale, score_scale
 from trt_mpq.report.scores import minus as minus
 from trt_mpq.report.scores import significant as significant
 from trt_mpq.types import Precision
+from trt_mpq.types.target import LatencyError
 
 _EXACT = 1e-4
 _TIMES = "\u00d7"
@@ -99,6 +100,31 @@ def below_text(value: float, reference: float, name: str) -> str:
     """Relative change in words: 27 % below FP16."""
     percent = round(100 * (1 - value / reference)) if reference else 0
     return f"same as {name}" if percent == 0 else f"{abs(percent)} % {'below' if percent > 0 else 'above'} {name}"
+
+
+def against_text(latency: LatencyFigures, baseline: Precision) -> str:
+    """The plan's latency against the baseline's in words: 27 % ± 6 points below FP16; empty without the latter.
+
+    A difference within the error of the model is none: about equal to FP16.
+    """
+    baseline_ms, name = latency.of(baseline), baseline.name
+    if not baseline_ms:
+        return ""
+    if latency.error is None:
+        return below_text(latency.plan, baseline_ms, name)
+    if not latency.tells(latency.plan, baseline_ms):
+        return f"about equal to {name} ({change_text(latency.plan, baseline_ms)}{ratio_error(latency.error)})"
+    return below_text(latency.plan, baseline_ms, name).replace(" %", f" %{ratio_error(latency.error)}", 1)
+
+
+def time_error(error: LatencyError | None) -> str:
+    """The error of a modelled latency, with the sign before it: 25 % of it; empty where there is none."""
+    return "" if error is None else f" ± {round(100 * error.times)} %"
+
+
+def ratio_error(error: LatencyError | None) -> str:
+    """The error of a modelled change, with the sign before it: 6 points of a per cent; empty where there is none."""
+    return "" if error is None else f" ± {round(100 * error.ratio)} points"
 
 
 def latency_text(milliseconds: float | None, reference: float | None = None) -> str:
