@@ -116,7 +116,7 @@ def compare(grouping: Grouping, plan: PrecisionPlan, graph: ir.Model, kernels: t
     verdicts = [_Verdict.of(runs, group, plan[group.id]) for group in grouping.groups]
     flow = Dataflow(grouping)
     reformats = [reformat for reformat in flow.reformats(flow.formats(plan)) if not reformat.fused]
-    loose = len(flow.kernels) - len(grouping.groups)
+    loose = sum(kernel.kind != "none" and kernel.name not in flow.groups for kernel in flow.kernels)
     attentions = [one for one in verdicts if one.group.op_type == "Attention"]
     following = [one for one in verdicts if one.followers]
     norms = list(runs.norms())

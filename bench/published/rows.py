@@ -14,6 +14,7 @@ Left out, by rule:
 from __future__ import annotations
 
 import csv
+import io
 import os
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -84,7 +85,7 @@ def points(flops: Mapping[str, int], file: Path = FILE) -> list[Point]:
     """All that can be compared, in the file's order; `flops` are those of one sample of every network."""
     names = {published: name for name, one in NETWORKS.items() for published in one.published}
     found: dict[tuple[str, ...], dict[Precision, float]] = defaultdict(dict)
-    for row in _newest(csv.DictReader(file.open(encoding="utf-8", newline=""))):
+    for row in _newest(csv.DictReader(io.StringIO(file.read_text(encoding="utf-8")))):
         name = names.get((row["model"], row["input"]))
         if name is None or row["gpu"] not in _DEVICES or not _comparable(row):
             continue

@@ -26,8 +26,8 @@ W8A16, W4A16, NVFP4 = Precision.W8A16, Precision.W4A16, Precision.NVFP4
 # 1 TOPS, 1 GB/s, perfect efficiency and no cache: a thousand operations take 1 ns, a byte takes 1 ns.
 UNIT = Target(
     "unit", "", 100, {FP32: 0.5, FP16: 1.0, BF16: 1.0, FP8: 2.0, INT8: 2.0, NVFP4: 4.0}, bandwidth_gb_s=1.0,
-    launch_us=1.0, compute_efficiency=1.0, memory_efficiency=1.0, eight_bit_efficiency=1.0, multiprocessors=1, clock_ghz=1.0,
-    l2_mb=1e-9, sources={},
+    launch_us=1.0, compute_efficiency=1.0, memory_efficiency=1.0, eight_bit_efficiency=1.0, multiprocessors=1,
+    clock_ghz=1.0, l2_mb=1e-9, sources={},
 )  # fmt: skip
 IDEAL = Traits(
     cuda_share=1.0, depthwise_share=1.0, attention_16=1.0, attention_8=1.0, narrow_share=1.0, padding=0.0, tile=0.0,

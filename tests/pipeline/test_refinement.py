@@ -102,7 +102,7 @@ def test_rounding_comes_before_the_correction_and_each_says_what_it_did(done) ->
 
 def test_a_saved_group_says_so(files, tmp_path) -> None:
     settings = {**LEARNED, "adaround": False, "precisions": "int8,int4", "target_accuracy": 0.99}
-    given = {"search": "bisection", "sensitivity": "noise", "device": slow_device(tmp_path / "slow.toml", 1e-3)}
+    given = {"search": "bisection", "sensitivity": "noise", "device": slow_device(tmp_path / "slow.toml")}
     report = start(files, tmp_path / "run", **{**settings, **given}).report()
     refined, found = (
         json.loads((tmp_path / "run" / f"{name}.json").read_text(encoding="utf-8")) for name in ("refined", "search")

@@ -23,11 +23,10 @@ def search(
 ) -> None:
     """Try plans along the ranking and choose the fastest that meets the accuracy target."""
     from trt_mpq.cli.tables import search_table
+    from trt_mpq.report.wording import time_error
     from trt_mpq.types import SearchResult
 
     run = open_stage(run_dir, given, sink, trust=trust)
-    sink.result(
-        run.search(),
-        SearchResult,
-        lambda found: search_table(found, *run.task(), run.store[run.search_stages().latency]),
-    )
+    found, latency = run.search(), run.store[run.search_stages().latency]
+    latencies = f"{latency.source}{time_error(latency.error)}"
+    sink.result(found, SearchResult, lambda found: search_table(found, *run.task(), latencies))

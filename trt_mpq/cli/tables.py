@@ -29,7 +29,6 @@ from trt_mpq.report.wording import (
     printable,
     size_text,
     tau_text,
-    time_error,
 )
 from trt_mpq.sensitivity.agreement import Agreement, Sensitivities
 from trt_mpq.types import (
@@ -49,7 +48,6 @@ if TYPE_CHECKING:
     from trt_mpq.api.rebuild import Rebuilt
     from trt_mpq.engine.run import OutputArray
     from trt_mpq.export import ExportedModel, Tolerance
-    from trt_mpq.latency.base import Latency
     from trt_mpq.latency.device_table import DeviceTable
     from trt_mpq.lint import Finding
 
@@ -134,11 +132,11 @@ def _bar(value: float, top: float) -> str:
     return "█" * max(0, round(_BAR_WIDTH * min(value / top, 1.0)))
 
 
-def search_table(result: SearchResult, metric: str, required: float, latency: Latency) -> RenderableType:
-    """Every plan tried, in order; the chosen one in bold."""
+def search_table(result: SearchResult, metric: str, required: float, latencies: str) -> RenderableType:
+    """Every plan tried, in order; the chosen one in bold. `latencies` says what they are, error included."""
     scale = score_scale(metric, [value for step in result.path for value in _values(step)], required)
     slowest = max(step.latency_ms for step in result.path)
-    heading = f"latency, {latency.source}{time_error(latency.error)}"
+    heading = f"latency, {latencies}"
     table = _table_of("plan", "runs in", metric, heading, "", "step", wrapped=("step", heading))
     for number, step in enumerate(result.path, start=1):
         style = "bold" if step.plan == result.chosen.plan else None

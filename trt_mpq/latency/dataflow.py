@@ -16,12 +16,11 @@ Both latencies, modelled and measured, count the boundaries of a plan by these r
   always quantized by a kernel of their own.
 - An operand of a Concat that has a scale of its own (`Tie.apart`) is stored as its writer and its other readers want;
   a kernel of its own converts it for the Concat, also from one 8-bit scale to another.
-- An op outside every group works in the network's high precision, in a kernel of its own; a view costs nothing and is
-  the tensor it looks at. That precision is `Grouping.top` (FP16 or BF16), its refuge where the op may not run in that,
-  or FP32 if no group runs in less.
+- An op outside every group works in the network's high precision; which are kernels of their own says `kernels.py`. A
+  view costs nothing and is the tensor it looks at. That precision is `Grouping.top` (FP16 or BF16), its refuge where
+  the op may not run in that, or FP32 if no group runs in less.
 
-Not counted: fusion of neighbouring pointwise ops, and the casts that every plan pays alike (network outputs, and
-network inputs that only a loose op reads).
+Not counted: the casts that every plan pays alike (network outputs, and network inputs that only a loose op reads).
 """
 
 from __future__ import annotations

@@ -170,7 +170,7 @@ class LatencyModel(Latency):
         moved, once = bits * self._batch / 8, weights * precision.spec.weight_width / 8
         network = self._weights * precision.spec.weight_width / 8
         cached = moved * self._resident(moved) + once * self._resident(network)
-        narrow = traits.narrow_share if weights and precision.quantized else 1.0
+        narrow = traits.narrow_share if weights and self._in_8_bit(precision) else 1.0
         memory = target.bandwidth_gb_s * 1e9 * target.memory_efficiency * narrow
         l2 = max(memory, traits.l2_bytes * target.multiprocessors * target.clock_ghz * 1e9)
         return (moved + once - cached) / memory + cached / l2
@@ -183,7 +183,7 @@ class LatencyModel(Latency):
         """What vectors of channels take over the channels themselves."""
         if channels is None:
             return 1.0
-        turing = precision.quantized and self._target.sm <= _TURING
+        turing = self._in_8_bit(precision) and self._target.sm <= _TURING
         vector = (_TURING_8_BIT if turing else _VECTOR_BYTES) * 8 / precision.spec.width
         return ceil(channels / vector) * vector / channels
 
@@ -192,6 +192,10 @@ class LatencyModel(Latency):
         if exponent == inf or not computed_s or not moved_s:
             return max(computed_s, moved_s)
         return float((computed_s**exponent + moved_s**exponent) ** (1 / exponent))
+
+    def _in_8_bit(self, precision: Precision) -> bool:
+        """Whether products in `precision` are of 8 bit or less, as those of weights alone are not."""
+        return precision.arithmetic(self.flow.top).quantized
 
     @property
     def _launch_s(self) -> float:
