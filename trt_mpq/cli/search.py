@@ -28,5 +28,5 @@ def search(
 
     run = open_stage(run_dir, given, sink, trust=trust)
     found, latency = run.search(), run.store[run.search_stages().latency]
-    latencies = f"{latency.source}{time_error(latency.error)}".replace(" ", "\u00a0")
+    latencies = f"{latency.source}\n{time_error(latency.error).strip()}".strip()
     sink.result(found, SearchResult, lambda found: search_table(found, *run.task(), latencies))
