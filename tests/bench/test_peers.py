@@ -221,10 +221,12 @@ def test_a_task_counts_what_it_scores(tmp_path: Path) -> None:
 def test_ours_counts_ranking_scores_and_delivered_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(command.ADAPTERS))
     evaluations = importlib.import_module("run_trt_mpq").evaluations
-    (tmp_path / "evaluations.jsonl").write_text('["c", "p", 0.9, null, 100, 1.0]\n["c", "q", 0.9, null, 50, 1.0]\n')
-    path = [{"samples": 100, "delivered": 0.9}, {"samples": 50, "delivered": None}]
-    search = {"full_equivalents": 4.5, "path": path}
-    assert evaluations({"accuracy": {"samples": 100}, "search": search}, tmp_path) == 2.0 + 1.5 + 1
+    lines = [["c", "p", 0.9, None, 100, 1.0], ["c", "typed f", 0.9, None, 50, 1.0], ["c", "loss f", 0.0, 0.1, 50, 0.0]]
+    (tmp_path / "evaluations.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    report = {"accuracy": {"samples": 100}}
+    assert evaluations(report, tmp_path) == 1.5, "nothing was ranked"
+    (tmp_path / "sensitivity.json").write_text('{"forward_passes": 200}')
+    assert evaluations(report, tmp_path) == 1.5 + 2.0
 
 
 JOB = Job("nncf", "resnet20", 0.99, "int8", 64, 200)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from itertools import product
 
 import pytest
@@ -73,3 +74,20 @@ def test_harm_of_a_choice_there_is_not_is_infinite():
     frontier = Frontier(Costs(1.0, ()), make_grouping([make_group("g")]), {("g", FP16): 0.0})
     assert frontier.harm(PrecisionPlan.of({"g": INT8})) == float("inf")
     assert frontier.harm(PrecisionPlan.of({"g": FP16})) == pytest.approx(0.0)
+
+
+def test_what_the_solver_prints_is_no_result(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """HiGHS has lines that it prints whatever it is told; they would spoil the JSON of a command."""
+    optimize = pytest.importorskip("scipy.optimize")
+    solve = optimize.milp
+
+    def talking(*question: object, **options: object) -> object:
+        os.write(1, b"HighsMipSolverData")
+        return solve(*question, **options)
+
+    monkeypatch.setattr("scipy.optimize.milp", talking)
+    Frontier(Costs(1.0, ()), make_grouping([make_group("g")]), {("g", FP16): 0.0}).fastest()
+    os.write(1, b"the result")
+    assert capfd.readouterr().out == "the result"

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tests.fixtures_groups import make_chain
+from tests.fixtures_groups import make_chain, make_grouping
 from tests.search.evaluators import Answers
 from tests.search.test_search_contract import make_problem
-from trt_mpq.search import Budget, Limit
+from trt_mpq.latency.cost_terms import latency_costs
+from trt_mpq.latency.roofline import LatencyModel
+from trt_mpq.latency.target import target_from_name
+from trt_mpq.search import Budget, Cost, Limit
+from trt_mpq.search.milp import gap_between as milp_gap
 from trt_mpq.search.settled import fastest_plan, settled
 from trt_mpq.types import Evaluation, FileScore, Precision, PrecisionPlan, Ranking
 
@@ -66,3 +70,17 @@ def test_of_equally_fast_plans_the_one_that_lowers_least_is_tried() -> None:
     assert plan is not None
     assert plan.counts() == {FP16: 1, INT8: 3}
     assert plan[first.id] is FP16
+
+
+def test_on_real_costs_the_solver_s_own_tolerance_is_no_gap() -> None:
+    """Floating point leaves a gap of 1e-16 on most networks: that is exact, and settles."""
+    grouping = make_grouping(make_chain(12))
+    ladder = (FP16, FP8, INT8)
+    latency = LatencyModel(grouping, target_from_name("l4"), 32)
+    cost = Cost(latency.plan_ms, latency_costs(latency, grouping.options(ladder)))
+    harm = {group.id: 1.0 for group in grouping.groups}
+    problem = replace(make_problem(make_chain(12), ladder, harm, -1e9), latency=cost, ranking=UNRANKED)
+    assert fastest_plan(problem).gap == 0.0
+    assert settled("ilp", [problem]) is not None
+    assert milp_gap(1000.0, 1000.0 - 1e-13) == 0.0
+    assert milp_gap(1000.0, 990.0) == 0.01

@@ -15,7 +15,6 @@ from trt_mpq.report.scores import significant as significant
 from trt_mpq.types import Precision
 from trt_mpq.types.target import LatencyError
 
-_EXACT = 1e-4
 _TIMES = "\u00d7"
 _SIZE_UNITS = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1.0, "B"))
 _COUNT_UNITS = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
@@ -254,9 +253,7 @@ def _gap_text(gap: float | None) -> str:
         return ""
     if gap == math.inf:
         return ", where the solver came to no answer within its limit"
-    return (
-        ", each proposed exactly" if gap < _EXACT else f", each proposed within {100 * gap:.2g} % of the solver's bound"
-    )
+    return f", each proposed within {100 * gap:.2g} % of the solver's bound" if gap else ", each proposed exactly"
 
 
 def file_text(accuracy: AccuracyFigures) -> str:

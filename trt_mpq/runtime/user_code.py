@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import os
 import re
 import signal
 import sys
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from trt_mpq.errors import TrtMpqError
+from trt_mpq.workers.streams import standard_output_on
 
 _REFERENCE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 _AGAIN_S = 1.0
@@ -150,15 +150,8 @@ def _importable_current_folder() -> Iterator[None]:
 @contextlib.contextmanager
 def _printed_to_stderr() -> Iterator[None]:
     """Send what the block prints to standard error, that of compiled code included: it is no result of a command."""
-    sys.stdout.flush()
-    kept = os.dup(1)
-    os.dup2(2, 1)
-    try:
-        with contextlib.redirect_stdout(sys.stderr):
-            yield
-    finally:
-        os.dup2(kept, 1)
-        os.close(kept)
+    with standard_output_on(2), contextlib.redirect_stdout(sys.stderr):
+        yield
 
 
 @contextlib.contextmanager

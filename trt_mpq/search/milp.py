@@ -16,10 +16,13 @@ from typing import Any
 import numpy as np
 
 from trt_mpq.search.costs import Choice, Clause, Costs
+from trt_mpq.workers.streams import nothing_printed
 
 _NODE_WORK = 2_000_000
 """Nonzeros that branches may take together: a limit that does not depend on the machine, some 20 s of one core."""
 _FEWEST_NODES, _MOST_NODES = 20, 1_000
+_EXACT = 1e-6
+"""Gap that is the solver's own tolerance."""
 _INFEASIBLE = 2
 """How scipy says that there is no solution."""
 
@@ -72,14 +75,15 @@ class Program:
             row = np.zeros(self.columns)
             row[made] = 1
             constraints.append(LinearConstraint(row, -np.inf, len(self._by_group()) - 1))
-        found = milp(
-            objective, integrality=integral, bounds=Bounds(0, 1), constraints=constraints,
-            options={"mip_rel_gap": 0.0, "node_limit": self._most_nodes()},
-        )  # fmt: skip
+        with nothing_printed():  # HiGHS says some things whatever it is told
+            found = milp(
+                objective, integrality=integral, bounds=Bounds(0, 1), constraints=constraints,
+                options={"mip_rel_gap": 0.0, "node_limit": self._most_nodes()},
+            )  # fmt: skip
         if found.x is None:
             return Solution(None, 0.0 if found.status == _INFEASIBLE else np.inf)
         chosen = frozenset(choice for choice, column in self._choices.items() if found.x[column] > 0.5)
-        return Solution(chosen, _gap(found.fun, found.mip_dual_bound))
+        return Solution(chosen, gap_between(found.fun, found.mip_dual_bound))
 
     def row(self, amounts: Mapping[Choice, float]) -> Any:
         """A row [columns] with an amount for each choice."""
@@ -167,6 +171,7 @@ class Program:
         return LinearConstraint(matrix, [low for _, low, _ in self._rows], [high for _, _, high in self._rows])
 
 
-def _gap(found: float, bound: float) -> float:
+def gap_between(found: float, bound: float) -> float:
     """How far, as a share, `found` may be from the least there is; less than 1, of the 10,000 of all, counts as 1."""
-    return max(0.0, found - bound) / max(abs(found), 1.0)
+    gap = (found - bound) / max(abs(found), 1.0)
+    return gap if gap > _EXACT else 0.0

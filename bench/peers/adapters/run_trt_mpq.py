@@ -12,9 +12,6 @@ from typing import Any
 
 from task import Task
 
-VERIFIED_FILES = 1
-"""reference.onnx; typed.onnx has the score of the search's list."""
-
 
 def main() -> None:
     """Build without an engine, for modelled latency."""
@@ -35,15 +32,15 @@ def main() -> None:
 
 
 def evaluations(report: dict[str, Any], run: Path) -> float:
-    """Every sample scored, and every one run to rank the groups, in passes over the evaluation set.
+    """Every sample scored, of plans and of files, and every one run to rank the groups, in passes over the data.
 
-    The delivered reference.onnx is scored too, which the run folder's list leaves out.
+    `reference.onnx` is not scored again by the process that scored its graph.
     """
-    samples = report["accuracy"]["samples"]
-    searched = sum(step["samples"] * (1 + (step["delivered"] is not None)) for step in report["search"]["path"])
-    ranking = report["search"]["full_equivalents"] - searched / samples
-    scored = sum(json.loads(line)[4] for line in (run / "evaluations.jsonl").read_text(encoding="utf-8").splitlines())
-    return ranking + scored / samples + VERIFIED_FILES
+    lines = map(json.loads, (run / "evaluations.jsonl").read_text(encoding="utf-8").splitlines())
+    scored = sum(samples for _, key, _, _, samples, *_ in lines if not key.startswith("loss "))
+    ranking = run / "sensitivity.json"
+    ranked = json.loads(ranking.read_text(encoding="utf-8"))["forward_passes"] if ranking.exists() else 0.0
+    return (scored + ranked) / int(report["accuracy"]["samples"])
 
 
 def _runtime(report: dict[str, Any]) -> dict[str, str]:
