@@ -25,7 +25,7 @@ pytestmark = pytest.mark.filterwarnings("default")  # ray's own
 
 def test_a_missing_package_is_named_with_the_command_that_installs_it(monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(MissingDependencyError, match=r"ray is not installed and --ray needs it: run `pip install 'trt"):
+    with pytest.raises(MissingDependencyError, match=r"ray is not installed and --ray needs it: run `pip install 'ray"):
         connected("auto")
 
 
