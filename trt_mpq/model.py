@@ -71,7 +71,8 @@ def prepare_model(
         RunFolderError: `destination` cannot be written.
     """
     graph = load_graph(source)
-    admission.check_source(graph, source, changed=drop_split_counts(graph))
+    unsorted = admission.sort_nodes(graph)
+    admission.check_source(graph, source, changed=drop_split_counts(graph) or unsorted)
     with _quiet_libraries():
         _flatten(graph)
         free_axes(graph)

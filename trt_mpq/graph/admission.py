@@ -11,7 +11,7 @@ import onnx_ir as ir
 
 from trt_mpq.errors import ModelError
 from trt_mpq.graph import onnx_api
-from trt_mpq.graph.control_flow import has_body
+from trt_mpq.graph.control_flow import has_body, reads
 from trt_mpq.graph.operators import CONTROL_FLOW, STANDARD_INTEGER, WEIGHTED
 
 _QUANTIZED = STANDARD_INTEGER | {"QuantizeLinear", "DequantizeLinear"}
@@ -79,6 +79,33 @@ def check_source(graph: ir.Model, path: Path, *, changed: bool = False) -> None:
         raise ModelError(f"{path} has no inputs, so there is nothing to calibrate")
     if not graph.graph.outputs:
         raise ModelError(f"{path} has no outputs, so there is nothing to compare")
+
+
+def sort_nodes(graph: ir.Model) -> bool:
+    """Put the nodes of a graph and of its bodies in order, in place; whether they were not.
+
+    ONNX Runtime's float16 converter, for one, appends its casts at the end.
+
+    Raises:
+        ModelError: Nodes read what they make, so that there is no order.
+    """
+    if all(map(_is_sorted, graph.graphs())):
+        return False
+    try:
+        graph.graph.sort()
+    except ValueError as error:
+        raise ModelError("nodes of the graph read what they make themselves: export the model again") from error
+    return True
+
+
+def _is_sorted(graph: ir.Graph) -> bool:
+    """Whether no node of this very graph reads what a later one of it writes."""
+    waiting = set(graph)
+    for node in graph:
+        if any(value.producer() in waiting for value in reads(node)):
+            return False
+        waiting.remove(node)
+    return True
 
 
 def _check_onnx(graph: ir.Model, path: Path, *, changed: bool) -> None:
