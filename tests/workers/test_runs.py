@@ -23,7 +23,7 @@ from trt_mpq.types.observer import Progress
 
 SAME = ("sensitivity.json", "search.json", "plan.json", "typed.onnx", "reference.onnx")
 FULL = {"precisions": "fp8,int8", "sensitivity": "noise,dependency,output-sqnr"}
-EARLY = {"precisions": "int8,int4", "target_accuracy": 0.9, "search": "greedy", "equalize": True}
+EARLY = {"precisions": "int8,int4", "target_accuracy": 0.998, "search": "greedy", "equalize": True}
 
 
 @pytest.fixture(scope="module")
