@@ -117,6 +117,12 @@ def test_a_change_of_equal_outputs_has_no_decibels() -> None:
     assert scale.spread(1.0, 0.001).endswith(" dB")
 
 
+def test_a_loss_and_its_reach_have_one_unit() -> None:
+    noise, points = score_scale("sqnr", [0.99]), score_scale("top1", [0.9])
+    assert f"{noise.bare_loss(3e-3)} ± {noise.loss(2e-3)}" == "0.003 ± 0.002 of the signal's power"
+    assert f"{points.bare_loss(-2e-3)} ± {points.loss(4e-3)}" == "-0.2 ± 0.4 points"
+
+
 def test_latencies_of_one_table_share_one_unit() -> None:
     report = sample_report(20)
     small = replace(report.latency_ms, fp32=0.0021, fp16=0.0013, plan=0.0009, uniform={INT8: 0.0007})

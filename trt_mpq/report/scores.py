@@ -70,9 +70,12 @@ class ScoreScale:
 
     def loss(self, loss: float) -> str:
         """A difference of scores: points of percentages, noise of the signal, else a plain number."""
-        if self.unit == "%":
-            return f"{100 * loss:.2g} points"
-        return f"{loss:.2g} of the signal's power" if self.unit == "dB" else f"{loss:.2g}"
+        unit = {"%": " points", "dB": " of the signal's power"}.get(self.unit, "")
+        return f"{self.bare_loss(loss)}{unit}"
+
+    def bare_loss(self, loss: float) -> str:
+        """The same without its unit, for one that follows."""
+        return f"{100 * loss:.2g}" if self.unit == "%" else f"{loss:.2g}"
 
     def _with_unit(self, number: float, sign: str = "") -> str:
         if not self.unit:

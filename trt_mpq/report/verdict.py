@@ -64,8 +64,7 @@ def _beside_score(accuracy: AccuracyFigures) -> Iterator[str]:
     yield f"required {score_text(accuracy.target, accuracy)}"
     if accuracy.loss is not None and not is_noise:
         scale = scale_of(accuracy)
-        loss, reach = (scale.loss(value) for value in (accuracy.loss.loss, accuracy.loss.half_width))
-        yield f"loss {loss.removesuffix(' points')} ± {reach}"
+        yield f"loss {scale.bare_loss(accuracy.loss.loss)} ± {scale.loss(accuracy.loss.half_width)}"
 
 
 def _file(size: SizeFigures) -> str:

@@ -261,9 +261,10 @@ def file_text(accuracy: AccuracyFigures) -> str:
     file, tolerance = accuracy.file, accuracy.file_tolerance
     if file is None or tolerance is None:
         return ""
-    loss, error, most = map(scale_of(accuracy).loss, (abs(file.loss), file.error, tolerance))
+    scale = scale_of(accuracy)
+    loss, error, most = scale.bare_loss(abs(file.loss)), scale.loss(file.error), scale.loss(tolerance)
     than = "less" if file.loss > 0 else "more"
-    scores = f"{loss.removesuffix(' points')} ± {error} {than} than" if file.loss or file.error else "the same as"
+    scores = f"{loss} ± {error} {than} than" if file.loss or file.error else "the same as"
     return (
         f"typed.onnx scores {scores} the plan in ONNX Runtime, which does not round FP16, on {file.score.samples:,} "
         f"samples; it may lose {most}"
