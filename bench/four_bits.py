@@ -16,7 +16,7 @@ from itertools import groupby
 from pathlib import Path
 
 from bench.fusions import subjects
-from bench.observed import compare
+from bench.observed import Subject, compare
 from bench.paper_models import PAPER_MODELS
 from bench.program import program
 from trt_mpq.errors import TargetNotReachable
@@ -40,11 +40,12 @@ CAPABILITIES = (86, 89, 120)
 _REALISED_HEAD = (
     "# Plans with 4 bit as NVIDIA's compiler realises them",
     "",
-    "`python -m bench.four_bits --compile`: every plan of `four-bits.md` through TensorRT for RTX, for the compute "
-    "capabilities that have its formats. A cell is the groups that multiply in the planned format, of all.",
+    "`python -m bench.four_bits --compile`: every plan of `four-bits.md`, and the uniform ones, through TensorRT for "
+    "RTX, for the compute capabilities that have its formats. A cell is the groups that multiply in the planned "
+    "format, of all.",
     "",
-    "| network | ladder | groups | as planned, by compute capability |",
-    "|---|---|---|---|",
+    "| network | groups | as planned, by compute capability |",
+    "|---|---|---|",
 )
 RUNS = Path(__file__).parent / "cache" / "four_bits" / "runs"
 
@@ -68,6 +69,7 @@ class Row:
 
     job: Job
     plan: list[str] = field(default_factory=list)
+    uniform: dict[str, float] = field(default_factory=dict)
     accuracy: float | None = None
     size: float | None = None
     latency: dict[str, float] = field(default_factory=dict)
@@ -122,6 +124,12 @@ def measure(job: Job) -> Row:
     return Row(
         job,
         plan=[precision.value for _, precision in plan.assignments],
+        uniform={
+            precision.value: tried.score.value / fp32.value
+            for precision in result.ladder
+            for tried in result.path
+            if tried.plan == grouping.uniform(precision)
+        },
         accuracy=result.chosen.score.value / fp32.value,
         size=weight_bytes(plan, grouping, other) / weight_bytes(high, grouping, other),
         latency={device: _ratio(grouping, plan, high, device) for device in (SEARCHED, *OTHERS)},
@@ -149,11 +157,14 @@ def table(rows: list[Row]) -> str:
         ordered, key=lambda row: (row.job.model, row.job.ladder, not row.job.refined, row.job.target)
     ):
         how = "without refinement" if plain else "with bias correction"
+        found = list(own)
+        uniform = {name: share for row in found for name, share in row.uniform.items()}
         lines += ["", f"### {model}, {ladder}, {how}, target {target} of FP32", ""]
+        lines += [f"Uniform plans: {', '.join(f'{name} {share:.2%}' for name, share in uniform.items())}.", ""]
         titles = " | ".join(f"latency {device}" for device in devices)
         lines += [f"| search | ranking | groups | accuracy | size | {titles} | passes |"]
         lines += ["|---|---|---|---:|---:|" + "---:|" * len(devices) + "---:|"]
-        lines += [_line(row, devices) for row in own]
+        lines += [_line(row, devices) for row in found]
     return "\n".join(lines) + "\n"
 
 
@@ -170,22 +181,33 @@ def _line(row: Row, devices: tuple[str, ...]) -> str:
 
 
 def realised(rows: list[Row]) -> Iterator[str]:
-    """What NVIDIA's compiler makes of every different plan, a line of Markdown each, for the GPUs that have it."""
-    plans = dict.fromkeys((row.job.model, row.job.ladder, tuple(row.plan)) for row in rows if row.plan)
-    for model, ladder, names in plans:
+    """What NVIDIA's compiler makes of every different plan, a line of Markdown each, for the GPUs that have it.
+
+    Uniform plans of every format are among them.
+    """
+    for model in dict.fromkeys(row.job.model for row in rows):
         (subject,) = subjects({model})
-        plan = PrecisionPlan.of(dict(zip((g.id for g in subject.grouping.groups), map(Precision, names), strict=True)))
-        graph = subject.emitted(plan)
-        able = [sm for sm in CAPABILITIES if all(precision.spec.first_sm <= sm for precision in plan.counts())]
-        cells = []
-        for capability in able:
-            outcome = subject.compiled({"plan": graph}, capability)["plan"]
-            share = outcome.stage
-            if outcome.engine is not None:
-                share = str(compare(subject.grouping, plan, graph, program(outcome.engine)).precision)
-            cells.append(f"{capability / 10:.1f}: {share}")
-        mix = ", ".join(f"{count} {name}" for name, count in Counter(names).most_common())
-        yield f"| {model} | {ladder} | {mix} | {', '.join(cells)} |"
+        ids = [group.id for group in subject.grouping.groups]
+        formats = dict.fromkeys(Precision(name) for ladder in LADDERS for name in ladder.split(","))
+        plans = dict.fromkeys(map(subject.grouping.uniform, formats))
+        plans |= dict.fromkeys(
+            PrecisionPlan.of(dict(zip(ids, map(Precision, row.plan), strict=True)))
+            for row in rows
+            if row.job.model == model and row.plan
+        )
+        yield from (_realised(subject, plan) for plan in plans)
+
+
+def _realised(subject: Subject, plan: PrecisionPlan) -> str:
+    graph, cells = subject.emitted(plan), []
+    for capability in (sm for sm in CAPABILITIES if all(p.spec.first_sm <= sm for p in plan.counts())):
+        outcome = subject.compiled({"plan": graph}, capability)["plan"]
+        share = outcome.stage
+        if outcome.engine is not None:
+            share = str(compare(subject.grouping, plan, graph, program(outcome.engine)).precision)
+        cells.append(f"{capability / 10:.1f}: {share}")
+    mix = ", ".join(f"{count} {precision}" for precision, count in plan.counts().items())
+    return f"| {subject.name} | {mix} | {', '.join(cells)} |"
 
 
 def main() -> None:
