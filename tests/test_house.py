@@ -158,3 +158,16 @@ def test_the_architecture_has_every_room() -> None:
     text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
     rooms = {path.name + ("/" if path.is_dir() else "") for path in HOUSE.iterdir() if not path.name.startswith("__")}
     assert [name for name in sorted(rooms - {"py.typed"}) if f"`{name}`" not in text] == []
+
+
+def test_no_value_is_a_set() -> None:
+    """What is kept or digested has one spelling; the order of a set is another in every process."""
+    fields = [
+        f"{path.name}: {ast.unparse(node)}"
+        for path in (HOUSE / "types").glob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ClassDef)
+        for node in node.body
+        if isinstance(node, ast.AnnAssign) and re.search(r"\b(frozen)?set\b", ast.unparse(node.annotation))
+    ]
+    assert fields == []

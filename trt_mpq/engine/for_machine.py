@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 import onnx_ir as ir
 
@@ -26,10 +27,10 @@ def graph_for(typing: Typing, emitter: Emitter, plan: PrecisionPlan) -> ir.Model
 
 
 def constraints_for(
-    typing: Typing, emitter: Emitter, plan: PrecisionPlan, options: EngineOptions
+    typing: Typing, emitter: Emitter, plan: PrecisionPlan, through: Literal["onnx", "builder-api"]
 ) -> dict[str, Precision]:
     """Precision of the nodes that the builder is told one for; none where the network's types say it."""
-    return {} if typing == "strong" else emitter.constraints(plan, eight_bit=options.through == "builder-api")
+    return {} if typing == "strong" else emitter.constraints(plan, eight_bit=through == "builder-api")
 
 
 def request_on(

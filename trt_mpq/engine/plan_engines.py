@@ -49,7 +49,7 @@ class PlanEngines:
             network = Path(folder) / "plan.onnx"
             typing = typing_on(self.platform, self.options)
             save_graph(graph_for(typing, emitter, plan), network)
-            constraints = constraints_for(typing, emitter, plan, self.options)
+            constraints = constraints_for(typing, emitter, plan, self.options.through)
             request = request_on(
                 self.platform, network, typing, constraints, self.shapes, self.options, self.timing_cache
             )

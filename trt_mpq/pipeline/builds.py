@@ -61,6 +61,7 @@ class Builds:
 
         def make(job: Job) -> Emitted:
             emitter, options = job[self.emitter], job.settings.engine
+            through = options.through
             typing = typing_on(_platform(job[self.gpu]), options)
             shapes = shapes_of(job[self.described], options.shapes)
             try:
@@ -69,7 +70,7 @@ class Builds:
                 save_graph(graph_for(typing, emitter, plan), job.path(network))
             except ModelError as error:
                 return Emitted(typing, {}, shapes, str(error))
-            return Emitted(typing, constraints_for(typing, emitter, plan, options), shapes)
+            return Emitted(typing, constraints_for(typing, emitter, plan, through), shapes)
 
         return Stage(
             f"{self.folder}/{name}-network", make, json_kind(Emitted), needs=(self.emitter, self.described, self.gpu),

@@ -22,5 +22,5 @@ def layer_errors_of(
 
     return Stage(
         "layer-errors", make, json_kind(dict[str, float | None]),
-        needs=(network, refinements, result, EVALUATION, BATCH), uses=(RUNTIME,), title="Comparing layers with FP32",
+        needs=(network, refinements, result, EVALUATION, BATCH, RUNTIME), title="Comparing layers with FP32",
     )  # fmt: skip

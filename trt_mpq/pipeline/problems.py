@@ -52,8 +52,7 @@ def problems_of(
         return tuple(map(problem, ladders_of(settings.precisions, () if settings.mix_formats else job[TARGET].apart)))
 
     return Stage(
-        "problems", make, needs=(REQUIRED, TOLERANCE, network, grouping, ranking, evaluator, latency, TARGET),
-        uses=(METRIC,),
+        "problems", make, needs=(METRIC, REQUIRED, TOLERANCE, network, grouping, ranking, evaluator, latency, TARGET),
         reads=("target_latency", "target_size", "max_evaluations", "max_seconds", "precisions", "mix_formats"),
     )  # fmt: skip
 

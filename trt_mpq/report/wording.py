@@ -211,7 +211,7 @@ def _uniform_precisions(report: Report) -> list[Precision]:
 
 IN_ONNX_RUNTIME = (
     "typed.onnx in ONNX Runtime: load it with graph_optimization_level ORT_ENABLE_BASIC; at higher levels, where the "
-    "session option session.disable_quant_qdq has to be 1, it may round FP16 biases to integers, drop a Relu, or crash"
+    "session option session.disable_quant_qdq has to be 1, it may round biases to integers, drop a Relu, or crash"
 )
 """How the delivered file is loaded safely there."""
 
@@ -266,8 +266,8 @@ def file_text(accuracy: AccuracyFigures) -> str:
     than = "less" if file.loss > 0 else "more"
     scores = f"{loss} ± {error} {than} than" if file.loss or file.error else "the same as"
     return (
-        f"typed.onnx scores {scores} the plan in ONNX Runtime, which does not round FP16, on {file.score.samples:,} "
-        f"samples; it may lose {most}"
+        f"typed.onnx scores {scores} the plan in ONNX Runtime, which does not round to 16 bit, on "
+        f"{file.score.samples:,} samples; it may lose {most}"
     )
 
 

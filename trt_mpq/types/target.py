@@ -48,7 +48,7 @@ class Target:
     l2_mb: float
     sources: Mapping[str, str]
     error: LatencyError | None = None
-    apart: tuple[frozenset[Precision], ...] = (frozenset({Precision.FP8, Precision.INT8}),)
+    apart: tuple[tuple[Precision, ...], ...] = ((Precision.FP8, Precision.INT8),)
 
     @property
     def tf32_tops(self) -> float:
