@@ -56,7 +56,7 @@ print(*({d.module for d in _DEPENDENCIES} & set(sys.modules)))
     ("extra", "code", "line"),
     [
         ("", 1, "REQUIRED, missing: no-such-dist, for nothing: pip install "),
-        ("none", 0, "missing: no-such-dist, for nothing: pip install '.[none]' in a checkout"),
+        ("none", 0, "missing: no-such-dist, for nothing: pip install '.[none]'"),
     ],
 )
 def test_exit_code_tells_whether_required_packages_are_there(

@@ -32,7 +32,7 @@ def declared(extra: str) -> set[str]:
 def test_an_extra_is_installed_by_the_names_of_its_packages(extra: str) -> None:
     command = install_command(extra)
     assert "trt-mpq" not in command
-    if command.endswith("in a checkout"):
+    if "'.[" in command:
         pytest.skip(f"what is installed was made before the extra {extra}")
     assert {Requirement(text).name for text in re.findall(r"'(.*?)'", command)} == declared(extra)
 
@@ -44,8 +44,8 @@ def test_one_package_is_installed_alone() -> None:
 
 
 def test_what_metadata_does_not_know_comes_from_a_checkout() -> None:
-    assert install_command("none") == "pip install '.[none]' in a checkout"
-    assert "speaking needs it: run `pip install '.[none]' in a checkout`" in str(missing("x", "speaking", "none"))
+    assert install_command("none") == "pip install '.[none]'"
+    assert "speaking needs it: run `pip install '.[none]'`" in str(missing("x", "speaking", "none"))
 
 
 def test_no_text_names_an_extra_of_a_package_that_no_index_has() -> None:

@@ -109,7 +109,7 @@ def install_command(extra: str = "", package: str = "", *, upgrade: bool = False
     pip = f"pip install {'--upgrade ' if upgrade else ''}"
     declared = {requirement.partition(" ")[0]: requirement.replace(" ", "") for requirement in _requirements(extra)}
     if not declared:
-        return f"{pip}'.[{extra}]' in a checkout" if extra else f"{pip}. in a checkout"
+        return f"{pip}'.[{extra}]'" if extra else f"{pip}."
     wanted = [declared[package]] if package in declared else declared.values()
     return pip + " ".join(f"'{requirement}'" for requirement in wanted)
 

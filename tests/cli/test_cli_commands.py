@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -91,6 +92,9 @@ class StandIn:
 
     def emit(self) -> PrecisionPlan:
         return MIXED
+
+    def latency(self) -> SimpleNamespace:
+        return SimpleNamespace(source="modelled for h200", error=None)
 
     def task(self) -> tuple[str, float]:
         return "top1", 0.9

@@ -358,7 +358,7 @@ def many(tmp_path_factory) -> dict[str, str]:
     return write_data(tmp_path_factory.mktemp("many"), tiny_cnn(), evaluation=1000)
 
 
-EARLY = {"precisions": "int8,int4", "target_accuracy": 0.9, "search": "greedy", "bias_correction": False}
+EARLY = {"precisions": "int8,int4", "target_accuracy": 0.998, "search": "greedy", "equalize": True}
 
 
 @pytest.fixture(scope="module")

@@ -22,6 +22,7 @@ from trt_mpq.artifacts.files import from_json
 from trt_mpq.engine.handover import read_network
 from trt_mpq.errors import DataError, MetricError, RunFolderError, RuntimeFailure, SettingsError, TargetNotReachable
 from trt_mpq.evaluate.scorer import Scoring
+from trt_mpq.pipeline import delivery
 from trt_mpq.pipeline.gpu import Gpu
 from trt_mpq.pipeline.run import opened_by_worker
 from trt_mpq.report.verdict import remarks
@@ -339,6 +340,7 @@ def test_another_models_folder_is_refused(files, tmp_path):
 def test_a_reference_file_that_scores_otherwise_is_an_error(files, tmp_path, monkeypatch):
     run = start(files, tmp_path / "run", search="uniform")
     run.search()
+    monkeypatch.setattr(delivery, "holds_reference", lambda *_: False)  # else it is known to hold what was scored
     monkeypatch.setattr(Scoring, "result", lambda self: Score(0.123, None, 100))
     with pytest.raises(RuntimeFailure, match=r"reference.onnx scores .* and the search measured .* delete"):
         run.emit()

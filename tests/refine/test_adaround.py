@@ -201,5 +201,5 @@ def test_roundings_survive_the_disk_as_bits(tmp_path) -> None:
 def test_without_torch_one_sentence_says_what_to_install(monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
     network = prepared("mlp")
-    with pytest.raises(MissingDependencyError, match=r"learned rounding.*pip install 'trt-mpq\[torch\]'"):
+    with pytest.raises(MissingDependencyError, match=r"learned rounding.*pip install 'torch>="):
         learned(network, INT8, sample_input(NETWORKS["mlp"](), 8)["input"], 1)

@@ -157,7 +157,7 @@ def test_without_a_gpu_one_sentence(pretend_gpu: PretendGpu) -> None:  # noqa: F
 def test_without_pycuda_its_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pycuda", None)
     monkeypatch.delitem(sys.modules, "pycuda.driver", raising=False)
-    with pytest.raises(MissingDependencyError, match=r"pycuda is not installed and .*`pip install 'trt-mpq\[cuda\]'"):
+    with pytest.raises(MissingDependencyError, match=r"pycuda is not installed and .*`pip install .*'pycuda>="):
         device()
 
 

@@ -89,7 +89,7 @@ def test_absent_tensorrt_comes_with_the_command_that_installs_it(
     no_tensorrt: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "path", [str(no_tensorrt)])
-    with pytest.raises(MissingDependencyError, match=r"run `pip install 'trt-mpq\[tensorrt\]'`"):
+    with pytest.raises(MissingDependencyError, match=r"run `pip install '\.\[tensorrt\]'`"):
         load_tensorrt()
 
 

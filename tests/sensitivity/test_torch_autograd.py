@@ -126,5 +126,5 @@ def test_a_loss_without_formula_is_refused() -> None:
 
 def test_without_torch_the_install_command_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(MissingDependencyError, match=r"pip install 'trt-mpq\[torch\]'"):
+    with pytest.raises(MissingDependencyError, match=r"pip install 'torch>="):
         TorchGraph(ir.from_proto(smooth_mlp((2, 2))))

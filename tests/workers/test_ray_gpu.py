@@ -72,7 +72,7 @@ def test_a_cluster_without_a_gpu_is_said_beside_what_is_missing_here(cluster: An
 
 def test_engines_are_built_and_timed_on_the_clusters_gpu(gpu_node: str, tmp_path: Path) -> None:
     files = {**write_data(tmp_path, tiny_cnn()), "device": slow_device(tmp_path / "slow.toml")}
-    settings = {"ray": gpu_node, "engine": QUICK, "batch": 8}
+    settings = {"ray": gpu_node, "engine": QUICK, "batch": 8, "target_accuracy": 0.95}
     observer = Recorder()
     report = start(files, tmp_path / "run", observer, **settings).report()
     assert report.device is not None

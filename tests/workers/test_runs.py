@@ -161,13 +161,14 @@ def killed_again_and_again(folder: Path, kills: int, events: int, **fields: obje
 @pytest.mark.parametrize(("kills", "workers"), [(20, 1), (3, 2)])
 def test_kills_at_random_moments_change_nothing_and_leave_no_orphan(tmp_path, kills, workers):
     files, whole, observer = write_data(tmp_path, tiny_cnn()), tmp_path / "whole", Recorder()
-    start(files, whole, observer, precisions="int8").report()
+    ranked = {"precisions": "int8", "sensitivity": "noise,output-sqnr"}  # to compare them both are made in any case
+    start(files, whole, observer, **ranked).report()
     events = sum(not event.startswith("end ") for event in observer.events)
-    fields = {**files, "precisions": "int8", "workers": workers}
+    fields = {**files, **ranked, "workers": workers}
     folders, seen = killed_again_and_again(tmp_path / "killed", kills, events, **fields)
     assert (seen > 0) is (workers > 1)
     for folder in folders:
-        start(files, folder, precisions="int8").report()
+        start(files, folder, **ranked).report()
         assert outcome(folder) == outcome(whole)
 
 

@@ -78,7 +78,7 @@ class ScoreCache:
         for line in self._path.read_bytes().splitlines():
             try:
                 context, plan, value, stderr, samples, seconds, *decided = json.loads(line)
-            except (ValueError, TypeError):  # the line a kill cut short
+            except (ValueError, TypeError, RecursionError):  # the line a kill cut short, or somebody wrote
                 continue
             if context == self._context and decided in ([], [True], [False]):
                 yield plan, CachedScore(Score(value, stderr, samples), seconds, *decided)

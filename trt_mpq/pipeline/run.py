@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from trt_mpq.artifacts.store import Store
+from trt_mpq.latency.base import Latency
 from trt_mpq.pipeline.calibration import CalibrationStages, choose_calibration, final_groups_of
 from trt_mpq.pipeline.checks import check_before_search, check_inputs, check_pins, check_settings, without_effect
 from trt_mpq.pipeline.delivery import DeliveryStages, choose_delivery, deliver_tried
@@ -70,6 +71,10 @@ class Run:
         """The task metric, and the least score by it that a plan must have."""
         found = self.store[self.delivery_stages().searched]
         return found.metric, found.required
+
+    def latency(self) -> Latency:
+        """What the latencies of plans are known by."""
+        return self.store[self.search_stages().latency]
 
     def emit(self) -> PrecisionPlan:
         """Write the chosen plan as ONNX files, and check that the written file scores as the search said."""
