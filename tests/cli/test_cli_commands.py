@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -93,8 +92,8 @@ class StandIn:
     def emit(self) -> PrecisionPlan:
         return MIXED
 
-    def latency(self) -> SimpleNamespace:
-        return SimpleNamespace(source="modelled for h200", error=None)
+    def latencies(self) -> tuple[str, None]:
+        return "modelled for h200", None
 
     def task(self) -> tuple[str, float]:
         return "top1", 0.9

@@ -27,6 +27,6 @@ def search(
     from trt_mpq.types import SearchResult
 
     run = open_stage(run_dir, given, sink, trust=trust)
-    found, latency = run.search(), run.latency()
-    latencies = f"{latency.source}\n{time_error(latency.error).strip()}".strip()
+    found, (source, error) = run.search(), run.latencies()
+    latencies = f"{source}\n{time_error(error).strip()}".strip()
     sink.result(found, SearchResult, lambda found: search_table(found, *run.task(), latencies))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from trt_mpq.artifacts.store import Store
-from trt_mpq.latency.base import Latency
 from trt_mpq.pipeline.calibration import CalibrationStages, choose_calibration, final_groups_of
 from trt_mpq.pipeline.checks import check_before_search, check_inputs, check_pins, check_settings, without_effect
 from trt_mpq.pipeline.delivery import DeliveryStages, choose_delivery, deliver_tried
@@ -19,7 +18,16 @@ from trt_mpq.pipeline.workers import OpenedRun, RunLocation, Workers
 from trt_mpq.report.data import Report
 from trt_mpq.sensitivity.agreement import Sensitivities
 from trt_mpq.settings import Settings
-from trt_mpq.types import Comparison, Grouping, Observer, PrecisionPlan, Ranges, SearchResult, SilentObserver
+from trt_mpq.types import (
+    Comparison,
+    Grouping,
+    LatencyError,
+    Observer,
+    PrecisionPlan,
+    Ranges,
+    SearchResult,
+    SilentObserver,
+)
 
 
 class Run:
@@ -72,9 +80,10 @@ class Run:
         found = self.store[self.delivery_stages().searched]
         return found.metric, found.required
 
-    def latency(self) -> Latency:
-        """What the latencies of plans are known by."""
-        return self.store[self.search_stages().latency]
+    def latencies(self) -> tuple[str, LatencyError | None]:
+        """Where the latencies of plans come from, and how far modelled ones may be off."""
+        known = self.store[self.search_stages().latency]
+        return known.source, known.error
 
     def emit(self) -> PrecisionPlan:
         """Write the chosen plan as ONNX files, and check that the written file scores as the search said."""

@@ -21,7 +21,7 @@ from trt_mpq.types.plan import (
 from trt_mpq.types.precision import Precision
 from trt_mpq.types.ranges import Ranges, TensorRange
 from trt_mpq.types.refinement import RefinementRecord
-from trt_mpq.types.target import Target
+from trt_mpq.types.target import LatencyError, Target
 from trt_mpq.types.ties import Tie
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "FileScore",
     "Grouping",
     "Judgement",
+    "LatencyError",
     "LayerGroup",
     "LooseOp",
     "Model",
