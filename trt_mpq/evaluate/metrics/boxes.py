@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from trt_mpq.errors import MetricError
 from trt_mpq.evaluate.losses import log_softmax
+from trt_mpq.evaluate.metrics.decoders import users_decoder
 from trt_mpq.runtime.base import Array, Arrays
-from trt_mpq.runtime.user_code import UserCodeError, import_user_function, running_user_code
 
 Boxes = NDArray[np.float64]
 Decoder = Callable[[Arrays], list[Boxes]]
@@ -37,23 +37,11 @@ def decoder_of(name: str | None) -> Decoder:
             f"boxes need a convention and {found}: pass --decode with one of {', '.join(_CONVENTIONS)}, or with your "
             "own module:function from outputs by name to a list of arrays [k, 6]: class, x1, y1, x2, y2, score"
         )
-    try:
-        function = import_user_function(name, "of outputs")
-    except UserCodeError as error:
-        raise MetricError(f"decoder {name} {error}") from error
-    return lambda outputs: _of_user(name, function, outputs)
+    return users_decoder(name, _of_user, "boxes of {found} images and was given {wanted}")
 
 
-def _of_user(name: str, function: Callable[[Arrays], Any], outputs: Arrays) -> list[Boxes]:
-    try:
-        with running_user_code():
-            decoded = [np.asarray(boxes, dtype=np.float64).reshape(-1, 6) for boxes in function(outputs)]
-    except UserCodeError as error:
-        raise MetricError(f"decoder {name} {error}") from error
-    samples = len(next(iter(outputs.values())))
-    if len(decoded) != samples:
-        raise MetricError(f"decoder {name} returned boxes of {len(decoded)} images and was given {samples}")
-    return decoded
+def _of_user(boxes: Any) -> Boxes:
+    return np.asarray(boxes, dtype=np.float64).reshape(-1, 6)
 
 
 def _yolov8(outputs: Arrays) -> list[Boxes]:

@@ -16,9 +16,9 @@ import numpy as np
 from trt_mpq.errors import MetricError
 from trt_mpq.evaluate.metrics.base import Scores, TaskMetric, single_output
 from trt_mpq.evaluate.metrics.corpus import corpus_metric
+from trt_mpq.evaluate.metrics.decoders import users_decoder
 from trt_mpq.runtime.base import Array, Arrays
 from trt_mpq.runtime.transcripts import edits, require_jiwer
-from trt_mpq.runtime.user_code import UserCodeError, import_user_function, running_user_code
 from trt_mpq.types import TensorSpec
 
 CTC = "ctc:"
@@ -68,23 +68,7 @@ def _reader(name: str, outputs: tuple[TensorSpec, ...], decode: str | None) -> _
             f"metric {name} needs to know how texts are read and {found}: pass --decode ctc:VOCABULARY (vocab.json, or "
             "a text file with a token a line), or your own module:function from outputs by name to a list of texts"
         )
-    try:
-        function = import_user_function(decode, "of outputs")
-    except UserCodeError as error:
-        raise MetricError(f"decoder {decode} {error}") from error
-    return lambda batch: _of_user(decode, function, batch)
-
-
-def _of_user(name: str, function: Callable[[Arrays], list[str]], outputs: Arrays) -> list[str]:
-    try:
-        with running_user_code():
-            texts = [str(text) for text in function(outputs)]
-    except UserCodeError as error:
-        raise MetricError(f"decoder {name} {error}") from error
-    samples = len(next(iter(outputs.values())))
-    if len(texts) != samples:
-        raise MetricError(f"decoder {name} returned {len(texts)} texts and was given {samples} samples")
-    return texts
+    return users_decoder(decode, str, "{found} texts and was given {wanted} samples")
 
 
 @dataclass(frozen=True)
