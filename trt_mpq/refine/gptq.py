@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 
 from trt_mpq.dataset import Samples
 from trt_mpq.emit import Network, RefinedWeights
-from trt_mpq.numerics import FloatArray, codes, with_scales
-from trt_mpq.refine.products import content_of, moments_in_parts, products_in
+from trt_mpq.numerics import FloatArray, QuantizedWeight, codes, with_scales
+from trt_mpq.refine.products import Product, quantized_products
 from trt_mpq.runtime.base import Runtime
 from trt_mpq.types import Precision, Progress
 
@@ -64,17 +64,16 @@ def round_weights(
     Raises:
         CalibrationError: A tensor that a product reads is NaN or infinite.
     """
-    products, emitter = products_in(network, precision), network.emitter()
-    found = {}
-    for part, moments in moments_in_parts(network, products, samples, runtime, batch):
-        for product in part:
-            key, content = (product.weight.name, precision), content_of(network, product)
-            scales = (given.get(key) or emitter.quantized_weight(product.weight, precision)).scales
-            steps = product.rows(np.broadcast_to(scales.steps(2), content.shape))
-            values = rounded(product.rows(content), steps, moments[product.data], precision)
-            found[key] = with_scales(product.rows(values), scales, precision)
-            progress(len(found), len(products))
-    return found
+    emitter = network.emitter()
+
+    def quantized(product: Product, content: FloatArray, moments: FloatArray) -> QuantizedWeight:
+        known = given.get((product.weight.name, precision))
+        scales = (known or emitter.quantized_weight(product.weight, precision)).scales
+        steps = product.rows(np.broadcast_to(scales.steps(2), content.shape))
+        values = rounded(product.rows(content), steps, moments, precision)
+        return with_scales(product.rows(values), scales, precision)
+
+    return quantized_products(network, precision, samples, runtime, batch, progress, quantized)
 
 
 def rounded(weight: FloatArray, steps: FloatArray, moments: _Float, precision: Precision) -> FloatArray:

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from trt_mpq.dataset import Samples
 from trt_mpq.dataset.chunks import chunks_by_length
-from trt_mpq.emit import Network
+from trt_mpq.emit import Network, RefinedWeights
 from trt_mpq.errors import CalibrationError
 from trt_mpq.graph.edit import constant_array
 from trt_mpq.graph.operators import PRODUCTS
-from trt_mpq.numerics import FloatArray
+from trt_mpq.numerics import FloatArray, QuantizedWeight
 from trt_mpq.runtime.base import Runtime, with_outputs
-from trt_mpq.types import LayerGroup, Precision, Weight
+from trt_mpq.types import LayerGroup, Precision, Progress, Weight
 
 _KEPT_ELEMENTS = 64 << 20
 """Second moments that are summed up in one pass over the data: 256 MiB."""
@@ -66,11 +66,6 @@ def products_in(network: Network, precision: Precision) -> tuple[Product, ...]:
     )
 
 
-def content_of(network: Network, product: Product) -> FloatArray:
-    """The weight in FP32, as it lies in the graph."""
-    return constant_array(network.graph.graph.initializers[product.weight.name])
-
-
 def moments_in_parts(
     network: Network, products: tuple[Product, ...], samples: Samples, runtime: Runtime, batch: int
 ) -> Iterator[tuple[tuple[Product, ...], Moments]]:
@@ -87,6 +82,33 @@ def moments_in_parts(
         part.append(product)
     if part:
         yield tuple(part), _moments(network, part, samples, runtime, batch)
+
+
+def quantized_products(
+    network: Network,
+    precision: Precision,
+    samples: Samples,
+    runtime: Runtime,
+    batch: int,
+    progress: Progress,
+    quantized: Callable[[Product, FloatArray, FloatArray], QuantizedWeight],
+) -> RefinedWeights:
+    """The weights of all products that may run in `precision`, each as `quantized` makes it.
+
+    That is given the product, its weight as it lies in the graph, and the moments of what it is multiplied with; of
+    `progress` it is told how many weights are done.
+
+    Raises:
+        CalibrationError: A tensor that a product reads is NaN or infinite.
+    """
+    products = products_in(network, precision)
+    found: dict[tuple[str, Precision], QuantizedWeight] = {}
+    for part, moments in moments_in_parts(network, products, samples, runtime, batch):
+        for product in part:
+            content = constant_array(network.graph.graph.initializers[product.weight.name])
+            found[product.weight.name, precision] = quantized(product, content, moments[product.data])
+            progress(len(found), len(products))
+    return found
 
 
 def _elements(products: list[Product]) -> int:

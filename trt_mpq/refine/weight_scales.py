@@ -12,8 +12,8 @@ import numpy as np
 
 from trt_mpq.dataset import Samples
 from trt_mpq.emit import Network, RefinedWeights
-from trt_mpq.numerics import FloatArray, WeightScales, clipped_scales, with_scales
-from trt_mpq.refine.products import content_of, moments_in_parts, products_in
+from trt_mpq.numerics import FloatArray, QuantizedWeight, WeightScales, clipped_scales, with_scales
+from trt_mpq.refine.products import Product, quantized_products
 from trt_mpq.runtime.base import Runtime
 from trt_mpq.types import Precision, Progress
 
@@ -40,16 +40,14 @@ def clip_weights(
     Raises:
         CalibrationError: A tensor that a product reads is NaN or infinite.
     """
-    products, emitter = products_in(network, precision), network.emitter()
-    found = {}
-    for part, moments in moments_in_parts(network, products, samples, runtime, batch):
-        for product in part:
-            content, whole = content_of(network, product), emitter.quantized_weight(product.weight, precision).scales
-            importance = product.rows(np.broadcast_to(np.diagonal(moments[product.data]), product.rows(content).shape))
-            scales = best_scales(content, whole, precision, network.grouping.top, importance)
-            found[product.weight.name, precision] = with_scales(content, scales, precision)
-            progress(len(found), len(products))
-    return found
+    emitter = network.emitter()
+
+    def quantized(product: Product, content: FloatArray, moments: FloatArray) -> QuantizedWeight:
+        whole = emitter.quantized_weight(product.weight, precision).scales
+        importance = product.rows(np.broadcast_to(np.diagonal(moments), product.rows(content).shape))
+        return with_scales(content, best_scales(content, whole, precision, network.grouping.top, importance), precision)
+
+    return quantized_products(network, precision, samples, runtime, batch, progress, quantized)
 
 
 def best_scales(
