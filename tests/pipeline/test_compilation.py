@@ -123,12 +123,13 @@ def test_a_compiler_at_its_limits_gives_no_verdict_and_the_networks_are_delivere
 
 def killed_compiler(stop: threading.Event) -> None:
     """Kill the process of this one's children that has loaded NVIDIA's library, as the system does out of memory."""
-    children = Path(f"/proc/{os.getpid()}/task").glob
+    threads = Path(f"/proc/{os.getpid()}/task")
     while not stop.is_set():
-        for child in " ".join(path.read_text() for path in children("*/children")).split():
-            with suppress(OSError):
-                if "libtensorrt_rtx" in Path(f"/proc/{child}/maps").read_text():
-                    os.kill(int(child), signal.SIGKILL)
+        for children in threads.glob("*/children"):
+            with suppress(OSError):  # a thread or child may end between being seen and being read
+                for child in children.read_text().split():
+                    if "libtensorrt_rtx" in Path(f"/proc/{child}/maps").read_text():
+                        os.kill(int(child), signal.SIGKILL)
         time.sleep(0.001)
 
 
