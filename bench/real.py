@@ -21,6 +21,7 @@ class RealModel:
         metric: What its users go by.
         ladders: What is searched: INT8, FP8, and the paper's 16/8/4 bits for convolutions.
         made: Makes the file out of a package, where it does not lie among the data.
+        batch: Samples per inference that latencies are told for.
     """
 
     name: str
@@ -32,7 +33,8 @@ class RealModel:
     hessian_samples: int
     metric: str = "top1"
     ladders: tuple[str, ...] = ("int8", "fp8", "16/8/4")
-    made: Callable[[], Path] | None = None
+    made: Callable[[], object] | None = None
+    batch: int = 32
 
     @property
     def path(self) -> Path:
