@@ -129,9 +129,9 @@ def test_search_chart_clips_hopeless_plans_but_names_their_score() -> None:
     scores = [s for s in report.search.path if s.score is not None]
     scale = scale_of(report.accuracy)
     axis = _score_axis(report, scores, [], scale)
-    assert not axis.holds(scale.number(report.accuracy.uniform[INT4] or 0))
-    assert axis.holds(scale.number(report.accuracy.target or 0))
-    assert axis.holds(scale.number(report.accuracy.fp32 or 0))
+    assert not axis.holds(scale.unit.height(report.accuracy.uniform[INT4] or 0))
+    assert axis.holds(scale.unit.height(report.accuracy.target or 0))
+    assert axis.holds(scale.unit.height(report.accuracy.fp32 or 0))
     assert "INT4 58.62 % ↓" in search_chart(report)
 
 

@@ -110,6 +110,31 @@ def test_a_run_judged_by_sqnr_has_no_per_cent_of_it() -> None:
     assert "99" not in re.sub(r"[\d.]+%", "", search_chart(report)).partition("required")[0]
 
 
+@given(st.floats(1.5, 5000.0))
+def test_a_perplexity_is_told_as_itself_and_a_better_one_stands_higher(perplexity: float) -> None:
+    scale = score_scale("perplexity", [1 / perplexity])
+    assert float(scale.text(1 / perplexity)) == pytest.approx(perplexity, rel=1e-3)
+    assert scale.unit.height(1 / perplexity) > scale.unit.height(1 / (1.1 * perplexity))
+    assert scale.unit.number_at(scale.unit.height(1 / perplexity)) == pytest.approx(perplexity)
+    error = float(scale.spread(1 / perplexity, 0.01 / perplexity))
+    assert error == pytest.approx(0.01 * perplexity, rel=1e-3), "1 % of the one is 1 % of the other"
+
+
+def test_a_run_judged_by_perplexity_shows_no_reciprocals() -> None:
+    report = sample_report()
+    accuracy = replace(
+        report.accuracy,
+        metric="perplexity", fp32=1 / 7.301, fp16=1 / 7.302, plan=1 / 7.318, target=0.99 / 7.301, plan_stderr=0.0,
+        uniform=dict.fromkeys(report.accuracy.uniform, 1 / 9.5),
+    )  # fmt: skip
+    steps = tuple(replace(step, score=1 / (7.4 + number)) for number, step in enumerate(report.search.path))
+    report = replace(report, accuracy=accuracy, search=replace(report.search, path=steps))
+    assert "perplexity 7.318 (FP32 7.301, required 7.375" in shown(report)
+    chart = search_chart(report)
+    assert "required 7.375" in chart
+    assert "\N{MINUS SIGN}7" not in chart, "heights are no numbers to show"
+
+
 def test_a_change_of_equal_outputs_has_no_decibels() -> None:
     scale = score_scale("sqnr", [0.99, 1.0])
     assert scale.change(0.99, 1.0) == MISSING

@@ -1,7 +1,8 @@
 """Numbers in words; scores in the unit that people know the metric in, with enough digits to tell a miss from a hit.
 
 Fractions are shown in per cent. The metric `sqnr` keeps ``1 - noise power / signal power``, which can be averaged and
-compared; people know it in decibels, ``-10 log10(noise / signal)``.
+compared; people know it in decibels, ``-10 log10(noise / signal)``. `perplexity` keeps its reciprocal, which grows as
+it gets better.
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ from dataclasses import dataclass
 
 MISSING = "\u2013"
 _MINUS = "\u2212"
-_IN_DECIBELS = "sqnr"
 _MOST_DECIMALS = 12
 _LARGEST_DB = 150.0
 """Where a picture ends: float32 has no more."""
+_LARGEST_PERPLEXITY = 1e9
+"""Likewise, of a model that gives the right classes no probability at all."""
 
 
 def minus(text: str) -> str:
@@ -32,55 +34,109 @@ def significant(value: float, digits: int = 3) -> str:
 
 
 @dataclass(frozen=True)
-class ScoreScale:
-    """How the scores of one metric are shown.
+class Unit:
+    """How one score is shown; as it is, unless a kind of score says otherwise.
 
     Attributes:
-        unit: "%" of fractions, "dB" of noise; empty for numbers shown as they are.
-        decimals: Digits behind the point; of plain numbers, significant digits.
+        suffix: Stands behind a number.
+        loss_suffix: Stands behind a difference of scores.
+        factor: What scores and their differences are multiplied by.
+        decimals: Fewest digits shown: behind the point, or significant ones.
+        style: "f" counts digits behind the point, "g" significant ones.
     """
 
-    unit: str
-    decimals: int
+    suffix: str = ""
+    loss_suffix: str = ""
+    factor: float = 1.0
+    decimals: int = 4
+    style: str = "g"
 
     def number(self, score: float) -> float:
-        """`score` in the unit, as it is drawn."""
-        if self.unit == "dB":
-            return _LARGEST_DB if score >= 1 else max(min(-10 * math.log10(1 - score), _LARGEST_DB), 0.0)
-        return 100 * score if self.unit == "%" else score
+        """`score` as it is shown."""
+        return self.factor * score
+
+    def spread(self, score: float, stderr: float) -> float:
+        """The standard error `stderr` of `score`, in what `number` is in."""
+        return self.factor * stderr
+
+    def height(self, score: float) -> float:
+        """Where `score` stands on an axis on which higher is better."""
+        return self.number(score)
+
+    def number_at(self, height: float) -> float:
+        """The number at a `height`."""
+        return height
+
+
+class _Decibels(Unit):
+    def number(self, score: float) -> float:
+        return _LARGEST_DB if score >= 1 else max(min(-10 * math.log10(1 - score), _LARGEST_DB), 0.0)
+
+    def spread(self, score: float, stderr: float) -> float:
+        return 10 / math.log(10) * stderr / max(1 - score, stderr)
+
+
+class _Perplexity(Unit):
+    def number(self, score: float) -> float:
+        return 1 / max(score, 1 / _LARGEST_PERPLEXITY)
+
+    def spread(self, score: float, stderr: float) -> float:
+        return stderr / max(score, stderr) ** 2
+
+    def height(self, score: float) -> float:
+        return -self.number(score)
+
+    def number_at(self, height: float) -> float:
+        return abs(height)
+
+
+PLAIN = Unit()
+PERCENT = Unit("%", " points", 100.0, 2, "f")
+DECIBELS = _Decibels("dB", " of the signal's power", 1.0, 1, "f")
+PERPLEXITY = _Perplexity("", " points of the labels' mean probability", 100.0)
+_UNITS = {"sqnr": DECIBELS, "perplexity": PERPLEXITY}
+"""Of metrics whose scores are known in another form than the one that is averaged and compared."""
+
+
+@dataclass(frozen=True)
+class ScoreScale:
+    """How the scores of one metric are shown side by side: in one unit, with as many digits."""
+
+    unit: Unit
+    decimals: int
+
+    @property
+    def is_noise(self) -> bool:
+        """Whether scores say how much noise there is, so that equal outputs have no number."""
+        return self.unit is DECIBELS
 
     def text(self, score: float | None) -> str:
         """`score` with its unit; equal outputs have no noise and so no decibels."""
         if score is None or not math.isfinite(score):
             return MISSING
-        return "bit-equal" if self.unit == "dB" and score >= 1 else self._with_unit(self.number(score))
+        return "bit-equal" if self.is_noise and score >= 1 else self._with_unit(self.unit.number(score))
 
     def change(self, before: float | None, after: float | None) -> str:
         """What a score gained, with its sign."""
         values = [value for value in (before, after) if value is not None and math.isfinite(value)]
-        if len(values) < 2 or (self.unit == "dB" and max(values) >= 1):
+        if len(values) < 2 or (self.is_noise and max(values) >= 1):
             return MISSING
-        return self._with_unit(self.number(values[1]) - self.number(values[0]), "+")
+        return self._with_unit(self.unit.number(values[1]) - self.unit.number(values[0]), "+")
 
     def spread(self, score: float, stderr: float) -> str:
         """The standard error `stderr` of `score`."""
-        if self.unit == "dB":
-            return self._with_unit(10 / math.log(10) * stderr / max(1 - score, stderr))
-        return self._with_unit(100 * stderr if self.unit == "%" else stderr)
+        return self._with_unit(self.unit.spread(score, stderr))
 
     def loss(self, loss: float) -> str:
         """A difference of scores: points of percentages, noise of the signal, else a plain number."""
-        unit = {"%": " points", "dB": " of the signal's power"}.get(self.unit, "")
-        return f"{self.bare_loss(loss)}{unit}"
+        return f"{self.bare_loss(loss)}{self.unit.loss_suffix}"
 
     def bare_loss(self, loss: float) -> str:
         """The same without its unit, for one that follows."""
-        return f"{100 * loss:.2g}" if self.unit == "%" else f"{loss:.2g}"
+        return f"{self.unit.factor * loss:.2g}"
 
     def _with_unit(self, number: float, sign: str = "") -> str:
-        if not self.unit:
-            return minus(f"{number:{sign}.{self.decimals}g}")
-        return minus(f"{number:{sign}.{self.decimals}f} {self.unit}")
+        return minus(f"{number:{sign}.{self.decimals}{self.unit.style}} {self.unit.suffix}".rstrip())
 
 
 def score_scale(metric: str, scores: Iterable[float | None], target: float | None = None) -> ScoreScale:
@@ -90,16 +146,14 @@ def score_scale(metric: str, scores: Iterable[float | None], target: float | Non
     """
     known = [score for score in scores if score is not None and math.isfinite(score)]
     unit = _unit(metric, known if target is None else [*known, target])
-    decimals = range({"%": 2, "dB": 1}.get(unit, 4), _MOST_DECIMALS)
     if target is None:
-        return ScoreScale(unit, decimals[0])
-    scales = (ScoreScale(unit, digits) for digits in decimals)
+        return ScoreScale(unit, unit.decimals)
+    scales = (ScoreScale(unit, digits) for digits in range(unit.decimals, _MOST_DECIMALS))
     wanted = [score for score in known if score != target]
     enough = (s for s in scales if all(s.text(score) != s.text(target) for score in wanted))
     return next(enough, ScoreScale(unit, _MOST_DECIMALS))
 
 
-def _unit(metric: str, scores: list[float]) -> str:
-    if metric == _IN_DECIBELS:
-        return "dB"
-    return "%" if all(0 <= score <= 1 for score in scores) else ""
+def _unit(metric: str, scores: list[float]) -> Unit:
+    fractions = PERCENT if all(0 <= score <= 1 for score in scores) else PLAIN
+    return _UNITS.get(metric, fractions)

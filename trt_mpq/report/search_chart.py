@@ -50,10 +50,10 @@ class _Axes:
         return percent(self.x.at(latency_ms))
 
     def top(self, score: float) -> float:
-        return _HEIGHT * (1 - self.y.at(self.scale.number(score)))
+        return _HEIGHT * (1 - self.y.at(self.scale.unit.height(score)))
 
     def holds(self, score: float) -> bool:
-        return self.y.holds(self.scale.number(score))
+        return self.y.holds(self.scale.unit.height(score))
 
     def box(self, latency_ms: float, score: float, width: float) -> _Box:
         return _box(_NOMINAL_WIDTH * self.x.at(latency_ms), self.top(score), width)
@@ -104,20 +104,21 @@ def _score_axis(report: Report, steps: list[SearchStep], marks: list[_Mark], sca
     scores += [s for s in (accuracy.fp32, accuracy.target) if s is not None and not _is_noiseless(s, scale)]
     if not scores:
         return Scale(0, 1)
-    numbers = [scale.number(score) for score in scores]
-    top = max(numbers)
-    target = min(numbers) if accuracy.target is None else scale.number(accuracy.target)
+    heights = [scale.unit.height(score) for score in scores]
+    top = max(heights)
+    target = min(heights) if accuracy.target is None else scale.unit.height(accuracy.target)
     stderr = abs(
-        scale.number((accuracy.plan or 0.0) + (accuracy.plan_stderr or 0.0)) - scale.number(accuracy.plan or 0.0)
+        scale.unit.height((accuracy.plan or 0.0) + (accuracy.plan_stderr or 0.0))
+        - scale.unit.height(accuracy.plan or 0.0)
     )
     reach = 2 * max(top - target, stderr, 1e-4 * abs(top), 1e-9)
-    low = max(min(numbers), target - reach)
+    low = max(min(heights), target - reach)
     return Scale.around(low, top, share=0.09, least=reach / 10)
 
 
 def _is_noiseless(score: float, scale: ScoreScale) -> bool:
     """Whether `score` has no place on an axis in decibels."""
-    return scale.unit == "dB" and score >= 1
+    return scale.is_noise and score >= 1
 
 
 def _whisker_boxes(axes: _Axes, report: Report) -> list[_Box]:
@@ -130,8 +131,8 @@ def _whisker_boxes(axes: _Axes, report: Report) -> list[_Box]:
 
 
 def _draw_grid(drawing: Element, axes: _Axes, report: Report) -> None:
-    ticks, unit = axes.y.ticks(6), f" {axes.scale.unit}".rstrip()
-    for tick, text in zip(ticks, tick_labels(ticks), strict=True):
+    ticks, unit = axes.y.ticks(6), f" {axes.scale.unit.suffix}".rstrip()
+    for tick, text in zip(ticks, tick_labels([axes.scale.unit.number_at(tick) for tick in ticks]), strict=True):
         y = _HEIGHT * (1 - axes.y.at(tick))
         add(drawing, "line", x1="0", x2="100%", y1=y, y2=y, class_="grid")
         add(drawing, "text", text + unit, x=-8, y=y + 4, class_="tick", text_anchor="end")

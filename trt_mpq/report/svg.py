@@ -87,6 +87,6 @@ class Scale:
 
 def tick_labels(ticks: list[float]) -> list[str]:
     """`ticks` with just the decimals their spacing needs."""
-    step = min((b - a for a, b in pairwise(ticks)), default=abs(ticks[0]) if ticks else 1.0)
+    step = min((abs(b - a) for a, b in pairwise(ticks)), default=abs(ticks[0]) if ticks else 1.0)
     decimals = next((d for d in range(12) if abs(round(step, d) - step) < 1e-6 * step), 12) if step else 0
     return [minus(f"{tick:.{decimals}f}") if tick else "0" for tick in ticks]

@@ -58,7 +58,7 @@ def headline(report: Report) -> tuple[str, ...]:
 
 def _beside_score(accuracy: AccuracyFigures) -> Iterator[str]:
     """What the score of the plan is to be read against; outputs of FP32 have no noise to tell."""
-    is_noise = scale_of(accuracy).unit == "dB"
+    is_noise = scale_of(accuracy).is_noise
     if not is_noise:
         yield f"FP32 {score_text(accuracy.fp32, accuracy)}"
     yield f"required {score_text(accuracy.target, accuracy)}"

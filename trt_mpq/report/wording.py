@@ -79,7 +79,7 @@ def share_text(value: float | None, accuracy: AccuracyFigures) -> str:
     There is nothing to say unless both are positive, and of a noise ratio, which has no share.
     """
     fp32, known = accuracy.fp32, (accuracy.fp16, accuracy.plan, *accuracy.uniform.values(), value)
-    if value is None or fp32 is None or min(value, fp32) <= 0 or scale_of(accuracy).unit == "dB":
+    if value is None or fp32 is None or min(value, fp32) <= 0 or scale_of(accuracy).is_noise:
         return MISSING
     shares = [score / fp32 for score in known if score is not None]
     target = None if accuracy.target is None else accuracy.target / fp32
