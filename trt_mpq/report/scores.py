@@ -90,11 +90,11 @@ class _Perplexity(Unit):
         return abs(height)
 
 
-PLAIN = Unit()
-PERCENT = Unit("%", " points", 100.0, 2, "f")
-DECIBELS = _Decibels("dB", " of the signal's power", 1.0, 1, "f")
-PERPLEXITY = _Perplexity("", " points of the labels' mean probability", 100.0)
-_UNITS = {"sqnr": DECIBELS, "perplexity": PERPLEXITY}
+_PLAIN = Unit()
+_PERCENT = Unit("%", " points", 100.0, 2, "f")
+_DECIBELS = _Decibels("dB", " of the signal's power", 1.0, 1, "f")
+_PERPLEXITY = _Perplexity("", " points of the labels' mean probability", 100.0)
+_UNITS = {"sqnr": _DECIBELS, "perplexity": _PERPLEXITY}
 """Of metrics whose scores are known in another form than the one that is averaged and compared."""
 
 
@@ -108,7 +108,7 @@ class ScoreScale:
     @property
     def is_noise(self) -> bool:
         """Whether scores say how much noise there is, so that equal outputs have no number."""
-        return self.unit is DECIBELS
+        return self.unit is _DECIBELS
 
     def text(self, score: float | None) -> str:
         """`score` with its unit; equal outputs have no noise and so no decibels."""
@@ -155,5 +155,5 @@ def score_scale(metric: str, scores: Iterable[float | None], target: float | Non
 
 
 def _unit(metric: str, scores: list[float]) -> Unit:
-    fractions = PERCENT if all(0 <= score <= 1 for score in scores) else PLAIN
+    fractions = _PERCENT if all(0 <= score <= 1 for score in scores) else _PLAIN
     return _UNITS.get(metric, fractions)
