@@ -135,7 +135,7 @@ def test_presets_compute_what_their_name_says(tmp_path: Path, name: str, layout:
     expected = {
         "imagenet": (unit - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225],
         "clip": (unit - [0.48145466, 0.4578275, 0.40821073]) / [0.26862954, 0.26130258, 0.27577711],
-        "0-1": unit, "-1-1": 2 * unit - 1, "0-255": 255 * unit,
+        "0-1": unit, "-1-1": 2 * unit - 1, "0-255": 255 * unit, "yolo": unit,
     }[name]  # fmt: skip
     np.testing.assert_allclose(feed if layout == "NHWC" else feed.transpose(1, 2, 0), expected, atol=2e-6)
 
@@ -152,6 +152,22 @@ def test_images_of_another_size_are_resized_and_cropped_as_classifiers_do(tmp_pa
     assert any(
         "resized to 9 on the shorter side, cropped to 8x8, normalised as 0-255" in note for note in samples.notes
     )
+
+
+@pytest.mark.parametrize("size", [(40, 60), (60, 40), (5, 60), (33, 31), (4, 4)])
+def test_detectors_get_the_whole_image_in_a_grey_border(tmp_path: Path, size: tuple[int, int]) -> None:
+    """Against the arithmetic of Ultralytics' LetterBox: the ratio, the rounded size and where the rest goes."""
+    Image.new("RGB", (size[1], size[0]), (200, 100, 0)).save(tmp_path / "a.png")
+    spec = replace(SPEC, shape=("N", 3, 32, 48))
+    samples = open_samples(tmp_path, (spec,), PRESETS["yolo"])
+    found = next(samples.batches(1)).feeds["pixels"][0]
+    ratio = min(32 / size[0], 48 / size[1])
+    height, width = round(size[0] * ratio), round(size[1] * ratio)
+    top, left = round((32 - height) / 2 - 0.1), round((48 - width) / 2 - 0.1)
+    expected = np.full((3, 32, 48), 114 / 255, np.float32)
+    expected[:, top : top + height, left : left + width] = np.float32([200, 100, 0])[:, None, None] / 255
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    assert any("fitted into 32x48 with a grey border, normalised as yolo" in note for note in samples.notes)
 
 
 CONFIGS = {

@@ -83,6 +83,8 @@ def test_image_table_filters_orders_and_labels(tmp_path: Path) -> None:
         ("crop = 4", (3, 4, 4)),
         ('crop = [2, 6]\ninterpolation = "bicubic"', (3, 2, 6)),
         ("resize = 6\ncrop = 4", (3, 4, 4)),
+        ("letterbox = 16", (3, 16, 16)),
+        ('letterbox = [16, 9]\ncolor = "L"', (1, 16, 9)),
         ('color = "L"', (1, 8, 12)),
     ],
 )

@@ -115,6 +115,8 @@ def _how(pixels: Pixels, prepared: Input) -> str:
         steps.append(f"resized to {sides}" if len(prepared.resize) == 2 else f"resized to {sides} on the shorter side")
     if prepared.crop:
         steps.append(f"cropped to {'x'.join(map(str, prepared.crop))}")
+    if prepared.letterbox:
+        steps.append(f"fitted into {'x'.join(map(str, prepared.letterbox))} with a grey border")
     steps.append(f"prepared as {pixels.name} says" if pixels.name not in PRESETS else f"normalised as {pixels.name}")
     return f"images are {', '.join(steps)}"
 

@@ -1,4 +1,4 @@
-"""Image folders: which files, their labels, and decoding with resize and crop. Needs Pillow."""
+"""Image folders: which files, their labels, and decoding with resize, crop and letterbox. Needs Pillow."""
 
 from __future__ import annotations
 
@@ -17,23 +17,28 @@ from trt_mpq.runtime.base import Array
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff"}
 _CACHE_BYTES = 256 << 20
 """Decoded pixels kept in memory: a search reads a small set hundreds of times, a large one must not fill memory."""
+_LETTERBOX_GREY = 114
+"""The border that YOLO detectors are trained with."""
 
 
 @dataclass(frozen=True)
 class Decoder:
-    """How an image file becomes pixels: decode, resize, centre crop.
+    """How an image file becomes pixels: decode, resize, centre crop, letterbox.
 
     Attributes:
         color: RGB, BGR or L (grey, one channel).
         resize: (shorter side,) keeping the aspect ratio, or (height, width), in pixels; None keeps the size.
         crop: (side,) or (height, width) of the centre crop, in pixels; None keeps everything.
         interpolation: bilinear or bicubic, with Pillow's antialiasing.
+        letterbox: (side,) or (height, width), in pixels, that the whole image is fitted into, keeping its aspect ratio,
+            with a grey border of equal width at both ends, as detectors take it; None for no border.
     """
 
     color: str = "RGB"
     resize: tuple[int, ...] | None = None
     crop: tuple[int, ...] | None = None
     interpolation: str = "bilinear"
+    letterbox: tuple[int, ...] | None = None
 
     def decode(self, path: Path) -> Array:
         """The pixels of `path`, uint8 [height, width, channels]; raises DataError if it is no image."""
@@ -44,7 +49,7 @@ class Decoder:
                 image = file.convert("L" if self.color == "L" else "RGB")
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # PNG raises SyntaxError
             raise DataError(f"{path} cannot be decoded as an image ({error}): replace or remove it") from error
-        pixels = np.asarray(self._crop(self._resize(image), path))
+        pixels = np.asarray(self._border(self._crop(self._resize(image), path)))
         pixels = pixels.reshape(*pixels.shape[:2], -1)
         return pixels[:, :, ::-1] if self.color == "BGR" else pixels
 
@@ -64,7 +69,7 @@ class Decoder:
     def _crop(self, image: Any, path: Path) -> Any:
         if self.crop is None:
             return image
-        height, width = self.crop if len(self.crop) == 2 else self.crop * 2
+        height, width = _sides(self.crop)
         if height > image.height or width > image.width:
             raise DataError(
                 f"{path} is {image.height}x{image.width} pixels, smaller than the crop {height}x{width}: "
@@ -72,6 +77,23 @@ class Decoder:
             )
         top, left = round((image.height - height) / 2), round((image.width - width) / 2)
         return image.crop((left, top, left + width, top + height))
+
+    def _border(self, image: Any) -> Any:
+        """Of an odd rest the smaller part is above and to the left, as in Ultralytics' LetterBox."""
+        from PIL import Image, ImageOps
+
+        if self.letterbox is None:
+            return image
+        height, width = _sides(self.letterbox)
+        inner = ImageOps.contain(image, (width, height), Image.Resampling[self.interpolation.upper()])
+        right, below = width - inner.width, height - inner.height
+        border = (right // 2, below // 2, right - right // 2, below - below // 2)
+        return ImageOps.expand(inner, border, (_LETTERBOX_GREY,) * len(inner.getbands()))
+
+
+def _sides(size: tuple[int, ...]) -> tuple[int, int]:
+    """Height and width of a size that gives one side if both are equal."""
+    return size[0], size[-1]
 
 
 @dataclass(frozen=True, eq=False)

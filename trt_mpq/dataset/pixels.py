@@ -39,6 +39,7 @@ class Pixels:
         resize: (shorter side,) or (height, width); None if that is left to the model's input.
         crop: Height and width of the centre crop; None if that is left to the model's input.
         interpolation: bilinear or bicubic.
+        letterbox: Whether images keep their aspect ratio and get a border, as detectors take them.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Pixels:
     resize: tuple[int, ...] | None = None
     crop: tuple[int, ...] | None = None
     interpolation: str = "bilinear"
+    letterbox: bool = False
 
     def input(self, spec: TensorSpec, fits: bool) -> Input:
         """The description of input `spec`, as a recipe would have it.
@@ -60,25 +62,23 @@ class Pixels:
             DataError: It takes no images, or its size is not known.
         """
         layout, channels, size = image_axes(spec)
-        resize, crop = (None, None) if fits else self._geometry(size, spec)
+        geometry = {} if fits else self._geometry(size, spec)
         try:
             return Input(
                 color="L" if channels == 1 else "RGB",
-                resize=resize,
-                crop=crop,
                 interpolation=self.interpolation,  # type: ignore[arg-type]
                 divide=self.divide,
                 mean=self.mean if channels == len(self.mean) else self.mean[:1],
                 std=self.std if channels == len(self.std) else self.std[:1],
                 layout="NHWC->NCHW" if layout == "NCHW" else "NHWC",
                 dtype=spec.dtype if spec.dtype in ("float32", "float16", "uint8") else "float32",  # type: ignore[arg-type]
+                **geometry,
             )
         except ValidationError as error:
             raise DataError(f"--preprocess {self.name}: {error.errors()[0]['msg']}") from error
 
-    def _geometry(
-        self, size: tuple[int, int] | None, spec: TensorSpec
-    ) -> tuple[tuple[int, ...] | None, tuple[int, ...] | None]:
+    def _geometry(self, size: tuple[int, int] | None, spec: TensorSpec) -> dict[str, tuple[int, ...] | None]:
+        """The fields of an `Input` that give an image its size."""
         crop = self.crop or (self.resize if self.resize and len(self.resize) == 2 else None) or size
         if crop is None:
             raise DataError(
@@ -90,10 +90,13 @@ class Pixels:
                 f"--preprocess {self.name} makes images {crop[0]}x{crop[1]} and input {spec.name!r} of the model takes "
                 f"{size[0]}x{size[1]}: name another, or use a recipe (calib/README.md)"
             )
+        if self.letterbox:
+            return {"letterbox": crop}
         if self.resize is not None:
-            return self.resize, crop
-        shorter = round(min(crop) / _CROP_SHARE)
-        return ((shorter,), crop) if crop[0] == crop[1] else (crop, None)
+            return {"resize": self.resize, "crop": crop}
+        if crop[0] != crop[1]:
+            return {"resize": crop}
+        return {"resize": (round(min(crop) / _CROP_SHARE),), "crop": crop}
 
 
 PRESETS = {
@@ -102,6 +105,7 @@ PRESETS = {
     "0-1": Pixels("0-1", 255.0),
     "-1-1": Pixels("-1-1", 127.5, (1.0,)),
     "0-255": Pixels("0-255"),
+    "yolo": Pixels("yolo", 255.0, letterbox=True),
 }
 """What `--preprocess` knows by name."""
 

@@ -31,7 +31,9 @@ class _Strict(BaseModel):
 
 
 class Input(_Strict):
-    """How one model input is computed, the `[inputs.NAME]` table: decode, resize, crop, normalize, change layout, cast.
+    """How one model input is computed, the `[inputs.NAME]` table.
+
+    Decode, resize, crop or letterbox, normalize, change layout, cast.
 
     Arithmetic is float32: ``(x / divide - mean) / std``. `mean` and `std` are one number, or one per
     channel, for which `layout` says where the channels are.
@@ -41,6 +43,7 @@ class Input(_Strict):
     color: Literal["RGB", "BGR", "L"] = "RGB"
     resize: _Size | None = None
     crop: _Size | None = None
+    letterbox: _Size | None = None
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
     divide: _Positive = 1.0
     mean: Annotated[tuple[float, ...], BeforeValidator(_as_tuple), Field(min_length=1)] = (0.0,)
@@ -54,10 +57,16 @@ class Input(_Strict):
             raise ValueError('mean and std per channel need `layout`, for example "NHWC->NCHW"')
         return self
 
+    @model_validator(mode="after")
+    def _one_way_to_a_size(self) -> Input:
+        if self.letterbox and (self.resize or self.crop):
+            raise ValueError("`letterbox` gives images their size: leave `resize` and `crop` out")
+        return self
+
     @property
     def decoder(self) -> Decoder:
         """The part that only images have."""
-        return Decoder(self.color, self.resize, self.crop, self.interpolation)
+        return Decoder(self.color, self.resize, self.crop, self.interpolation, self.letterbox)
 
     def prepare(self, values: Array, where: str) -> Array:
         """Compute the model input [n, ...] from raw `values` [n, ...].

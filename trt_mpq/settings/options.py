@@ -47,8 +47,8 @@ class Settings(BaseModel):
     preprocess: Annotated[
         str | None, Option("Data", unset="as preprocessor_config.json beside the model says", daily=True)
     ] = None
-    """How images of a folder become the model's input: imagenet, clip, 0-1, -1-1, 0-255, or the JSON file of a Hugging
-    Face, timm or torchvision processor."""
+    """How images of a folder become the model's input: imagenet, clip, 0-1, -1-1, 0-255, yolo, or the JSON file of a
+    Hugging Face, timm or torchvision processor."""
     metric: Annotated[str, Option("Goal", daily=True)] = "auto"
     """Task metric: top1, top5, accuracy, perplexity, spearman, pearson, f1, exact-match, miou, map50, map50-95, wer,
     cer, agreement, cosine, kl, sqnr, or your own module:function. auto goes by labels and outputs."""
