@@ -14,6 +14,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from trt_mpq.dataset.images import Decoder
 from trt_mpq.dataset.recipe import Input
 from trt_mpq.errors import DataError
 from trt_mpq.types import TensorSpec
@@ -62,23 +63,25 @@ class Pixels:
             DataError: It takes no images, or its size is not known.
         """
         layout, channels, size = image_axes(spec)
-        geometry = {} if fits else self._geometry(size, spec)
+        geometry = Decoder() if fits else self._geometry(size, spec)
         try:
             return Input(
                 color="L" if channels == 1 else "RGB",
+                resize=geometry.resize,
+                crop=geometry.crop,
+                letterbox=geometry.letterbox,
                 interpolation=self.interpolation,  # type: ignore[arg-type]
                 divide=self.divide,
                 mean=self.mean if channels == len(self.mean) else self.mean[:1],
                 std=self.std if channels == len(self.std) else self.std[:1],
                 layout="NHWC->NCHW" if layout == "NCHW" else "NHWC",
                 dtype=spec.dtype if spec.dtype in ("float32", "float16", "uint8") else "float32",  # type: ignore[arg-type]
-                **geometry,
             )
         except ValidationError as error:
             raise DataError(f"--preprocess {self.name}: {error.errors()[0]['msg']}") from error
 
-    def _geometry(self, size: tuple[int, int] | None, spec: TensorSpec) -> dict[str, tuple[int, ...] | None]:
-        """The fields of an `Input` that give an image its size."""
+    def _geometry(self, size: tuple[int, int] | None, spec: TensorSpec) -> Decoder:
+        """How an image gets its size."""
         crop = self.crop or (self.resize if self.resize and len(self.resize) == 2 else None) or size
         if crop is None:
             raise DataError(
@@ -91,12 +94,12 @@ class Pixels:
                 f"{size[0]}x{size[1]}: name another, or use a recipe (calib/README.md)"
             )
         if self.letterbox:
-            return {"letterbox": crop}
+            return Decoder(letterbox=crop)
         if self.resize is not None:
-            return {"resize": self.resize, "crop": crop}
+            return Decoder(resize=self.resize, crop=crop)
         if crop[0] != crop[1]:
-            return {"resize": crop}
-        return {"resize": (round(min(crop) / _CROP_SHARE),), "crop": crop}
+            return Decoder(resize=crop)
+        return Decoder(resize=(round(min(crop) / _CROP_SHARE),), crop=crop)
 
 
 PRESETS = {
