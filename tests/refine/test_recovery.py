@@ -43,7 +43,7 @@ def test_only_the_precision_that_is_hurt_loses_its_corrections():
     [(0, "no pair of layers can be rescaled"), (1, "1 pair of layers rescaled"), (9, "9 pairs of layers rescaled")],
 )
 def test_equalization_says_how_much_it_did(pairs, detail):
-    assert record_of_model(Refinement.EQUALIZATION, INT8, 0.5, 0.6, pairs).detail == detail
+    assert record_of_model(Refinement.EQUALIZATION, INT8, 0.5, 0.6, pairs, {}).detail == detail
 
 
 @pytest.mark.parametrize(
@@ -51,4 +51,10 @@ def test_equalization_says_how_much_it_did(pairs, detail):
     [(0, "no tensor can be smoothed"), (1, "1 tensor smoothed"), (9, "9 tensors smoothed")],
 )
 def test_smoothing_says_how_much_it_did(tensors, detail):
-    assert record_of_model(Refinement.SMOOTHING, INT8, 0.5, 0.6, tensors).detail == detail
+    assert record_of_model(Refinement.SMOOTHING, INT8, 0.5, 0.6, tensors, {}).detail == detail
+
+
+def test_what_was_not_rescaled_is_counted_by_reason() -> None:
+    left = {"a": "Add reads it too", "b": "no scales lose less", "c": "Add reads it too"}
+    detail = record_of_model(Refinement.AWQ, Precision.W4A16, 0.5, 0.6, 4, left).detail
+    assert detail == "4 tensors scaled; 2 left: Add reads it too; 1 left: no scales lose less"

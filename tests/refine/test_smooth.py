@@ -54,7 +54,8 @@ def smoothed(
     prepared: Prepared, values: np.ndarray, alpha: float = 0.5, batch: int = 4, progress: Progress | None = None
 ) -> tuple[ir.Model, tuple[str, ...]]:
     shapes, samples = sample_shapes(prepared.model), prepared.samples(values)
-    return smooth(prepared.graph, shapes, samples, RUNTIME, alpha, batch, progress)
+    found = smooth(prepared.graph, shapes, samples, RUNTIME, alpha, batch, progress)
+    return found.graph, found.tensors
 
 
 def initializer(graph: ir.Model, name: str) -> np.ndarray:
@@ -146,26 +147,39 @@ def test_whole_networks_keep_their_function_and_their_groups(name: str) -> None:
 
 
 UNTOUCHED = {
-    "another reader": "n = LayerNormalization(x, g) y = MatMul(n, w) z = Sigmoid(n)",
-    "a reader that cannot be rescaled": "n = LayerNormalization(x, g) y = MatMul(n, w) z = MatMul(n, v) u = Relu(v)",
-    "the data as the second operand": "n = LayerNormalization(x, g) y = MatMul(n, w) z = MatMul(left, n)",
-    "tied weights": "n = LayerNormalization(x, g) y = MatMul(n, w) z = MatMul(x, w)",
-    "a view that others read": "n = LayerNormalization(x, g) r = Reshape(n, rows) y = MatMul(r, w) z = Relu(r)",
-    "the network's input": "y = MatMul(x, w)",
+    "another reader": ("n = LayerNormalization(x, g) y = MatMul(n, w) z = Sigmoid(n)", ("Sigmoid reads it too",)),
+    "a reader that cannot be rescaled": (
+        "n = LayerNormalization(x, g) y = MatMul(n, w) z = MatMul(n, v) u = Relu(v)",
+        ("MatMul reads it too",),
+    ),
+    "the data as the second operand": (
+        "n = LayerNormalization(x, g) y = MatMul(n, w) z = MatMul(left, n)",
+        ("MatMul reads it too",),
+    ),
+    "tied weights": ("n = LayerNormalization(x, g) y = MatMul(n, w) z = MatMul(x, w)", ()),
+    "a view that others read": (
+        "n = LayerNormalization(x, g) r = Reshape(n, rows) y = MatMul(r, w) z = Relu(r)",
+        ("Relu reads it too",),
+    ),
+    "nothing before it that takes it": (
+        "e = Exp(x) y = MatMul(e, w)",
+        ("no constants before its Exp can take it",),
+    ),
+    "the network's input": ("y = MatMul(x, w)", ("it is an input",)),
 }
 
 
 @pytest.mark.parametrize("form", UNTOUCHED)
-def test_what_is_read_otherwise_is_left_alone(form: str) -> None:
+def test_what_is_read_otherwise_is_left_alone_and_why_is_said(form: str) -> None:
+    body, why = UNTOUCHED[form]
     used = {"g": (8,), "w": (8, 8), "v": (8, 8), "left": (5, 5), "rows": np.int64([-1, 8])}
-    constants = {
-        name: value for name, value in used.items() if f"({name}," in UNTOUCHED[form] or f" {name})" in UNTOUCHED[form]
-    }
-    graph = from_text(f"g (float[N,5,8] x) => (float[N,5,8] y) {{ {UNTOUCHED[form]} }}", constants)
+    constants = {name: value for name, value in used.items() if f"({name}," in body or f" {name})" in body}
+    graph = from_text(f"g (float[N,5,8] x) => (float[N,5,8] y) {{ {body} }}", constants)
     samples = checked_samples({"x": normal(4, 5, 8)}, (TensorSpec("x", "float32", ("N", 5, 8)),), None, "", "")
-    after, tensors = smooth(graph, {"x": (1, 5, 8)}, samples, RUNTIME, 0.5, 4)
-    assert tensors == ()
-    assert ir.to_proto(after) == ir.to_proto(graph)
+    found = smooth(graph, {"x": (1, 5, 8)}, samples, RUNTIME, 0.5, 4)
+    assert found.tensors == ()
+    assert tuple(found.left.values()) == why
+    assert ir.to_proto(found.graph) == ir.to_proto(graph)
 
 
 def test_a_tensor_that_is_a_network_output_is_left_alone() -> None:
@@ -184,9 +198,9 @@ def scaled_product(scale: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, n
     )
     spec = TensorSpec("x", "float32", ("N", channels))
     samples = checked_samples({"x": np.ones((2, channels), np.float32)}, (spec,), None, "", "")
-    after, tensors = smooth(graph, {"x": (1, channels)}, samples, RUNTIME, 0.5, 2)
-    assert tensors == ("n",)
-    return initializer(after, "g"), initializer(after, "w")
+    found = smooth(graph, {"x": (1, channels)}, samples, RUNTIME, 0.5, 2)
+    assert (found.tensors, found.left) == (("n",), {})
+    return initializer(found.graph, "g"), initializer(found.graph, "w")
 
 
 def test_dead_channels_stay_and_nothing_becomes_infinite() -> None:
@@ -234,9 +248,9 @@ def test_padding_does_not_count_where_the_data_tells_lengths(batch: int) -> None
     def magnitude(trim: str | None) -> list[float]:
         """With an alpha of 1 rows of the weight are multiplied by it."""
         samples = checked_samples({"ids": ids, "mask": mask}, specs, None, "", "", trim=trim)
-        after, tensors = smooth(graph, shapes, samples, RUNTIME, 1.0, batch)
-        assert tensors == ("r",)
-        return (initializer(after, "w") / initializer(graph, "w"))[:, 0].round(4).tolist()
+        found = smooth(graph, shapes, samples, RUNTIME, 1.0, batch)
+        assert found.tensors == ("r",)
+        return (initializer(found.graph, "w") / initializer(graph, "w"))[:, 0].round(4).tolist()
 
     assert magnitude("mask") == [1, 2, 3, 4, 5, 6, 7, 8]
     assert magnitude(None) == [1000] * 8

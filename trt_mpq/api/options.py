@@ -72,6 +72,7 @@ class Given(TypedDict, total=False):
     equalize: bool | None
     smooth: bool | None
     smooth_alpha: float | None
+    awq: bool | None
     exclusions: str | None
     preprocess: str | None
     calib_samples: int | None

@@ -10,7 +10,8 @@ Rules decided here, each by graph structure and never by a node's name:
   epilogue. The other operand is quantized too ("Explicit quantization", recommendation on skip connections).
   Behind a matrix product it stays outside (`fusion._absorb_residual` says why).
 - Matrix products of one tensor (Q, K and V; the gate of an MLP) are one group with several anchors, which
-  TensorRT runs as one product if their precisions agree. No plan can split them.
+  TensorRT runs as one product if their precisions agree. No plan can split them. Where only weights are quantized they
+  are a product each, and still one decision: nothing is gained by leaving one of them wide.
 - The two products of attention, with the scale, the mask and the softmax between them, are one group without
   a weight, where TensorRT fuses them. Other products of two computed tensors are groups of their own, without a weight
   too. Embeddings and what no 8-bit kernel exists for stay in high precision with the reason.

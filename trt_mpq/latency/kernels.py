@@ -64,7 +64,8 @@ class Kernel:
 
     `reads` are tensors from outside: what attention computes between its two products never leaves the kernel.
     `writes` maps each tensor to its elements. `depth` is how many products are summed for one value of the result,
-    `channels` how many a convolution reads and writes.
+    `channels` how many a convolution reads and writes. `parts` is how many kernels it is where only its weights are
+    quantized: the compiler fuses the product of each with what widens its weight, and does not merge them then.
     """
 
     name: str
@@ -76,6 +77,7 @@ class Kernel:
     kind: KernelKind = "other"
     depth: int = 0
     channels: tuple[int, int] | None = None
+    parts: int = 1
 
     @classmethod
     def of_group(cls, group: LayerGroup) -> Kernel:
@@ -83,6 +85,7 @@ class Kernel:
         return cls(
             group.id, group.reads, group.writes, group.input_elements, group.flops, group.weight_elements,
             _kind_of(group), group.flops // max(1, 2 * group.output_elements), _channels_of(group),
+            max(1, len(group.weights)),
         )  # fmt: skip
 
     @classmethod

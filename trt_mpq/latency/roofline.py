@@ -10,6 +10,8 @@ shares of them that kernels reach come from the `Target`, what kernels of all GP
   if all of the network's do. What all groups would store in a kernel's own format decides that for its weights, so that
   the time of a kernel depends on no other's format.
 - *Narrow layers.* Tensors of convolutions are stored in vectors of channels, wider ones in 8 bit than in 16.
+- *Weights alone.* Products of one tensor, as Q, K and V, are a kernel each where only weights are quantized, which
+  reads the tensor, and one in every other format (`bench/results/README.md`).
 - *Attention* has one thread block per head, and its softmax is no faster in 8 bit than in 16.
 
 Not modelled: kernels that do not exist for a shape, clocks that sink, and what `dataflow.py` does not count.
@@ -18,7 +20,7 @@ Not modelled: kernels that do not exist for a shape, clocks that sink, and what 
 from __future__ import annotations
 
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil, inf
 
 from trt_mpq.errors import SettingsError
@@ -119,12 +121,13 @@ class LatencyModel(Latency):
             return 0.0
         precision = formats.computed[kernel.name]
         inputs, outputs = kernel.channels or (None, None)
-        stored = formats.stored
-        bits = kernel.input_elements * precision.spec.width * self._padding(inputs, precision)
+        stored, parts = formats.stored, kernel.parts if precision.spec.weight_only else 1
+        bits = kernel.input_elements * precision.spec.width * self._padding(inputs, precision) * parts
         for tensor, count in kernel.writes.items():
             bits += count * stored[tensor].spec.width * self._padding(outputs, stored[tensor])
-        moved = self._moved_s(bits, precision, kernel.weights)
-        return (self._overlapping(self._computed_s(kernel, precision), moved) + self._launch_s) * 1e3
+        moved = self._moved_s(bits / parts, precision, kernel.weights / parts)
+        computed = self._computed_s(replace(kernel, flops=kernel.flops // parts), precision)
+        return parts * (self._overlapping(computed, moved) + self._launch_s) * 1e3
 
     def conversion_ms(self, reformat: Reformat) -> float:
         """Reading, writing and launching; what is fused is written only."""
@@ -164,7 +167,7 @@ class LatencyModel(Latency):
         length = attention.flops / (4 * outputs)
         return min(1.0, max(1.0, outputs / (length * _HEAD)) * self._batch / self._target.multiprocessors)
 
-    def _moved_s(self, bits: float, precision: Precision, weights: int = 0) -> float:
+    def _moved_s(self, bits: float, precision: Precision, weights: float = 0) -> float:
         """Seconds to move `bits` for every sample, and `weights` once: from the L2 cache what is there."""
         target, traits = self._target, self._traits
         moved, once = bits * self._batch / 8, weights * precision.spec.weight_width / 8

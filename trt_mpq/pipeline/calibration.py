@@ -53,7 +53,10 @@ class CalibrationStages:
             for before, after, state in zip(scores, scores[1:], self.states[1:], strict=False):
                 assert state.made_by is not None
                 name, stage = state.made_by
-                yield record_of_model(name, precision, before[precision], after[precision], store[stage].places)
+                changed = store[stage]
+                yield record_of_model(
+                    name, precision, before[precision], after[precision], changed.places, changed.left
+                )
             if len(choice.scores) > 1:
                 first, tried = next(iter(choice.scores.values())), tuple(choice.scores)
                 best = choice.scores[choice.method]

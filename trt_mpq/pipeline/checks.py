@@ -96,6 +96,7 @@ def without_effect(settings: Settings) -> Iterator[str]:
             option: (option not in used, f"--sensitivity {metrics} does not use it")
             for option in ("trials", "noise_amplitude", "compare_function", "compare_runner")
         },
+        "awq": (not settings.scaled_by_awq, "it is for w8a16, w4a16 and nvfp4, and --precisions names none of them"),
         "smooth_alpha": (not settings.smooth, "it is for --smooth"),
         "adaround_steps": (not settings.adaround, "it is for --adaround"),
         "mix_formats": (len(settings.formats) == 1, f"{settings.formats[0]} is the only format of --precisions"),

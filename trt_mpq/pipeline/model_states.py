@@ -1,8 +1,9 @@
-"""The model of a run at every point of its refinement: prepared, equalized, smoothed."""
+"""The model of a run at every point of its refinement: prepared, equalized, smoothed, its channels scaled."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 
 import onnx_ir as ir
 
@@ -12,6 +13,7 @@ from trt_mpq.groups import groups_from_model
 from trt_mpq.model import load_graph, model_digest, save_graph
 from trt_mpq.pipeline.shapes import TENSOR_SHAPES
 from trt_mpq.pipeline.sources import BATCH, CALIBRATION, PREPARED, RUNTIME, SAMPLE_SHAPES
+from trt_mpq.refine.awq import scale_channels
 from trt_mpq.refine.equalize import equalize
 from trt_mpq.refine.recovery import Refinement
 from trt_mpq.refine.smooth import smooth
@@ -21,10 +23,17 @@ from trt_mpq.types import Model
 
 @dataclass(frozen=True)
 class Rescaled:
-    """A model on disk whose constants were rescaled, and how many places were: pairs of layers, or tensors."""
+    """A model on disk whose constants were rescaled.
+
+    Attributes:
+        model: The model.
+        places: How many pairs of layers, or tensors, were rescaled.
+        left: Tensors that were not, each with the reason.
+    """
 
     model: Model
     places: int
+    left: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -64,19 +73,25 @@ ORIGINAL = _graph_of(_MODEL)
 """The FP32 graph that every comparison is with."""
 
 
-_LACKING = {Refinement.EQUALIZATION: "unequalized", Refinement.SMOOTHING: "unsmoothed"}
+_LACKING = {
+    Refinement.EQUALIZATION: "unequalized", Refinement.SMOOTHING: "unsmoothed", Refinement.AWQ: "unscaled",
+}  # fmt: skip
 
 
 def states(settings: Settings) -> tuple[State, ...]:
     """The prepared model and what was asked to be made of it, in order; plans are made of the last."""
-    asked = [Refinement.EQUALIZATION] * settings.equalize + [Refinement.SMOOTHING] * settings.smooth
-    first, *others = [*(_LACKING[one] for one in asked), ""]
+    asked = {
+        Refinement.EQUALIZATION: settings.equalize,
+        Refinement.SMOOTHING: settings.smooth,
+        Refinement.AWQ: bool(settings.scaled_by_awq),
+    }
+    steps = [step for step, wanted in asked.items() if wanted]
+    first, *others = [*(_LACKING[step] for step in steps), ""]
     found = [State(_MODEL, ORIGINAL, first)]
-    for one, lacks in zip(asked, others, strict=True):
-        before = found[-1].graph
-        stage = _equalized(before) if one is Refinement.EQUALIZATION else _smoothed(before)
+    for step, lacks in zip(steps, others, strict=True):
+        stage = _RESCALED[step](found[-1].graph)
         model = _model_of(stage)
-        found.append(State(model, _graph_of(model), lacks, (one, stage)))
+        found.append(State(model, _graph_of(model), lacks, (step, stage)))
     return tuple(found)
 
 
@@ -96,16 +111,35 @@ def _equalized(before: Stage[ir.Model]) -> Stage[Rescaled]:
 
 def _smoothed(before: Stage[ir.Model]) -> Stage[Rescaled]:
     def make(job: Job) -> Rescaled:
-        graph, tensors = smooth(
+        found = smooth(
             job[before], job[TENSOR_SHAPES], job[CALIBRATION], job[RUNTIME], job.settings.smooth_alpha, job[BATCH],
             job.progress,
         )  # fmt: skip
-        return Rescaled(_saved(job, graph, "smoothed.onnx"), len(tensors))
+        return Rescaled(_saved(job, found.graph, "smoothed.onnx"), len(found.tensors), found.left)
 
     return Stage(
         "smoothed", make, json_kind(Rescaled), needs=(before, PREPARED, TENSOR_SHAPES, CALIBRATION, RUNTIME),
         reads=("smooth_alpha",), uses=(BATCH,), files=_files("smoothed.onnx"), title="Smoothing",
     )  # fmt: skip
+
+
+def _scaled(before: Stage[ir.Model]) -> Stage[Rescaled]:
+    def make(job: Job) -> Rescaled:
+        found = scale_channels(
+            job[before], job[TENSOR_SHAPES], job[CALIBRATION], job[RUNTIME], job.settings.scaled_by_awq,
+            job.settings.top, job[BATCH], job.progress,
+        )  # fmt: skip
+        return Rescaled(_saved(job, found.graph, "awq.onnx"), len(found.tensors), found.left)
+
+    return Stage(
+        "scaled", make, json_kind(Rescaled), needs=(before, PREPARED, TENSOR_SHAPES, CALIBRATION, RUNTIME),
+        reads=("scaled_by_awq", "top"), uses=(BATCH,), files=_files("awq.onnx"), title="Scaling channels by AWQ",
+    )  # fmt: skip
+
+
+_RESCALED: dict[Refinement, Callable[[Stage[ir.Model]], Stage[Rescaled]]] = {
+    Refinement.EQUALIZATION: _equalized, Refinement.SMOOTHING: _smoothed, Refinement.AWQ: _scaled,
+}  # fmt: skip
 
 
 def _files(name: str) -> tuple[str, str]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
+import onnx_ir as ir
 
 from trt_mpq.dataset import Samples
 from trt_mpq.dataset.chunks import chunks_by_length
@@ -15,11 +17,12 @@ from trt_mpq.errors import CalibrationError
 from trt_mpq.graph.edit import constant_array
 from trt_mpq.graph.operators import PRODUCTS
 from trt_mpq.numerics import FloatArray, QuantizedWeight
-from trt_mpq.runtime.base import Runtime, with_outputs
+from trt_mpq.runtime.base import Arrays, Runtime, with_outputs
 from trt_mpq.types import LayerGroup, Precision, Progress, Weight
 
+_T = TypeVar("_T")
 _KEPT_ELEMENTS = 64 << 20
-"""Second moments that are summed up in one pass over the data: 256 MiB."""
+"""Numbers that are kept of one pass over the data, as float32: 256 MiB."""
 
 Moments = Mapping[str, FloatArray]
 """Tensor to the mean of x x^T over its rows x, float32 [K, K]."""
@@ -74,14 +77,52 @@ def moments_in_parts(
     Raises:
         CalibrationError: A tensor that a product reads is NaN or infinite.
     """
-    part: list[Product] = []
-    for product in products:
-        if part and _elements([*part, product]) > _KEPT_ELEMENTS:
-            yield tuple(part), _moments(network, part, samples, runtime, batch)
+    for part in in_parts(products, _elements):
+        yield part, _moments(network, part, samples, runtime, batch)
+
+
+def in_parts(items: Iterable[_T], elements: Callable[[Sequence[_T]], int]) -> Iterator[tuple[_T, ...]]:
+    """The items in order, so many at a time that what is kept of them while the data is run stays bounded.
+
+    `elements` counts the numbers that are kept of some of them.
+    """
+    part: list[_T] = []
+    for item in items:
+        if part and elements([*part, item]) > _KEPT_ELEMENTS:
+            yield tuple(part)
             part = []
-        part.append(product)
+        part.append(item)
     if part:
-        yield tuple(part), _moments(network, part, samples, runtime, batch)
+        yield tuple(part)
+
+
+def rows_in_data(
+    graph: ir.Model, channels: Mapping[str, int], samples: Samples, runtime: Runtime, batch: int
+) -> Iterator[tuple[int, Arrays]]:
+    """What tensors are in FP32, portion by portion, the same rows in the same order whatever the batch is.
+
+    Args:
+        graph: Prepared FP32 graph.
+        channels: Tensor, an input perhaps, to the size of its last axis.
+        samples: The data.
+        runtime: Where the graph runs.
+        batch: Samples per run, at most.
+
+    Returns:
+        How many samples are done, and every tensor as rows [n, channels].
+    """
+    fed = {value.name for value in graph.graph.inputs}
+    computed = [name for name in channels if name not in fed]
+    session = runtime.load(with_outputs(graph, computed)) if computed else None
+    for chunk in chunks_by_length(samples, batch):
+        found = {**chunk.feeds, **(session.run(chunk.feeds) if session else {})}
+        yield chunk.end, {name: chunk.cut(found[name]).reshape(-1, size) for name, size in channels.items()}
+
+
+def require_finite(tensor: str, observed: FloatArray) -> None:
+    """Raise CalibrationError if what was `observed` of a tensor is NaN or infinite."""
+    if not np.isfinite(observed).all():
+        raise CalibrationError(f"tensor {tensor} is NaN or infinite for some calibration data: check the data")
 
 
 def quantized_products(
@@ -111,26 +152,21 @@ def quantized_products(
     return found
 
 
-def _elements(products: list[Product]) -> int:
+def _elements(products: Sequence[Product]) -> int:
     sizes = {product.data: product.summed for product in products}
     return sum(size * size for size in sizes.values())
 
 
-def _moments(network: Network, products: list[Product], samples: Samples, runtime: Runtime, batch: int) -> Moments:
-    sums = {product.data: np.zeros((product.summed, product.summed), np.float32) for product in products}
+def _moments(network: Network, products: Sequence[Product], samples: Samples, runtime: Runtime, batch: int) -> Moments:
+    channels = {product.data: product.summed for product in products}
+    sums = {name: np.zeros((size, size), np.float32) for name, size in channels.items()}
     counts = dict.fromkeys(sums, 0)
-    fed = {value.name for value in network.graph.graph.inputs}
-    computed = [name for name in sums if name not in fed]
-    session = runtime.load(with_outputs(network.graph, computed)) if computed else None
-    for chunk in chunks_by_length(samples, batch):
-        found = {**chunk.feeds, **(session.run(chunk.feeds) if session else {})}
-        for name, total in sums.items():
-            rows = chunk.cut(found[name]).reshape(-1, len(total))
-            total += rows.T @ rows
+    for _, found in rows_in_data(network.graph, channels, samples, runtime, batch):
+        for name, rows in found.items():
+            sums[name] += rows.T @ rows
             counts[name] += len(rows)
     for name, total in sums.items():
-        if not np.isfinite(total).all():
-            raise CalibrationError(f"tensor {name} is NaN or infinite for some calibration data: check the data")
+        require_finite(name, total)
         total /= max(1, counts[name])
     return sums
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from enum import Enum
 from typing import TypeVar
@@ -17,6 +18,7 @@ class Refinement(str, Enum):
 
     EQUALIZATION = "equalization"
     SMOOTHING = "smoothing"
+    AWQ = "AWQ"
     CALIBRATION = "calibration"
     WEIGHT_SCALES = "weight scales"
     GPTQ = "GPTQ"
@@ -31,15 +33,25 @@ _OF_WEIGHTS = {
 """What is done to weights."""
 
 
+_RESCALED = {
+    Refinement.EQUALIZATION: ("pair of layers", "pairs of layers", "rescaled"),
+    Refinement.SMOOTHING: ("tensor", "tensors", "smoothed"),
+    Refinement.AWQ: ("tensor", "tensors", "scaled"),
+}  # fmt: skip
+"""What is rescaled in the model, one and many, and what is said to be done to it."""
+
+
 def record_of_model(
-    name: Refinement, precision: Precision, before: float, after: float, changed: int
+    name: Refinement, precision: Precision, before: float, after: float, changed: int, left: Mapping[str, str]
 ) -> RefinementRecord:
-    """What rescaling `changed` parts of the model did to the uniform `precision` plan; it stays, as was asked for."""
-    if name is Refinement.EQUALIZATION:
-        done, nothing = f"{_counted(changed, 'pair')} of layers rescaled", "no pair of layers can be rescaled"
-    else:
-        done, nothing = f"{_counted(changed, 'tensor')} smoothed", "no tensor can be smoothed"
-    return RefinementRecord(name.value, precision, before, after, done if changed else nothing)
+    """What rescaling `changed` parts of the model did to the uniform `precision` plan; it stays, as was asked for.
+
+    `left` are the parts that were not, each with the reason.
+    """
+    one, many, done = _RESCALED[name]
+    what = f"{changed} {one if changed == 1 else many} {done}" if changed else f"no {one} can be {done}"
+    reasons = (f"{count} left: {reason}" for reason, count in Counter(left.values()).most_common())
+    return RefinementRecord(name.value, precision, before, after, "; ".join((what, *reasons)))
 
 
 def record_of_calibration(

@@ -140,6 +140,8 @@ class Settings(BaseModel):
     """SmoothQuant: move outliers of activations into the weights of linear layers before calibration."""
     smooth_alpha: Annotated[float, Field(ge=0, le=1), Option("Quantizers")] = 0.8
     """How much of the range smoothing takes from activations: 0 evens out weights only, 1 activations only."""
+    awq: Annotated[bool, Option("Quantizers")] = False
+    """AWQ: scale what linear layers read, channel by channel, so that weights in w8a16, w4a16 and nvfp4 lose less."""
     exclusions: Annotated[Literal["modelopt", "none"], Option("Quantizers")] = "modelopt"
     """Shapes that stay out of 8 bit beforehand: Model Optimizer's list, or none."""
     calib_samples: Annotated[PositiveInt | None, Option("Data", unset="all")] = None
@@ -219,7 +221,7 @@ class Settings(BaseModel):
             raise ValueError("is for the metric sqnr: give --metric sqnr, or another target")
         return value
 
-    @field_validator("equalize", "smooth")
+    @field_validator("equalize", "smooth", "awq")
     @classmethod
     def _keep_given_scales(cls, value: bool, others: ValidationInfo) -> bool:
         if value and others.data.get("from_qdq"):
@@ -279,6 +281,11 @@ class Settings(BaseModel):
     def calibrated(self) -> tuple[Precision, ...]:
         """Those of them that quantize activations, whose ranges have to be known."""
         return tuple(p for p in self.formats if p.spec.activations is not None)
+
+    @property
+    def scaled_by_awq(self) -> tuple[Precision, ...]:
+        """Those that AWQ scales channels for: activations keep 16 bit, or get scales of blocks as they come."""
+        return tuple(p for p in self.formats if self.awq and not p.spec.between_kernels)
 
     @property
     def requires_accuracy(self) -> bool:

@@ -1,0 +1,56 @@
+"""AWQ's scales in whole runs: reported with what was left and why, delivered as scored, not made anew."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+
+from tests.pipeline.test_gptq_runs import perceptron
+from tests.runs import stages_at_work, start, write_data
+from trt_mpq.engine.handover import read_network, read_searched
+from trt_mpq.pipeline.checks import without_effect
+from trt_mpq.pipeline.refinement import Refinement
+from trt_mpq.settings import settings_from
+from trt_mpq.types import Precision
+
+SCALED = {
+    "precisions": "fp16,int8,w4a16", "target_accuracy": 0.9, "device": "rtx4090", "calibration": "minmax", "awq": True,
+    "engine": {"compile": False},
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    return write_data(tmp_path_factory.mktemp("data"), perceptron(), calib=64)
+
+
+def test_a_run_reports_it_for_every_format_and_delivers_what_was_scored(
+    files: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "run"
+    report = start(files, folder, **SCALED).report()
+    records = [record for record in report.refinement if record.name == Refinement.AWQ.value]
+    assert [record.precision for record in records] == [Precision.INT8, Precision.W4A16]
+    assert all(record.detail == "2 tensors scaled; 1 left: it is an input" for record in records)
+
+    searched = read_searched(folder)
+    emitter = searched.emitter(read_network(folder).network(folder), folder)
+    emitted = ir.to_proto(emitter.strong(searched.result.chosen.plan))
+    delivered = onnx.load(folder / "typed.onnx")
+    for own, other in zip(emitted.graph.initializer, delivered.graph.initializer, strict=True):
+        np.testing.assert_array_equal(onnx.numpy_helper.to_array(own), onnx.numpy_helper.to_array(other))
+
+    worked = stages_at_work(monkeypatch)
+    start(files, folder, **SCALED).report()
+    assert "scaled" not in worked
+
+
+def test_without_a_format_that_it_is_for_it_does_nothing_and_says_so(files: dict[str, str], tmp_path: Path) -> None:
+    asked = {**SCALED, "precisions": "fp16,int8"}
+    (said,) = without_effect(settings_from({**files, **asked}, "test"))
+    assert said.startswith("--awq has no effect in this run: it is for w8a16, w4a16 and nvfp4")
+    assert not start(files, tmp_path / "run", **asked).report().refinement[0].name == Refinement.AWQ.value
