@@ -28,7 +28,7 @@ from trt_mpq.pipeline.run import Run
 from trt_mpq.pipeline.scoring import FP32
 from trt_mpq.pipeline.sources import PREPARED
 from trt_mpq.settings import settings_from
-from trt_mpq.types import Grouping, Precision, PrecisionPlan
+from trt_mpq.types import Grouping, Precision, PrecisionPlan, RefinementRecord
 from trt_mpq.types.observer import SilentObserver
 
 
@@ -59,6 +59,7 @@ class Row:
     Attributes:
         plan: Group to precision, in network order; empty in rows from before plans were kept.
         uniform: Accuracy of the uniform plans that were evaluated, by precision.
+        refinement: What each step of refinement did to the uniform plans.
         latency: On the device that was searched for.
         others: The same plan on other devices.
         lowered: Share of the groups that are not in FP16.
@@ -70,6 +71,7 @@ class Row:
     job: Job
     plan: Mapping[str, str] = field(default_factory=dict)
     uniform: Mapping[str, float] = field(default_factory=dict)
+    refinement: Sequence[str] = ()
     accuracy: float | None = None
     size: float | None = None
     latency: float | None = None
@@ -133,6 +135,7 @@ class Bench:
                 for tried in result.path
                 if tried.plan == network.grouping.uniform(precision)
             },
+            refinement=[_step(record, fp32.value) for record in self._records(run)],
             accuracy=result.chosen.score.value / fp32.value,
             equivalents=forward / fp32.samples,
             evaluations=len(result.path),
@@ -153,6 +156,10 @@ class Bench:
             return row
         plan = PrecisionPlan.of({group: Precision(name) for group, name in row.plan.items()})
         return self._stated(row, plan, grouping, store[PREPARED].parameters)
+
+    def _records(self, run: Run) -> Iterator[RefinementRecord]:
+        stages = run.calibration_stages()
+        return stages.records(run.store, run.store[stages.choose_refinements(run.store)])
 
     def _run(self, job: Job) -> Run:
         real, folder = self.models[job.model], self.root / "cache" / self.name / "runs" / job.folder
@@ -182,6 +189,11 @@ class Bench:
         )
 
 
+def _step(record: RefinementRecord, fp32: float) -> str:
+    before, after = ((value or 0.0) / fp32 for value in (record.before, record.after))
+    return f"{record.name}, {record.precision}: {before:.2%} to {after:.2%} ({record.detail})"
+
+
 def run_jobs(bench: Bench, jobs: Sequence[Job]) -> None:
     """Measure the jobs that have no row yet, one after the other."""
     done = {row.job for row in bench.measured()}
@@ -203,6 +215,9 @@ def table(bench: Bench, rows: Iterable[Row]) -> Iterator[str]:
         yield from _heading(bench, *heading)
         if uniform := {name: share for own in found[heading].values() for name, share in own[0].uniform.items()}:
             yield from (f"Uniform plans: {', '.join(f'{name} {share:.2%}' for name, share in uniform.items())}.", "")
+        first = next(iter(found[heading].values()))[0]
+        if first.refinement:
+            yield from (*(f"- {step}" for step in first.refinement), "")
         yield f"| search | ranking | groups | accuracy | size | {' | '.join(titles)} | passes | plans |"
         yield "|---|---|---|---:|---:|" + "---:|" * len(titles) + "---:|---:|"
         yield from (f"| {' | '.join(_cells(own, bench.others))} |" for _, own in sorted(found[heading].items()))

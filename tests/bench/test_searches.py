@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -60,12 +61,15 @@ def test_a_plan_of_other_groups_is_left_as_it_was(bench: Bench, capsys: pytest.C
 
 
 def test_the_table_says_of_which_rows_the_latency_is_as_old_as_they_are(bench: Bench) -> None:
-    kept = Row(JOB, {"a": "int8", "b": "int8", "c": "fp16"}, {"int8": 0.97}, 0.99, 0.5, 0.6, {"t4": 0.7}, 0.5, 3.0, 4)
+    kept = Row(
+        JOB, {"a": "int8", "b": "int8", "c": "fp16"}, {"int8": 0.97}, ["GPTQ"], 0.99, 0.5, 0.6, {"t4": 0.7}, 0.5, 3.0, 4
+    )
     older = replace(kept, job=replace(JOB, metric="noise"), plan={}, uniform={})
     missed = Row(replace(JOB, metric="fisher"), failure="no plan keeps it")
     lines = list(table(bench, [older, kept, missed]))
     assert lines[1] == "### tiny, ladder fp16,int8, without refinement, target 0.98 of FP32"
     assert "Uniform plans: int8 97.00%." in lines
+    assert "- GPTQ" in lines
     assert "| ilp | output-sqnr | 2 int8, 1 fp16 | 99.00% | 0.500 | 0.600 | 0.700 | 3.0 | 4 |" in lines
     assert "| ilp | noise | 50% lowered | 99.00% | 0.500 | 0.600° | 0.700 | 3.0 | 4 |" in lines
     assert "| ilp | fisher | not reached |  |  |  |  |  |  |" in lines
@@ -75,7 +79,7 @@ def test_the_table_says_of_which_rows_the_latency_is_as_old_as_they_are(bench: B
 
 def test_random_rankings_are_one_line_of_means(bench: Bench) -> None:
     drawn = [replace(JOB, metric="random", seed=seed) for seed in range(2)]
-    seeds = [Row(job, {"a": "int8"}, {}, 1, 0.5, 0.4 + job.seed / 5, {"t4": 1.0}, 1.0, 2.0, 3) for job in drawn]
+    seeds = [Row(job, {"a": "int8"}, {}, [], 1, 0.5, 0.4 + job.seed / 5, {"t4": 1.0}, 1.0, 2.0, 3) for job in drawn]
     (line,) = (line for line in table(bench, seeds) if "random" in line)
     assert line == "| ilp | random (mean of 2) | 100% lowered | 100.00% | 0.500 | 0.500 | 1.000 | 2.0 | 3 |"
 
@@ -89,7 +93,11 @@ def test_the_rows_that_are_kept_are_of_jobs_that_the_bench_has() -> None:
         assert row.failure is not None or (row.accuracy is not None and row.accuracy >= row.job.target)
 
 
+def test_benches_go_to_other_processes() -> None:
+    assert pickle.loads(pickle.dumps(paper_table.BENCH)).settings is paper_table.BENCH.settings
+
+
 def test_a_row_is_read_as_it_was_written(bench: Bench) -> None:
-    row = Row(JOB, {"a": "int8"}, {"int8": 1.0}, 1.0, 0.5, 0.4, {"t4": 1.0}, 1.0, 2.0, 3)
+    row = Row(JOB, {"a": "int8"}, {"int8": 1.0}, ["GPTQ"], 1.0, 0.5, 0.4, {"t4": 1.0}, 1.0, 2.0, 3)
     bench.rows.write_text(json.dumps(asdict(row)) + "\n", encoding="utf-8")
     assert bench.measured() == [row]

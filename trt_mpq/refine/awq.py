@@ -1,9 +1,9 @@
 """AWQ: channels of activations scaled so that the weights that matter most are rounded with the least error.
 
 Lin et al. 2023, "AWQ: Activation-aware Weight Quantization for LLM Compression and Acceleration" (arXiv 2306.00978),
-section 3.2. A few input channels carry most of what a layer computes. Row j of a weight is multiplied by s_j, which makes
-the rounding error of a channel with a large s_j smaller in relation to it, and channel j of what it is multiplied with
-is divided by s_j:
+section 3.2. A few input channels carry most of what a layer computes. Row j of a weight is multiplied by s_j, which
+makes the rounding error of a channel with a large s_j smaller in relation to it, and channel j of what it is multiplied
+with is divided by s_j:
 
     s_j = (mean |x_j|)^alpha,    alpha = the one of 0, 0.05, ..., 1 with the least error of the layer's outputs
 
@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import onnx_ir as ir
+from numpy.typing import NDArray
 
 from trt_mpq.dataset import Samples
 from trt_mpq.groups.shapes import bind_shapes, shape_of
@@ -46,7 +47,7 @@ class _Observed:
     portions they come in.
     """
 
-    sums: FloatArray
+    sums: NDArray[np.float64]
     largest: FloatArray
     seen: int = 0
     step: int = 1
@@ -74,7 +75,7 @@ class _Observed:
     @property
     def means(self) -> FloatArray:
         """Mean magnitude of every channel."""
-        return self.sums / max(1, self.seen)
+        return (self.sums / max(1, self.seen)).astype(np.float32)
 
 
 def scale_channels(

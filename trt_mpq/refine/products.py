@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import onnx_ir as ir
+from numpy.typing import NDArray
 
 from trt_mpq.dataset import Samples
 from trt_mpq.dataset.chunks import chunks_by_length
@@ -119,7 +120,7 @@ def rows_in_data(
         yield chunk.end, {name: chunk.cut(found[name]).reshape(-1, size) for name, size in channels.items()}
 
 
-def require_finite(tensor: str, observed: FloatArray) -> None:
+def require_finite(tensor: str, observed: NDArray[np.floating[Any]]) -> None:
     """Raise CalibrationError if what was `observed` of a tensor is NaN or infinite."""
     if not np.isfinite(observed).all():
         raise CalibrationError(f"tensor {tensor} is NaN or infinite for some calibration data: check the data")

@@ -11,9 +11,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
+from numpy.typing import NDArray
 
 from trt_mpq.graph.edit import constant_array
 from trt_mpq.graph.operators import VIEWS
@@ -92,9 +94,9 @@ def scaled(graph: ir.Model, factors: Sequence[tuple[Scalable, FloatArray]], left
     return Scaled(rescaled(graph, rescalings), tuple(tensor.name for tensor, _ in factors), left)
 
 
-def bounded(factor: FloatArray) -> FloatArray:
+def bounded(factor: NDArray[np.floating[Any]]) -> FloatArray:
     """`factor` as float32 within what a channel may be scaled by."""
-    return np.clip(factor, 1 / _LARGEST_STEP, _LARGEST_STEP).astype(np.float32)
+    return np.asarray(np.clip(factor, 1 / _LARGEST_STEP, _LARGEST_STEP), np.float32)
 
 
 def _is_linear(anchor: Anchor) -> bool:
