@@ -28,7 +28,7 @@ def make_group(
         index=index,
         op_type="Conv",
         nodes=(name,),
-        weights=(Weight(f"{name}.weight", (weights,), 0, name, None, f"{name}.out", 1),),
+        weights=(Weight(f"{name}.weight", (weights,), 0, name, None, f"{name}.out", 1, 2),),
         inputs=inputs,
         writes={f"{name}.out": output_elements},
         flops=flops,

@@ -41,7 +41,7 @@ STORED = {"model": "stored.onnx", "calib": "stored.npz", "seed": 7}
 
 
 def group(index: int, name: str, **excluded: str) -> LayerGroup:
-    weight = Weight(f"{name}.weight", (16, 3, 3, 3), 0, name, None, "y", 1)
+    weight = Weight(f"{name}.weight", (16, 3, 3, 3), 0, name, None, "y", 1, 4)
     read = QuantizedInput("x", name, 0, "input")
     reasons = {Precision(p): reason for p, reason in excluded.items()}
     return LayerGroup(name, index, "Conv", (name,), (weight,), (read,), {"y": 10}, 41_200_000, 10, excluded=reasons)

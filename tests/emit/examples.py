@@ -18,6 +18,8 @@ from trt_mpq.runtime.base import Arrays
 from trt_mpq.types import Precision, PrecisionPlan
 
 LEVELS = ("ORT_DISABLE_ALL", "ORT_ENABLE_BASIC", "ORT_ENABLE_EXTENDED", "ORT_ENABLE_ALL")
+ROWS, SUMMED, COLUMNS = 32, 64, 48
+"""Sizes of `mixing`."""
 
 
 def crossroads(seed: int = 0) -> onnx.ModelProto:
@@ -50,6 +52,18 @@ def crossroads(seed: int = 0) -> onnx.ModelProto:
     return proto
 
 
+def mixing() -> onnx.ModelProto:
+    """Rows mixed by a weight on the left with a bias per row, then by one more: [N, 64, 48] to [N, 32, 48]."""
+    b = Builder(5)
+    mixed = b.node("MatMul", "mix", [b.normal("mix.weight", (SUMMED, SUMMED), SUMMED**-0.5), "input"])
+    added = b.node("Add", "mix.add", [mixed, b.normal("mix.bias", (SUMMED, 1), 0.5)])
+    scale = b.constant("scale", np.linspace(0.2, 4.0, ROWS, dtype=np.float32)[:, None])
+    weight = b.random.standard_normal((ROWS, SUMMED)).astype(np.float32) * SUMMED**-0.5
+    rows = b.constant("reduce.weight", weight * np.linspace(0.1, 10, ROWS, dtype=np.float32)[:, None])
+    b.node("Mul", "out", [b.node("MatMul", "reduce", [rows, b.relu("relu", added)]), scale])
+    return b.model((SUMMED, COLUMNS), (ROWS, COLUMNS))
+
+
 def rename(proto: onnx.ModelProto, old: str, new: str) -> None:
     """Call a tensor of `proto` by another name."""
     for node in proto.graph.node:
@@ -59,7 +73,7 @@ def rename(proto: onnx.ModelProto, old: str, new: str) -> None:
                     names[i] = new
 
 
-ALL_NETWORKS = {**NETWORKS, **TRANSFORMERS, "crossroads": crossroads}
+ALL_NETWORKS = {**NETWORKS, **TRANSFORMERS, "crossroads": crossroads, "mixing": mixing}
 
 
 @cache

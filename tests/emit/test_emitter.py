@@ -235,7 +235,7 @@ def test_weights_of_the_weak_flavour_fold_to_the_codes_of_the_strong_one(name: s
         for reader, index in node.outputs[0].uses()
     }
     weights = [weight for group in prepared(name).grouping.groups for weight in group.weights]
-    assert stored.keys() == folded.keys() == {(weight.node, 1) for weight in weights}
+    assert stored.keys() == folded.keys() == {(weight.node, weight.index) for weight in weights}
     weak.graph.outputs.extend(dict.fromkeys(folded.values()))
     for level in ("ORT_DISABLE_ALL", "ORT_ENABLE_ALL"):
         codes = run_plainly(weak, feeds(name), level)

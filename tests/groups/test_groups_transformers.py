@@ -340,7 +340,7 @@ def test_embeddings_stay_out_with_the_reason_and_share_their_table() -> None:
 
 
 LEFT_OUT = {
-    "a = MatMul(w, x)": "its weight w is the first operand",
+    "a = MatMul(vector, x)": "its weight vector is a vector: a product with it is bound by memory",
     "a = MatMul(x, vector)": "its weight vector is a vector: a product with it is bound by memory",
 }
 

@@ -19,7 +19,7 @@ A100 = target_from_name("a100")
 def conv(inputs: int, outputs: int, *, per_channel: bool = False, **more: int) -> LayerGroup:
     group = make_group("conv", **more)
     shape = (outputs, 1 if per_channel else inputs, 3, 3)
-    return replace(group, weights=(Weight("w", shape, 0, "conv", None, "conv.out", 1),))
+    return replace(group, weights=(Weight("w", shape, 0, "conv", None, "conv.out", 1, len(shape)),))
 
 
 def ms(group: LayerGroup, precision: Precision, device: str = "a100", batch: int = 1, **traits: float) -> float:

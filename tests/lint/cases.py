@@ -146,6 +146,14 @@ class Pair:
 
 PLAIN = Case(qdq("a", "x") + WEIGHT + conv("y", "a"))
 PLAIN_FP8 = Case(qdq("a", "x", zero="z8") + FP8_WEIGHT + conv("y", "a", "wd8"))
+
+
+def on_the_left(scale: str, zero: str, axis: int) -> Case:
+    """A dequantized matrix times a quantized tensor."""
+    body = f"[m_dq] md = DequantizeLinear<axis={axis}>(mt, {scale}, {zero}) [y] y = MatMul(md, a)"
+    return Case(qdq("a", "x") + body, "float[N,32,16] x", "float[N,16,16] y")
+
+
 PLAIN_PRODUCT = Case(qdq("a", "x") + product(), ROWS, COLUMNS)
 PLAIN_CODES = Case("[a_dq] a = DequantizeLinear(x, s, z) " + WEIGHT + conv("y", "a"), "int8[N,32,8,8] x")
 HALF = Case(qdq("a", "x", scale="sh") + HALF_WEIGHT + conv("y", "a", bias="bh"), f"{HALF_IMAGE} x", f"{HALF_IMAGE} y")
@@ -349,6 +357,7 @@ PAIRS: dict[str, tuple[Pair, ...]] = {
     "weight-axis": (
         Pair(Case(qdq("a", "x") + "[w_dq] wd = DequantizeLinear<axis=1>(w, ws, wz) " + conv("y", "a")), PLAIN),
         Pair(Case(qdq("a", "x") + product("a", "ws", "wz", axis=1), ROWS, COLUMNS), PLAIN_PRODUCT),
+        Pair(on_the_left("ws", "wz", axis=1), on_the_left("mts", "mtz", axis=0)),
     ),
     "half-quantized": (
         Pair(Case(qdq("a", "x") + conv("y", "a", "wf")), PLAIN),

@@ -14,7 +14,7 @@ from trt_mpq.errors import ModelError
 
 BODIES = {
     "y = Relu(x)": r"nothing to quantize \(it has no convolution and no matrix product\): build it in FP16 as it is",
-    "y = MatMul(w, x)": r"nothing to quantize \(MatMul.y \(MatMul\): its weight w is the first operand\)",
+    "a = MatMul(v, x) y = Unsqueeze(a, last)": r"nothing to quantize \(MatMul.a \(MatMul\): its weight v is a vector",
     "a = MatMul(x, v) y = Unsqueeze(a, last)": r"\(MatMul.a \(MatMul\): its weight v is a vector",
 }
 

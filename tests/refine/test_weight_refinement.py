@@ -70,8 +70,8 @@ def test_moments_are_numpys_and_do_not_depend_on_parts(
 ) -> None:
     prepared, calibrated = network
     products = products_in(calibrated, INT8)
-    assert [(product.weight.node, product.data, product.summed) for product in products] == [
-        ("first", "input", WIDTH), ("second", "first.relu.out", WIDTH),
+    assert [(product.weight.node, product.operand, product.summed) for product in products] == [
+        ("first", ("input", -1), WIDTH), ("second", ("first.relu.out", -1), WIDTH),
     ]  # fmt: skip
     inputs = prepared.tensors(data(), "input", "first.relu.out")
     for limit in (1 << 30, 1):
@@ -80,7 +80,7 @@ def test_moments_are_numpys_and_do_not_depend_on_parts(
         assert len(parts) == (1 if limit > 1 else 2)
         moments = {name: value for _, part in parts for name, value in part.items()}
         for name, values in inputs.items():
-            np.testing.assert_allclose(moments[name], values.T @ values / len(values), rtol=1e-3, atol=1e-3)
+            np.testing.assert_allclose(moments[name, -1], values.T @ values / len(values), rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("precision", [INT8, INT4, Precision.FP8, W4A16, NVFP4])

@@ -38,7 +38,7 @@ from trt_mpq.types import Precision, PrecisionPlan, Ranges, TensorSpec
 from trt_mpq.types.engine import ShapeRange
 
 FP16, BF16, FP8, INT8 = Precision.FP16, Precision.BF16, Precision.FP8, Precision.INT8
-NETWORKS = ("crossroads", "decoder", "bert", "conv_attention")
+NETWORKS = ("crossroads", "decoder", "bert", "conv_attention", "mixing")
 
 
 def plan_of(network: Prepared, *precisions: Precision) -> PrecisionPlan:

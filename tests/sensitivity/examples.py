@@ -47,7 +47,9 @@ def _group(node: ir.Node, index: int) -> LayerGroup:
         index=index,
         op_type=node.op_type,
         nodes=(node.name,),
-        weights=(Weight(weight.name, tuple(weight.shape), axis, node.name, None, node.outputs[0].name, 1),),
+        weights=(
+            Weight(weight.name, tuple(weight.shape), axis, node.name, None, node.outputs[0].name, 1, len(weight.shape)),
+        ),
         inputs=(QuantizedInput(data.name, node.name, 0, "input"),),
         writes={node.outputs[0].name: 1},
         flops=1,

@@ -28,11 +28,12 @@ def add_to_bias(graph: ir.Graph, group: LayerGroup, weight: Weight, delta: Float
     """
     node, index = bias_input(graph, group, weight)
     bias = node.inputs[index] if index < len(node.inputs) else None
-    content = np.zeros(delta.shape, np.float32) if bias is None else constant_array(bias)
+    shape = _lined_up(node, weight)
+    content = np.zeros(delta.reshape(shape).shape, np.float32) if bias is None else constant_array(bias)
     if node.op_type == "Gemm":
         content = content * np.float32(node.attributes.get_float("beta", 1.0))
         node.attributes["beta"] = ir.AttrFloat32("beta", 1.0)
-    shifted = content + delta.reshape(_broadcast_shape(content, delta))
+    shifted = content + delta.reshape(content.shape if content.size == delta.size else shape)
     node.resize_inputs(max(len(node.inputs), index + 1))
     node.replace_input_with(index, add_constant(graph, f"{weight.node}_corrected_bias", shifted.astype(np.float32)))
 
@@ -56,6 +57,7 @@ def bias_input(graph: ir.Graph, group: LayerGroup, weight: Weight) -> tuple[ir.N
     )
 
 
-def _broadcast_shape(bias: FloatArray, delta: FloatArray) -> tuple[int, ...]:
-    """The shape in which `delta` lines up with a bias of shape ``(C,)``, ``(1, C)`` or ``(1, C, 1, 1)``."""
-    return bias.shape if bias.size == delta.size else delta.shape
+def _lined_up(node: ir.Node, weight: Weight) -> tuple[int, ...]:
+    """The shape in which one value per output channel is added: a convolution takes a vector, others broadcast."""
+    behind = 0 if node.op_type in ("Conv", "ConvTranspose") else weight.rank - 1 - weight.channel_axis
+    return (-1, *[1] * behind)

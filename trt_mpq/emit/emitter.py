@@ -32,9 +32,6 @@ _IR_VERSIONS = {19: 9, 21: 10, 22: 10, 23: 11}
 
 _WEAK_TENSORRT = (8, 6)
 
-WEIGHT_INPUT = 1
-"""Where Conv, ConvTranspose, Gemm and MatMul read their weight."""
-
 
 class Emitter:
     """Writes plans of one prepared model as graphs, in three flavours that mean the same.
@@ -243,14 +240,14 @@ class Emitter:
         self, graph: ir.Graph, node: ir.Node, weight: Weight, precision: Precision, up: BoolArray | None
     ) -> ir.Value:
         quantized = self.quantized_weight(weight, precision, up)
-        dtype = _input(node, WEIGHT_INPUT).dtype or ir.DataType.FLOAT
+        dtype = _input(node, weight.index).dtype or ir.DataType.FLOAT
         return insert_stored_weight(graph, quantized, precision, f"{weight.name}_{precision}", dtype=dtype, before=node)
 
     def _quantized_weight(
         self, graph: ir.Graph, node: ir.Node, weight: Weight, precision: Precision, up: BoolArray | None
     ) -> ir.Value:
         refined = self._refinements.weights.get((weight.name, precision))
-        return insert_weight_qdq(graph, _input(node, WEIGHT_INPUT), weight.axis, precision, up, node, refined)
+        return insert_weight_qdq(graph, _input(node, weight.index), weight.axis, precision, up, node, refined)
 
     def _quantized(
         self, model: ir.Model, nodes: _NodesByName, plan: PrecisionPlan, weight: _WeightWriter, read: QuantizerWriter
@@ -265,11 +262,11 @@ class Emitter:
         for group, precision in quantizers.quantized_groups(self._grouping, plan):
             for weight in group.weights:
                 node = nodes[weight.node]
-                key = (_input(node, WEIGHT_INPUT), precision)
+                key = (_input(node, weight.index), precision)
                 if key not in made:
                     up = roundings.get((weight.name, precision))
                     made[key] = write(graph, node, weight, precision, up)
-                node.replace_input_with(WEIGHT_INPUT, made[key])
+                node.replace_input_with(weight.index, made[key])
 
     def _quantize_reads(
         self, graph: ir.Graph, nodes: _NodesByName, plan: PrecisionPlan, write: QuantizerWriter

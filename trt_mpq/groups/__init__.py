@@ -2,7 +2,7 @@
 
 Rules decided here, each by graph structure and never by a node's name:
 
-- A group is an *anchor* (Conv, ConvTranspose, Gemm, MatMul with a constant second operand), then what
+- A group is an *anchor* (Conv, ConvTranspose, Gemm, MatMul with one constant operand, on either side), then what
   follows it while the tensor between has one reader and is no network output: a per-channel constant Add,
   behind a convolution a residual Add, one activation, also one that is spelled out (GELU, Swish). Each step
   is optional (TensorRT developer guide, "Types of fusions"). An activation stays in FP16, without quantizers.

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
+from trt_mpq.graph.operators import PRODUCTS
 from trt_mpq.groups.arithmetic import multiply_adds
 from trt_mpq.groups.shapes import elements, is_constant, shape_of
 
@@ -15,7 +16,7 @@ class Anchor:
     """A weighted operator with static shapes.
 
     Attributes:
-        node: Reads `data` as its first input and `weight` as its second.
+        node: Reads `data` and `weight` as its first two inputs.
         data: The activation, computed or fed.
         weight: The constant operand.
         bias: Constant third input, one value per output channel, or None.
@@ -24,6 +25,7 @@ class Anchor:
         channels: Input and output channels (K and N of a matrix product).
         kernel: Spatial shape of a convolution, empty for a matrix product.
         depthwise: Whether every input channel has filters of its own.
+        weight_index: Which input `weight` is: the second, or the first in a product with the weight on the left.
     """
 
     node: ir.Node
@@ -35,6 +37,12 @@ class Anchor:
     channels: tuple[int, int]
     kernel: tuple[int, ...] = ()
     depthwise: bool = False
+    weight_index: int = 1
+
+    @property
+    def data_index(self) -> int:
+        """Which input `data` is."""
+        return 1 - self.weight_index
 
     @property
     def output(self) -> ir.Value:
@@ -54,20 +62,41 @@ def anchor_of(node: ir.Node) -> Anchor | None:
     nothing else fits into the epilogue.
     """
     describe = {"Conv": _conv, "ConvTranspose": _conv_transpose, "Gemm": _gemm, "MatMul": _matmul}.get(node.op_type)
-    if describe is None or is_constant(node.inputs[0]) or not is_constant(node.inputs[1]):
+    index = weight_index(node)
+    if describe is None or index is None:
         return None
-    weight = node.inputs[1]
+    weight = node.inputs[index]
     if weight is None or weight.dtype is not ir.DataType.FLOAT or len(shape_of(weight)) < 2:
         return None
     anchor = describe(node)
     bias = node.inputs[2] if len(node.inputs) > 2 else None
-    if bias is not None and not (is_constant(bias) and elements(bias) in (1, anchor.channels[1])):
+    if bias is not None and not (is_constant(bias) and _is_bias(bias, anchor)):
         return None
     return anchor
 
 
-def _operands(node: ir.Node) -> tuple[ir.Value, ir.Value, ir.Value | None]:
-    data, weight = node.inputs[:2]
+def weight_index(node: ir.Node) -> int | None:
+    """Which input of a weighted operator is its constant operand; None if both or neither are.
+
+    It is the first in a product with the weight on the left, such as that of an adjacency matrix and features.
+    """
+    stored = [is_constant(value) for value in node.inputs[:2]]
+    if sum(stored) != 1 or (stored[0] and node.op_type not in PRODUCTS):
+        return None
+    return stored.index(True)
+
+
+def _is_bias(constant: ir.Value, anchor: Anchor) -> bool:
+    """Whether a constant third input is one value, or one per output channel: for rows of a result, in a column."""
+    if elements(constant) == 1:
+        return True
+    rows = anchor.weight_index == 0
+    return elements(constant) == anchor.channels[1] and (not rows or shape_of(constant)[-1] == 1)
+
+
+def _operands(node: ir.Node, index: int = 1) -> tuple[ir.Value, ir.Value, ir.Value | None]:
+    """Data, weight and bias, where the weight is input number `index`."""
+    data, weight = node.inputs[1 - index], node.inputs[index]
     assert data is not None
     assert weight is not None
     return data, weight, node.inputs[2] if len(node.inputs) > 2 else None
@@ -97,17 +126,23 @@ def _conv_transpose(node: ir.Node) -> Anchor:
 
 
 def _gemm(node: ir.Node) -> Anchor:
-    data, weight, bias = _operands(node)
-    axis = 0 if node.attributes.get_int("transB", 0) else 1
+    index = weight_index(node) or 0
+    data, weight, bias = _operands(node, index)
+    axis = index ^ node.attributes.get_int(("transA", "transB")[index], 0)
     inputs, outputs = shape_of(weight)[1 - axis], shape_of(weight)[axis]
-    return Anchor(node, data, weight, bias, weight_axis=axis, channel_axis=1, channels=(inputs, outputs))
+    return Anchor(
+        node, data, weight, bias,
+        weight_axis=axis, channel_axis=index, channels=(inputs, outputs), weight_index=index,
+    )  # fmt: skip
 
 
 def _matmul(node: ir.Node) -> Anchor:
-    data, weight, _ = _operands(node)
-    *batch, inputs, outputs = shape_of(weight)
+    index = weight_index(node) or 0
+    data, weight, _ = _operands(node, index)
+    *batch, rows, columns = shape_of(weight)
+    behind = 1 if index == 0 and len(shape_of(data)) > 1 else 0
     return Anchor(
         node, data, weight, None,
-        weight_axis=None if batch else 1, channel_axis=len(shape_of(node.outputs[0])) - 1,
-        channels=(inputs, outputs),
+        weight_axis=None if batch else index, channel_axis=len(shape_of(node.outputs[0])) - 1 - behind,
+        channels=(rows, columns) if index else (columns, rows), weight_index=index,
     )  # fmt: skip

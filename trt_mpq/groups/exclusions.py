@@ -27,6 +27,8 @@ SMALLEST_TILE = 16
 """Fewest channels, K or N that fill a tensor core tile."""
 _ALIGNMENT = 8
 _FP8_KERNEL_VOLUME = 32
+_BLOCKS_ON_THE_LEFT = "its weight is the first operand, where NVIDIA's compiler takes no blocks"
+"""TensorRT for RTX 1.7.1 crashes on 4-bit weights on the left; with a scale per row they run, W8A16 too."""
 _FP8_CHANNELS_RUN = frozenset({89, 120})
 """Compute capabilities, times ten, for which few channels are compiled to FP8 kernels."""
 
@@ -76,10 +78,12 @@ def modelopt_exclusions(
 
 def misfits(anchor: Anchor, formats: Iterable[Precision]) -> dict[Precision, str]:
     """Those of `formats` that `anchor` cannot run in on any GPU, with the reason."""
-    operator = anchor.node.op_type
-    if anchor.node.attributes.get_int("transA", 0) or (not anchor.kernel and anchor.weight_axis is None):
+    operator, left = anchor.node.op_type, anchor.weight_index == 0
+    turned = bool(anchor.node.attributes.get_int("transA", 0)) and not left
+    if turned or (not anchor.kernel and anchor.weight_axis is None):
         operator = "a product of a transposed tensor or of stacked weights"
-    return _misfits(formats, operator, anchor.channels[0], len(shape_of(anchor.data)))
+    blocked = {p: _BLOCKS_ON_THE_LEFT for p in formats if left and p.spec.weights and p.spec.weights.blocks}
+    return _misfits(formats, operator, anchor.channels[0], len(shape_of(anchor.data))) | blocked
 
 
 def misfits_of_products(formats: Iterable[Precision]) -> dict[Precision, str]:
@@ -101,10 +105,11 @@ def by_codes(formats: Iterable[Precision], floating: str | None, integer: str | 
 
 def _matrix_reason(anchor: Anchor, batch_is_free: bool) -> str | None:
     inputs, outputs = anchor.channels
-    rows = elements(anchor.output) // outputs
-    if outputs == 1 or (rows == 1 and not batch_is_free):
+    left = anchor.weight_index == 0
+    vectors = elements(anchor.output) // outputs
+    if outputs == 1 or (vectors == 1 and not batch_is_free):
         return "matrix times vector, bound by memory"
-    for name, size in (("K", inputs), ("N", outputs)):
+    for name, size in (("K", inputs), ("M" if left else "N", outputs)):
         if size < SMALLEST_TILE:
             return f"{name} = {size} is below {SMALLEST_TILE}"
     return None

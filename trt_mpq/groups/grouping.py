@@ -93,7 +93,7 @@ def _joined(chains: Sequence[Chain], excluded: Mapping[ir.Node, Mapping[Precisio
     joined: dict[object, list[Chain]] = defaultdict(list)
     for chain in chains:
         anchor = chain.anchor
-        key = (viewed(anchor.data), anchor.node.op_type, frozenset(excluded[anchor.node]))
+        key = (viewed(anchor.data), anchor.node.op_type, anchor.weight_index, frozenset(excluded[anchor.node]))
         joined[anchor.node if anchor.kernel or anchor.weight_axis is None else key].append(chain)
     return [tuple(members) for members in joined.values()]
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import onnx_ir as ir
 
 from trt_mpq.graph.operators import CONTROL_FLOW, RECURRENT, VALUE_BLIND, WEIGHTED
+from trt_mpq.groups.anchors import weight_index
 from trt_mpq.groups.arithmetic import multiply_adds, uncounted
 from trt_mpq.groups.shapes import elements, is_constant, is_float, shape_of
 from trt_mpq.types import LayerGroup, LooseOp
@@ -55,11 +56,10 @@ def _why_no_group(node: ir.Node) -> str | None:
 
 def _why_no_anchor(node: ir.Node) -> str:
     data, other = node.inputs[:2]
-    if is_constant(data):
-        return f"its weight {_present(data).name} is the first operand"
-    if not is_constant(other):
-        return "its weight is computed"
-    weight = _present(other)
+    index = weight_index(node)
+    if index is None:
+        return "its weight is computed" if not (is_constant(data) or is_constant(other)) else "its data is a constant"
+    weight = _present(node.inputs[index])
     if len(shape_of(weight)) < 2:
         return f"its weight {weight.name} is a vector: a product with it is bound by memory"
     if weight.dtype is not ir.DataType.FLOAT:

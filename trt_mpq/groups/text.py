@@ -35,7 +35,8 @@ def _group_line(group: LayerGroup) -> str:
 
 def _weight(weight: Weight, group: LayerGroup) -> str:
     reader = f" at {weight.node}" if len(group.weights) > 1 else ""
-    return f"{weight.name}{list(weight.shape)} per {_axis(weight.axis)}, bias {weight.bias or 'none'}{reader}"
+    side = "" if weight.index else " on the left"
+    return f"{weight.name}{list(weight.shape)}{side} per {_axis(weight.axis)}, bias {weight.bias or 'none'}{reader}"
 
 
 def _written(group: LayerGroup) -> str:

@@ -52,7 +52,7 @@ def product_group(found: Attention | Product, excluded: Mapping[Precision, str])
 
 def _chain_reads(chain: Chain) -> list[_Read]:
     residual = [] if chain.residual is None else [(*chain.residual, "residual")]
-    return [(chain.anchor.node, 0, "input"), *residual]
+    return [(chain.anchor.node, chain.anchor.data_index, "input"), *residual]
 
 
 def _weight(chain: Chain) -> Weight:
@@ -65,6 +65,8 @@ def _weight(chain: Chain) -> Weight:
         bias=None if chain.bias is None else str(chain.bias.name),
         output=str(anchor.output.name),
         channel_axis=anchor.channel_axis,
+        rank=len(shape_of(anchor.output)),
+        index=anchor.weight_index,
     )
 
 

@@ -167,7 +167,7 @@ def _pool_outputs(graph: QdqGraph) -> Iterator[Hit]:
 def _narrow_weights(graph: QdqGraph) -> Iterator[Hit]:
     """Weights of 4 bit are made for high precision beside them."""
     for node in graph.weighted():
-        data, weight = (graph.dequantized(value) for value in node.inputs[:OPERANDS])
+        data, weight = map(graph.dequantized, graph.operands(node))
         widened = data is not None and data.codes is ir.DataType.INT8 and node.op_type in PRODUCTS
         if widened and weight is not None and weight.codes in WEIGHT_ONLY:
             yield Hit(

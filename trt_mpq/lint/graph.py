@@ -145,6 +145,16 @@ class QdqGraph:
         """Whether a value is stored in the model, or follows from what is."""
         return value in self._constant
 
+    def weight_index(self, node: ir.Node) -> int:
+        """Which input of a weighted operator is its weight: the constant one, of two alike the second."""
+        first, second = (self.is_constant(value) for value in node.inputs[:OPERANDS])
+        return 0 if first and not second else 1
+
+    def operands(self, node: ir.Node) -> tuple[ir.Value | None, ir.Value | None]:
+        """What a weighted operator multiplies: its data and its weight."""
+        index = self.weight_index(node)
+        return node.inputs[1 - index], node.inputs[index]
+
     def step(self, value: ir.Value | None) -> Step | None:
         """The Q or DQ that writes `value`."""
         return None if value is None else self._made_by.get(value)

@@ -51,28 +51,33 @@ def _scale_vectors(graph: QdqGraph) -> Iterator[Hit]:
 def _weight_axes(graph: QdqGraph) -> Iterator[Hit]:
     """Per-channel scales of a weight go along its output channels."""
     for node in graph.weighted():
-        weight = node.inputs[1]
+        _, weight = graph.operands(node)
         step = graph.dequantized(weight)
         if weight is None or step is None or step.blocked or not graph.is_constant(weight):
             continue
         scale = dims(step.scale)
-        axis, wanted = _axis_at(step, weight), _output_axis(node, weight)
+        axis, wanted = _axis_at(step, weight), _output_axis(node, weight, graph.weight_index(node))
         if scale is None or int(np.prod(scale)) == 1 or axis is None or wanted is None or axis == wanted:
             continue
         yield Hit(
             (name_of(node), name_of(step.node)),
             (str(graph.origin(step).name),),
             f"its weight has a scale per index of axis {axis}, output channels are axis {wanted} of a "
-            f"{node.op_type}, so it runs in high precision: quantize the weight along its output channels",
+            f"{node.op_type}{_side(graph, node)}, so it runs in high precision: quantize the weight along its output "
+            "channels",
         )
 
 
-def _output_axis(node: ir.Node, weight: ir.Value) -> int | None:
+def _side(graph: QdqGraph, node: ir.Node) -> str:
+    return "" if graph.weight_index(node) else " with its weight on the left"
+
+
+def _output_axis(node: ir.Node, weight: ir.Value, index: int) -> int | None:
     shape = dims(weight)
     if node.op_type == "Gemm":
-        return 0 if node.attributes.get_int("transB", 0) else 1
+        return index ^ node.attributes.get_int(("transA", "transB")[index], 0)
     if node.op_type == "MatMul":
-        return None if shape is None else len(shape) - 1
+        return None if shape is None else len(shape) - 2 + index
     return 0 if node.op_type == "Conv" else 1
 
 
@@ -100,10 +105,11 @@ def _half_quantized(graph: QdqGraph) -> Iterator[Hit]:
     Weights alone are the exception: of 4 bit, and of whole channels in a matrix product, which widens them as it reads.
     """
     for node in graph.weighted():
-        data, weight = (graph.dequantized(value) for value in node.inputs[:OPERANDS])
+        data, weight = map(graph.dequantized, graph.operands(node))
         if (data is None) == (weight is None) or (weight is not None and _widened_inside(graph, node, weight)):
             continue
-        which, other = ("first", "second") if data is not None else ("second", "first")
+        first = bool(graph.weight_index(node)) == (data is not None)
+        which, other = ("first", "second") if first else ("second", "first")
         why = (
             f"its {which} input is quantized and its {other} is not, so it runs in high precision and the Q/DQ "
             "is overhead: quantize both or neither"

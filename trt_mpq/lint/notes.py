@@ -121,11 +121,11 @@ def _mixed_formats(graph: QdqGraph) -> Iterator[Hit]:
 
 def _small_layers(graph: QdqGraph) -> Iterator[Hit]:
     """Matrix times vector, few or misaligned channels, large FP8 kernels."""
-    quantized = [node for node in graph.weighted() if graph.in_eight_bit(node) and graph.is_constant(node.inputs[1])]
-    anchors = {node: anchor for node in graph.weighted() if (anchor := _anchor(node)) is not None}
+    quantized = [n for n in graph.weighted() if graph.in_eight_bit(n) and graph.is_constant(graph.operands(n)[1])]
+    anchors = {node: anchor for node in graph.weighted() if (anchor := _anchor(graph, node)) is not None}
     first = first_layers(graph.graph, anchors.values())
     for node in quantized:
-        step = graph.dequantized(node.inputs[1])
+        step = graph.dequantized(graph.operands(node)[1])
         precision = None if step is None else _PRECISIONS.get(step.codes or ir.DataType.UNDEFINED)
         if node not in anchors or precision is None or missing_kernel(graph, node):
             continue
@@ -138,9 +138,9 @@ def _small_layers(graph: QdqGraph) -> Iterator[Hit]:
             )
 
 
-def _anchor(node: ir.Node) -> Anchor | None:
+def _anchor(graph: QdqGraph, node: ir.Node) -> Anchor | None:
     """The weighted operator as grouping sees it, with its weight as if it were stored in FP32."""
-    data, weight = node.inputs[:2]
+    data, weight = graph.operands(node)
     shapes = [dims(value) for value in (data, weight, node.outputs[0])]
     if data is None or weight is None or None in shapes or len(shapes[1] or ()) < 2:
         return None
@@ -148,7 +148,7 @@ def _anchor(node: ir.Node) -> Anchor | None:
     constant = ir.Value(
         name=weight.name, shape=weight.shape, type=ir.TensorType(ir.DataType.FLOAT), const_value=stand_in
     )
-    twin = ir.node(node.op_type, [data, constant], node.attributes)
+    twin = ir.node(node.op_type, [data, constant][:: 1 if graph.weight_index(node) else -1], node.attributes)
     twin.outputs[0].shape = node.outputs[0].shape
     anchor = anchor_of(twin)
     return None if anchor is None else replace(anchor, node=node)

@@ -48,7 +48,7 @@ def _infinite_scales(graph: QdqGraph) -> Iterator[Hit]:
 def _blocked_products(graph: QdqGraph) -> Iterator[Hit]:
     """Scales of blocks cannot leave the sum; beside a quantized operand the compiler takes them out all the same."""
     for node in graph.weighted():
-        data, weight = (graph.dequantized(value) for value in node.inputs[:OPERANDS])
+        data, weight = map(graph.dequantized, graph.operands(node))
         if data is not None and weight is not None and weight.in_blocks and weight.codes is not ir.DataType.FLOAT4E2M1:
             yield Hit(
                 (name_of(node), name_of(weight.node)),

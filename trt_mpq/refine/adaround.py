@@ -19,7 +19,6 @@ import onnx_ir as ir
 from trt_mpq.dataset import Samples
 from trt_mpq.dataset.chunks import Chunk, chunks_by_length
 from trt_mpq.emit import Emitter, Network, Roundings
-from trt_mpq.emit.emitter import WEIGHT_INPUT
 from trt_mpq.graph.edit import constant_array, node_by_name
 from trt_mpq.numerics import BoolArray
 from trt_mpq.runtime.base import Runtime, Session, with_outputs
@@ -188,6 +187,6 @@ def _choices(network: Network, emitter: Emitter, layer: _Layer) -> Choices:
 
 
 def _replace_weight(quantized: ir.Model, weight: Weight, content: np.ndarray) -> None:
-    constant = node_by_name(quantized.graph, weight.node).inputs[WEIGHT_INPUT]
+    constant = node_by_name(quantized.graph, weight.node).inputs[weight.index]
     assert constant is not None
     constant.const_value = ir.tensor(content, name=constant.name)

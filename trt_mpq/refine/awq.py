@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from trt_mpq.dataset import Samples
 from trt_mpq.groups.shapes import bind_shapes, shape_of
 from trt_mpq.numerics import FloatArray, activation_scale, fake_quantize_activation, quantize_weight
-from trt_mpq.refine.products import in_parts, require_finite, rows_in_data
+from trt_mpq.refine.products import in_parts, require_finite, vectors_in_data
 from trt_mpq.refine.scalable import Scalable, Scaled, bounded, scalable_tensors, scaled
 from trt_mpq.runtime.base import Runtime
 from trt_mpq.types import Precision, Progress
@@ -161,10 +161,10 @@ def _output_error(
 def _observed(
     graph: ir.Model, tensors: Sequence[Scalable], samples: Samples, runtime: Runtime, batch: int
 ) -> Iterator[tuple[Scalable, _Observed]]:
-    channels = {tensor.name: tensor.channels for tensor in tensors}
-    seen = {name: _Observed.nothing(size) for name, size in channels.items()}
-    for _, found in rows_in_data(graph, channels, samples, runtime, batch):
-        for name, rows in found.items():
+    seen = {tensor.name: _Observed.nothing(tensor.channels) for tensor in tensors}
+    channels = {(tensor.name, -1): tensor.channels for tensor in tensors}
+    for _, found in vectors_in_data(graph, channels, samples, runtime, batch):
+        for (name, _), rows in found.items():
             seen[name].add(rows)
     for tensor in tensors:
         require_finite(tensor.name, seen[tensor.name].sums)

@@ -91,7 +91,7 @@ def _sites(network: Network, plan: PrecisionPlan) -> list[_Site]:
             weight.node,
             precisions[group.id],
             str(bias_input(graph, group, weight)[0].name),
-            len(weight.shape) if group.op_type in ("Conv", "ConvTranspose") else weight.channel_axis + 1,
+            weight.rank,
             weight.channel_axis,
         )
         for group in groups

@@ -18,15 +18,18 @@ from trt_mpq.errors import CalibrationError
 from trt_mpq.graph.edit import constant_array
 from trt_mpq.graph.operators import PRODUCTS
 from trt_mpq.numerics import FloatArray, QuantizedWeight
-from trt_mpq.runtime.base import Arrays, Runtime, with_outputs
+from trt_mpq.runtime.base import Array, Runtime, with_outputs
 from trt_mpq.types import LayerGroup, Precision, Progress, Weight
 
 _T = TypeVar("_T")
 _KEPT_ELEMENTS = 64 << 20
 """Numbers that are kept of one pass over the data, as float32: 256 MiB."""
 
-Moments = Mapping[str, FloatArray]
-"""Tensor to the mean of x x^T over its rows x, float32 [K, K]."""
+Operand = tuple[str, int]
+"""What a weight is multiplied with: the tensor, and its axis that is summed over, counted from the end."""
+
+Moments = Mapping[Operand, FloatArray]
+"""The mean of x x^T over the vectors x that are summed over, float32 [K, K]."""
 
 
 @dataclass(frozen=True)
@@ -35,11 +38,11 @@ class Product:
 
     Attributes:
         weight: The weight.
-        data: The tensor that it is multiplied with, whose last axis is summed over.
+        operand: What it is multiplied with.
     """
 
     weight: Weight
-    data: str
+    operand: Operand
 
     @property
     def summed(self) -> int:
@@ -58,14 +61,14 @@ class Product:
 
 def products_in(network: Network, precision: Precision) -> tuple[Product, ...]:
     """The products that may run in `precision`, in network order; a weight that several operators read is none's."""
-    kinds = {str(node.name): node.op_type for node in network.graph.graph}
+    nodes = {str(node.name): node for node in network.graph.graph}
     readers = Counter(weight.name for group in network.grouping.groups for weight in group.weights)
     return tuple(
-        Product(weight, _data_of(group, weight))
+        Product(weight, (_data_of(group, weight), _summed_axis(nodes[weight.node], weight)))
         for group in network.grouping.groups
         if group.allows(precision)
         for weight in group.weights
-        if kinds[weight.node] in PRODUCTS and readers[weight.name] == 1 and len(weight.shape) == 2
+        if nodes[weight.node].op_type in PRODUCTS and readers[weight.name] == 1 and len(weight.shape) == 2
         if weight.axis is not None
     )
 
@@ -97,27 +100,28 @@ def in_parts(items: Iterable[_T], elements: Callable[[Sequence[_T]], int]) -> It
         yield tuple(part)
 
 
-def rows_in_data(
-    graph: ir.Model, channels: Mapping[str, int], samples: Samples, runtime: Runtime, batch: int
-) -> Iterator[tuple[int, Arrays]]:
-    """What tensors are in FP32, portion by portion, the same rows in the same order whatever the batch is.
+def vectors_in_data(
+    graph: ir.Model, sizes: Mapping[Operand, int], samples: Samples, runtime: Runtime, batch: int
+) -> Iterator[tuple[int, Mapping[Operand, Array]]]:
+    """What tensors are in FP32, portion by portion, the same vectors in the same order whatever the batch is.
 
     Args:
         graph: Prepared FP32 graph.
-        channels: Tensor, an input perhaps, to the size of its last axis.
+        sizes: Tensor, an input perhaps, and which of its axes vectors lie along, to the size of that.
         samples: The data.
         runtime: Where the graph runs.
         batch: Samples per run, at most.
 
     Returns:
-        How many samples are done, and every tensor as rows [n, channels].
+        How many samples are done, and every tensor as vectors [n, size].
     """
     fed = {value.name for value in graph.graph.inputs}
-    computed = [name for name in channels if name not in fed]
+    computed = list(dict.fromkeys(name for name, _ in sizes if name not in fed))
     session = runtime.load(with_outputs(graph, computed)) if computed else None
     for chunk in chunks_by_length(samples, batch):
         found = {**chunk.feeds, **(session.run(chunk.feeds) if session else {})}
-        yield chunk.end, {name: chunk.cut(found[name]).reshape(-1, size) for name, size in channels.items()}
+        cut = {(name, axis): np.moveaxis(chunk.cut(found[name]), axis, -1) for name, axis in sizes}
+        yield chunk.end, {operand: value.reshape(-1, sizes[operand]) for operand, value in cut.items()}
 
 
 def require_finite(tensor: str, observed: NDArray[np.floating[Any]]) -> None:
@@ -148,28 +152,35 @@ def quantized_products(
     for part, moments in moments_in_parts(network, products, samples, runtime, batch):
         for product in part:
             content = constant_array(network.graph.graph.initializers[product.weight.name])
-            found[product.weight.name, precision] = quantized(product, content, moments[product.data])
+            found[product.weight.name, precision] = quantized(product, content, moments[product.operand])
             progress(len(found), len(products))
     return found
 
 
 def _elements(products: Sequence[Product]) -> int:
-    sizes = {product.data: product.summed for product in products}
+    sizes = {product.operand: product.summed for product in products}
     return sum(size * size for size in sizes.values())
 
 
 def _moments(network: Network, products: Sequence[Product], samples: Samples, runtime: Runtime, batch: int) -> Moments:
-    channels = {product.data: product.summed for product in products}
-    sums = {name: np.zeros((size, size), np.float32) for name, size in channels.items()}
+    sizes = {product.operand: product.summed for product in products}
+    sums = {operand: np.zeros((size, size), np.float32) for operand, size in sizes.items()}
     counts = dict.fromkeys(sums, 0)
-    for _, found in rows_in_data(network.graph, channels, samples, runtime, batch):
-        for name, rows in found.items():
-            sums[name] += rows.T @ rows
-            counts[name] += len(rows)
-    for name, total in sums.items():
-        require_finite(name, total)
-        total /= max(1, counts[name])
+    for _, found in vectors_in_data(network.graph, sizes, samples, runtime, batch):
+        for operand, vectors in found.items():
+            sums[operand] += vectors.T @ vectors
+            counts[operand] += len(vectors)
+    for operand, total in sums.items():
+        require_finite(operand[0], total)
+        total /= max(1, counts[operand])
     return sums
+
+
+def _summed_axis(node: ir.Node, weight: Weight) -> int:
+    """Which axis of the other operand is summed over: of a left one the last, of a right one that before."""
+    if weight.index:
+        return -2 if node.attributes.get_int("transA", 0) else -1
+    return -1 if node.attributes.get_int("transB", 0) or weight.rank == 1 else -2
 
 
 def _data_of(group: LayerGroup, weight: Weight) -> str:

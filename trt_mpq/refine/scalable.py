@@ -101,7 +101,7 @@ def bounded(factor: NDArray[np.floating[Any]]) -> FloatArray:
 
 def _is_linear(anchor: Anchor) -> bool:
     """Whether the anchor multiplies the last axis of its data by a matrix that is its own."""
-    turned = anchor.node.attributes.get_int("transA", 0)
+    turned = bool(anchor.node.attributes.get_int("transA", 0)) or anchor.weight_index == 0
     return not anchor.kernel and anchor.weight_axis is not None and not turned and owned(anchor.weight)
 
 

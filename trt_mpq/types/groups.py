@@ -39,10 +39,12 @@ class Weight:
         name: The initializer.
         shape: Its shape.
         axis: Axis with one scale per index, or None.
-        node: The anchor, which reads it as its second input.
+        node: The anchor.
         bias: Initializer that is added per output channel by the anchor or right behind it, or None.
         output: Tensor written by the anchor itself.
         channel_axis: Axis of `output` that holds output channels.
+        rank: Axes of `output`.
+        index: Which input of the anchor it is: the second, or the first in a product with the weight on the left.
     """
 
     name: str
@@ -52,6 +54,8 @@ class Weight:
     bias: str | None
     output: str
     channel_axis: int
+    rank: int
+    index: int = 1
 
     @property
     def elements(self) -> int:
