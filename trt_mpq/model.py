@@ -60,7 +60,7 @@ def prepare_model(
         source: An ONNX model in FP32, FP16, BF16 or a mix of them; external data must lie in its folder.
         destination: Where the prepared model goes; its folder exists.
         batch_axis: Input to the axis that counts rows, where it cannot be told from names, sizes and readers.
-        from_qdq: Whether quantizers are taken out, and the magnitudes kept at which they clip.
+        from_qdq: Whether quantizers are taken out, and the magnitudes kept at which they clip, and scales of weights.
 
     Returns:
         The prepared model; `path` is the name of the file in its folder.
@@ -77,7 +77,7 @@ def prepare_model(
         _flatten(graph)
         free_axes(graph)
         wanted, declared = signature(graph), [value.shape for value in graph.graph.outputs]
-        amax = take_out_quantizers(graph.graph) if from_qdq else {}
+        amax, given = take_out_quantizers(graph.graph) if from_qdq else ({}, {})
         widen(graph)
         admission.check_operators(graph)
         if opset_of(graph) < OLDEST_OPSET:
@@ -92,7 +92,7 @@ def prepare_model(
     onnx_api.check(graph)
     save_graph(graph, destination)
     described = _describe(graph, source, destination, batch_axes(graph.graph, batch_axis or {}))
-    return replace(described, amax=amax)
+    return replace(described, amax=amax, given=given)
 
 
 def load_graph(path: Path) -> ir.Model:

@@ -118,7 +118,7 @@ def test_tensors_that_move_the_same_values_share_a_range() -> None:
         assert set(spread_given({names[0]: 3.0}, grouping)) >= set(names)
 
 
-@pytest.mark.parametrize("name", ["equalize", "smooth"])
+@pytest.mark.parametrize("name", ["equalize", "smooth", "adaround"])
 def test_scales_of_a_file_hold_for_its_tensors_only(name: str) -> None:
     with pytest.raises(Exception, match="excludes from_qdq"):
         settings_from({"model": "m.onnx", "from_qdq": True, name: True}, "test")

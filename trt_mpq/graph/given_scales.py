@@ -1,4 +1,4 @@
-"""Quantized files (Q/DQ) as what they were made of: the network in FP32, and the clipping magnitudes of its tensors.
+"""Quantized files (Q/DQ) as what they were made of: the network in FP32, and its magnitudes and scales.
 
 A quantizer of what is computed copies it, or rectifies it where its codes begin at zero; one of a constant leaves the
 values that its codes stand for.
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from trt_mpq.errors import ModelError
 from trt_mpq.graph.edit import add_constant
+from trt_mpq.types import GivenScales
 
 _E4M3 = 448.0
 _INTEGERS = {
@@ -29,21 +30,25 @@ _NOT_NEGATIVE = frozenset({"Relu", "Sigmoid", "Softmax", "HardSigmoid", "Clip"})
 _Array = NDArray[Any]
 
 
-def take_out_quantizers(graph: ir.Graph) -> dict[str, float]:
+def take_out_quantizers(graph: ir.Graph) -> tuple[dict[str, float], dict[str, GivenScales]]:
     """Turn every QuantizeLinear and DequantizeLinear into an Identity, a Relu or a constant, in place.
 
     Returns:
-        Name of every computed tensor that was quantized to the magnitude at which that clipped it.
+        Name of every computed tensor that was quantized to the magnitude at which that clipped it; name of every
+        constant that was, and of what Transposes make of it, to its scales.
 
     Raises:
         ModelError: A quantizer has blocks, or a scale that is computed.
     """
     amax: dict[str, float] = {}
+    given: dict[str, GivenScales] = {}
     for node in [node for node in graph if node.op_type in ("QuantizeLinear", "DequantizeLinear")]:
         source, result = node.inputs[0], node.outputs[0]
         assert source is not None
         scale, zero, codes = _parameters(node)
         if source.const_value is not None:
+            if node.op_type == "DequantizeLinear":
+                given.update(_scales_of(result, scale, _axis(node, source, scale)))
             convert = _quantized if node.op_type == "QuantizeLinear" else _dequantized
             content = convert(source.const_value.numpy(), *_aligned(node, source, scale, zero), codes)
             result.replace_all_uses_with(add_constant(graph, str(result.name), content), replace_graph_outputs=True)
@@ -56,7 +61,18 @@ def take_out_quantizers(graph: ir.Graph) -> dict[str, float]:
         node.op_type = "Relu" if rectifies else "Identity"
         node.attributes.clear()
         node.resize_inputs(1)
-    return amax
+    return amax, given
+
+
+def _scales_of(constant: ir.Value, scale: _Array, axis: int | None) -> Iterator[tuple[str, GivenScales]]:
+    """The scales of a constant, under its name and those that Transposes give it."""
+    yield str(constant.name), GivenScales(tuple(map(float, scale.ravel())), axis)
+    for turn in (use.node for use in constant.uses() if use.node.op_type == "Transpose"):
+        order = turn.attributes["perm"].as_ints() if "perm" in turn.attributes else None
+        if axis is None or order is not None:
+            yield from _scales_of(turn.outputs[0], scale, None if axis is None else list(order or ()).index(axis))
+        elif constant.shape is not None:
+            yield from _scales_of(turn.outputs[0], scale, len(constant.shape) - 1 - axis)
 
 
 def _rectifies(zero: _Array, codes: ir.DataType, writer: ir.Node | None) -> bool:
@@ -90,11 +106,19 @@ def _parameters(node: ir.Node) -> tuple[_Array, _Array, ir.DataType]:
 
 def _aligned(node: ir.Node, source: ir.Value, scale: _Array, zero: _Array) -> tuple[_Array, _Array]:
     """Scale and zero point such that they broadcast along the axis that they are for."""
-    if scale.ndim == 0 or scale.size == 1 or source.shape is None:
+    axis = _axis(node, source, scale)
+    if axis is None or source.shape is None:
         return scale.reshape(()), zero.reshape(())
     shape = [1] * len(source.shape)
-    shape[node.attributes.get_int("axis", 1)] = -1
+    shape[axis] = -1
     return scale.reshape(shape), zero.reshape(shape)
+
+
+def _axis(node: ir.Node, source: ir.Value, scale: _Array) -> int | None:
+    """The axis that a scale is along; None for one scale."""
+    if scale.size == 1 or source.shape is None:
+        return None
+    return node.attributes.get_int("axis", 1) % len(source.shape)
 
 
 def _quantized(content: _Array, scale: _Array, zero: _Array, codes: ir.DataType) -> _Array:

@@ -12,7 +12,7 @@ from trt_mpq.emit import BiasCorrections, Network, RefinedWeights, Refinements, 
 from trt_mpq.evaluate.cache import ScoreCache
 from trt_mpq.pipeline.scoring import SCORER, uniform_score
 from trt_mpq.pipeline.sources import BATCH, CALIBRATION, RUNTIME
-from trt_mpq.pipeline.weight_refinement import WEIGHTS, clipped_weights, gptq_weights
+from trt_mpq.pipeline.weight_refinement import WEIGHTS, clipped_weights, gptq_weights, weights_of_file
 from trt_mpq.refine.adaround import learn_rounding
 from trt_mpq.refine.bias_correction import correct_biases
 from trt_mpq.refine.files import corrections_from_file, roundings_from_file, save_corrections, save_roundings
@@ -75,7 +75,7 @@ def _choose_weights(store: Store, scored: ScoredNetwork) -> Stage[SharedRefineme
     settings = store.settings
     if settings.adaround:
         return _kept_roundings(scored, settings.formats)
-    kept = _NOTHING
+    kept = _weights_of_file(scored, settings.formats) if settings.from_qdq else _NOTHING
     if settings.clip_weights:
         found = {p: clipped_weights(scored.network, p) for p in settings.formats}
         kept = _kept_weights("clipped", Refinement.WEIGHT_SCALES, scored, kept, found)
@@ -87,6 +87,16 @@ def _choose_weights(store: Store, scored: ScoredNetwork) -> Stage[SharedRefineme
         }
         kept = _kept_weights("gptq", Refinement.GPTQ, scored, kept, found)
     return kept if kept is _NOTHING else _in_one_file(kept)
+
+
+def _weights_of_file(scored: ScoredNetwork, formats: tuple[Precision, ...]) -> Stage[SharedRefinements]:
+    """The weights that a quantized file has, whatever they score: its scales are what was asked for."""
+    parts = tuple(weights_of_file(scored.network, precision) for precision in formats)
+
+    def make(job: Job) -> SharedRefinements:
+        return SharedRefinements(Refinements(weights={key: w for part in parts for key, w in job[part].items()}))
+
+    return Stage("kept-weights-given", make, needs=parts, digest=_content_of)
 
 
 def _in_one_file(kept: Stage[SharedRefinements]) -> Stage[SharedRefinements]:

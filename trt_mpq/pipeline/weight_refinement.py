@@ -1,4 +1,4 @@
-"""Stages that choose codes and scales of weights from what they are multiplied with: clipped scales, then GPTQ."""
+"""Stages that choose codes and scales of weights: those of a quantized file, clipped scales, GPTQ."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from trt_mpq.artifacts.stage import Job, Kind, Stage
 from trt_mpq.emit import Network, RefinedWeights
 from trt_mpq.pipeline.sources import BATCH, CALIBRATION, RUNTIME
 from trt_mpq.refine.files import save_weights, weights_from_file
+from trt_mpq.refine.given_weights import given_weights
 from trt_mpq.refine.gptq import round_weights
 from trt_mpq.refine.weight_scales import clip_weights
 from trt_mpq.types import Precision
@@ -35,6 +36,13 @@ def gptq_weights(
 
     name = f"weights-{precision}-gptq{'' if clipped is None else '-clipped'}"
     return _stage(name, make, network, f"Rounding weights for {precision} by GPTQ", clipped)
+
+
+def weights_of_file(network: Stage[Network], precision: Precision) -> Stage[RefinedWeights]:
+    """The weights of `precision` as the quantized file has them."""
+    return Stage(
+        f"weights-{precision}-given", lambda job: given_weights(job[network], precision), WEIGHTS, needs=(network,)
+    )
 
 
 def _stage(

@@ -228,6 +228,13 @@ class Settings(BaseModel):
             raise ValueError("excludes from_qdq: it would change the tensors that the file has scales for")
         return value
 
+    @field_validator("adaround")
+    @classmethod
+    def _keep_given_codes(cls, value: bool, others: ValidationInfo) -> bool:
+        if value and others.data.get("from_qdq"):
+            raise ValueError("excludes from_qdq: it would round anew the weights that the file has codes for")
+        return value
+
     @field_validator("batch_axis")
     @classmethod
     def _check_axes(cls, value: tuple[str, ...]) -> tuple[str, ...]:

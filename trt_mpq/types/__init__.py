@@ -6,7 +6,7 @@ milliseconds, and per-sample counts (`flops`, element counts) hold for one sampl
 
 from trt_mpq.types.comparison import Comparison, OutputComparison
 from trt_mpq.types.groups import Grouping, LayerGroup, LooseOp, QuantizedInput, Weight, WorkShare
-from trt_mpq.types.model import Model, TensorSpec
+from trt_mpq.types.model import GivenScales, Model, TensorSpec
 from trt_mpq.types.observer import Observer, Progress, SilentObserver
 from trt_mpq.types.plan import (
     DeliveredScores,
@@ -29,6 +29,7 @@ __all__ = [
     "DeliveredScores",
     "Evaluation",
     "FileScore",
+    "GivenScales",
     "Grouping",
     "Judgement",
     "LatencyError",

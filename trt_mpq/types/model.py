@@ -25,10 +25,19 @@ class TensorSpec:
 
 
 @dataclass(frozen=True)
+class GivenScales:
+    """Scales that a quantized file has for a constant: one per index of `axis`, or one where that is None."""
+
+    scales: tuple[float, ...]
+    axis: int | None
+
+
+@dataclass(frozen=True)
 class Model:
     """A prepared model on disk: checked, BatchNorm folded, every node named.
 
-    `amax` has the tensors that a quantized file clipped, and at what magnitude; they are told by their names there.
+    `amax` has the tensors that a quantized file clipped, and at what magnitude, `given` the scales of its weights; both
+    are told by their names there.
     """
 
     path: str
@@ -40,3 +49,4 @@ class Model:
     parameters: int
     size_bytes: int
     amax: Mapping[str, float] = field(default_factory=dict)
+    given: Mapping[str, GivenScales] = field(default_factory=dict)
