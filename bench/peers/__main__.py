@@ -69,11 +69,15 @@ def perform(job: Job, peer: Peer, subject: Subject, environments: Path, timeout_
 
 
 def task_of(job: Job, subject: Subject, folder: Path) -> dict[str, object]:
-    """What an adapter is told; ours reads recipes where a sample is several rows, which plain arrays cannot say."""
+    """What an adapter is told; ours reads recipes where a sample is several rows, which plain arrays cannot say.
+
+    Every peer gets a copy of the model: Model Optimizer writes the file that it is given anew.
+    """
     arrays, real = subject.arrays, subject.real
+    model = Path(shutil.copy(subject.source, folder / subject.source.name))
     plain = subject.evaluation.rows == 1
     return {
-        "model": str(subject.source), "metric": subject.metric, "target": job.target, "precision": job.precision,
+        "model": str(model), "metric": subject.metric, "target": job.target, "precision": job.precision,
         "batch": BATCH, "folder": str(folder),
         "calibration": str(arrays.calibration), "evaluation": str(arrays.evaluation),
         "trt_mpq": {

@@ -283,6 +283,7 @@ def test_a_verdict_on_the_edge_of_the_target_keeps_it() -> None:
 def subject(tmp_path: Path) -> Subject:
     """What a job needs to know of a subject, without data."""
     files = SimpleNamespace(calibration=tmp_path / "c.npz", evaluation=tmp_path / "e.npz")
+    (tmp_path / "m.onnx").write_bytes(b"the model")
     fake = SimpleNamespace(
         name="resnet20", source=tmp_path / "m.onnx", metric="top1", arrays=files, real=None,
         evaluation=SimpleNamespace(rows=1), calibration_samples=64, evaluation_samples=200,
@@ -308,6 +309,18 @@ def test_a_peer_that_fails_is_a_row(
     assert row.failure == failure
     assert row.seconds is not None
     assert row.verdict is None
+
+
+def test_a_peer_that_writes_its_model_anew_leaves_that_of_the_others(
+    subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Model Optimizer does so while it looks at the file, which others may read just then."""
+    monkeypatch.setattr(command, "CACHE", tmp_path / "cache")
+    script = "import json, pathlib; pathlib.Path(json.load(open('task.json'))['model']).write_text('half'); print('done')"
+    (tmp_path / "run_it.py").write_text(script)
+    row = command.perform(JOB, Peer("it", "It", str(tmp_path / "run_it.py"), ()), subject, tmp_path, timeout_s=60)
+    assert row.failure == "exit code 0: done"
+    assert subject.source.read_bytes() == b"the model"
 
 
 def test_a_peer_that_does_not_install_is_a_row_and_is_not_tried_again(subject: Subject, tmp_path: Path) -> None:
