@@ -59,7 +59,7 @@ def prepare_model(
     Args:
         source: An ONNX model in FP32, FP16, BF16 or a mix of them; external data must lie in its folder.
         destination: Where the prepared model goes; its folder exists.
-        batch_axis: Input to the axis that counts rows, where it cannot be told from names, sizes and readers.
+        batch_axis: Input or output to the axis that counts rows, where it cannot be told.
         from_qdq: Whether quantizers are taken out, and the magnitudes kept at which they clip, and scales of weights.
 
     Returns:
@@ -67,7 +67,7 @@ def prepare_model(
 
     Raises:
         ModelError: The model cannot be read, is invalid or holds something unsupported.
-        SettingsError: `batch_axis` names no input or no axis.
+        SettingsError: `batch_axis` names no input or output, or no axis.
         RunFolderError: `destination` cannot be written.
     """
     graph = load_graph(source)
@@ -91,7 +91,7 @@ def prepare_model(
     admission.check_prepared(graph)
     onnx_api.check(graph)
     save_graph(graph, destination)
-    described = _describe(graph, source, destination, batch_axes(graph.graph, batch_axis or {}))
+    described = _describe(graph, source, destination, batch_axes(graph, batch_axis or {}))
     return replace(described, amax=amax, given=given)
 
 
@@ -283,7 +283,7 @@ def _describe(graph: ir.Model, source: Path, destination: Path, axes: Mapping[st
         sha256=model_digest(destination),
         source_sha256=model_digest(source),
         inputs=tuple(replace(spec, batch_axis=axes[spec.name]) for spec in interface.inputs),
-        outputs=interface.outputs,
+        outputs=tuple(replace(spec, batch_axis=axes[spec.name]) for spec in interface.outputs),
         opset=opset_of(graph),
         parameters=parameter_count(graph),
         size_bytes=destination.stat().st_size + external,

@@ -72,3 +72,19 @@ def test_some_samples_are_taken_with_their_states(tmp_path: Path) -> None:
 def test_what_does_not_fit_is_refused(other: dict[str, np.ndarray], message: str) -> None:
     with pytest.raises(DataError, match=message):
         samples_from_arrays(arrays(**other), inputs())
+
+
+@pytest.mark.parametrize("batch", ["batch", 3])
+def test_what_a_model_gives_is_taken_apart_where_its_rows_are(batch: int | str) -> None:
+    """An output [2, rows, 3], in as many parts as a batch makes of the samples, filled or not."""
+    samples = samples_from_arrays(arrays(), inputs(batch)).giving((TensorSpec("out", "float32", (2, batch, 3), 1),))
+
+    class Copies:
+        """Gives back the state."""
+
+        def run(self, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+            return {"out": feeds["state"], "x": feeds["x"]}
+
+    parts = [chunk.run(Copies()) for chunk in chunks(samples, 2)]
+    np.testing.assert_array_equal(np.concatenate([part["out"] for part in parts]), np.moveaxis(STATE, 1, 0))
+    np.testing.assert_array_equal(np.concatenate([part["x"] for part in parts]), normal(5, 4))

@@ -13,14 +13,17 @@ from trt_mpq.graph.batch import batch_axes
 RECURRENT = """g (float[{x}] x, float[{h}] h) => (float[s, 1, n, 8] y, float[1, n, 8] z) {{
     first = Slice (h, zero, one)  y, z = GRU <hidden_size = 8> (x, w, r, , , first) }}"""
 
+TURN = "v = Transpose <perm = [1, 0, 2]> (x)"
+
 
 def axes(text: str, **asked: int | None) -> dict[str, int | None]:
     graph = parser.parse_model(f'<ir_version: 8, opset_import: ["":17]> {text}')
     for name, shape in {"w": (1, 24, 6), "r": (1, 24, 8)}.items():
         graph.graph.initializer.append(numpy_helper.from_array(np.zeros(shape, np.float32), name))
-    for name, value in {"zero": 0, "one": 1}.items():
+    for name, value in {"zero": 0, "one": 1, "six": 6}.items():
         graph.graph.initializer.append(numpy_helper.from_array(np.int64([value]), name))
-    return batch_axes(ir.from_proto(graph).graph, asked)
+    graph.graph.initializer.append(numpy_helper.from_array(np.int64([-1, 6]), "flat"))
+    return batch_axes(ir.from_proto(graph), asked)
 
 
 @pytest.mark.parametrize(
@@ -37,18 +40,43 @@ def axes(text: str, **asked: int | None) -> dict[str, int | None]:
 )
 def test_names_and_sizes_of_axes_tell(x: str, state: str, expected: dict[str, int | None]) -> None:
     scalar = f"float[{state}]" if state else "float"
-    assert axes(f"g (float[{x}] x, {scalar} state) => (float[a, 6] y) {{ y = Relu (x) }}") == expected
+    found = axes(f"g (float[{x}] x, {scalar} state) => (float[a, 6] y) {{ y = Relu (x) }}")
+    assert found == {**expected, "y": 0}
 
 
 def test_what_a_recurrence_begins_with_has_its_rows_on_the_second_axis() -> None:
     text = RECURRENT.format(x="s, n, 6", h="2, 1, 8")
-    assert axes(text) == {"x": 0, "h": 1}
-    assert axes(text, x=1, h=None) == {"x": 1, "h": None}
+    assert axes(text) == {"x": 1, "h": 1, "y": 2, "z": 1}
+    assert axes(text, x=1, h=None, y=0) == {"x": 1, "h": None, "y": 0, "z": 1}
+
+
+@pytest.mark.parametrize(
+    ("body", "shape", "axis"),
+    [
+        ("y = Transpose <perm = [1, 0, 2]> (x)", "t, n, 6", 1),
+        (f"{TURN} a, y = GRU <hidden_size = 8> (v, w, r)", "p, q, 8", 1),
+        (f"{TURN} y, a = GRU <hidden_size = 8> (v, w, r)", "p, o, q, 8", 2),
+        ("s = Shape (x) t = Gather (s, one) m = Gather (s, zero) c = Concat <axis = 0> (t, m, six)  y = Reshape (x, c)",
+         "p, q, 6", 1),
+        ("y = Relu (x)", "n, t, 6", 0),
+        ("y = Relu (x)", "p, q, 6", 0),
+        ("y = Reshape (x, flat)", "p, 6", 0),
+        ("y = ReduceMax <axes = [0, 1]> (x)", "1, 1, 6", 0),
+    ],
+)  # fmt: skip
+def test_the_axis_of_an_output_that_grows_with_the_batch_is_seen(body: str, shape: str, axis: int) -> None:
+    """Where the file names its axes by what made them, as exporters do."""
+    found = axes(f"g (float[n, 5, 6] x) => (float[{shape}] y) {{ {body} }}")
+    assert found == {"x": 0, "y": axis}
 
 
 def test_what_is_said_of_no_input_or_axis_is_refused() -> None:
     text = "g (float[n, 6] x) => (float[n, 6] y) { y = Relu (x) }"
-    with pytest.raises(SettingsError, match="no input 'state', its inputs are x"):
+    with pytest.raises(SettingsError, match="no input or output 'state', its inputs are x and its outputs y"):
         axes(text, state=1)
+    with pytest.raises(SettingsError, match="output 'y' has 2 axes"):
+        axes(text, y=2)
+    with pytest.raises(SettingsError, match="output 'y' has rows, none is for inputs"):
+        axes(text, y=None)
     with pytest.raises(SettingsError, match="input 'x' has 2 axes"):
         axes(text, x=2)

@@ -90,7 +90,7 @@ def test_what_can_be_compared_is_and_what_cannot_is_said(detector, tmp_path):
     assert report.accuracy.fp32 == 1.0
     assert 0.98 <= report.accuracy.plan < 1.0
     assert [output.output for output in report.comparison.outputs] == ["output"]
-    assert "places is not compared: its size depends on the data, or it has no entry per sample" in report.warnings
+    assert any("places is not compared: its size depends on the data" in text for text in report.warnings)
     assert [value.name for value in onnx.load(tmp_path / "run" / "typed.onnx").graph.output] == ["output", "places"]
 
 

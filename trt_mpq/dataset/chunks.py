@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+import numpy as np
 
 from trt_mpq.dataset import Batch, Samples, pad_batch
 from trt_mpq.runtime.base import Array, Arrays, Session
@@ -19,11 +21,13 @@ class Chunk:
         feeds: Input name to array as the model takes it; more rows than the batch has only if the model fixes its batch
             dimension, and then the last one fills them.
         rows: Rows of the feeds, those that only fill included.
+        output_axes: Output to the axis that counts rows, where that is not the first.
     """
 
     batch: Batch
     feeds: Arrays
     rows: int
+    output_axes: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def end(self) -> int:
@@ -33,14 +37,15 @@ class Chunk:
     def run(self, session: Session, others: Mapping[str, Array] | None = None) -> Arrays:
         """Every output of `session` for the samples, [n, ...], without the rows that only fill.
 
-        An output of several entries for each sample, as where a sample is several rows, is [n, entries, ...]. `others`
-        feeds the inputs that are no samples.
+        Where an output has its rows on another axis, that comes first. An output of several entries for each sample, as
+        where a sample is several rows, is [n, entries, ...]. `others` feeds the inputs that are no samples.
         """
         return self.by_sample(session.run(self.feeds | dict(others or {})))
 
     def by_sample(self, outputs: Arrays) -> Arrays:
         """Outputs for the rows of the feeds as outputs for the samples, see `run`."""
-        return {name: self._by_sample(self.cut(value)) for name, value in outputs.items()}
+        rows_first = {name: _rows_first(value, self.output_axes.get(name)) for name, value in outputs.items()}
+        return {name: self._by_sample(self.cut(value)) for name, value in rows_first.items()}
 
     def cut(self, value: Array) -> Array:
         """The part of a tensor that stems from the samples, if axis 0 counts them (or rows of them)."""
@@ -56,6 +61,10 @@ class Chunk:
         return value.reshape(samples, len(value) // samples, *value.shape[1:])
 
 
+def _rows_first(value: Array, axis: int | None) -> Array:
+    return value if axis is None else np.moveaxis(value, axis, 0)
+
+
 def fixed_batch(inputs: tuple[TensorSpec, ...]) -> int | None:
     """The batch dimension that a model with these inputs fixes, or None if it takes any."""
     sizes = (spec.shape[spec.batch_axis] for spec in inputs if spec.batch_axis is not None and spec.shape)
@@ -68,7 +77,7 @@ def chunks(samples: Samples, size: int) -> Iterator[Chunk]:
     A sample that is more rows than `size` is not divided.
     """
     fixed = fixed_batch(samples.inputs)
-    return (_chunk(batch, fixed) for batch in samples.batches(samples_at_once(samples, size)))
+    return (_chunk(batch, fixed, samples) for batch in samples.batches(samples_at_once(samples, size)))
 
 
 def chunks_by_length(samples: Samples, size: int, block: int | None = None) -> Iterator[Chunk]:
@@ -79,7 +88,7 @@ def chunks_by_length(samples: Samples, size: int, block: int | None = None) -> I
     """
     fixed = fixed_batch(samples.inputs)
     batches = samples.by_length(samples_at_once(samples, size), block=None if fixed else block)
-    return (_chunk(batch, fixed) for batch in batches)
+    return (_chunk(batch, fixed, samples) for batch in batches)
 
 
 def samples_at_once(samples: Samples, size: int) -> int:
@@ -87,7 +96,7 @@ def samples_at_once(samples: Samples, size: int) -> int:
     return max(1, (fixed_batch(samples.inputs) or size) // samples.rows)
 
 
-def _chunk(batch: Batch, fixed: int | None) -> Chunk:
+def _chunk(batch: Batch, fixed: int | None, samples: Samples) -> Chunk:
     if fixed is None:
-        return Chunk(batch, batch.feeds, batch.size * batch.rows)
-    return Chunk(batch, pad_batch(batch, fixed).feeds, fixed)
+        return Chunk(batch, batch.feeds, batch.size * batch.rows, samples.output_axes)
+    return Chunk(batch, pad_batch(batch, fixed).feeds, fixed, samples.output_axes)

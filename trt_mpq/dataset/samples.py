@@ -89,6 +89,7 @@ class Samples:
         padding: Where rows end, if batches may be cut there.
         notes: What the user should know, one sentence each.
         constants: Values of inputs without a batch axis, the same for all samples.
+        output_axes: Output of the model to its axis that counts rows, where that is not the first.
     """
 
     source: str
@@ -101,6 +102,7 @@ class Samples:
     padding: Padding | None = None
     notes: tuple[str, ...] = ()
     constants: Mapping[str, Array] = field(default_factory=dict)
+    output_axes: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def has_labels(self) -> bool:
@@ -135,6 +137,10 @@ class Samples:
             content=hashlib.sha256(self.content.encode() + numbers.tobytes()).hexdigest(),
             padding=padding,
         )
+
+    def giving(self, outputs: tuple[TensorSpec, ...]) -> Samples:
+        """The same samples, for a model with these `outputs`: what it gives is taken apart where rows are."""
+        return replace(self, output_axes={spec.name: spec.batch_axis for spec in outputs if spec.batch_axis})
 
     def noted(self, *notes: str) -> Samples:
         """The same samples, with more that the user should know."""

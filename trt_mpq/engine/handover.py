@@ -71,7 +71,7 @@ class CalibratedNetwork:
 
     def samples(self, folder: Path) -> Samples:
         """The samples that travel with the run."""
-        return open_samples(folder / SAMPLES, self.original.inputs)
+        return open_samples(folder / SAMPLES, self.original.inputs).giving(self.original.outputs)
 
 
 @dataclass(frozen=True)

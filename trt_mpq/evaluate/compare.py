@@ -134,4 +134,5 @@ def _cosine(exact: NDArray[np.float64], given: NDArray[np.float64]) -> float:
 
 def _joined(portions: list[Chunk], runs: tuple[Arrays, ...], name: str) -> Array:
     """One output for all samples as one vector."""
-    return np.concatenate([chunk.cut(run[name]).ravel() for chunk, run in zip(portions, runs, strict=True)])
+    parts = (chunk.by_sample({name: run[name]})[name] for chunk, run in zip(portions, runs, strict=True))
+    return np.concatenate([part.ravel() for part in parts])

@@ -21,7 +21,7 @@ from trt_mpq.types import TensorSpec
 
 _TRIED = 8
 """Samples that are run alone to see whether an output has one size."""
-_RAGGED = "its size depends on the data, or it has no entry per sample"
+_RAGGED = "its size depends on the data, or no axis that is known (--batch-axis) counts samples"
 _INTEGERS = "it holds integers, whose differences say nothing"
 
 

@@ -1,4 +1,4 @@
-"""Which axis of an input counts rows: the first, but for states of recurrences, and none of an input given once."""
+"""Which axis of an input or output counts rows: the first, but for states and sequences of recurrences, or none."""
 
 from __future__ import annotations
 
@@ -6,42 +6,103 @@ from collections.abc import Mapping
 
 import onnx_ir as ir
 
-from trt_mpq.errors import SettingsError
+from trt_mpq.errors import ModelError, SettingsError
+from trt_mpq.graph import onnx_api
 from trt_mpq.graph.operators import MOVING, RECURRENT
 
 _STATES = (5, 6)
 """Inputs of LSTM, GRU and RNN for initial states, ``[directions, batch, hidden]`` in their usual layout."""
 
+_BATCHES = (2, 3)
+"""Numbers of rows at which shapes of outputs are compared."""
+
 _Size = int | ir.SymbolicDim
 
 
-def batch_axes(graph: ir.Graph, asked: Mapping[str, int | None]) -> dict[str, int | None]:
-    """Axis of every input that counts rows of the batch; None for inputs that are the same for all rows.
+def batch_axes(graph: ir.Model, asked: Mapping[str, int | None]) -> dict[str, int | None]:
+    """Axis of every input and output that counts rows of the batch; None for inputs that are the same for all rows.
 
     Args:
         graph: A prepared graph.
-        asked: What the user says of some of them. Of the others, names and sizes of axes tell, and what reads them.
+        asked: What the user says of some of them. Of other inputs, names and sizes of axes tell, and what reads them;
+            of outputs, which axis grows with the batch.
 
     Raises:
-        SettingsError: `asked` names no input, or an axis that it does not have.
+        SettingsError: `asked` names no input or output, or an axis that it does not have.
     """
-    inputs = {str(value.name): value for value in graph.inputs if not value.is_initializer()}
+    inputs = {str(value.name): value for value in graph.graph.inputs if not value.is_initializer()}
+    outputs = {str(value.name): value for value in graph.graph.outputs}
     for name, axis in asked.items():
-        if name not in inputs:
-            raise SettingsError(f"--batch-axis: the model has no input {name!r}, its inputs are {', '.join(inputs)}")
-        rank = len(inputs[name].shape or ())
-        if axis is not None and axis >= rank:
-            raise SettingsError(f"--batch-axis: input {name!r} has {rank} axes, counted from 0")
-    rows = next((value.shape[0] for value in inputs.values() if value.shape is not None and len(value.shape)), None)
-    found = {name: _axis(value, rows) for name, value in inputs.items()}
-    return {**found, **asked}
+        _check(name, axis, inputs, outputs)
+    found = {**_input_axes(inputs), **{name: axis for name, axis in asked.items() if name in inputs}}
+    return {**found, **_output_axes(graph, found), **asked}
+
+
+def _check(name: str, axis: int | None, inputs: Mapping[str, ir.Value], outputs: Mapping[str, ir.Value]) -> None:
+    known = {**outputs, **inputs}
+    if name not in known:
+        listed = f"its inputs are {', '.join(inputs)} and its outputs {', '.join(outputs)}"
+        raise SettingsError(f"--batch-axis: the model has no input or output {name!r}, {listed}")
+    kind, rank = "input" if name in inputs else "output", len(known[name].shape or ())
+    if axis is not None and axis >= rank:
+        raise SettingsError(f"--batch-axis: {kind} {name!r} has {rank} axes, counted from 0")
+    if axis is None and name not in inputs:
+        raise SettingsError(f"--batch-axis: output {name!r} has rows, none is for inputs: leave it out with --outputs")
+
+
+def _output_axes(graph: ir.Model, fed: Mapping[str, int | None]) -> dict[str, int]:
+    """The axis of every output whose size follows the batch; the first where no shape tells another."""
+    if all(_is_first(value, graph.graph, fed) for value in graph.graph.outputs):
+        return {str(value.name): 0 for value in graph.graph.outputs}
+    few, more = (_shapes_of_outputs(graph, fed, rows) for rows in _BATCHES)
+    return {name: _growing(few[name], more[name]) for name in few}
+
+
+def _is_first(value: ir.Value, graph: ir.Graph, fed: Mapping[str, int | None]) -> bool:
+    """Whether the first axis of an output bears the name of one that counts rows of an input."""
+    rows = {v.shape[axis] for v in graph.inputs if v.shape and (axis := fed.get(str(v.name))) is not None}
+    first = value.shape[0] if value.shape else None
+    return isinstance(first, ir.SymbolicDim) and first.value is not None and first in rows
+
+
+def _shapes_of_outputs(graph: ir.Model, fed: Mapping[str, int | None], rows: int) -> dict[str, tuple[_Size, ...]]:
+    """Shapes of the outputs with so many rows where inputs leave them free; empty where inference ends before them."""
+    sized = graph.clone()
+    for value in sized.graph.inputs:
+        axis = fed.get(str(value.name))
+        if axis is not None and value.shape is not None and isinstance(value.shape[axis], ir.SymbolicDim):
+            value.shape = ir.Shape([rows if place == axis else size for place, size in enumerate(value.shape)])
+    for value in sized.graph.outputs:
+        value.shape = None if value.producer() is not None else value.shape
+    try:
+        onnx_api.infer_shapes(sized)
+    except ModelError:  # a graph that has another batch built in: what its shapes would be tells nothing
+        return {str(value.name): () for value in graph.graph.outputs}
+    return {str(value.name): tuple(value.shape or ()) for value in sized.graph.outputs}
+
+
+def _growing(few: tuple[_Size, ...], more: tuple[_Size, ...]) -> int:
+    """The one axis whose sizes are as the two numbers of rows; the first if none or several are."""
+    sizes = list(zip(few, more, strict=False))
+    grown = [
+        axis
+        for axis, (one, other) in enumerate(sizes)
+        if isinstance(one, int) and isinstance(other, int) and one * _BATCHES[1] == other * _BATCHES[0] != 0
+    ]
+    return grown[0] if len(grown) == 1 else 0
+
+
+def _input_axes(inputs: Mapping[str, ir.Value]) -> dict[str, int | None]:
+    sized = (value for value in inputs.values() if value.shape is not None and len(value.shape))
+    rows = next((tuple(value.shape or ())[_is_a_sequence(value)] for value in sized), None)
+    return {name: _axis(value, rows) for name, value in inputs.items()}
 
 
 def _axis(value: ir.Value, rows: _Size | None) -> int | None:
     sizes: tuple[_Size, ...] = tuple(value.shape or ())
     if not sizes or rows is None:
         return None
-    if _starts_a_recurrence(value) and len(sizes) > 1:
+    if _is_a_sequence(value) or (_starts_a_recurrence(value) and len(sizes) > 1):
         return 1
     if isinstance(sizes[0], ir.SymbolicDim) and (isinstance(rows, int) or rows not in sizes):
         return 0
@@ -50,6 +111,12 @@ def _axis(value: ir.Value, rows: _Size | None) -> int | None:
         return sizes.index(rows)
     free = [axis for axis, size in enumerate(sizes) if isinstance(size, ir.SymbolicDim)]
     return free[0] if free else None
+
+
+def _is_a_sequence(value: ir.Value) -> bool:
+    """Whether an LSTM, GRU or RNN reads the input itself as its sequence, ``[steps, batch, features]`` usually."""
+    readers = (use.node for use in value.uses() if use.idx == 0 and use.node.op_type in RECURRENT)
+    return any(node.attributes.get_int("layout", 0) == 0 for node in readers)
 
 
 def _starts_a_recurrence(value: ir.Value) -> bool:

@@ -42,7 +42,8 @@ def _from_settings(job: Job) -> EngineScorer | None:
     if data is None:
         return None
     pixels = pixels_from(job.settings.preprocess, job.settings.model)
-    samples, count = open_samples(data, described.original.inputs, pixels), job.settings.eval_samples
+    original, count = described.original, job.settings.eval_samples
+    samples = open_samples(data, original.inputs, pixels).giving(original.outputs)
     if count is not None:
         samples = samples.take(count)
     searched = job[SEARCHED]

@@ -107,7 +107,7 @@ def _loss(scores: Stage[DeliveredScores]) -> Stage[LossInterval | None]:
 
 def _holdout_data(job: Job) -> Samples:
     assert job.settings.holdout is not None
-    return open_samples(job.settings.holdout, job[PREPARED].inputs, job[PIXELS])
+    return open_samples(job.settings.holdout, job[PREPARED].inputs, job[PIXELS]).giving(job[PREPARED].outputs)
 
 
 HOLDOUT_DATA = Stage(

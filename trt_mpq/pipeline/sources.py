@@ -78,7 +78,7 @@ PIXELS = Stage(
 def _opened_calibration(job: Job) -> Samples:
     if job.settings.calib is None:
         raise DataError("no calibration data: pass --calib with an .npz, an .npy, a folder of images or a recipe")
-    return open_samples(job.settings.calib, job[PREPARED].inputs, job[PIXELS])
+    return open_samples(job.settings.calib, job[PREPARED].inputs, job[PIXELS]).giving(job[PREPARED].outputs)
 
 
 _OPENED_CALIBRATION = Stage(
@@ -113,7 +113,8 @@ def _evaluation(job: Job) -> Samples:
     if settings.eval is None:
         found = _limited(job[_OPENED_CALIBRATION], settings.calib_samples)
     else:
-        found = _limited(open_samples(settings.eval, job[PREPARED].inputs, job[PIXELS]), settings.eval_samples)
+        given = open_samples(settings.eval, job[PREPARED].inputs, job[PIXELS]).giving(job[PREPARED].outputs)
+        found = _limited(given, settings.eval_samples)
     if found.rows > batch:
         raise DataError(
             f"{found.source}: a sample is {found.rows} rows and a batch {batch}: pass --batch {found.rows} or more"

@@ -79,13 +79,15 @@ class TorchLoss:
     Args:
         graph: The graph to run.
         loss: Name of a loss of `evaluate/losses.py`.
+        output_axes: Output to its axis that counts rows, where that is not the first.
 
     Raises:
         MissingDependencyError: torch is not installed.
         UnsupportedByTorch: The graph or the loss has no torch formula.
     """
 
-    def __init__(self, graph: ir.Model, loss: str) -> None:
+    def __init__(self, graph: ir.Model, loss: str, output_axes: Mapping[str, int] | None = None) -> None:
+        self._axes = dict(output_axes or {})
         self._torch = import_torch("the autograd Hessian estimator")
         self._graph = TorchGraph(graph)
         if loss not in TORCH_LOSSES:
@@ -110,7 +112,7 @@ class TorchLoss:
         """
         leaves = {name: self._tensor(value).requires_grad_() for name, value in variables.items()}
         results = self._graph.run({name: self._tensor(value) for name, value in feeds.items()} | leaves)
-        outputs = {name: value[:samples] for name, value in results.items()}
+        outputs = {name: value.movedim(self._axes.get(name, 0), 0)[:samples] for name, value in results.items()}
         targets = None if labels is None else self._tensor(labels.astype(np.int64))
         total = self._loss(self._torch, outputs, targets, _detached(outputs)).sum()
         gradients = self._torch.autograd.grad(total, tuple(leaves.values()), create_graph=True, materialize_grads=True)

@@ -31,16 +31,19 @@ class TorchGradients:
         graph: The network.
         tensors: What to look at, any tensors of `graph`.
         loss: Name of the loss of `evaluate/losses.py` whose likelihood it is.
+        output_axes: Output to its axis that counts rows, where that is not the first.
 
     Raises:
         MissingDependencyError: torch is not installed.
         UnsupportedByTorch: The graph or the loss has no torch formula.
     """
 
-    def __init__(self, graph: ir.Model, tensors: Sequence[str], loss: str) -> None:
+    def __init__(
+        self, graph: ir.Model, tensors: Sequence[str], loss: str, output_axes: Mapping[str, int] | None = None
+    ) -> None:
         self._torch = import_torch("fisher sensitivity")
         self._outputs = tuple(str(value.name) for value in graph.graph.outputs)
-        self._tensors = tuple(tensors)
+        self._tensors, self._axes = tuple(tensors), dict(output_axes or {})
         everything = with_outputs(graph, tuple(dict.fromkeys((*self._outputs, *tensors))))
         self._graph = TorchGraph(everything, track_constants=True)
         if loss not in _LIKELIHOODS:
@@ -59,7 +62,8 @@ class TorchGradients:
             wanted: Floating-point tensors to differentiate in.
         """
         results = self._graph.run({name: self._leaf(value) for name, value in feeds.items()})
-        outputs = {name: results[name][: len(generators)] for name in self._outputs}
+        rows_first = {name: results[name].movedim(self._axes.get(name, 0), 0) for name in self._outputs}
+        outputs = {name: value[: len(generators)] for name, value in rows_first.items()}
         targets = None if labels is None else self._torch.tensor(labels.astype(np.int64))
         total = self._likelihood(self._torch, outputs, targets, generators)
         slopes = self._torch.autograd.grad(total, [results[name] for name in wanted], materialize_grads=True)

@@ -51,7 +51,9 @@ class FisherError:
         """
         network, reads = apart(inputs.network.graph, inputs.groups)
         writes = tuple(dict.fromkeys(name for group in inputs.groups for name in group.writes))
-        gradients = TorchGradients(inputs.network.graph, (*reads, *writes), inputs.loss.name)
+        gradients = TorchGradients(
+            inputs.network.graph, (*reads, *writes), inputs.loss.name, inputs.samples.output_axes
+        )
         emitter = Emitter(network, inputs.network.grouping, _ranges_of(inputs.network.ranges, reads))
         errors = [_OutputErrors(inputs, emitter, precision) for precision in inputs.candidates]
         for chunk in inputs.chunks(self.block):

@@ -102,7 +102,7 @@ class HessianTrace:
         """
         opened, by_group = open_weights(inputs.network.graph, groups)
         weights: Arrays = {name: weight for own in by_group.values() for name, weight in own.items()}
-        loss = TorchLoss(opened, inputs.loss.name)
+        loss = TorchLoss(opened, inputs.loss.name, inputs.samples.output_axes)
         sums = dict.fromkeys(weights, 0.0)
         for chunk in inputs.chunks(_BLOCK):
             at = chunk.batch.start // _BLOCK

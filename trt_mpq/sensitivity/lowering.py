@@ -83,12 +83,13 @@ def one_by_one(
 
 def with_enough_outputs(inputs: SensitivityInputs) -> SensitivityInputs:
     """`inputs` limited to as many samples as tell groups apart by the network's outputs, unless limited already."""
-    values = sum(_values_per_row(output) for output in inputs.network.graph.graph.outputs)
+    axes = inputs.samples.output_axes
+    values = sum(_values_per_row(value, axes.get(str(value.name), 0)) for value in inputs.network.graph.graph.outputs)
     enough = min(USUAL_SAMPLES, max(_FEWEST_SAMPLES, math.ceil(_OUTPUT_VALUES / max(values, 1))))
     return replace(inputs, sample_limit=inputs.sample_limit or enough)
 
 
-def _values_per_row(output: ir.Value) -> int:
-    """Values of an output for one row of the batch; dimensions that are not known count as 1."""
-    dimensions = () if output.shape is None else output.shape[1:]
-    return math.prod(size for size in dimensions if isinstance(size, int))
+def _values_per_row(output: ir.Value, rows: int) -> int:
+    """Values of an output for one row of the batch, which axis `rows` counts; unknown dimensions count as 1."""
+    sizes = () if output.shape is None else output.shape
+    return math.prod(size for axis, size in enumerate(sizes) if axis != rows and isinstance(size, int))

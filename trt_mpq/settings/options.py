@@ -151,8 +151,8 @@ class Settings(BaseModel):
     batch_axis: Annotated[
         tuple[str, ...], Option("Data", as_text=True, unset="seen from names, sizes and the operators that read it")
     ] = ()
-    """Axis of an input that counts rows, as in state:1,rate:none: the first of most, the second of the states of
-    recurrent networks, none for what is the same for all rows and is given once."""
+    """Axis of an input or output that counts rows, as in state:1,rate:none: the first of most, the second of the states
+    of recurrent networks, none for an input that is the same for all rows and is given once."""
     sensitivity_samples: Annotated[PositiveInt | None, Option("Search", unset="the metric's own number")] = None
     """Calibration samples that sensitivity metrics run."""
     trials: Annotated[PositiveInt | None, Option("Search", unset="the metric's own number")] = None
@@ -241,12 +241,12 @@ class Settings(BaseModel):
         for spec in value:
             name, _, axis = spec.rpartition(":")
             if not name or not (axis.isdigit() or axis == "none"):
-                raise ValueError("spell it INPUT:AXIS, as in state:1, counted from 0, or INPUT:none")
+                raise ValueError("spell it NAME:AXIS, as in state:1, counted from 0, or INPUT:none")
         return value
 
     @property
     def batch_axes(self) -> dict[str, int | None]:
-        """Input to the axis that counts rows, as far as the user says."""
+        """Input or output to the axis that counts rows, as far as the user says."""
         named = (spec.rpartition(":") for spec in self.batch_axis)
         return {name: None if axis == "none" else int(axis) for name, _, axis in named}
 

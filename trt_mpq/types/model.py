@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 class TensorSpec:
     """A model input or output; a dynamic dimension is its symbolic name.
 
-    `batch_axis` is the axis of an input that counts rows of the batch, or None if it is the same for all rows.
+    `batch_axis` is the axis that counts rows of the batch, or None of an input that is the same for all rows.
     """
 
     name: str
