@@ -33,9 +33,9 @@ bench: $(VENV)/.dev            ## speed: plan evaluation against FP32, start-up,
 paper-table: $(VENV)/.dev      ## the paper's table: metric x search x target x ladder
 	$(VENV)/bin/python -m bench.paper_table
 
-four-bits: $(VENV)/.dev        ## ladders with 4 bit on a trained transformer, and what NVIDIA's compiler makes of the plans
+four-bits: $(VENV)/.dev        ## ladders with 4 bit on trained transformers, and what NVIDIA's compiler makes of the plans
 	$(VENV)/bin/python -m bench.four_bits
-	$(VENV)/bin/python -m bench.four_bits --compile
+	$(VENV)/bin/python -m bench.four_bits_realised
 
 peers: $(VENV)/.dev            ## ours against NNCF, AIMET, Quark, Neural Compressor, Model Optimizer, ONNX Runtime; 7 GB
 	$(VENV)/bin/python -m bench.peers

@@ -64,7 +64,7 @@ class Row:
         others: The same plan on other devices.
         lowered: Share of the groups that are not in FP16.
         equivalents: Passes over the evaluation data, ranking included.
-        evaluations: Plans that were evaluated.
+        evaluations: Plans that were evaluated; None where that was not counted.
         failure: Why there is no plan, None if there is one.
     """
 
@@ -244,7 +244,8 @@ def _cells(rows: Sequence[Row], others: Sequence[str] = ()) -> list[str]:
         *head, _groups(reached), f"{average(lambda row: row.accuracy):.2%}", f"{average(lambda row: row.size):.3f}",
         f"{average(lambda row: row.latency):.3f}{old}",
         *(f"{average(lambda row, device=device: row.others[device]):.3f}" for device in others),
-        f"{average(lambda row: row.equivalents):.1f}", f"{average(lambda row: row.evaluations):.0f}",
+        f"{average(lambda row: row.equivalents):.1f}",
+        "-" if any(row.evaluations is None for row in reached) else f"{average(lambda row: row.evaluations):.0f}",
     ]  # fmt: skip
 
 

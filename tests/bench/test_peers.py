@@ -316,7 +316,8 @@ def test_a_peer_that_writes_its_model_anew_leaves_that_of_the_others(
 ) -> None:
     """Model Optimizer does so while it looks at the file, which others may read just then."""
     monkeypatch.setattr(command, "CACHE", tmp_path / "cache")
-    script = "import json, pathlib; pathlib.Path(json.load(open('task.json'))['model']).write_text('half'); print('done')"
+    reads = "import json, pathlib; model = json.loads(pathlib.Path('task.json').read_text())['model']"
+    script = f"{reads}; pathlib.Path(model).write_text('half'); print('done')"
     (tmp_path / "run_it.py").write_text(script)
     row = command.perform(JOB, Peer("it", "It", str(tmp_path / "run_it.py"), ()), subject, tmp_path, timeout_s=60)
     assert row.failure == "exit code 0: done"

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from bench import paper_table
+from bench import four_bits, paper_table
 from bench.real import RealModel
 from bench.searches import Bench, Job, Row, run_jobs, table
 from tests.runs import tiny_cnn, write_data
@@ -84,17 +84,18 @@ def test_random_rankings_are_one_line_of_means(bench: Bench) -> None:
     assert line == "| ilp | random (mean of 2) | 100% lowered | 100.00% | 0.500 | 0.500 | 1.000 | 2.0 | 3 |"
 
 
-def test_the_rows_that_are_kept_are_of_jobs_that_the_bench_has() -> None:
+@pytest.mark.parametrize("bench", [paper_table.BENCH, four_bits.BENCH], ids=lambda bench: bench.name)
+def test_the_rows_that_are_kept_are_of_jobs_that_the_bench_has(bench: Bench) -> None:
     """A change of jobs that forgets the rows would measure them anew, for hours, and leave these behind."""
-    bench = paper_table.BENCH
     for row in bench.measured():
         known = set(bench.jobs(row.job.model, row.job.samples))
         assert row.job in known
         assert row.failure is not None or (row.accuracy is not None and row.accuracy >= row.job.target)
 
 
-def test_benches_go_to_other_processes() -> None:
-    assert pickle.loads(pickle.dumps(paper_table.BENCH)).settings is paper_table.BENCH.settings
+@pytest.mark.parametrize("bench", [paper_table.BENCH, four_bits.BENCH], ids=lambda bench: bench.name)
+def test_benches_go_to_other_processes(bench: Bench) -> None:
+    assert pickle.loads(pickle.dumps(bench)).settings is bench.settings
 
 
 def test_a_row_is_read_as_it_was_written(bench: Bench) -> None:
