@@ -32,6 +32,8 @@ def zero(outputs, labels):
     return 0.0
 def leaves(outputs, labels):
     sys.exit(0)
+def ends(outputs, labels):
+    os._exit(0)
 def hangs(outputs, labels):
     while True: pass
 """
@@ -64,10 +66,11 @@ def test_what_a_metric_prints_is_no_result(here: Path) -> None:
     assert json.loads(done.stdout)["accuracy"]["metric"] == "trust_metric:good"
 
 
-def test_a_metric_that_leaves_does_not_end_the_run_in_silence(here: Path) -> None:
-    done = build("leaves")
+@pytest.mark.parametrize(("metric", "call"), [("leaves", "sys.exit(0)"), ("ends", "os._exit(0)")])
+def test_a_metric_that_leaves_does_not_end_the_run_in_silence(metric: str, call: str, here: Path) -> None:
+    done = build(metric, "--json")
     assert (done.exit_code, done.stdout) == (2, "")
-    assert "error: metric trust_metric:leaves called sys.exit(0)" in done.stderr
+    assert f"error: metric trust_metric:{metric} called {call}" in done.stderr
 
 
 def test_a_metric_that_hangs_can_be_bounded(here: Path) -> None:

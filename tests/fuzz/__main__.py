@@ -36,7 +36,7 @@ def main() -> int:
                 print(f"{outcome.seed} {outcome.command} ({outcome.file}): {outcome.fault}", flush=True)
             if number % 1000 == 999:
                 print(f"{number + 1} cases, {faults} faults, {time.monotonic() - started:.0f} s", flush=True)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) / 1024
     print(f"{asked.cases} cases, {faults} faults, at most {peak:.0f} MiB")
     return min(faults + (peak > MOST_MIB), 100)
 

@@ -6,6 +6,7 @@ import os
 import random
 import shutil
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,18 +42,19 @@ def run_case(seed: int, sound: Path, target: int | None = None, keep: Path | Non
         file.write_bytes(damaged(file.read_bytes(), file.name, draw))
         before = _files(here)
         done = CliRunner().invoke(app, list(chosen.command))
-        fault = _fault(done.exit_code, done.stderr, before, _files(here))
+        sentences = range(2) if chosen.command[0] == "lint" else (1,)  # findings are exit code 2 and go to stdout
+        fault = _fault(done.exit_code, done.stderr, sentences, before, _files(here))
         if fault and keep is not None:
             shutil.copytree(here, keep / str(seed), dirs_exist_ok=True)
         return Outcome(seed, " ".join(chosen.command[:2]), str(file.relative_to(here)), fault)
 
 
-def _fault(code: int, said: str, before: dict[str, int], after: dict[str, int]) -> str:
+def _fault(code: int, said: str, sentences: Sequence[int], before: dict[str, int], after: dict[str, int]) -> str:
     last = (said.strip().splitlines() or [""])[-1]
     if code not in (0, 2) or "Traceback" in said:
         return f"exit code {code}: {last[:300]}"
-    if code == 2 and said.count("error: ") != 1 and "lint" not in said and last:
-        return f"no sentence: {last[:300]}"
+    if code == 2 and said.count("error: ") not in sentences:
+        return f"not one sentence: {last[:300]}"
     outside = {file for file, size in after.items() if before.get(file) != size and not file.startswith(("new", "run"))}
     if outside:
         return f"written outside the run folder: {sorted(outside)[:3]}"

@@ -256,3 +256,10 @@ def test_relative_path(model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> N
     with_external_weight(model_folder, "w.bin")
     prepare_model(Path("source.onnx"), Path("prepared.onnx"))
     assert len(onnx.load("prepared.onnx").graph.initializer) == 1
+
+
+def test_an_output_needs_no_type(tmp_path: Path) -> None:
+    model = mlp()
+    model.graph.output[0].type.tensor_type.elem_type = TensorProto.UNDEFINED
+    made = prepare_model(written(tmp_path, model.SerializeToString()), tmp_path / "prepared.onnx")
+    assert [output.dtype for output in made.outputs] == ["float32"]

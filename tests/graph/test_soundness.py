@@ -74,9 +74,67 @@ def fraction(model: onnx.ModelProto) -> None:
     group.type, group.f = AttributeProto.FLOAT, 1.5
 
 
+def version(number: int) -> Callable[[onnx.ModelProto], None]:
+    def spoil(model: onnx.ModelProto) -> None:
+        model.opset_import[0].version = number
+
+    return spoil
+
+
+def of_function(number: int) -> Callable[[onnx.ModelProto], None]:
+    def spoil(model: onnx.ModelProto) -> None:
+        model.functions[0].opset_import[0].version = number
+
+    return spoil
+
+
+def unmade_output(name: str) -> Callable[[onnx.ModelProto], None]:
+    def spoil(model: onnx.ModelProto) -> None:
+        model.graph.output[0].name = name
+        model.graph.output[0].type.tensor_type.ClearField("shape")
+
+    return spoil
+
+
+def unmade_input(model: onnx.ModelProto) -> None:
+    model.graph.node[-1].input[0] = "nowhere"
+
+
+def bare(field: str) -> Callable[[onnx.ModelProto], None]:
+    return lambda model: model.graph.node[0].ClearField(field)
+
+
+def unmade_in_function(model: onnx.ModelProto) -> None:
+    model.functions[0].node[0].input[1] = "nowhere"
+
+
+def unmade_in_body(model: onnx.ModelProto) -> None:
+    true = helper.make_tensor("true", TensorProto.BOOL, [], [True])
+    branches = [
+        helper.make_graph(
+            [helper.make_node("Abs", [read], ["a"], name="abs")], "branch", [],
+            [helper.make_tensor_value_info("a", TensorProto.FLOAT, None)],
+        )
+        for read in ("input", "nowhere")
+    ]  # fmt: skip
+    model.graph.initializer.append(true)
+    node = helper.make_node("If", ["true"], ["either"], name="if", then_branch=branches[0], else_branch=branches[1])
+    model.graph.node.append(node)
+
+
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
+        (bare("input"), r"node conv \(Conv\) has 0 inputs and needs 2: export the model again"),
+        (bare("output"), r"node conv \(Conv\) has 0 outputs and needs 1"),
+        (version(1 << 40), "wants operators of version 1099511627776, which there cannot be"),
+        (version(-1), "wants operators of version -1, which there cannot be"),
+        (of_function((1 << 63) - 1), "wants operators of version 9223372036854775807"),
+        (unmade_output("nowhere"), "nothing makes the output 'nowhere'"),
+        (unmade_output(""), "nothing makes the output ''"),
+        (unmade_input, r"node fc \(Gemm\) reads nowhere, which nothing makes: export the model again"),
+        (unmade_in_function, r"node y \(Add\) reads nowhere, which nothing makes"),
+        (unmade_in_body, r"node abs \(Abs\) reads nowhere, which nothing makes"),
         (raw(lambda data: data + b"\0"), r"tensor fc.weight of shape \[128, 4\] needs 2048 bytes and has 2049"),
         (raw(lambda data: data[:-4]), "needs 2048 bytes and has 2044"),
         (shape(128, -4), r"has the shape \[128, -4\]"),

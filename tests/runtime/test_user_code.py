@@ -78,6 +78,27 @@ def test_a_module_that_ends_the_process_while_it_is_imported(tmp_path: Path, mon
         import_user_function("module_that_exits:f", "of anything")
 
 
+def test_code_that_ends_the_process_at_once_is_an_error() -> None:
+    with pytest.raises(UserCodeError, match=r"called os._exit\(0\)"), running_user_code():
+        os._exit(0)
+
+
+def test_a_module_that_ends_the_process_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "module_that_ends.py").write_text("from os import _exit\n_exit(0)\n", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserCodeError, match=r"cannot be imported \(it called os._exit\(0\)\)"):
+        import_user_function("module_that_ends:f", "of anything")
+
+
+def test_processes_that_it_forks_end_as_they_are_used_to() -> None:
+    with running_user_code():
+        child = os.fork()
+        if child == 0:
+            os._exit(7)
+        _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 7
+
+
 def test_onnx_runtime_reports_nothing_home(tmp_path: Path) -> None:
     code = (
         "import numpy, onnx_ir as ir; from trt_mpq.runtime.onnxruntime import OnnxRuntime;"

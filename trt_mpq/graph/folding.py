@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 import onnx.helper
@@ -13,13 +14,22 @@ from onnx_ir.passes import common as passes
 
 from trt_mpq.graph import onnx_api
 from trt_mpq.graph.edit import add_constant
+from trt_mpq.workers.memory import limited_memory
 
 _INPUT_ELEMENTS = 1 << 40
 """No limit: a transposed or scaled weight is a constant, however large."""
-_ADDED_ELEMENTS = 1 << 24
-"""What makes more of its constants than this, as an Expand or a Tile may, stays a node and is never computed."""
+_ADDED_BYTES = 1 << 27
+"""What is stored may take this much beside twice what the file stores: a turned weight may lie beside it. What would
+take more, as what an Expand or a Tile makes of its constants may, stays a node and is never computed."""
+_UNKNOWN_ELEMENTS = 1 << 24
+"""What inference does not tell the size of, and is not stored where it turns out to be larger."""
+_TRANSIENT = 4
+"""Times that folding may take of what it may store."""
+_POINTER_BYTES = 8
 _GROWING = frozenset({"Expand", "OneHot", "Pad", "Range", "Resize", "Tile", "Upsample"})
 """Operators whose output may be larger than their inputs by any factor, and of a size that inference does not tell."""
+_KEPT = frozenset({"ConstantOfShape", "DequantizeLinear", "DynamicQuantizeLinear", "QuantizeLinear"})
+"""Operators that onnxscript leaves alone."""
 _FILLED_ELEMENTS = 1 << 12
 """ConstantOfShape stays a node above this: onnxscript never folds it, so as not to store one number many times."""
 _SEVERAL_OUTPUTS = frozenset({"Split", "TopK", "Unique"})
@@ -34,18 +44,21 @@ def fold(graph: ir.Model) -> None:
     """
     from onnxscript.optimizer import fold_constants
 
+    most = 2 * _stored_bytes(graph.graph) + _ADDED_BYTES
     folds = True
     while folds:
         bodies = len(list(graph.graphs()))
         onnx_api.infer_shapes(graph)  # folding believes recorded shapes, and exporters leave stale ones
         _fold_sizes(graph.graph)
         _share_transposes(graph.graph)
-        fold_constants(
-            graph, onnx_shape_inference=True, input_size_limit=_INPUT_ELEMENTS, output_size_limit=_ADDED_ELEMENTS,
-            should_fold=lambda node: False if _grows_much(node) else _fills_few(node) or None,
-        )  # fmt: skip
+        room = _Room(most - _stored_bytes(graph.graph))
+        with limited_memory(_TRANSIENT * most):  # onnxscript infers shapes too, and goes without where it cannot
+            fold_constants(
+                graph, onnx_shape_inference=True, input_size_limit=_INPUT_ELEMENTS, output_size_limit=_UNKNOWN_ELEMENTS,
+                should_fold=partial(_may_fold, room=room),
+            )  # fmt: skip
         lift_constants(graph)
-        found = list(_stored(graph.graph))
+        found = [node for node in _stored(graph.graph) if room.takes(node)]
         for node in found:
             _fold(graph, node)
         folds = bool(found) or bodies != len(list(graph.graphs()))
@@ -73,19 +86,55 @@ def _share_transposes(graph: ir.Graph) -> None:
                 graph.remove(node, safe=True)
 
 
-def _grows_much(node: ir.Node) -> bool:
-    """Whether what the node makes of its constants is too large to be stored, or may be."""
-    made = [_elements(value) for value in node.outputs]
-    if None in made:
-        return node.op_type in _GROWING
-    read = sum(value.const_value.size for value in node.inputs if value is not None and value.const_value is not None)
-    return sum(filter(None, made)) - read > _ADDED_ELEMENTS
+class _Room:
+    """What results of folding may still take.
+
+    Args:
+        left: Bytes.
+    """
+
+    def __init__(self, left: int) -> None:
+        self._left = left
+
+    def takes(self, node: ir.Node) -> bool:
+        """Whether there is room for what the node makes of its constants, which is then taken.
+
+        Constants that nothing else reads make room. What may be of any size has none.
+        """
+        read = [value for value in node.inputs if value is not None]
+        made = [_bytes(value) for value in node.outputs]
+        if None in made and node.op_type in _GROWING:
+            return False
+        last = sum(_nbytes(value) for value in read if len(value.uses()) == 1 and not value.is_graph_output())
+        added = sum(map(_nbytes, read) if None in made else filter(None, made)) - last
+        if added > self._left:
+            return False
+        self._left -= added
+        return True
 
 
-def _elements(value: ir.Value) -> int | None:
-    """Elements of a tensor, if inference tells."""
+def _may_fold(node: ir.Node, room: _Room) -> bool | None:
+    """Whether a node that reads constants alone may be folded; None leaves it to onnxscript's own rules."""
+    if node.op_type in _KEPT:
+        return _fills_few(node) or None
+    return None if room.takes(node) else False
+
+
+def _stored_bytes(graph: ir.Graph) -> int:
+    return sum(map(_nbytes, graph.initializers.values()))
+
+
+def _nbytes(value: ir.Value) -> int:
+    return 0 if value.const_value is None else value.const_value.nbytes
+
+
+def _bytes(value: ir.Value) -> int | None:
+    """Bytes of a tensor, if inference tells; of text, its pointers."""
     sizes = None if value.shape is None else [size for size in value.shape if isinstance(size, int)]
-    return math.prod(sizes) if sizes is not None and len(sizes) == len(value.shape or ()) else None
+    if sizes is None or len(sizes) < len(value.shape or ()):
+        return None
+    text = value.dtype in (None, ir.DataType.STRING)
+    return math.ceil(math.prod(sizes) * (_POINTER_BYTES if text or value.dtype is None else value.dtype.itemsize))
 
 
 def _fills_few(node: ir.Node) -> bool:

@@ -14,7 +14,8 @@ from trt_mpq.types import TensorSpec
 _ANYTHING = frozenset({"", "?", "-1", "None"})
 """Names of axes that are none: exporters write them for every size that they do not know."""
 
-_Signature = tuple[list[tuple[str | None, ir.DataType | None]], list[tuple[str | None, ir.DataType | None]]]
+_Typed = tuple[str | None, ir.DataType | None]
+_Signature = tuple[list[_Typed], list[_Typed]]
 
 
 class InterfaceError(Exception):
@@ -49,9 +50,18 @@ def signature(graph: ir.Model) -> _Signature:
 
 
 def require_signature(graph: ir.Model, wanted: _Signature) -> None:
-    """Raise InterfaceError unless `graph` has the signature `wanted`."""
-    if signature(graph) != wanted:
-        raise InterfaceError(f"the model has inputs and outputs {wanted}, what is made of it {signature(graph)}")
+    """Raise InterfaceError unless `graph` has the signature `wanted`; a type that is not declared may be any."""
+    found = signature(graph)
+    if not all(map(_fits, found, wanted)):
+        raise InterfaceError(f"the model has inputs and outputs {wanted}, what is made of it {found}")
+
+
+def _fits(found: list[_Typed], wanted: list[_Typed]) -> bool:
+    undeclared = (None, ir.DataType.UNDEFINED)
+    typed = [
+        (name, made if dtype in undeclared else dtype) for (name, dtype), (_, made) in zip(wanted, found, strict=False)
+    ]
+    return len(found) == len(wanted) and found == typed
 
 
 def free_axes(graph: ir.Model) -> None:

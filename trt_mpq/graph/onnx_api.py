@@ -7,17 +7,19 @@ weights, so large initializers travel as graph inputs of the same name, type and
 from __future__ import annotations
 
 from collections.abc import Container
+from functools import partial
 
 import onnx
 import onnx.shape_inference
 import onnx_ir as ir
 
 from trt_mpq.errors import ModelError
+from trt_mpq.workers.memory import limited_memory
 
 _LARGE_BYTES = 8192
 """Shapes, axes and permutations, which the C API does read, are far below this."""
-_LISTED = 1 << 16
-"""Numbers of a Range that inference may list one by one to propagate them."""
+_PROPAGATION_BYTES = 1 << 28
+"""What inference may take to follow the numbers of shapes through a graph."""
 
 
 def first_line(error: BaseException) -> str:
@@ -56,26 +58,6 @@ def _light(graph: ir.Model) -> ir.Model:
     return light
 
 
-def _hide_long_ranges(graph: ir.Model) -> None:
-    """Keep data propagation from every Range that may be long, in place: it would list billions of numbers.
-
-    Abs gives what it reads the same type and shape, and nothing propagates through it.
-    """
-    for node in [node for node in graph.graph.all_nodes() if node.op_type == "Range" and not _is_short(node)]:
-        hidden = ir.node("Abs", [node.inputs[1]])
-        assert node.graph is not None
-        node.graph.insert_before(node, hidden)
-        node.replace_input_with(1, hidden.outputs[0])
-
-
-def _is_short(node: ir.Node) -> bool:
-    stored = [value.const_value for value in node.inputs if value is not None and value.const_value is not None]
-    if [tensor.size for tensor in stored] != [1, 1, 1]:
-        return False
-    start, limit, step = (float(tensor.numpy().item()) for tensor in stored)
-    return step != 0 and (limit - start) / step <= _LISTED
-
-
 def check(graph: ir.Model) -> None:
     """Run `onnx.checker`; raises ModelError with its message."""
     try:
@@ -99,14 +81,11 @@ def infer_shapes(graph: ir.Model) -> None:
             value.shape = None
             value.type = value.type if value.is_graph_output() else None  # a body has to say what it gives
     light = _light(graph)
-    _hide_long_ranges(light)
     try:
-        inferred = onnx.shape_inference.infer_shapes(
-            ir.to_proto(light), check_type=True, strict_mode=True, data_prop=True
-        )
+        message = inferred(ir.to_proto(light), strict=True)
     except onnx.shape_inference.InferenceError as error:
         raise ModelError(f"the shapes in the model contradict each other: {first_line(error)}") from error
-    for own, other in zip(graph.graphs(), ir.from_proto(inferred).graphs(), strict=True):
+    for own, other in zip(graph.graphs(), ir.from_proto(message).graphs(), strict=True):
         known = ir.convenience.create_value_mapping(other, include_subgraphs=False)
         for name, value in ir.convenience.create_value_mapping(own, include_subgraphs=False).items():
             if name in known:
@@ -115,6 +94,27 @@ def infer_shapes(graph: ir.Model) -> None:
     fed = {dim.value for dim in axes if isinstance(dim, ir.SymbolicDim) and dim.value is not None}
     for value, shape in declared.items():
         value.shape = _settled(shape, value.shape, fed)
+
+
+def inferred(message: onnx.ModelProto, *, strict: bool) -> onnx.ModelProto:
+    """The message with shapes.
+
+    Numbers of shapes are followed by listing every one of a vector, those that are not known too. A file of a few bytes
+    may say that a vector has billions: where that takes too much memory, only shapes are followed.
+
+    Args:
+        message: The model, its large initializers as inputs.
+        strict: Whether shapes that contradict each other, and operators without inference, are errors.
+
+    Raises:
+        onnx.shape_inference.InferenceError: They are, and there are some; or the message is no sound model.
+    """
+    infer = partial(onnx.shape_inference.infer_shapes, message, check_type=strict, strict_mode=strict)
+    try:
+        with limited_memory(_PROPAGATION_BYTES):
+            return infer(data_prop=True)
+    except MemoryError:
+        return infer(data_prop=False)
 
 
 def _settled(declared: ir.Shape | None, inferred: ir.Shape | None, fed: Container[str | None]) -> ir.Shape | None:

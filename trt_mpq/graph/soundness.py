@@ -15,6 +15,8 @@ from trt_mpq.errors import ModelError
 _MOST_ELEMENTS = 1 << 48
 """No tensor has more; NumPy overflows at 2 to the 63 bytes."""
 _LONGEST_FILE_NAME = 255
+_NEWEST = (1 << 31) - 1
+"""What ONNX keeps as the version of operators."""
 _DEFAULT_DOMAIN = "ai.onnx"
 _TYPES = frozenset(int(dtype) for dtype in ir.DataType if dtype is not ir.DataType.UNDEFINED)
 _WITHOUT_BITS = (ir.DataType.UNDEFINED, ir.DataType.STRING)
@@ -27,8 +29,9 @@ def check_message(model: onnx.ModelProto) -> None:
 
     Raises:
         ModelError: There is text that is not UTF-8, a tensor whose data is not of its shape, a function that calls
-            itself, an attribute of another type than its operator has, or a reference to one where no function is;
-            the message names what holds it.
+            itself, fewer inputs or an attribute of another type than an operator has, a reference to one where no
+            function is, a tensor that is read and nothing makes, or a version of operators that there cannot be; the
+            message names what holds it.
     """
     for path, message in _messages(model, ""):
         _check_text(message, path)
@@ -38,7 +41,9 @@ def check_message(model: onnx.ModelProto) -> None:
             _check_elements((dim.dim_value for dim in message.shape.dim if dim.dim_value > 0), path)
     for function in model.functions:
         _check_attributes(_nodes(function), _versions(function.opset_import or model.opset_import), in_function=True)
+        _check_readers(function.node, function.output, frozenset(function.input))
     _check_attributes(_nodes(model.graph), _versions(model.opset_import), in_function=False)
+    _check_graph(model.graph, frozenset())
     _check_functions(model)
 
 
@@ -97,12 +102,20 @@ def _check_location(tensor: onnx.TensorProto, name: str) -> None:
 
 
 def _versions(imports: Iterable[onnx.OperatorSetIdProto]) -> dict[str, int]:
+    for one in imports:
+        if not 0 <= one.version <= _NEWEST:
+            raise ModelError(
+                f"the model wants operators of version {one.version}, which there cannot be: export it again"
+            )
     return {one.domain.removeprefix(_DEFAULT_DOMAIN): one.version for one in imports}
 
 
 def _check_attributes(nodes: Iterable[onnx.NodeProto], versions: Mapping[str, int], *, in_function: bool) -> None:
     for node in nodes:
-        declared = _declared_attributes(node, versions)
+        schema = _schema(node, versions)
+        _check_counts(node, schema)
+        # An enumeration, of which the stubs know no value.
+        declared = {name: one.type.value for name, one in schema.attributes.items()} if schema else {}  # type: ignore[attr-defined]
         for attribute in node.attribute:
             where = f"attribute {attribute.name} of node {_called(node)}"
             if not attribute.name or attribute.type == onnx.AttributeProto.UNDEFINED:
@@ -115,15 +128,24 @@ def _check_attributes(nodes: Iterable[onnx.NodeProto], versions: Mapping[str, in
                 raise ModelError(f"{where} is of type {kinds[0]} instead of {kinds[1]}: export the model again")
 
 
-def _declared_attributes(node: onnx.NodeProto, versions: Mapping[str, int]) -> dict[str, int]:
-    """Types of the attributes of the node's operator; none if ONNX does not know it."""
+def _schema(node: onnx.NodeProto, versions: Mapping[str, int]) -> onnx.defs.OpSchema | None:
+    """What ONNX says of the node's operator, if it knows it."""
     domain = node.domain.removeprefix(_DEFAULT_DOMAIN)
     try:
-        schema = onnx.defs.get_schema(node.op_type, versions.get(domain, 1), domain)
+        return onnx.defs.get_schema(node.op_type, versions.get(domain, 1), domain)
     except onnx.defs.SchemaError:
-        return {}
-    # An enumeration, of which the stubs know no value.
-    return {name: attribute.type.value for name, attribute in schema.attributes.items()}  # type: ignore[attr-defined]
+        return None
+
+
+def _check_counts(node: onnx.NodeProto, schema: onnx.defs.OpSchema | None) -> None:
+    if schema is not None and len(node.input) < schema.min_input:
+        raise ModelError(
+            f"node {_called(node)} has {len(node.input)} inputs and needs {schema.min_input}: export the model again"
+        )
+    if schema is not None and len(node.output) < schema.min_output:
+        raise ModelError(
+            f"node {_called(node)} has {len(node.output)} outputs and needs {schema.min_output}: export it again"
+        )
 
 
 def _nodes(graph: onnx.GraphProto | onnx.FunctionProto) -> Iterator[onnx.NodeProto]:
@@ -132,6 +154,28 @@ def _nodes(graph: onnx.GraphProto | onnx.FunctionProto) -> Iterator[onnx.NodePro
         for attribute in node.attribute:
             for body in (attribute.g, *attribute.graphs):
                 yield from _nodes(body)
+
+
+def _check_graph(graph: onnx.GraphProto, outer: frozenset[str]) -> None:
+    """Refuse what reads a tensor that nothing makes; `outer` are those that a body may read of the graph around it."""
+    stored = (*graph.initializer, *graph.input, *(sparse.values for sparse in graph.sparse_initializer))
+    _check_readers(graph.node, [value.name for value in graph.output], outer.union(value.name for value in stored))
+
+
+def _check_readers(nodes: Iterable[onnx.NodeProto], outputs: Iterable[str], given: frozenset[str]) -> None:
+    known = given.union(name for node in nodes for name in node.output if name)
+    for node in nodes:
+        for name in node.input:
+            if name and name not in known:
+                raise ModelError(
+                    f"node {_called(node)} reads {_text(name)}, which nothing makes: export the model again"
+                )
+        for attribute in node.attribute:
+            for body in (attribute.g, *attribute.graphs):
+                _check_graph(body, known)
+    for name in outputs:
+        if name not in known:
+            raise ModelError(f"nothing makes the output {_text(name)!r}: export the model again")
 
 
 def _check_functions(model: onnx.ModelProto) -> None:

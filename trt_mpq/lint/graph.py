@@ -284,7 +284,7 @@ def _infer_shapes(model: ir.Model) -> None:
         for value in node.outputs:
             value.shape = None
     try:
-        inferred = onnx.shape_inference.infer_shapes(onnx_api.light_proto(model), data_prop=True)
+        inferred = onnx_api.inferred(onnx_api.light_proto(model), strict=False)
     except onnx.shape_inference.InferenceError as error:
         raise _invalid(error) from error
     known = ir.convenience.create_value_mapping(ir.from_proto(inferred).graph)

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import os
 import re
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from trt_mpq.errors import TrtMpqError
 from trt_mpq.workers.streams import standard_output_on
@@ -39,6 +40,10 @@ class UserCodeTooSlow(UserCodeError):  # noqa: N818 - an error by its base
 
 class _TimeUp(BaseException):
     """The time is up; no `except Exception` of the user's catches it."""
+
+
+class _Ended(BaseException):
+    """A call that would end the process without a word."""
 
 
 def is_reference(text: str) -> bool:
@@ -116,12 +121,14 @@ def running_user_code(limit_s: float | None = None) -> Iterator[None]:
         UserCodeTooSlow: It took too long.
     """
     try:
-        with _importable_current_folder(), _printed_to_stderr(), _time_limit(limit_s):
+        with _importable_current_folder(), _printed_to_stderr(), _no_silent_end(), _time_limit(limit_s):
             yield
     except (KeyboardInterrupt, TrtMpqError):
         raise
     except _TimeUp as error:
         raise UserCodeTooSlow(f"took longer than {limit_s:g} s") from error
+    except _Ended as error:
+        raise UserCodeError(f"called {error}") from error
     except SystemExit as error:
         raise UserCodeError(f"called sys.exit({error.code!r})") from error
     except BaseException as error:
@@ -152,6 +159,26 @@ def _printed_to_stderr() -> Iterator[None]:
     """Send what the block prints to standard error, that of compiled code included: it is no result of a command."""
     with standard_output_on(2), contextlib.redirect_stdout(sys.stderr):
         yield
+
+
+@contextlib.contextmanager
+def _no_silent_end() -> Iterator[None]:
+    """Raise where the block calls `os._exit`, which would end the run with whatever code it likes.
+
+    Processes that the block forks end as they are used to.
+    """
+    exit_now, process = os._exit, os.getpid()
+
+    def end(status: int) -> NoReturn:
+        if os.getpid() != process:
+            exit_now(status)
+        raise _Ended(f"os._exit({status!r})")
+
+    os._exit = end
+    try:
+        yield
+    finally:
+        os._exit = exit_now
 
 
 @contextlib.contextmanager

@@ -6,10 +6,9 @@ back from one here. A timing cache would make the compiler ask for a GPU, so the
 
 from __future__ import annotations
 
-import resource
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,11 +21,10 @@ from trt_mpq.runtime.tensorrt.refusal import BuildError, failure
 from trt_mpq.runtime.tensorrt.request import BuildRequest
 from trt_mpq.settings import EngineOptions
 from trt_mpq.types.engine import AheadOfTime, BuildStatus, EngineBuild
+from trt_mpq.workers.memory import limited_memory
 
 if TYPE_CHECKING:
     import tensorrt as trt
-
-_STATM = Path("/proc/self/statm")
 
 
 def compile_ahead(request: BuildRequest, logger: trt.ILogger, log: BuildLog) -> EngineBuild:
@@ -51,7 +49,7 @@ def compile_ahead(request: BuildRequest, logger: trt.ILogger, log: BuildLog) -> 
     made_for = AheadOfTime(load_tensorrt().__version__, request.capabilities)
     try:
         # A CUDA driver maps far more than it uses.
-        with nullcontext() if request.at_hand else _limited_memory(request.memory_limit_mib * MIB):
+        with nullcontext() if request.at_hand else limited_memory(request.memory_limit_mib * MIB):
             compiled = _compiled(request, logger, log)
     except BuildError as refusal:
         seconds = time.monotonic() - started
@@ -71,18 +69,6 @@ def compile_ahead(request: BuildRequest, logger: trt.ILogger, log: BuildLog) -> 
         warnings=log.warnings,
         unused=tuple(_without_effect(request.options)),
     )
-
-
-@contextmanager
-def _limited_memory(limit: int) -> Iterator[None]:
-    """Inside the block this process may allocate `limit` bytes beside what it has."""
-    data_pages = int(_STATM.read_text().split()[5])
-    before = resource.getrlimit(resource.RLIMIT_DATA)
-    resource.setrlimit(resource.RLIMIT_DATA, (data_pages * resource.getpagesize() + limit, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_DATA, before)
 
 
 def _compiled(request: BuildRequest, logger: trt.ILogger, log: BuildLog) -> trt.IHostMemory:
