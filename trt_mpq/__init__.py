@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from trt_mpq.api.result import ReportPage, Result, load
+    from trt_mpq.api.result import DeviceResults, ReportPage, Result, load
     from trt_mpq.api.run import Run, build
     from trt_mpq.errors import TrtMpqError
     from trt_mpq.export import DynamicAxis, ExportOptions
@@ -23,6 +23,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Compilation",
+    "DeviceResults",
     "DynamicAxis",
     "EngineOptions",
     "ExportOptions",
@@ -43,7 +44,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "api.result": ("ReportPage", "Result", "load"),
+    "api.result": ("DeviceResults", "ReportPage", "Result", "load"),
     "api.run": ("Run", "build"),
     "errors": ("TrtMpqError",),
     "export": ("DynamicAxis", "ExportOptions"),

@@ -258,3 +258,24 @@ def test_models_that_are_named_take_data_in_order_too(here: Path, monkeypatch: p
     by_name = trt_mpq.Run("factory_of_a_test:make", calib={"input": images}, output="by-name", **QUICK)
     assert by_name.calibrate().samples == 24
     by_name.close()
+
+
+def test_several_devices_give_a_result_each(here: Path) -> None:
+    given = {**QUICK, "calib": "calib.npz", "eval": "eval.npz"}
+    results = trt_mpq.build("net.onnx", **{**given, "device": ["l4", "t4"], "output": "both"})
+    assert isinstance(results, trt_mpq.DeviceResults)
+    assert list(results) == ["l4", "t4"]
+    assert len(results) == 2
+    alone = trt_mpq.build("net.onnx", **{**given, "device": "t4", "output": "alone"})
+    assert results["t4"].plan == alone.plan
+    assert results["t4"].latency_ms == alone.latency_ms
+    with pytest.raises(KeyError):
+        results["h100"]
+    assert str(results) in str(results.report)
+    assert "<iframe" in results._repr_html_()
+    assert json.loads(Path("both/comparison.json").read_text())["devices"][1]["folder"] == "t4"
+    trt_mpq.build("net.onnx", **{**given, "device": ("l4",), "output": "one"})
+    with pytest.raises(trt_mpq.TrtMpqError, match=r"a Run is for one device: give device= one name"):
+        trt_mpq.Run("net.onnx", **{**given, "device": ["l4", "t4"], "output": "run"})
+    with pytest.raises(trt_mpq.TrtMpqError, match="t4 has no fp8 arithmetic"):
+        trt_mpq.build("net.onnx", **{**given, "device": ["l4", "t4"], "precisions": "fp16,fp8", "output": "other"})

@@ -502,3 +502,48 @@ def test_no_manifest_is_no_error(tmp_path):
     assert read_manifest(tmp_path / "absent") is None
     with pytest.raises(RunFolderError, match="is no run folder: make one with `trt-mpq inspect MODEL -o"):
         settings_of_run(tmp_path)
+
+
+def test_what_another_folder_has_for_the_same_inputs_is_copied(tmp_path, stage):
+    def make(job: Job) -> int:
+        (job.folder / "beside.txt").write_text(str(job.settings.seed), encoding="utf-8")
+        return job.settings.seed
+
+    one = stage("one", make, reads=("seed",), files=("beside.txt",))
+    two = stage("two", lambda job: job[one] + job.settings.batch, needs=(one,), reads=("batch",))
+    lender = opened(tmp_path / "a")
+    assert lender[two] == 32
+    borrower = opened(tmp_path / "b", changed(batch=5), lenders=[tmp_path / "absent", tmp_path / "a"])
+    assert borrower[two] == 5
+    assert stage.made == ["two", "one", "two"] or stage.made == ["one", "two", "two"]
+    assert (tmp_path / "b" / "beside.txt").read_text(encoding="utf-8") == "0"
+    assert borrower.seconds(one) == lender.seconds(one)
+    (tmp_path / "a" / "one.json").write_text("9", encoding="utf-8")
+    assert opened(tmp_path / "b", changed(batch=5))[two] == 5, "it is a copy, and kept"
+    assert opened(tmp_path / "c", lenders=[tmp_path / "a"])[one] == 0, "what was changed there is not taken"
+    assert stage.made.count("one") == 2
+
+
+def test_other_inputs_are_not_copied_and_a_reader_copies_nothing(tmp_path, stage):
+    one = stage("one", lambda job: job.settings.seed, reads=("seed",))
+    assert opened(tmp_path / "a")[one] == 0
+    assert opened(tmp_path / "b", changed(seed=1), lenders=[tmp_path / "a"])[one] == 1
+    opened(tmp_path / "c")
+    with pytest.raises(RunFolderError, match="a worker does not find stage 'one'"):
+        opened(tmp_path / "c", writable=False, lenders=[tmp_path / "a"])[one]
+    assert stage.made == ["one", "one"]
+
+
+def test_a_file_that_the_lender_left_out_does_not_stay(tmp_path, stage):
+    def make(job: Job) -> int:
+        if job.settings.seed:
+            (job.folder / "extra.txt").write_text("x", encoding="utf-8")
+        return 0
+
+    one = stage("one", make, reads=("seed",), files=("extra.txt",))
+    opened(tmp_path / "a").ensure(one)
+    opened(tmp_path / "b", changed(seed=1)).ensure(one)
+    assert (tmp_path / "b" / "extra.txt").exists()
+    opened(tmp_path / "b", lenders=[tmp_path / "a"]).ensure(one)
+    assert not (tmp_path / "b" / "extra.txt").exists()
+    assert stage.made == ["one", "one"]

@@ -12,7 +12,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from trt_mpq.artifacts import store
-from trt_mpq.artifacts.files import from_json
+from trt_mpq.artifacts.files import from_json, to_json
 from trt_mpq.cli import app
 from trt_mpq.cli.tables import sensitivities_table
 from trt_mpq.pipeline import run as pipeline
@@ -163,7 +163,7 @@ def test_inspect_starts_a_run_with_defaults() -> None:
 
 
 def test_inspect_keeps_the_settings_of_a_run(tmp_path: Path) -> None:
-    (tmp_path / "manifest.json").write_text("{}")
+    (tmp_path / "manifest.json").write_text(to_json(store.Manifest("abc"), store.Manifest))
     invoke("inspect", "other.onnx", "-o", str(tmp_path))
     assert StandIn.made.settings == Settings(**{**STORED, "model": "other.onnx"})
 

@@ -29,6 +29,7 @@ from trt_mpq.export import ExportOptions
 from trt_mpq.model import model_digest
 
 if TYPE_CHECKING:
+    from trt_mpq.pipeline.devices import DevicesRun
     from trt_mpq.pipeline.run import Run
     from trt_mpq.runtime.base import Array
     from trt_mpq.types import Observer
@@ -37,8 +38,10 @@ _LONGEST = 80
 """Characters of an argument that is recorded as it was given."""
 
 
-def opened_run(model: object, given: Given, folder: Path, observer: Observer) -> Run:
-    """The run in `folder` that does what the arguments say; settings are checked before any work.
+def opened_run(model: object, given: Given, folder: Path, observer: Observer) -> Run | DevicesRun:
+    """The run in `folder` that does what the arguments say, of several devices one each.
+
+    Settings are checked before any work.
 
     Raises:
         TrtMpqError: The model, the data or a setting cannot be used.
@@ -53,7 +56,7 @@ class _Opening:
         self._options = given.get("export") or ExportOptions()
         self._arrays: dict[str, dict[str, Array]] = {}
 
-    def run(self) -> Run:
+    def run(self) -> Run | DevicesRun:
         """The run, opened."""
         said = f"trt_mpq.build({', '.join(self._words())})"
         data = {name: self._fields.pop(name) for name in DATA if is_data(self._fields.get(name))}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from trt_mpq.artifacts.store import settings_of_run
+from trt_mpq.api.opening import settings_of_one
 from trt_mpq.doctor import Diagnosis
 from trt_mpq.engine.handover import read_network, read_searched
 from trt_mpq.engine.routes import Release, delivered_in, routes_of, routes_with
@@ -22,7 +22,7 @@ def routes_here(folder: Path, machine: Diagnosis) -> tuple[Route, ...]:
     Raises:
         RunFolderError: The folder holds no run, or one that delivered no files yet.
     """
-    settings = settings_from(settings_of_run(folder), str(folder))
+    settings = settings_from(settings_of_one(folder), str(folder))
     plan, described = read_searched(folder).result.chosen.plan, read_network(folder)
     if not (folder / "typed.onnx").is_file():
         raise RunFolderError(f"{folder} holds no typed.onnx: run `trt-mpq emit {folder}` first")

@@ -13,16 +13,23 @@ from trt_mpq.errors import SettingsError
 
 if TYPE_CHECKING:
     from trt_mpq.pipeline.device_run import DeviceRun
+    from trt_mpq.pipeline.devices import DevicesRun
     from trt_mpq.pipeline.run import Run
+    from trt_mpq.settings import Settings
     from trt_mpq.types import Observer
 
 
 def check_early(given: dict[str, Any], origin: str) -> None:
     """Refuse options that no model and no data could make right, before those are looked at; raises SettingsError."""
     from trt_mpq.pipeline.checks import check_settings
+    from trt_mpq.pipeline.devices import settings_by_device
     from trt_mpq.settings import overridden, settings_from
 
-    check_settings(settings_from(overridden({"model": "model.onnx"}, given), origin))
+    settings = settings_from(overridden({"model": "model.onnx"}, given), origin)
+    if len(settings.devices) == 1:
+        check_settings(settings)
+    else:
+        settings_by_device(settings)
 
 
 def open_build(
@@ -33,8 +40,8 @@ def open_build(
     *,
     trust: bool = False,
     command: str | None = None,
-) -> Run:
-    """A run that does what `source` (a model or a job file) and the options `given` say.
+) -> Run | DevicesRun:
+    """A run that does what `source` (a model or a job file) and the options `given` say, of several devices one each.
 
     `trust` lets it run code that a job file names and the options do not; so it does for run folders below. `command`
     is as in `open_run`.
@@ -47,15 +54,15 @@ def open_build(
 
     named = fields_from_source(source, given, folder, observer)
     require_trust(named, given, _origin(source), trust)
-    return open_run(overridden(named, given), _origin(source), folder, observer, command)
+    return _open_all(overridden(named, given), _origin(source), folder, observer, command)
 
 
 def open_inspection(source: Path, given: dict[str, Any], folder: Path, observer: Observer) -> Run:
     """The same for a folder that may already hold a run, whose other settings then stay."""
-    from trt_mpq.artifacts.store import MANIFEST, settings_of_run
+    from trt_mpq.artifacts.store import MANIFEST
     from trt_mpq.settings import overridden
 
-    stored = settings_of_run(folder) if (folder / MANIFEST).exists() else {}
+    stored = settings_of_one(folder) if (folder / MANIFEST).exists() else {}
     fields = overridden({**stored, **fields_from_source(source, given, folder, observer)}, given)
     return open_run(fields, _origin(source), folder, observer)
 
@@ -67,12 +74,21 @@ def open_stage(folder: Path, given: dict[str, Any], observer: Observer, *, trust
         SettingsError: A setting is not allowed.
         RunFolderError: `folder` holds no run.
     """
+    from trt_mpq.settings import overridden
+
+    stored = settings_of_one(folder)
+    require_trust(stored, given, str(folder), trust)
+    return open_run(overridden(stored, given), str(folder), folder, observer)
+
+
+def open_finished(folder: Path, given: dict[str, Any], observer: Observer, *, trust: bool = False) -> Run | DevicesRun:
+    """The same for a folder that may hold runs for several devices."""
     from trt_mpq.artifacts.store import settings_of_run
     from trt_mpq.settings import overridden
 
     stored = settings_of_run(folder)
     require_trust(stored, given, str(folder), trust)
-    return open_run(overridden(stored, given), str(folder), folder, observer)
+    return _open_all(overridden(stored, given), str(folder), folder, observer)
 
 
 def open_device(folder: Path, given: dict[str, Any], observer: Observer, *, trust: bool = False) -> DeviceRun:
@@ -82,11 +98,10 @@ def open_device(folder: Path, given: dict[str, Any], observer: Observer, *, trus
         SettingsError: An option is not allowed.
         RunFolderError: `folder` holds no run, or another process works on it.
     """
-    from trt_mpq.artifacts.store import settings_of_run
     from trt_mpq.pipeline.device_run import DeviceRun
     from trt_mpq.settings import overridden, settings_from
 
-    stored = settings_of_run(folder)
+    stored = settings_of_one(folder)
     require_trust(stored, given, str(folder), trust)
     return DeviceRun(settings_from(overridden(stored, given), str(folder)), folder, observer)
 
@@ -95,16 +110,56 @@ def open_run(fields: dict[str, Any], origin: str, folder: Path, observer: Observ
     """A run with the settings `fields`, recorded as the work of `command` (default: what the user typed).
 
     `origin` is where an error says the settings came from.
-    """
-    from trt_mpq.pipeline.run import Run
-    from trt_mpq.settings import settings_from
 
-    typed = shlex.join(["trt-mpq", *sys.argv[1:]])
-    device, said = ({}, "") if "device" in fields else _device_here()
-    run = Run(settings_from({**fields, **device}, origin), folder, observer, command or typed)
+    Raises:
+        SettingsError: The settings name several devices.
+        RunFolderError: The folder holds runs for several.
+    """
+    from trt_mpq.pipeline.devices import require_one_device
+    from trt_mpq.pipeline.run import Run
+
+    settings, said = _settings_here(fields, origin)
+    if len(settings.devices) > 1:
+        raise SettingsError("only `trt-mpq build` takes several devices: name one with --device")
+    require_one_device(folder)
+    run = Run(settings, folder, observer, command or _typed())
     if said:
         observer.note(said)
     return run
+
+
+def settings_of_one(folder: Path) -> dict[str, Any]:
+    """The settings of the run in `folder`; raises RunFolderError if it holds none, or runs for several devices."""
+    from trt_mpq.artifacts.store import settings_of_run
+    from trt_mpq.pipeline.devices import require_one_device
+
+    stored = settings_of_run(folder)
+    require_one_device(folder)
+    return stored
+
+
+def _open_all(
+    fields: dict[str, Any], origin: str, folder: Path, observer: Observer, command: str | None = None
+) -> Run | DevicesRun:
+    from trt_mpq.pipeline.devices import DevicesRun
+
+    settings, _ = _settings_here(fields, origin)
+    if len(settings.devices) == 1:
+        return open_run(fields, origin, folder, observer, command)
+    return DevicesRun(settings, folder, observer, command or _typed())
+
+
+def _settings_here(fields: dict[str, Any], origin: str) -> tuple[Settings, str]:
+    """The settings on this machine, and what is to be said of them."""
+    from trt_mpq.settings import settings_from
+
+    device, said = ({}, "") if "device" in fields else _device_here()
+    return settings_from({**fields, **device}, origin), said
+
+
+def _typed() -> str:
+    """What the user typed."""
+    return shlex.join(["trt-mpq", *sys.argv[1:]])
 
 
 def fields_from_source(source: Path, given: dict[str, Any], folder: Path, observer: Observer) -> dict[str, Any]:

@@ -23,18 +23,14 @@ _OPTION = re.compile(r"(?<![\w`-])--([a-z][a-z-]*[a-z])")
 _QUOTED = re.compile(r"(`[^`]*`)")
 
 
-class Given(TypedDict, total=False):
-    """Keyword arguments of `build` and `Run`: the settings of the command line, and what only Python can say.
-
-    None of them stands for the default, which is that of the command line.
-    """
+class _Shared(TypedDict, total=False):
+    """What is given for one device as for several."""
 
     output: str | Path
     calib: Any
     eval: Any
     metric: str | Callable[..., Any] | None
     decode: str | None
-    device: str | Path | None
     target_accuracy: float | None
     precisions: str | Sequence[str | Precision] | None
     batch: int | None
@@ -87,6 +83,21 @@ class Given(TypedDict, total=False):
     ray: str | None
     metric_timeout: float | None
     seed: int | None
+
+
+class Given(_Shared, total=False):
+    """Keyword arguments of `build` and `Run`: the settings of the command line, and what only Python can say.
+
+    None of them stands for the default, which is that of the command line.
+    """
+
+    device: str | Path | None
+
+
+class GivenDevices(_Shared):
+    """Keyword arguments of `build` for several devices."""
+
+    device: list[str] | tuple[str, ...]
 
 
 NOT_SETTINGS = ("output", "progress", "example_inputs", "export", "trust")

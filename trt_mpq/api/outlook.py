@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from trt_mpq.dataset.chunks import chunks
 from trt_mpq.pipeline.calibration import final_groups_of
 from trt_mpq.pipeline.checks import check_before_search, without_effect
+from trt_mpq.pipeline.devices import DevicesRun
 from trt_mpq.pipeline.model_states import ORIGINAL
 from trt_mpq.pipeline.run import Run
 from trt_mpq.pipeline.sources import BATCH, CALIBRATION, EVALUATION, RUNTIME
@@ -38,6 +39,7 @@ class Outlook:
         pass_s: Seconds of FP32 on the whole evaluation set, estimated from one batch.
         passes: Least and most passes over it that are expected, in passes of FP32.
         idle: Options that do nothing, a sentence each.
+        others: Devices after the first, for which only search and files would follow.
     """
 
     model: str
@@ -51,14 +53,16 @@ class Outlook:
     pass_s: float
     passes: tuple[float, float]
     idle: tuple[str, ...]
+    others: tuple[str, ...] = ()
 
 
-def outlook_of(run: Run) -> Outlook:
+def outlook_of(build: Run | DevicesRun) -> Outlook:
     """Prepare the model and open the data as a build does, run one batch, and say what would follow.
 
     Raises:
         TrtMpqError: What a build would refuse before any work.
     """
+    run = build if isinstance(build, Run) else build.first()
     store, settings = run.store, run.settings
     grouping = store[final_groups_of(settings)]
     check_before_search(store, run.gpu)
@@ -78,6 +82,7 @@ def outlook_of(run: Run) -> Outlook:
             settings, grouping, calibration / evaluation, min(calibration, _SENSITIVITY_SAMPLES) / evaluation
         ),
         idle=tuple(without_effect(settings)),
+        others=tuple(folder.name for folder in build.folders[1:]),
     )
 
 

@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING
 
 from trt_mpq.api.options import python_words
 from trt_mpq.errors import RunFolderError
+from trt_mpq.report.comparison import DeviceComparison
 from trt_mpq.report.data import AccuracyFigures, LatencyFigures, Report, SizeFigures, report_from_json
 from trt_mpq.types import PrecisionPlan
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterator, Mapping
+
+    from rich.console import Console
 
 _FILES = {
     "typed": "typed.onnx", "weak": "weak.onnx", "reference": "reference.onnx", "plan": "plan.json",
@@ -27,15 +30,7 @@ _HEIGHT_PX = 720
 
 
 @dataclass(frozen=True)
-class ReportPage:
-    """The report of a run, as a page in a notebook and as text elsewhere.
-
-    Attributes:
-        data: Everything it says, as a value.
-        path: The page.
-    """
-
-    data: Report
+class _Page:
     path: Path
 
     def show(self) -> None:
@@ -53,15 +48,36 @@ class ReportPage:
         size = f'width="100%" height="{_HEIGHT_PX}" style="border:0"'
         return f'<iframe title="trt-mpq report" srcdoc="{page}" {size}></iframe>'
 
+
+@dataclass(frozen=True)
+class ReportPage(_Page):
+    """The report of a run, as a page in a notebook and as text elsewhere.
+
+    Attributes:
+        path: The page.
+        data: Everything it says, as a value.
+    """
+
+    data: Report
+
     def __str__(self) -> str:
         """The report as `trt-mpq build` prints it, without colours."""
-        from rich.console import Console
-
         from trt_mpq.report.terminal import render_terminal
 
-        text = StringIO()
-        render_terminal(self.data, Console(file=text, width=_WIDTH, highlight=False))
-        return text.getvalue()
+        return _printed(lambda console: render_terminal(self.data, console))
+
+
+@dataclass(frozen=True)
+class _ComparisonPage(_Page):
+    """The comparison of the runs for several devices, in the same way; `data` is what it says, as a value."""
+
+    data: DeviceComparison
+
+    def __str__(self) -> str:
+        """The comparison as `trt-mpq build` prints it, without colours."""
+        from trt_mpq.report.comparison_page import print_comparison
+
+        return _printed(lambda console: print_comparison(self.data, console))
 
 
 @dataclass(frozen=True)
@@ -110,7 +126,7 @@ class Result:
     @property
     def report(self) -> ReportPage:
         """The report."""
-        return ReportPage(self.data, self.folder / _FILES["report"])
+        return ReportPage(self.folder / _FILES["report"], self.data)
 
     def _repr_html_(self) -> str:
         return self.report._repr_html_()
@@ -120,6 +136,50 @@ class Result:
         from trt_mpq.report.verdict import lead
 
         return lead(self.data)
+
+
+@dataclass(frozen=True)
+class DeviceResults:
+    """The outcome of a build for several devices: that of each by its name, `results["l4"]`, and their comparison.
+
+    Attributes:
+        folder: The folder of the run folders, one for each device.
+        data: The devices side by side, as a value.
+    """
+
+    folder: Path
+    data: DeviceComparison
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """The devices, in the order in which they were given."""
+        return tuple(one.folder for one in self.data.devices)
+
+    def __getitem__(self, device: str) -> Result:
+        """The result of one device; raises KeyError."""
+        if device not in self.devices:
+            raise KeyError(device)
+        return load(self.folder / device)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.devices)
+
+    def __len__(self) -> int:
+        return len(self.devices)
+
+    @property
+    def report(self) -> _ComparisonPage:
+        """The comparison."""
+        return _ComparisonPage(self.folder / "comparison.html", self.data)
+
+    def _repr_html_(self) -> str:
+        return self.report._repr_html_()
+
+    def __str__(self) -> str:
+        """A line that says in how far the plans differ."""
+        from trt_mpq.report.comparison_page import comparison_lead
+
+        return comparison_lead(self.data)
 
 
 def load(folder: str | Path) -> Result:
@@ -138,6 +198,14 @@ def load(folder: str | Path) -> Result:
         except (OSError, UnicodeDecodeError) as error:
             raise RunFolderError(f"{path} cannot be read: run `trt-mpq report {folder}` to write it") from error
         return Result(Path(folder), report_from_json(text))
+
+
+def _printed(show: Callable[[Console], None]) -> str:
+    from rich.console import Console
+
+    text = StringIO()
+    show(Console(file=text, width=_WIDTH, highlight=False))
+    return text.getvalue()
 
 
 def _in_notebook() -> bool:

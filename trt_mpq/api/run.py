@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast, overload
 
 from trt_mpq.api.given import opened_run
-from trt_mpq.api.options import Given, python_words, signature
+from trt_mpq.api.options import Given, GivenDevices, python_words, signature
 from trt_mpq.api.progress import observer_of
-from trt_mpq.api.result import Result
-from trt_mpq.errors import RuntimeFailure
+from trt_mpq.api.result import DeviceResults, Result
+from trt_mpq.errors import RuntimeFailure, SettingsError
+from trt_mpq.pipeline.devices import DevicesRun
+from trt_mpq.report.comparison import DeviceComparison
 from trt_mpq.runtime.tensorrt.flavour import require_installed
 
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     import onnx
     from typing_extensions import Self, Unpack
 
+    from trt_mpq.pipeline.run import Run as PipelineRun
     from trt_mpq.sensitivity.agreement import Sensitivities
     from trt_mpq.types import Grouping, PrecisionPlan, Ranges, SearchResult
     from trt_mpq.types.compilation import Compilation
@@ -53,7 +56,10 @@ class Run:
     def __init__(self, model: ModelSource, **given: Unpack[Given]) -> None:
         with python_words():
             self.folder = Path(given.get("output", "run"))
-            self._run = opened_run(model, given, self.folder, observer_of(given.get("progress", True)))
+            opened = _opened(model, given, self.folder)
+            if isinstance(opened, DevicesRun):
+                raise SettingsError("a Run is for one device: give --device one name, or call `trt_mpq.build`")
+            self._run = opened
 
     def __enter__(self) -> Self:
         return self
@@ -63,7 +69,7 @@ class Run:
 
     def close(self) -> None:
         """Let other processes work on the run folder, which this run does no more."""
-        self._run.store.release()
+        self._run.release()
 
     def inspect(self) -> Grouping:
         """The groups of the model: what shares a precision, and what stays out of which."""
@@ -124,7 +130,15 @@ class Run:
         return Result(self.folder, report)
 
 
-def build(model: ModelSource, **given: Unpack[Given]) -> Result:
+def _opened(model: ModelSource, given: Given, folder: Path) -> PipelineRun | DevicesRun:
+    return opened_run(model, given, folder, observer_of(given.get("progress", True)))
+
+
+@overload
+def build(model: ModelSource, **given: Unpack[Given]) -> Result: ...
+@overload
+def build(model: ModelSource, **given: Unpack[GivenDevices]) -> DeviceResults: ...
+def build(model: ModelSource, **given: Any) -> Result | DeviceResults:
     """Find the fastest plan that meets the accuracy target; write it as ONNX, and where it can be had as an engine.
 
     The same call resumes in the same folder. All arguments but the model are named, optional, and checked before any
@@ -141,7 +155,7 @@ def build(model: ModelSource, **given: Unpack[Given]) -> Result:
               that returns one score per sample or one for all, higher is better.
             - `target_accuracy`: the share of the FP32 score to keep, 0.99 by default; or `max_loss`, `target_sqnr`
               (dB), `target_latency` (ms), `target_size`.
-            - `device`: the GPU that latencies are for.
+            - `device`: the GPU that latencies are for, or several in a list: a plan for each.
             - `precisions`: the ladder, as in "fp16,int8".
             - `batch`: rows per inference.
             - `output`: the run folder, "run" by default.
@@ -153,13 +167,19 @@ def build(model: ModelSource, **given: Unpack[Given]) -> Result:
             - `trust`: run code that a job file names.
 
     Returns:
-        The plan, its scores, latencies and files, and the report.
+        The plan, its scores, latencies and files, and the report; of several devices all that by device.
 
     Raises:
         TrtMpqError: One sentence that says what is wrong, where, and what to do.
     """
-    with Run(model, **given) as run:
-        return run.build()
+    with python_words():
+        folder = Path(given.get("output", "run"))
+        opened = _opened(model, cast("Given", given), folder)
+        try:
+            report = opened.report()
+        finally:
+            opened.release()
+    return DeviceResults(folder, report) if isinstance(report, DeviceComparison) else Result(folder, report)
 
 
 build.__signature__ = signature("ModelSource")  # type: ignore[attr-defined]

@@ -7,6 +7,7 @@ is all there is to resuming an interrupted run.
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from pydantic import ValidationError
 
 from trt_mpq import __version__
-from trt_mpq.artifacts.files import from_json, key_of, sha256_of, to_json, write_text
+from trt_mpq.artifacts.files import atomic_path, from_json, key_of, sha256_of, to_json, write_text
 from trt_mpq.artifacts.folder import claim, make_folder, sweep
 from trt_mpq.artifacts.lock import FolderLock, hold
 from trt_mpq.artifacts.stage import Job, Stage, StageError
@@ -71,6 +72,7 @@ class Store:
         locked: Whether to hold the folder against other processes; not where whoever leads the run does.
         given: Names of stages to take as they lie in the folder, whatever they were made from, to the command that
             makes them.
+        lenders: Other run folders; what was made there for the same inputs is copied from them, not made again.
 
     Raises:
         RunFolderError: The folder cannot be created or written, its manifest is damaged, it is about another source, or
@@ -87,9 +89,10 @@ class Store:
         writable: bool = True,
         locked: bool = True,
         given: Mapping[str, str] | None = None,
+        lenders: Sequence[Path] = (),
     ) -> None:
         self.folder, self.settings, self.observer = folder, settings, observer
-        self._writable, self._given = writable, given or {}
+        self._writable, self._given, self._lenders = writable, given or {}, lenders
         self._named: dict[str, str] = {}
         self._values: dict[str, Any] = {}
         self._keys: dict[str, str] = {}
@@ -167,7 +170,8 @@ class Store:
         path = self._path(stage)
         if stage.name in self._given:
             return read_given(stage, self.folder, self._given[stage.name])
-        if not self._finished(stage) or not stage.holds(stage.kind.read(path), self._job(stage)):
+        there = self._finished(stage) or self._borrowed(stage)
+        if not there or not stage.holds(stage.kind.read(path), self._job(stage)):
             self._write(stage, path)
         return stage.kind.read(path)
 
@@ -221,11 +225,33 @@ class Store:
 
     def _finished(self, stage: Stage[Any]) -> bool:
         """Whether the stage was made for these inputs, and its files are as they were written."""
-        record = self._manifest.stages.get(stage.name)
+        return self._record_in(self.folder, self._manifest, stage) is not None
+
+    def _record_in(self, folder: Path, manifest: Manifest | None, stage: Stage[Any]) -> StageRecord | None:
+        """The record of a run `folder` in which the stage was made for these inputs and its files lie whole."""
+        record = manifest.stages.get(stage.name) if manifest else None
         if record is None or record.key != self.key(stage) or not set(record.files) <= set(stage.written):
+            return None
+        files = ((folder / name, digest) for name, digest in record.files.items())
+        return record if all(path.is_file() and sha256_of(path) == digest for path, digest in files) else None
+
+    def _borrowed(self, stage: Stage[Any]) -> bool:
+        """Whether a lender made the stage for these inputs; its files are copied, and no other of the stage stays."""
+        if not self._writable:
             return False
-        files = ((self.folder / name, digest) for name, digest in record.files.items())
-        return all(path.is_file() and sha256_of(path) == digest for path, digest in files)
+        found = ((folder, self._record_in(folder, read_manifest(folder), stage)) for folder in self._lenders)
+        lender, record = next(((folder, record) for folder, record in found if record), (self.folder, None))
+        if record is None:
+            return False
+        for name in stage.written:
+            if name not in record.files:
+                (self.folder / name).unlink(missing_ok=True)
+                continue
+            make_folder((self.folder / name).parent)
+            with atomic_path(self.folder / name) as temporary:
+                shutil.copyfile(lender / name, temporary)
+        self._record(stages={**self._manifest.stages, stage.name: record})
+        return True
 
     def _opened(self, source_sha256: str, locked: bool) -> Manifest:
         found = (opened_folder if self._writable else checked_manifest)(self.folder, source_sha256)

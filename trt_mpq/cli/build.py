@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any
 
 from trt_mpq.api.opening import open_build
 from trt_mpq.cli.options import Details, DryRun, NewRunDir, SaveEngine, Sign, Source, Takes, Trust
 from trt_mpq.cli.output import Output
+from trt_mpq.errors import SettingsError
 
 
 def build(
@@ -35,8 +37,13 @@ def build(
 
         sink.result(outlook_of(open_build(source, given, output, sink, trust=trust)), Outlook, outlook_text)
         return
-    with signing(output, sign, sink):
-        report = open_build(source, given, output, sink, trust=trust).report()
+    run = open_build(source, given, output, sink, trust=trust)
+    if save_engine is not None and len(run.folders) > 1:
+        raise SettingsError("--save-engine takes the engine of one device: leave it out, or name one with --device")
+    with ExitStack() as signed:
+        for folder in run.folders:
+            signed.enter_context(signing(folder, sign, sink))
+        report = run.report()
     sink.report(report, output, details)
     if save_engine is not None:
         save_copy(output, save_engine)

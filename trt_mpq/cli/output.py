@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from trt_mpq.cli.bars import Bars
+    from trt_mpq.report.comparison import DeviceComparison
     from trt_mpq.report.data import Report
     from trt_mpq.types import Evaluation
 
@@ -129,9 +130,13 @@ class Output:
 
         self.show(lambda: table(value), lambda: to_json(value, kind))
 
-    def report(self, report: Report, folder: Path, details: bool = False) -> None:
-        """Print the report, and where its files are."""
-        if self._json:
+    def report(self, report: Report | DeviceComparison, folder: Path, details: bool = False) -> None:
+        """Print the report of a run or the comparison of several, and where its files are."""
+        from trt_mpq.report.comparison import DeviceComparison
+
+        if isinstance(report, DeviceComparison):
+            self._comparison(report, folder)
+        elif self._json:
             from trt_mpq.report.data import report_to_json
 
             typer.echo(report_to_json(report), nl=False)
@@ -147,6 +152,22 @@ class Output:
             if on_device or (compiled and compiled.engine_sha256):
                 files = f"{folder / 'engine' / 'engine.plan'} is the engine, {files}"
             self._out.print("", Text(files), Text(IN_ONNX_RUNTIME), sep="\n", soft_wrap=True)
+
+    def _comparison(self, comparison: DeviceComparison, folder: Path) -> None:
+        if self._json:
+            from trt_mpq.artifacts.files import to_json
+            from trt_mpq.report.comparison import DeviceComparison
+
+            typer.echo(to_json(comparison, DeviceComparison), nl=False)
+        elif not self._quiet:
+            from rich.text import Text
+
+            from trt_mpq.report.comparison_page import print_comparison
+
+            print_comparison(comparison, self._out)
+            one = folder / comparison.devices[0].folder
+            files = f"{folder / 'comparison.html'} compares them; {one} and the others are run folders of their own"
+            self._out.print("", Text(files), sep="\n", soft_wrap=True)
 
     def _say(self, line: str) -> None:
         from rich.text import Text

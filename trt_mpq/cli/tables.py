@@ -253,6 +253,7 @@ def outlook_text(outlook: Outlook) -> RenderableType:
         f"{outlook.calibration_samples:,} samples calibrate, {outlook.evaluation_samples:,} evaluate; FP32 takes "
         f"{duration_text(outlook.pass_s)} for these (estimated from one batch)",
         f"about {outlook.passes[0]:g} to {outlook.passes[1]:g} such passes follow: {least} to {most} on this machine",
+        *([f"then for {', '.join(outlook.others)} their own search and files alone"] if outlook.others else []),
         *outlook.idle,
         "nothing was calibrated, scored or searched: leave --dry-run out to do it",
     ]

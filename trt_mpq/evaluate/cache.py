@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
@@ -14,6 +14,9 @@ from trt_mpq.artifacts.files import cannot_write, not_through_a_link
 from trt_mpq.errors import RunFolderError
 from trt_mpq.evaluate.metrics import Scores
 from trt_mpq.types import Score
+
+EVALUATIONS = "evaluations.jsonl"
+"""Every score that was ever measured in a run folder, each with what it depends on."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,21 @@ class ScoreCache:
                 continue
             if context == self._context and decided in ([], [True], [False]):
                 yield plan, CachedScore(Score(value, stderr, samples), seconds, *decided)
+
+
+def take_over(path: Path, others: Iterable[Path]) -> None:
+    """Append to the scores in the file `path` those of `others` that it lacks; raises RunFolderError."""
+    known = set(path.read_bytes().splitlines()) if path.exists() else set()
+    lines = dict.fromkeys(line for other in others if other.exists() for line in other.read_bytes().splitlines())
+    new = [line for line in lines if line not in known]
+    if not new:
+        return
+    try:
+        with open(path, "a+b", opener=not_through_a_link) as file:
+            file.write(b"" if _ends_a_line(file) else b"\n")
+            file.write(b"\n".join(new) + b"\n")
+    except OSError as error:
+        raise RunFolderError(cannot_write(path, error)) from error
 
 
 def _ends_a_line(file: IO[bytes]) -> bool:

@@ -27,13 +27,14 @@ def groups_of(state: State) -> Stage[Grouping]:
 
     def make(job: Job) -> Grouping:
         table, formats, exclusions = job[GIVEN_TABLE], job.settings.formats, job.settings.exclusions
-        grouped = partial(groups_from_model, job[graph], job[TENSOR_SHAPES], formats=formats, capability=job[TARGET].sm)
+        sm = job[TARGET].sm if any(not p.codes.even for p in job.settings.calibrated) else None  # else all agree
+        grouped = partial(groups_from_model, job[graph], job[TENSOR_SHAPES], formats=formats, capability=sm)
         measured = table is not None and table.covers_all(grouped("none"), formats)
         return grouped("none" if measured else exclusions)
 
     return Stage(
         f"groups{state.suffix}", make, json_kind(Grouping), needs=(graph, TENSOR_SHAPES, TARGET, GIVEN_TABLE),
-        reads=("exclusions", "formats"),
+        reads=("exclusions", "formats", "calibrated"),
     )  # fmt: skip
 
 
@@ -89,7 +90,8 @@ def restricted_groups_of(state: State) -> Stage[Grouping]:
         given = spread_given(job[PREPARED].amax, grouping)
         if job.settings.from_qdq:
             grouping = restrict_to_given(grouping, given)
-        return restrict_to_ranges(with_own_scales(grouping, ranges), ranges, job[graph].graph)
+        restricted = restrict_to_ranges(with_own_scales(grouping, ranges), ranges, job[graph].graph)
+        return restricted if restricted.needs_refuge else replace(restricted, refuge=Precision.FP32)
 
     return Stage(
         "restricted-groups", make, needs=(found, candidates, graph, PREPARED, REFUGE), reads=("top", "from_qdq"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from trt_mpq.artifacts.store import Store
@@ -41,21 +42,33 @@ class Run:
         folder: The run folder; created if absent.
         observer: Told what happens.
         command: The command line, for the record; None in a worker, which only reads what was done.
+        lenders: Run folders of the same model for other devices, whose stages are taken over where no device decides.
 
     Raises:
         TrtMpqError: The model or the folder cannot be used.
     """
 
-    def __init__(self, settings: Settings, folder: Path, observer: Observer, command: str | None) -> None:
+    def __init__(
+        self, settings: Settings, folder: Path, observer: Observer, command: str | None, lenders: Sequence[Path] = ()
+    ) -> None:
         check_settings(settings)
         check_inputs(settings, folder)
         self.settings, self._command = settings, command or ""
         self._workers = Workers(RunLocation(settings, folder, opened_by_worker, run_remote_task))
-        self.store = Store(folder, settings, observer, source=SOURCE, writable=command is not None)
+        self.store = Store(folder, settings, observer, source=SOURCE, writable=command is not None, lenders=lenders)
         if command is not None:
             check_pins(self.store)  # before they are kept
             self.store.describe(source=str(settings.model.resolve()), command=command, environment=environment())
         self.gpu = Gpu(self.store, self._workers.remote())
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """Where an engine may come to lie: the run folder."""
+        return (self.store.folder,)
+
+    def release(self) -> None:
+        """Let other processes work on the run folder, which this run does no more."""
+        self.store.release()
 
     # What the command line offers, in the order of the flow.
 

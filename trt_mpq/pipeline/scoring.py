@@ -12,7 +12,7 @@ from trt_mpq.artifacts.stage import Job, Stage, content_digest, json_kind
 from trt_mpq.dataset import Samples
 from trt_mpq.emit import Network, Refinements
 from trt_mpq.errors import MetricError
-from trt_mpq.evaluate.cache import ScoreCache
+from trt_mpq.evaluate.cache import EVALUATIONS, ScoreCache
 from trt_mpq.evaluate.plans import EarlyStop, PlanEvaluator
 from trt_mpq.evaluate.scorer import Scorer, Scoring
 from trt_mpq.evaluate.sequential import Schedule
@@ -127,9 +127,9 @@ STOP = Stage("early-stop", _stop, needs=(METRIC, SCHEDULE, FP32, REQUIRED), read
 def score_cache_of(state: State) -> Stage[ScoreCache]:
     """Scores of plans of the model: what they depend on, beside the plan, its formats' ranges and its refinement."""
     return Stage(
-        "scores", lambda job: ScoreCache(job.path("evaluations.jsonl"), job.key),
+        "scores", lambda job: ScoreCache(job.path(EVALUATIONS), job.key),
         needs=(restricted_groups_of(state), state.graph, CALIBRATION, RUNTIME, EVALUATION, METRIC, OUTPUTS, BATCH),
-        files=("evaluations.jsonl",),
+        files=(EVALUATIONS,),
     )  # fmt: skip
 
 

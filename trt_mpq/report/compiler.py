@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from trt_mpq.latency.target import RTX_SM
+from trt_mpq.report.data import Report
+from trt_mpq.report.device import device_text
 from trt_mpq.report.wording import duration_text, size_text
 from trt_mpq.types import Precision
 from trt_mpq.types.compilation import Compilation
@@ -37,6 +39,23 @@ def compiler_text(compilation: Compilation) -> CompilerText:
     return CompilerText(
         _outcome(compilation), (*_raised(compilation), *compilation.notes, *build.unused), build.warnings, build.errors
     )
+
+
+def engine_text(report: Report) -> str:
+    """What became of an engine, in a few words: that which is shipped, else what NVIDIA's compiler says."""
+    if report.device is not None:
+        return device_text(report.device).outcome
+    compilation = report.compilation
+    if compilation is None:
+        return "none was built"
+    build, platform = compilation.build, compilation.build.platform
+    if not isinstance(platform, AheadOfTime):
+        return "no verdict of NVIDIA's compiler"
+    if not build.built:
+        return "NVIDIA's compiler refuses the network"
+    if compilation.engine_sha256 is not None:
+        return "made by NVIDIA's compiler, not timed"
+    return f"none; NVIDIA's compiler takes the network for {capabilities_text(platform.capabilities)}"
 
 
 def gpus_text(capabilities: tuple[int, ...]) -> str:

@@ -148,13 +148,7 @@
     chart.append(button);
   });
 
-  // Plans: one is chosen on the chart or in the list; what it holds is shown, and the command that writes it.
-  const {formats, plans} = JSON.parse(document.getElementById("plans").textContent);
-  const panel = document.getElementById("choice");
-  const names = [...document.querySelectorAll("#groups tbody tr")]
-    .sort((a, b) => a.dataset.group - b.dataset.group).map((row) => row.querySelector(".id").textContent);
-  const delivered = plans.find((plan) => plan.delivered);
-  const formatOf = (plan, group) => formats[plan.codes.charCodeAt(group) - 97];
+  // Commands: a button that copies, or selects where a page may not write to the clipboard.
   const copyable = (command) => {
     const box = document.createElement("div");
     const button = document.createElement("button");
@@ -168,44 +162,6 @@
     box.append(command, button);
     return box;
   };
-  const cell = (plan, group) => {
-    const part = document.createElement("span");
-    const format = formatOf(plan, group);
-    part.className = format;
-    part.dataset.group = group;
-    part.dataset.tip = `${group + 1}. ${names[group]}\n${format.toUpperCase()}`;
-    return part;
-  };
-  const choose = (digest) => {
-    const plan = plans.find((one) => one.digest === digest);
-    panel.querySelector("select").value = digest;
-    document.querySelectorAll("[data-plan]").forEach((mark) => mark.classList.toggle("picked", mark.dataset.plan === digest));
-    const figures = [plan.score, plan.verdict, plan.latency, plan.size].filter(Boolean);
-    panel.querySelector(".figures").textContent = figures.join(" · ");
-    const groups = plan.codes ? names.map((_, group) => group) : [];
-    panel.querySelector(".strip").replaceChildren(...groups.map((group) => cell(plan, group)));
-    const other = groups.filter((group) => plan.codes[group] !== delivered.codes[group]);
-    const listed = other.slice(0, 12).map((group) => `${names[group]} in ${formatOf(plan, group).toUpperCase()}`);
-    const more = other.length > listed.length ? ` and ${other.length - listed.length} more` : "";
-    panel.querySelector(".difference").textContent = plan.delivered ? "typed.onnx of the run folder holds it."
-      : other.length ? `It differs from the plan that is delivered in ${other.length} of ${names.length} groups: ${listed.join(", ")}${more}.`
-      : "Its groups run as in the plan that is delivered, which has its own corrections beside.";
-    const command = document.createElement("pre");
-    Object.assign(command, {className: "command", tabIndex: 0, textContent: `trt-mpq emit RUN_DIR --plan ${plan.digest}`});
-    panel.querySelector(".take").replaceChildren(...(plan.delivered ? [] : [copyable(command)]));
-  };
-  plans.forEach((plan) => {
-    panel.querySelector("select").add(new Option(`${plan.title}: ${plan.score}, ${plan.latency}`, plan.digest));
-  });
-  panel.querySelector("select").addEventListener("change", (event) => choose(event.target.value));
-  document.addEventListener("click", (event) => {
-    const mark = event.target.closest("[data-plan]");
-    if (mark) choose(mark.dataset.plan);
-  });
-  panel.hidden = false;
-  choose(delivered.digest);
-
-  // Commands: a button that copies, or selects where a page may not write to the clipboard.
   document.querySelectorAll("pre.command").forEach((command) => {
     if (command.closest(".copyable")) return;
     const place = document.createComment("");
@@ -219,6 +175,53 @@
   });
   addEventListener("resize", measure);
   measure();
+
+  // Plans: one is chosen on the chart or in the list; what it holds is shown, and the command that writes it.
+  const choosePlans = ({formats, plans}) => {
+    const panel = document.getElementById("choice");
+    const names = [...document.querySelectorAll("#groups tbody tr")]
+      .sort((a, b) => a.dataset.group - b.dataset.group).map((row) => row.querySelector(".id").textContent);
+    const delivered = plans.find((plan) => plan.delivered);
+    const formatOf = (plan, group) => formats[plan.codes.charCodeAt(group) - 97];
+    const cell = (plan, group) => {
+      const part = document.createElement("span");
+      const format = formatOf(plan, group);
+      part.className = format;
+      part.dataset.group = group;
+      part.dataset.tip = `${group + 1}. ${names[group]}\n${format.toUpperCase()}`;
+      return part;
+    };
+    const choose = (digest) => {
+      const plan = plans.find((one) => one.digest === digest);
+      panel.querySelector("select").value = digest;
+      document.querySelectorAll("[data-plan]").forEach((mark) => mark.classList.toggle("picked", mark.dataset.plan === digest));
+      const figures = [plan.score, plan.verdict, plan.latency, plan.size].filter(Boolean);
+      panel.querySelector(".figures").textContent = figures.join(" · ");
+      const groups = plan.codes ? names.map((_, group) => group) : [];
+      panel.querySelector(".strip").replaceChildren(...groups.map((group) => cell(plan, group)));
+      const other = groups.filter((group) => plan.codes[group] !== delivered.codes[group]);
+      const listed = other.slice(0, 12).map((group) => `${names[group]} in ${formatOf(plan, group).toUpperCase()}`);
+      const more = other.length > listed.length ? ` and ${other.length - listed.length} more` : "";
+      panel.querySelector(".difference").textContent = plan.delivered ? "typed.onnx of the run folder holds it."
+        : other.length ? `It differs from the plan that is delivered in ${other.length} of ${names.length} groups: ${listed.join(", ")}${more}.`
+        : "Its groups run as in the plan that is delivered, which has its own corrections beside.";
+      const command = document.createElement("pre");
+      Object.assign(command, {className: "command", tabIndex: 0, textContent: `trt-mpq emit RUN_DIR --plan ${plan.digest}`});
+      panel.querySelector(".take").replaceChildren(...(plan.delivered ? [] : [copyable(command)]));
+    };
+    plans.forEach((plan) => {
+      panel.querySelector("select").add(new Option(`${plan.title}: ${plan.score}, ${plan.latency}`, plan.digest));
+    });
+    panel.querySelector("select").addEventListener("change", (event) => choose(event.target.value));
+    document.addEventListener("click", (event) => {
+      const mark = event.target.closest("[data-plan]");
+      if (mark) choose(mark.dataset.plan);
+    });
+    panel.hidden = false;
+    choose(delivered.digest);
+  };
+  const tried = document.getElementById("plans");
+  if (tried) choosePlans(JSON.parse(tried.textContent));
 
   root.dataset.ready = "";
 })();

@@ -111,7 +111,7 @@ class Settings(BaseModel):
     """Groups that stay out of 8 bit and less: a glob over group ids."""
     device: Annotated[str, Option("Goal", daily=True)] = "h200"
     """Device model for latency: a name in engines/targets or a file; without it that of this machine's GPU, if it has
-    one."""
+    one. `build` takes several, as in l4,orin-agx: a plan for each and a page that compares them."""
     batch: Annotated[PositiveInt, Option("Goal", daily=True)] = 32
     """Rows (samples) per inference: what the latency is for, and how many the reference runtime takes at a time."""
     calibration: Annotated[tuple[str, ...], Field(min_length=1), Option("Quantizers", as_text=True)] = (
@@ -243,6 +243,16 @@ class Settings(BaseModel):
             if not name or not (axis.isdigit() or axis == "none"):
                 raise ValueError("spell it NAME:AXIS, as in state:1, counted from 0, or INPUT:none")
         return value
+
+    @field_validator("device", mode="before")
+    @classmethod
+    def _join_devices(cls, value: Any) -> Any:
+        return ",".join(map(str, value)) if isinstance(value, list | tuple) else value
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """Every device that was named; a run is for one, several are given a run each."""
+        return tuple(name.strip() for name in self.device.split(","))
 
     @property
     def batch_axes(self) -> dict[str, int | None]:

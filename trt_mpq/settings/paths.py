@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-_FILES = ("model", "calib", "eval", "holdout", "device", "latency", "preprocess")
+_FILES = ("model", "calib", "eval", "holdout", "latency", "preprocess")
 """Settings that may name a file."""
 
 
@@ -14,6 +14,9 @@ def anchored(fields: dict[str, Any], folder: Path) -> dict[str, Any]:
     files: dict[str, Any] = {
         name: _located(fields[name], folder) for name in _FILES if isinstance(fields.get(name), (str, Path))
     }
+    if isinstance(device := fields.get("device"), (str, list, tuple)):
+        names = device.split(",") if isinstance(device, str) else device
+        files["device"] = ",".join(_located(str(name).strip(), folder) for name in names)
     decode = fields.get("decode")
     if isinstance(decode, str) and decode.startswith("ctc:"):
         files["decode"] = f"ctc:{_located(decode.removeprefix('ctc:'), folder)}"

@@ -198,6 +198,11 @@ class Grouping:
     refuge: Precision = Precision.FP32
 
     @property
+    def needs_refuge(self) -> bool:
+        """Whether anything has values that `top` cannot hold; nothing else tells devices with another refuge apart."""
+        return not all(part.allows(self.top) for part in (*self.groups, *self.loose))
+
+    @property
     def quantized(self) -> frozenset[str]:
         """The activations that groups quantize."""
         return frozenset(site.tensor for group in self.groups for site in group.inputs)
