@@ -12,23 +12,23 @@ from collections.abc import Mapping, Sequence
 from trt_mpq.search.base import Limit, Problem, Trail
 from trt_mpq.search.costs import Choice
 from trt_mpq.search.frontier import Frontier
-from trt_mpq.search.prediction import Prediction, sensitivities
+from trt_mpq.search.prediction import Belief, Prediction, sensitivities
 from trt_mpq.search.settled import WORTH_TRYING, fastest_plan, settled
-from trt_mpq.types import Evaluation, SearchResult
+from trt_mpq.types import Evaluation, PrecisionPlan, SearchResult
 
 _FEWEST_EVALUATIONS = 8
+_STEPS = (0.1, 0.35, 0.6)
+"""How far between the best plan so far and the fastest of all plans are proposed, as shares in latency."""
 _PATIENCE = 6
-"""Plans that may fail in a row before the search gives up."""
-_HOPELESS = 2.0
-"""Predicted loss from which on no plan is tried, in units of what is allowed or of one standard error."""
+"""Plans within a limit that may score no better in a row before the search gives up."""
 
 
 class IntegerProgram:
-    """The fastest plan whose predicted loss is allowed; what it really scores corrects the prediction.
+    """The plan of which most is to be expected; what it really scores corrects what is expected of others.
 
     The uniform plans come first, then the fastest of all plans: if that is feasible, there is nothing more to find.
-    Otherwise the next plan is always the fastest that is predicted to be feasible; if that is no faster than the best
-    so far, it is the least harmful of those that are faster, unless even that is hopeless.
+    Otherwise plans are proposed between the best so far and the fastest of all, and the next to be tried is the one
+    with the largest gain in latency times the chance that it keeps the score, until that is not worth a try.
 
     It stops after a third of the evaluations greedy would make, but no fewer than 8, unless the problem has a budget.
     If it found nothing by then, it goes on one group at a time: it never ends with nothing while one is untried.
@@ -59,25 +59,39 @@ class IntegerProgram:
         return trail.result(self.name)
 
 
-def _try_faster(problem: Problem, trail: Trail, best: Evaluation) -> None:
-    """Try plans that are faster than the best so far, until `_PATIENCE` of them failed in a row."""
-    sensitivity = sensitivities(problem)
-    allowed = best.score.value - problem.required
-    hopeless = _HOPELESS * max(allowed, best.score.stderr or 0.0)
-    prediction = Prediction(sensitivity, best.score.value, allowed)
+def _try_faster(problem: Problem, trail: Trail, widest: Evaluation) -> None:
+    """Try plans that are faster than the best so far, until none is worth it by what is believed."""
+    allowed = widest.score.value - problem.required
+    prediction = Prediction(sensitivities(problem), widest, allowed)
     plan, note = trail.proposed(fastest_plan(problem)), "fastest of all"
-    failures = -1  # the fastest of all is no guess that could have failed
-    while plan is not None and failures < _PATIENCE:
-        tried = trail.evaluate(plan, note)
-        failures = 0 if tried.feasible else failures + 1
-        best = trail.best() or best
-        limit_ms = best.latency_ms * (1 - WORTH_TRYING)
-        frontier = _frontier(problem, prediction.after(trail.tried.values()))
-        plan, note = trail.proposed(frontier.fastest(allowed)), "fastest that should keep the score"
-        if plan is None or plan in trail.tried or problem.latency.of(plan) > limit_ms:
-            plan, note = trail.proposed(frontier.gentlest(limit_ms, trail.tried)), "gentlest that is faster"
-            if plan is not None and frontier.harm(plan) > hopeless:
-                return
+    while plan is not None:
+        trail.evaluate(plan, note)
+        best = trail.best() or widest
+        plan, note = _most_promising(problem, trail, prediction.after(trail.tried.values()), best, allowed)
+
+
+def _most_promising(
+    problem: Problem, trail: Trail, belief: Belief, best: Evaluation, allowed: float
+) -> tuple[PrecisionPlan | None, str]:
+    """The plan not tried yet of which the most is to be expected, gain times chance; none if that is not worth a try.
+
+    Proposed are the fastest plan that should keep the score, and the gentlest that are faster than the best so far by
+    steps of several sizes: where much may still be gained, small steps would spend the budget.
+    """
+    least, most = problem.latency.of(fastest_plan(problem).plan or best.plan), best.latency_ms * (1 - WORTH_TRYING)
+    frontier, proposals = _frontier(problem, belief.expected()), dict[PrecisionPlan | None, str]()
+    proposals[trail.proposed(frontier.fastest(allowed))] = "fastest that should keep the score"
+    for step in _STEPS:
+        gentlest = frontier.gentlest(most - step * max(most - least, 0.0), trail.tried)
+        proposals.setdefault(trail.proposed(gentlest), "gentlest that is faster")
+
+    def worth(plan: PrecisionPlan) -> float:
+        return (best.latency_ms - problem.latency.of(plan)) * belief.chance(plan, allowed)
+
+    plan = max((p for p in proposals if p is not None and p not in trail.tried), key=worth, default=None)
+    if plan is None or worth(plan) <= WORTH_TRYING * best.latency_ms:
+        return None, ""
+    return plan, proposals[plan]
 
 
 def _found_nothing(trail: Trail) -> bool:
@@ -96,7 +110,7 @@ def _try_single_groups(problem: Problem, trail: Trail) -> None:
     """
     best = next(iter(trail.tried.values()))
     allowed = best.score.value - problem.required
-    harm = Prediction(sensitivities(problem), best.score.value, allowed).after(trail.tried.values())
+    harm = Prediction(sensitivities(problem), best, allowed).after(trail.tried.values()).expected()
     for group, precision in sorted((choice for choice, lost in harm.items() if lost > 0), key=harm.__getitem__):
         plan = best.plan.replace({group: precision})
         if problem.latency.of(plan) <= best.latency_ms * (1 - WORTH_TRYING):
