@@ -100,21 +100,24 @@ def _trial(store: Store, state: State, precision: Precision, method: str) -> Sta
     corrections = nearest_corrections(network, precision, method)
 
     def make(job: Job) -> Trial:
-        plain = Refinements()
-        score, refinements = uniform_score(job, cache, job[network], precision, f"by {method}", plain), plain
-        if job.settings.bias_correction:
-            corrected = Refinements(corrections=job[corrections])
-            text = f"by {method}, with bias correction"
-            after = uniform_score(job, cache, job[network], precision, text, corrected)
-            if after >= score:
-                score, refinements = after, corrected
-        if not job.settings.seeks_target:
-            return Trial(precision, method, score, None, refinements is not plain)
-        evaluator = PlanEvaluator.of(job[network], refinements, job[SCORER], job[cache])
-        uniform = job[network].grouping.uniform(precision)
-        required, tolerance = job[REQUIRED], job[TOLERANCE]
-        keeps = score >= required and evaluator.delivered(uniform).stands(tolerance)
-        return Trial(precision, method, score, keeps, refinements is not plain)
+        def trial(refinements: Refinements) -> Trial:
+            corrected = bool(refinements.corrections)
+            text = f"by {method}{', with bias correction' if corrected else ''}"
+            score = uniform_score(job, cache, job[network], precision, text, refinements)
+            if not job.settings.seeks_target:
+                return Trial(precision, method, score, None, corrected)
+            evaluator, uniform = evaluator_of(refinements), job[network].grouping.uniform(precision)
+            keeps = score >= job[REQUIRED] and evaluator.delivered(uniform).stands(job[TOLERANCE])
+            return Trial(precision, method, score, keeps, corrected)
+
+        def evaluator_of(refinements: Refinements) -> PlanEvaluator:
+            return PlanEvaluator.of(job[network], refinements, job[SCORER], job[cache])
+
+        if not job.settings.bias_correction:
+            return trial(Refinements())
+        corrected = trial(Refinements(corrections=job[corrections]))
+        # Where that keeps the target, what it would score without decides nothing.
+        return corrected if corrected.keeps_target else max(corrected, trial(Refinements()), key=lambda t: t.score)
 
     needs: tuple[Stage[Any], ...] = (network, cache, SCORER)
     needs = (REQUIRED, TOLERANCE, *needs) if store.settings.seeks_target else needs

@@ -44,12 +44,12 @@ class RefinedPlanStages:
 
 
 def choose_plan_refinement(store: Store, calibration: CalibrationStages, search: SearchStages) -> RefinedPlanStages:
-    """Refine for exactly the plan that was found, if that is wanted.
+    """Refine for exactly the plan that was found, if that is wanted, and unless it is the fastest of all.
 
     Where rounding is learned, it is learned anew under a plan that is not uniform.
     """
     refined = roundings = None
-    if store.settings.refines_plan:
+    if store.settings.refines_plan and store[search.result].unranked is None:
         plan, problems = store[search.result].chosen.plan, store[search.problems]
         if store.settings.adaround and not problem_of(plan, problems).is_uniform(plan):
             roundings = _roundings(calibration, search)

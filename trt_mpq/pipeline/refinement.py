@@ -10,7 +10,7 @@ from trt_mpq.artifacts.stage import Job, Kind, Stage
 from trt_mpq.artifacts.store import Store
 from trt_mpq.emit import BiasCorrections, Network, RefinedWeights, Refinements, Roundings
 from trt_mpq.evaluate.cache import ScoreCache
-from trt_mpq.pipeline.scoring import SCORER, uniform_score
+from trt_mpq.pipeline.scoring import REQUIRED, SCORER, uniform_score
 from trt_mpq.pipeline.sources import BATCH, CALIBRATION, RUNTIME
 from trt_mpq.pipeline.weight_refinement import WEIGHTS, clipped_weights, gptq_weights, weights_of_file
 from trt_mpq.refine.adaround import learn_rounding
@@ -67,7 +67,8 @@ def choose_refinements(
         return rounded
     found = store[rounded].refinements
     learned = {precision for _, precision in (*found.roundings, *found.weights)}
-    return _kept_corrections(scored, rounded, {p: p in learned for p in nearest}, nearest)
+    required = REQUIRED if store.settings.seeks_target else None
+    return _kept_corrections(scored, rounded, {p: p in learned for p in nearest}, nearest, required)
 
 
 def _choose_weights(store: Store, scored: ScoredNetwork) -> Stage[SharedRefinements]:
@@ -211,7 +212,10 @@ def _kept_corrections(
     rounded: Stage[SharedRefinements],
     learned: Mapping[Precision, bool],
     nearest: Mapping[Precision, Stage[BiasCorrections]],
+    required: Stage[float] | None,
 ) -> Stage[SharedRefinements]:
+    """Corrections kept where the uniform plan scores what is `required` with them, or no less than without."""
+
     def own(precision: Precision) -> Stage[BiasCorrections]:
         if not learned[precision]:
             return nearest[precision]
@@ -228,14 +232,15 @@ def _kept_corrections(
         before, corrections = job[rounded], job[merged]
         records = []
         for precision in learned:
-            plain = scored.uniform_score(job, precision, "as calibrated", before.refinements)
             refinements = replace(before.refinements, corrections=corrections)
-            corrected = scored.uniform_score(job, precision, "with bias correction", refinements)
+            corrected, plain = scored.uniform_score(job, precision, "with bias correction", refinements), None
+            if required is None or corrected < job[required]:
+                plain = scored.uniform_score(job, precision, "as calibrated", before.refinements)
             records.append(record_of_values(Refinement.BIAS_CORRECTION, precision, plain, corrected, corrections))
         kept = replace(before.refinements, corrections=worth_keeping(corrections, records))
         return SharedRefinements(kept, (*before.records, *records))
 
-    needs = (rounded, merged, scored.network, scored.cache, SCORER)
+    needs = (rounded, merged, scored.network, scored.cache, SCORER, *([] if required is None else [required]))
     return Stage("kept-refinements", make, needs=needs, digest=_content_of)
 
 

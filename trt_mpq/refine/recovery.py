@@ -65,9 +65,16 @@ def record_of_calibration(
 
 
 def record_of_values(
-    name: Refinement, precision: Precision, before: float, after: float, values: Collection[tuple[str, Precision]]
+    name: Refinement,
+    precision: Precision,
+    before: float | None,
+    after: float,
+    values: Collection[tuple[str, Precision]],
 ) -> RefinementRecord:
-    """What corrections of biases or roundings of weights did to the uniform `precision` plan; see `worth_keeping`."""
+    """What corrections of biases or roundings of weights did to the uniform `precision` plan; see `worth_keeping`.
+
+    `before` is None where nobody had to know what it scores without.
+    """
     count = sum(own is precision for _, own in values)
     done = (
         f"{_counted(count, 'group')} corrected"
@@ -95,8 +102,8 @@ def worth_keeping(
     return {key: value for key, value in values.items() if key[1] not in hurt}
 
 
-def _verdict(before: float, after: float) -> str:
-    return "dropped because the score fell" if after < before else "kept"
+def _verdict(before: float | None, after: float) -> str:
+    return "dropped because the score fell" if before is not None and after < before else "kept"
 
 
 def _counted(number: int, noun: str) -> str:
