@@ -55,6 +55,21 @@ def test_the_first_method_that_keeps_the_target_is_taken(files, tmp_path) -> Non
     assert "calibration" not in [record.name for record in report.refinement], "there was no choice"
 
 
+def test_nothing_is_scored_that_decides_nothing(files, tmp_path) -> None:
+    """The uniform plan keeps the target with its biases corrected, and is the fastest of all."""
+    settings = {**TWO, "search": "ilp", "target_accuracy": 0.5, "precisions": "int8"}
+    observer = Recorder()
+    report = start(files, tmp_path / "run", observer, **settings).report()
+    assert report.search.unranked == "the fastest plan meets the target"
+    assert "Refining for the chosen plan" not in observer.stages
+    lines = (tmp_path / "run" / "evaluations.jsonl").read_text(encoding="utf-8").splitlines()
+    keys = [key for _, key, *_ in map(json.loads, lines) if not key.startswith(("typed ", "loss "))]
+    assert all(key.endswith(" int8") or " " not in key for key in keys), "no plan is scored uncorrected but FP16"
+    [record] = report.refinement
+    assert (record.name, record.before) == ("bias correction", None)
+    assert record.detail.endswith("corrected, kept")
+
+
 def test_a_method_that_misses_it_gives_way(files, tmp_path, monkeypatch) -> None:
     spoil(monkeypatch, "percentile", INT8)
     run = start(files, tmp_path / "run", **TWO, precisions="int8")

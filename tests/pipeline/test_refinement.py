@@ -19,7 +19,7 @@ from trt_mpq.report.data import Report
 pytest.importorskip("torch")
 
 LEARNED = {
-    "precisions": "int4", "target_accuracy": 0.9, "device": "l4", "latency": "modelled", "adaround": True,
+    "precisions": "int4", "target_accuracy": 0.92, "device": "l4", "latency": "modelled", "adaround": True,
     "adaround_steps": 10, "calibration": "mse",
 }  # fmt: skip
 
