@@ -27,8 +27,8 @@ from trt_mpq.types.observer import SilentObserver
 
 MODEL, CALIBRATION, EVALUATION = "minilm", 128, 300
 THEIRS = {
-    "INT4, to nearest": "int4:rtn_dq", "INT4, awq_lite (its default)": "int4:awq_lite",
-    "INT4, awq_clip": "int4:awq_clip", "NVFP4": "nvfp4",
+    "INT4, to nearest": "int4:rtn_dq", "NVFP4": "nvfp4", "INT4, awq_lite (its default)": "int4:awq_lite",
+    "INT4, awq_clip": "int4:awq_clip",
 }  # fmt: skip
 """What its documentation calls them."""
 OURS = {
@@ -90,7 +90,7 @@ def table(rows: list[Row]) -> Iterator[str]:
     versions = ", ".join(PEERS["modelopt"].requirements)
     yield f"MiniLM on STS-B, {CALIBRATION} sentences to calibrate, {EVALUATION} pairs to evaluate; {versions}."
     yield from ("", "| tool | what | accuracy / FP32 | file |", "|---|---|---:|---:|")
-    for row in rows:
+    for row in sorted(rows, key=lambda row: row.tool):
         cells = f"{row.accuracy:.2%} | {row.size / 1e6:.1f} MB" if row.accuracy and row.size else f"{row.failure} | -"
         yield f"| {row.tool} | {row.what} | {cells} |"
 
