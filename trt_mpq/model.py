@@ -83,7 +83,8 @@ def prepare_model(
         if opset_of(graph) < OLDEST_OPSET:
             onnx_api.infer_shapes(graph)  # the converter believes what the file says about outputs
             graph = convert_opset(graph, WEAK_OPSET)
-        _simplify(graph)
+        with _every_output_once(graph.graph):
+            _simplify(graph)
     require_signature(graph, wanted)
     for value, shape in zip(graph.graph.outputs, declared, strict=True):
         value.shape = shape if value.producer() is not None else value.shape  # which folding replaces by numbers
@@ -181,6 +182,19 @@ def _flatten(graph: ir.Model) -> None:
     lift_constants(graph)
     passes.RemoveInitializersFromInputsPass()(graph)
     graph.ir_version = max(graph.ir_version, _INITIALIZERS_ARE_NO_INPUTS)
+
+
+@contextmanager
+def _every_output_once(graph: ir.Graph) -> Iterator[None]:
+    """List every output once, and as before at the end: of one that is listed twice folding would make a copy."""
+    listed = [str(value.name) for value in graph.outputs]
+    values = {str(value.name): value for value in graph.outputs}
+    graph.outputs.clear()
+    graph.outputs.extend(values.values())
+    yield
+    values = {str(value.name): value for value in graph.outputs}
+    graph.outputs.clear()
+    graph.outputs.extend(values[name] for name in listed)
 
 
 def _simplify(graph: ir.Model) -> None:

@@ -49,6 +49,16 @@ OUTPUTS = {
         "y = Gemm(x,w) r = Relu(y) z = Gemm(r,w)",
     ),
     "the same twice": ("(float[N,16] x)", "(float[N,16] y, float[N,16] y)", "y = Gemm(x,w)"),
+    "the same twice behind Dropout": (
+        "(float[N,16] x)",
+        "(float[N,16] y, float[N,16] y)",
+        "a = Gemm(x,w) y = Dropout(a)",
+    ),
+    "the same twice behind a Cast": (
+        "(float[N,16] x)",
+        "(float[N,16] y, float[N,16] z, float[N,16] y)",
+        "z = Gemm(x,w) y = Cast<to=1>(z)",
+    ),
     "before and behind BatchNorm": (
         "(float[N,16] x)",
         "(float[N,16] y, float[N,16] z)",

@@ -1,13 +1,14 @@
 """Which groups TensorRT gains nothing from quantizing: priors, until a device table says otherwise.
 
 The rules are those of NVIDIA Model Optimizer 0.47, `modelopt/onnx/quantization` (graph_utils.py, fp8.py):
-https://github.com/NVIDIA/Model-Optimizer. What NVIDIA's compiler made of each on 2026-11-29 (TensorRT for RTX 1.7.1,
-compute capabilities 8.9 and 12.0, operands of the compiled kernel):
+https://github.com/NVIDIA/Model-Optimizer. What NVIDIA's compiler makes of each (TensorRT for RTX 1.7.1, compute
+capabilities 8.9 and 12.0, operands of the compiled kernel; `tests/contracts/test_exclusions_compile.py` compiles them):
 
 - FP8 convolutions with 4 to 16 channels run in FP8, so that there FP8 has the limits of INT8 (`_FP8_CHANNELS_RUN`).
 - FP8 convolutions with a kernel volume above 32, patch embeddings too, compile and run in FP16: excluded everywhere.
 - FP8 ConvTranspose compiles and runs in FP16: excluded everywhere.
-- Matrix products with K = 8 run in INT8, though no tile is filled, and in FP16 where FP8 is asked for.
+- Matrix products with K or N = 8 run in INT8 and FP8, though no tile is filled, one row alone too: excluded as what
+  gains nothing, not as what does not run.
 """
 
 from __future__ import annotations

@@ -1,0 +1,103 @@
+"""What NVIDIA's compiler makes of shapes that are left out of 8 bit: a compile for each rule of `groups.exclusions`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from bench.observed import computed_in
+from bench.program import program
+from tests.compiler import NEEDS_RTX
+from tests.contracts.test_compiler import outcome
+from tests.networks import Builder
+from tests.prepared import normal, prepare
+from trt_mpq.groups import groups_from_model
+from trt_mpq.types import Precision
+from trt_mpq.types.engine import BuildStatus
+
+FP16, FP8, INT8 = Precision.FP16, Precision.FP8, Precision.INT8
+ADA, BLACKWELL = 89, 120
+
+
+def few_channels(b: Builder) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    b.relu("relu", b.conv("layer", b.relu("before", "input"), (8, 16)))
+    return (8, 16, 16), (16, 16, 16)
+
+
+def many_taps(b: Builder) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    b.relu("relu", b.conv("layer", b.relu("before", "input"), (32, 32), kernel=7))
+    return (32, 16, 16), (32, 16, 16)
+
+
+def patches(b: Builder) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    weight = b.normal("layer.weight", (64, 3, 8, 8), 0.1)
+    b.relu("relu", b.node("Conv", "layer", ["input", weight], kernel_shape=[8, 8], strides=[8, 8]))
+    return (3, 32, 32), (64, 4, 4)
+
+
+def transposed(b: Builder) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    b.relu("relu", b.conv_transpose("layer", b.relu("before", "input"), (32, 32)))
+    return (32, 8, 8), (32, 16, 16)
+
+
+def short_sum(b: Builder) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    b.relu("relu", b.linear("layer", b.relu("before", "input"), (8, 64)))
+    return (32, 8), (32, 64)
+
+
+COMPILED: list[tuple[Callable[[Builder], tuple[tuple[int, ...], tuple[int, ...]]], Precision, int, Precision]] = [
+    (few_channels, FP8, ADA, FP8),
+    (few_channels, FP8, BLACKWELL, FP8),
+    (few_channels, INT8, ADA, INT8),
+    (many_taps, FP8, ADA, FP16),
+    (many_taps, FP8, BLACKWELL, FP16),
+    (many_taps, INT8, ADA, INT8),
+    (patches, FP8, ADA, FP16),
+    (patches, FP8, BLACKWELL, FP16),
+    (transposed, FP8, ADA, FP16),
+    (transposed, FP8, BLACKWELL, FP16),
+    (transposed, INT8, ADA, FP16),
+    (short_sum, INT8, ADA, INT8),
+    (short_sum, FP8, ADA, FP8),
+    (short_sum, FP8, BLACKWELL, FP8),
+]
+"""Network, format asked for, compute capability times ten, and format that the product is computed in."""
+
+
+@NEEDS_RTX
+@pytest.mark.parametrize(("layer", "asked", "capability", "expected"), COMPILED)
+def test_the_compiler_computes_in(
+    layer: Callable[[Builder], tuple[tuple[int, ...], tuple[int, ...]]],
+    asked: Precision,
+    capability: int,
+    expected: Precision,
+    tmp_path: Path,
+) -> None:
+    b = Builder(0)
+    shapes = layer(b)
+    prepared = prepare(b.model(*shapes))
+    written = prepared.network(prepared.samples(normal(8, *shapes[0]))).emitter()
+    built = outcome(written, prepared.grouping.uniform(asked), tmp_path, capability)
+    assert (built.status, built.reason) == (BuildStatus.BUILT, "")
+    products = [kernel for kernel in program((tmp_path / built.engine).read_bytes()) if kernel.product is not None]
+    assert {found for kernel in products for found in computed_in(kernel)} == {expected}
+
+
+@pytest.mark.parametrize(("layer", "asked", "capability", "expected"), COMPILED)
+def test_what_compiles_to_16_bit_is_left_out_there(
+    layer: Callable[[Builder], tuple[tuple[int, ...], tuple[int, ...]]],
+    asked: Precision,
+    capability: int,
+    expected: Precision,
+) -> None:
+    """Other TensorRTs have an INT8 kernel for ConvTranspose: that alone stays, and the report says how it compiles."""
+    b = Builder(0)
+    shapes = layer(b)
+    graph = prepare(b.model(*shapes)).graph
+    (group,) = groups_from_model(graph, {"input": (1, *shapes[0])}, "modelopt", capability).groups
+    if expected is FP16 and (layer, asked) != (transposed, INT8):
+        assert asked in group.excluded
+    if layer is few_channels:
+        assert asked not in group.excluded
