@@ -167,6 +167,8 @@ def test_nothing_that_may_be_narrower() -> None:
     assert verdict.remarks(report) == (
         "No group may run in 8 bit; 75% of the multiply-adds stay out because of: LSTM: recurrent.",
     )
+    free = replace(report, multiply_adds=(WorkShare(True, "", 90, 1.0),))
+    assert "No group may" not in " ".join(verdict.remarks(free))
 
 
 def test_a_missed_target_and_a_study_plan_are_said() -> None:

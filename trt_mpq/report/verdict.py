@@ -181,7 +181,8 @@ def _far_from_fp32(report: Report) -> Iterator[str]:
 def _unquantized(report: Report, precision: Precision) -> str:
     """Why a plan quantizes nothing: what keeps most of the arithmetic out of 8 bit, or that nothing else was found."""
     tried = any(p.quantized for step in report.search.path for p in step.counts)
-    if report.multiply_adds and not report.sensitivity_precisions and not tried:
+    kept_out = report.multiply_adds and all(part.reason for part in report.multiply_adds)
+    if kept_out and not report.sensitivity_precisions and not tried:
         most = max(report.multiply_adds, key=lambda part: part.multiply_adds)
         return f"No group may run in 8 bit; {most.share:.0%} of the multiply-adds stay out because of: {most.reason}."
     return _not_faster(report, precision) or f"Nothing narrower than {precision.name} was found to meet the target."
