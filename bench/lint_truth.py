@@ -2,7 +2,8 @@
 
 Every rule has pairs of small graphs (`tests/lint/cases.py`), one that breaks it and one that just does not. Both are
 compiled with TensorRT for RTX, and what differs between them is the verdict, in the words of `trt_mpq.lint.Severity`.
-Files that other tools delivered (`python -m bench.peers`) are compiled too, and lint's false alarms and misses counted.
+Files that other tools delivered (`python -m bench.peers`) are compiled too, and lint's false alarms and misses counted;
+what was found of files that are not at hand any more is kept.
 """
 
 from __future__ import annotations
@@ -174,6 +175,12 @@ def deliveries(folder: Path) -> tuple[Delivered, ...]:
     return tuple(_delivered(name, graph, outcomes[name]) for name, graph in graphs.items())
 
 
+def kept_deliveries() -> dict[str, Delivered]:
+    """What was made of files before, by name: the environments of all peers take 7 GB, and not every run has them."""
+    rows = json.loads(RESULTS.read_text(encoding="utf-8")).get("peers", [])
+    return {row["name"]: Delivered(**{**row, "products": tuple(row["products"])}) for row in rows}
+
+
 def _delivered(name: str, graph: ir.Model, outcome: Compiled) -> Delivered:
     counts = Counter((finding.severity.level, finding.rule) for finding in lint_graph(graph))
     levels = dict.fromkeys(level for level, _ in counts)
@@ -245,7 +252,7 @@ def _peers(files: Sequence[Delivered]) -> Iterator[str]:
     yield (
         f"{len(files)} files of `python -m bench.peers`: lint's errors are right about {counts['right']}, false alarms "
         f"{counts['false alarm']}, misses {counts['miss']}. Wrong is a file that is refused or whose codes are read as "
-        "another type."
+        "another type. Rows of files that were not at hand are kept from an earlier run."
     )
     yield ""
     yield "| file | TensorRT for RTX | products in 8 bit / quantized | lint | its errors |"
@@ -270,14 +277,15 @@ def main() -> None:
         parser.error(MISSING)
     import tensorrt_rtx_bindings as trt
 
-    found, peers = verdicts(), deliveries(options.peers)
+    found, peers = verdicts(), kept_deliveries() | {one.name: one for one in deliveries(options.peers)}
     for name, message in sound().items():
         print(f"lint says nothing about {name!r}, which is refused: {message}")
-    text = table(found, peers, trt.__version__)
+    text = table(found, [peers[name] for name in sorted(peers)], trt.__version__)
     RESULTS.with_suffix(".md").write_text(text, encoding="utf-8")
     content = {
         "version": trt.__version__,
         "verdicts": {rule: [asdict(one) for one in each] for rule, each in found.items()},
+        "peers": [asdict(peers[name]) for name in sorted(peers)],
     }
     RESULTS.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     print(text)
