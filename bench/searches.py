@@ -190,8 +190,10 @@ class Bench:
 
 
 def _step(record: RefinementRecord, fp32: float) -> str:
-    before, after = ((value or 0.0) / fp32 for value in (record.before, record.after))
-    return f"{record.name}, {record.precision}: {before:.2%} to {after:.2%} ({record.detail})"
+    step = f"{record.name}, {record.precision}"
+    if record.before is None or record.after is None:  # where nothing had to be scored to know
+        return f"{step}: {record.detail}"
+    return f"{step}: {record.before / fp32:.2%} to {record.after / fp32:.2%} ({record.detail})"
 
 
 def run_jobs(bench: Bench, jobs: Sequence[Job]) -> None:

@@ -35,6 +35,12 @@ def bench(tmp_path: Path) -> Bench:
     return Bench("of_a_test", {"tiny": model}, jobs, settings, "refined", "l4", ("t4",), tmp_path)
 
 
+def test_rows_say_what_refinement_did(bench: Bench) -> None:
+    row = bench.measure(replace(JOB, refined=True))
+    assert row.refinement
+    assert all(step.startswith("bias correction, int8: ") and "0.00%" not in step for step in row.refinement)
+
+
 def test_a_row_that_is_there_is_not_measured_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     run_jobs(bench, [JOB])
     (row,) = bench.measured()
