@@ -12,7 +12,7 @@ import numpy as np
 
 from bench.grouping import all_groups
 from bench.networks import ResNet
-from trt_mpq.latency.cost_terms import latency_costs
+from trt_mpq.latency.cost_terms import kernel_terms
 from trt_mpq.latency.roofline import LatencyModel
 from trt_mpq.latency.target import target_from_name
 from trt_mpq.model import load_graph, prepare_model
@@ -65,7 +65,7 @@ def problem_of(grouping: Grouping, seed: int) -> Problem:
             seen[precision][group.id] = harm[group.id, precision] * 10 ** drawn.normal(0, 0.5)
     latency = LatencyModel(grouping, target_from_name("l4"), 32)
     ranking = Ranking("made up", seed, tuple(group.id for group in grouping.groups), seen)
-    cost = Cost(latency.plan_ms, latency_costs(latency, grouping.options(LADDER)))
+    cost = Cost(latency.plan_ms, kernel_terms(latency, grouping.options(LADDER)))
     return Problem(grouping, LADDER, ranking, MadeUp(harm), cost, REQUIRED)
 
 

@@ -13,8 +13,9 @@ from tests.fixtures_groups import make_chain, make_grouping
 from tests.latency.simulated import PROVENANCE
 from trt_mpq.errors import SettingsError
 from trt_mpq.latency.base import Latency
-from trt_mpq.latency.cost_terms import latency_costs
+from trt_mpq.latency.cost_terms import kernel_terms
 from trt_mpq.latency.device_table import ConversionCost, DeviceTable, MeasuredLatency
+from trt_mpq.latency.energy import EnergyModel
 from trt_mpq.latency.roofline import LatencyModel
 from trt_mpq.latency.size import size_costs, weight_bytes
 from trt_mpq.latency.target import target_from_name
@@ -59,17 +60,27 @@ def test_the_terms_of_every_plan_add_up_to_its_latency(case):
     _, latency, options, plan = case
     all_wide = set(plan.counts()) == {FP32} and any(own != (FP32,) for own in options.values())
     if not all_wide:  # there the ops outside groups run in FP32, which the terms leave out
-        assert latency_costs(latency, options).plan_ms(plan) == pytest.approx(latency.plan_ms(plan), rel=1e-12)
+        assert kernel_terms(latency, options).of(plan) == pytest.approx(latency.plan_ms(plan), rel=1e-12)
+
+
+@given(cases())
+def test_the_terms_of_the_energy_add_up_to_it_too(case):
+    grouping, latency, options, plan = case
+    all_wide = set(plan.counts()) == {FP32} and any(own != (FP32,) for own in options.values())
+    if not all_wide:
+        target = target_from_name("h200")
+        energy = EnergyModel(latency, LatencyModel(grouping, target, 4), target)
+        assert kernel_terms(energy, options).of(plan) == pytest.approx(energy.plan_cost(plan), rel=1e-9)
 
 
 @given(cases())
 def test_the_terms_of_the_size_add_up_to_the_bytes(case):
     grouping, _, options, plan = case
     if set(plan.counts()) != {FP32}:
-        assert 0 <= weight_bytes(plan, grouping, 1001) - size_costs(grouping, 1001, options).plan_ms(plan) < 1
+        assert 0 <= weight_bytes(plan, grouping, 1001) - size_costs(grouping, 1001, options).of(plan) < 1
 
 
 def test_a_precision_the_device_has_not_is_refused():
     latency = LatencyModel(make_grouping(make_chain(2)), target_from_name("orin-agx"), 1)
     with pytest.raises(SettingsError, match="cannot compute in fp8"):
-        latency_costs(latency, {"g0": (FP16, FP8), "g1": (FP16,)})
+        kernel_terms(latency, {"g0": (FP16, FP8), "g1": (FP16,)})

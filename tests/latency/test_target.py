@@ -76,7 +76,7 @@ def test_weights_alone_are_narrow_from_ampere_on(target: Target):
 
 def test_every_number_names_its_source_and_date(target: Target):
     numbers = {
-        *("sm", "multiprocessors", "clock_ghz", "bandwidth_gb_s", "l2_mb", "launch_us"),
+        *("sm", "multiprocessors", "clock_ghz", "bandwidth_gb_s", "l2_mb", "launch_us", "board_power_w", "idle_share"),
         *("compute_efficiency", "eight_bit_efficiency", "memory_efficiency"),
     }
     assert set(target.sources) == numbers | {f"peak_tops.{precision}" for precision in target.peak_tops}

@@ -47,6 +47,7 @@ def pynvml(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
         nvmlDeviceGetHandleByPciBusId=lambda bus: f"gpu at {bus}",
         nvmlDeviceGetClockInfo=lambda gpu, kind: {1: 1755, 2: 2619}[kind],
         nvmlDeviceGetPowerUsage=lambda gpu: 312_500,
+        nvmlDeviceGetTotalEnergyConsumption=lambda gpu: 812_345,
         nvmlDeviceGetTemperature=lambda gpu, sensor: 47,
         nvmlDeviceGetCurrentClocksThrottleReasons=lambda gpu: 0x1 | 0x4 | 0x40,
         nvmlSystemGetDriverVersion=lambda: "580.82.07",
@@ -56,7 +57,9 @@ def pynvml(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 def test_units_and_reasons(pynvml: ModuleType) -> None:
-    assert nvml.conditions() == Conditions(1755.0, 2619.0, 312.5, 47.0, "power cap, hardware thermal slowdown")
+    assert nvml.conditions() == Conditions(
+        1755.0, 2619.0, 312.5, 47.0, "power cap, hardware thermal slowdown", 812_345.0
+    )
     assert pynvml.calls == ["init", "shutdown"]
 
 
@@ -76,6 +79,7 @@ def test_the_gpu_is_found_by_its_bus(pynvml: ModuleType, monkeypatch: pytest.Mon
     ("function", "field"),
     [
         ("nvmlDeviceGetPowerUsage", "power_w"),
+        ("nvmlDeviceGetTotalEnergyConsumption", "energy_mj"),
         ("nvmlDeviceGetTemperature", "temperature_c"),
         ("nvmlDeviceGetCurrentClocksThrottleReasons", "throttled"),
     ],

@@ -13,7 +13,7 @@ from tests.drawn_groups import groupings
 from tests.fixtures_groups import make_chain, make_group, make_grouping
 from tests.search.evaluators import Answers, cost_of
 from trt_mpq.errors import TargetNotReachable
-from trt_mpq.latency.cost_terms import latency_costs
+from trt_mpq.latency.cost_terms import kernel_terms
 from trt_mpq.latency.roofline import LatencyModel
 from trt_mpq.latency.target import target_from_name
 from trt_mpq.search import Bisection, Budget, Greedy, IntegerProgram, Limit, Pareto, Problem
@@ -34,7 +34,7 @@ def problem_on(
         ladder=ladder,
         ranking=Ranking("given", 0, tuple(harm), {p: {g: float(h) for g, h in harm.items()} for p in ladder[1:]}),
         evaluate=Answers(lambda plan: Score(-float(sum(harm[g] for g, p in plan.assignments if p.quantized)), None, 1)),
-        latency=Cost(latency.plan_ms, latency_costs(latency, {group.id: ladder for group in grouping.groups})),
+        latency=Cost(latency.plan_ms, kernel_terms(latency, {group.id: ladder for group in grouping.groups})),
         required=-allowed,
     )
 

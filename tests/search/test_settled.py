@@ -7,12 +7,12 @@ from dataclasses import replace
 from tests.fixtures_groups import make_chain, make_grouping
 from tests.search.evaluators import Answers
 from tests.search.test_search_contract import make_problem
-from trt_mpq.latency.cost_terms import latency_costs
+from trt_mpq.latency.cost_terms import kernel_terms
 from trt_mpq.latency.roofline import LatencyModel
 from trt_mpq.latency.target import target_from_name
 from trt_mpq.search import Budget, Cost, Limit
 from trt_mpq.search.milp import gap_between as milp_gap
-from trt_mpq.search.settled import fastest_plan, settled
+from trt_mpq.search.settled import cheapest_plan, settled
 from trt_mpq.types import Evaluation, FileScore, Precision, PrecisionPlan, Ranking
 
 FP16, FP8, INT8 = Precision.FP16, Precision.FP8, Precision.INT8
@@ -25,7 +25,7 @@ def problem_on(*ladder: Precision, required: float, **more: object):
     return replace(make_problem(make_chain(4), ladder, HARM, required, **more), ranking=UNRANKED)
 
 
-def test_two_plans_settle_a_search_whose_fastest_plan_keeps_the_score_and_the_listener_hears_both() -> None:
+def test_two_plans_settle_a_search_whose_cheapest_plan_keeps_the_score_and_the_listener_hears_both() -> None:
     heard: list[Evaluation] = []
     found = settled("ilp", [problem_on(FP16, INT8, required=EASY, notify=heard.append)])
     assert found is not None
@@ -48,7 +48,7 @@ def test_nothing_is_settled_and_nothing_heard_where_it_misses_or_its_file_does()
     assert heard == []
 
 
-def test_of_several_ladders_the_one_with_the_fastest_plan_settles() -> None:
+def test_of_several_ladders_the_one_with_the_cheapest_plan_settles() -> None:
     problems = [problem_on(FP16, FP8, required=EASY), problem_on(FP16, INT8, required=EASY)]
     found = settled("greedy", problems)
     assert found is not None
@@ -66,7 +66,7 @@ def test_of_equally_fast_plans_the_one_that_lowers_least_is_tried() -> None:
     easy = problem_on(FP16, INT8, required=EASY)
     (first, *_), terms = easy.groups, easy.latency.terms
     flat = replace(terms, terms=tuple(term for term in terms.terms if term.clauses[0][0][0] != first.id))
-    plan = fastest_plan(replace(easy, latency=replace(easy.latency, terms=flat), solved={})).plan
+    plan = cheapest_plan(replace(easy, latency=replace(easy.latency, terms=flat), solved={})).plan
     assert plan is not None
     assert plan.counts() == {FP16: 1, INT8: 3}
     assert plan[first.id] is FP16
@@ -77,10 +77,10 @@ def test_on_real_costs_the_solver_s_own_tolerance_is_no_gap() -> None:
     grouping = make_grouping(make_chain(12))
     ladder = (FP16, FP8, INT8)
     latency = LatencyModel(grouping, target_from_name("l4"), 32)
-    cost = Cost(latency.plan_ms, latency_costs(latency, grouping.options(ladder)))
+    cost = Cost(latency.plan_ms, kernel_terms(latency, grouping.options(ladder)))
     harm = {group.id: 1.0 for group in grouping.groups}
     problem = replace(make_problem(make_chain(12), ladder, harm, -1e9), latency=cost, ranking=UNRANKED)
-    assert fastest_plan(problem).gap == 0.0
+    assert cheapest_plan(problem).gap == 0.0
     assert settled("ilp", [problem]) is not None
     assert milp_gap(1000.0, 1000.0 - 1e-13) == 0.0
     assert milp_gap(1000.0, 990.0) == 0.01

@@ -45,6 +45,8 @@ class _Shared(TypedDict, total=False):
     target_sqnr: float | None
     target_latency: float | None
     target_size: int | str | None
+    objective: str | None
+    price_per_hour: float | str | Sequence[str] | None
     comparison_snr: Sequence[str] | None
     require_comparison: bool | None
     confidence: float | None

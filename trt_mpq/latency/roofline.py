@@ -58,6 +58,15 @@ class Traits:
     overlap: float = 2.0
 
 
+@dataclass(frozen=True)
+class Work:
+    """What a kernel does for a batch: operations, and bytes moved, of which so many come from or go to memory."""
+
+    operations: float
+    moved_bytes: float
+    memory_bytes: float
+
+
 TRAITS = Traits()
 _HEAD = 64
 """Size of an attention head, which groups do not tell: that of BERT, GPT-2, ViT and most others."""
@@ -120,12 +129,8 @@ class LatencyModel(Latency):
         if kernel.kind == "none":
             return 0.0
         precision = formats.computed[kernel.name]
-        inputs, outputs = kernel.channels or (None, None)
-        stored, parts = formats.stored, kernel.parts if precision.spec.weight_only else 1
-        bits = kernel.input_elements * precision.spec.width * self._padding(inputs, precision) * parts
-        for tensor, count in kernel.writes.items():
-            bits += count * stored[tensor].spec.width * self._padding(outputs, stored[tensor])
-        moved = self._moved_s(bits / parts, precision, kernel.weights / parts)
+        parts = _parts(kernel, precision)
+        moved = self._moved_s(self._bits(kernel, formats) / parts, precision, kernel.weights / parts)
         computed = self._computed_s(replace(kernel, flops=kernel.flops // parts), precision)
         return parts * (self._overlapping(computed, moved) + self._launch_s) * 1e3
 
@@ -133,6 +138,30 @@ class LatencyModel(Latency):
         """Reading, writing and launching; what is fused is written only."""
         moved = self._moved_s(reformat.moved_bits, reformat.wanted)
         return (moved + (0.0 if reformat.fused else self._launch_s)) * 1e3
+
+    def kernel_work(self, kernel: Kernel, formats: Formats) -> Work:
+        """What a kernel does; nothing where the kernels beside it do its work."""
+        if kernel.kind == "none":
+            return Work(0.0, 0.0, 0.0)
+        precision = formats.computed[kernel.name]
+        parts = _parts(kernel, precision)
+        moved, cached = self._moved(self._bits(kernel, formats) / parts, precision, kernel.weights / parts)
+        return Work(kernel.flops * self._batch, parts * moved, parts * (moved - cached))
+
+    def conversion_work(self, reformat: Reformat) -> Work:
+        """What a conversion moves."""
+        moved, cached = self._moved(reformat.moved_bits, reformat.wanted, 0)
+        return Work(0.0, moved, moved - cached)
+
+    def _bits(self, kernel: Kernel, formats: Formats) -> float:
+        """Bits that a kernel reads, once for each of its parts, and writes for a sample, its weights left out."""
+        precision, stored = formats.computed[kernel.name], formats.stored
+        inputs, outputs = kernel.channels or (None, None)
+        read = kernel.input_elements * _parts(kernel, precision)
+        bits = read * precision.spec.width * self._padding(inputs, precision)
+        for tensor, count in kernel.writes.items():
+            bits += count * stored[tensor].spec.width * self._padding(outputs, stored[tensor])
+        return bits
 
     def _computed_s(self, kernel: Kernel, precision: Precision) -> float:
         """Seconds of arithmetic."""
@@ -170,13 +199,17 @@ class LatencyModel(Latency):
     def _moved_s(self, bits: float, precision: Precision, weights: float = 0) -> float:
         """Seconds to move `bits` for every sample, and `weights` once: from the L2 cache what is there."""
         target, traits = self._target, self._traits
-        moved, once = bits * self._batch / 8, weights * precision.spec.weight_width / 8
-        network = self._weights * precision.spec.weight_width / 8
-        cached = moved * self._resident(moved) + once * self._resident(network)
+        moved, cached = self._moved(bits, precision, weights)
         narrow = traits.narrow_share if weights and self._in_8_bit(precision) else 1.0
         memory = target.bandwidth_gb_s * 1e9 * target.memory_efficiency * narrow
         l2 = max(memory, traits.l2_bytes * target.multiprocessors * target.clock_ghz * 1e9)
-        return (moved + once - cached) / memory + cached / l2
+        return (moved - cached) / memory + cached / l2
+
+    def _moved(self, bits: float, precision: Precision, weights: float) -> tuple[float, float]:
+        """Bytes that are moved, and those of them that the L2 cache holds."""
+        moved, once = bits * self._batch / 8, weights * precision.spec.weight_width / 8
+        network = self._weights * precision.spec.weight_width / 8
+        return moved + once, moved * self._resident(moved) + once * self._resident(network)
 
     def _resident(self, amount: float) -> float:
         """Share of so many bytes that the L2 cache still holds when they are read again: half a cache is safe."""
@@ -203,3 +236,8 @@ class LatencyModel(Latency):
     @property
     def _launch_s(self) -> float:
         return self._target.launch_us / 1e6
+
+
+def _parts(kernel: Kernel, precision: Precision) -> int:
+    """How many kernels it is: products of one tensor are one each where only weights are quantized."""
+    return kernel.parts if precision.spec.weight_only else 1

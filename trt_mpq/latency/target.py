@@ -82,6 +82,8 @@ class _TargetFile(_Strict):
     compute_efficiency: _Fraction
     eight_bit_efficiency: _Fraction
     memory_efficiency: _Fraction
+    board_power_w: _Number | None = None
+    idle_share: _Fraction | None = None
     error: _Error | None = None
 
     @model_validator(mode="after")
@@ -97,7 +99,7 @@ class _TargetFile(_Strict):
         return self
 
     def target(self) -> Target:
-        scalars = {name: getattr(self, name) for name in _SCALARS}
+        scalars = {name: number for name in _SCALARS if (number := getattr(self, name)) is not None}
         rates = {f"peak_tops.{precision}": number for precision, number in self.peak_tops.items()}
         return Target(
             name=self.name,
@@ -110,7 +112,9 @@ class _TargetFile(_Strict):
 
 
 _SCALARS = tuple(
-    name for name, field in _TargetFile.model_fields.items() if field.annotation in (_Number, _Fraction, _Count)
+    name
+    for name, field in _TargetFile.model_fields.items()
+    if field.annotation in (_Number, _Fraction, _Count, _Number | None, _Fraction | None)
 )
 
 

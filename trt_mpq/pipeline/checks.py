@@ -9,6 +9,7 @@ from trt_mpq.artifacts.store import Store
 from trt_mpq.calibrate.histogram import METHODS
 from trt_mpq.errors import SettingsError
 from trt_mpq.groups.pins import require_matches
+from trt_mpq.latency.energy import require_power
 from trt_mpq.latency.target import target_from_name
 from trt_mpq.pipeline.gpu import Gpu
 from trt_mpq.pipeline.judging import HOLDOUT_DATA
@@ -47,6 +48,8 @@ def check_settings(settings: Settings) -> None:
     for precision in settings.precisions:
         if not target.supports(precision):
             raise SettingsError(f"{target.name} has no {precision} arithmetic: leave {precision} out of --precisions")
+    if settings.objective == "energy":
+        require_power(target)
     if is_of_this_process(settings.metric) and (settings.workers > 1 or settings.ray is not None):
         raise SettingsError(
             "workers cannot import the metric, a function of this Python session: put it into a module, or leave out "

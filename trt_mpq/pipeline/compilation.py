@@ -14,7 +14,7 @@ from trt_mpq.pipeline.scoring import SCORER
 from trt_mpq.pipeline.search import SearchStages
 from trt_mpq.refine.for_plan import with_chosen
 from trt_mpq.search import problem_of
-from trt_mpq.types import Evaluation, PrecisionPlan, SearchResult
+from trt_mpq.types import PrecisionPlan, SearchResult
 from trt_mpq.types.compilation import Compilation
 
 
@@ -65,10 +65,9 @@ def _without_refused(
         repaired = result.chosen.plan.replace({group: high[group] for group in job[compilation].raised})
         evaluate = PlanEvaluator.of(job[network], job[plan.refinements], job[SCORER], job[cache])
         problem = replace(problem_of(repaired, job[search.problems]), evaluate=evaluate)
-        judged = problem.measured(repaired)
         note = "what the compiler refuses is back in high precision"
-        evaluation = Evaluation(repaired, judged.score, problem.latency.of(repaired), judged.feasible, note)
-        return with_chosen(result, problem.confirmed(evaluation) if judged.feasible else evaluation)
+        evaluation = problem.evaluation(repaired, problem.measured, note)
+        return with_chosen(result, problem.confirmed(evaluation) if evaluation.feasible else evaluation)
 
     accepted = Stage(
         "accepted", make, json_kind(SearchResult),

@@ -18,6 +18,7 @@ from trt_mpq.latency.device_table import (
     refuse_mismatch,
     save_table,
 )
+from trt_mpq.latency.energy import EnergyModel
 from trt_mpq.latency.fitting import fit
 from trt_mpq.latency.probing import ProbedEngine, probing_plans
 from trt_mpq.latency.roofline import LatencyModel
@@ -48,6 +49,20 @@ def choose_latency(store: Store, described: Stage[CalibratedNetwork], gpu: Gpu) 
     if kept is None and gpu.find() is None and choice == "auto":
         return _modelled(described)
     return _measured(described, kept or measure_latency(store, described, gpu))
+
+
+def energy_of(described: Stage[CalibratedNetwork], latency: Stage[Latency]) -> Stage[EnergyModel | None]:
+    """The modelled energy of plans; None where nobody says what the device draws."""
+
+    def make(job: Job) -> EnergyModel | None:
+        network, target = job[described], job[TARGET]
+        if target.board_power_w is None or target.idle_share is None:
+            return None
+        tf32 = job.settings.engine.tf32
+        work = LatencyModel(network.grouping, target, network.counted_batches, tf32=tf32)
+        return EnergyModel(job[latency], work, target)
+
+    return Stage("modelled-energy", make, needs=(described, latency, TARGET), reads=("engine.tf32",))
 
 
 def measure_latency(store: Store, described: Stage[CalibratedNetwork], gpu: Gpu) -> DeviceTable:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 from trt_mpq.artifacts.stage import Job, Stage, content_digest
 from trt_mpq.evaluate.plans import PlanEvaluator
 from trt_mpq.groups.pins import pinned
 from trt_mpq.latency.base import Latency
-from trt_mpq.latency.cost_terms import latency_costs
+from trt_mpq.latency.cost_terms import kernel_terms
+from trt_mpq.latency.energy import EnergyModel
 from trt_mpq.latency.size import size_costs, weight_bytes
 from trt_mpq.pipeline.calibration import CalibrationStages
 from trt_mpq.pipeline.scoring import REQUIRED, TOLERANCE
@@ -24,6 +26,7 @@ def problems_of(
     ranking: Stage[Ranking],
     evaluator: Stage[PlanEvaluator],
     latency: Stage[Latency],
+    energy: Stage[EnergyModel | None],
 ) -> Stage[tuple[Problem, ...]]:
     """One problem per ladder; raises SettingsError if nothing is known of a precision's latency."""
     network = calibration.scored.network
@@ -33,27 +36,41 @@ def problems_of(
         tell = partial(job.observer.evaluated, metric=job[METRIC].name, required=job[REQUIRED])
         other_parameters = job[network].model.parameters - groups.weight_elements
 
+        def size_cost(options: Mapping[str, Sequence[Precision]]) -> Cost:
+            costs = size_costs(groups, other_parameters, options)
+            return Cost(
+                lambda plan: weight_bytes(plan, groups, other_parameters), costs, "bytes", "smaller", "smallest"
+            )
+
+        def energy_cost(options: Mapping[str, Sequence[Precision]]) -> Cost | None:
+            model = job[energy]
+            if model is None or settings.objective != "energy":
+                return None
+            return Cost(model.plan_cost, kernel_terms(model, options), "mJ", "more frugal", "most frugal")
+
         def problem(ladder: tuple[Precision, ...]) -> Problem:
             options = groups.options(ladder)
-            time = Cost(latencies.plan_ms, latency_costs(latencies, options))
+            time, size = Cost(latencies.plan_ms, kernel_terms(latencies, options)), size_cost(options)
+            objectives = {"latency": None, "energy": energy_cost(options), "size": size}
             limit = None
             if settings.target_latency is not None:
                 limit = Limit(f"takes at most {settings.target_latency:g} ms", settings.target_latency, time)
             elif settings.target_size is not None:
-                costs = size_costs(groups, other_parameters, options)
-                size = Cost(lambda plan: weight_bytes(plan, groups, other_parameters), costs)
                 limit = Limit(f"takes at most {settings.target_size} bytes", settings.target_size, size)
             return Problem(
                 grouping=groups, ladder=ladder, ranking=job[ranking], evaluate=job[evaluator], latency=time,
-                required=job[REQUIRED], tolerance=job[TOLERANCE], limit=limit,
+                required=job[REQUIRED], tolerance=job[TOLERANCE], objective=objectives[settings.objective], limit=limit,
                 budget=Budget(settings.max_evaluations, settings.max_seconds), notify=tell,
             )  # fmt: skip
 
         return tuple(map(problem, ladders_of(settings.precisions, () if settings.mix_formats else job[TARGET].apart)))
 
     return Stage(
-        "problems", make, needs=(METRIC, REQUIRED, TOLERANCE, network, grouping, ranking, evaluator, latency, TARGET),
-        reads=("target_latency", "target_size", "max_evaluations", "max_seconds", "precisions", "mix_formats"),
+        "problems", make,
+        needs=(METRIC, REQUIRED, TOLERANCE, network, grouping, ranking, evaluator, latency, energy, TARGET),
+        reads=(
+            "objective", "target_latency", "target_size", "max_evaluations", "max_seconds", "precisions", "mix_formats",
+        ),
     )  # fmt: skip
 
 

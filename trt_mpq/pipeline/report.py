@@ -68,6 +68,7 @@ def write_report(
     settings, network, groups = store.settings, store[calibration.scored.network], store[search.grouping]
     result, ranking, latency = store[delivery.plan.result], store[search.ranking.first], store[search.latency]
     fp32, required, plan = store[FP32], store[REQUIRED], result.chosen.plan
+    energy = store[search.energy]
     files, scores = store[delivery.files], store[delivery.scores]
     limit = summary.limiting_option(settings)
     outcome = delivery.plan.outcome
@@ -114,9 +115,9 @@ def write_report(
         ),
         calibration=data.CalibrationInfo(network.ranges.methods, network.ranges.samples, store[CALIBRATION].source),
         accuracy=accuracy,
-        latency_ms=summary.latency_figures(result, groups, latency, store[BATCH]),
+        latency_ms=summary.latency_figures(result, groups, latency, store[BATCH], settings.price),
         size_bytes=summary.size_figures(result, groups, network.model, files.typed_bytes),
-        search=summary.search_record(result, ranking, settings, samples, search.seconds(store), sizes),
+        search=summary.search_record(result, ranking, settings, samples, search.seconds(store), sizes, energy),
         plan=data.PlanRecord(
             plan.counts(), plan.as_dict(), plan.digest, files.deployable, share
         ),
@@ -139,6 +140,7 @@ def write_report(
         routes=() if deployed else routes_to_engines(store, calibration.described, plan, files.weak_missing),
         tensors=summary.tensor_rows(groups, network.ranges),
         layer_errors=store[layers],
+        energy_mj=summary.energy_figures(result, groups, latency, energy),
         data_faults=tuple(f"{text[0].upper()}{text[1:]}." for text in store[delivery.judging.faults]),
     )  # fmt: skip
     write_files(report, store.folder)

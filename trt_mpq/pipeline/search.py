@@ -8,10 +8,11 @@ from trt_mpq.artifacts.stage import Job, Stage, json_kind
 from trt_mpq.artifacts.store import Store
 from trt_mpq.evaluate.plans import PlanEvaluator
 from trt_mpq.latency.base import Latency
+from trt_mpq.latency.energy import EnergyModel
 from trt_mpq.pipeline.baseline import NO_FAULT, baseline_fault_of, explained
 from trt_mpq.pipeline.calibration import CalibrationStages
 from trt_mpq.pipeline.gpu import Gpu
-from trt_mpq.pipeline.latency import choose_latency
+from trt_mpq.pipeline.latency import choose_latency, energy_of
 from trt_mpq.pipeline.problems import pinned_groups_of, problems_of
 from trt_mpq.pipeline.ranking import UNRANKED, RankingStages
 from trt_mpq.pipeline.refinement import SharedRefinements
@@ -40,6 +41,7 @@ class SearchStages:
         shared: The refinements that all plans share.
         ranking: What the search goes by, and what that is compared with.
         latency: Times plans.
+        energy: What plans take of energy; None where nobody says what the device draws.
         evaluator: Scores plans.
         problems: What is searched, one problem per ladder.
         result: The fastest plan found that keeps the accuracy target, and every plan that was tried.
@@ -50,6 +52,7 @@ class SearchStages:
     shared: Stage[SharedRefinements]
     ranking: RankingStages
     latency: Stage[Latency]
+    energy: Stage[EnergyModel | None]
     evaluator: Stage[PlanEvaluator]
     problems: Stage[tuple[Problem, ...]]
     result: Stage[SearchResult]
@@ -75,10 +78,11 @@ def choose_search(
     """
     store.ensure(REQUIRED)  # before anything is measured on a device
     shared, latency = calibration.choose_refinements(store), choose_latency(store, calibration.described, gpu)
+    energy = energy_of(calibration.described, latency)
     grouping, evaluator = pinned_groups_of(calibration), _plan_evaluator(calibration, shared)
 
     def problems_by(ranking: Stage[Ranking]) -> Stage[tuple[Problem, ...]]:
-        return problems_of(calibration, grouping, ranking, evaluator, latency)
+        return problems_of(calibration, grouping, ranking, evaluator, latency, energy)
 
     fault = baseline_fault_of(calibration.scored.network) if store.settings.seeks_target else NO_FAULT
     settled = _settled(problems_by(UNRANKED), fault)
@@ -87,7 +91,7 @@ def choose_search(
         ranking = replace(ranking, first=UNRANKED)
     problems = problems_by(ranking.first)
     result = _taken(settled) if is_settled else _searched(store, problems, evaluator, fault, workers)
-    return SearchStages(grouping, shared, ranking, latency, evaluator, problems, result, fault)
+    return SearchStages(grouping, shared, ranking, latency, energy, evaluator, problems, result, fault)
 
 
 def _settled(unranked: Stage[tuple[Problem, ...]], fault: Stage[str]) -> Stage[Settled]:

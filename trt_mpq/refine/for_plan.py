@@ -18,7 +18,7 @@ from trt_mpq.types import Evaluation, Precision, PrecisionPlan, Progress, Search
 _MOST_ATTEMPTS = 4
 """Plans that are tried to save groups; each costs a pass over the calibration and one over the evaluation data."""
 _LEAST_GAIN = 0.002
-"""Least gain in latency, as a share, for which a group is brought down: it may cost accuracy within the target."""
+"""Least gain in what is minimised, as a share, for which a group is brought down: it may cost accuracy."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def refine_for_plan(
 
     Its own refinement is kept if the score is not lower and the file that is delivered keeps the requirement. Then
     groups that may take one more step down the ladder are tried one by one, widest precision first and in the order of
-    the ranking; a step is taken if it makes the plan faster and, refined for itself, the plan and its file keep the
+    the ranking; a step is taken if it makes the plan cost less and, refined for itself, the plan and its file keep the
     requirement. Where the problem has a limit, none is tried.
 
     Args:
@@ -143,14 +143,12 @@ class _Walk:
             self._step(self.best.plan.replace({group: precision}), group, precision)
 
     def _step(self, plan: PrecisionPlan, group: str, precision: Precision) -> None:
-        latency_ms = self._problem.latency.of(plan)
-        if latency_ms > self.best.latency_ms * (1 - _LEAST_GAIN):
+        if self._problem.cost.of(plan) > self.best.cost * (1 - _LEAST_GAIN):
             return
         self.attempts += 1
-        judged = self._problem.measured(plan)
-        self._scored()
         note = f"{group} to {precision}, refined for the plan"
-        tried = Evaluation(plan, judged.score, latency_ms, judged.feasible, note)
+        tried = self._problem.evaluation(plan, self._problem.measured, note)
+        self._scored()
         self._problem.notify(tried)
         if tried.feasible and (confirmed := self._problem.confirmed(tried)).feasible:
             self.best = confirmed

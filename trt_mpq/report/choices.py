@@ -39,6 +39,7 @@ def _tried(number: int, step: SearchStep, report: Report, formats: list[Precisio
         "verdict": "meets the target" if step.feasible else "misses the target",
         "latency": wording.latency_text(step.latency_ms),
         "size": "" if step.size_bytes is None else wording.size_text(step.size_bytes, report.size_bytes.fp32),
+        "energy": "" if step.energy_mj is None else wording.energy_text(step.energy_mj),
         "codes": "".join(_letters(step.precisions, formats)),
         "delivered": False,
     }
@@ -53,6 +54,7 @@ def _delivered(report: Report, formats: list[Precision]) -> dict[str, object]:
         "verdict": "meets the target" if accuracy.met_by(accuracy.plan) else "misses the target",
         "latency": wording.latency_text(report.latency_ms.plan),
         "size": wording.size_text(size.plan, size.fp32),
+        "energy": wording.energy_text(report.energy_mj.plan) if report.energy_mj else "",
         "codes": "".join(_letters(report.plan.assignments.values(), formats)),
         "delivered": True,
     }

@@ -7,7 +7,15 @@ from dataclasses import dataclass
 
 from trt_mpq import __version__
 from trt_mpq.report.compiler import engine_text
-from trt_mpq.report.data import AccuracyFigures, LatencyFigures, ModelInfo, PlanRecord, Report, SizeFigures
+from trt_mpq.report.data import (
+    AccuracyFigures,
+    EnergyFigures,
+    LatencyFigures,
+    ModelInfo,
+    PlanRecord,
+    Report,
+    SizeFigures,
+)
 from trt_mpq.types import Precision
 
 
@@ -24,6 +32,7 @@ class DevicePlan:
     size_bytes: SizeFigures
     plan: PlanRecord
     engine: str
+    energy_mj: EnergyFigures | None = None
 
 
 @dataclass(frozen=True)
@@ -82,7 +91,15 @@ def compared(reports: Mapping[str, Report], command: str, created: str) -> Devic
 
 
 def _device(folder: str, report: Report) -> DevicePlan:
-    return DevicePlan(folder, report.accuracy, report.latency_ms, report.size_bytes, report.plan, engine_text(report))
+    return DevicePlan(
+        folder,
+        report.accuracy,
+        report.latency_ms,
+        report.size_bytes,
+        report.plan,
+        engine_text(report),
+        report.energy_mj,
+    )
 
 
 def _groups(reports: tuple[Report, ...]) -> Iterator[GroupOnDevices]:

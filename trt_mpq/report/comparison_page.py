@@ -22,6 +22,8 @@ def render_comparison(comparison: DeviceComparison) -> str:
         lead=comparison_lead(comparison),
         formats=_formats_text,
         precisions=[p for p in Precision if p in known],
+        energy=any(one.energy_mj for one in comparison.devices),
+        priced=any(one.latency_ms.price_per_hour for one in comparison.devices),
         slowest=max(one.latency_ms.plan for one in comparison.devices),
         heaviest=max(one.size_bytes.plan for one in comparison.devices),
     )

@@ -107,7 +107,7 @@ class LatencyFigures(_ByPrecision[float]):
     """Milliseconds for one batch on `device`; `source` holds for every latency of the report.
 
     `error` is how far modelled latencies are from published ones on that device, None if they are not modelled or
-    nothing tells it.
+    nothing tells it. `price_per_hour` is what the device costs, in whatever currency it was given, None if nobody said.
     """
 
     source: LatencySource
@@ -118,10 +118,25 @@ class LatencyFigures(_ByPrecision[float]):
     plan: float
     uniform: Mapping[Precision, float]
     error: LatencyError | None = None
+    price_per_hour: float | None = None
+
+    def samples_per_price(self, ms: float) -> float | None:
+        """Samples for one unit of the price at `ms` a batch."""
+        return self.batch * 3.6e6 / ms / self.price_per_hour if self.price_per_hour else None
 
     def tells(self, ms: float, other_ms: float) -> bool:
         """Whether two latencies differ by more than the error of such a difference."""
         return self.error is None or abs(ms / other_ms - 1) >= self.error.ratio
+
+
+@dataclass(frozen=True)
+class EnergyFigures(_ByPrecision[float]):
+    """Modelled millijoules for one batch, of the board, see docs/energy.md."""
+
+    fp32: float | None
+    fp16: float | None
+    plan: float
+    uniform: Mapping[Precision, float]
 
 
 @dataclass(frozen=True)
@@ -142,7 +157,7 @@ class SearchStep:
     `complete` is False when a test decided the step after `samples` of the evaluation set, and then `score` is an
     estimate for the whole; `plan` is the digest. `delivered` is the score of typed.onnx where the search asked that
     too: a plan is infeasible as well if its file misses the target. `precisions` are those of the groups, in network
-    order, `size_bytes` is what the weights take.
+    order, `size_bytes` is what the weights take, `energy_mj` what a batch takes if that is known.
     """
 
     note: str
@@ -157,6 +172,7 @@ class SearchStep:
     delivered: float | None = None
     precisions: tuple[Precision, ...] = ()
     size_bytes: int | None = None
+    energy_mj: float | None = None
 
 
 @dataclass(frozen=True)
@@ -176,6 +192,7 @@ class SearchRecord:
         stopped: The option whose budget ended the search, None if it ended by itself.
         limit: The option that set another target than accuracy, None if there was none.
         confidence: Of the test that stops evaluations early; 1 if none is stopped.
+        objective: What it minimised: latency, energy or size.
     """
 
     algorithm: str
@@ -190,6 +207,7 @@ class SearchRecord:
     limit: str | None = None
     confidence: float = 1.0
     gap: float | None = None
+    objective: str = "latency"
 
     @property
     def decided_early(self) -> int:
@@ -316,6 +334,7 @@ class Report:
     routes: tuple[Route, ...] = ()
     tensors: tuple[TensorRow, ...] = ()
     layer_errors: Mapping[str, float | None] = field(default_factory=dict)
+    energy_mj: EnergyFigures | None = None
 
     @property
     def has_group_latencies(self) -> bool:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from trt_mpq.engine.decide import PLAN
 from trt_mpq.engine.realised import disagreements
-from trt_mpq.report.wording import MISSING, latency_text, minus, size_text
+from trt_mpq.report.wording import MISSING, energy_text, latency_text, minus, size_text
 from trt_mpq.types.engine import Candidate, Deployment, Profile, Ratio, Realised
 
 _NAMES = {
@@ -203,6 +203,7 @@ def _conditions(profile: Profile) -> str:
         _change("memory", "MHz", before.memory_clock_mhz, after.memory_clock_mhz),
         _change("", "W", before.power_w, after.power_w),
         _change("", "°C", before.temperature_c, after.temperature_c),
+        f"{energy_text(profile.energy_mj)} an inference" if profile.energy_mj is not None else "",
         "not throttled" if before.throttled == after.throttled == "" else "",
     ]
     return ", ".join(filter(None, known)) or "clocks, power and temperature unknown: NVML does not tell"

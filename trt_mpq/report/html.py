@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from trt_mpq.report import charts, verdict, wording
 from trt_mpq.report.choices import choices_json
 from trt_mpq.report.compiler import compiler_text
+from trt_mpq.report.cost_axes import cost_axes
 from trt_mpq.report.data import Report
 from trt_mpq.report.device import below_text, device_text, interval_text
 from trt_mpq.report.engine_chart import engine_bars, engine_precision, layer_legend, layer_ribbon
@@ -39,6 +40,7 @@ def render_html(report: Report) -> str:
         choices=choices_json(report),
         calibrated=[p for p in Precision if any(p in row.amax for row in report.tensors)],
         histograms=[Markup(histogram(row)) if row.bins else None for row in report.tensors],
+        searched={axis.name: Markup(search_chart(report, axis)) for axis in cost_axes(report)},
         pictures=_pictures(report),
     )
 
@@ -48,7 +50,6 @@ def _pictures(report: Report) -> dict[str, Markup | list[tuple[Precision, Markup
 
     return {
         "ribbon": Markup(charts.network_ribbon(report)),
-        "search": Markup(search_chart(report)),
         "latency": Markup(charts.latency_bars(report)),
         "size": Markup(charts.size_bars(report)),
         **_device_pictures(report),

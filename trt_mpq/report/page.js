@@ -181,6 +181,10 @@
     const panel = document.getElementById("choice");
     const names = [...document.querySelectorAll("#groups tbody tr")]
       .sort((a, b) => a.dataset.group - b.dataset.group).map((row) => row.querySelector(".id").textContent);
+    const axis = document.getElementById("axis");
+    axis?.addEventListener("change", () => document.querySelectorAll("[data-axis]").forEach((chart) => {
+      chart.hidden = chart.dataset.axis !== axis.value;
+    }));
     const delivered = plans.find((plan) => plan.delivered);
     const formatOf = (plan, group) => formats[plan.codes.charCodeAt(group) - 97];
     const cell = (plan, group) => {
@@ -195,7 +199,7 @@
       const plan = plans.find((one) => one.digest === digest);
       panel.querySelector("select").value = digest;
       document.querySelectorAll("[data-plan]").forEach((mark) => mark.classList.toggle("picked", mark.dataset.plan === digest));
-      const figures = [plan.score, plan.verdict, plan.latency, plan.size].filter(Boolean);
+      const figures = [plan.score, plan.verdict, plan.latency, plan.energy, plan.size].filter(Boolean);
       panel.querySelector(".figures").textContent = figures.join(" · ");
       const groups = plan.codes ? names.map((_, group) => group) : [];
       panel.querySelector(".strip").replaceChildren(...groups.map((group) => cell(plan, group)));

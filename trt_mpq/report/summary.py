@@ -10,6 +10,7 @@ from trt_mpq.emit.deliver import Delivery
 from trt_mpq.evaluate.interval import Holdout, LossInterval
 from trt_mpq.groups.scales import OWN_SCALE_RATIO
 from trt_mpq.latency.base import Latency
+from trt_mpq.latency.energy import EnergyModel
 from trt_mpq.latency.size import stored_bits, weight_bytes
 from trt_mpq.report import data
 from trt_mpq.report.explain import Explainer
@@ -93,7 +94,9 @@ def accuracy_figures(
     )
 
 
-def latency_figures(result: SearchResult, grouping: Grouping, latency: Latency, batch: int) -> data.LatencyFigures:
+def latency_figures(
+    result: SearchResult, grouping: Grouping, latency: Latency, batch: int, price: float | None = None
+) -> data.LatencyFigures:
     """What the search went by for the plan, FP32 and the uniform plans."""
     uniform = {p: latency.plan_ms(grouping.uniform(p)) for p in result.ladder}
     fp32 = _fp32_plan(grouping)
@@ -106,6 +109,23 @@ def latency_figures(result: SearchResult, grouping: Grouping, latency: Latency, 
         plan=result.chosen.latency_ms,
         uniform=uniform,
         error=latency.error,
+        price_per_hour=price,
+    )
+
+
+def energy_figures(
+    result: SearchResult, grouping: Grouping, latency: Latency, energy: EnergyModel | None
+) -> data.EnergyFigures | None:
+    """The same of energy, None where nothing is known of it."""
+    if energy is None:
+        return None
+    uniform = {p: energy.plan_cost(grouping.uniform(p)) for p in result.ladder}
+    fp32 = _fp32_plan(grouping)
+    return data.EnergyFigures(
+        fp32=energy.plan_cost(fp32) if latency.knows(fp32) else None,
+        fp16=uniform.get(Precision.FP16),
+        plan=energy.plan_cost(result.chosen.plan),
+        uniform=uniform,
     )
 
 
@@ -123,7 +143,13 @@ def size_figures(result: SearchResult, grouping: Grouping, model: Model, file: i
 
 
 def search_record(
-    result: SearchResult, ranking: Ranking, settings: Settings, samples: int, seconds: float, sizes: Sizes
+    result: SearchResult,
+    ranking: Ranking,
+    settings: Settings,
+    samples: int,
+    seconds: float,
+    sizes: Sizes,
+    energy: EnergyModel | None = None,
 ) -> data.SearchRecord:
     """The cost of sensitivity and search; calibration and refinement, which every search shares, are left out.
 
@@ -134,6 +160,7 @@ def search_record(
         samples: Samples of the evaluation set.
         seconds: What the ranking and all evaluations took.
         sizes: Bytes of the weights of a plan.
+        energy: Millijoules of a plan; None where nothing is known of them.
     """
     return data.SearchRecord(
         algorithm=result.algorithm,
@@ -159,11 +186,13 @@ def search_record(
                 delivered=e.delivered.score.value if e.delivered else None,
                 precisions=tuple(precision for _, precision in e.plan.assignments),
                 size_bytes=sizes(e.plan),
+                energy_mj=energy.plan_cost(e.plan) if energy else None,
             )
             for e in result.path
         ),
         confidence=settings.confidence,
         gap=result.gap,
+        objective=settings.objective,
     )
 
 

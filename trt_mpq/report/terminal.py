@@ -49,7 +49,8 @@ def render_terminal(report: Report, console: Console, details: bool = False) -> 
     """
     _print_verdict(report, console)
     console.print("", _comparison_table(report), sep="\n")
-    costs = [wording.search_cost(report), *filter(None, [wording.file_text(report.accuracy)])]
+    texts = (wording.file_text(report.accuracy), wording.price_text(report.latency_ms))
+    costs = [wording.search_cost(report), *filter(None, texts)]
     console.print("", *costs, style="dim", sep="\n", markup=False, highlight=False)
     if report.device:
         details_of = _device_details(report.device, device_text(report.device), _DEVICE_LINES, notes=())
@@ -128,6 +129,7 @@ def _comparison_table(report: Report) -> Table:
         "target",
         f"{latency.source}\nlatency{_own_line(wording.time_error(latency.error))}",
         f"vs {report.baseline.name}{_own_line(wording.ratio_error(latency.error))}",
+        *(["modelled\nenergy"] if report.energy_mj else []),
         "weights",
     )
     for heading in headings:
@@ -140,6 +142,7 @@ def _comparison_table(report: Report) -> Table:
             wording.MISSING if v.score is None else "met" if v.meets else "missed",
             wording.latency_text(v.latency_ms, wording.slowest_ms(report)),
             wording.change_text(v.latency_ms, latency.of(report.baseline)),
+            *([wording.energy_text(v.energy_mj)] if report.energy_mj else []),
             wording.size_text(v.size_bytes, report.size_bytes.fp32),
             style="bold" if v.precision is None else None,
         )

@@ -101,6 +101,8 @@ def remarks(report: Report) -> tuple[str, ...]:
         said.append(trivial)
     said += _faster_fp32(report)
     said += _about_equal(report)
+    if report.search.objective != "latency":
+        said.append(f"The search looked for the least {report.search.objective}, not for the fastest plan.")
     if not report.plan.deployable:
         said.append("For study only: TensorRT has no kernels for this plan, so no engine can be built from it.")
     if report.compilation:

@@ -137,6 +137,24 @@ def latency_text(milliseconds: float | None, reference: float | None = None) -> 
     return f"{significant(milliseconds)} ms" if in_ms else f"{significant(1000 * milliseconds)} µs"
 
 
+def energy_text(millijoules: float | None) -> str:
+    """An energy with three significant digits, in µJ, mJ or J."""
+    if millijoules is None:
+        return MISSING
+    factor, unit = next((f, u) for f, u in ((1e3, "J"), (1.0, "mJ"), (0.0, "µJ")) if millijoules >= f)
+    return f"{significant(millijoules / (factor or 1e-3))} {unit}"
+
+
+def price_text(latency: LatencyFigures) -> str:
+    """What the plan computes for one unit of the price; empty where nobody said a price."""
+    samples = latency.samples_per_price(latency.plan)
+    return (
+        ""
+        if samples is None
+        else f"{count_text(samples)} samples for 1 of the price, at {latency.price_per_hour:g} an hour"
+    )
+
+
 def microseconds_text(milliseconds: float | None) -> str:
     """A latency in microseconds, without the unit."""
     return MISSING if milliseconds is None else significant(1000 * milliseconds)
@@ -179,18 +197,20 @@ class _Variant:
     score: float | None
     latency_ms: float | None
     size_bytes: int | None
+    energy_mj: float | None
     meets: bool
 
 
 def variants(report: Report) -> tuple[_Variant, ...]:
     """What the plan is compared with, widest first, and the plan itself last."""
-    accuracy, latency, size = report.accuracy, report.latency_ms, report.size_bytes
+    accuracy, latency, size, energy = report.accuracy, report.latency_ms, report.size_bytes, report.energy_mj
     named = {p: p.name for p in (Precision.FP32, report.baseline)}
     named |= {p: f"uniform {p.name}" for p in _uniform_precisions(report)}
-    rows: list[tuple[str, Precision | None, float | None, float | None, int | None]] = [
-        (name, p, accuracy.of(p), latency.of(p), size.of(p)) for p, name in named.items()
+    rows: list[tuple[str, Precision | None, float | None, float | None, int | None, float | None]] = [
+        (name, p, accuracy.of(p), latency.of(p), size.of(p), energy.of(p) if energy else None)
+        for p, name in named.items()
     ]
-    rows.append(("plan", None, accuracy.plan, latency.plan, size.plan))
+    rows.append(("plan", None, accuracy.plan, latency.plan, size.plan, energy.plan if energy else None))
     return tuple(_Variant(*row, meets=accuracy.met_by(row[2])) for row in rows)
 
 

@@ -54,6 +54,7 @@ def conditions(pci_bus_id: str | None = None) -> Conditions:
         if gpu is None:
             return Conditions()
         milliwatts = _answer(nvml, lambda: float(nvml.nvmlDeviceGetPowerUsage(gpu)))
+        millijoules = _answer(nvml, lambda: float(nvml.nvmlDeviceGetTotalEnergyConsumption(gpu)))
         reasons = _answer(nvml, lambda: int(nvml.nvmlDeviceGetCurrentClocksThrottleReasons(gpu)))
         return Conditions(
             sm_clock_mhz=_answer(nvml, lambda: float(nvml.nvmlDeviceGetClockInfo(gpu, nvml.NVML_CLOCK_SM))),
@@ -61,6 +62,7 @@ def conditions(pci_bus_id: str | None = None) -> Conditions:
             power_w=None if milliwatts is None else milliwatts / 1000,
             temperature_c=_answer(nvml, lambda: float(nvml.nvmlDeviceGetTemperature(gpu, nvml.NVML_TEMPERATURE_GPU))),
             throttled=None if reasons is None else ", ".join(_THROTTLING[bit] for bit in _THROTTLING if reasons & bit),
+            energy_mj=millijoules,
         )
 
 

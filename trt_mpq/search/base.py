@@ -77,16 +77,17 @@ class Limit:
 
 @dataclass(frozen=True)
 class Problem:
-    """Find the plan with the lowest latency whose score is at least `required`, or the best score within `limit`.
+    """Find the plan with the lowest cost whose score is at least `required`, or the best score within `limit`.
 
     Attributes:
         grouping: The groups, and what those run in that may not run in the widest of the ladder.
         ladder: Precisions to choose from, widest first, e.g. (fp16, fp8, int8); the first is the high precision.
         ranking: Sensitivity of every group for every precision below the first.
         evaluate: Scores plans.
-        latency: Milliseconds of plans.
+        latency: Milliseconds of plans, which every evaluation says.
         required: Lowest acceptable score of a plan, absolute, compared exactly; means nothing where there is a limit.
         tolerance: How much less than its plan a file may score, see `FileScore.stands`.
+        objective: What is minimised, if it is not the latency.
         limit: The target, if it is not the required score: of the plans that keep it, the one that scores best.
         budget: What the search may spend.
         notify: Called with every new evaluation as it is made.
@@ -101,6 +102,7 @@ class Problem:
     latency: Cost
     required: float
     tolerance: float = 0.0
+    objective: Cost | None = None
     limit: Limit | None = None
     budget: Budget = Budget()
     notify: Callable[[Evaluation], None] = lambda evaluation: None
@@ -110,6 +112,17 @@ class Problem:
     def groups(self) -> tuple[LayerGroup, ...]:
         """All groups, in network order."""
         return self.grouping.groups
+
+    @property
+    def cost(self) -> Cost:
+        """What is minimised."""
+        return self.objective or self.latency
+
+    def evaluation(self, plan: PrecisionPlan, judge: Callable[[PrecisionPlan], Judgement], note: str) -> Evaluation:
+        """`plan` as `judge` finds it; costs come first, as they refuse what the device cannot compute."""
+        latency_ms, amount = self.latency.of(plan), self.objective.of(plan) if self.objective else None
+        judged = judge(plan)
+        return Evaluation(plan, judged.score, latency_ms, judged.feasible, note, judged.complete, amount=amount)
 
     def judged(self, plan: PrecisionPlan) -> Judgement:
         """Whether `plan` is feasible, as cheaply as it can be told."""
@@ -132,9 +145,9 @@ class Problem:
         return replace(feasible, delivered=file, feasible=file.stands(self.tolerance))
 
     def preference(self, feasible: Evaluation) -> tuple[float, float]:
-        """Sorts feasible plans, the best first: by latency, or with a limit by score, then by the other."""
-        by_latency, by_score = feasible.latency_ms, -feasible.score.value
-        return (by_score, by_latency) if self.limit else (by_latency, by_score)
+        """Sorts feasible plans, the best first: by cost, or with a limit by score, then by the other."""
+        by_cost, by_score = feasible.cost, -feasible.score.value
+        return (by_score, by_cost) if self.limit else (by_cost, by_score)
 
     def is_uniform(self, plan: PrecisionPlan) -> bool:
         """Whether `plan` is the uniform plan of a precision of the ladder."""
@@ -298,9 +311,7 @@ class Trail:
         return confirmed == self.best()
 
     def _record(self, plan: PrecisionPlan, judge: Callable[[PrecisionPlan], Judgement], note: str) -> Evaluation:
-        latency_ms = self._problem.latency.of(plan)  # first: it refuses what the device cannot compute
-        judgement = judge(plan)
-        return self._keep(Evaluation(plan, judgement.score, latency_ms, judgement.feasible, note, judgement.complete))
+        return self._keep(self._problem.evaluation(plan, judge, note))
 
     def _keep(self, tried: Evaluation) -> Evaluation:
         self._tried[tried.plan] = tried

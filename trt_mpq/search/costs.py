@@ -1,8 +1,8 @@
 """What every plan costs, as a formula a solver can read: a constant and terms that a plan pays or does not.
 
-A group costs its time in the precision it runs in. What makes latency more than a sum over groups are the tensors
-between them: a tensor is stored in 8 bit only if all who touch it run in that format, and a conversion is paid once
-however many readers want it. Both are conditions on a few groups at once, which is all that a `Term` can say.
+A group costs its time, or its energy, in the precision it runs in. What makes the cost more than a sum over groups are
+the tensors between them: a tensor is stored in 8 bit only if all who touch it run in that format, and a conversion is
+paid once however many readers want it. Both are conditions on a few groups at once, which is all that a `Term` can say.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ Clause = tuple[Choice, ...]
 
 @dataclass(frozen=True)
 class Term:
-    """Milliseconds that a plan costs in which every clause holds; negative where that saves time."""
+    """What a plan costs in which every clause holds; negative where that saves something."""
 
-    ms: float
+    amount: float
     clauses: tuple[Clause, ...]
 
     def holds(self, made: frozenset[Choice]) -> bool:
@@ -32,23 +32,34 @@ class Term:
 
 @dataclass(frozen=True)
 class Costs:
-    """Latency of every plan: `constant_ms` and the terms that hold."""
+    """What every plan costs: a `constant` and the terms that hold."""
 
-    constant_ms: float
+    constant: float
     terms: tuple[Term, ...]
 
-    def plan_ms(self, plan: PrecisionPlan) -> float:
-        """Milliseconds of `plan`."""
+    def of(self, plan: PrecisionPlan) -> float:
+        """What `plan` costs."""
         made = frozenset(plan.assignments)
-        return self.constant_ms + sum(term.ms for term in self.terms if term.holds(made))
+        return self.constant + sum(term.amount for term in self.terms if term.holds(made))
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Something that every plan has an amount of, milliseconds or bytes: as a function, and as terms for solvers."""
+    """Something that every plan has an amount of, such as milliseconds: as a function, and as terms for solvers.
+
+    Attributes:
+        of: The amount of a plan.
+        terms: The same, as a formula.
+        unit: Of the amounts.
+        less: What a plan is called that has less of it than another.
+        least: What the plan is called that has the least.
+    """
 
     of: Callable[[PrecisionPlan], float]
     terms: Costs
+    unit: str = "ms"
+    less: str = "faster"
+    least: str = "fastest"
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ class Frontier:
     """Answers which plan is best, from costs that are exact and harm that is predicted.
 
     Args:
-        costs: Milliseconds (or bytes) of every plan.
+        costs: What every plan costs.
         grouping: The groups.
         harm: Every choice there is, to its predicted harm, not negative; harms add up.
         solved: Where answers are looked up and left for frontiers that are asked the same.
@@ -45,7 +45,7 @@ class Frontier:
         self._harm_scale = _SCALE / max(sum(harm.values()), 1e-300)
         self._cost_scale = _SCALE / max(sum(abs(ms) for ms in self._program.cost.values()), 1e-300)
 
-    def fastest(self, most_harm: float = np.inf) -> Answer:
+    def cheapest(self, most_harm: float = np.inf) -> Answer:
         """The cheapest plan of at most `most_harm`, the least harmful of equals."""
         harm, cost = self._scaled()
         bound = most_harm * self._harm_scale
@@ -54,7 +54,7 @@ class Frontier:
     def gentlest(self, most: float, without: Iterable[PrecisionPlan] = ()) -> Answer:
         """The least harmful plan that costs at most `most` and is none of `without`."""
         harm, cost = self._scaled()
-        return self._solve(harm + _TIE * cost, [(cost, (most - self._costs.constant_ms) * self._cost_scale)], without)
+        return self._solve(harm + _TIE * cost, [(cost, (most - self._costs.constant) * self._cost_scale)], without)
 
     def harm(self, plan: PrecisionPlan) -> float:
         """The predicted harm of `plan`; infinite if it makes a choice there is not."""

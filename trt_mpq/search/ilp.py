@@ -13,12 +13,12 @@ from trt_mpq.search.base import Limit, Problem, Trail
 from trt_mpq.search.costs import Choice
 from trt_mpq.search.frontier import Frontier
 from trt_mpq.search.prediction import Belief, Prediction, sensitivities
-from trt_mpq.search.settled import WORTH_TRYING, fastest_plan, settled
+from trt_mpq.search.settled import WORTH_TRYING, cheapest_plan, settled
 from trt_mpq.types import Evaluation, PrecisionPlan, SearchResult
 
 _FEWEST_EVALUATIONS = 8
 _STEPS = (0.1, 0.35, 0.6)
-"""How far between the best plan so far and the fastest of all plans are proposed, as shares in latency."""
+"""How far between the best plan so far and the fastest of all plans are proposed, as shares in cost."""
 _PATIENCE = 6
 """Plans within a limit that may score no better in a row before the search gives up."""
 
@@ -63,7 +63,7 @@ def _try_faster(problem: Problem, trail: Trail, widest: Evaluation) -> None:
     """Try plans that are faster than the best so far, until none is worth it by what is believed."""
     allowed = widest.score.value - problem.required
     prediction = Prediction(sensitivities(problem), widest, allowed)
-    plan, note = trail.proposed(fastest_plan(problem)), "fastest of all"
+    plan, note = trail.proposed(cheapest_plan(problem)), f"{problem.cost.least} of all"
     while plan is not None:
         trail.evaluate(plan, note)
         best = trail.best() or widest
@@ -78,18 +78,18 @@ def _most_promising(
     Proposed are the fastest plan that should keep the score, and the gentlest that are faster than the best so far by
     steps of several sizes: where much may still be gained, small steps would spend the budget.
     """
-    least, most = problem.latency.of(fastest_plan(problem).plan or best.plan), best.latency_ms * (1 - WORTH_TRYING)
+    least, most = problem.cost.of(cheapest_plan(problem).plan or best.plan), best.cost * (1 - WORTH_TRYING)
     frontier, proposals = _frontier(problem, belief.expected()), dict[PrecisionPlan | None, str]()
-    proposals[trail.proposed(frontier.fastest(allowed))] = "fastest that should keep the score"
+    proposals[trail.proposed(frontier.cheapest(allowed))] = f"{problem.cost.least} that should keep the score"
     for step in _STEPS:
         gentlest = frontier.gentlest(most - step * max(most - least, 0.0), trail.tried)
-        proposals.setdefault(trail.proposed(gentlest), "gentlest that is faster")
+        proposals.setdefault(trail.proposed(gentlest), f"gentlest that is {problem.cost.less}")
 
     def worth(plan: PrecisionPlan) -> float:
-        return (best.latency_ms - problem.latency.of(plan)) * belief.chance(plan, allowed)
+        return (best.cost - problem.cost.of(plan)) * belief.chance(plan, allowed)
 
     plan = max((p for p in proposals if p is not None and p not in trail.tried), key=worth, default=None)
-    if plan is None or worth(plan) <= WORTH_TRYING * best.latency_ms:
+    if plan is None or worth(plan) <= WORTH_TRYING * best.cost:
         return None, ""
     return plan, proposals[plan]
 
@@ -113,7 +113,7 @@ def _try_single_groups(problem: Problem, trail: Trail) -> None:
     harm = Prediction(sensitivities(problem), best, allowed).after(trail.tried.values()).expected()
     for group, precision in sorted((choice for choice, lost in harm.items() if lost > 0), key=harm.__getitem__):
         plan = best.plan.replace({group: precision})
-        if problem.latency.of(plan) <= best.latency_ms * (1 - WORTH_TRYING):
+        if problem.cost.of(plan) <= best.cost * (1 - WORTH_TRYING):
             trail.evaluate(plan, f"one by one: {group} to {precision}")
             while not trail.best_stands():
                 pass
@@ -130,4 +130,4 @@ def _try_within(problem: Problem, limit: Limit, trail: Trail) -> None:
 
 
 def _frontier(problem: Problem, harm: Mapping[Choice, float]) -> Frontier:
-    return Frontier(problem.latency.terms, problem.grouping, harm, problem.solved)
+    return Frontier(problem.cost.terms, problem.grouping, harm, problem.solved)

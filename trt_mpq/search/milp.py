@@ -105,8 +105,8 @@ class Program:
     def _cost_row(self, costs: Costs) -> dict[int, float]:
         row: dict[int, float] = defaultdict(float)
         for term in costs.terms:
-            parts = [self._any_of(clause, saves=term.ms < 0) for clause in term.clauses]
-            row[self._all_of(frozenset(parts), saves=term.ms < 0)] += term.ms
+            parts = [self._any_of(clause, saves=term.amount < 0) for clause in term.clauses]
+            row[self._all_of(frozenset(parts), saves=term.amount < 0)] += term.amount
         return dict(row)
 
     def _any_of(self, clause: Clause, saves: bool) -> int:

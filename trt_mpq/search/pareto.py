@@ -1,4 +1,4 @@
-"""The whole frontier between latency and accuracy in one run, from which every target is answered."""
+"""The whole frontier between cost and accuracy in one run, from which every target is answered."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from trt_mpq.types import SearchResult
 
 _FEWEST_EVALUATIONS = 16
 _NARROWEST_GAP = 0.005
-"""Gap in latency, as a share, in which no further plan is looked for."""
+"""Gap in cost, as a share, in which no further plan is looked for."""
 
 
 class Pareto:
-    """Measures plans along the predicted frontier on every sample, the widest gap in latency first.
+    """Measures plans along the predicted frontier on every sample, the widest gap in cost first.
 
     Which plans those are does not depend on the target: asked again with another one, all scores are known. It
     makes as many evaluations as the budget allows, or as many as `ilp` would, but no fewer than 16.
@@ -38,12 +38,12 @@ class Pareto:
 
 
 def _fill(problem: Problem, trail: Trail) -> None:
-    """Evaluate the fastest plan, then halve the widest gap between latencies until all are narrow."""
-    frontier = Frontier(problem.latency.terms, problem.grouping, sensitivities(problem), problem.solved)
-    fastest, widest = trail.proposed(frontier.fastest()), problem.grouping.uniform(problem.ladder[0])
+    """Evaluate the fastest plan, then halve the widest gap between costs until all are narrow."""
+    frontier = Frontier(problem.cost.terms, problem.grouping, sensitivities(problem), problem.solved)
+    fastest, widest = trail.proposed(frontier.cheapest()), problem.grouping.uniform(problem.ladder[0])
     if fastest is None:
         return
-    low, high = trail.measure(fastest, "fastest of all").latency_ms, problem.latency.of(widest)
+    low, high = trail.measure(fastest, f"{problem.cost.least} of all").cost, problem.cost.of(widest)
     gaps = [(low, high)]
     while gaps:
         gaps.sort(key=lambda gap: gap[1] - gap[0])
@@ -52,5 +52,5 @@ def _fill(problem: Problem, trail: Trail) -> None:
             return
         middle = (low + high) / 2
         plan = trail.proposed(frontier.gentlest(middle))
-        reached = low if plan is None else trail.measure(plan, f"gentlest within {middle:.4g} ms").latency_ms
+        reached = low if plan is None else trail.measure(plan, f"gentlest within {middle:.4g} {problem.cost.unit}").cost
         gaps += [(low, min(reached, middle)), (middle, high)]

@@ -14,12 +14,12 @@ WORTH_TRYING = 0.002
 """Least gain in latency, as a share, for which a plan is evaluated."""
 
 
-def fastest_plan(problem: Problem) -> Answer:
-    """The plan of least latency, of equals one that lowers the fewest groups."""
+def cheapest_plan(problem: Problem) -> Answer:
+    """The plan of least cost, of equals one that lowers the fewest groups."""
     options = problem.grouping.options(problem.ladder)
     widest = {group.id: problem.grouping.widest(group) for group in problem.groups}
     lowered = {(group, p): float(p is not widest[group]) for group, own in options.items() for p in own}
-    return Frontier(problem.latency.terms, problem.grouping, lowered, problem.solved).fastest()
+    return Frontier(problem.cost.terms, problem.grouping, lowered, problem.solved).cheapest()
 
 
 def settled(algorithm: str, problems: Sequence[Problem]) -> SearchResult | None:
@@ -32,11 +32,11 @@ def settled(algorithm: str, problems: Sequence[Problem]) -> SearchResult | None:
         TargetNotReachable: No plan is worth a try, and the widest misses the target.
     """
     fastest = [
-        (problem, answer.plan) for problem in problems if (answer := fastest_plan(problem)).plan and not answer.gap
+        (problem, answer.plan) for problem in problems if (answer := cheapest_plan(problem)).plan and not answer.gap
     ]
     if len(fastest) < len(problems) or any(problem.limit for problem in problems):
         return None
-    problem, plan = min(fastest, key=lambda one: one[0].latency.of(one[1]))
+    problem, plan = min(fastest, key=lambda one: one[0].cost.of(one[1]))
     found = _tried(algorithm, replace(problem, notify=lambda evaluation: None), plan)
     for evaluation in found.path if found else ():
         problem.notify(evaluation)
@@ -48,9 +48,9 @@ def _tried(algorithm: str, problem: Problem, fastest: PrecisionPlan) -> SearchRe
     trail, widest = Trail(problem), problem.grouping.uniform(problem.ladder[0])
     with trail.until_spent():
         trail.measure(widest, f"uniform {problem.ladder[0]}")
-        if problem.latency.of(fastest) >= problem.latency.of(widest) * (1 - WORTH_TRYING):
-            return replace(trail.result(algorithm), unranked="no plan is faster")
-        trail.evaluate(fastest, "fastest of all")
+        if problem.cost.of(fastest) >= problem.cost.of(widest) * (1 - WORTH_TRYING):
+            return replace(trail.result(algorithm), unranked=f"no plan is {problem.cost.less}")
+        trail.evaluate(fastest, f"{problem.cost.least} of all")
         found = trail.result(algorithm) if trail.stands(fastest) else None
-        return found and replace(found, unranked="the fastest plan meets the target")
+        return found and replace(found, unranked=f"the {problem.cost.least} plan meets the target")
     return None

@@ -71,6 +71,11 @@ class Settings(BaseModel):
     target_size: Annotated[PositiveInt | None, Option("Goal", as_text=True)] = None
     """Bytes that the parameters may take, also as 12MiB: then the most accurate such plan is chosen, and no accuracy is
     required."""
+    objective: Annotated[Literal["latency", "energy", "size"], Option("Goal", daily=True)] = "latency"
+    """What is made as little as it can be within the target: the time of an inference, its energy, or the bytes of the
+    parameters."""
+    price_per_hour: Annotated[tuple[str, ...], Option("Goal", as_text=True, unset="none")] = ()
+    """What an hour of the device costs, for inferences per dollar: 0.71, of several devices as in l4=0.71,t4=0.35."""
     comparison_snr: Annotated[tuple[str, ...], Option("Goal", unset="10, a tenth of the power is noise")] = ()
     """Least signal-to-noise ratio in dB, against FP32, with which an output passes Polygraphy's comparison of the
     network and of its engine: for every output, or as OUTPUT=DB for one."""
@@ -260,9 +265,26 @@ class Settings(BaseModel):
         named = (spec.rpartition(":") for spec in self.batch_axis)
         return {name: None if axis == "none" else int(axis) for name, _, axis in named}
 
-    @field_validator("precisions", "outputs", "batch_axis", "sensitivity", "calibration", mode="before")
+    @field_validator("price_per_hour")
+    @classmethod
+    def _check_prices(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for device, price in map(_device_and_price, value):
+            if price <= 0 or (not device and len(value) > 1):
+                raise ValueError("spell it PRICE for one device or DEVICE=PRICE for each, as in l4=0.71,t4=0.35")
+        return value
+
+    @property
+    def price(self) -> float | None:
+        """What an hour of the device costs; None if nobody said."""
+        prices = dict(map(_device_and_price, self.price_per_hour))
+        return prices.get(Path(self.device).stem if self.device.endswith(".toml") else self.device, prices.get(""))
+
+    @field_validator(
+        "precisions", "outputs", "batch_axis", "sensitivity", "calibration", "price_per_hour", mode="before"
+    )
     @classmethod
     def _split_list(cls, value: Any) -> Any:
+        value = str(value) if isinstance(value, int | float) else value
         return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
 
     @field_validator("precisions")
@@ -352,6 +374,14 @@ def _output_and_ratio(text: str) -> tuple[str, float]:
     if not re.fullmatch(r"[+-]?\d+(\.\d*)?", ratio):
         raise ValueError("spell it DB or OUTPUT=DB, as in logits=15, with a number of decibels")
     return output, float(ratio)
+
+
+def _device_and_price(text: str) -> tuple[str, float]:
+    """Device ("" for the only one) and price of DEVICE=PRICE or PRICE; raises ValueError."""
+    device, _, price = text.rpartition("=")
+    if not re.fullmatch(r"\d+(\.\d*)?", price.strip()):
+        raise ValueError("spell it PRICE or DEVICE=PRICE, as in l4=0.71, with a number")
+    return device.strip(), float(price)
 
 
 def _bytes_from_text(text: str) -> int:

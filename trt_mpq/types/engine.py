@@ -206,13 +206,17 @@ class Spread:
 
 @dataclass(frozen=True)
 class Conditions:
-    """State of the GPU at one moment, as NVML tells it; None where it does not."""
+    """State of the GPU at one moment, as NVML tells it; None where it does not.
+
+    `energy_mj` is what the board took since its driver was loaded, which GPUs count from Volta on.
+    """
 
     sm_clock_mhz: float | None = None
     memory_clock_mhz: float | None = None
     power_w: float | None = None
     temperature_c: float | None = None
     throttled: str | None = None
+    energy_mj: float | None = None
 
 
 @dataclass(frozen=True)
@@ -245,6 +249,7 @@ class Profile:
         before: State of the GPU before.
         after: State of the GPU after.
         layers: Per-layer times in the engine's order; their sum is not the latency.
+        energy_mj: What the board took for one inference, on the average of all rounds; None where NVML does not tell.
     """
 
     gpu_compute: Spread
@@ -263,6 +268,7 @@ class Profile:
     before: Conditions
     after: Conditions
     layers: tuple[LayerTime, ...] = ()
+    energy_mj: float | None = None
 
 
 @dataclass(frozen=True)

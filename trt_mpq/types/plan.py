@@ -160,7 +160,8 @@ class Evaluation:
     """One plan tried by the search.
 
     `note` says which step asked for it; `complete` whether the score covers every evaluation sample; `delivered` is
-    the file that is delivered for the plan beside it, None if the search did not come to ask that.
+    the file that is delivered for the plan beside it, None if the search did not come to ask that; `amount` what the
+    search minimises, None where that is the latency.
     """
 
     plan: PrecisionPlan
@@ -170,6 +171,12 @@ class Evaluation:
     note: str
     complete: bool = True
     delivered: FileScore | None = None
+    amount: float | None = None
+
+    @property
+    def cost(self) -> float:
+        """What the search minimises."""
+        return self.latency_ms if self.amount is None else self.amount
 
 
 @dataclass(frozen=True)

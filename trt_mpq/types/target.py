@@ -31,7 +31,8 @@ class Target:
 
     `peak_tops` maps a precision to dense peak rate in tera-operations per second. Formats that are `apart` should not
     share one network: of INT8 and FP8 one source says that TensorRT does not take both, though TensorRT for RTX does.
-    `error` is that of the latency model on this GPU; None if nothing tells it.
+    `error` is that of the latency model on this GPU; None if nothing tells it. `board_power_w` is drawn under full
+    load, `idle_share` of it whatever runs; without both no energy can be modelled.
     """
 
     name: str
@@ -48,6 +49,8 @@ class Target:
     l2_mb: float
     sources: Mapping[str, str]
     error: LatencyError | None = None
+    board_power_w: float | None = None
+    idle_share: float | None = None
     apart: tuple[tuple[Precision, ...], ...] = ((Precision.FP8, Precision.INT8),)
 
     @property

@@ -29,6 +29,7 @@ def timed(
     options: EngineOptions | None = None,
     seed: int = 0,
     baselines: tuple[str, ...] = ("fp16",),
+    unmetered: bool = False,
 ) -> SideBySide:
     return time_side_by_side(
         {engine.name: engine for engine in engines},
@@ -38,7 +39,7 @@ def timed(
         baselines=baselines,
         seed=seed,
         progress=lambda done, total: None,
-        conditions=lambda: Conditions(sm_clock_mhz=gpu.now_ms),
+        conditions=lambda: Conditions(sm_clock_mhz=gpu.now_ms, energy_mj=None if unmetered else 0.3 * gpu.now_ms),
     )
 
 
@@ -56,6 +57,16 @@ def test_a_profile_says_what_was_measured() -> None:
     assert plan.layers == (LayerTime("plan conv", 0.5), LayerTime("reformat", 0.01))
     assert plan.before.sm_clock_mhz == 20.0  # after both warm-ups, not before them, when the clocks still sleep
     assert plan.after.sm_clock_mhz == 20.0 + 6 * 2 * 5
+
+
+def test_energy_is_counted_for_every_engine_in_its_own_turns() -> None:
+    gpu = SimulatedGpu()
+    engines = (SimulatedEngine(gpu, "plan", 0.5), SimulatedEngine(gpu, "fp16", 1.0))
+    found = timed(gpu, *engines)
+    # at 300 mW: six turns of five milliseconds, of 10 and of 5 inferences each
+    assert found.profiles["plan"].energy_mj == pytest.approx(0.3 * 5 / 10)
+    assert found.profiles["fp16"].energy_mj == pytest.approx(0.3 * 5 / 5)
+    assert timed(gpu, *engines, unmetered=True).profiles["plan"].energy_mj is None
 
 
 def test_of_several_baselines_the_fastest_is_taken() -> None:

@@ -25,12 +25,22 @@ from the first launch to the last, so gpu_compute is hardly ever shorter than en
 
 @dataclass(frozen=True)
 class _Measured:
-    """Everything one engine did in a session. `other` is the brief run the other way, None if there is none."""
+    """Everything one engine did in a session. `other` is the brief run the other way, None if there is none.
+
+    `energies_mj` are what the board took for each turn, None where NVML does not tell.
+    """
 
     turns: tuple[Turn, ...]
     warm_up: Turn
     other: Turn | None
     layers: tuple[LayerTime, ...]
+    energies_mj: tuple[float | None, ...]
+
+    @property
+    def energy_mj(self) -> float | None:
+        """Mean of an inference; None where a turn has none."""
+        known = [energy for energy in self.energies_mj if energy is not None]
+        return sum(known) / len(self.iterations) if len(known) == len(self.turns) else None
 
     @property
     def iterations(self) -> tuple[Iteration, ...]:
@@ -78,7 +88,7 @@ def time_side_by_side(
         graph = options.cuda_graph and not refusals
         warm_up = {name: timers[name].turn(options.warm_up_ms, 1, cuda_graph=graph) for name in names}
         before = conditions()
-        turns = _rounds(timers, options, graph, seed, progress)
+        turns, energies = _rounds(timers, options, graph, seed, progress, conditions)
         after = conditions()
         measured = {
             name: _Measured(
@@ -88,6 +98,7 @@ def time_side_by_side(
                 if refusals
                 else timers[name].turn(options.round_ms, _LEAST_ITERATIONS, cuda_graph=not graph),
                 layers=timers[name].layer_times(_LEAST_ITERATIONS),
+                energies_mj=tuple(energies[name]),
             )
             for name in names
         }
@@ -113,16 +124,26 @@ def _turn_orders(names: Sequence[str], rounds: int, seed: int) -> Iterator[tuple
 
 
 def _rounds(
-    timers: Mapping[str, EngineTimer], options: EngineOptions, graph: bool, seed: int, progress: Progress
-) -> dict[str, list[Turn]]:
+    timers: Mapping[str, EngineTimer],
+    options: EngineOptions,
+    graph: bool,
+    seed: int,
+    progress: Progress,
+    conditions: Callable[[], Conditions],
+) -> tuple[dict[str, list[Turn]], dict[str, list[float | None]]]:
+    """The turns of every engine, and what the board took for each."""
     turns: dict[str, list[Turn]] = {name: [] for name in timers}
+    energies: dict[str, list[float | None]] = {name: [] for name in timers}
     done, total = 0, options.rounds * len(timers)
     for order in _turn_orders(tuple(timers), options.rounds, seed):
         for name in order:
+            before = conditions().energy_mj
             turns[name].append(timers[name].turn(options.round_ms, 1, cuda_graph=graph))
+            after = conditions().energy_mj
+            energies[name].append(None if before is None or after is None else after - before)
             done += 1
             progress(done, total)
-    return turns
+    return turns, energies
 
 
 def _profile(
@@ -151,6 +172,7 @@ def _profile(
         before=before,
         after=after,
         layers=measured.layers,
+        energy_mj=measured.energy_mj,
     )
 
 
