@@ -14,6 +14,7 @@ import pytest
 from tests.report.device_samples import DEPLOYMENTS
 from tests.report.samples import FP8, FP16, INT8, sample_report, sample_tensors
 from trt_mpq.report import Report, render_html
+from trt_mpq.report.data import EnergyFigures
 
 pytestmark = [pytest.mark.browser, pytest.mark.filterwarnings("ignore")]
 playwright = pytest.importorskip("playwright.sync_api", reason="the library `playwright` is not installed")
@@ -33,9 +34,13 @@ def complete(report: Report) -> Report:
     """With what only a run knows: tensors, the error of every group, the precisions of every plan that was tried."""
     rows = report.group_rows
     errors: dict[str, float | None] = {row.id: 30.0 + row.index for row in rows[1:-1]} | {rows[0].id: None}
-    plans = tuple(replace(step, precisions=(FP16,) * len(rows), size_bytes=1000) for step in report.search.path)
-    search = replace(report.search, path=plans)
-    return replace(report, tensors=sample_tensors(report), layer_errors=errors, search=search)
+    plans = tuple(
+        replace(step, precisions=(FP16,) * len(rows), size_bytes=1000 + number, energy_mj=2 * step.latency_ms)
+        for number, step in enumerate(report.search.path)
+    )
+    search, ms = replace(report.search, path=plans), report.latency_ms
+    energy = EnergyFigures(ms.fp32, ms.fp16, ms.plan, ms.uniform)
+    return replace(report, tensors=sample_tensors(report), layer_errors=errors, search=search, energy_mj=energy)
 
 
 REPORTS = {
@@ -81,6 +86,20 @@ def test_axe_finds_nothing(name: str, look: str, chromium: Any, tmp_path: Path) 
     assert told == []
     assert len(found["passes"]) > 20, "axe looked at the page"
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_plans_are_drawn_against_energy_and_size_and_chosen_there(chromium: Any, tmp_path: Path) -> None:
+    report = REPORTS["search"]
+    page = opened(chromium, report, tmp_path)
+    shown = lambda: page.locator("[data-axis]:visible").evaluate_all("(all) => all.map((one) => one.dataset.axis)")  # noqa: E731
+    assert shown() == ["latency"]
+    for axis in ("energy", "size"):
+        page.select_option("#axis", axis)
+        assert shown() == [axis]
+    step = next(step for step in report.search.path if step.plan != report.plan.digest)
+    page.locator(f"[data-axis='size'] [data-plan='{step.plan}']").first.dispatch_event("click")
+    assert page.locator("#choice select").input_value() == step.plan
+    assert "mJ" in page.locator("#choice .figures").inner_text()
 
 
 def test_axe_would_find_something(chromium: Any, tmp_path: Path) -> None:

@@ -52,9 +52,10 @@ class GroupOnDevices:
 
 @dataclass(frozen=True)
 class DeviceComparison:
-    """The runs of one model for several devices. `baseline` is the high precision of all; `created` an ISO 8601 time.
+    """The runs of one model for several devices.
 
-    `groups` are all groups of all devices, in network order.
+    `baseline` is the high precision of all, `objective` what every search minimised, `created` an ISO 8601 time; `groups`
+    are all groups of all devices, in network order.
     """
 
     model: ModelInfo
@@ -63,6 +64,7 @@ class DeviceComparison:
     groups: tuple[GroupOnDevices, ...]
     command: str
     created: str
+    objective: str = "latency"
     version: str = __version__
 
     @property
@@ -87,7 +89,7 @@ def compared(reports: Mapping[str, Report], command: str, created: str) -> Devic
     first = next(iter(reports.values()))
     devices = tuple(_device(folder, report) for folder, report in reports.items())
     groups = tuple(_groups(tuple(reports.values())))
-    return DeviceComparison(first.model, first.baseline, devices, groups, command, created)
+    return DeviceComparison(first.model, first.baseline, devices, groups, command, created, first.search.objective)
 
 
 def _device(folder: str, report: Report) -> DevicePlan:

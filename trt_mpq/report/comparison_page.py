@@ -57,7 +57,8 @@ def print_comparison(comparison: DeviceComparison, console: Console) -> None:
     used = [p for p in Precision if any(p in one.plan.counts for one in comparison.devices)]
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1), collapse_padding=True)
     table.add_column("device", no_wrap=True, min_width=max(len(one.folder) for one in comparison.devices))
-    for name in (*(p.name for p in used), metric, "latency", f"vs {baseline.name}", "weights"):
+    cost = "energy" if comparison.objective == "energy" else "weights"
+    for name in (*(p.name for p in used), metric, "latency", f"vs {baseline.name}", cost):
         table.add_column(name, justify="right", no_wrap=True)
     slowest = max(one.latency_ms.plan for one in comparison.devices)
     heaviest = max(one.size_bytes.plan for one in comparison.devices)
@@ -69,12 +70,15 @@ def print_comparison(comparison: DeviceComparison, console: Console) -> None:
             f"{wording.score_text(accuracy.plan, accuracy)} {'✓' if accuracy.met_by(accuracy.plan) else '✗'}",
             f"{wording.latency_text(latency.plan, slowest)}{wording.time_error(latency.error)}",
             f"{wording.change_text(latency.plan, latency.of(baseline))}{wording.ratio_error(latency.error)}",
-            wording.size_text(one.size_bytes.plan, heaviest),
+            wording.energy_text(one.energy_mj.plan if one.energy_mj else None)
+            if cost == "energy"
+            else wording.size_text(one.size_bytes.plan, heaviest),
         )
         table.add_row(*(Text(wording.printable(word.removesuffix(" points"))) for word in words))
     first = comparison.devices[0].latency_ms
     title = f"{comparison.model.name} on {len(comparison.devices)} devices, batch {first.batch}, latency {first.source}"
     console.print(Text(wording.printable(title), style="bold"), table, "", sep="\n")
+    prices = (f"{one.folder}: {text}" for one in comparison.devices if (text := wording.price_text(one.latency_ms)))
     engines = (f"engine for {one.folder}: {one.engine}" for one in comparison.devices)
-    for line in (comparison_lead(comparison), *engines):
+    for line in (comparison_lead(comparison), *prices, *engines):
         console.print(Text(wording.printable(line)), soft_wrap=True)

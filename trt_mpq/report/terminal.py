@@ -129,7 +129,6 @@ def _comparison_table(report: Report) -> Table:
         "target",
         f"{latency.source}\nlatency{_own_line(wording.time_error(latency.error))}",
         f"vs {report.baseline.name}{_own_line(wording.ratio_error(latency.error))}",
-        *(["modelled\nenergy"] if report.energy_mj else []),
         "weights",
     )
     for heading in headings:
@@ -142,7 +141,6 @@ def _comparison_table(report: Report) -> Table:
             wording.MISSING if v.score is None else "met" if v.meets else "missed",
             wording.latency_text(v.latency_ms, wording.slowest_ms(report)),
             wording.change_text(v.latency_ms, latency.of(report.baseline)),
-            *([wording.energy_text(v.energy_mj)] if report.energy_mj else []),
             wording.size_text(v.size_bytes, report.size_bytes.fp32),
             style="bold" if v.precision is None else None,
         )

@@ -14,6 +14,8 @@ from trt_mpq.report.device import device_text, engine_name
 from trt_mpq.report.scores import score_scale
 from trt_mpq.report.wording import (
     against_text,
+    below_text,
+    energy_text,
     has_shares,
     latency_text,
     mac_share_text,
@@ -43,7 +45,7 @@ def lead(report: Report) -> str:
 
 
 def headline(report: Report) -> tuple[str, ...]:
-    """What the search found in five parts: placement, arithmetic, score, latency, size."""
+    """What the search found in parts: placement, arithmetic, score, latency, size, energy if that was looked for."""
     accuracy, latency, size = report.accuracy, report.latency_ms, report.size_bytes
     against = against_text(latency, report.baseline)
     sizes = [size_text(b, size.fp32) for b in (size.plan, size.fp32)]
@@ -53,7 +55,15 @@ def headline(report: Report) -> tuple[str, ...]:
         f"{accuracy.metric} {score_text(accuracy.plan, accuracy)} ({', '.join(_beside_score(accuracy))})",
         f"{latency.source} latency {latency_text(latency.plan)}{time_error(latency.error)}{against and f', {against}'}",
         f"weights {sizes[0]} (FP32 {sizes[1]}){_file(size)}",
+        *_energy(report),
     )
+
+
+def _energy(report: Report) -> Iterator[str]:
+    if report.energy_mj is not None and report.search.objective == "energy":
+        beside = report.energy_mj.of(report.baseline)
+        against = "" if beside is None else f", {below_text(report.energy_mj.plan, beside, report.baseline.name)}"
+        yield f"modelled energy {energy_text(report.energy_mj.plan)} a batch{against}"
 
 
 def _beside_score(accuracy: AccuracyFigures) -> Iterator[str]:
