@@ -54,8 +54,8 @@ class GroupOnDevices:
 class DeviceComparison:
     """The runs of one model for several devices.
 
-    `baseline` is the high precision of all, `objective` what every search minimised, `created` an ISO 8601 time; `groups`
-    are all groups of all devices, in network order.
+    `baseline` is the high precision of all, `objective` what every search minimised, `created` an ISO 8601 time;
+    `groups` are all groups of all devices, in network order.
     """
 
     model: ModelInfo
