@@ -12,12 +12,15 @@ import pytest
 
 from tests.fakes.install import fake_packages
 from tests.fakes.packages.trt_fake.behaviour import Behaviour
+from tests.runs import QUICK as SHORT
 from tests.runs import Recorder, slow_device, start, tiny_cnn, write_data
 from trt_mpq.errors import RuntimeFailure
 from trt_mpq.pipeline.device_run import run_remote_task
+from trt_mpq.pipeline.devices import DevicesRun
 from trt_mpq.pipeline.remote import RemoteResult, RemoteTask
 from trt_mpq.pipeline.run import opened_by_worker
 from trt_mpq.pipeline.workers import RunLocation
+from trt_mpq.report.data import report_from_json
 from trt_mpq.settings import settings_from
 from trt_mpq.types.engine import Platform
 from trt_mpq.workers import gpu_worker_pool
@@ -128,3 +131,29 @@ def test_of_several_kinds_of_gpu_the_device_is_taken(gpu_node: str, cluster: Any
             next(gpu_worker_pool(gpu_node, "thor").map(run, [RemoteTask.PLATFORM]))
     finally:
         cluster.remove_node(other)
+
+
+def test_engines_for_several_devices_are_built_side_by_side_each_on_a_gpu_of_its_kind(
+    gpu_node: str, cluster: Any, tmp_path: Path
+) -> None:
+    fakes = fake_packages(tmp_path / "other", "10.16", Behaviour(gpu="Fake L4"))
+    path = os.pathsep.join(filter(None, [str(fakes), os.environ.get("PYTHONPATH")]))
+    other = cluster.add_node(
+        num_cpus=0, num_gpus=1, object_store_memory=80_000_000, resources={"accelerator_type:L4": 1},
+        env_vars={"PYTHONPATH": path},
+    )  # fmt: skip
+    settings = {"ray": gpu_node, "engine": QUICK, "batch": 8, "search": "uniform", "device": "h200,l4"}
+    asked = settings_from({**write_data(tmp_path, tiny_cnn()), **SHORT, **settings}, "test")
+    observer = Recorder()
+    try:
+        DevicesRun(asked, tmp_path / "run", observer, "trt-mpq build").report()
+    finally:
+        cluster.remove_node(other)
+    ship = f"On a GPU of the cluster: {RemoteTask.SHIP.value}"
+    happened = [event.partition(" ")[0] for event in observer.events if event.endswith(ship)]
+    assert happened == ["begin", "begin", "end", "end"], "one errand for each GPU, at the same time"
+    for name, gpu in (("h200", "Fake H200"), ("l4", "Fake L4")):
+        report = report_from_json((tmp_path / "run" / name / "report.json").read_text())
+        assert report.device is not None
+        assert report.device.platform.gpu == gpu
+        assert (tmp_path / "run" / name / "engine" / "engine.plan").is_file()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
@@ -66,13 +67,12 @@ class DevicesRun:
             TrtMpqError: As a run; it names the device.
         """
         self._require_engines()
+        self._deploy_side_by_side()
         reports = {}
         for number, name in enumerate(self._settings, start=1):
             self._observer.note(f"device {number} of {len(self._settings)}: {name}")
             with _naming(name):
-                run = self._opened(name)
-                take_over(self._folder / name / EVALUATIONS, (path / EVALUATIONS for path in self._others(name)))
-                reports[name] = run.report()
+                reports[name] = self._sharing(name).report()
         created = datetime.now(timezone.utc).isoformat(timespec="seconds")
         comparison = compared(reports, self._command, created)
         write_comparison(comparison, self._folder)
@@ -82,6 +82,27 @@ class DevicesRun:
         """Let other processes work on the folders, which this run does no more."""
         self._store.release()
         self._held = []
+
+    def _deploy_side_by_side(self) -> None:
+        """Have GPUs of a Ray cluster build and time the engines of all devices at once, once every plan is known."""
+        if not any(own.ray and own.engine.build != "never" for own in self._settings.values()):
+            return
+        runs = {}
+        for name in self._settings:
+            with _naming(name):
+                runs[name] = self._sharing(name)
+                runs[name].emit()
+        with ThreadPoolExecutor(len(runs)) as threads:
+            done = {name: threads.submit(run.deploy) for name, run in runs.items()}
+        for name, outcome in done.items():
+            with _naming(name):
+                outcome.result()
+
+    def _sharing(self, name: str) -> Run:
+        """The run for a device, with all scores that the others have."""
+        run = self._opened(name)
+        take_over(self._folder / name / EVALUATIONS, (path / EVALUATIONS for path in self._others(name)))
+        return run
 
     def _require_engines(self) -> None:
         """Refuse before any work devices for which no engine can be had, where one is required."""

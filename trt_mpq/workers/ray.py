@@ -12,6 +12,7 @@ import socket
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from importlib.util import find_spec
+from threading import Lock
 from typing import Any
 
 from trt_mpq.errors import RuntimeFailure, missing
@@ -20,6 +21,9 @@ from trt_mpq.workers.runner import TaskRunner
 
 _KIND = "accelerator_type:"
 """Ray has a resource of this name for every kind of GPU."""
+
+_CONNECTING = Lock()
+"""Ray is connected to once for all threads of a process."""
 
 _ANSWER_S = 10.0
 """How long the head node of a cluster may take to answer."""
@@ -158,8 +162,9 @@ def connected(address: str) -> Any:
     except ImportError as error:
         raise missing("ray", "--ray", "ray") from error
     try:
-        _require_listener(address)
-        ray.init(address=address, ignore_reinit_error=True, log_to_driver=False, logging_level=logging.ERROR)
+        with _CONNECTING:
+            _require_listener(address)
+            ray.init(address=address, ignore_reinit_error=True, log_to_driver=False, logging_level=logging.ERROR)
     except (OSError, RuntimeError, ValueError) as error:
         raise RuntimeFailure(
             f"there is no Ray cluster at {address}: start one with `ray start --head`, or pass its address to --ray"
