@@ -255,3 +255,17 @@ def test_targets_replace_each_other():
 def test_a_pin_has_a_precision_and_a_pattern(spec):
     with pytest.raises(SettingsError, match=r"keep: spell it PRECISION:PATTERN, as in fp16:layer1\*, with one of fp32"):
         settings(keep=(spec,))
+
+
+def test_prices_are_of_one_device_or_of_each_by_name() -> None:
+    def price(given: object, device: str = "l4") -> float | None:
+        return settings_from({"model": "m.onnx", "device": device, "price_per_hour": given}, "here").price
+
+    assert price(0.5) == price("0.5") == price(["0.5"]) == 0.5
+    assert price("l4=0.71, t4=0.35", "t4") == 0.35
+    assert price("l4=0.71", "gpus/l4.toml") == 0.71
+    assert price("l4=0.71", "t4") is None
+    assert price(()) is None
+    for wrong in ("cheap", "l4=", "0.5,0.6", "0", "l4=-1"):
+        with pytest.raises(SettingsError, match="price_per_hour: spell it PRICE"):
+            price(wrong)

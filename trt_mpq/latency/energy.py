@@ -10,11 +10,11 @@ latency does; this does not: fewer and narrower bytes and operations save energy
 
 from __future__ import annotations
 
-from trt_mpq.errors import SettingsError
 from trt_mpq.latency.base import KernelCosts, Latency
 from trt_mpq.latency.dataflow import Formats
 from trt_mpq.latency.kernels import Kernel, Reformat
 from trt_mpq.latency.roofline import LatencyModel, Work
+from trt_mpq.latency.target import require_power
 from trt_mpq.types import Precision, PrecisionPlan, Target
 
 _MULTIPLY_ADD_PJ = {
@@ -83,12 +83,3 @@ class EnergyModel(KernelCosts):
     def _picojoules(work: Work, precision: Precision) -> float:
         arithmetic = work.operations / 2 * _MULTIPLY_ADD_PJ[precision] if work.operations else 0.0
         return arithmetic + work.memory_bytes * _DRAM_PJ + work.moved_bytes * _CACHE_PJ
-
-
-def require_power(target: Target) -> None:
-    """Raise SettingsError unless the device file says what the GPU draws."""
-    if target.board_power_w is None or target.idle_share is None:
-        raise SettingsError(
-            f"nothing is known of the energy of {target.name}: add board_power_w and idle_share to its file "
-            "(engines/README.md), or choose another --objective"
-        )

@@ -139,6 +139,15 @@ def target_of_gpu(name: str) -> str | None:
     return max(fitting, key=len, default=None)
 
 
+def require_power(target: Target) -> None:
+    """Raise SettingsError unless the device file says what the GPU draws."""
+    if target.board_power_w is None or target.idle_share is None:
+        raise SettingsError(
+            f"nothing is known of the energy of {target.name}: add board_power_w and idle_share to its file "
+            "(engines/README.md), or choose another --objective"
+        )
+
+
 def _is_named(target: str, called: str) -> bool:
     """Whether every word of a device model's name is in what a GPU is called, and no digit goes on behind it."""
     numbered = (rf"{word}(?!\d)" if word[-1].isdigit() else word for word in target.split("-"))

@@ -9,8 +9,7 @@ from trt_mpq.artifacts.store import Store
 from trt_mpq.calibrate.histogram import METHODS
 from trt_mpq.errors import SettingsError
 from trt_mpq.groups.pins import require_matches
-from trt_mpq.latency.energy import require_power
-from trt_mpq.latency.target import target_from_name
+from trt_mpq.latency.target import require_power, target_from_name
 from trt_mpq.pipeline.gpu import Gpu
 from trt_mpq.pipeline.judging import HOLDOUT_DATA
 from trt_mpq.pipeline.latency import DEVICE_TABLE

@@ -8,9 +8,8 @@ from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 
-from trt_mpq.artifacts.folder import MARKER
 from trt_mpq.artifacts.lock import hold
-from trt_mpq.artifacts.store import Store, read_manifest
+from trt_mpq.artifacts.store import MANIFEST, Store, read_manifest
 from trt_mpq.doctor import gpu_names
 from trt_mpq.errors import RunFolderError, SettingsError, TrtMpqError
 from trt_mpq.evaluate.cache import EVALUATIONS, take_over
@@ -18,6 +17,7 @@ from trt_mpq.latency.target import target_of_gpu
 from trt_mpq.pipeline.checks import check_inputs, check_settings
 from trt_mpq.pipeline.report import environment
 from trt_mpq.pipeline.run import Run
+from trt_mpq.pipeline.shipping import shipped_engine
 from trt_mpq.pipeline.sources import SOURCE
 from trt_mpq.report.comparison import DeviceComparison, compared
 from trt_mpq.report.files import write_comparison
@@ -93,7 +93,7 @@ class DevicesRun:
                 runs[name] = self._sharing(name)
                 runs[name].emit()
         with ThreadPoolExecutor(len(runs)) as threads:
-            done = {name: threads.submit(run.deploy) for name, run in runs.items()}
+            done = {name: threads.submit(_deploy, run) for name, run in runs.items()}
         for name, outcome in done.items():
             with _naming(name):
                 outcome.result()
@@ -121,7 +121,12 @@ class DevicesRun:
 
 def _run_folders(folder: Path) -> Sequence[Path]:
     """The run folders in `folder`, by name."""
-    return sorted(path.parent for path in folder.glob(f"*/{MARKER}")) if folder.is_dir() else []
+    return sorted(path.parent for path in folder.glob(f"*/{MANIFEST}")) if folder.is_dir() else []
+
+
+def _deploy(run: Run) -> None:
+    """Build, time and verify the engine of the plan, where that can be done; its report finds what came of it."""
+    shipped_engine(run.store, run.calibration_stages().described, run.delivery_stages(), run.gpu)
 
 
 def require_one_device(folder: Path) -> None:

@@ -8,9 +8,8 @@ from functools import partial
 from trt_mpq.artifacts.stage import Job, Stage, content_digest
 from trt_mpq.evaluate.plans import PlanEvaluator
 from trt_mpq.groups.pins import pinned
-from trt_mpq.latency.base import Latency
+from trt_mpq.latency.base import KernelCosts, Latency
 from trt_mpq.latency.cost_terms import kernel_terms
-from trt_mpq.latency.energy import EnergyModel
 from trt_mpq.latency.size import size_costs, weight_bytes
 from trt_mpq.pipeline.calibration import CalibrationStages
 from trt_mpq.pipeline.scoring import REQUIRED, TOLERANCE
@@ -26,7 +25,7 @@ def problems_of(
     ranking: Stage[Ranking],
     evaluator: Stage[PlanEvaluator],
     latency: Stage[Latency],
-    energy: Stage[EnergyModel | None],
+    energy: Stage[KernelCosts | None],
 ) -> Stage[tuple[Problem, ...]]:
     """One problem per ladder; raises SettingsError if nothing is known of a precision's latency."""
     network = calibration.scored.network

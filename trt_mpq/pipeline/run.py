@@ -14,7 +14,6 @@ from trt_mpq.pipeline.gpu import Gpu
 from trt_mpq.pipeline.ranking import RankingStages, rankings_of
 from trt_mpq.pipeline.report import environment, write_report
 from trt_mpq.pipeline.search import SearchStages, choose_plan_evaluator, choose_search
-from trt_mpq.pipeline.shipping import shipped_engine
 from trt_mpq.pipeline.sources import SOURCE, data_digests
 from trt_mpq.pipeline.workers import OpenedRun, RunLocation, Workers
 from trt_mpq.report.data import Report
@@ -113,10 +112,6 @@ class Run:
     def compare(self) -> Comparison:
         """Polygraphy's comparison of the typed model with FP32."""
         return self.store[self.delivery_stages().judging.comparison]
-
-    def deploy(self) -> None:
-        """Build, time and verify the engine of the plan where that can be done, which `report` would do otherwise."""
-        shipped_engine(self.store, self.calibration_stages().described, self.delivery_stages(), self.gpu)
 
     def report(self) -> Report:
         """Everything above and the engine, as report.json and report.html.

@@ -7,8 +7,7 @@ from dataclasses import dataclass, replace
 from trt_mpq.artifacts.stage import Job, Stage, json_kind
 from trt_mpq.artifacts.store import Store
 from trt_mpq.evaluate.plans import PlanEvaluator
-from trt_mpq.latency.base import Latency
-from trt_mpq.latency.energy import EnergyModel
+from trt_mpq.latency.base import KernelCosts, Latency
 from trt_mpq.pipeline.baseline import NO_FAULT, baseline_fault_of, explained
 from trt_mpq.pipeline.calibration import CalibrationStages
 from trt_mpq.pipeline.gpu import Gpu
@@ -52,7 +51,7 @@ class SearchStages:
     shared: Stage[SharedRefinements]
     ranking: RankingStages
     latency: Stage[Latency]
-    energy: Stage[EnergyModel | None]
+    energy: Stage[KernelCosts | None]
     evaluator: Stage[PlanEvaluator]
     problems: Stage[tuple[Problem, ...]]
     result: Stage[SearchResult]

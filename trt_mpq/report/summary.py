@@ -9,8 +9,7 @@ from math import isfinite
 from trt_mpq.emit.deliver import Delivery
 from trt_mpq.evaluate.interval import Holdout, LossInterval
 from trt_mpq.groups.scales import OWN_SCALE_RATIO
-from trt_mpq.latency.base import Latency
-from trt_mpq.latency.energy import EnergyModel
+from trt_mpq.latency.base import KernelCosts, Latency
 from trt_mpq.latency.size import stored_bits, weight_bytes
 from trt_mpq.report import data
 from trt_mpq.report.explain import Explainer
@@ -114,7 +113,7 @@ def latency_figures(
 
 
 def energy_figures(
-    result: SearchResult, grouping: Grouping, latency: Latency, energy: EnergyModel | None
+    result: SearchResult, grouping: Grouping, latency: Latency, energy: KernelCosts | None
 ) -> data.EnergyFigures | None:
     """The same of energy, None where nothing is known of it."""
     if energy is None:
@@ -149,7 +148,7 @@ def search_record(
     samples: int,
     seconds: float,
     sizes: Sizes,
-    energy: EnergyModel | None = None,
+    energy: KernelCosts | None = None,
 ) -> data.SearchRecord:
     """The cost of sensitivity and search; calibration and refinement, which every search shares, are left out.
 

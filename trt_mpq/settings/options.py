@@ -265,6 +265,11 @@ class Settings(BaseModel):
         named = (spec.rpartition(":") for spec in self.batch_axis)
         return {name: None if axis == "none" else int(axis) for name, _, axis in named}
 
+    @field_validator("price_per_hour", mode="before")
+    @classmethod
+    def _price_of_the_only_device(cls, value: Any) -> Any:
+        return (str(value),) if isinstance(value, int | float) else value
+
     @field_validator("price_per_hour")
     @classmethod
     def _check_prices(cls, value: tuple[str, ...]) -> tuple[str, ...]:
@@ -284,7 +289,6 @@ class Settings(BaseModel):
     )
     @classmethod
     def _split_list(cls, value: Any) -> Any:
-        value = str(value) if isinstance(value, int | float) else value
         return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
 
     @field_validator("precisions")

@@ -61,12 +61,11 @@ def test_a_profile_says_what_was_measured() -> None:
 
 def test_energy_is_counted_for_every_engine_in_its_own_turns() -> None:
     gpu = SimulatedGpu()
-    engines = (SimulatedEngine(gpu, "plan", 0.5), SimulatedEngine(gpu, "fp16", 1.0))
-    found = timed(gpu, *engines)
+    found = timed(gpu, SimulatedEngine(gpu, "plan", 0.5), SimulatedEngine(gpu, "fp16", 1.0))
     # at 300 mW: six turns of five milliseconds, of 10 and of 5 inferences each
     assert found.profiles["plan"].energy_mj == pytest.approx(0.3 * 5 / 10)
     assert found.profiles["fp16"].energy_mj == pytest.approx(0.3 * 5 / 5)
-    assert timed(gpu, *engines, unmetered=True).profiles["plan"].energy_mj is None
+    assert timed(gpu, SimulatedEngine(gpu, "fp16", 1.0), unmetered=True).profiles["fp16"].energy_mj is None
 
 
 def test_of_several_baselines_the_fastest_is_taken() -> None:
