@@ -99,7 +99,7 @@ def test_plans_are_drawn_against_energy_and_size_and_chosen_there(chromium: Any,
     step = next(step for step in report.search.path if step.plan != report.plan.digest)
     page.locator(f"[data-axis='size'] [data-plan='{step.plan}']").first.dispatch_event("click")
     assert page.locator("#choice select").input_value() == step.plan
-    assert "mJ" in page.locator("#choice .figures").inner_text()
+    assert "µJ" in page.locator("#choice .figures").inner_text()
 
 
 def test_axe_would_find_something(chromium: Any, tmp_path: Path) -> None:
