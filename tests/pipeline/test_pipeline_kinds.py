@@ -164,7 +164,7 @@ def test_smoothing_is_reported_against_the_model_before_it(tmp_path):
     report = start(files, tmp_path / "run", smooth=True, calibration="mse").report()
     plain = start(files, tmp_path / "plain", calibration="mse").report()
     record = report.refinement[0]
-    assert (record.name, record.detail) == ("smoothing", "2 tensors smoothed")
+    assert (record.name, record.detail) == ("smoothing", "2 tensors smoothed; 1 left: it is an input")
     assert record.before == plain.refinement[0].before
     assert record.after == report.refinement[1].before, "bias correction starts from the smoothed model"
     assert report.accuracy.fp32 == plain.accuracy.fp32, "the target is that of the original model"
@@ -178,7 +178,10 @@ def test_smoothing_follows_equalization_and_each_is_reported(tmp_path):
     files = write_data(tmp_path, b.model((3, 8, 8), (10,)))
     report = start(files, tmp_path / "run", search="pareto", smooth=True, equalize=True).report()
     equalization, smoothing, correction = report.refinement[:3]
-    assert (equalization.detail, smoothing.detail) == ("1 pair of layers rescaled", "1 tensor smoothed")
+    assert (equalization.detail, smoothing.detail) == (
+        "1 pair of layers rescaled",
+        "1 tensor smoothed; 1 left: no constants before its Flatten can take it",
+    )
     assert equalization.after == smoothing.before
     assert smoothing.after == correction.before
     outputs = (
