@@ -13,7 +13,7 @@ from tests.compiler import NO_RTX
 from trt_mpq.pipeline import compiler
 from trt_mpq.runtime.tensorrt.flavour import found_version
 
-pytest_plugins = ["tests.fakes.fixtures"]
+pytest_plugins = ["tests.fakes.fixtures", "tests.delivered"]
 
 settings.register_profile("no-deadline", deadline=None)
 settings.load_profile("no-deadline")
