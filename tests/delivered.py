@@ -1,16 +1,18 @@
 """Every strongly typed network that runs of the suite deliver goes through NVIDIA's compiler, once all tests are done.
 
 Networks that differ in numbers alone are one. The workers of pytest-xdist keep them in one folder, and the process that
-started the session compiles them, many in one process.
+started the session compiles them, many in one process. What a test marked `refused("words")` delivers has to be refused
+in these words.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
+import json
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +25,36 @@ from trt_mpq.emit.deliver import Delivery, deliver
 from trt_mpq.pipeline import delivery
 from trt_mpq.types import PrecisionPlan
 
-FOLDER = pytest.StashKey[Path]()
-REFUSED = pytest.StashKey[dict[str, str]]()
-SAID = pytest.StashKey[str]()
 _WORKER = "delivered"
 _BLACKWELL = 120
 
 
+@dataclass(frozen=True)
+class Origin:
+    """The test that a network is of, and the words in which it is to be refused, empty if it is to be taken."""
+
+    test: str
+    refusal: str = ""
+
+    def fault(self, made: Compiled) -> str:
+        """What is wrong about what the compiler made of it, empty if nothing is."""
+        if made.built:
+            return f"it is taken, and should be refused: {self.refusal}" if self.refusal else ""
+        expected = bool(self.refusal) and self.refusal in made.message
+        return "" if expected else f"it is refused by the {made.stage}: {made.message}"
+
+
+FOLDER = pytest.StashKey[Path]()
+RUNNING = pytest.StashKey[Origin]()
+FAULTS = pytest.StashKey[dict[str, str]]()
+SAID = pytest.StashKey[str]()
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Choose the folder, one for all workers."""
+    config.addinivalue_line(
+        "markers", "refused(words): NVIDIA's compiler has to refuse in these words what is delivered"
+    )
     given = getattr(config, "workerinput", {}).get(_WORKER)
     if given is None:
         folder = tempfile.TemporaryDirectory()
@@ -46,6 +69,13 @@ def pytest_configure_node(node: Any) -> None:
     node.workerinput[_WORKER] = str(node.config.stash[FOLDER])
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Remember which test delivers what comes now."""
+    marker = item.get_closest_marker("refused")
+    item.config.stash[RUNNING] = Origin(item.nodeid, marker.args[0] if marker else "")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _kept_deliveries(request: pytest.FixtureRequest) -> Iterator[None]:
     folder = request.config.stash[FOLDER]
@@ -53,7 +83,7 @@ def _kept_deliveries(request: pytest.FixtureRequest) -> Iterator[None]:
     def delivered(emitter: Emitter, plan: PrecisionPlan, run: Path) -> Delivery:
         done = deliver(emitter, plan, run)
         if done.deployable:
-            keep(run / "typed.onnx", folder)
+            keep(run / "typed.onnx", folder, request.config.stash[RUNNING])
         return done
 
     with pytest.MonkeyPatch.context() as patch:
@@ -61,8 +91,8 @@ def _kept_deliveries(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
 
 
-def keep(typed: Path, folder: Path) -> None:
-    """Copy a network into the folder unless one of its structure lies there, with the test that it is of."""
+def keep(typed: Path, folder: Path, origin: Origin) -> None:
+    """Copy a network into the folder, in place of one of its structure, with the test that it is of."""
     proto = onnx.load(typed)
     content = proto.SerializeToString()
     del proto.metadata_props[:]
@@ -70,7 +100,7 @@ def keep(typed: Path, folder: Path) -> None:
         tensor.ClearField("raw_data")
     name = hashlib.sha256(proto.SerializeToString(deterministic=True)).hexdigest()
     (folder / f"{name}.onnx").write_bytes(content)
-    (folder / f"{name}.txt").write_text(os.environ.get("PYTEST_CURRENT_TEST", ""), encoding="utf-8")
+    (folder / f"{name}.json").write_text(json.dumps(asdict(origin)), encoding="utf-8")
 
 
 def outcomes(folder: Path) -> dict[str, Compiled]:
@@ -98,7 +128,7 @@ def _domains(content: bytes) -> set[str]:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Compile what was kept; a refusal fails the session."""
+    """Compile what was kept; what is not expected fails the session."""
     config = session.config
     if hasattr(config, "workerinput") or MISSING:
         return
@@ -106,19 +136,19 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     done = outcomes(folder)
     if not done:
         return
-    config.stash[REFUSED] = {
-        (folder / name).with_suffix(".txt").read_text(encoding="utf-8"): f"{one.stage}: {one.message}"
-        for name, one in done.items()
-        if not one.built
+    origins = {
+        name: Origin(**json.loads((folder / name).with_suffix(".json").read_text(encoding="utf-8"))) for name in done
     }
+    faults = {origin.test: origin.fault(done[name]) for name, origin in origins.items()}
+    config.stash[FAULTS] = {test: fault for test, fault in faults.items() if fault}
     config.stash[SAID] = f"NVIDIA's compiler: {len(done)} networks of runs, {time.monotonic() - started:.0f} s"
-    if config.stash[REFUSED]:
+    if config.stash[FAULTS]:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    """Say how many networks were compiled, and which are refused."""
+    """Say how many networks were compiled, and which against what is expected."""
     if SAID in config.stash:
         terminalreporter.write_line(config.stash[SAID])
-    for test, message in config.stash.get(REFUSED, {}).items():
-        terminalreporter.write_line(f"NVIDIA's compiler refuses what {test} delivers: {message}", red=True)
+    for test, fault in config.stash.get(FAULTS, {}).items():
+        terminalreporter.write_line(f"NVIDIA's compiler, of what {test} delivers: {fault}", red=True)

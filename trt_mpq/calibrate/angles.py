@@ -4,7 +4,8 @@ A rounding error of an angle is that of its sine, however large the angle is. FP
 quarter of a radian and BF16 by two, which turns rotary embeddings and sinusoidal positions into noise; torch computes
 them in FP32 whatever type the rest of the network has. So whatever makes an angle of more than one turn out of
 positions, constants and inputs needs a wider type, and so do the sine and the cosine that read it. An angle that a
-layer with a weight computes (SIREN, Snake) is left alone: that layer has rounded it by as much already.
+layer with a weight computes (SIREN, Snake) is left alone: that layer has rounded it by as much already. A column of
+frequencies times a row of positions, as rotary embeddings have it, is no such layer.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import onnx_ir as ir
 
 from trt_mpq.graph.operators import VALUE_PRESERVING
 from trt_mpq.numerics import ROUNDING
-from trt_mpq.types import Grouping, Precision, Ranges
+from trt_mpq.types import Grouping, Precision, Ranges, Weight
 
 _PERIODIC = frozenset({"Sin", "Cos"})
 _TURN = 2 * pi
@@ -34,7 +35,8 @@ def blurred_angles(graph: ir.Graph, grouping: Grouping, ranges: Ranges, half: Pr
         ranges: With the magnitude of every tensor.
         half: A 16-bit precision.
     """
-    weighted = {name for group in grouping.groups if group.weights for name in group.nodes}
+    layers = (group for group in grouping.groups if any(not _is_column(weight) for weight in group.weights))
+    weighted = {name for group in layers for name in group.nodes}
     reasons: dict[str, str] = {}
     for node in graph:
         angle = node.inputs[0] if node.op_type in _PERIODIC else None
@@ -47,6 +49,10 @@ def blurred_angles(graph: ir.Graph, grouping: Grouping, ranges: Ranges, half: Pr
             text = f"angle {angle.name} reaches {observed.magnitude:.4g}, which {half.name} rounds by up to {blur:.1g}"
             reasons.update((str(each.name), text) for each in (node, *makers))
     return reasons
+
+
+def _is_column(weight: Weight) -> bool:
+    return weight.index == 0 and weight.shape[-1] == 1
 
 
 def _makers(angle: ir.Value) -> Iterator[ir.Node]:

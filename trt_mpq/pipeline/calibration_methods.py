@@ -107,7 +107,8 @@ def _trial(store: Store, state: State, precision: Precision, method: str) -> Sta
             if not job.settings.seeks_target:
                 return Trial(precision, method, score, None, corrected)
             evaluator, uniform = evaluator_of(refinements), job[network].grouping.uniform(precision)
-            keeps = score >= job[REQUIRED] and evaluator.delivered(uniform).stands(job[TOLERANCE])
+            required, tolerance = job[REQUIRED], job[TOLERANCE]
+            keeps = score >= required and evaluator.delivered(uniform).stands(tolerance)
             return Trial(precision, method, score, keeps, corrected)
 
         def evaluator_of(refinements: Refinements) -> PlanEvaluator:
