@@ -8,10 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
 
 from tests.networks import Builder
 from trt_mpq.artifacts.store import Store
+from trt_mpq.engine.handover import read_network, read_searched
 from trt_mpq.pipeline.run import Run
 from trt_mpq.runtime.onnxruntime import OnnxRuntime
 from trt_mpq.settings import settings_from
@@ -117,3 +119,13 @@ def slow_device(path: Path, bandwidth_gb_s: float = 1e6) -> str:
     ]
     path.write_text('name = "slow"\ndescription = "slow"\n' + "\n".join(tables))
     return str(path)
+
+
+def assert_delivered_as_searched(folder: Path) -> None:
+    """The constants of `typed.onnx` are those of the plan that the search in `folder` chose, bit for bit."""
+    searched = read_searched(folder)
+    emitter = searched.emitter(read_network(folder).network(folder), folder)
+    emitted = ir.to_proto(emitter.strong(searched.result.chosen.plan))
+    delivered = onnx.load(folder / "typed.onnx")
+    for own, other in zip(emitted.graph.initializer, delivered.graph.initializer, strict=True):
+        np.testing.assert_array_equal(onnx.numpy_helper.to_array(own), onnx.numpy_helper.to_array(other))

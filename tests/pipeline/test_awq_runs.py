@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-import onnx
-import onnx_ir as ir
 import pytest
 
 from tests.pipeline.test_gptq_runs import perceptron
-from tests.runs import stages_at_work, start, write_data
-from trt_mpq.engine.handover import read_network, read_searched
+from tests.runs import assert_delivered_as_searched, stages_at_work, start, write_data
 from trt_mpq.pipeline.checks import without_effect
 from trt_mpq.pipeline.refinement import Refinement
 from trt_mpq.settings import settings_from
@@ -37,12 +33,7 @@ def test_a_run_reports_it_for_every_format_and_delivers_what_was_scored(
     assert [record.precision for record in records] == [Precision.INT8, Precision.W4A16]
     assert all(record.detail == "2 tensors scaled; 1 left: it is an input" for record in records)
 
-    searched = read_searched(folder)
-    emitter = searched.emitter(read_network(folder).network(folder), folder)
-    emitted = ir.to_proto(emitter.strong(searched.result.chosen.plan))
-    delivered = onnx.load(folder / "typed.onnx")
-    for own, other in zip(emitted.graph.initializer, delivered.graph.initializer, strict=True):
-        np.testing.assert_array_equal(onnx.numpy_helper.to_array(own), onnx.numpy_helper.to_array(other))
+    assert_delivered_as_searched(folder)
 
     worked = stages_at_work(monkeypatch)
     start(files, folder, **SCALED).report()

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import onnx
-import onnx_ir as ir
 import pytest
 
 from tests.networks import Builder
-from tests.runs import stages_at_work, start, write_data
-from trt_mpq.engine.handover import read_network, read_searched
+from tests.runs import assert_delivered_as_searched, stages_at_work, start, write_data
+from trt_mpq.engine.handover import read_searched
 from trt_mpq.errors import SettingsError
 from trt_mpq.pipeline.refinement import Refinement
 from trt_mpq.settings import settings_from
@@ -51,11 +49,7 @@ def test_a_run_reports_both_and_delivers_what_was_scored(
     searched = read_searched(folder)
     assert searched.weights == any(record.detail.endswith("kept") for record in records.values())
     assert all((folder / name).is_file() for name in searched.files)
-    emitter = searched.emitter(read_network(folder).network(folder), folder)
-    emitted = ir.to_proto(emitter.strong(searched.result.chosen.plan))
-    delivered = onnx.load(folder / "typed.onnx")
-    for own, other in zip(emitted.graph.initializer, delivered.graph.initializer, strict=True):
-        np.testing.assert_array_equal(onnx.numpy_helper.to_array(own), onnx.numpy_helper.to_array(other))
+    assert_delivered_as_searched(folder)
 
     worked = stages_at_work(monkeypatch)
     start(files, folder, **FOUND).report()

@@ -3,31 +3,21 @@
 from __future__ import annotations
 
 import csv
-import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.report.browsers import LOOKS, RULES, assert_axe_finds_nothing, opened_page
 from tests.report.device_samples import DEPLOYMENTS
 from tests.report.samples import FP8, FP16, INT8, sample_report, sample_tensors
 from trt_mpq.report import Report, render_html
 from trt_mpq.report.data import EnergyFigures
 
 pytestmark = [pytest.mark.browser, pytest.mark.filterwarnings("ignore")]
-playwright = pytest.importorskip("playwright.sync_api", reason="the library `playwright` is not installed")
+pytest.importorskip("playwright.sync_api", reason="the library `playwright` is not installed")
 axe = pytest.importorskip("axe_playwright_python", reason="the library `axe-playwright-python` is not installed")
-
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
-LOOKS: dict[str, dict[str, Any]] = {
-    "light": {"color_scheme": "light"},
-    "dark": {"color_scheme": "dark"},
-    "phone": {"viewport": {"width": 390, "height": 844}},
-    "print": {},
-}
 
 
 def complete(report: Report) -> Report:
@@ -49,27 +39,9 @@ REPORTS = {
 }
 
 
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if found is None:
-        pytest.skip(f"no browser: install one of {', '.join(BROWSERS)}")
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=found, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
 def opened(chromium: Any, report: Report, folder: Path, **look: Any) -> Any:
     """The page of `report`, which a message on the console fails."""
-    path = folder / "report.html"
-    path.write_text(render_html(report), encoding="utf-8")
-    page = chromium.new_context(**look).new_page()
-    messages: list[str] = []
-    page.on("console", lambda message: messages.append(message.text))
-    page.on("pageerror", lambda error: messages.append(str(error)))
-    page.goto(path.as_uri())
-    assert page.evaluate("'ready' in document.documentElement.dataset")
+    page, messages = opened_page(chromium, render_html(report), folder, **look)
     assert messages == []
     return page
 
@@ -78,14 +50,7 @@ def opened(chromium: Any, report: Report, folder: Path, **look: Any) -> Any:
 @pytest.mark.parametrize("name", REPORTS)
 def test_axe_finds_nothing(name: str, look: str, chromium: Any, tmp_path: Path) -> None:
     page = opened(chromium, REPORTS[name], tmp_path, bypass_csp=True, **LOOKS[look])
-    if look == "print":
-        page.emulate_media(media="print")
-    page.evaluate((Path(axe.__file__).parent / "axe.min.js").read_text(encoding="utf-8"))
-    found = page.evaluate("(rules) => axe.run(document, {runOnly: rules})", RULES)
-    told = [(one["id"], [node["html"] for node in one["nodes"]][:3]) for one in found["violations"]]
-    assert told == []
-    assert len(found["passes"]) > 20, "axe looked at the page"
-    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert_axe_finds_nothing(page, look)
 
 
 def test_plans_are_drawn_against_energy_and_size_and_chosen_there(chromium: Any, tmp_path: Path) -> None:

@@ -2,13 +2,13 @@
 
 import json
 import re
-import shutil
 import subprocess
 from html import unescape
 from pathlib import Path
 
 import pytest
 
+from tests.report.browsers import browser_here
 from tests.report.device_samples import DEPLOYMENTS
 from tests.report.samples import FP8, FP16, INT8, hostile_report, sample_report
 from tests.report.test_report_html import Page, expected_figures, read_figures
@@ -16,7 +16,6 @@ from trt_mpq.report import render_html
 
 pytestmark = pytest.mark.browser
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 QUIET = (
     "--headless",
     "--no-sandbox",
@@ -56,10 +55,7 @@ addEventListener("hashchange", () => {
 
 @pytest.fixture(scope="module")
 def browser() -> str:
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if found is None:
-        pytest.skip(f"no browser: install one of {', '.join(BROWSERS)}")
-    return found
+    return browser_here()
 
 
 def _opened(browser: str, page: Path, size: str = "1280,900") -> tuple[str, list[str]]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
@@ -12,8 +10,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from tests.report.browsers import LOOKS, assert_axe_finds_nothing, opened_page
 from tests.report.samples import FP8, FP16, INT8, hostile_report, sample_report
-from tests.report.test_report_accessible import BROWSERS, LOOKS, RULES
 from tests.report.test_report_html import Page
 from trt_mpq.artifacts.files import from_json, to_json
 from trt_mpq.report import Report
@@ -89,38 +87,12 @@ def test_the_table_fits_eighty_columns(comparison: DeviceComparison) -> None:
     assert "engine for orin-agx: none was built" in text.getvalue()
 
 
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="the library `playwright` is not installed")
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if found is None:
-        pytest.skip(f"no browser: install one of {', '.join(BROWSERS)}")
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=found, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
 @pytest.mark.browser
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("look", LOOKS)
 def test_axe_finds_nothing_on_the_comparison(
     look: str, chromium: Any, comparison: DeviceComparison, tmp_path: Path
 ) -> None:
-    axe = pytest.importorskip("axe_playwright_python")
-    path = tmp_path / "comparison.html"
-    path.write_text(render_comparison(comparison), encoding="utf-8")
-    page = chromium.new_context(bypass_csp=True, **LOOKS[look]).new_page()
-    messages: list[str] = []
-    page.on("console", lambda message: messages.append(message.text))
-    page.on("pageerror", lambda error: messages.append(str(error)))
-    page.goto(path.as_uri())
-    assert page.evaluate("'ready' in document.documentElement.dataset")
-    if look == "print":
-        page.emulate_media(media="print")
-    page.evaluate((Path(axe.__file__).parent / "axe.min.js").read_text(encoding="utf-8"))
-    found = page.evaluate("(rules) => axe.run(document, {runOnly: rules})", RULES)
-    assert [(one["id"], [node["html"] for node in one["nodes"]][:3]) for one in found["violations"]] == []
-    assert len(found["passes"]) > 20, "axe looked at the page"
-    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    page, messages = opened_page(chromium, render_comparison(comparison), tmp_path, bypass_csp=True, **LOOKS[look])
+    assert_axe_finds_nothing(page, look)
     assert messages == []

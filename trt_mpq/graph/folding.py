@@ -133,8 +133,9 @@ def _bytes(value: ir.Value) -> int | None:
     sizes = None if value.shape is None else [size for size in value.shape if isinstance(size, int)]
     if sizes is None or len(sizes) < len(value.shape or ()):
         return None
-    text = value.dtype in (None, ir.DataType.STRING)
-    return math.ceil(math.prod(sizes) * (_POINTER_BYTES if text or value.dtype is None else value.dtype.itemsize))
+    dtype = value.dtype
+    width = _POINTER_BYTES if dtype is None or dtype is ir.DataType.STRING else dtype.itemsize
+    return math.ceil(math.prod(sizes) * width)
 
 
 def _fills_few(node: ir.Node) -> bool:

@@ -68,7 +68,7 @@ def anchor_of(node: ir.Node) -> Anchor | None:
     weight = node.inputs[index]
     if weight is None or weight.dtype is not ir.DataType.FLOAT or len(shape_of(weight)) < 2:
         return None
-    anchor = describe(node)
+    anchor = describe(node, index)
     bias = node.inputs[2] if len(node.inputs) > 2 else None
     if bias is not None and not (is_constant(bias) and _is_bias(bias, anchor)):
         return None
@@ -94,7 +94,7 @@ def _is_bias(constant: ir.Value, anchor: Anchor) -> bool:
     return elements(constant) == anchor.channels[1] and (not rows or shape_of(constant)[-1] == 1)
 
 
-def _operands(node: ir.Node, index: int = 1) -> tuple[ir.Value, ir.Value, ir.Value | None]:
+def _operands(node: ir.Node, index: int) -> tuple[ir.Value, ir.Value, ir.Value | None]:
     """Data, weight and bias, where the weight is input number `index`."""
     data, weight = node.inputs[1 - index], node.inputs[index]
     assert data is not None
@@ -102,8 +102,8 @@ def _operands(node: ir.Node, index: int = 1) -> tuple[ir.Value, ir.Value, ir.Val
     return data, weight, node.inputs[2] if len(node.inputs) > 2 else None
 
 
-def _conv(node: ir.Node) -> Anchor:
-    data, weight, bias = _operands(node)
+def _conv(node: ir.Node, index: int) -> Anchor:
+    data, weight, bias = _operands(node, index)
     outputs, inputs_per_group, *kernel = shape_of(weight)
     group = node.attributes.get_int("group", 1)
     inputs = inputs_per_group * group
@@ -114,8 +114,8 @@ def _conv(node: ir.Node) -> Anchor:
     )  # fmt: skip
 
 
-def _conv_transpose(node: ir.Node) -> Anchor:
-    data, weight, bias = _operands(node)
+def _conv_transpose(node: ir.Node, index: int) -> Anchor:
+    data, weight, bias = _operands(node, index)
     inputs, outputs_per_group, *kernel = shape_of(weight)
     group = node.attributes.get_int("group", 1)
     return Anchor(
@@ -125,8 +125,7 @@ def _conv_transpose(node: ir.Node) -> Anchor:
     )  # fmt: skip
 
 
-def _gemm(node: ir.Node) -> Anchor:
-    index = weight_index(node) or 0
+def _gemm(node: ir.Node, index: int) -> Anchor:
     data, weight, bias = _operands(node, index)
     axis = index ^ node.attributes.get_int(("transA", "transB")[index], 0)
     inputs, outputs = shape_of(weight)[1 - axis], shape_of(weight)[axis]
@@ -136,8 +135,7 @@ def _gemm(node: ir.Node) -> Anchor:
     )  # fmt: skip
 
 
-def _matmul(node: ir.Node) -> Anchor:
-    index = weight_index(node) or 0
+def _matmul(node: ir.Node, index: int) -> Anchor:
     data, weight, _ = _operands(node, index)
     *batch, rows, columns = shape_of(weight)
     behind = 1 if index == 0 and len(shape_of(data)) > 1 else 0

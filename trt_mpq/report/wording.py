@@ -18,6 +18,7 @@ from trt_mpq.types.target import LatencyError
 _TIMES = "\u00d7"
 _SIZE_UNITS = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1.0, "B"))
 _COUNT_UNITS = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
+_ENERGY_UNITS = ((1e3, "J"), (1.0, "mJ"), (1e-3, "µJ"))
 
 
 def shapes(weights: Sequence[Sequence[int]]) -> str:
@@ -141,8 +142,8 @@ def energy_text(millijoules: float | None) -> str:
     """An energy with three significant digits, in µJ, mJ or J."""
     if millijoules is None:
         return MISSING
-    factor, unit = next((f, u) for f, u in ((1e3, "J"), (1.0, "mJ"), (0.0, "µJ")) if millijoules >= f)
-    return f"{significant(millijoules / (factor or 1e-3))} {unit}"
+    factor, unit = _unit_for(millijoules, _ENERGY_UNITS)
+    return f"{significant(millijoules / factor)} {unit}"
 
 
 def price_text(latency: LatencyFigures) -> str:
