@@ -49,3 +49,5 @@ def assert_axe_finds_nothing(page: Any, look: str) -> None:
     assert [(one["id"], [node["html"] for node in one["nodes"]][:3]) for one in found["violations"]] == []
     assert len(found["passes"]) > 20, "axe looked at the page"
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    tiles = "[...document.querySelectorAll('.tiles > div')].filter(tile => tile.scrollWidth > tile.clientWidth)"
+    assert page.evaluate(f"{tiles}.map(tile => tile.innerText)") == [], "no figure reaches into the next"

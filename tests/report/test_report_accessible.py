@@ -14,6 +14,7 @@ from tests.report.device_samples import DEPLOYMENTS
 from tests.report.samples import FP8, FP16, INT8, sample_report, sample_tensors
 from trt_mpq.report import Report, render_html
 from trt_mpq.report.data import EnergyFigures
+from trt_mpq.types.target import LatencyError
 
 pytestmark = [pytest.mark.browser, pytest.mark.filterwarnings("ignore")]
 pytest.importorskip("playwright.sync_api", reason="the library `playwright` is not installed")
@@ -28,9 +29,12 @@ def complete(report: Report) -> Report:
         replace(step, precisions=(FP16,) * len(rows), size_bytes=1000 + number, energy_mj=2 * step.latency_ms)
         for number, step in enumerate(report.search.path)
     )
-    search, ms = replace(report.search, path=plans), report.latency_ms
+    error = LatencyError(0.19, 0.08, 12, "l4 and l40s")
+    search, ms = replace(report.search, path=plans), replace(report.latency_ms, error=error)
     energy = EnergyFigures(ms.fp32, ms.fp16, ms.plan, ms.uniform)
-    return replace(report, tensors=sample_tensors(report), layer_errors=errors, search=search, energy_mj=energy)
+    return replace(
+        report, tensors=sample_tensors(report), layer_errors=errors, search=search, latency_ms=ms, energy_mj=energy
+    )
 
 
 REPORTS = {

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from jinja2 import Environment
     from markupsafe import Markup
 
-_UNIT = re.compile(r"(?<=\d) (?=[%GMkmsµd])")
+_UNIT = re.compile(r"(?<=\d) (?=[%GMkmsµd])|(?<=±) (?=\d)")
 
 
 def page(template: str, **values: object) -> str:

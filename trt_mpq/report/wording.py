@@ -282,14 +282,16 @@ def file_text(accuracy: AccuracyFigures) -> str:
     file, tolerance = accuracy.file, accuracy.file_tolerance
     if file is None or tolerance is None:
         return ""
-    scale = scale_of(accuracy)
+    scale, samples = scale_of(accuracy), f"{file.score.samples:,}"
+    in_onnx_runtime = "typed.onnx in ONNX Runtime, which does not round to 16 bit, scores"
+    if scale.is_noise:
+        plan = file.score.value + file.loss
+        scored, planned, least = map(scale.text, (file.score.value, plan, plan - tolerance))
+        return f"{in_onnx_runtime} {scored} where the plan scores {planned}, on {samples} samples; {least} would do"
     loss, error, most = scale.bare_loss(abs(file.loss)), scale.loss(file.error), scale.loss(tolerance)
     than = "less" if file.loss > 0 else "more"
     scores = f"{loss} ± {error} {than} than" if file.loss or file.error else "the same as"
-    return (
-        f"typed.onnx scores {scores} the plan in ONNX Runtime, which does not round to 16 bit, on "
-        f"{file.score.samples:,} samples; it may lose {most}"
-    )
+    return f"{in_onnx_runtime} {scores} the plan, on {samples} samples; it may lose {most}"
 
 
 def duration_text(seconds: float) -> str:
