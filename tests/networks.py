@@ -7,6 +7,7 @@ All are opset 17, IR 8, float32, valid under `onnx.checker`, with a dynamic axis
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -214,3 +215,44 @@ def sample_input(proto: onnx.ModelProto, count: int, seed: int = 1) -> dict[str,
     if tensor.elem_type == TensorProto.INT64:
         return {"input": random.integers(0, 48, shape)}
     return {"input": random.standard_normal(shape).astype(np.float32)}
+
+
+def streaming(rows: int | str = "batch") -> onnx.ModelProto:
+    """A recurrent cell, one step of it: x [rows, 12] and state [1, rows, 16] give scores [rows, 5] and next_state."""
+    b = Builder(0)
+    hidden = b.node("Squeeze", "unpack", ["state", b.constant("first", np.array([0]))])
+    seen = b.node("MatMul", "see", ["x", b.normal("see.weight", (12, 16), 0.4)])
+    kept = b.node("MatMul", "keep", [hidden, b.normal("keep.weight", (16, 16), 0.3)])
+    now = b.node("Tanh", "now", [b.node("Add", "both", [seen, kept])])
+    b.node("MatMul", "judge", [now, b.normal("judge.weight", (16, 5), 0.5)])
+    b.node("Unsqueeze", "pack", [now, "first"])
+    b.nodes[-2].output[0], b.nodes[-1].output[0] = "scores", "next_state"
+    float32 = TensorProto.FLOAT
+    graph = helper.make_graph(
+        b.nodes, "streaming",
+        [helper.make_tensor_value_info("x", float32, [rows, 12]),
+         helper.make_tensor_value_info("state", float32, [1, rows, 16])],
+        [helper.make_tensor_value_info("scores", float32, [rows, 5]),
+         helper.make_tensor_value_info("next_state", float32, [1, rows, 16])],
+        b.initializers,
+    )  # fmt: skip
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=8)
+
+
+def stream(model: onnx.ModelProto | Path, x: NDArray[np.float32], rows: int = 1) -> NDArray[np.float32]:
+    """What the `streaming` network says of sequences x [n, steps, 12], one after another: scores [n, steps, 5].
+
+    One that takes so many `rows` gets each so often.
+    """
+    import onnxruntime as ort
+
+    source = str(model) if isinstance(model, Path) else model.SerializeToString()
+    session = ort.InferenceSession(source, providers=["CPUExecutionProvider"])
+    found = np.zeros((*x.shape[:2], 5), np.float32)
+    for number, sequence in enumerate(x):
+        held = np.zeros((1, rows, 16), np.float32)
+        for step, row in enumerate(sequence):
+            feeds = {"x": row[None].repeat(rows, axis=0), "state": held}
+            scores, held = session.run(["scores", "next_state"], feeds)
+            found[number, step] = scores[0]
+    return found

@@ -28,7 +28,7 @@ from onnx_ir.passes import common as passes
 from trt_mpq.artifacts.files import TEMPORARY
 from trt_mpq.errors import ModelError, RunFolderError
 from trt_mpq.graph import admission, onnx_api
-from trt_mpq.graph.batch import batch_axes
+from trt_mpq.graph.batch import batch_axes, with_states
 from trt_mpq.graph.edit import eliminate_identities
 from trt_mpq.graph.folding import fold, lift_constants
 from trt_mpq.graph.given_scales import take_out_quantizers
@@ -50,7 +50,12 @@ _EXTERNAL_DATA_BYTES = 1_500_000_000
 
 
 def prepare_model(
-    source: Path, destination: Path, batch_axis: Mapping[str, int | None] | None = None, *, from_qdq: bool = False
+    source: Path,
+    destination: Path,
+    batch_axis: Mapping[str, int | None] | None = None,
+    *,
+    from_qdq: bool = False,
+    states: Mapping[str, str] | None = None,
 ) -> Model:
     """Check, simplify and name the model at `source` and write it to `destination`, atomically.
 
@@ -61,13 +66,14 @@ def prepare_model(
         destination: Where the prepared model goes; its folder exists.
         batch_axis: Input or output to the axis that counts rows, where it cannot be told.
         from_qdq: Whether quantizers are taken out, and the magnitudes kept at which they clip, and scales of weights.
+        states: Input to the output that it is at the next step.
 
     Returns:
         The prepared model; `path` is the name of the file in its folder.
 
     Raises:
         ModelError: The model cannot be read, is invalid or holds something unsupported.
-        SettingsError: `batch_axis` names no input or output, or no axis.
+        SettingsError: `batch_axis` names no input or output, or no axis, or `states` none that could be one.
         RunFolderError: `destination` cannot be written.
     """
     graph = load_graph(source)
@@ -92,8 +98,8 @@ def prepare_model(
     admission.check_prepared(graph)
     onnx_api.check(graph)
     save_graph(graph, destination)
-    described = _describe(graph, source, destination, batch_axes(graph, batch_axis or {}))
-    return replace(described, amax=amax, given=given)
+    known = with_states(batch_axes(graph, batch_axis or {}), states or {}, graph)
+    return replace(_describe(graph, source, destination, known), amax=amax, given=given, states=states or {})
 
 
 def load_graph(path: Path) -> ir.Model:

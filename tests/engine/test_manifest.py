@@ -44,6 +44,8 @@ def make_manifest(content=b"engine", *, platform=HERE, **options):
         version="0.1.0",
         created="2026-11-24T03:00:00Z",
         rebuild=REBUILD,
+        batch_axes={},
+        states={},
     )
 
 

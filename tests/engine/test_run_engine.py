@@ -13,7 +13,7 @@ import pytest
 
 from tests.engine.keys import Keys
 from tests.fakes.fixtures import PretendGpu
-from tests.networks import mlp, sample_input
+from tests.networks import mlp, sample_input, stream, streaming
 from tests.runtime.plans import plan_file
 from trt_mpq.artifacts.files import write_arrays
 from trt_mpq.dataset.arrays import load_npz
@@ -31,7 +31,14 @@ from trt_mpq.types.observer import SilentObserver
 ROWS = {"input": ShapeRange((1, 32), (4, 32), (4, 32))}
 
 
-def shipped(folder: Path, model: onnx.ModelProto, shapes: dict[str, ShapeRange], **options: Any) -> Path:
+def shipped(
+    folder: Path,
+    model: onnx.ModelProto,
+    shapes: dict[str, ShapeRange],
+    axes: dict[str, int | None] | None = None,
+    states: dict[str, str] | None = None,
+    **options: Any,
+) -> Path:
     """An engine of `model` with its manifest."""
     engine = plan_file(folder / "engine.plan", model, shapes)
     plan = PrecisionPlan(())
@@ -40,6 +47,7 @@ def shipped(folder: Path, model: onnx.ModelProto, shapes: dict[str, ShapeRange],
         ranges_sha256=None, plan=plan, plan_digest=plan.digest, platform=this_platform(),
         options={**EngineOptions().model_dump(mode="json"), **options}, typing="strong", batch=4, shapes=shapes,
         version="1", created="", rebuild="trt-mpq engine run",
+        batch_axes=axes or {}, states=states or {},
     )  # fmt: skip
     write_manifest(folder / FILE_NAME, manifest)
     return engine
@@ -81,6 +89,34 @@ def test_integers_of_either_width_reach_an_engine_that_reads_32_bit_ones(
     ids = np.arange(6, dtype=given).reshape(3, 2)
     run_engine(engine, data(tmp_path / "in.npz", ids=ids), tmp_path / "out.npz", SilentObserver())
     np.testing.assert_array_equal(load_npz(tmp_path / "out.npz")["y"], ids.astype(np.float32))
+
+
+STATES = {"state": ShapeRange((1, 1, 16), (1, 4, 16), (1, 4, 16)), "x": ShapeRange((1, 12), (4, 12), (4, 12))}
+AXES = {"state": 1, "next_state": 1}
+
+
+def test_rows_of_states_are_where_the_manifest_says(tmp_path: Path, pretend_gpu: PretendGpu) -> None:
+    """Six rows in batches of four: cut from the second axis, and joined along it."""
+    pretend_gpu()
+    engine = shipped(tmp_path, streaming(), STATES, AXES)
+    generator = np.random.default_rng(0)
+    state, x = (generator.standard_normal(shape).astype(np.float32) for shape in ((1, 6, 16), (6, 12)))
+    found = run_engine(engine, data(tmp_path / "in.npz", x=x, state=state), tmp_path / "out.npz", SilentObserver())
+    assert {output.name: output.shape for output in found} == {"scores": (6, 5), "next_state": (6, 1, 16)}
+    expected = np.tanh(x @ weight("see") + state[0] @ weight("keep"))
+    np.testing.assert_allclose(load_npz(tmp_path / "out.npz")["next_state"][:, 0], expected, atol=1e-5)
+
+
+def test_an_engine_with_states_runs_sequences_step_by_step(tmp_path: Path, pretend_gpu: PretendGpu) -> None:
+    pretend_gpu()
+    engine = shipped(tmp_path, streaming(), STATES, AXES, {"state": "next_state"})
+    x = np.random.default_rng(0).standard_normal((6, 5, 12)).astype(np.float32)
+    run_engine(engine, data(tmp_path / "in.npz", x=x), tmp_path / "out.npz", SilentObserver())
+    np.testing.assert_allclose(load_npz(tmp_path / "out.npz")["scores"], stream(streaming(), x), atol=1e-5)
+
+
+def weight(layer: str) -> np.ndarray:
+    return next(onnx.numpy_helper.to_array(w) for w in streaming().graph.initializer if w.name == f"{layer}.weight")
 
 
 def test_a_manifest_of_another_version_asks_for_a_new_build(tmp_path: Path, pretend_gpu: PretendGpu) -> None:

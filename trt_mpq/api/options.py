@@ -76,6 +76,7 @@ class _Shared(TypedDict, total=False):
     calib_samples: int | None
     eval_samples: int | None
     batch_axis: Words | None
+    states: Words | None
     sensitivity_samples: int | None
     trials: int | None
     noise_amplitude: float | None

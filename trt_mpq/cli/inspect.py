@@ -13,7 +13,9 @@ from trt_mpq.cli.output import Output
 def inspect(
     source: Source,
     *,
-    given: Annotated[dict[str, Any], Takes("calib", "preprocess", "exclusions", "batch", "device")],
+    given: Annotated[
+        dict[str, Any], Takes("calib", "preprocess", "exclusions", "batch", "batch_axis", "states", "device")
+    ],
     output: NewRunDir = Path("run"),
     sink: Output,
 ) -> None:

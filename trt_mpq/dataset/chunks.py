@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from trt_mpq.dataset import Batch, Samples, pad_batch
+from trt_mpq.dataset.steps import Steps, rows_first
 from trt_mpq.runtime.base import Array, Arrays, Session
 from trt_mpq.types import TensorSpec
 
@@ -22,12 +21,14 @@ class Chunk:
             dimension, and then the last one fills them.
         rows: Rows of the feeds, those that only fill included.
         output_axes: Output to the axis that counts rows, where that is not the first.
+        steps: How samples run that are sequences; None where they are none.
     """
 
     batch: Batch
     feeds: Arrays
     rows: int
     output_axes: Mapping[str, int] = field(default_factory=dict)
+    steps: Steps | None = None
 
     @property
     def end(self) -> int:
@@ -38,14 +39,16 @@ class Chunk:
         """Every output of `session` for the samples, [n, ...], without the rows that only fill.
 
         Where an output has its rows on another axis, that comes first. An output of several entries for each sample, as
-        where a sample is several rows, is [n, entries, ...]. `others` feeds the inputs that are no samples.
+        where a sample is several rows, is [n, entries, ...]; one of a sequence is [n, steps, ...]. `others` feeds the
+        inputs that are no samples.
         """
-        return self.by_sample(session.run(self.feeds | dict(others or {})))
+        feeds = self.feeds | dict(others or {})
+        return self.by_sample(session.run(feeds) if self.steps is None else self.steps.run(session, feeds))
 
     def by_sample(self, outputs: Arrays) -> Arrays:
         """Outputs for the rows of the feeds as outputs for the samples, see `run`."""
-        rows_first = {name: _rows_first(value, self.output_axes.get(name)) for name, value in outputs.items()}
-        return {name: self._by_sample(self.cut(value)) for name, value in rows_first.items()}
+        found = {name: rows_first(value, self.output_axes.get(name)) for name, value in outputs.items()}
+        return {name: self._by_sample(self.cut(value)) for name, value in found.items()}
 
     def cut(self, value: Array) -> Array:
         """The part of a tensor that stems from the samples, if axis 0 counts them (or rows of them)."""
@@ -59,10 +62,6 @@ class Chunk:
         if value.ndim == 0 or len(value) <= samples or len(value) % (samples * self.batch.rows):
             return value
         return value.reshape(samples, len(value) // samples, *value.shape[1:])
-
-
-def _rows_first(value: Array, axis: int | None) -> Array:
-    return value if axis is None else np.moveaxis(value, axis, 0)
 
 
 def fixed_batch(inputs: tuple[TensorSpec, ...]) -> int | None:
@@ -98,5 +97,5 @@ def samples_at_once(samples: Samples, size: int) -> int:
 
 def _chunk(batch: Batch, fixed: int | None, samples: Samples) -> Chunk:
     if fixed is None:
-        return Chunk(batch, batch.feeds, batch.size * batch.rows, samples.output_axes)
-    return Chunk(batch, pad_batch(batch, fixed).feeds, fixed, samples.output_axes)
+        return Chunk(batch, batch.feeds, batch.size * batch.rows, samples.output_axes, samples.steps)
+    return Chunk(batch, pad_batch(batch, fixed).feeds, fixed, samples.output_axes, samples.steps)

@@ -9,7 +9,7 @@ A sample is what one label belongs to. It may be several rows of the model's bat
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -26,6 +26,7 @@ from trt_mpq.dataset.fitting import (
     segments_note,
 )
 from trt_mpq.dataset.padding import Column, Padding
+from trt_mpq.dataset.steps import Steps
 from trt_mpq.errors import DataError
 from trt_mpq.runtime.base import Array
 from trt_mpq.types import TensorSpec
@@ -90,6 +91,7 @@ class Samples:
         notes: What the user should know, one sentence each.
         constants: Values of inputs without a batch axis, the same for all samples.
         output_axes: Output of the model to its axis that counts rows, where that is not the first.
+        steps: How samples run that are sequences, which a model with states takes; None where they are none.
     """
 
     source: str
@@ -103,6 +105,7 @@ class Samples:
     notes: tuple[str, ...] = ()
     constants: Mapping[str, Array] = field(default_factory=dict)
     output_axes: Mapping[str, int] = field(default_factory=dict)
+    steps: Steps | None = None
 
     @property
     def has_labels(self) -> bool:
@@ -141,6 +144,10 @@ class Samples:
     def giving(self, outputs: tuple[TensorSpec, ...]) -> Samples:
         """The same samples, for a model with these `outputs`: what it gives is taken apart where rows are."""
         return replace(self, output_axes={spec.name: spec.batch_axis for spec in outputs if spec.batch_axis})
+
+    def running(self, outputs: Sequence[str]) -> tuple[str, ...]:
+        """What a session has to give so that the samples run through it and `outputs` come out."""
+        return tuple(dict.fromkeys((*outputs, *(self.steps.states.values() if self.steps else ()))))
 
     def noted(self, *notes: str) -> Samples:
         """The same samples, with more that the user should know."""

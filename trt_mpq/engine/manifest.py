@@ -46,6 +46,8 @@ class EngineManifest:
         version: trt-mpq that built it.
         created: When, in UTC, as ISO 8601.
         rebuild: Command that builds it anew.
+        batch_axes: Input or output to the axis that counts rows, None for none, where that is not the first.
+        states: Input to the output that it is at the next step.
     """
 
     engine_sha256: str
@@ -62,6 +64,8 @@ class EngineManifest:
     version: str
     created: str
     rebuild: str
+    batch_axes: Mapping[str, int | None]
+    states: Mapping[str, str]
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ import numpy as np
 from pydantic import ValidationError
 
 from trt_mpq.artifacts.files import write_arrays
-from trt_mpq.dataset import open_samples
 from trt_mpq.dataset.chunks import chunks
 from trt_mpq.dataset.pixels import Pixels
+from trt_mpq.dataset.sequences import open_data
 from trt_mpq.engine.handover import read_network
 from trt_mpq.engine.manifest import BUILD_ANEW, FILE_NAME, EngineManifest, admit, read_manifest
 from trt_mpq.engine.shipping import ENGINE_FILE, ENGINE_FOLDER
@@ -85,7 +85,8 @@ def run_engine(
         observer.note(warning)
     collected: dict[str, list[Array]] = {}
     with loaded_engine(engine, options, flavour, admitted.content) as loaded, loaded.session() as session:
-        samples = open_samples(source, tuple(map(_as_fed, loaded.inputs)), pixels)
+        inputs, given = _with_rows(loaded.inputs, manifest), _with_rows(loaded.outputs, manifest)
+        samples = open_data(source, tuple(map(_as_fed, inputs)), given, manifest.states, pixels)
         with observer.stage("Running the engine") as progress:
             for chunk in chunks(samples, manifest.batch):
                 for name, value in chunk.run(session).items():
@@ -103,6 +104,11 @@ def _options(manifest: EngineManifest, engine: Path) -> EngineOptions:
         raise RunFolderError(
             f"the manifest of {engine} has options of another version of trt-mpq: {BUILD_ANEW}"
         ) from error
+
+
+def _with_rows(specs: Sequence[TensorSpec], manifest: EngineManifest) -> tuple[TensorSpec, ...]:
+    """`specs` with the axes that count rows, which an engine does not know."""
+    return tuple(replace(spec, batch_axis=manifest.batch_axes.get(spec.name, 0)) for spec in specs)
 
 
 def _as_fed(spec: TensorSpec) -> TensorSpec:

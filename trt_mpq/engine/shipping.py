@@ -51,7 +51,7 @@ def ship(
     assert built.engine is not None
     assert built.platform is not None
     folder, engine = run / ENGINE_FOLDER, run / built.engine
-    network = engine.with_suffix(".onnx")
+    network, original = engine.with_suffix(".onnx"), described.original
     copies = {engine: ENGINE_FILE, network: NETWORK_FILE}
     if external_data(network).exists():
         copies[external_data(network)] = external_data(network).name
@@ -77,6 +77,8 @@ def ship(
         version=__version__,
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         rebuild=shlex.join(["trt-mpq", "engine", str(run)]),
+        batch_axes={s.name: s.batch_axis for s in (*original.inputs, *original.outputs) if s.batch_axis != 0},
+        states=original.states,
     )
     write_manifest(folder / MANIFEST_FILE, manifest)
     return manifest

@@ -23,6 +23,7 @@ _TRIED = 8
 """Samples that are run alone to see whether an output has one size."""
 _RAGGED = "its size depends on the data, or no axis that is known (--batch-axis) counts samples"
 _INTEGERS = "it holds integers, whose differences say nothing"
+_STATE = "it is a state, whose errors show in what later steps give"
 
 
 @dataclass(frozen=True)
@@ -68,9 +69,12 @@ def counted_outputs(
     """
     values = [_tensor(graph, name) for name in asked] or list(graph.graph.outputs)
     batch_axis = next((value.shape[0] for value in graph.graph.inputs if value.shape), None)
-    doubtful = [str(value.name) for value in values if not _has_known_rows(value, batch_axis)]
+    known = not samples.steps
+    doubtful = [str(value.name) for value in values if not (known and _has_known_rows(value, batch_axis))]
     seen = dict(_entries(graph, doubtful, samples, runtime, batch)) if doubtful else {}
     left_out = {name: _RAGGED for name, entry in seen.items() if entry is None}
+    if not asked:
+        left_out.update(_states(values, samples))
     whole = [value for value in values if value.name not in left_out]
     if not asked and any(value.dtype is not None and value.dtype.is_floating_point() for value in whole):
         integers = [value for value in whole if value.dtype is not None and not value.dtype.is_floating_point()]
@@ -80,6 +84,13 @@ def counted_outputs(
         reasons = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
         raise MetricError(f"no output can be compared ({reasons}): name tensors inside the model with --outputs")
     return CountedOutputs(specs, left_out)
+
+
+def _states(values: Sequence[ir.Value], samples: Samples) -> dict[str, str]:
+    """Outputs that are states, unless there is nothing else: later steps show what they are worth."""
+    states = samples.steps.states.values() if samples.steps else ()
+    names = [str(value.name) for value in values]
+    return {name: _STATE for name in names if name in states} if set(names) - set(states) else {}
 
 
 def _tensor(graph: ir.Model, name: str) -> ir.Value:
@@ -107,7 +118,7 @@ def _entries(
     graph: ir.Model, names: Sequence[str], samples: Samples, runtime: Runtime, batch: int
 ) -> Iterator[tuple[str, tuple[int, ...] | None]]:
     """Every tensor with the shape of its entry for one sample; None where that is not the same for all samples."""
-    session, uncut = runtime.load(graph, names), samples.uncut()
+    session, uncut = runtime.load(graph, samples.running(names)), samples.uncut()
     together = chunks(uncut.take(2), batch) if samples_at_once(samples, batch) > 1 else ()
     found = [
         {name: _entry(value, chunk.batch.size) for name, value in chunk.run(session).items()}

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from trt_mpq.dataset import Samples
+from trt_mpq.dataset.steps import rows_first
 from trt_mpq.evaluate.metrics import TaskMetric
 from trt_mpq.runtime.base import Array, Arrays
 from trt_mpq.types import Score
@@ -72,7 +73,10 @@ def _far_apart(name: str, calib: Array, held: Array) -> Iterator[str]:
 
 
 def _leading(samples: Samples) -> Arrays:
-    return next(samples.single_rows().batches(_LOOKED_AT, limit=_LOOKED_AT)).feeds
+    """The first rows [n, ...] of every input that has its own for each."""
+    batch = next(samples.single_rows().batches(_LOOKED_AT, limit=_LOOKED_AT))
+    axes = {name: axis for name, axis in batch.axes.items() if axis is not None}
+    return {name: rows_first(batch.feeds[name], axis) for name, axis in axes.items()}
 
 
 def _count(feeds: Arrays) -> int:

@@ -78,9 +78,13 @@ class _Pass:
                 before = first + chunk.batch.start
                 reference = self._kept.get(before)
                 if reference is None and self._needs_reference:
-                    session = session or self._runtime.load(self._fp32, self.outputs)
-                    reference = self._keep(before, chunk.run(session))
+                    session = session or self._runtime.load(self._fp32, self.samples.running(self.outputs))
+                    reference = self._keep(before, self.counted(chunk.run(session)))
                 yield _Step(chunk, first + chunk.batch.numbers, before + chunk.batch.size, reference)
+
+    def counted(self, values: Arrays) -> Arrays:
+        """Those that count of what a graph or engine gives."""
+        return {name: values[name] for name in self.outputs}
 
     def _portion(self, first: int, last: int) -> Samples:
         order = self.schedule.order
@@ -116,8 +120,7 @@ class Scoring:
             MetricError: The outputs cannot be scored.
         """
         for step in self._data.steps(self._samples, end):
-            values = step.chunk.run(session)
-            counted = {name: values[name] for name in self._data.outputs}
+            counted = self._data.counted(step.chunk.run(session))
             self._accumulator.add(counted, step.chunk.batch.labels, step.reference)
             self._positions.append(step.positions)
             if progress:
@@ -219,14 +222,14 @@ class Scorer:
 
     def finished(self, scoring: Scoring, graph: ir.Model | Path, progress: Progress | None = None) -> Scoring:
         """`scoring` of `graph` with every sample that was still missing; raises as `score` does."""
-        scoring.advance(self._runtime.load(graph, self.outputs), self._count, progress)
+        scoring.advance(self._loaded(graph), self._count, progress)
         return scoring
 
     def decided(
         self, scoring: Scoring, graph: ir.Model, test: PairedTest, progress: Progress | None = None
     ) -> Judgement | None:
         """Run `graph` portion by portion until `test` decides; None if all samples had to run; raises as `score`."""
-        session = self._runtime.load(graph, self.outputs)
+        session = self._loaded(graph)
         for end in self.schedule.looks:
             scoring.advance(session, end, progress)
             numbers = scoring.drawn
@@ -235,3 +238,6 @@ class Scorer:
                 return Judgement(test.estimate(numbers), verdict, complete=False)
         scoring.advance(session, self._count, progress)
         return None
+
+    def _loaded(self, graph: ir.Model | Path) -> Session:
+        return self._runtime.load(graph, self._samples.running(self.outputs))

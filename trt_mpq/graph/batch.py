@@ -38,6 +38,45 @@ def batch_axes(graph: ir.Model, asked: Mapping[str, int | None]) -> dict[str, in
     return {**found, **_output_axes(graph, found), **asked}
 
 
+def with_states(axes: Mapping[str, int | None], states: Mapping[str, str], graph: ir.Model) -> dict[str, int | None]:
+    """`axes` where outputs that are `states`, inputs of the next step, have their rows where these do.
+
+    Args:
+        axes: As `batch_axes` has them.
+        states: Input to the output that it is at the next step.
+        graph: A prepared graph.
+
+    Raises:
+        SettingsError: There is no such input or output, or they differ in type or shape.
+    """
+    inputs = {str(value.name): value for value in graph.graph.inputs if not value.is_initializer()}
+    outputs = {str(value.name): value for value in graph.graph.outputs}
+    for state, output in states.items():
+        if state not in inputs or output not in outputs:
+            raise SettingsError(
+                f"--states: {output}:{state} is to be an output and an input, and the model's outputs are "
+                f"{', '.join(outputs)} and its inputs {', '.join(inputs)}"
+            )
+        if axes[state] is None or not _could_be(inputs[state], outputs[output]):
+            described = (f"{value.name} {value.dtype} {value.shape}" for value in (outputs[output], inputs[state]))
+            raise SettingsError(f"--states: {' cannot be '.join(described)} at the next step")
+    if states and not set(inputs) - set(states):
+        raise SettingsError("--states: every input is a state, and nothing is left for data to tell")
+    return {**axes, **{output: axes[state] for state, output in states.items()}}
+
+
+def _could_be(state: ir.Value, output: ir.Value) -> bool:
+    """Whether an output could be that input: of one type, and of one size wherever both are known."""
+    if state.dtype is not output.dtype:
+        return False
+    if state.shape is None or output.shape is None:
+        return True
+    pairs = list(zip(state.shape, output.shape, strict=False))
+    return len(state.shape) == len(output.shape) and all(
+        one == other for one, other in pairs if isinstance(one, int) and isinstance(other, int)
+    )
+
+
 def _check(name: str, axis: int | None, inputs: Mapping[str, ir.Value], outputs: Mapping[str, ir.Value]) -> None:
     known = {**outputs, **inputs}
     if name not in known:

@@ -9,7 +9,7 @@ from trt_mpq.artifacts.stage import Job, Stage
 from trt_mpq.calibrate.soundness import first_not_finite
 from trt_mpq.emit import Network
 from trt_mpq.errors import TargetNotReachable
-from trt_mpq.pipeline.sources import BATCH, EVALUATION, RUNTIME
+from trt_mpq.pipeline.sources import BATCH, EVALUATION_ROWS, RUNTIME
 
 
 def baseline_fault_of(network: Stage[Network]) -> Stage[str]:
@@ -17,12 +17,12 @@ def baseline_fault_of(network: Stage[Network]) -> Stage[str]:
 
     def make(job: Job) -> str:
         top = job[network].grouping.top.name
-        place = first_not_finite(job[network], job[EVALUATION], job[RUNTIME], job[BATCH])
+        place = first_not_finite(job[network], job[EVALUATION_ROWS], job[RUNTIME], job[BATCH])
         if place is None:
             return f"{top} alone misses the target too: all its values are finite, so rounding is what it loses by"
         return f"{top} alone misses the target because {place} becomes NaN or infinite"
 
-    return Stage("baseline-fault", make, needs=(network, EVALUATION, RUNTIME), uses=(BATCH,))
+    return Stage("baseline-fault", make, needs=(network, EVALUATION_ROWS, RUNTIME), uses=(BATCH,))
 
 
 NO_FAULT = Stage("baseline-fault", lambda job: "")

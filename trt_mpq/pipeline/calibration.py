@@ -16,7 +16,7 @@ from trt_mpq.pipeline.model_states import State, states
 from trt_mpq.pipeline.networks import groups_of, network_of, require_groups
 from trt_mpq.pipeline.refinement import ScoredNetwork, SharedRefinements, choose_refinements, nearest_corrections
 from trt_mpq.pipeline.scoring import SCORER, score_cache_of
-from trt_mpq.pipeline.sources import BATCH, EVALUATION, PREPARED, SAMPLE_SHAPES
+from trt_mpq.pipeline.sources import BATCH, EVALUATION_ROWS, PREPARED, SAMPLE_SHAPES
 from trt_mpq.refine.recovery import record_of_calibration, record_of_model
 from trt_mpq.settings import Settings
 from trt_mpq.types import Grouping, Precision, RefinementRecord
@@ -96,7 +96,7 @@ def _uniform_scores(state: State, choices: Mapping[Precision, Choice]) -> Stage[
 def _described(network: Stage[Network]) -> Stage[CalibratedNetwork]:
     def make(job: Job) -> CalibratedNetwork:
         found, batch, settings = job[network], job[BATCH], job.settings
-        write_arrays(leading_samples(job[EVALUATION]), job.path(SAMPLES))
+        write_arrays(leading_samples(job[EVALUATION_ROWS]), job.path(SAMPLES))
         return CalibratedNetwork(
             found.model, job[PREPARED], found.grouping, found.ranges, batch,
             1 if fixed_batch(job[PREPARED].inputs) else batch, job[SAMPLE_SHAPES], settings.precisions,
@@ -104,6 +104,7 @@ def _described(network: Stage[Network]) -> Stage[CalibratedNetwork]:
         )  # fmt: skip
 
     return Stage(
-        DESCRIBED.name, make, json_kind(CalibratedNetwork), needs=(network, PREPARED, EVALUATION, BATCH, SAMPLE_SHAPES),
+        DESCRIBED.name, make, json_kind(CalibratedNetwork),
+        needs=(network, PREPARED, EVALUATION_ROWS, BATCH, SAMPLE_SHAPES),
         reads=("precisions", "mix_formats", "seed"), files=DESCRIBED.files,
     )  # fmt: skip

@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 from trt_mpq.artifacts.files import key_of
 from trt_mpq.artifacts.stage import Job, Stage
-from trt_mpq.dataset import Samples, open_samples
+from trt_mpq.dataset import Samples
 from trt_mpq.dataset.pixels import pixels_from
+from trt_mpq.dataset.sequences import data_for
 from trt_mpq.engine.deploy import EngineScorer
 from trt_mpq.engine.handover import DESCRIBED, SEARCHED
 from trt_mpq.evaluate.metrics import TaskMetric, metric_from_name
@@ -43,7 +44,7 @@ def _from_settings(job: Job) -> EngineScorer | None:
         return None
     pixels = pixels_from(job.settings.preprocess, job.settings.model)
     original, count = described.original, job.settings.eval_samples
-    samples = open_samples(data, original.inputs, pixels).giving(original.outputs)
+    samples = data_for(original, data, pixels)
     if count is not None:
         samples = samples.take(count)
     searched = job[SEARCHED]

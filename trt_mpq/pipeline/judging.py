@@ -9,8 +9,9 @@ import numpy as np
 
 from trt_mpq.artifacts.stage import Job, Stage, content_digest, json_kind
 from trt_mpq.artifacts.store import Store
-from trt_mpq.dataset import Samples, open_samples
+from trt_mpq.dataset import Samples
 from trt_mpq.dataset.chunks import chunks
+from trt_mpq.dataset.sequences import data_for
 from trt_mpq.emit.deliver import Delivery
 from trt_mpq.errors import RuntimeFailure
 from trt_mpq.evaluate.compare import compare_models, require_passed, required_snr_db
@@ -18,7 +19,16 @@ from trt_mpq.evaluate.interval import Holdout, LossInterval, loss_interval
 from trt_mpq.evaluate.sanity import data_faults, output_faults, score_faults
 from trt_mpq.pipeline.model_states import ORIGINAL
 from trt_mpq.pipeline.scoring import FP32, FP32_SAMPLES, PLAN_SAMPLES, required_score, scorer_on
-from trt_mpq.pipeline.sources import BATCH, CALIBRATION, DATA_NOTES, EVALUATION, PIXELS, PREPARED, RUNTIME
+from trt_mpq.pipeline.sources import (
+    BATCH,
+    CALIBRATION,
+    DATA_NOTES,
+    EVALUATION,
+    EVALUATION_ROWS,
+    PIXELS,
+    PREPARED,
+    RUNTIME,
+)
 from trt_mpq.pipeline.task import METRIC, OUTPUTS
 from trt_mpq.types import Comparison, DeliveredScores, SearchResult
 
@@ -77,7 +87,7 @@ def verified(measured: Stage[DeliveredScores], result: Stage[SearchResult]) -> S
 def _faults(job: Job) -> tuple[str, ...]:
     first = next(chunks(job[EVALUATION], job[BATCH]))
     outputs = first.run(job[RUNTIME].load(job[ORIGINAL]))
-    between = data_faults(job[CALIBRATION], job[EVALUATION]) if job.settings.eval is not None else ()
+    between = data_faults(job[CALIBRATION], job[EVALUATION_ROWS]) if job.settings.eval is not None else ()
     return (
         *score_faults(job[METRIC], job[FP32], job[EVALUATION]),
         *output_faults(first.batch.feeds, outputs),
@@ -88,7 +98,8 @@ def _faults(job: Job) -> tuple[str, ...]:
 _NOTES = Stage("notes", lambda job: (*job[DATA_NOTES], *job[OUTPUTS].notes), needs=(DATA_NOTES, OUTPUTS))
 
 _FAULTS = Stage(
-    "data-faults", _faults, needs=(FP32, METRIC, EVALUATION, CALIBRATION, BATCH, RUNTIME, ORIGINAL), reads=("eval",),
+    "data-faults", _faults, needs=(FP32, METRIC, EVALUATION, EVALUATION_ROWS, CALIBRATION, BATCH, RUNTIME, ORIGINAL),
+    reads=("eval",),
 )  # fmt: skip
 
 
@@ -107,7 +118,7 @@ def _loss(scores: Stage[DeliveredScores]) -> Stage[LossInterval | None]:
 
 def _holdout_data(job: Job) -> Samples:
     assert job.settings.holdout is not None
-    return open_samples(job.settings.holdout, job[PREPARED].inputs, job[PIXELS]).giving(job[PREPARED].outputs)
+    return data_for(job[PREPARED], job.settings.holdout, job[PIXELS])
 
 
 HOLDOUT_DATA = Stage(
@@ -135,9 +146,9 @@ def _comparison(files: Stage[Delivery], scores: Stage[DeliveredScores]) -> Stage
     def make(job: Job) -> Comparison:
         original, tested = job.path(job[PREPARED].path), job.path(job[files].tested)
         required_db = required_snr_db(job.settings.least_snr_db, job[OUTPUTS].names)
-        return compare_models(original, tested, job[EVALUATION], job[BATCH], required_db)
+        return compare_models(original, tested, job[EVALUATION_ROWS], job[BATCH], required_db)
 
     return Stage(
-        "comparison", make, json_kind(Comparison), needs=(files, scores, PREPARED, EVALUATION, OUTPUTS, BATCH),
+        "comparison", make, json_kind(Comparison), needs=(files, scores, PREPARED, EVALUATION_ROWS, OUTPUTS, BATCH),
         reads=("least_snr_db",), title="Comparing with Polygraphy",
     )  # fmt: skip

@@ -11,7 +11,7 @@ from trt_mpq.emit import Network
 from trt_mpq.engine.plan_engines import PlanEngines
 from trt_mpq.pipeline.gpu import Gpu
 from trt_mpq.pipeline.plan_engines import engines_for_ranking
-from trt_mpq.pipeline.sources import BATCH, CALIBRATION, RUNTIME
+from trt_mpq.pipeline.sources import BATCH, CALIBRATION, PREPARED, RUNTIME
 from trt_mpq.pipeline.task import LOSS, OUTPUTS
 from trt_mpq.pipeline.workers import Workers
 from trt_mpq.runtime.base import with_outputs
@@ -83,7 +83,8 @@ def _inputs(
 ) -> Stage[SensitivityInputs]:
     def make(job: Job) -> SensitivityInputs:
         settings, own = job.settings, job[network]
-        counted = replace(own, graph=with_outputs(own.graph, job[OUTPUTS].names))
+        states = job[PREPARED].states.values()  # steps run alone here, and these tell what later ones would suffer
+        counted = replace(own, graph=with_outputs(own.graph, list(dict.fromkeys((*job[OUTPUTS].names, *states)))))
         return SensitivityInputs(
             network=counted, candidates=settings.formats, samples=job[CALIBRATION],
             sample_limit=settings.sensitivity_samples, loss=job[LOSS], runtime=job[RUNTIME], batch=job[BATCH],
@@ -92,7 +93,7 @@ def _inputs(
 
     asked = (engines,) if engines else ()
     return Stage(
-        "sensitivity-inputs", make, needs=(network, CALIBRATION, LOSS, OUTPUTS, RUNTIME, *asked),
+        "sensitivity-inputs", make, needs=(network, PREPARED, CALIBRATION, LOSS, OUTPUTS, RUNTIME, *asked),
         reads=("formats", "sensitivity_samples", "seed"), uses=(BATCH, workers),
     )  # fmt: skip
 

@@ -10,9 +10,10 @@ from pathlib import Path
 
 from trt_mpq.artifacts.stage import Job, Stage, content_digest, json_kind
 from trt_mpq.artifacts.store import Store
-from trt_mpq.dataset import Samples, open_samples
+from trt_mpq.dataset import Samples
 from trt_mpq.dataset.chunks import fixed_batch
 from trt_mpq.dataset.pixels import Pixels, pixels_from
+from trt_mpq.dataset.sequences import data_for, recorded
 from trt_mpq.errors import DataError
 from trt_mpq.export import exported_from
 from trt_mpq.latency.device_table import DeviceTable, load_table
@@ -27,9 +28,11 @@ SOURCE = Stage("source", lambda job: job.settings.model, reads=("model",), diges
 PREPARED = Stage(
     "model",
     lambda job: prepare_model(
-        job[SOURCE], job.path("model.onnx"), job.settings.batch_axes, from_qdq=job.settings.from_qdq
+        job[SOURCE], job.path("model.onnx"), job.settings.batch_axes, from_qdq=job.settings.from_qdq,
+        states=job.settings.next_states,
     ),
-    json_kind(Model), needs=(SOURCE,), reads=("batch_axes", "from_qdq"), files=("model.onnx", "model.onnx.data"),
+    json_kind(Model), needs=(SOURCE,), reads=("batch_axes", "from_qdq", "next_states"),
+    files=("model.onnx", "model.onnx.data"),
 )  # fmt: skip
 """The model checked and folded."""
 
@@ -78,7 +81,7 @@ PIXELS = Stage(
 def _opened_calibration(job: Job) -> Samples:
     if job.settings.calib is None:
         raise DataError("no calibration data: pass --calib with an .npz, an .npy, a folder of images or a recipe")
-    return open_samples(job.settings.calib, job[PREPARED].inputs, job[PIXELS]).giving(job[PREPARED].outputs)
+    return data_for(job[PREPARED], job.settings.calib, job[PIXELS])
 
 
 _OPENED_CALIBRATION = Stage(
@@ -89,9 +92,19 @@ _OPENED_CALIBRATION = Stage(
     digest=lambda data: data.fingerprint,
 )
 
+
+def _rows(job: Job, samples: Samples, count: int | None) -> Samples:
+    """Single rows of the first `count` samples: of pairs, or the steps of sequences with the states of FP32."""
+    if samples.steps is None:
+        return _limited(samples.single_rows(), count)
+    model = job[PREPARED]
+    return recorded(_limited(samples, count), job[RUNTIME].load(job.path(model.path)), model.inputs)
+
+
 CALIBRATION = Stage(
-    "calibration-data", lambda job: _limited(job[_OPENED_CALIBRATION].single_rows(), job.settings.calib_samples),
-    reads=("calib_samples",), needs=(_OPENED_CALIBRATION,), digest=lambda data: data.fingerprint,
+    "calibration-data", lambda job: _rows(job, job[_OPENED_CALIBRATION], job.settings.calib_samples),
+    reads=("calib_samples",), needs=(_OPENED_CALIBRATION, PREPARED), uses=(RUNTIME,),
+    digest=lambda data: data.fingerprint,
 )  # fmt: skip
 """The calibration data, one row of the model's batch per sample."""
 
@@ -113,8 +126,7 @@ def _evaluation(job: Job) -> Samples:
     if settings.eval is None:
         found = _limited(job[_OPENED_CALIBRATION], settings.calib_samples)
     else:
-        given = open_samples(settings.eval, job[PREPARED].inputs, job[PIXELS]).giving(job[PREPARED].outputs)
-        found = _limited(given, settings.eval_samples)
+        found = _limited(data_for(job[PREPARED], settings.eval, job[PIXELS]), settings.eval_samples)
     if found.rows > batch:
         raise DataError(
             f"{found.source}: a sample is {found.rows} rows and a batch {batch}: pass --batch {found.rows} or more"
@@ -127,6 +139,12 @@ EVALUATION = Stage(
     uses=(_OPENED_CALIBRATION,), digest=lambda data: data.fingerprint,
 )  # fmt: skip
 """The evaluation data; without any, the calibration data."""
+
+EVALUATION_ROWS = Stage(
+    "evaluation-rows", lambda job: _rows(job, data, None) if (data := job[EVALUATION]).steps else data,
+    needs=(EVALUATION, PREPARED), uses=(RUNTIME,), digest=lambda data: data.fingerprint,
+)  # fmt: skip
+"""The evaluation data for what looks at single runs: the steps of sequences, with the states that FP32 has there."""
 
 
 def _sample_shapes(job: Job) -> dict[str, tuple[int, ...]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -20,10 +19,10 @@ from pydantic import (
 from trt_mpq.settings.engine_options import EngineOptions
 from trt_mpq.settings.option import CONFIG, Option
 from trt_mpq.settings.paths import anchored
+from trt_mpq.settings.spelling import bytes_from_text, device_and_price, output_and_ratio, pairs_of
 from trt_mpq.types import Precision
 
 _LEAST_SNR_DB = 10.0
-_BYTES = {"": 1, "B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 
 
 class Settings(BaseModel):
@@ -158,6 +157,9 @@ class Settings(BaseModel):
     ] = ()
     """Axis of an input or output that counts rows, as in state:1,rate:none: the first of most, the second of the states
     of recurrent networks, none for an input that is the same for all rows and is given once."""
+    states: Annotated[tuple[str, ...], Option("Data", as_text=True, unset="none")] = ()
+    """Outputs that are inputs of the next step, OUTPUT:INPUT as in stateN:state, of a network that streams: a sample is
+    a sequence then, whose steps are the second axis of the data, and every plan runs them in order with its states."""
     sensitivity_samples: Annotated[PositiveInt | None, Option("Search", unset="the metric's own number")] = None
     """Calibration samples that sensitivity metrics run."""
     trials: Annotated[PositiveInt | None, Option("Search", unset="the metric's own number")] = None
@@ -193,7 +195,7 @@ class Settings(BaseModel):
     @field_validator("comparison_snr")
     @classmethod
     def _check_ratios(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        outputs = [output for output, _ in map(_output_and_ratio, value)]
+        outputs = [output for output, _ in map(output_and_ratio, value)]
         if twice := next((output for output in outputs if outputs.count(output) > 1), None):
             raise ValueError(f"is given twice for the output {twice}")
         if outputs.count("") > 1:
@@ -210,7 +212,7 @@ class Settings(BaseModel):
     @field_validator("target_size", mode="before")
     @classmethod
     def _count_bytes(cls, value: Any) -> Any:
-        return _bytes_from_text(value) if isinstance(value, str) else value
+        return bytes_from_text(value) if isinstance(value, str) else value
 
     @field_validator("target_size")
     @classmethod
@@ -243,10 +245,16 @@ class Settings(BaseModel):
     @field_validator("batch_axis")
     @classmethod
     def _check_axes(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for spec in value:
-            name, _, axis = spec.rpartition(":")
+        for name, axis in pairs_of(value):
             if not name or not (axis.isdigit() or axis == "none"):
                 raise ValueError("spell it NAME:AXIS, as in state:1, counted from 0, or INPUT:none")
+        return value
+
+    @field_validator("states")
+    @classmethod
+    def _check_states(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(output and state for output, state in pairs_of(value)):
+            raise ValueError("spell it OUTPUT:INPUT, as in stateN:state")
         return value
 
     @field_validator("device", mode="before")
@@ -262,8 +270,12 @@ class Settings(BaseModel):
     @property
     def batch_axes(self) -> dict[str, int | None]:
         """Input or output to the axis that counts rows, as far as the user says."""
-        named = (spec.rpartition(":") for spec in self.batch_axis)
-        return {name: None if axis == "none" else int(axis) for name, _, axis in named}
+        return {name: None if axis == "none" else int(axis) for name, axis in pairs_of(self.batch_axis)}
+
+    @property
+    def next_states(self) -> dict[str, str]:
+        """Input to the output that it is at the next step."""
+        return {state: output for output, state in pairs_of(self.states)}
 
     @field_validator("price_per_hour", mode="before")
     @classmethod
@@ -273,7 +285,7 @@ class Settings(BaseModel):
     @field_validator("price_per_hour")
     @classmethod
     def _check_prices(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for device, price in map(_device_and_price, value):
+        for device, price in map(device_and_price, value):
             if price <= 0 or (not device and len(value) > 1):
                 raise ValueError("spell it PRICE for one device or DEVICE=PRICE for each, as in l4=0.71,t4=0.35")
         return value
@@ -281,11 +293,11 @@ class Settings(BaseModel):
     @property
     def price(self) -> float | None:
         """What an hour of the device costs; None if nobody said."""
-        prices = dict(map(_device_and_price, self.price_per_hour))
+        prices = dict(map(device_and_price, self.price_per_hour))
         return prices.get(Path(self.device).stem if self.device.endswith(".toml") else self.device, prices.get(""))
 
     @field_validator(
-        "precisions", "outputs", "batch_axis", "sensitivity", "calibration", "price_per_hour", mode="before"
+        "precisions", "outputs", "batch_axis", "states", "sensitivity", "calibration", "price_per_hour", mode="before"
     )
     @classmethod
     def _split_list(cls, value: Any) -> Any:
@@ -338,7 +350,7 @@ class Settings(BaseModel):
     @property
     def least_snr_db(self) -> dict[str, float]:
         """Output to the signal-to-noise ratio with which it passes the comparison; "" stands for all others."""
-        return {"": _LEAST_SNR_DB, **dict(map(_output_and_ratio, self.comparison_snr))}
+        return {"": _LEAST_SNR_DB, **dict(map(output_and_ratio, self.comparison_snr))}
 
     @property
     def task_metric(self) -> str:
@@ -370,27 +382,3 @@ class Settings(BaseModel):
         """The same settings with absolute paths, so that they hold in any working directory."""
         here = Path.cwd()
         return Settings(**anchored(self.model_dump(), here))
-
-
-def _output_and_ratio(text: str) -> tuple[str, float]:
-    """Output ("" for all) and decibels of OUTPUT=DB or DB; raises ValueError."""
-    output, _, ratio = text.rpartition("=")
-    if not re.fullmatch(r"[+-]?\d+(\.\d*)?", ratio):
-        raise ValueError("spell it DB or OUTPUT=DB, as in logits=15, with a number of decibels")
-    return output, float(ratio)
-
-
-def _device_and_price(text: str) -> tuple[str, float]:
-    """Device ("" for the only one) and price of DEVICE=PRICE or PRICE; raises ValueError."""
-    device, _, price = text.rpartition("=")
-    if not re.fullmatch(r"\d+(\.\d*)?", price.strip()):
-        raise ValueError("spell it PRICE or DEVICE=PRICE, as in l4=0.71, with a number")
-    return device.strip(), float(price)
-
-
-def _bytes_from_text(text: str) -> int:
-    """A size as people write it: 1200000, 1.2MB, 12 MiB; raises ValueError."""
-    written = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)", text.strip())
-    if written is None or written[2] not in _BYTES:
-        raise ValueError(f"spell it as bytes or with one of {', '.join(filter(None, _BYTES))}")
-    return round(float(written[1]) * _BYTES[written[2]])

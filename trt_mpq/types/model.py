@@ -37,7 +37,7 @@ class Model:
     """A prepared model on disk: checked, BatchNorm folded, every node named.
 
     `amax` has the tensors that a quantized file clipped, and at what magnitude, `given` the scales of its weights; both
-    are told by their names there.
+    are told by their names there. `states` has the inputs that are outputs of the step before, with these.
     """
 
     path: str
@@ -50,3 +50,4 @@ class Model:
     size_bytes: int
     amax: Mapping[str, float] = field(default_factory=dict)
     given: Mapping[str, GivenScales] = field(default_factory=dict)
+    states: Mapping[str, str] = field(default_factory=dict)
