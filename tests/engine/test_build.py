@@ -117,6 +117,38 @@ def test_a_hang_ends_with_all_that_it_started(folder: Path) -> None:
         assert is_gone(int(pid))
 
 
+def test_a_compiler_that_waits_for_itself_is_ended_and_its_limit_named(folder: Path) -> None:
+    script = """
+        import threading
+        from trt_mpq.workers.idle import ended_when_idle
+        with ended_when_idle(2):
+            threading.Event().wait()
+    """
+    options = EngineOptions(compile_memory_mib=40, compile_timeout_s=60)
+    build = build_engine(
+        replace(request(), options=options, flavour="rtx", capabilities=(89,)), folder, Played(textwrap.dedent(script))
+    )
+    assert build.status is BuildStatus.CRASHED
+    assert build.reason == (
+        "the compilation of typed.onnx stopped computing without an end, which is likely the limit of 40 MiB "
+        "(compile_memory_mib)"
+    )
+    assert build.seconds < 50, "long before the timeout"
+
+
+def test_who_computes_is_not_idle(folder: Path) -> None:
+    script = """
+        import time
+        from trt_mpq.workers.idle import ended_when_idle
+        with ended_when_idle(1):
+            ends = time.monotonic() + 4
+            while time.monotonic() < ends:
+                sum(range(1000))
+        raise SystemExit(3)
+    """
+    assert "exit code 3" in (played(folder, script).reason or "")
+
+
 def test_an_interrupt_ends_the_build_and_leaves_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[int] = []
 

@@ -17,6 +17,7 @@ from trt_mpq.errors import RunFolderError
 from trt_mpq.runtime.tensorrt.logger import errors_in
 from trt_mpq.runtime.tensorrt.request import BuildRequest, layers_file, log_file
 from trt_mpq.types.engine import BuildStatus, EngineBuild
+from trt_mpq.workers import idle
 from trt_mpq.workers.base import WorkerDied
 from trt_mpq.workers.processes import done_by_a_process
 
@@ -76,6 +77,8 @@ def _built(request: BuildRequest, build: Callable[[BuildRequest], EngineBuild]) 
     try:
         found: EngineBuild = done_by_a_process(partial(_this, build), request, log, timeout_s)
     except WorkerDied as death:
+        if request.capabilities and death.code == idle.EXIT_CODE:
+            return _failed(request, BuildStatus.CRASHED, _idle(request))
         return _failed(request, BuildStatus.CRASHED, _death(death.code))
     except TimeoutError:
         return _failed(request, BuildStatus.TIMED_OUT, f"was stopped after {timeout_s:g} s ({name})")
@@ -91,6 +94,11 @@ def _out_of_memory(request: BuildRequest) -> EngineBuild:
     limit = f" at the limit of {request.memory_limit_mib} MiB (compile_memory_mib)"
     ending = f"ran out of memory{limit if request.capabilities else ''}"
     return _failed(request, BuildStatus.OUT_OF_MEMORY, ending)
+
+
+def _idle(request: BuildRequest) -> str:
+    likely = f"which is likely the limit of {request.memory_limit_mib} MiB (compile_memory_mib)"
+    return f"stopped computing without an end, {likely}"
 
 
 def _this(work: Callable[[BuildRequest], EngineBuild]) -> Callable[[BuildRequest], EngineBuild]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,10 +21,14 @@ from trt_mpq.runtime.tensorrt.refusal import BuildError, failure
 from trt_mpq.runtime.tensorrt.request import BuildRequest
 from trt_mpq.settings import EngineOptions
 from trt_mpq.types.engine import AheadOfTime, BuildStatus, EngineBuild
+from trt_mpq.workers.idle import ended_when_idle
 from trt_mpq.workers.memory import limited_memory
 
 if TYPE_CHECKING:
     import tensorrt as trt
+
+_IDLE_S = 60
+"""Seconds without computing after which the compiler computes no more; it never waits for long."""
 
 
 def compile_ahead(request: BuildRequest, logger: trt.ILogger, log: BuildLog) -> EngineBuild:
@@ -48,8 +52,7 @@ def compile_ahead(request: BuildRequest, logger: trt.ILogger, log: BuildLog) -> 
     engine = Path(request.engine)
     made_for = AheadOfTime(load_tensorrt().__version__, request.capabilities)
     try:
-        # A CUDA driver maps far more than it uses.
-        with nullcontext() if request.at_hand else limited_memory(request.memory_limit_mib * MIB):
+        with nullcontext() if request.at_hand else _bounded(request):
             compiled = _compiled(request, logger, log)
     except BuildError as refusal:
         seconds = time.monotonic() - started
@@ -69,6 +72,16 @@ def compile_ahead(request: BuildRequest, logger: trt.ILogger, log: BuildLog) -> 
         warnings=log.warnings,
         unused=tuple(_without_effect(request.options)),
     )
+
+
+@contextmanager
+def _bounded(request: BuildRequest) -> Iterator[None]:
+    """Limits for a compiler without a GPU, for a CUDA driver maps far more than it uses, and waits for the GPU.
+
+    A thread of the compiler that is refused memory may leave the others waiting for it.
+    """
+    with ended_when_idle(_IDLE_S), limited_memory(request.memory_limit_mib * MIB):
+        yield
 
 
 def _compiled(request: BuildRequest, logger: trt.ILogger, log: BuildLog) -> trt.IHostMemory:
