@@ -1,6 +1,6 @@
 """ONNX files through the product's door to TensorRT for RTX, many in one process, which may die of one.
 
-`python -m bench.compiled FOLDER CAPABILITY` compiles every file of a folder that has no outcome beside it yet. The
+`python -m bench.compiled FOLDER CAPABILITY...` compiles every file of a folder that has no outcome beside it yet. The
 product builds every engine in a process of its own, which takes longer to start than a small graph takes to compile.
 """
 
@@ -54,22 +54,24 @@ class Compiled:
         return self.engine is not None
 
 
-def compiled(files: Mapping[str, bytes], capability: int = ADA, shapes: _Shapes | None = None) -> dict[str, Compiled]:
-    """Every named ONNX file compiled for a compute capability.
+def compiled(
+    files: Mapping[str, bytes], capabilities: Sequence[int] = (ADA,), shapes: _Shapes | None = None
+) -> dict[str, Compiled]:
+    """Every named ONNX file compiled for compute capabilities, into one engine for all of them.
 
     Args:
         files: Name to ONNX bytes.
-        capability: Times ten.
+        capabilities: Times ten.
         shapes: Name of an input to its whole shape, where dynamic dimensions are not all `BATCH`.
     """
-    different = list(dict.fromkeys(files.values()))
+    different, wanted = list(dict.fromkeys(files.values())), [str(sm) for sm in capabilities]
     with tempfile.TemporaryDirectory() as folder:
         paths = [Path(folder) / f"{index}.onnx" for index in range(len(different))]
         for path, content in zip(paths, different, strict=True):
             path.write_bytes(content)
         (Path(folder) / "shapes.json").write_text(json.dumps(shapes or {}))
         while missing := [path for path in paths if not _outcome(path).exists()]:
-            done = subprocess.run([sys.executable, "-m", __name__, folder, str(capability)], cwd=ROOT, stderr=-1)
+            done = subprocess.run([sys.executable, "-m", __name__, folder, *wanted], cwd=ROOT, stderr=-1)
             left = [path for path in missing if not _outcome(path).exists()]
             if left:  # it died of the first that has no outcome
                 _write(left[0], "crash", f"the process ended with {done.returncode}")
@@ -92,14 +94,14 @@ def _read(path: Path) -> Compiled:
 
 def main() -> None:
     """Compile what has no outcome yet, in the order of the numbers."""
-    folder, capability = Path(sys.argv[1]), int(sys.argv[2])
+    folder, capabilities = Path(sys.argv[1]), tuple(map(int, sys.argv[2:]))
     given = json.loads((folder / "shapes.json").read_text())
     for path in sorted(folder.glob("*.onnx"), key=lambda path: int(path.stem)):
         if not _outcome(path).exists():
-            _compile(path, capability, given)
+            _compile(path, capabilities, given)
 
 
-def _compile(path: Path, capability: int, given: _Shapes) -> None:
+def _compile(path: Path, capabilities: tuple[int, ...], given: _Shapes) -> None:
     shapes = {}
     for value in onnx.load(path, load_external_data=False).graph.input:
         sizes = [size.dim_value for size in value.type.tensor_type.shape.dim]
@@ -109,7 +111,7 @@ def _compile(path: Path, capability: int, given: _Shapes) -> None:
     found = build(
         BuildRequest(
             onnx=str(path), engine=str(path.with_suffix(".plan")), typing="strong", shapes=shapes,
-            options=EngineOptions(), timing_cache="", flavour="rtx", capabilities=(capability,),
+            options=EngineOptions(), timing_cache="", flavour="rtx", capabilities=capabilities,
         )
     )  # fmt: skip
     stage = "built" if found.built else "parser" if "cannot parse" in found.reason else "compiler"

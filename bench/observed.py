@@ -68,7 +68,7 @@ class Subject:
     def compiled(self, graphs: Mapping[str, ir.Model], capability: int = ADA) -> dict[str, Compiled]:
         """Every graph compiled for `BATCH` samples."""
         shapes = {name: (BATCH, *shape[1:]) for name, shape in self._shapes.items()}
-        return compiled({name: ir.to_proto(g).SerializeToString() for name, g in graphs.items()}, capability, shapes)
+        return compiled({name: ir.to_proto(g).SerializeToString() for name, g in graphs.items()}, (capability,), shapes)
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,9 @@
 """Every strongly typed network that runs of the suite deliver goes through NVIDIA's compiler, once all tests are done.
 
 Networks that differ in numbers alone are one. The workers of pytest-xdist keep them in one folder, and the process that
-started the session compiles them, many in one process. What a test marked `refused("words")` delivers has to be refused
-in these words.
+started the session compiles them, many in one process: for every compute capability that has their formats, and, of
+those without FP8 or FP4, for one, which has to refuse them. What a test marked `refused("words")` delivers has to be
+refused in these words.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import json
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,19 +23,36 @@ import pytest
 from bench.compiled import ADA, MISSING, Compiled, compiled
 from trt_mpq.emit import Emitter
 from trt_mpq.emit.deliver import Delivery, deliver
+from trt_mpq.latency.target import RTX_SM
 from trt_mpq.pipeline import delivery
-from trt_mpq.types import PrecisionPlan
+from trt_mpq.types import Precision, PrecisionPlan
 
 _WORKER = "delivered"
-_BLACKWELL = 120
+_TURING = 75
+_LACKING = {Precision.FP8: 86, Precision.NVFP4: ADA}
+"""The newest compute capability that lacks a format which has to be refused there, in words that name its type."""
+_TYPES = {Precision.FP8: "fp8", Precision.NVFP4: "fp4"}
 
 
 @dataclass(frozen=True)
 class Origin:
-    """The test that a network is of, and the words in which it is to be refused, empty if it is to be taken."""
+    """What a network is of.
+
+    Attributes:
+        test: The test.
+        refusal: The words in which it is to be refused, empty if it is to be taken.
+        formats: What it computes in.
+    """
 
     test: str
     refusal: str = ""
+    formats: tuple[Precision, ...] = (Precision.FP32,)
+
+    @property
+    def capabilities(self) -> tuple[int, ...]:
+        """Those that TensorRT for RTX serves and that have the formats; on Turing it has no products in FP32."""
+        able = [sm for sm in RTX_SM if all(one.spec.first_sm <= sm for one in self.formats)]
+        return tuple(sm for sm in able if sm > _TURING or Precision.FP32 not in self.formats)
 
     def fault(self, made: Compiled) -> str:
         """What is wrong about what the compiler made of it, empty if nothing is."""
@@ -83,7 +101,8 @@ def _kept_deliveries(request: pytest.FixtureRequest) -> Iterator[None]:
     def delivered(emitter: Emitter, plan: PrecisionPlan, run: Path) -> Delivery:
         done = deliver(emitter, plan, run)
         if done.deployable:
-            keep(run / "typed.onnx", folder, request.config.stash[RUNNING])
+            formats = tuple(sorted({precision for _, precision in plan.assignments}))
+            keep(run / "typed.onnx", folder, replace(request.config.stash[RUNNING], formats=formats))
         return done
 
     with pytest.MonkeyPatch.context() as patch:
@@ -95,6 +114,8 @@ def keep(typed: Path, folder: Path, origin: Origin) -> None:
     """Copy a network into the folder, in place of one of its structure, with the test that it is of."""
     proto = onnx.load(typed)
     content = proto.SerializeToString()
+    if _holds_bf16(proto):
+        origin = replace(origin, formats=(*origin.formats, Precision.BF16))
     del proto.metadata_props[:]
     for tensor in proto.graph.initializer:
         tensor.ClearField("raw_data")
@@ -103,28 +124,41 @@ def keep(typed: Path, folder: Path, origin: Origin) -> None:
     (folder / f"{name}.json").write_text(json.dumps(asdict(origin)), encoding="utf-8")
 
 
-def outcomes(folder: Path) -> dict[str, Compiled]:
-    """What the compiler makes of the networks in the folder, by file name.
+def _holds_bf16(proto: onnx.ModelProto) -> bool:
+    """Whether what no group holds is in BF16, which a plan does not tell."""
+    types = [tensor.data_type for tensor in proto.graph.initializer]
+    types += [own.i for node in proto.graph.node if node.op_type == "Cast" for own in node.attribute]
+    return onnx.TensorProto.BFLOAT16 in types
 
-    For Ada, or Blackwell for FP4; for 4 rows, or 1 where a network takes only one at a time.
+
+def faults(folder: Path) -> Iterator[tuple[str, str]]:
+    """Every network in the folder of which the compiler makes something else than expected: its test, and what.
+
+    Built for 4 rows, or 1 where a network takes only one at a time.
     """
-    files = {path.name: path.read_bytes() for path in sorted(folder.glob("*.onnx"))}
-    done: dict[str, Compiled] = {}
-    for capability in (ADA, _BLACKWELL):
-        chosen = {name: one for name, one in files.items() if ("trt" in _domains(one)) == (capability == _BLACKWELL)}
-        done |= compiled(chosen, capability)
-        for name in [name for name in chosen if not done[name].built]:
-            done |= compiled({name: files[name]}, capability, _one_row(files[name]))
-    return done
+    kept = {path.name: path.read_bytes() for path in sorted(folder.glob("*.onnx"))}
+    origins = {name: _origin(folder / name) for name in kept}
+    for capabilities in sorted({origin.capabilities for origin in origins.values()}):
+        chosen = {name: kept[name] for name, origin in origins.items() if origin.capabilities == capabilities}
+        done = compiled(chosen, capabilities)
+        for name, made in done.items():
+            again = made if made.built else compiled({name: kept[name]}, capabilities, _one_row(kept[name]))[name]
+            yield origins[name].test, origins[name].fault(again)
+    for precision, lacking in _LACKING.items():
+        chosen = {name: kept[name] for name, origin in origins.items() if precision in origin.formats}
+        for name, made in compiled(chosen, (lacking,)).items() if chosen else ():
+            refused = replace(origins[name], refusal=_TYPES[precision])
+            yield origins[name].test, refused.fault(made)
+
+
+def _origin(network: Path) -> Origin:
+    stored = json.loads(network.with_suffix(".json").read_text(encoding="utf-8"))
+    return Origin(stored["test"], stored["refusal"], tuple(map(Precision, stored["formats"])))
 
 
 def _one_row(content: bytes) -> dict[str, list[int]]:
     inputs = onnx.ModelProto.FromString(content).graph.input
     return {value.name: [dim.dim_value or 1 for dim in value.type.tensor_type.shape.dim] for value in inputs}
-
-
-def _domains(content: bytes) -> set[str]:
-    return {entry.domain for entry in onnx.ModelProto.FromString(content).opset_import}
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
@@ -133,15 +167,11 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if hasattr(config, "workerinput") or MISSING:
         return
     folder, started = config.stash[FOLDER], time.monotonic()
-    done = outcomes(folder)
-    if not done:
+    count = len(list(folder.glob("*.onnx")))
+    if not count:
         return
-    origins = {
-        name: Origin(**json.loads((folder / name).with_suffix(".json").read_text(encoding="utf-8"))) for name in done
-    }
-    faults = {origin.test: origin.fault(done[name]) for name, origin in origins.items()}
-    config.stash[FAULTS] = {test: fault for test, fault in faults.items() if fault}
-    config.stash[SAID] = f"NVIDIA's compiler: {len(done)} networks of runs, {time.monotonic() - started:.0f} s"
+    config.stash[FAULTS] = {test: fault for test, fault in faults(folder) if fault}
+    config.stash[SAID] = f"NVIDIA's compiler: {count} networks of runs, {time.monotonic() - started:.0f} s"
     if config.stash[FAULTS]:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 

@@ -107,7 +107,7 @@ def attempt(folder: Path) -> Outcome:
         "parameters": sum(int(np.prod(tensor.dims)) for tensor in proto.graph.initializer),
     }
     shapes = {value.name: _shape(value, data[value.name]) for value in proto.graph.input if value.name in data}
-    original = _said(compiled({"original": source.read_bytes()}, READ_BACK, shapes)["original"])
+    original = _said(compiled({"original": source.read_bytes()}, (READ_BACK,), shapes)["original"])
     try:
         network = _calibrated(folder)
         formats = _lowered(network, folder, data, shapes)
@@ -146,7 +146,7 @@ def _lowered(network: Network, folder: Path, data: _Rows, shapes: Mapping[str, S
     typed = {p: (folder / p.value / "typed.onnx").read_bytes() for p, one in formats.items() if one.failure is None}
     for capability in sorted({sm for own in CAPABILITIES.values() for sm in own}):
         files = {p.value: content for p, content in typed.items() if capability in CAPABILITIES[p]}
-        for name, found in compiled(files, capability, shapes).items():
+        for name, found in compiled(files, (capability,), shapes).items():
             precision = Precision(name)
             one = formats[precision]
             formats[precision] = replace(
