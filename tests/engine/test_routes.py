@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 import shlex
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from tests.runs import start, tiny_cnn, write_data
 from trt_mpq import doctor
 from trt_mpq.api.machine import routes_here
 from trt_mpq.cli import app
-from trt_mpq.cli.doctor import _judgement
+from trt_mpq.cli.doctor import _judgement, _run_table
 from trt_mpq.doctor import Diagnosis, Gpu, PackageState, _parse_capabilities
 from trt_mpq.engine.routes import Delivered, routes_of
 from trt_mpq.settings import EngineOptions
@@ -111,7 +113,11 @@ def test_a_machine_is_judged_for_a_run(run: Path) -> None:
     assert said[0].startswith(
         "this Jetson with JetPack 6.1 or 6.2 with TensorRT 10.3 can build weak.onnx and typed.onnx"
     )
-    assert any(line.startswith("typed.onnx: trtexec --onnx=typed.onnx") for line in said)
+    command = said[said.index("typed.onnx:") + 1]
+    assert command.startswith("trtexec --onnx=typed.onnx")
+    narrow = Console(file=StringIO(), width=40)
+    narrow.print(_run_table(routes_here(run, orin), str(run), orin), crop=False)
+    assert command in narrow.file.getvalue().splitlines(), "to be copied whole"  # type: ignore[attr-defined]
     old = machine("8.6.2", jetson="R36.3.0")
     assert [route.network for route in routes_here(run, old)] == ["weak.onnx"]
     bare = machine(None)

@@ -19,6 +19,7 @@ from trt_mpq.cli.output import Output
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+    from rich.text import Text
 
     from trt_mpq.doctor import Diagnosis
     from trt_mpq.types.route import Route
@@ -57,9 +58,15 @@ def _routes(run_dir: Path | None, diagnosis: Diagnosis) -> tuple[Route, ...] | N
 def _run_table(routes: tuple[Route, ...], run_dir: str, diagnosis: Diagnosis) -> RenderableType:
     """What this machine makes of a run folder, in sentences, commands on lines of their own."""
     from rich.console import Group
+
+    return Group(_diagnosis_table(diagnosis), "", *map(_whole, _judgement(routes, run_dir, diagnosis)))
+
+
+def _whole(line: str) -> Text:
+    """A line that may hold a command, to be copied whole: only the terminal breaks it."""
     from rich.text import Text
 
-    return Group(_diagnosis_table(diagnosis), "", *map(Text, _judgement(routes, run_dir, diagnosis)))
+    return Text(line, no_wrap=True, overflow="ignore")
 
 
 def _judgement(routes: tuple[Route, ...], run_dir: str, diagnosis: Diagnosis) -> Iterator[str]:
@@ -74,7 +81,9 @@ def _judgement(routes: tuple[Route, ...], run_dir: str, diagnosis: Diagnosis) ->
         yield f"{where} with TensorRT {version} can build {able}: `trt-mpq engine {run_dir}`, or in that folder"
     for route in routes:
         what = route.network if version else f"{route.runtime}, {route.network}"
-        yield f"{what}: {f'not possible, {route.refusal}' if route.refusal else route.command}"
+        yield f"{what}: not possible, {route.refusal}" if route.refusal else f"{what}:"
+        if not route.refusal:
+            yield route.command
         if route.note:
             yield route.note
 
@@ -91,7 +100,7 @@ def _diagnosis_table(diagnosis: Diagnosis) -> RenderableType:
     able = Table.grid(padding=(0, 2))
     for name, answer in _abilities(diagnosis):
         able.add_row(name, Text(answer, style="" if answer == "yes" else "bold"))
-    return Group(table, "", able, "", *map(Text, [*_advice(diagnosis)] or ["nothing is missing"]))
+    return Group(table, "", able, "", *map(_whole, [*_advice(diagnosis)] or ["nothing is missing"]))
 
 
 def _facts(diagnosis: Diagnosis) -> Iterator[tuple[str, str]]:

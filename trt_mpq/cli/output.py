@@ -122,7 +122,7 @@ class Output:
         if self._json:
             typer.echo(json(), nl=False)
         elif not self._quiet:
-            self._out.print(table())
+            self._out.print(table(), crop=False)  # commands are one line, however long
 
     def result(self, value: _T, kind: type[_T], table: Callable[[_T], RenderableType]) -> None:
         """Print `value` as JSON of `kind` or as the table that `table` makes of it."""
