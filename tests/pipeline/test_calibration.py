@@ -83,6 +83,20 @@ def test_a_method_that_misses_it_gives_way(files, tmp_path, monkeypatch) -> None
     assert alone.accuracy == report.accuracy
 
 
+def test_a_method_that_surely_misses_is_not_scored_to_the_end(tmp_path, monkeypatch) -> None:
+    """Neither with its biases corrected nor without; a figure that is an estimate is not reported."""
+    spoil(monkeypatch, "percentile", INT8, by=300)
+    files = write_data(tmp_path, tiny_cnn(), evaluation=600)
+    report = start(files, tmp_path / "run", **TWO, precisions="int8").report()
+    assert trials(tmp_path / "run") == [("int8", "percentile", False), ("int8", "minmax", True)]
+    lines = (tmp_path / "run" / "evaluations.jsonl").read_text(encoding="utf-8").splitlines()
+    samples = [line[4] for line in map(json.loads, lines) if "int8/percentile" in line[1]]
+    assert len(samples) == 2
+    assert max(samples) < 600
+    record = report.refinement[0]
+    assert (record.name, record.before, record.after) == ("calibration", None, report.accuracy.uniform[INT8])
+
+
 def test_every_format_chooses_for_itself(files, tmp_path, monkeypatch) -> None:
     spoil(monkeypatch, "percentile", INT8)
     folder = tmp_path / "run"

@@ -15,7 +15,17 @@ from trt_mpq.refine.for_plan import PlanRefiner, refine_for_plan, with_chosen
 from trt_mpq.search import Problem
 from trt_mpq.search.costs import Cost
 from trt_mpq.search.ladders import problem_of
-from trt_mpq.types import Evaluation, FileScore, LayerGroup, Precision, PrecisionPlan, Ranking, Score, SearchResult
+from trt_mpq.types import (
+    Evaluation,
+    FileScore,
+    Judgement,
+    LayerGroup,
+    Precision,
+    PrecisionPlan,
+    Ranking,
+    Score,
+    SearchResult,
+)
 
 FP16, INT8, INT4, FP8 = Precision.FP16, Precision.INT8, Precision.INT4, Precision.FP8
 MILLISECONDS = {FP16: 2.0, INT8: 1.0, INT4: 0.5, FP8: 1.0}
@@ -221,3 +231,23 @@ def test_the_problem_of_a_plan_is_the_one_with_its_formats() -> None:
     assert problem_of(plan_of(f=FP8), (eight, floating)) is floating
     assert problem_of(plan_of(f=INT8, e=Precision.FP32), (floating, eight)) is eight
     assert problem_of(plan_of(), (floating, eight)) is floating
+
+
+def test_steps_that_surely_miss_are_not_scored_on_every_sample() -> None:
+    """Those that hold are, for one of them is delivered."""
+    scored: list[PrecisionPlan] = []
+
+    def score(plan: PrecisionPlan) -> Score:
+        scored.append(plan)
+        return Score(0.95, None, 10)
+
+    def judge(plan: PrecisionPlan) -> Judgement:
+        return Judgement(Score(0.0, None, 5), plan.counts()[INT8] == 3 and plan["d"] is INT8, complete=False)
+
+    start = plan_of(e=INT8, f=INT8)
+    answers = Answers(score, judge=judge, delivered=lambda plan: FileScore(Score(0.95, None, 10), 0.0, 0.0))
+    refined = refine_for_plan(problem(), found(start), answers)
+    assert refined.rescued == {"d": INT8}
+    assert refined.attempts == 4
+    assert scored == [start, start.replace({"d": INT8})]
+    assert refined.chosen.complete

@@ -13,6 +13,7 @@ from typing import IO, Any
 from trt_mpq.artifacts.files import cannot_write, not_through_a_link
 from trt_mpq.errors import RunFolderError
 from trt_mpq.evaluate.metrics import Scores
+from trt_mpq.evaluate.scorer import Scoring
 from trt_mpq.types import Score
 
 EVALUATIONS = "evaluations.jsonl"
@@ -43,6 +44,8 @@ class ScoreCache:
         self._path, self._context = path, context
         self.samples: dict[str, Scores] = {}
         """What the metric keeps of each sample, in the order of the data, of plans that this process scored."""
+        self.begun: dict[str, Scoring] = {}
+        """Plans whose evaluation ended early in this process, to go on with."""
         self._scores = dict(self._read())
 
     def get(self, plan: str) -> CachedScore | None:

@@ -63,7 +63,6 @@ class PlanEvaluator:
         stop: EarlyStop | None = None,
     ) -> None:
         self._emitter, self._marks, self._scorer, self._cache, self._stop = emitter, marks, scorer, cache, stop
-        self._begun: dict[str, Scoring] = {}
         self._files: dict[PrecisionPlan, str] = {}
 
     @classmethod
@@ -98,7 +97,7 @@ class PlanEvaluator:
 
         def measure() -> Score:
             with watch() as progress:
-                begun = self._begun.pop(key, None) or self._scorer.begun()
+                begun = self._cache.begun.pop(key, None) or self._scorer.begun()
                 return self._finished(key, begun, self._reference(plan), progress).result()
 
         return self._cache.remember(key, measure).score
@@ -167,7 +166,7 @@ class PlanEvaluator:
         measured = self._measured(plan, scoring, stop)
         self.remember(PlanQuery(plan, judged=True), measured)
         if measured.keeps_target is not None:
-            self._begun[self._key(plan)] = scoring
+            self._cache.begun[self._key(plan)] = scoring
         return measured
 
     def _measured(self, plan: PrecisionPlan, scoring: Scoring, stop: EarlyStop | None) -> CachedScore:

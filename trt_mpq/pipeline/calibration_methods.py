@@ -21,7 +21,15 @@ from trt_mpq.evaluate.plans import PlanEvaluator
 from trt_mpq.pipeline.model_states import State
 from trt_mpq.pipeline.networks import candidate_ranges_of, network_of
 from trt_mpq.pipeline.refinement import nearest_corrections
-from trt_mpq.pipeline.scoring import REQUIRED, SCORER, TOLERANCE, score_cache_of, uniform_score
+from trt_mpq.pipeline.scoring import (
+    REQUIRED,
+    SCORER,
+    STOP,
+    TOLERANCE,
+    score_cache_of,
+    uniform_judgement,
+    uniform_score,
+)
 from trt_mpq.types import Grouping, Precision, PrecisionPlan, Ranges
 
 
@@ -30,7 +38,8 @@ class Trial:
     """What the uniform plan of a precision scores with the ranges of a method, its biases corrected if that helps.
 
     `keeps_target` is about the file that would be delivered too; it is None where no accuracy is asked for.
-    `corrected` says whether the biases are.
+    `corrected` says whether the biases are. Where `complete` is false the evaluation ended early, sure that the target
+    is missed, and the score is an estimate.
     """
 
     precision: Precision
@@ -38,6 +47,7 @@ class Trial:
     score: float
     keeps_target: bool | None
     corrected: bool
+    complete: bool = True
 
 
 @dataclass(frozen=True)
@@ -46,12 +56,13 @@ class Choice:
 
     Attributes:
         method: The method; empty where nothing is calibrated, because weights alone are quantized.
-        scores: What the uniform plan scores by each method that was tried; none where there was no choice.
+        scores: What the uniform plan scores by each method that was tried, None where less than every sample told that
+            it misses; none where there was no choice.
         by_mixed_plans: Whether plans that are not uniform decided.
     """
 
     method: str
-    scores: Mapping[str, float] = field(default_factory=dict)
+    scores: Mapping[str, float | None] = field(default_factory=dict)
     by_mixed_plans: bool = False
 
 
@@ -76,12 +87,12 @@ def choose_methods(store: Store, state: State) -> Mapping[Precision, Choice]:
 
 def _chosen(store: Store, state: State, precision: Precision) -> Choice:
     trials = tuple(_tried(store, state, precision))
-    uniform = {trial.method: trial.score for trial in trials}
+    uniform = {trial.method: trial.score if trial.complete else None for trial in trials}
     kept = next((trial.method for trial in trials if trial.keeps_target), None)
     if kept is not None or len(trials) == 1:
         return Choice(kept or trials[0].method, uniform)
-    mixed = {trial.method: store[_mixed_score(state, trial)] for trial in trials}
-    return Choice(max(mixed, key=lambda method: (mixed[method], uniform[method])), uniform, by_mixed_plans=True)
+    best = max(trials, key=lambda trial: (store[_mixed_score(state, trial)], trial.score))
+    return Choice(best.method, uniform, by_mixed_plans=True)
 
 
 def _tried(store: Store, state: State, precision: Precision) -> Iterator[Trial]:
@@ -103,16 +114,14 @@ def _trial(store: Store, state: State, precision: Precision, method: str) -> Sta
         def trial(refinements: Refinements) -> Trial:
             corrected = bool(refinements.corrections)
             text = f"by {method}{', with bias correction' if corrected else ''}"
-            score = uniform_score(job, cache, job[network], precision, text, refinements)
             if not job.settings.seeks_target:
+                score = uniform_score(job, cache, job[network], precision, text, refinements)
                 return Trial(precision, method, score, None, corrected)
-            evaluator, uniform = evaluator_of(refinements), job[network].grouping.uniform(precision)
-            required, tolerance = job[REQUIRED], job[TOLERANCE]
-            keeps = score >= required and evaluator.delivered(uniform).stands(tolerance)
-            return Trial(precision, method, score, keeps, corrected)
-
-        def evaluator_of(refinements: Refinements) -> PlanEvaluator:
-            return PlanEvaluator.of(job[network], refinements, job[SCORER], job[cache])
+            evaluator = PlanEvaluator.of(job[network], refinements, job[SCORER], job[cache], job[STOP])
+            uniform = job[network].grouping.uniform(precision)
+            judged = uniform_judgement(job, evaluator, uniform, precision, text)
+            keeps = judged.feasible and evaluator.delivered(uniform).stands(job[TOLERANCE])
+            return Trial(precision, method, judged.score.value, keeps, corrected, judged.complete)
 
         if not job.settings.bias_correction:
             return trial(Refinements())
@@ -121,7 +130,7 @@ def _trial(store: Store, state: State, precision: Precision, method: str) -> Sta
         return corrected if corrected.keeps_target else max(corrected, trial(Refinements()), key=lambda t: t.score)
 
     needs: tuple[Stage[Any], ...] = (network, cache, SCORER)
-    needs = (REQUIRED, TOLERANCE, *needs) if store.settings.seeks_target else needs
+    needs = (REQUIRED, TOLERANCE, STOP, *needs) if store.settings.seeks_target else needs
     needs = (*needs, corrections) if store.settings.bias_correction else needs
     return Stage(
         f"calibration-{precision}-{method}", make, json_kind(Trial), needs=needs,

@@ -12,7 +12,7 @@ from trt_mpq.emit import BiasCorrections, Own, Refinements, Roundings
 from trt_mpq.evaluate.plans import PlanEvaluator
 from trt_mpq.pipeline.calibration import CalibrationStages
 from trt_mpq.pipeline.refinement import ScoredNetwork, learned_roundings
-from trt_mpq.pipeline.scoring import SCORER
+from trt_mpq.pipeline.scoring import SCORER, STOP
 from trt_mpq.pipeline.search import SearchStages
 from trt_mpq.pipeline.sources import BATCH, CALIBRATION, RUNTIME
 from trt_mpq.refine.bias_correction import correct_biases
@@ -95,7 +95,7 @@ def _refined(scored: ScoredNetwork, search: SearchStages, roundings: Stage[Round
         return replace(refined, rounded=own.roundings is not None)
 
     needs: tuple[Stage[Any], ...] = (
-        search.result, search.problems, search.shared, scored.network, scored.cache, SCORER, CALIBRATION, RUNTIME,
+        search.result, search.problems, search.shared, scored.network, scored.cache, SCORER, STOP, CALIBRATION, RUNTIME,
     )  # fmt: skip
     return Stage(
         "refined", make, json_kind(Refined), needs=needs if roundings is None else (*needs, roundings),
@@ -109,7 +109,7 @@ def _evaluator(job: Job, scored: ScoredNetwork, refiner: PlanRefiner) -> PlanEva
     return PlanEvaluator(
         lambda plan: network.emitter(refiner.refinements(plan)),
         lambda plan: (*network.marks(plan), *refiner.marks(plan)),
-        job[SCORER], job[scored.cache],
+        job[SCORER], job[scored.cache], job[STOP],
     )  # fmt: skip
 
 

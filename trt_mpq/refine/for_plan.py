@@ -147,7 +147,9 @@ class _Walk:
             return
         self.attempts += 1
         note = f"{group} to {precision}, refined for the plan"
-        tried = self._problem.evaluation(plan, self._problem.measured, note)
+        tried = self._problem.evaluation(plan, self._problem.judged, note)
+        if tried.feasible and not tried.complete:  # it is to be delivered
+            tried = self._problem.evaluation(plan, self._problem.measured, note)
         self._scored()
         self._problem.notify(tried)
         if tried.feasible and (confirmed := self._problem.confirmed(tried)).feasible:

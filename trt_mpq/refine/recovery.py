@@ -55,9 +55,12 @@ def record_of_model(
 
 
 def record_of_calibration(
-    precision: Precision, before: float, after: float, method: str, tried: Sequence[str], *, mixed: bool
+    precision: Precision, before: float | None, after: float | None, method: str, tried: Sequence[str], *, mixed: bool
 ) -> RefinementRecord:
-    """What choosing `method` did to the uniform plan, against the first that was `tried`; `mixed` plans may decide."""
+    """What choosing `method` did to the uniform plan, against the first that was `tried`; `mixed` plans may decide.
+
+    `before` and `after` are None where less than every sample told that they miss.
+    """
     others = ", ".join(other for other in tried if other != method)
     why = ", best with half of the groups lowered" if mixed else ""
     detail = f"{method}{why}; tried {others} too"
