@@ -6,19 +6,12 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from tests.fixtures_groups import make_chain, make_grouping
 from tests.runs import Recorder, stages_at_work, start, tiny_cnn, write_data
 from trt_mpq.calibrate.histogram import METHODS, Histogram, Method
 from trt_mpq.engine.handover import read_network, read_searched
 from trt_mpq.evaluate.plans import PlanEvaluator
-from trt_mpq.pipeline.calibration_methods import half_lowered
-from trt_mpq.pipeline.model_states import states
-from trt_mpq.pipeline.networks import restricted_groups_of
 from trt_mpq.pipeline.scoring import REQUIRED
 from trt_mpq.types import Precision
 
@@ -40,7 +33,7 @@ def spoil(monkeypatch: pytest.MonkeyPatch, method: str, *formats: Precision, by:
     monkeypatch.setitem(METHODS, method, Method(amax, needs_histogram=False))
 
 
-def trials(folder: Path) -> list[tuple[str, str, bool | None]]:
+def trials(folder: Path) -> list[tuple[str, str, bool]]:
     """What was tried, in the order in which it was."""
     done = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["stages"]
     found = [json.loads((folder / f"{name}.json").read_text()) for name in done if name.startswith("calibration-")]
@@ -110,59 +103,47 @@ def test_every_format_chooses_for_itself(files, tmp_path, monkeypatch) -> None:
     assert read_searched(folder).emitter(described.network(folder), folder)
 
 
-def test_without_one_that_keeps_it_the_best_is_taken(files, tmp_path, monkeypatch) -> None:
-    spoil(monkeypatch, "percentile", INT8, by=60)
-    spoil(monkeypatch, "minmax", INT8, by=8)
-    settings = {**TWO, "search": "ilp", "target_accuracy": 1.0, "calibration": "percentile,minmax,entropy"}
+def test_without_one_that_keeps_it_each_tensor_has_its_own(files, tmp_path, monkeypatch) -> None:
+    """One method spoils the first tensors that it sees, the other all that follow: neither is best everywhere."""
+    tensors = [row.name for row in start(files, tmp_path / "plain", **TWO, precisions="int8").report().tensors]
+    half = len(tensors) // 2
+    assert half
+    magnitudes = start(files, tmp_path / "plain", **TWO, precisions="int8").calibrate().tensors
+    early = {magnitudes[name].magnitude for name in tensors[:half]}
+
+    def spoiling(which: bool) -> Method:
+        def amax(histogram: Histogram, precision: Precision) -> float:
+            return histogram.magnitude / (40 if (histogram.magnitude in early) is which else 1)
+
+        return Method(amax, needs_histogram=False)
+
+    monkeypatch.setitem(METHODS, "percentile", spoiling(True))
+    monkeypatch.setitem(METHODS, "minmax", spoiling(False))
     spoil(monkeypatch, "entropy", INT8, by=60)
-    report = start(files, tmp_path / "run", **settings, precisions="int8").report()
-    assert trials(tmp_path / "run") == [("int8", "percentile", False), ("int8", "minmax", False)], (
-        "ranges that were tried are not tried again under another name"
-    )
-    mixed = {path.stem.split("-")[2]: json.loads(path.read_text()) for path in (tmp_path / "run").glob("mixed-*.json")}
-    assert mixed["minmax"] >= mixed["percentile"], "of equal ones the uniform plan decides"
-    assert report.calibration.methods == {INT8: "minmax"}
-    record = report.refinement[0]
-    uniform = {
-        method: json.loads((tmp_path / "run" / f"calibration-int8-{method}.json").read_text())["score"]
-        for method in ("percentile", "minmax")
-    }
-    assert (record.before, record.after) == (uniform["percentile"], uniform["minmax"])
-    assert record.detail == "minmax, best with half of the groups lowered; tried percentile too"
+    settings = {**TWO, "search": "ilp", "target_accuracy": 1.0, "calibration": "percentile,minmax,entropy"}
+    folder = tmp_path / "run"
+    run = start(files, folder, **settings, precisions="int8")
+    report = run.report()
+    assert [keeps for *_, keeps in trials(folder)] == [False, False, False]
+    assert report.calibration.methods == {INT8: "per-tensor"}
+    chosen = {row.name: row.methods[INT8] for row in report.tensors}
+    assert chosen == {name: "minmax" if name in tensors[:half] else "percentile" for name in tensors}
+    whole = run.calibrate()
+    assert all(whole.tensors[name].amax[INT8] == magnitudes[name].magnitude for name in tensors)
+    record = next(record for record in report.refinement if record.name == "calibration")
+    assert record.detail.endswith("least noise at the outputs; tried percentile, minmax, entropy for all tensors")
+    described = read_network(folder)
+    assert described.ranges == whole
+    assert report.accuracy.plan >= run.store[REQUIRED]
 
 
-def test_where_plans_will_be_mixed_the_mixed_plan_decides(files, tmp_path, monkeypatch) -> None:
-    """By uniform plans `minmax` is better, its correction included; the plan that is asked instead finds it worse."""
-    spoil(monkeypatch, "percentile", INT8, by=60)
-    spoil(monkeypatch, "minmax", INT8, by=8)
-    score = PlanEvaluator.score
-
-    def upside_down(self, plan, *watch):
-        found = score(self, plan, *watch)
-        return replace(found, value=1 - found.value) if plan == half_lowered(groups, INT8) else found
-
-    run = start(files, tmp_path / "run", **{**TWO, "target_accuracy": 1.0}, precisions="int8")
-    groups = run.store[restricted_groups_of(states(run.settings)[-1])]
-    monkeypatch.setattr(PlanEvaluator, "score", upside_down)
-    assert run.calibrate().methods == {INT8: "percentile"}
-
-
-@given(st.integers(1, 60))
-def test_half_of_the_groups_that_may_are_lowered(count: int) -> None:
-    odd = {INT8: "odd"}
-    groups = tuple(replace(g, excluded=odd if n % 7 == 6 else {}) for n, g in enumerate(make_chain(count)))
-    plan = half_lowered(make_grouping(groups), INT8)
-    lowered = [group for group in groups if plan[group.id] is INT8]
-    assert len(lowered) == (sum(group.allows(INT8) for group in groups) + 1) // 2
-    assert all(group.allows(INT8) for group in lowered)
-
-
-@pytest.mark.parametrize("period", [2, 3])
-def test_the_half_is_in_step_with_no_pattern(period: int) -> None:
-    groups = make_chain(40)
-    lowered = [half_lowered(make_grouping(groups), INT8)[group.id] is INT8 for group in groups]
-    shares = [np.mean(lowered[phase::period]) for phase in range(period)]
-    assert all(0.2 < share < 0.8 for share in shares)
+def test_ranges_that_were_tried_are_not_tried_again_under_another_name(files, tmp_path, monkeypatch) -> None:
+    for method, by in (("percentile", 1e6), ("minmax", 4), ("entropy", 1e6)):
+        spoil(monkeypatch, method, INT8, by=by)
+    settings = {**TWO, "target_accuracy": 1.0, "calibration": "percentile,minmax,entropy", "precisions": "int8"}
+    run = start(files, tmp_path / "run", **settings)
+    assert run.calibrate().methods == {INT8: "minmax"}, "it is best for every tensor"
+    assert [method for _, method, _ in trials(tmp_path / "run")] == ["percentile", "minmax"]
 
 
 def test_a_file_that_misses_the_target_is_no_success(files, tmp_path, monkeypatch) -> None:
@@ -177,13 +158,15 @@ def test_a_file_that_misses_the_target_is_no_success(files, tmp_path, monkeypatc
 
 
 @pytest.mark.parametrize("change", [{"search": "pareto"}, {"search": "ilp", "target_latency": 1.0}], ids=str)
-def test_without_a_target_for_accuracy_all_are_tried(files, tmp_path, monkeypatch, change) -> None:
+def test_without_a_target_for_accuracy_none_is_scored(files, tmp_path, monkeypatch, change) -> None:
     spoil(monkeypatch, "percentile", INT8)
     folder = tmp_path / "run"
-    settings = {**TWO, "calibration": "minmax,percentile", "precisions": "int8", **change}
+    settings = {**TWO, "calibration": "percentile,minmax", "precisions": "int8", **change}
     report = start(files, folder, **settings).report()
-    assert trials(folder) == [("int8", "minmax", None), ("int8", "percentile", None)]
+    assert trials(folder) == []
     assert report.calibration.methods == {INT8: "minmax"}
+    record = report.refinement[0]
+    assert (record.name, record.detail) == ("calibration", "minmax, least noise at the outputs")
 
 
 def test_one_method_needs_no_score(files, tmp_path, monkeypatch) -> None:

@@ -119,19 +119,32 @@ def spread_given(given: Mapping[str, float], grouping: Grouping) -> dict[str, fl
     return spread
 
 
-def by_format(candidates: Sequence[Ranges], methods: Mapping[Precision, str]) -> Ranges:
+def by_format(
+    candidates: Sequence[Ranges],
+    methods: Mapping[Precision, str],
+    by_tensor: Mapping[Precision, Mapping[str, str]] | None = None,
+) -> Ranges:
     """The ranges in which every format has the amax that its own one of `methods` chose.
 
     Args:
         candidates: What `calibrate` returned.
         methods: Method of each format.
+        by_tensor: Formats that have a method for every tensor, to these; `methods` then says what that is called.
     """
-    chosen = {p: next(ranges for ranges in candidates if ranges.methods[p] == own) for p, own in methods.items()}
-    observed = candidates[0]
-    tensors = {
-        name: replace(tensor, amax={p: chosen[p].tensors[name].amax[p] for p in methods if p in tensor.amax})
-        for name, tensor in observed.tensors.items()
-    }
+    apart, observed = by_tensor or {}, candidates[0]
+    known = {(p, method): ranges for ranges in candidates for p, method in ranges.methods.items()}
+
+    def method(name: str, precision: Precision) -> str:
+        if precision not in apart:
+            return methods[precision]
+        return apart[precision].get(name, observed.methods[precision])
+
+    def chosen(name: str, tensor: TensorRange) -> TensorRange:
+        own = {p: method(name, p) for p in methods if p in tensor.amax}
+        amax = {p: known[p, used].tensors[name].amax[p] for p, used in own.items()}
+        return replace(tensor, amax=amax, methods={p: own[p] for p in apart if p in own})
+
+    tensors = {name: chosen(name, tensor) for name, tensor in observed.tensors.items()}
     return Ranges(methods, observed.samples, tensors)
 
 

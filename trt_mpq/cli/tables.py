@@ -84,7 +84,9 @@ def ranges_table(ranges: Ranges) -> RenderableType:
     table = _table_of("tensor", "min", "max", *(f"amax {p.name}" for p in formats))
     for name, tensor in ranges.tensors.items():
         if tensor.amax or _overflows(tensor):
-            amax = (f"{tensor.amax[p]:.4g}" if p in tensor.amax else "" for p in formats)
+            amax = (
+                f"{tensor.amax[p]:.4g} {tensor.methods.get(p, '')}".strip() if p in tensor.amax else "" for p in formats
+            )
             table.add_row(*_cells((name, f"{tensor.minimum:.4g}", f"{tensor.maximum:.4g}", *amax)))
     overflows = sum(map(_overflows, ranges.tensors.values()))
     observed = f"{len(ranges.tensors)} tensors observed on {ranges.samples:,} samples"

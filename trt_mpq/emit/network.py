@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
+from trt_mpq.artifacts.files import key_of
 from trt_mpq.emit.emitter import Emitter
 from trt_mpq.emit.refinements import Refinements
-from trt_mpq.types import Grouping, Model, PrecisionPlan, Ranges
+from trt_mpq.types import PER_TENSOR, Grouping, Model, Precision, PrecisionPlan, Ranges
 
 
 @dataclass(frozen=True)
@@ -27,4 +28,12 @@ class Network:
 
     def marks(self, plan: PrecisionPlan) -> Iterator[str]:
         """What tells `plan` from the same plan with other ranges, in words for a key."""
-        return (f"{p}/{self.ranges.methods[p]}" for p in plan.counts() if p in self.ranges.methods)
+        return (f"{p}/{self._calibrated(p)}" for p in plan.counts() if p in self.ranges.methods)
+
+    def _calibrated(self, precision: Precision) -> str:
+        """The method of a format, with a digest of them where every tensor has one."""
+        method = self.ranges.methods[precision]
+        if method != PER_TENSOR:
+            return method
+        own = {name: tensor.methods.get(precision) for name, tensor in self.ranges.tensors.items()}
+        return f"{method}-{key_of(own)[:16]}"

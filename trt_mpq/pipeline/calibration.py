@@ -57,10 +57,8 @@ class CalibrationStages:
                 yield record_of_model(
                     name, precision, before[precision], after[precision], changed.places, changed.left
                 )
-            if len(choice.scores) > 1:
-                first, tried = next(iter(choice.scores.values())), tuple(choice.scores)
-                best = choice.scores[choice.method]
-                yield record_of_calibration(precision, first, best, choice.method, tried, mixed=choice.by_mixed_plans)
+            if len(choice.scores) > 1 or choice.tensors:
+                yield record_of_calibration(precision, choice.method, choice.scores, choice.tensors)
             yield from (record for record in shared.records if record.precision is precision)
 
 
@@ -80,7 +78,9 @@ def choose_calibration(store: Store) -> CalibrationStages:
 
 
 def _network_by(choices: Mapping[Precision, Choice], state: State) -> Stage[Network]:
-    return network_of(state, {precision: choice.method for precision, choice in choices.items() if choice.method})
+    methods = {precision: choice.method for precision, choice in choices.items() if choice.method}
+    by_tensor = {precision: choice.by_tensor for precision, choice in choices.items() if choice.by_tensor}
+    return network_of(state, methods, by_tensor)
 
 
 def _uniform_scores(state: State, choices: Mapping[Precision, Choice]) -> Stage[dict[Precision, float]]:

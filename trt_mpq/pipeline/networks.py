@@ -65,18 +65,23 @@ def candidate_ranges_of(state: State) -> Stage[tuple[Ranges, ...]]:
     )  # fmt: skip
 
 
-def network_of(state: State, methods: Mapping[Precision, str]) -> Stage[Network]:
-    """The model with the ranges that its own one of `methods` gives every format."""
+def network_of(
+    state: State,
+    methods: Mapping[Precision, str],
+    by_tensor: Mapping[Precision, Stage[Mapping[str, str]]] | None = None,
+) -> Stage[Network]:
+    """The model with the ranges that its own one of `methods`, or of those `by_tensor`, gives every format."""
     candidates, restricted = candidate_ranges_of(state), restricted_groups_of(state)
-    model, graph = state.model, state.graph
+    model, graph, apart = state.model, state.graph, by_tensor or {}
     by = ",".join(f"{precision}={method}" for precision, method in methods.items())
 
     def make(job: Job) -> Network:
-        ranges = share_scales(by_format(job[candidates], methods), job[restricted])
+        chosen = by_format(job[candidates], methods, {precision: job[stage] for precision, stage in apart.items()})
+        ranges = share_scales(chosen, job[restricted])
         return Network(job[model], job[graph], job[restricted], ranges)
 
     return Stage(
-        f"network by {by}", make, needs=(model, graph, restricted, candidates),
+        f"network by {by}", make, needs=(model, graph, restricted, candidates, *apart.values()),
         digest=_content_of,
     )  # fmt: skip
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from enum import Enum
 from typing import TypeVar
 
 from trt_mpq.refine.for_plan import Refined
-from trt_mpq.types import Evaluation, Precision, RefinementRecord
+from trt_mpq.types import PER_TENSOR, Evaluation, Precision, RefinementRecord
 
 _T = TypeVar("_T")
 
@@ -55,16 +55,25 @@ def record_of_model(
 
 
 def record_of_calibration(
-    precision: Precision, before: float | None, after: float | None, method: str, tried: Sequence[str], *, mixed: bool
+    precision: Precision, method: str, scores: Mapping[str, float | None], tensors: Mapping[str, int]
 ) -> RefinementRecord:
-    """What choosing `method` did to the uniform plan, against the first that was `tried`; `mixed` plans may decide.
+    """What choosing `method` did to the uniform plan, against the first that was tried.
 
-    `before` and `after` are None where less than every sample told that they miss.
+    Args:
+        precision: The format.
+        method: What was chosen.
+        scores: Of the uniform plan by every method that was tried, None where less than every sample told that it
+            misses.
+        tensors: How many tensors each method serves best, if that was asked.
     """
-    others = ", ".join(other for other in tried if other != method)
-    why = ", best with half of the groups lowered" if mixed else ""
-    detail = f"{method}{why}; tried {others} too"
-    return RefinementRecord(Refinement.CALIBRATION.value, precision, before, after, detail)
+    own = ", ".join(f"{count} {name}" for name, count in sorted(tensors.items(), key=lambda item: -item[1]))
+    what = f"{method}: {own}" if method == PER_TENSOR else method
+    why = f"{what}, least noise at the outputs" if tensors else what
+    others = ", ".join(other for other in scores if other != method)
+    detail = f"{why}; tried {others} for all tensors" if tensors and others else f"{why}; tried {others} too"
+    before, after = next(iter(scores.values()), None), scores.get(method)
+    name = Refinement.CALIBRATION.value
+    return RefinementRecord(name, precision, None if after is None else before, after, detail if others else why)
 
 
 def record_of_values(

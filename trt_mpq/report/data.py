@@ -280,6 +280,7 @@ class TensorRow:
         minimum: Least value observed.
         maximum: Largest value observed.
         amax: Clipping magnitude by format.
+        methods: What chose it, of formats with a calibration method for every tensor.
         beyond: Share of the values that are clipped, by format; empty where none were counted.
         bins: Values by magnitude, in equal bins from 0 to the largest.
     """
@@ -291,6 +292,7 @@ class TensorRow:
     amax: Mapping[Precision, float]
     beyond: Mapping[Precision, float]
     bins: tuple[int, ...]
+    methods: Mapping[Precision, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -215,6 +215,7 @@ def _tensor_row(name: str, groups: list[int], observed: TensorRange) -> data.Ten
     return data.TensorRow(
         name, tuple(dict.fromkeys(groups)), observed.minimum, observed.maximum, observed.amax,
         {precision: share for precision, share in beyond.items() if share is not None}, observed.bins,
+        observed.methods,
     )  # fmt: skip
 
 

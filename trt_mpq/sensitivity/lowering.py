@@ -15,6 +15,8 @@ from trt_mpq.types import Precision, PrecisionPlan, Progress, Ranking
 if TYPE_CHECKING:
     import onnx_ir as ir
 
+    from trt_mpq.emit import Emitter
+
 _OUTPUT_VALUES, _FEWEST_SAMPLES = 1 << 13, 32
 """Values of the network's outputs that tell groups apart, and samples that they come from at least.
 
@@ -40,26 +42,33 @@ class Growth:
     share: float
 
 
-def loss_growths(inputs: SensitivityInputs) -> Callable[[Lowered], Growth]:
+class Lowering:
     """Lowers groups with the quantizers they are deployed with, in the reference flavour of `emit/`.
 
     Every other group stays in FP32, so that what is measured comes from the lowered ones. Operators outside groups
     run in FP16, lowered groups or not.
     """
-    network, emitter = inputs.network, inputs.network.emitter()
-    groups = network.grouping.groups
-    wide = PrecisionPlan.uniform(groups, Precision.FP32, Precision.FP32)
-    unlowered = emitter.reference(wide)
-    loss = SampleLoss(replace(inputs, network=replace(network, graph=unlowered)))
-    prefix = Prefix(unlowered, groups, inputs.runtime, loss.chunks)
 
-    def growth(lowered: Lowered) -> Growth:
-        ids, precision = lowered
-        rest = prefix.rest(ids, emitter.reference(wide.replace(dict.fromkeys(ids, precision))))
-        mean = loss.mean_growth(rest)
+    def __init__(self, inputs: SensitivityInputs) -> None:
+        network = inputs.network
+        groups = network.grouping.groups
+        self._wide = PrecisionPlan.uniform(groups, Precision.FP32, Precision.FP32)
+        unlowered = network.emitter().reference(self._wide)
+        self._loss = SampleLoss(replace(inputs, network=replace(network, graph=unlowered)))
+        self._prefix = Prefix(unlowered, groups, inputs.runtime, self._loss.chunks)
+
+    def growth(self, ids: tuple[str, ...], precision: Precision, emitter: Emitter) -> Growth:
+        """What lowering these groups does, as `emitter` writes it; it may know other ranges and corrections."""
+        lowered = emitter.reference(self._wide.replace(dict.fromkeys(ids, precision)))
+        rest = self._prefix.rest(ids, lowered)
+        mean = self._loss.mean_growth(rest)
         return Growth(math.inf if math.isnan(mean) else mean, rest.share)
 
-    return growth
+
+def loss_growths(inputs: SensitivityInputs) -> Callable[[Lowered], Growth]:
+    """What lowering groups of the network does, see `Lowering`."""
+    lowering, emitter = Lowering(inputs), inputs.network.emitter()
+    return lambda lowered: lowering.growth(*lowered, emitter)
 
 
 def lowering_passes(inputs: SensitivityInputs, growths: Iterable[Growth]) -> float:

@@ -19,12 +19,13 @@ from trt_mpq.types.plan import (
     SearchResult,
 )
 from trt_mpq.types.precision import Precision
-from trt_mpq.types.ranges import Ranges, TensorRange
+from trt_mpq.types.ranges import PER_TENSOR, Ranges, TensorRange
 from trt_mpq.types.refinement import RefinementRecord
 from trt_mpq.types.target import LatencyError, Target
 from trt_mpq.types.ties import Tie
 
 __all__ = [
+    "PER_TENSOR",
     "Comparison",
     "DeliveredScores",
     "Evaluation",

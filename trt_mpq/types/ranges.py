@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 
 from trt_mpq.types.precision import Precision
 
+PER_TENSOR = "per-tensor"
+"""What the calibration method of a format is called that has one for every tensor."""
+
 
 @dataclass(frozen=True)
 class TensorRange:
@@ -15,7 +18,8 @@ class TensorRange:
     `amax` is empty for tensors that were only watched for overflow, whose extremes are infinite where a value is NaN or
     infinite. `bins` counts its magnitudes in equal bins from 0 to the largest; it is empty where no method needed them.
     `smallest` is the least magnitude other than zero of a tensor that an operator reads which has no value at
-    zero; None for the others, and if all is zero.
+    zero; None for the others, and if all is zero. `methods` says for formats with a method for every tensor which one
+    chose that of this.
     """
 
     minimum: float
@@ -23,6 +27,7 @@ class TensorRange:
     amax: Mapping[Precision, float] = field(default_factory=dict)
     smallest: float | None = None
     bins: tuple[int, ...] = ()
+    methods: Mapping[Precision, str] = field(default_factory=dict)
 
     @property
     def magnitude(self) -> float:
@@ -41,7 +46,10 @@ class TensorRange:
 
 @dataclass(frozen=True)
 class Ranges:
-    """Result of calibration: tensor name to range, the method by format, and how many samples were seen."""
+    """Result of calibration: tensor name to range, the method by format, and how many samples were seen.
+
+    The method of a format whose tensors have one each is `PER_TENSOR`.
+    """
 
     methods: Mapping[Precision, str]
     samples: int
