@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -118,14 +120,15 @@ def test_conditions_are_those_of_the_gpu_that_is_timed(
     pretend_gpu()
     asked: list[str | None] = []
 
-    def conditions(gpu: str | None = None) -> Conditions:
+    @contextmanager
+    def conditions(gpu: str | None = None) -> Iterator[Callable[[], Conditions]]:
         asked.append(gpu)
-        return Conditions()
+        yield Conditions
 
     monkeypatch.setattr(nvml, "conditions", conditions)
     shop = gpu(folder)
     shop.engines.time({"one": shop.build("one", shop.network.grouping.uniform(Precision.INT8))}, ["one"])
-    (timed,) = set(asked)
+    (timed,) = asked  # one session of NVML for all turns
     assert timed
     assert timed.count(":") == 2, "the address of one on the bus"
 

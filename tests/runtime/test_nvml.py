@@ -56,23 +56,33 @@ def pynvml(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return module
 
 
+def told(gpu: str | None = None) -> Conditions:
+    with nvml.conditions(gpu) as conditions:
+        return conditions()
+
+
 def test_units_and_reasons(pynvml: ModuleType) -> None:
-    assert nvml.conditions() == Conditions(
-        1755.0, 2619.0, 312.5, 47.0, "power cap, hardware thermal slowdown", 812_345.0
-    )
+    assert told() == Conditions(1755.0, 2619.0, 312.5, 47.0, "power cap, hardware thermal slowdown", 812_345.0)
+    assert pynvml.calls == ["init", "shutdown"]
+
+
+def test_one_session_answers_as_often_as_it_is_asked(pynvml: ModuleType) -> None:
+    with nvml.conditions() as conditions:
+        assert conditions() == conditions()
+        assert pynvml.calls == ["init"]
     assert pynvml.calls == ["init", "shutdown"]
 
 
 def test_idle_is_no_throttling(pynvml: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pynvml, "nvmlDeviceGetCurrentClocksThrottleReasons", lambda gpu: 0x1)
-    assert nvml.conditions().throttled == ""
+    assert told().throttled == ""
 
 
 def test_the_gpu_is_found_by_its_bus(pynvml: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     watts = {"gpu 0": 1000, "gpu at 0000:02:00.0": 2000}
     monkeypatch.setattr(pynvml, "nvmlDeviceGetPowerUsage", lambda gpu: watts[gpu])
-    assert nvml.conditions().power_w == 1.0
-    assert nvml.conditions("0000:02:00.0").power_w == 2.0
+    assert told().power_w == 1.0
+    assert told("0000:02:00.0").power_w == 2.0
 
 
 @pytest.mark.parametrize(
@@ -88,7 +98,7 @@ def test_what_a_gpu_does_not_tell_is_none(
     pynvml: ModuleType, monkeypatch: pytest.MonkeyPatch, function: str, field: str
 ) -> None:
     monkeypatch.setattr(pynvml, function, refuse)
-    found = nvml.conditions()
+    found = told()
     assert getattr(found, field) is None
     assert found.sm_clock_mhz == 1755.0
 
@@ -98,18 +108,18 @@ def test_an_nvml_that_does_not_work_tells_nothing(
     pynvml: ModuleType, monkeypatch: pytest.MonkeyPatch, function: str
 ) -> None:
     monkeypatch.setattr(pynvml, function, refuse)
-    assert nvml.conditions() == Conditions()
+    assert told() == Conditions()
 
 
 def test_without_pynvml_nothing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", None)
-    assert nvml.conditions() == Conditions()
+    assert told() == Conditions()
 
 
 def test_a_bug_is_not_swallowed(pynvml: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(pynvml, "nvmlDeviceGetPowerUsage")
     with pytest.raises(AttributeError):
-        nvml.conditions()
+        told()
 
 
 @pytest.mark.parametrize("answer", ["580.82.07", b"580.82.07"])

@@ -267,10 +267,10 @@ def test_an_engine_that_cannot_be_captured_is_timed_without_a_graph(
 
 def test_engines_side_by_side(plan: Path) -> None:
     inputs = [sample_input(mlp(), 8, seed) for seed in range(4)]
-    with LoadedEngine(plan) as one, LoadedEngine(plan) as other:
+    with LoadedEngine(plan) as one, LoadedEngine(plan) as other, nvml.conditions() as conditions:
         found = time_side_by_side(
             {"plan": one, "fp16": other}, inputs, EngineOptions(rounds=8, round_ms=1.0, warm_up_ms=1.0), batch=8,
-            baselines=["fp16"], seed=0, progress=lambda done, total: None, conditions=nvml.conditions,
+            baselines=["fp16"], seed=0, progress=lambda done, total: None, conditions=conditions,
         )  # fmt: skip
     ratio = found.ratio("plan")
     assert ratio is not None

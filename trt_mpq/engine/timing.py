@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from trt_mpq.engine.handover import CalibratedNetwork
@@ -46,11 +45,14 @@ class BuiltEngines:
 
         The others are compared with the fastest of `baselines`.
         """
-        with self.observer.stage("Timing engines in turns") as progress, self.loaded(builds) as engines:
+        with (
+            self.observer.stage("Timing engines in turns") as progress,
+            self.loaded(builds) as engines,
+            nvml.conditions(cuda.device().pci_bus_id) as conditions,
+        ):
             return time_side_by_side(
                 engines, self._inputs(), self.options, batch=self.described.batch, baselines=baselines,
-                seed=self.described.seed, progress=progress,
-                conditions=partial(nvml.conditions, cuda.device().pci_bus_id),
+                seed=self.described.seed, progress=progress, conditions=conditions,
             )  # fmt: skip
 
     def layers(self, build: EngineBuild) -> tuple[EngineLayer, ...]:

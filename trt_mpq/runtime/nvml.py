@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -31,39 +32,36 @@ _THROTTLING = {
 """NVML's bits for what holds the clocks down; 0x1 says idle, which is not throttling."""
 
 
-def conditions(pci_bus_id: str | None = None) -> Conditions:
-    """State of one GPU now; every field is None without NVML or where this GPU does not tell.
+@contextmanager
+def conditions(pci_bus_id: str | None = None) -> Iterator[Callable[[], Conditions]]:
+    """Tells the state of one GPU whenever it is asked, all in one session of NVML.
+
+    Opening a session between timings takes longer than some of them. Every field is None without NVML or where this GPU
+    does not tell; `throttled` names what holds the clocks down, separated by commas, and is empty if nothing does.
 
     Args:
         pci_bus_id: The GPU, such as "0000:01:00.0"; None is NVML's first one.
-
-    Returns:
-        The state; `throttled` names what holds the clocks down, separated by commas, and is empty if nothing does.
     """
     with _nvml() as nvml:
-        if nvml is None:
-            return Conditions()
-        gpu = _answer(
-            nvml,
-            lambda: (
-                nvml.nvmlDeviceGetHandleByIndex(0)
-                if pci_bus_id is None
-                else nvml.nvmlDeviceGetHandleByPciBusId(pci_bus_id)
-            ),
-        )
-        if gpu is None:
-            return Conditions()
-        milliwatts = _answer(nvml, lambda: float(nvml.nvmlDeviceGetPowerUsage(gpu)))
-        millijoules = _answer(nvml, lambda: float(nvml.nvmlDeviceGetTotalEnergyConsumption(gpu)))
-        reasons = _answer(nvml, lambda: int(nvml.nvmlDeviceGetCurrentClocksThrottleReasons(gpu)))
-        return Conditions(
-            sm_clock_mhz=_answer(nvml, lambda: float(nvml.nvmlDeviceGetClockInfo(gpu, nvml.NVML_CLOCK_SM))),
-            memory_clock_mhz=_answer(nvml, lambda: float(nvml.nvmlDeviceGetClockInfo(gpu, nvml.NVML_CLOCK_MEM))),
-            power_w=None if milliwatts is None else milliwatts / 1000,
-            temperature_c=_answer(nvml, lambda: float(nvml.nvmlDeviceGetTemperature(gpu, nvml.NVML_TEMPERATURE_GPU))),
-            throttled=None if reasons is None else ", ".join(_THROTTLING[bit] for bit in _THROTTLING if reasons & bit),
-            energy_mj=millijoules,
-        )
+        gpu = None if nvml is None else _answer(nvml, partial(_gpu, nvml, pci_bus_id))
+        yield Conditions if nvml is None or gpu is None else partial(_state, nvml, gpu)
+
+
+def _gpu(nvml: ModuleType, pci_bus_id: str | None) -> object:
+    return nvml.nvmlDeviceGetHandleByIndex(0) if pci_bus_id is None else nvml.nvmlDeviceGetHandleByPciBusId(pci_bus_id)
+
+
+def _state(nvml: ModuleType, gpu: object) -> Conditions:
+    milliwatts = _answer(nvml, lambda: float(nvml.nvmlDeviceGetPowerUsage(gpu)))
+    reasons = _answer(nvml, lambda: int(nvml.nvmlDeviceGetCurrentClocksThrottleReasons(gpu)))
+    return Conditions(
+        sm_clock_mhz=_answer(nvml, lambda: float(nvml.nvmlDeviceGetClockInfo(gpu, nvml.NVML_CLOCK_SM))),
+        memory_clock_mhz=_answer(nvml, lambda: float(nvml.nvmlDeviceGetClockInfo(gpu, nvml.NVML_CLOCK_MEM))),
+        power_w=None if milliwatts is None else milliwatts / 1000,
+        temperature_c=_answer(nvml, lambda: float(nvml.nvmlDeviceGetTemperature(gpu, nvml.NVML_TEMPERATURE_GPU))),
+        throttled=None if reasons is None else ", ".join(_THROTTLING[bit] for bit in _THROTTLING if reasons & bit),
+        energy_mj=_answer(nvml, lambda: float(nvml.nvmlDeviceGetTotalEnergyConsumption(gpu))),
+    )
 
 
 def driver_version() -> str | None:
