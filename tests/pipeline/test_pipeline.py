@@ -304,8 +304,9 @@ def base(files, tmp_path_factory) -> Path:
         ({"calibration": "percentile"}, (RANGES - {BY_MSE}) | {"corrections-int8-percentile"}),
         (
             {"calibration": "mse,percentile"},
-            {"ranges", "corrections-int8-percentile"}
-            | {f"{what}-int8-{method}" for what in ("calibration", "mixed") for method in ("mse", "percentile")},
+            (RANGES - {BY_MSE})
+            | {"calibration-int8-mse", "calibration-int8-percentile", "corrections-int8-percentile"}
+            | {"ranges-int8-by-tensor", "corrections-int8-per-tensor"},
         ),
         ({"calib_samples": 12}, (RANGES - {"sensitivity"}) | {"comparison"}),  # by which INT8 loses nothing
         ({"precisions": "int8,int4"}, (RANGES - {BY_MSE}) | {"groups", "corrections-int4-mse"}),

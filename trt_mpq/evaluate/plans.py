@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -108,6 +109,20 @@ class PlanEvaluator:
         known = self._known(PlanQuery(plan, judged=True)) or self._decided(plan, self._stop)
         keeps, score = known.keeps_target, known.score
         return Judgement(score, score.value >= self._stop.required if keeps is None else keeps, complete=keeps is None)
+
+    def tried(
+        self, plan: PrecisionPlan, required: float, watch: Callable[[], AbstractContextManager[Any]] = nullcontext
+    ) -> Judgement:
+        """Whether `plan` keeps what is `required`, its score on every sample unless it surely misses.
+
+        What `watch` gives is entered while samples run.
+        """
+        with nullcontext() if self.knows(PlanQuery(plan, judged=self.stops_early)) else watch():
+            judged = self.judge(plan) if self.stops_early else None
+            if judged is None or (judged.feasible and not judged.complete):
+                score = self.score(plan)
+                return Judgement(score, score.value >= required, complete=True)
+            return judged
 
     def samples(self, plan: PrecisionPlan) -> Scores | None:
         """What the metric keeps of each sample for `plan`, in the order of the data; None if this process has not."""

@@ -22,7 +22,7 @@ from trt_mpq.evaluate.plans import PlanEvaluator
 from trt_mpq.pipeline.model_states import State
 from trt_mpq.pipeline.networks import candidate_ranges_of, network_of
 from trt_mpq.pipeline.refinement import nearest_corrections
-from trt_mpq.pipeline.scoring import REQUIRED, SCORER, STOP, TOLERANCE, score_cache_of, uniform_judgement
+from trt_mpq.pipeline.scoring import REQUIRED, SCORER, STOP, TOLERANCE, score_cache_of
 from trt_mpq.pipeline.sources import BATCH, CALIBRATION, RUNTIME
 from trt_mpq.pipeline.task import OUTPUTS
 from trt_mpq.runtime.base import with_outputs
@@ -115,10 +115,11 @@ def _trial(store: Store, state: State, precision: Precision, method: str) -> Sta
 
     def make(job: Job) -> Trial:
         def trial(refinements: Refinements) -> Trial:
-            text = f"by {method}{', with bias correction' if refinements.corrections else ''}"
+            text = f"{method}{', with bias correction' if refinements.corrections else ''}"
             evaluator = PlanEvaluator.of(job[network], refinements, job[SCORER], job[cache], job[STOP])
             uniform = job[network].grouping.uniform(precision)
-            judged = uniform_judgement(job, evaluator, uniform, precision, text)
+            title = f"Scoring uniform {precision} by {text}"
+            judged = evaluator.tried(uniform, job[REQUIRED], lambda: job.observer.stage(title))
             keeps = judged.feasible and evaluator.delivered(uniform).stands(job[TOLERANCE])
             return Trial(precision, method, judged.score.value, keeps, judged.complete)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +21,7 @@ from trt_mpq.pipeline.model_states import ORIGINAL, State
 from trt_mpq.pipeline.networks import restricted_groups_of
 from trt_mpq.pipeline.sources import BATCH, CALIBRATION, EVALUATION, RUNTIME
 from trt_mpq.pipeline.task import METRIC, OUTPUTS, judged_outputs
-from trt_mpq.search.speculation import PlanQuery
-from trt_mpq.types import Judgement, Precision, PrecisionPlan, Score
+from trt_mpq.types import Precision, Score
 
 FP32_SAMPLES, PLAN_SAMPLES = "fp32-samples.npy", "plan-samples.npy"
 """What the metric keeps of each sample for FP32 and for the delivered plan; absent if it keeps nothing."""
@@ -145,19 +143,3 @@ def uniform_score(
     evaluator = PlanEvaluator.of(network, refinements, job[SCORER], job[cache])
     title = f"Scoring uniform {precision} {text}"
     return evaluator.score(network.grouping.uniform(precision), lambda: job.observer.stage(title)).value
-
-
-def uniform_judgement(
-    job: Job, evaluator: PlanEvaluator, uniform: PrecisionPlan, precision: Precision, text: str
-) -> Judgement:
-    """Whether the `uniform` plan of `precision` keeps the target; its score is complete unless it surely misses.
-
-    The job has declared REQUIRED.
-    """
-    asked = PlanQuery(uniform, judged=evaluator.stops_early)
-    with nullcontext() if evaluator.knows(asked) else job.observer.stage(f"Scoring uniform {precision} {text}"):
-        judged = evaluator.judge(uniform) if evaluator.stops_early else None
-        if judged is None or (judged.feasible and not judged.complete):
-            score = evaluator.score(uniform)
-            judged = Judgement(score, score.value >= job[REQUIRED], complete=True)
-    return judged
