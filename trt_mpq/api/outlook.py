@@ -105,5 +105,6 @@ def _passes(settings: Settings, grouping: Grouping, calibration: float, ranked: 
     least = 1 + calibration + _QUANTIZED * (formats * (1 + calibration) + files)
     plans = settings.max_evaluations or _USUAL_PLANS
     trials = formats * methods * corrected * (1 + calibration / 2)
-    most = 1 + calibration + _QUANTIZED * (trials + plans + files) + pairs * ranked
+    rankings = 1 + (methods if methods > 1 else 0)  # by the ranges of every method, where none will do for all tensors
+    most = 1 + calibration + _QUANTIZED * (trials + plans + files) + pairs * ranked * rankings
     return round(least, 1), round(max(least, most), 1)
