@@ -194,7 +194,7 @@ def test_an_engine_that_misses_the_target_is_not_shipped(
     assert plan.score.value < report.accuracy.target <= high.score.value
     assert (plan.feasible, high.feasible) == (False, True)
     assert device.decision.shipped == "fp16"
-    assert f"plan scores {plan.score.value:.6g} through its engine, below" in device.decision.verdict
+    assert "plan misses the accuracy target through its engine" in device.decision.verdict
     assert device.score == high.score
     assert set(json.loads((searched.folder / "engine/plan.json").read_text()).values()) == {"fp16"}
 

@@ -31,7 +31,7 @@ def test_a_score_at_chance_is_named(score: float, faulty: bool) -> None:
     found = list(score_faults(TOP1, Score(score, 0.0217, 400), data))
     assert bool(found) == faulty
     if faulty:
-        assert "no better than always giving the most frequent answer (0.25): check preprocessing" in found[0]
+        assert "no better than always giving the most frequent answer (25.00 %): check preprocessing" in found[0]
 
 
 def test_chance_is_the_most_frequent_label_s_share() -> None:

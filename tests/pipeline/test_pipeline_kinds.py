@@ -301,7 +301,7 @@ def test_scores_of_one_high_precision_are_not_taken_for_another_s(files, tmp_pat
 def test_a_target_nobody_can_meet_names_the_best_plan_found(files, tmp_path):
     run = start(files, tmp_path / "run", metric="sqnr", target_accuracy=1.0)
     with pytest.raises(
-        TargetNotReachable, match=r"reaches the required score 1: the best \(uniform fp16: 4 x fp16\)"
+        TargetNotReachable, match=r"reaches the required score bit-equal: the best \(uniform fp16: 4 x fp16\)"
     ) as e:
         run.report()
     assert "FP16 alone misses the target too: all its values are finite" in str(e.value)

@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 
 from tests.fixtures_groups import make_chain, make_group, make_grouping, make_loose
+from trt_mpq.evaluate.score_scale import significant
 from trt_mpq.latency.roofline import LatencyModel
 from trt_mpq.latency.target import target_from_name
 from trt_mpq.report.explain import Explainer, mac_share
-from trt_mpq.report.scores import significant
 from trt_mpq.types import Evaluation, Grouping, Precision, PrecisionPlan, Ranking, Score, SearchResult
 
 FP32, FP16, FP8, INT8 = Precision.FP32, Precision.FP16, Precision.FP8, Precision.INT8

@@ -16,9 +16,9 @@ from tests.report.samples import FP16, INT8, noisy_report, sample_report
 from trt_mpq.evaluate.compare import sqnr_db
 from trt_mpq.evaluate.interval import Holdout
 from trt_mpq.evaluate.metrics.fidelity import FIDELITY
+from trt_mpq.evaluate.score_scale import MISSING, score_scale
 from trt_mpq.report import Report, verdict, wording
 from trt_mpq.report.html import render_html
-from trt_mpq.report.scores import MISSING, score_scale
 from trt_mpq.report.search_chart import search_chart
 from trt_mpq.report.terminal import render_terminal
 from trt_mpq.types import FileScore, Precision, Score

@@ -16,10 +16,10 @@ from rich.text import Text
 
 from trt_mpq.emit.deliver import FLAVOUR_FILES
 from trt_mpq.engine.bisection import Bisection
+from trt_mpq.evaluate.score_scale import ScoreScale, score_scale
 from trt_mpq.groups.accounting import account_for, exclusions_text
 from trt_mpq.model import stored_bytes
 from trt_mpq.numerics import LARGEST
-from trt_mpq.report.scores import ScoreScale, score_scale
 from trt_mpq.report.wording import (
     count_text,
     duration_text,

@@ -139,7 +139,7 @@ def _left_out(candidates: Sequence[Candidate], timing: SideBySide | None, baseli
             reason = f" ({candidate.build.reason})" if candidate.build.reason else ""
             yield f"the {candidate.name} build {candidate.build.status}{reason}"
         elif candidate.feasible is False and candidate.score is not None:
-            yield f"{candidate.name} scores {candidate.score.value:.6g} through its engine, below the accuracy target"
+            yield f"{candidate.name} misses the accuracy target through its engine"
         elif candidate.feasible is False:
             yield f"{candidate.name} does not reach the accuracy target"
         elif not _accurate(candidate, baseline):

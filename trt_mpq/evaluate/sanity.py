@@ -9,6 +9,7 @@ import numpy as np
 from trt_mpq.dataset import Samples
 from trt_mpq.dataset.steps import rows_first
 from trt_mpq.evaluate.metrics import TaskMetric
+from trt_mpq.evaluate.score_scale import score_texts
 from trt_mpq.runtime.base import Array, Arrays
 from trt_mpq.types import Score
 
@@ -27,13 +28,15 @@ def score_faults(metric: TaskMetric, fp32: Score, samples: Samples) -> Iterator[
         counts = np.sort(np.unique(labels[: samples.count], return_counts=True)[1])[::-1]
         chance = float(counts[:guesses].sum() / counts.sum())
         if len(counts) > guesses and fp32.value <= chance + 2 * (fp32.stderr or 0.0):
+            scored, luck = score_texts(metric.name, (fp32.value, chance))
             yield (
-                f"FP32 scores {fp32.value:.4g} by {metric.name}, no better than always giving the most frequent answer "
-                f"({chance:.4g}): check preprocessing, labels and the order of the classes"
+                f"FP32 scores {scored} by {metric.name}, no better than always giving the most frequent answer "
+                f"({luck}): check preprocessing, labels and the order of the classes"
             )
     if metric.name in ("spearman", "pearson") and abs(fp32.value) < 2 / np.sqrt(samples.count):
+        (scored,) = score_texts(metric.name, (fp32.value,))
         yield (
-            f"FP32 scores {fp32.value:.4g} by {metric.name}, which is no correlation on {samples.count} samples: check "
+            f"FP32 scores {scored} by {metric.name}, which is no correlation on {samples.count} samples: check "
             "preprocessing and labels"
         )
 

@@ -7,6 +7,7 @@ from functools import partial
 
 from trt_mpq.artifacts.stage import Job, Stage, content_digest
 from trt_mpq.evaluate.plans import PlanEvaluator
+from trt_mpq.evaluate.score_scale import score_texts
 from trt_mpq.groups.pins import pinned
 from trt_mpq.latency.base import KernelCosts, Latency
 from trt_mpq.latency.cost_terms import kernel_terms
@@ -60,6 +61,7 @@ def problems_of(
                 grouping=groups, ladder=ladder, ranking=job[ranking], evaluate=job[evaluator], latency=time,
                 required=job[REQUIRED], tolerance=job[TOLERANCE], objective=objectives[settings.objective], limit=limit,
                 budget=Budget(settings.max_evaluations, settings.max_seconds), notify=tell,
+                in_words=partial(score_texts, job[METRIC].name),
             )  # fmt: skip
 
         return tuple(map(problem, ladders_of(settings.precisions, () if settings.mix_formats else job[TARGET].apart)))

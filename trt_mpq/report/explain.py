@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 
+from trt_mpq.evaluate.score_scale import score_scale, significant
 from trt_mpq.latency.base import Latency
-from trt_mpq.report.scores import score_scale, significant
 from trt_mpq.types import Evaluation, Grouping, LayerGroup, Precision, PrecisionPlan, Ranking, SearchResult, Target
 
 _NOTHING = 1e-3

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 from xml.etree.ElementTree import Element
 
+from trt_mpq.evaluate.score_scale import ScoreScale
 from trt_mpq.report import wording
 from trt_mpq.report.cost_axes import CostAxis, cost_axes
 from trt_mpq.report.data import Report, SearchStep
-from trt_mpq.report.scores import ScoreScale
 from trt_mpq.report.svg import Scale, add, canvas, markup, percent, tick_labels
 
 _HEIGHT = 350.0

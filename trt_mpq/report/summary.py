@@ -8,12 +8,12 @@ from math import isfinite
 
 from trt_mpq.emit.deliver import Delivery
 from trt_mpq.evaluate.interval import Holdout, LossInterval
+from trt_mpq.evaluate.score_scale import score_scale
 from trt_mpq.groups.scales import OWN_SCALE_RATIO
 from trt_mpq.latency.base import KernelCosts, Latency
 from trt_mpq.latency.size import stored_bits, weight_bytes
 from trt_mpq.report import data
 from trt_mpq.report.explain import Explainer
-from trt_mpq.report.scores import score_scale
 from trt_mpq.report.wording import latency_text, scale_of, time_error
 from trt_mpq.runtime.user_code import title_of
 from trt_mpq.settings import Settings

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from trt_mpq.engine.decide import PLAN
+from trt_mpq.evaluate.score_scale import score_scale
 from trt_mpq.report.compiler import compiler_text
 from trt_mpq.report.data import AccuracyFigures, Report, SizeFigures
 from trt_mpq.report.device import device_text, engine_name
-from trt_mpq.report.scores import score_scale
 from trt_mpq.report.wording import (
     against_text,
     below_text,

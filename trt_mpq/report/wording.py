@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from unicodedata import category
 
+from trt_mpq.evaluate.score_scale import MISSING as MISSING
+from trt_mpq.evaluate.score_scale import ScoreScale, score_scale
+from trt_mpq.evaluate.score_scale import minus as minus
+from trt_mpq.evaluate.score_scale import significant as significant
 from trt_mpq.report.data import AccuracyFigures, LatencyFigures, Report
-from trt_mpq.report.scores import MISSING as MISSING
-from trt_mpq.report.scores import ScoreScale, score_scale
-from trt_mpq.report.scores import minus as minus
-from trt_mpq.report.scores import significant as significant
 from trt_mpq.types import Precision
 from trt_mpq.types.target import LatencyError
 

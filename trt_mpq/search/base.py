@@ -91,6 +91,7 @@ class Problem:
         limit: The target, if it is not the required score: of the plans that keep it, the one that scores best.
         budget: What the search may spend.
         notify: Called with every new evaluation as it is made.
+        in_words: Scores as people know them, with enough digits to tell them apart.
         solved: What solvers were asked before, and what they answered; copies of a problem share it, so that a
             search that is run ahead solves nothing twice.
     """
@@ -106,6 +107,7 @@ class Problem:
     limit: Limit | None = None
     budget: Budget = Budget()
     notify: Callable[[Evaluation], None] = lambda evaluation: None
+    in_words: Callable[[Sequence[float]], Sequence[str]] = lambda scores: [f"{score:.6g}" for score in scores]
     solved: dict[Hashable, Answer] = field(default_factory=dict, compare=False, repr=False)
 
     @property
@@ -323,10 +325,11 @@ class Trail:
             least = min(map(limit.cost.of, self._tried))
             return f"none of {len(self._tried)} plans tried {limit.words}: the least is {least:.6g}"
         best = max(self._tried.values(), key=lambda tried: tried.score.value)
+        required, scored = self._problem.in_words((self._problem.required, best.score.value))
         mix = ", ".join(f"{count} x {precision}" for precision, count in best.plan.counts().items())
         return (
-            f"none of {len(self._tried)} plans tried reaches the required score {self._problem.required:.6g}: the best "
-            f"({best.note}: {mix}) scores {best.score.value:.6g}; lower --target-accuracy or raise --max-loss, "
+            f"none of {len(self._tried)} plans tried reaches the required score {required}: the best "
+            f"({best.note}: {mix}) scores {scored}; lower --target-accuracy or raise --max-loss, "
             "give more calibration data or choose other --precisions"
         )
 

@@ -8,7 +8,7 @@ it gets better.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 MISSING = "\u2013"
@@ -152,6 +152,11 @@ def score_scale(metric: str, scores: Iterable[float | None], target: float | Non
     wanted = [score for score in known if score != target]
     enough = (s for s in scales if all(s.text(score) != s.text(target) for score in wanted))
     return next(enough, ScoreScale(unit, _MOST_DECIMALS))
+
+
+def score_texts(metric: str, scores: Sequence[float]) -> list[str]:
+    """The `scores` of `metric`, each told from the first."""
+    return [*map(score_scale(metric, scores, scores[0]).text, scores)]
 
 
 def _unit(metric: str, scores: list[float]) -> Unit:
