@@ -6,7 +6,7 @@ PIP = $(VENV)/bin/pip install --quiet --disable-pip-version-check --constraint c
 LOCK = $(VENV)/bin/uv pip compile pyproject.toml --upgrade --extra images --extra cuda --extra signing --no-annotate \
 	--no-emit-index-url --quiet --custom-compile-command "make lock"
 
-.PHONY: demo test lint fuzz bench paper-table four-bits peers corpus truth gpu-test gpu-bench gpu-bundle docs lock release clean
+.PHONY: demo test lint fuzz bench paper-table ablation four-bits peers corpus truth gpu-test gpu-bench gpu-bundle docs lock release clean
 
 demo: $(VENV)/.demo            ## real data, from ONNX to a searched plan, a report and an engine, in about a minute
 	$(VENV)/bin/trt-mpq demo
@@ -32,6 +32,10 @@ bench: $(VENV)/.dev            ## speed: plan evaluation against FP32, start-up,
 
 paper-table: $(VENV)/.dev      ## the paper's table: metric x search x target x ladder
 	$(VENV)/bin/python -m bench.paper_table
+
+ablation: $(VENV)/.dev         ## what rankings and ranges by tensor are worth to the search
+	$(VENV)/bin/python -m bench.ranking_worth
+	$(VENV)/bin/python -m bench.ranges
 
 four-bits: $(VENV)/.dev        ## ladders with 4 bit on trained transformers, and what NVIDIA's compiler makes of the plans
 	$(VENV)/bin/python -m bench.four_bits

@@ -118,7 +118,7 @@ class Bench:
 
     def measure(self, job: Job) -> Row:
         """Run a search."""
-        run = self._run(job)
+        run = self.run(job)
         try:
             result = run.search()
         except TargetNotReachable as failure:
@@ -149,7 +149,7 @@ class Bench:
         """
         if not row.plan:
             return row
-        store = self._run(row.job).store
+        store = self.run(row.job).store
         grouping = store[groups_of(states(store.settings)[0])]
         if list(row.plan) != [group.id for group in grouping.groups]:
             print(f"not restated, for the groups are others now: {row.job}")
@@ -161,7 +161,8 @@ class Bench:
         stages = run.calibration_stages()
         return stages.records(run.store, run.store[stages.choose_refinements(run.store)])
 
-    def _run(self, job: Job) -> Run:
+    def run(self, job: Job) -> Run:
+        """The run of a search, in the folder that it shares with others."""
         real, folder = self.models[job.model], self.root / "cache" / self.name / "runs" / job.folder
         settings = {
             "model": real.path, "calib": real.calib, "eval": real.eval, "metric": real.metric,
