@@ -11,6 +11,7 @@ from tests.prepared import RUNTIME, Prepared, normal, prepare
 from trt_mpq.calibrate.own_scales import with_own_scales
 from trt_mpq.calibrate.ranges import calibrate, share_scales
 from trt_mpq.emit import Emitter
+from trt_mpq.groups.scales import OWN_SCALE_RATIO
 from trt_mpq.latency.roofline import LatencyModel
 from trt_mpq.latency.target import target_from_name
 from trt_mpq.types import Grouping, Precision, Ranges
@@ -35,7 +36,7 @@ def calibrated(prepared: Prepared, formats: tuple[Precision, ...] = (INT8,)) -> 
     (ranges,) = calibrate(
         prepared.graph, prepared.grouping, samples, RUNTIME, methods=("minmax",), formats=formats, batch=8
     )
-    return with_own_scales(prepared.grouping, ranges), ranges, values
+    return with_own_scales(prepared.grouping, ranges, OWN_SCALE_RATIO), ranges, values
 
 
 def apart(grouping: Grouping) -> set[str]:

@@ -13,7 +13,7 @@ from trt_mpq.artifacts.files import write_arrays
 from trt_mpq.dataset import open_samples
 from trt_mpq.dataset.arrays import load_npz
 from trt_mpq.dataset.samples import samples_from_arrays
-from trt_mpq.engine.handover import leading_samples
+from trt_mpq.engine.handover import write_leading_samples
 from trt_mpq.types import TensorSpec
 
 
@@ -37,7 +37,7 @@ def test_as_many_samples_travel_as_are_small(
     monkeypatch.setattr("trt_mpq.engine.handover._SAMPLE_BYTES", 240)  # three rows of ten elements of 8 bytes
     inputs = (TensorSpec("file", "int64", ("batch", row)),)
     values = np.arange(count * row, dtype=np.int64).reshape(count, row)
-    write_arrays(leading_samples(samples_from_arrays({"file": values}, inputs)), tmp_path / "samples.npz")
+    write_leading_samples(samples_from_arrays({"file": values}, inputs), tmp_path / "samples.npz")
     found = open_samples(tmp_path / "samples.npz", inputs)
     assert found.count == kept
     np.testing.assert_array_equal(found.columns["file"][slice(0, kept)], values[:kept])

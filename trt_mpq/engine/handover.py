@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from trt_mpq.artifacts.files import write_arrays
 from trt_mpq.artifacts.stage import Job, Stage, json_kind
 from trt_mpq.artifacts.store import read_given
 from trt_mpq.dataset import Samples, open_samples
@@ -26,7 +27,6 @@ from trt_mpq.refine.files import (
     roundings_from_file,
     weights_from_file,
 )
-from trt_mpq.runtime.base import Array
 from trt_mpq.types import Grouping, Model, Precision, Ranges, Score, SearchResult, TensorSpec
 
 SAMPLES = "samples.npz"
@@ -162,12 +162,12 @@ class Searched:
         return Own(corrections_from_file(folder / PLAN_CORRECTIONS), own)
 
 
-def leading_samples(samples: Samples) -> dict[str, Array]:
-    """The first rows of `samples`, as many as are no more than 16 MiB: what travels with a run, by input name."""
+def write_leading_samples(samples: Samples, path: Path) -> None:
+    """Write the first rows of `samples`, as many as are no more than 16 MiB, which travel with a run."""
     rows = samples.single_rows()
     first = next(rows.batches(1)).feeds
     fitting = max(1, _SAMPLE_BYTES // max(1, sum(value.nbytes for value in first.values())))
-    return next(rows.batches(fitting, limit=fitting)).feeds
+    write_arrays(next(rows.batches(fitting, limit=fitting)).feeds, path)
 
 
 def _never(job: Job) -> Any:

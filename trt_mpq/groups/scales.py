@@ -20,9 +20,11 @@ from trt_mpq.types import Tie
 from trt_mpq.types.ties import tied_sets
 
 OWN_SCALE_RATIO = 4.0
-"""From here on an operand of a Concat has a scale of its own, so much smaller are its values than those it joins: one
-scale for all would cost whoever reads it two of eight bits, 12 dB, and with six bits layers begin to fall out of plans.
-Below, a scale of its own would cost a kernel and save less."""
+"""From here on an operand of a Concat has a scale of its own unless plans show that it needs none, so much smaller are
+its values than those it joins: one scale for all would cost whoever reads it two of eight bits, 12 dB, and with six
+bits layers begin to fall out of plans."""
+LEAST_SCALE_RATIO = 2.0
+"""From here on plans are asked: below, one scale for all costs less than a bit."""
 
 
 def scale_ties(

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 import onnx_ir as ir
 
 from trt_mpq.graph.operators import ACTIVATIONS, PRODUCTS
-from trt_mpq.groups.scales import OWN_SCALE_RATIO
+from trt_mpq.groups.scales import LEAST_SCALE_RATIO
 from trt_mpq.lint.concats import unlike_concats
 from trt_mpq.lint.findings import Check, Hit
 from trt_mpq.lint.graph import OPERANDS, WEIGHT_ONLY, QdqGraph, Step, dims, name_of, names_of
@@ -116,7 +116,7 @@ def _requantizations(graph: QdqGraph) -> Iterator[Hit]:
 def _concat_scales(graph: QdqGraph) -> Iterator[Hit]:
     """All that a Concat joins has one scale, unless it differs so much that a requantization is worth it."""
     for node, ratio in unlike_concats(graph):
-        if ratio <= OWN_SCALE_RATIO:
+        if ratio <= LEAST_SCALE_RATIO:
             yield Hit(
                 (name_of(node),),
                 names_of([*node.inputs, *node.outputs]),

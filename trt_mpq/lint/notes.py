@@ -16,7 +16,7 @@ import onnx_ir as ir
 from trt_mpq.graph.operators import INTEGER
 from trt_mpq.groups.anchors import Anchor, anchor_of
 from trt_mpq.groups.exclusions import first_layers, modelopt_exclusions
-from trt_mpq.groups.scales import OWN_SCALE_RATIO
+from trt_mpq.groups.scales import LEAST_SCALE_RATIO
 from trt_mpq.lint.concats import unlike_concats
 from trt_mpq.lint.findings import Check, Hit
 from trt_mpq.lint.graph import CARRYING, QdqGraph, Step, dims, name_of, names_of
@@ -207,7 +207,7 @@ def _movable(graph: QdqGraph) -> Iterator[Hit]:
 def _own_scales(graph: QdqGraph) -> Iterator[Hit]:
     """A Concat of so different scales that one for all would cost more than the requantization."""
     for node, ratio in unlike_concats(graph):
-        if ratio > OWN_SCALE_RATIO:
+        if ratio > LEAST_SCALE_RATIO:
             yield Hit(
                 (name_of(node),),
                 names_of([*node.inputs, *node.outputs]),

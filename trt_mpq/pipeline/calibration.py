@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from trt_mpq.artifacts.files import write_arrays
 from trt_mpq.artifacts.stage import Job, Stage, json_kind
 from trt_mpq.artifacts.store import Store
 from trt_mpq.dataset.chunks import fixed_batch
 from trt_mpq.emit import Network, Refinements
-from trt_mpq.engine.handover import DESCRIBED, SAMPLES, CalibratedNetwork, leading_samples
+from trt_mpq.engine.handover import DESCRIBED, SAMPLES, CalibratedNetwork, write_leading_samples
 from trt_mpq.pipeline.calibration_methods import Choice, choose_methods
 from trt_mpq.pipeline.model_states import State, states
 from trt_mpq.pipeline.networks import groups_of, network_of, require_groups
+from trt_mpq.pipeline.own_scales import choose_own_scales
 from trt_mpq.pipeline.refinement import ScoredNetwork, SharedRefinements, choose_refinements, nearest_corrections
 from trt_mpq.pipeline.scoring import SCORER, score_cache_of
 from trt_mpq.pipeline.sources import BATCH, EVALUATION_ROWS, PREPARED, SAMPLE_SHAPES
@@ -43,7 +43,7 @@ class CalibrationStages:
         final, nearest = self.states[-1], {}
         for precision, choice in self.choices.items():
             network = _network_by({precision: choice}, final)
-            nearest[precision] = nearest_corrections(network, precision, choice.method)
+            nearest[precision] = nearest_corrections(network, precision, choice.method, final.variant)
         return choose_refinements(store, self.scored, nearest)
 
     def records(self, store: Store, shared: SharedRefinements) -> Iterator[RefinementRecord]:
@@ -72,6 +72,7 @@ def choose_calibration(store: Store) -> CalibrationStages:
     found = states(store.settings)
     require_groups(store, found[-1])
     choices = choose_methods(store, found[-1])
+    found = (*found[:-1], choose_own_scales(store, found[-1], choices))
     network = _network_by(choices, found[-1])
     scored = ScoredNetwork(network, score_cache_of(found[-1]))
     return CalibrationStages(found, choices, scored, _described(network))
@@ -96,7 +97,7 @@ def _uniform_scores(state: State, choices: Mapping[Precision, Choice]) -> Stage[
 def _described(network: Stage[Network]) -> Stage[CalibratedNetwork]:
     def make(job: Job) -> CalibratedNetwork:
         found, batch, settings = job[network], job[BATCH], job.settings
-        write_arrays(leading_samples(job[EVALUATION_ROWS]), job.path(SAMPLES))
+        write_leading_samples(job[EVALUATION_ROWS], job.path(SAMPLES))
         return CalibratedNetwork(
             found.model, job[PREPARED], found.grouping, found.ranges, batch,
             1 if fixed_batch(job[PREPARED].inputs) else batch, job[SAMPLE_SHAPES], settings.precisions,

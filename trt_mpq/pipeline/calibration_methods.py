@@ -87,7 +87,7 @@ def _chosen(store: Store, state: State, precision: Precision) -> Choice:
     scores: dict[str, float | None] = {}
     methods = tuple(_different(store, state, precision))
     for method in methods if store.settings.seeks_target else ():
-        trial = store[_trial(store, state, precision, method)]
+        trial = store[trial_of(store, state, precision, Choice(method))]
         scores[method] = trial.score if trial.complete else None
         if trial.keeps_target:
             return Choice(method, scores)
@@ -109,9 +109,12 @@ def _different(store: Store, state: State, precision: Precision) -> Iterator[str
             yield ranges.methods[precision]
 
 
-def _trial(store: Store, state: State, precision: Precision, method: str) -> Stage[Trial]:
-    network, cache = network_of(state, {precision: method}), score_cache_of(state)
-    corrections = nearest_corrections(network, precision, method)
+def trial_of(store: Store, state: State, precision: Precision, choice: Choice) -> Stage[Trial]:
+    """What the uniform plan of `precision` scores with the ranges of the `choice`."""
+    method, by_tensor = choice.method, choice.by_tensor
+    network = network_of(state, {precision: method}, {precision: by_tensor} if by_tensor else None)
+    cache = score_cache_of(state)
+    corrections = nearest_corrections(network, precision, method, state.variant)
 
     def make(job: Job) -> Trial:
         def trial(refinements: Refinements) -> Trial:
@@ -132,7 +135,8 @@ def _trial(store: Store, state: State, precision: Precision, method: str) -> Sta
     needs: tuple[Stage[Any], ...] = (REQUIRED, TOLERANCE, STOP, network, cache, SCORER)
     needs = (*needs, corrections) if store.settings.bias_correction else needs
     return Stage(
-        f"calibration-{precision}-{method}", make, json_kind(Trial), needs=needs, reads=("bias_correction",)
+        f"calibration-{precision}-{method}{state.variant}", make, json_kind(Trial), needs=needs,
+        reads=("bias_correction",),
     )  # fmt: skip
 
 

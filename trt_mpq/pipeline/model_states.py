@@ -10,6 +10,7 @@ import onnx_ir as ir
 from trt_mpq.artifacts.stage import Job, Stage, json_kind
 from trt_mpq.graph.interface import tell_apart
 from trt_mpq.groups import groups_from_model
+from trt_mpq.groups.scales import OWN_SCALE_RATIO
 from trt_mpq.model import load_graph, model_digest, save_graph
 from trt_mpq.pipeline.shapes import TENSOR_SHAPES
 from trt_mpq.pipeline.sources import BATCH, CALIBRATION, PREPARED, RUNTIME, SAMPLE_SHAPES
@@ -46,17 +47,24 @@ class State:
         lacks: What it is in view of the refinement to come ("unequalized"); empty for the last state.
         made_by: What made it of the state before, and the stage that says how many places it changed; None for the
             first.
+        own_scales: How many times smaller than what it joins an operand of a Concat is that has a scale of its own.
     """
 
     model: Stage[Model]
     graph: Stage[ir.Model]
     lacks: str
     made_by: tuple[Refinement, Stage[Rescaled]] | None = None
+    own_scales: float = OWN_SCALE_RATIO
 
     @property
     def suffix(self) -> str:
         """What stages of a state other than the last carry behind their name."""
         return f".{self.lacks}" if self.lacks else ""
+
+    @property
+    def variant(self) -> str:
+        """What stages carry behind their name whose outcome goes by other scales than the usual ones."""
+        return "" if self.own_scales == OWN_SCALE_RATIO else f"-apart-{self.own_scales:.4g}"
 
 
 def _graph_of(model: Stage[Model]) -> Stage[ir.Model]:

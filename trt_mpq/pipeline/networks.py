@@ -89,18 +89,19 @@ def network_of(
 def restricted_groups_of(state: State) -> Stage[Grouping]:
     """The groups, told what runs that is not in 8 bit, and with what was observed forbids, the same by every method."""
     graph, found, candidates = state.graph, groups_of(state), candidate_ranges_of(state)
+    ratio = state.own_scales
 
     def make(job: Job) -> Grouping:
         grouping, ranges = replace(job[found], top=job.settings.top, refuge=job[REFUGE]), job[candidates][0]
         given = spread_given(job[PREPARED].amax, grouping)
         if job.settings.from_qdq:
             grouping = restrict_to_given(grouping, given)
-        restricted = restrict_to_ranges(with_own_scales(grouping, ranges), ranges, job[graph].graph)
+        restricted = restrict_to_ranges(with_own_scales(grouping, ranges, ratio), ranges, job[graph].graph)
         return restricted if restricted.needs_refuge else replace(restricted, refuge=Precision.FP32)
 
     return Stage(
         "restricted-groups", make, needs=(found, candidates, graph, PREPARED, REFUGE), reads=("top", "from_qdq"),
-        digest=content_digest(Grouping),
+        digest=content_digest(Grouping), constants=(ratio,),
     )  # fmt: skip
 
 

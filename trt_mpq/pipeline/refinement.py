@@ -43,13 +43,15 @@ class ScoredNetwork:
         return uniform_score(job, self.cache, job[self.network], precision, text, refinements)
 
 
-def nearest_corrections(network: Stage[Network], precision: Precision, method: str) -> Stage[BiasCorrections]:
+def nearest_corrections(
+    network: Stage[Network], precision: Precision, method: str, variant: str = ""
+) -> Stage[BiasCorrections]:
     """The corrections under the uniform plan of `precision`, calibrated by `method`, weights rounded to nearest.
 
-    `method` is empty where nothing is calibrated.
+    `method` is empty where nothing is calibrated; `variant` tells networks apart that differ in their scales.
     """
     title = f"Correcting biases for uniform {precision}{f' by {method}' if method else ''}"
-    return _corrections(f"corrections-{precision}{f'-{method}' if method else ''}", network, precision, title)
+    return _corrections(f"corrections-{precision}{f'-{method}' if method else ''}{variant}", network, precision, title)
 
 
 def choose_refinements(

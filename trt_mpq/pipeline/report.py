@@ -100,7 +100,7 @@ def write_report(
         *store[delivery.judging.notes],
         *summary.file_warnings(explainer, files, scores, store[TOLERANCE]),
         *summary.range_warnings(explainer),
-        *summary.scale_warnings(groups),
+        *summary.scale_warnings(groups, network.ranges),
         *summary.refusal_warnings(compilation, result, latency),
         *idle,
     )

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from math import isfinite
+from math import isfinite, log2
 
+from trt_mpq.calibrate.own_scales import smaller_operands
 from trt_mpq.emit.deliver import Delivery
 from trt_mpq.evaluate.interval import Holdout, LossInterval
 from trt_mpq.evaluate.score_scale import score_scale
-from trt_mpq.groups.scales import OWN_SCALE_RATIO
+from trt_mpq.groups.scales import LEAST_SCALE_RATIO
 from trt_mpq.latency.base import KernelCosts, Latency
 from trt_mpq.latency.size import stored_bits, weight_bytes
 from trt_mpq.report import data
@@ -326,14 +327,16 @@ def range_warnings(explainer: Explainer) -> Iterator[str]:
         yield f"{names} {top.name}: {reason}, so {these} in {instead.name}{explainer.last_resort(instead)}"
 
 
-def scale_warnings(grouping: Grouping) -> Iterator[str]:
-    """What a Concat joins with a scale of its own, and so at the cost of a kernel."""
-    for tie in grouping.ties:
-        if tie.apart:
-            yield (
-                f"{tie.node} joins {', '.join(tie.apart)} with values more than {OWN_SCALE_RATIO:g} times as large: "
-                "what is that small keeps a scale of its own and is requantized for the Concat where both are in 8 bit"
-            )
+def scale_warnings(grouping: Grouping, ranges: Ranges) -> Iterator[str]:
+    """What a Concat joins with much larger values, and so at the cost of a kernel or of resolution."""
+    for tie, name, times in smaller_operands(grouping, ranges):
+        if name in tie.apart:
+            scale = "it keeps a scale of its own and is requantized for the Concat where both are in 8 bit"
+        elif times > LEAST_SCALE_RATIO:
+            scale = f"it has their scale all the same, which costs it {log2(times):.1f} of its bits and no kernel"
+        else:
+            continue
+        yield f"{tie.node} joins {name} with values {times:.3g} times as large: {scale}"
 
 
 def _fp32_plan(grouping: Grouping) -> PrecisionPlan:
