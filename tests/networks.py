@@ -6,14 +6,15 @@ All are opset 17, IR 8, float32, valid under `onnx.checker`, with a dynamic axis
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper, parser
 
 OPSET = 17
 
@@ -256,3 +257,12 @@ def stream(model: onnx.ModelProto | Path, x: NDArray[np.float32], rows: int = 1)
             scores, held = session.run(["scores", "next_state"], feeds)
             found[number, step] = scores[0]
     return found
+
+
+def parsed(text: str, constants: Mapping[str, Any]) -> onnx.ModelProto:
+    """The model that `text` spells in ONNX's own notation, with those of the constants that it names."""
+    proto = parser.parse_model(text)
+    named = set(re.findall(r"\w+", text))
+    arrays = {name: np.asarray(value) for name, value in constants.items() if name in named}
+    proto.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in arrays.items())
+    return proto

@@ -7,6 +7,7 @@ import onnx_ir as ir
 import pytest
 from onnx import numpy_helper, parser
 
+from tests.networks import parsed
 from tests.prepared import RUNTIME, prepare
 from trt_mpq.calibrate.shapes import observed_shapes
 from trt_mpq.dataset import samples_from_arrays
@@ -35,11 +36,9 @@ STEERED = {
 
 
 def graph_of(body: str, gives: str = "float[a,b,c]") -> ir.Model:
-    proto = parser.parse_model(f'<ir_version: 8, opset_import: ["":17]> g (float[N,L,4] x) => ({gives} y) {{ {body} }}')
+    text = f'<ir_version: 8, opset_import: ["":17]> g (float[N,L,4] x) => ({gives} y) {{ {body} }}'
     constants = CONSTANTS | {"k": np.array([3]), "minus3": np.array([-1, -1, -1])}
-    read = {name for node in proto.graph.node for name in node.input}
-    proto.graph.initializer.extend(numpy_helper.from_array(constants[name], name) for name in constants if name in read)
-    return ir.from_proto(proto)
+    return ir.from_proto(parsed(text, constants))
 
 
 @pytest.mark.parametrize("case", STEERED)

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx import numpy_helper, parser
+
+from tests.networks import parsed
 
 MOST_MIB = 1536
 ELEMENTS = (1 << 24) - 1
@@ -31,10 +32,8 @@ BODIES = {
 @pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
 def test_inspect_takes_little_memory(body: str, tmp_path: Path) -> None:
     text = f'<ir_version: 8, opset_import: ["":17]> n (float[1] x) => (float[1] y) {{ c0 = Expand (one, size) {body} }}'
-    proto = parser.parse_model(text)
     constants = {"one": np.ones(1, np.float32), "size": np.array([ELEMENTS])}
-    proto.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in constants.items())
-    onnx.save(proto, tmp_path / "bomb.onnx")
+    onnx.save(parsed(text, constants), tmp_path / "bomb.onnx")
     command = [sys.executable, "-m", "trt_mpq", "inspect", "bomb.onnx", "-o", "run"]
     # What is wrong must not take the machine: an address space bounds it.
     measured = (

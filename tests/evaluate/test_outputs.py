@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 import pytest
-from onnx import numpy_helper, parser
 
+from tests.networks import parsed
 from tests.prepared import RUNTIME, normal
 from trt_mpq.dataset import Samples, samples_from_arrays
 from trt_mpq.errors import MetricError, SettingsError
@@ -25,14 +25,12 @@ DETECTOR = """n (float[{batch}, 6] x) => (float[{batch}, 6] scores, int64[2, fou
 
 
 def detector(batch: str) -> tuple[ir.Model, Samples]:
-    proto = parser.parse_model('<ir_version: 8, opset_import: ["":17]>' + DETECTOR.format(batch=batch))
     constants = {
         "two": np.float32(2), "half": np.float32(0.5), "three": np.int64([3]), "by_three": np.int64([-1, 3]),
         "mask": np.array([True] * 5),
     }  # fmt: skip
-    proto.graph.initializer.extend(numpy_helper.from_array(np.asarray(value), key) for key, value in constants.items())
     spec = TensorSpec("x", "float32", (int(batch) if batch.isdigit() else batch, 6))
-    graph = ir.from_proto(proto)
+    graph = ir.from_proto(parsed('<ir_version: 8, opset_import: ["":17]>' + DETECTOR.format(batch=batch), constants))
     infer_shapes(graph)
     return graph, samples_from_arrays({"x": normal(20, 6)}, (spec,))
 

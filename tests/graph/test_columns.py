@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 import pytest
-from onnx import numpy_helper, parser
 
+from tests.networks import parsed
 from trt_mpq.graph import onnx_api
 from trt_mpq.graph.columns import unpack_columns
 from trt_mpq.runtime.onnxruntime import OnnxRuntime
@@ -43,9 +43,7 @@ def network(body: str) -> ir.Model:
         "two": np.array([12, 12]),
         "heads": np.array([0, 0, 2, -1]),
     }
-    proto = parser.parse_model(text)
-    used = {name for node in proto.graph.node for name in node.input}
-    proto.graph.initializer.extend(numpy_helper.from_array(a, name) for name, a in constants.items() if name in used)
+    proto = parsed(text, constants)
     for node in proto.graph.node:
         node.name = node.output[0]
     model = ir.from_proto(proto)

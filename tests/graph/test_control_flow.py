@@ -8,9 +8,9 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
-from onnx import TensorProto, helper, numpy_helper, parser
+from onnx import TensorProto, helper, numpy_helper
 
-from tests.networks import Builder
+from tests.networks import Builder, parsed
 from tests.prepared import RUNTIME, Prepared, normal, prepare
 from trt_mpq.dataset.chunks import chunks
 from trt_mpq.emit import Emitter
@@ -22,8 +22,7 @@ from trt_mpq.types import Precision
 
 
 def written(folder: Path, text: str, weights: dict[str, np.ndarray], opset: int = 17) -> Path:
-    proto = parser.parse_model(f'<ir_version: 8, opset_import: ["":{opset}]> {text}')
-    proto.graph.initializer.extend(numpy_helper.from_array(np.asarray(value), name) for name, value in weights.items())
+    proto = parsed(f'<ir_version: 8, opset_import: ["":{opset}]> {text}', weights)
     onnx.checker.check_model(proto)
     onnx.save(proto, folder / "source.onnx")
     return folder / "source.onnx"

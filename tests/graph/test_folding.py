@@ -7,8 +7,8 @@ import tracemalloc
 import numpy as np
 import onnx_ir as ir
 import pytest
-from onnx import numpy_helper, parser
 
+from tests.networks import parsed
 from trt_mpq.graph.folding import fold
 from trt_mpq.runtime.onnxruntime import OnnxRuntime
 
@@ -21,11 +21,9 @@ BODIES = {
 
 def network(body: str) -> ir.Model:
     text = f'<ir_version: 8, opset_import: ["":17]> n (float[N, 12] x) => (float[N, M] y) {{ {body} }}'
-    proto = parser.parse_model(text)
     weight = np.random.default_rng(0).standard_normal((12, 12)).astype(np.float32)
     constants = {"w": weight, "parts": np.array([3, 4, 5]), "three": np.array([3])}
-    proto.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in constants.items())
-    return ir.from_proto(proto)
+    return ir.from_proto(parsed(text, constants))
 
 
 @pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
@@ -74,9 +72,7 @@ def test_what_would_grow_beyond_measure_is_not_computed(case: tuple[str, dict[st
     body, constants = case
     read = f"{body} m = ReduceMax <keepdims = 0> (c) y = Add (x, m)"
     text = f'<ir_version: 8, opset_import: ["":17]> n (float[1] x) => (float[1] y) {{ {read} }}'
-    proto = parser.parse_model(text)
-    proto.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in constants.items())
-    model = ir.from_proto(proto)
+    model = ir.from_proto(parsed(text, constants))
     tracemalloc.start()
     fold(model)
     peak = tracemalloc.get_traced_memory()[1]

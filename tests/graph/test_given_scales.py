@@ -8,9 +8,9 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
-from onnx import numpy_helper, parser
 
 from tests.emit.examples import emitter, feeds, prepared, uniform
+from tests.networks import parsed
 from tests.prepared import RUNTIME, normal
 from trt_mpq.calibrate.ranges import spread_given
 from trt_mpq.calibrate.restrictions import restrict_to_given
@@ -30,9 +30,7 @@ CONSTANTS = {
 def taken(folder: Path, text: str) -> tuple[Model, ir.Model, dict[str, np.ndarray]]:
     """What is known of the prepared model, its graph, and its outputs for a few rows."""
     head = '<ir_version: 9, opset_import: ["":19]> g (float[N,4] x) => (float[N,6] y)'
-    proto = parser.parse_model(f"{head} {{ {text} }}")
-    proto.graph.initializer.extend(numpy_helper.from_array(np.asarray(c), name) for name, c in CONSTANTS.items())
-    onnx.save(proto, folder / "source.onnx")
+    onnx.save(parsed(f"{head} {{ {text} }}", CONSTANTS), folder / "source.onnx")
     model = prepare_model(folder / "source.onnx", folder / "prepared.onnx", from_qdq=True)
     graph = ir.load(folder / "prepared.onnx")
     return model, graph, RUNTIME.load(graph).run({"x": normal(5, 4)})

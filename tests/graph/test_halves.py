@@ -9,8 +9,9 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
-from onnx import helper, numpy_helper, parser
+from onnx import helper
 
+from tests.networks import parsed
 from tests.prepared import RUNTIME, normal, prepare
 from trt_mpq.emit import Emitter
 from trt_mpq.errors import ModelError
@@ -22,9 +23,7 @@ WEIGHT = normal(16, 16) / 4
 
 
 def model(text: str, **weights: np.ndarray) -> onnx.ModelProto:
-    proto = parser.parse_model(f'<ir_version: 8, opset_import: ["":17]> {text}')
-    proto.graph.initializer.extend(numpy_helper.from_array(np.asarray(value), name) for name, value in weights.items())
-    return proto
+    return parsed(f'<ir_version: 8, opset_import: ["":17]> {text}', weights)
 
 
 KINDS = {

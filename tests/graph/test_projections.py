@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 import pytest
-from onnx import numpy_helper, parser
 
+from tests.networks import parsed
 from trt_mpq.graph import onnx_api
 from trt_mpq.graph.projections import unpack_projection
 from trt_mpq.runtime.onnxruntime import OnnxRuntime
@@ -44,8 +44,7 @@ def network(body: str, axis: int, bias: bool = True) -> ir.Model:
         **{f"i{number}": np.array(number) for number in range(3)},
         **{f"n{number}": np.array([number]) for number in range(4)},
     }
-    proto = parser.parse_model(text)
-    proto.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in constants.items())
+    proto = parsed(text, constants)
     for node in proto.graph.node:
         node.name = node.output[0]
     model = ir.from_proto(proto)

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx import numpy_helper, parser
 
+from tests.networks import parsed
 from tests.runs import Recorder, start
 from trt_mpq.errors import ModelError
 
@@ -22,11 +22,8 @@ BODIES = {
 @pytest.mark.parametrize("body", BODIES)
 def test_a_model_with_nothing_to_quantize_is_told(body: str, tmp_path: Path) -> None:
     text = f"g (float[N,4,4] x) => (float[N,4,m] y) {{ {body} }}"
-    proto = parser.parse_model(f'<ir_version: 8, opset_import: ["":17]> {text}')
     constants = {"w": np.ones((4, 4), np.float32), "v": np.ones(4, np.float32), "last": np.array([2])}
-    read = {name for node in proto.graph.node for name in node.input}
-    proto.graph.initializer.extend(numpy_helper.from_array(constants[name], name) for name in constants if name in read)
-    onnx.save(proto, tmp_path / "net.onnx")
+    onnx.save(parsed(f'<ir_version: 8, opset_import: ["":17]> {text}', constants), tmp_path / "net.onnx")
     np.savez(tmp_path / "data.npz", x=np.ones((3, 4, 4), np.float32))
     data, observer = str(tmp_path / "data.npz"), Recorder()
     files = {"model": str(tmp_path / "net.onnx"), "calib": data, "eval": data}

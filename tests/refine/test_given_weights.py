@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx import numpy_helper, parser
+from onnx import numpy_helper
 
+from tests.networks import parsed
 from tests.runs import Recorder, start
 from trt_mpq.types import Precision
 
@@ -41,10 +42,7 @@ FILES = {
 
 def delivered(folder: Path, text: str) -> dict[str, np.ndarray]:
     """Initializers of the typed file of an all-INT8 plan that `--from-qdq` makes of a file."""
-    proto = parser.parse_model(f"{HEAD} {{ {INPUT} {text} }}")
-    read = {name for node in proto.graph.node for name in node.input}
-    proto.graph.initializer.extend(numpy_helper.from_array(np.asarray(CONSTANTS[n]), n) for n in CONSTANTS if n in read)
-    onnx.save(proto, folder / "net.onnx")
+    onnx.save(parsed(f"{HEAD} {{ {INPUT} {text} }}", CONSTANTS), folder / "net.onnx")
     np.savez(folder / "data.npz", x=np.random.default_rng(1).standard_normal((16, WIDTH)).astype(np.float32))
     data = str(folder / "data.npz")
     files = {"model": str(folder / "net.onnx"), "calib": data, "eval": data}
