@@ -137,6 +137,15 @@ def test_without_one_that_keeps_it_each_tensor_has_its_own(files, tmp_path, monk
     assert report.accuracy.plan >= run.store[REQUIRED]
 
 
+def test_workers_find_the_ranges_of_each_tensor_and_the_same_plan(files, tmp_path) -> None:
+    settings = {"precisions": "int4", "target_accuracy": 1.0, "calibration": "mse,minmax", "device": "l4"}
+    alone = start(files, tmp_path / "alone", **settings).report()
+    shared = start(files, tmp_path / "shared", **settings, workers=2).report()
+    assert alone.calibration.methods == {Precision.INT4: "per-tensor"}
+    assert [row.amax for row in shared.tensors] == [row.amax for row in alone.tensors]
+    assert [step.plan for step in shared.search.path] == [step.plan for step in alone.search.path]
+
+
 def test_ranges_that_were_tried_are_not_tried_again_under_another_name(files, tmp_path, monkeypatch) -> None:
     for method, by in (("percentile", 1e6), ("minmax", 4), ("entropy", 1e6)):
         spoil(monkeypatch, method, INT8, by=by)
