@@ -23,8 +23,8 @@ _INTRODUCTION = """# One calibration method, or one for each tensor
 
 `python -m bench.ranges`: `ilp` by output-sqnr on 2 CPU cores without a GPU, on the first 500 CIFAR-10 test images (ResNet-56) or STS-B
 pairs (MiniLM) or all 400 ImageNet test images (MobileNet). Accuracy is a share of FP32's, latency is **modelled** for an L4 at batch 32,
-as a share of uniform FP16's. `chosen` is the default: the first method with which the uniform plan keeps the target, else a method for
-each tensor. All groups may be lowered; biases are corrected, no plan is refined once more for itself. Passes over the evaluation set
+as a share of uniform FP16's. `chosen` is the default: the first method with which the uniform plan keeps the target, else what a plan
+of half the groups scores best with, one of them or a method for each tensor. All groups may be lowered; biases are corrected, no plan is refined once more for itself. Passes over the evaluation set
 are those of ranking and search."""  # noqa: E501
 
 

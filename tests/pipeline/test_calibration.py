@@ -6,12 +6,17 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from tests.fixtures_groups import make_chain, make_grouping
 from tests.runs import Recorder, stages_at_work, start, tiny_cnn, write_data
 from trt_mpq.calibrate.histogram import METHODS, Histogram, Method
 from trt_mpq.engine.handover import read_network, read_searched
 from trt_mpq.evaluate.plans import PlanEvaluator
+from trt_mpq.pipeline.calibration_methods import half_lowered
 from trt_mpq.pipeline.scoring import REQUIRED
 from trt_mpq.types import Precision
 
@@ -131,19 +136,46 @@ def test_without_one_that_keeps_it_each_tensor_has_its_own(files, tmp_path, monk
     whole = run.calibrate()
     assert all(whole.tensors[name].amax[INT8] == magnitudes[name].magnitude for name in tensors)
     record = next(record for record in report.refinement if record.name == "calibration")
-    assert record.detail.endswith("least noise at the outputs; tried percentile, minmax, entropy for all tensors")
+    assert record.detail.endswith("best with half of the groups lowered; tried percentile, minmax, entropy too")
     described = read_network(folder)
     assert described.ranges == whole
     assert report.accuracy.plan >= run.store[REQUIRED]
 
 
+INT4_TWO = {"precisions": "int4", "target_accuracy": 1.0, "calibration": "mse,minmax", "device": "l4"}
+
+
+def prefer(monkeypatch: pytest.MonkeyPatch, method: str) -> None:
+    """Let the plan with half of the groups in INT4 score best by `method`."""
+    score = PlanEvaluator.score
+
+    def told(self, plan, *watch):
+        found = score(self, plan, *watch)
+        half = plan.counts().get(Precision.INT4, 0) == 2
+        return replace(found, value=float(f"int4/{method}" in self._key(plan))) if half else found
+
+    monkeypatch.setattr(PlanEvaluator, "score", told)
+
+
 def test_workers_find_the_ranges_of_each_tensor_and_the_same_plan(files, tmp_path) -> None:
-    settings = {"precisions": "int4", "target_accuracy": 1.0, "calibration": "mse,minmax", "device": "l4"}
-    alone = start(files, tmp_path / "alone", **settings).report()
-    shared = start(files, tmp_path / "shared", **settings, workers=2).report()
-    assert alone.calibration.methods == {Precision.INT4: "per-tensor"}
+    reports = []
+    for workers in (1, 2):
+        run = start(files, tmp_path / str(workers), **INT4_TWO, workers=workers)
+        with pytest.MonkeyPatch.context() as patch:
+            prefer(patch, "per-tensor")
+            assert run.calibrate().methods == {Precision.INT4: "per-tensor"}
+        reports.append(run.report())
+    alone, shared = reports
     assert [row.amax for row in shared.tensors] == [row.amax for row in alone.tensors]
     assert [step.plan for step in shared.search.path] == [step.plan for step in alone.search.path]
+
+
+def test_a_method_for_all_tensors_is_taken_where_a_mixed_plan_scores_best_with_it(files, tmp_path, monkeypatch) -> None:
+    """By noise each tensor would have its own."""
+    prefer(monkeypatch, "minmax")
+    run = start(files, tmp_path / "run", **INT4_TWO)
+    assert run.calibrate().methods == {Precision.INT4: "minmax"}
+    assert set(json.loads((tmp_path / "run" / "ranges-int4-by-tensor.json").read_text()).values()) == {"mse", "minmax"}
 
 
 def test_ranges_that_were_tried_are_not_tried_again_under_another_name(files, tmp_path, monkeypatch) -> None:
@@ -151,8 +183,26 @@ def test_ranges_that_were_tried_are_not_tried_again_under_another_name(files, tm
         spoil(monkeypatch, method, INT8, by=by)
     settings = {**TWO, "target_accuracy": 1.0, "calibration": "percentile,minmax,entropy", "precisions": "int8"}
     run = start(files, tmp_path / "run", **settings)
-    assert run.calibrate().methods == {INT8: "minmax"}, "it is best for every tensor"
+    assert run.calibrate().methods == {INT8: "minmax"}
     assert [method for _, method, _ in trials(tmp_path / "run")] == ["percentile", "minmax"]
+
+
+@given(st.integers(1, 60))
+def test_half_of_the_groups_that_may_are_lowered(count: int) -> None:
+    odd = {INT8: "odd"}
+    groups = tuple(replace(g, excluded=odd if n % 7 == 6 else {}) for n, g in enumerate(make_chain(count)))
+    plan = half_lowered(make_grouping(groups), INT8)
+    lowered = [group for group in groups if plan[group.id] is INT8]
+    assert len(lowered) == (sum(group.allows(INT8) for group in groups) + 1) // 2
+    assert all(group.allows(INT8) for group in lowered)
+
+
+@pytest.mark.parametrize("period", [2, 3])
+def test_the_half_is_in_step_with_no_pattern(period: int) -> None:
+    groups = make_chain(40)
+    lowered = [half_lowered(make_grouping(groups), INT8)[group.id] is INT8 for group in groups]
+    shares = [np.mean(lowered[phase::period]) for phase in range(period)]
+    assert all(0.2 < share < 0.8 for share in shares)
 
 
 def test_a_file_that_misses_the_target_is_no_success(files, tmp_path, monkeypatch) -> None:
@@ -175,7 +225,7 @@ def test_without_a_target_for_accuracy_none_is_scored(files, tmp_path, monkeypat
     assert trials(folder) == []
     assert report.calibration.methods == {INT8: "minmax"}
     record = report.refinement[0]
-    assert (record.name, record.detail) == ("calibration", "minmax, least noise at the outputs")
+    assert (record.name, record.detail) == ("calibration", "minmax, best with half of the groups lowered")
 
 
 def test_one_method_needs_no_score(files, tmp_path, monkeypatch) -> None:

@@ -131,7 +131,7 @@ def test_refinement_says_before_and_after_for_every_precision(done):
     assert (chosen.name, chosen.precision, chosen.after) == ("for the chosen plan", None, report.accuracy.plan)
     for record in uniform:
         if record.name == "calibration" and record.after is None:
-            assert "least noise at the outputs" in record.detail, "else scores decide"
+            assert "half of the groups lowered" in record.detail, "else uniform plans decide"
             continue
         assert record.after is not None
         if record.before is None:
@@ -304,9 +304,9 @@ def base(files, tmp_path_factory) -> Path:
         ({"calibration": "percentile"}, (RANGES - {BY_MSE}) | {"corrections-int8-percentile"}),
         (
             {"calibration": "mse,percentile"},
-            (RANGES - {BY_MSE})
-            | {"calibration-int8-mse", "calibration-int8-percentile", "corrections-int8-percentile"}
-            | {"ranges-int8-by-tensor", "corrections-int8-per-tensor"},
+            {"ranges", "calibration-int8-mse", "calibration-int8-percentile", "corrections-int8-percentile"}
+            | {"ranges-int8-by-tensor", "corrections-int8-per-tensor"}
+            | {f"mixed-int8-{method}" for method in ("mse", "percentile", "per-tensor")},
         ),
         ({"calib_samples": 12}, (RANGES - {"sensitivity"}) | {"comparison"}),  # by which INT8 loses nothing
         ({"precisions": "int8,int4"}, (RANGES - {BY_MSE}) | {"groups", "corrections-int4-mse"}),

@@ -57,8 +57,10 @@ class CalibrationStages:
                 yield record_of_model(
                     name, precision, before[precision], after[precision], changed.places, changed.left
                 )
-            if len(choice.scores) > 1 or choice.tensors:
-                yield record_of_calibration(precision, choice.method, choice.scores, choice.tensors)
+            if len(choice.scores) > 1 or choice.by_mixed_plans:
+                yield record_of_calibration(
+                    precision, choice.method, choice.scores, choice.tensors, mixed=choice.by_mixed_plans
+                )
             yield from (record for record in shared.records if record.precision is precision)
 
 

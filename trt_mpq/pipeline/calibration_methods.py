@@ -4,7 +4,8 @@ Which clipping serves a network best cannot be told from its tensors alone: the 
 loses to the plain largest magnitude on the next. Trying costs a few passes over the evaluation set; keeping groups in
 FP16 because of a range chosen badly costs latency for good. Where no uniform plan will do, their scores say little
 about mixed ones: they are far from the target, and corrections of biases make up for clipping that ruins single groups.
-So each tensor then has the method with which its readers disturb the outputs least (`sensitivity.range_noise`).
+So a plan of half the groups is asked, by every method and by a method for each tensor, the one with which its readers
+disturb the outputs least (`sensitivity.range_noise`).
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
+
+import numpy as np
 
 from trt_mpq.artifacts.stage import Job, Stage, json_kind
 from trt_mpq.artifacts.store import Store
@@ -28,7 +31,7 @@ from trt_mpq.pipeline.task import OUTPUTS
 from trt_mpq.runtime.base import with_outputs
 from trt_mpq.sensitivity import SensitivityInputs
 from trt_mpq.sensitivity.range_noise import method_by_tensor
-from trt_mpq.types import PER_TENSOR, Precision, Ranges
+from trt_mpq.types import PER_TENSOR, Grouping, Precision, PrecisionPlan, Ranges
 
 
 @dataclass(frozen=True)
@@ -54,12 +57,14 @@ class Choice:
         method: The method; empty where nothing is calibrated, because weights alone are quantized.
         scores: What the uniform plan scores by each method that was tried, None where less than every sample told that
             it misses; none where there was no choice.
-        tensors: How many tensors each method serves best, if that was asked.
+        by_mixed_plans: Whether plans that are not uniform decided.
+        tensors: How many tensors have each method, where these differ.
         by_tensor: The method of every tensor, where these differ.
     """
 
     method: str
     scores: Mapping[str, float | None] = field(default_factory=dict)
+    by_mixed_plans: bool = False
     tensors: Mapping[str, int] = field(default_factory=dict)
     by_tensor: Stage[Mapping[str, str]] | None = None
 
@@ -67,7 +72,8 @@ class Choice:
 def choose_methods(store: Store, state: State) -> Mapping[Precision, Choice]:
     """The calibration method of every format: the first whose uniform plan keeps the target.
 
-    If none does, or no accuracy is asked for, plans will be mixed, and every tensor has the one that serves it best.
+    If none does, or no accuracy is asked for, plans will be mixed, and it is what a mixed plan scores best with: one of
+    them, or for every tensor the one that serves it best.
     A method is tried only if those before it miss, and learned rounding comes after the choice. If there is one
     method only, it is not tried.
     """
@@ -93,11 +99,11 @@ def _chosen(store: Store, state: State, precision: Precision) -> Choice:
             return Choice(method, scores)
     if len(methods) == 1:
         return Choice(methods[0], scores)
+    choices = [Choice(method, scores, by_mixed_plans=True) for method in methods]
     by_tensor = _by_tensor(state, precision, methods)
-    tensors = Counter(store[by_tensor].values())
-    if len(tensors) > 1:
-        return Choice(PER_TENSOR, scores, tensors, by_tensor)
-    return Choice(next(iter(tensors), methods[0]), scores, tensors)
+    if len(tensors := Counter(store[by_tensor].values())) > 1:
+        choices.insert(0, Choice(PER_TENSOR, scores, True, tensors, by_tensor))
+    return max(choices, key=lambda choice: store[_mixed_score(store, state, precision, choice)])
 
 
 def _different(store: Store, state: State, precision: Precision) -> Iterator[str]:
@@ -138,6 +144,37 @@ def trial_of(store: Store, state: State, precision: Precision, choice: Choice) -
         f"calibration-{precision}-{method}{state.variant}", make, json_kind(Trial), needs=needs,
         reads=("bias_correction",),
     )  # fmt: skip
+
+
+def _mixed_score(store: Store, state: State, precision: Precision, choice: Choice) -> Stage[float]:
+    """What a plan scores that has about half of the groups lowered, its biases corrected if that is wanted."""
+    method, by_tensor = choice.method, {precision: choice.by_tensor} if choice.by_tensor else None
+    network, cache = network_of(state, {precision: method}, by_tensor), score_cache_of(state)
+    corrections = nearest_corrections(network, precision, method)
+    corrected = store.settings.bias_correction
+
+    def make(job: Job) -> float:
+        refinements = Refinements(corrections=job[corrections]) if corrected else Refinements()
+        evaluator = PlanEvaluator.of(job[network], refinements, job[SCORER], job[cache])
+        title = f"Scoring half {precision} by {method}"
+        return evaluator.score(half_lowered(job[network].grouping, precision), lambda: job.observer.stage(title)).value
+
+    needs: tuple[Stage[Any], ...] = (network, cache, SCORER)
+    return Stage(
+        f"mixed-{precision}-{method}", make, json_kind(float), needs=(*needs, corrections) if corrected else needs,
+        constants=(corrected,),
+    )  # fmt: skip
+
+
+def half_lowered(grouping: Grouping, precision: Precision) -> PrecisionPlan:
+    """The plan with half of the groups that allow `precision` in it, the rest in high precision.
+
+    Which half is drawn, always in the same way: any rule could be in step with layers that take turns, such as
+    depthwise and pointwise convolutions.
+    """
+    allowed = [group.id for group in grouping.groups if group.allows(precision)]
+    drawn = np.random.default_rng(0).permutation(len(allowed))[: (len(allowed) + 1) // 2]
+    return grouping.uniform(grouping.top).replace({allowed[number]: precision for number in drawn})
 
 
 def _by_tensor(state: State, precision: Precision, methods: tuple[str, ...]) -> Stage[Mapping[str, str]]:

@@ -8,7 +8,7 @@ from enum import Enum
 from typing import TypeVar
 
 from trt_mpq.refine.for_plan import Refined
-from trt_mpq.types import PER_TENSOR, Evaluation, Precision, RefinementRecord
+from trt_mpq.types import Evaluation, Precision, RefinementRecord
 
 _T = TypeVar("_T")
 
@@ -55,25 +55,30 @@ def record_of_model(
 
 
 def record_of_calibration(
-    precision: Precision, method: str, scores: Mapping[str, float | None], tensors: Mapping[str, int]
+    precision: Precision,
+    method: str,
+    scores: Mapping[str, float | None],
+    tensors: Mapping[str, int],
+    *,
+    mixed: bool,
 ) -> RefinementRecord:
-    """What choosing `method` did to the uniform plan, against the first that was tried.
+    """What choosing `method` did to the uniform plan, against the first that was tried; `mixed` plans may decide.
 
     Args:
         precision: The format.
         method: What was chosen.
         scores: Of the uniform plan by every method that was tried, None where less than every sample told that it
             misses.
-        tensors: How many tensors each method serves best, if that was asked.
+        tensors: How many tensors have each method, where these differ.
+        mixed: Whether plans of half the groups decided.
     """
     own = ", ".join(f"{count} {name}" for name, count in sorted(tensors.items(), key=lambda item: -item[1]))
-    what = f"{method}: {own}" if method == PER_TENSOR else method
-    why = f"{what}, least noise at the outputs" if tensors else what
-    others = ", ".join(other for other in scores if other != method)
-    detail = f"{why}; tried {others} for all tensors" if tensors and others else f"{why}; tried {others} too"
+    detail = f"{method}: {own}" if own else method
+    detail = f"{detail}, best with half of the groups lowered" if mixed else detail
+    if others := ", ".join(other for other in scores if other != method):
+        detail = f"{detail}; tried {others} too"
     before, after = next(iter(scores.values()), None), scores.get(method)
-    name = Refinement.CALIBRATION.value
-    return RefinementRecord(name, precision, None if after is None else before, after, detail if others else why)
+    return RefinementRecord(Refinement.CALIBRATION.value, precision, None if after is None else before, after, detail)
 
 
 def record_of_values(
