@@ -485,7 +485,9 @@ def test_few_channels_run_in_fp8_where_nvidias_compiler_has_such_kernels(capabil
 @pytest.mark.parametrize("capability", [None, 89, 120])
 def test_large_fp8_kernels_stay_out_wherever(capability: int | None) -> None:
     """They compile, but to kernels with FP16 operands."""
-    assert conv_reasons((32, 32), kernel=7, capability=capability) == {Precision.FP8: "kernel volume 49 is above 32"}
+    assert conv_reasons((32, 32), kernel=7, capability=capability) == {
+        Precision.FP8: "no FP8 kernel for a kernel volume of 49, above 32"
+    }
 
 
 def test_first_layer_may_have_few_channels_in_integers() -> None:
@@ -500,7 +502,7 @@ def test_depthwise_convolution_counts_channels_only(channels: int, excluded: set
 
 def test_fp8_limits() -> None:
     assert conv_reasons((16, 32)) == {Precision.FP8: "16 channels are not more than 16"}
-    assert conv_reasons((32, 32), kernel=6) == {Precision.FP8: "kernel volume 36 is above 32"}
+    assert conv_reasons((32, 32), kernel=6) == {Precision.FP8: "no FP8 kernel for a kernel volume of 36, above 32"}
     assert conv_reasons((32, 32), kernel=5) == {}
     body = "g (float[N,32,9,9] x) => (float[N,c,h,w_] y) { y = ConvTranspose(x, w) }"
     assert reasons(body, {"w": (32, 32, 2, 2)}) == {Precision.FP8: "no FP8 kernel for ConvTranspose"}

@@ -135,7 +135,7 @@ def _fp8_kernel_reason(anchor: Anchor) -> str | None:
     if anchor.node.op_type == "ConvTranspose":
         return "no FP8 kernel for ConvTranspose"
     if math.prod(anchor.kernel) > _FP8_KERNEL_VOLUME:
-        return f"kernel volume {math.prod(anchor.kernel)} is above {_FP8_KERNEL_VOLUME}"
+        return f"no FP8 kernel for a kernel volume of {math.prod(anchor.kernel)}, above {_FP8_KERNEL_VOLUME}"
     return None
 
 
