@@ -77,12 +77,13 @@ def test_a_reader_that_leaves_is_no_error() -> None:
     code = """
 import typer
 from trt_mpq.cli.errors import Stopped, guarded
+from trt_mpq.workers.streams import results
 app = typer.Typer()
 @app.command()
 @guarded
 def talk() -> None:
     for _ in range(100_000):
-        print("line " * 20)
+        print("line " * 20, file=results())
 app()
 """
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as talker:

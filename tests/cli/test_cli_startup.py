@@ -30,11 +30,10 @@ def python(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 def test_help_and_version_import_nothing_heavy() -> None:
     code = f"""
 import sys
-from trt_mpq.cli import main
+from trt_mpq.cli import app
 for arguments in (["--help"], ["--version"], *([name, "--help"] for name in {COMMANDS})):
-    sys.argv = ["trt-mpq", *arguments]
     try:
-        main()
+        app(arguments)
     except SystemExit as stop:
         assert not stop.code, (arguments, stop.code)
 print("LOADED", *sorted({HEAVY} & set(sys.modules)))

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import os
-import resource
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-from tests.fuzz.case import run_case
 from tests.fuzz.inputs import write_inputs
+from tests.fuzz.many import many_cases
 
 MOST_MIB = 1536
 
@@ -20,25 +19,35 @@ def main() -> int:
     """Run the cases; the number of faults is the exit code, at most 100."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cases", type=int, default=10_000)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--target", type=int)
-    parser.add_argument("--keep", type=Path)
+    parser.add_argument("--seed", type=int, default=0, help="of the first case; every case has its own")
+    parser.add_argument("--target", type=int, help="index of the one command to run; all by default")
+    parser.add_argument("--keep", type=Path, help="where the inputs of faulty cases are kept")
+    parser.add_argument("--processes", type=int, default=os.cpu_count(), help="side by side; all cores by default")
     asked = parser.parse_args()
-    started, faults = time.monotonic(), 0
+    started, done, faults, peak = time.monotonic(), 0, 0, 0.0
+    interrupted = False
+    keep = asked.keep and asked.keep.absolute()
     with tempfile.TemporaryDirectory() as name:
-        sound = Path(name)
+        os.chdir(name)
+        sound = Path(name, "sound")
+        sound.mkdir()
         os.chdir(sound)
         write_inputs(sound)
-        for number in range(asked.cases):
-            outcome = run_case(asked.seed + number, sound, asked.target, asked.keep)
-            if outcome.fault:
-                faults += 1
-                print(f"{outcome.seed} {outcome.command} ({outcome.file}): {outcome.fault}", flush=True)
-            if number % 1000 == 999:
-                print(f"{number + 1} cases, {faults} faults, {time.monotonic() - started:.0f} s", flush=True)
-    peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) / 1024
-    print(f"{asked.cases} cases, {faults} faults, at most {peak:.0f} MiB")
-    return min(faults + (peak > MOST_MIB), 100)
+        os.chdir(name)
+        seeds = range(asked.seed, asked.seed + asked.cases)
+        try:
+            for part in many_cases(seeds, sound, asked.target, keep, asked.processes):
+                for line in part.faults:
+                    print(line, flush=True)
+                told, done = done // 1000, done + part.cases
+                faults, peak = faults + len(part.faults), max(peak, part.peak_mib)
+                if done // 1000 > told:
+                    print(f"{done} cases, {faults} faults, {time.monotonic() - started:.0f} s", flush=True)
+        except KeyboardInterrupt:
+            interrupted = True
+    print(f"{done} cases, {faults} faults, at most {peak:.0f} MiB{', interrupted' if interrupted else ''}")
+    return 130 if interrupted else min(faults + (peak > MOST_MIB), 100)
 
 
-sys.exit(main())
+if __name__ == "__main__":
+    sys.exit(main())

@@ -74,6 +74,11 @@ def fraction(model: onnx.ModelProto) -> None:
     group.type, group.f = AttributeProto.FLOAT, 1.5
 
 
+def transposed(model: onnx.ModelProto) -> None:
+    [product] = (node for node in model.graph.node if node.name == "fc")
+    product.attribute.append(helper.make_attribute("transB", (1 << 31) - 1))
+
+
 def version(number: int) -> Callable[[onnx.ModelProto], None]:
     def spoil(model: onnx.ModelProto) -> None:
         model.opset_import[0].version = number
@@ -147,6 +152,7 @@ def unmade_in_body(model: onnx.ModelProto) -> None:
         (recursion("F", "G", "H"), "function F of the model calls itself"),
         (reference, r"attribute \w+ of node conv \(Conv\) refers to one of a function, and is in none"),
         (fraction, r"attribute group of node conv \(Conv\) is of type FLOAT instead of INT: export the model again"),
+        (transposed, r"attribute transB of node fc \(Gemm\) is 2147483647 and says yes or no, by 1 or 0"),
         (untyped, r"of node conv \(Conv\) has no name or no type"),
     ],
 )

@@ -1,4 +1,5 @@
-"""Runs that are killed again and again: `python -m tests.workers.killed FOLDER KILLS EVENTS FIELDS`, FIELDS being JSON.
+"""Runs that a signal ends again and again: `python -m tests.workers.killed SIGNAL FOLDER KILLS EVENTS FIELDS`, FIELDS
+being JSON.
 
 A run is a fork of this process, and no interpreter of its own, which would take longer to import than the run takes.
 Whether a kill comes early or late is told by what the run reported so far: a clock would say little on a busy machine.
@@ -19,8 +20,10 @@ from typing import Any
 
 import onnxruntime  # noqa: F401, TID253 - before the fork
 import polygraphy.comparator  # noqa: F401, TID253
+import typer
 
 from tests.workers.work import alive, soon, workers_of
+from trt_mpq.cli.errors import guarded, stop_on_signals
 from trt_mpq.pipeline.run import Run
 from trt_mpq.settings import settings_from
 from trt_mpq.types import Evaluation
@@ -53,31 +56,40 @@ def started(fields: dict[str, Any], folder: Path) -> tuple[int, int]:
         os.close(theirs)
         return child, ours
     os.close(ours)
-    Run(settings_from(fields, "test"), folder, Telling(theirs), "trt-mpq build").report()
+    stop_on_signals()
+    run = guarded(lambda: Run(settings_from(fields, "test"), folder, Telling(theirs), "trt-mpq build").report())
+    try:
+        run()
+    except typer.Exit as end:
+        os._exit(end.exit_code)
     os._exit(0)
 
 
-def main(folder: Path, kills: int, events: int, fields: dict[str, Any]) -> None:
-    """Kill runs of so many `events`, in a new folder after one that was quicker; print how many workers lost theirs."""
-    generator, number, orphans = random.Random(0), 0, set[int]()
+def main(number: signal.Signals, folder: Path, kills: int, events: int, fields: dict[str, Any]) -> None:
+    """Send the signal to runs of so many `events`, in a new folder after one that was quicker.
+
+    Prints how many workers lost their run.
+    """
+    generator, quicker, orphans = random.Random(0), 0, set[int]()
     while kills:
-        run, pipe = started(fields, folder / str(number))
+        run, pipe = started(fields, folder / str(quicker))
         for _ in range(1 + int(events * generator.random() ** 2)):  # early ones more often: what is resumed is shorter
             if not os.read(pipe, 1):
                 break
         time.sleep(generator.uniform(0, 0.03))
         orphans.update(workers_of(run))
-        os.kill(run, signal.SIGKILL)
-        _, status = os.waitpid(run, 0)
+        os.kill(run, number)
+        code = os.waitstatus_to_exitcode(os.waitpid(run, 0)[1])
         os.close(pipe)
-        if os.WIFSIGNALED(status):
-            kills -= 1
+        if code == 0:
+            quicker += 1
         else:
-            assert os.WEXITSTATUS(status) == 0
-            number += 1
+            assert code == (-number if number is signal.SIGKILL else 128 + number)
+            kills -= 1
     assert soon(lambda: not any(map(alive, orphans)), 10), "a worker outlived its run"
     print(len(orphans))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), json.loads(sys.argv[4]))
+    name, path, *numbers, text = sys.argv[1:]
+    main(signal.Signals[name], Path(path), *map(int, numbers), json.loads(text))

@@ -150,23 +150,42 @@ def test_another_process_is_refused_while_one_works_in_the_folder(files, tmp_pat
 # Killed whole.
 
 
-def killed_again_and_again(folder: Path, kills: int, events: int, **fields: object) -> tuple[list[Path], int]:
-    """Run folders in which runs were killed, `kills` times in all, the last one last; and how many workers they had."""
-    arguments = [str(folder), str(kills), str(events), json.dumps({**QUICK, **fields})]
+def killed_again_and_again(
+    how: signal.Signals, folder: Path, kills: int, events: int, **fields: object
+) -> tuple[list[Path], int, str]:
+    """Run folders in which runs were ended, `kills` times in all, the last one last.
+
+    Also how many workers they had, and what they said.
+    """
+    arguments = [how.name, str(folder), str(kills), str(events), json.dumps({**QUICK, **fields})]
     command = [sys.executable, "-m", "tests.workers.killed", *arguments]
     done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=Path(__file__).parents[2])
-    return sorted(folder.iterdir(), key=lambda path: int(path.name)), int(done.stdout)
+    return sorted(folder.iterdir(), key=lambda path: int(path.name)), int(done.stdout), done.stderr
 
 
-@pytest.mark.parametrize(("kills", "workers"), [(20, 1), (3, 2)])
-def test_kills_at_random_moments_change_nothing_and_leave_no_orphan(tmp_path, kills, workers):
+@pytest.mark.parametrize(
+    ("how", "kills", "workers"),
+    [
+        (signal.SIGKILL, 20, 1),
+        (signal.SIGTERM, 20, 1),
+        (signal.SIGHUP, 20, 1),
+        (signal.SIGKILL, 3, 2),
+        (signal.SIGTERM, 3, 2),
+    ],
+)
+def test_signals_at_random_moments_change_nothing_and_leave_no_orphan(tmp_path, how, kills, workers):
     files, whole, observer = write_data(tmp_path, tiny_cnn()), tmp_path / "whole", Recorder()
     ranked = {"precisions": "int8", "sensitivity": "noise,output-sqnr"}  # to compare them both are made in any case
     start(files, whole, observer, **ranked).report()
     events = sum(not event.startswith("end ") for event in observer.events)
     fields = {**files, **ranked, "workers": workers}
-    folders, seen = killed_again_and_again(tmp_path / "killed", kills, events, **fields)
+    folders, seen, said = killed_again_and_again(how, tmp_path / "killed", kills, events, **fields)
     assert (seen > 0) is (workers > 1)
+    assert (
+        said.splitlines() == []
+        if how is signal.SIGKILL
+        else [f"stopped by {how.name}; run the same command to resume"] * kills
+    )
     for folder in folders:
         start(files, folder, **ranked).report()
         assert outcome(folder) == outcome(whole)

@@ -20,6 +20,7 @@ from trt_mpq.cli.errors import stop_on_signals
 from trt_mpq.cli.options import typer_function
 from trt_mpq.cli.trtexec_words import COMMANDS, translated
 from trt_mpq.errors import SettingsError
+from trt_mpq.workers.streams import take_standard_output
 
 _STANDARD_STREAMS = 3
 
@@ -114,6 +115,7 @@ def main() -> None:
     _open_standard_streams()
     _require_utf8()
     stop_on_signals()
+    take_standard_output()
     for stream in (sys.stdout, sys.stderr):
         # A terminal without UTF-8 gets question marks instead of a crash.
         stream.reconfigure(errors="replace")  # type: ignore[union-attr]

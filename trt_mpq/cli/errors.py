@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
@@ -27,6 +26,7 @@ from typing import ParamSpec
 import typer
 
 from trt_mpq.errors import TrtMpqError
+from trt_mpq.workers.streams import kept_for_results, results
 
 _DEBUG_VARIABLE = "TRT_MPQ_DEBUG"
 _LONGEST = 1000
@@ -59,8 +59,9 @@ def guarded(command: Callable[_P, None]) -> Callable[_P, None]:
     @wraps(command)
     def wrapper(*args: _P.args, **kwargs: _P.kwargs) -> None:
         try:
-            command(*args, **kwargs)
-            sys.stdout.flush()
+            with kept_for_results():
+                command(*args, **kwargs)
+                results().flush()
         except (typer.Exit, typer.Abort):
             raise
         except BrokenPipeError:
@@ -107,4 +108,4 @@ def _os_error(error: OSError) -> str:
 
 def _discard_output() -> None:
     # Or the interpreter complains when it flushes standard output on exit (docs.python.org, signal, SIGPIPE).
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    os.dup2(os.open(os.devnull, os.O_WRONLY), results().fileno())

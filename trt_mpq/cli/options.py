@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import wraps
 from itertools import chain
 from pathlib import Path
@@ -18,6 +19,7 @@ import typer
 
 from trt_mpq.cli.errors import guarded
 from trt_mpq.cli.output import Output
+from trt_mpq.errors import RuntimeFailure
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
@@ -86,6 +88,20 @@ _Verbose = Annotated[
     ),
 ]
 
+_FEWEST_MIB = 512
+"""What the libraries take for themselves; with less they do not even start."""
+_MemoryMib = Annotated[
+    int | None,
+    typer.Option(
+        "--memory-mib",
+        metavar="MIB",
+        min=_FEWEST_MIB,
+        help="MiB of memory that each process of the command may take, on Linux; wanting more is an error.",
+        show_default=False,
+        rich_help_panel="Running",
+    ),
+]
+
 
 def _show_all(context: typer.Context, wanted: bool) -> None:
     """Show the help with every option, and exit."""
@@ -119,20 +135,40 @@ def typer_function(command: Callable[..., None]) -> Callable[..., None]:
     """`command` as Typer reads it, ending every failure with one line.
 
     For a parameter that is marked with `Takes` there are the options of those settings, for an `Output` --quiet,
-    --verbose and --json.
+    --verbose, --json and --memory-mib.
     """
     own = inspect.signature(command, eval_str=True).parameters
     read = {name: _read(parameter) for name, parameter in own.items()}
 
     @wraps(command)
     def function(**typed: Any) -> None:
-        command(**{name: made_of(*(typed[one.name] for one in options)) for name, (options, made_of) in read.items()})
+        with _memory_of(typed.get("memory_mib")):
+            command(
+                **{name: made_of(*(typed[one.name] for one in options)) for name, (options, made_of) in read.items()}
+            )
 
     every = chain.from_iterable(options for options, _ in read.values())
     parameters = [option.replace(kind=inspect.Parameter.KEYWORD_ONLY) for option in every]
     function.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     function.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return guarded(function)
+
+
+@contextmanager
+def _memory_of(mib: int | None) -> Iterator[None]:
+    """Let the block take so much memory; raises RuntimeFailure if it wants more."""
+    if mib is None:
+        yield
+        return
+    from trt_mpq.workers.memory import limited_memory
+
+    try:
+        with limited_memory(mib << 20):
+            yield
+    except MemoryError as error:
+        raise RuntimeFailure(
+            f"this takes more memory than --memory-mib {mib}: raise it, or choose a smaller --batch or fewer samples"
+        ) from error
 
 
 def _read(parameter: inspect.Parameter) -> tuple[list[inspect.Parameter], Callable[..., Any]]:
@@ -148,8 +184,9 @@ def _read(parameter: inspect.Parameter) -> tuple[list[inspect.Parameter], Callab
             _keyword("quiet", False, _Quiet),
             _keyword("verbose", False, _Verbose),
             _keyword("json", False, Json),
+            _keyword("memory_mib", None, _MemoryMib),
         ]
-        return options, lambda quiet, verbose, json: Output(quiet=quiet, verbose=verbose, json=json)
+        return options, lambda quiet, verbose, json, _: Output(quiet=quiet, verbose=verbose, json=json)
     return [parameter], lambda typed: typed
 
 

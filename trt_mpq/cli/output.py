@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 import typer
 
+from trt_mpq.workers.streams import results
+
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
@@ -38,7 +40,8 @@ class Output:
 
         self._quiet = quiet
         self._json = json
-        self._out = Console(highlight=False)
+        self._results = results()
+        self._out = Console(file=self._results, highlight=False)
         self._err = Console(stderr=True, highlight=False, quiet=quiet)
         self._bars: Bars | None = None
         if self._err.is_terminal and not quiet:
@@ -120,7 +123,7 @@ class Output:
     def show(self, table: Callable[[], RenderableType], json: Callable[[], str]) -> None:
         """Print the one of the two that was asked for."""
         if self._json:
-            typer.echo(json(), nl=False)
+            typer.echo(json(), nl=False, file=self._results)
         elif not self._quiet:
             self._out.print(table(), crop=False)  # commands are one line, however long
 
@@ -139,7 +142,7 @@ class Output:
         elif self._json:
             from trt_mpq.report.data import report_to_json
 
-            typer.echo(report_to_json(report), nl=False)
+            typer.echo(report_to_json(report), nl=False, file=self._results)
         elif not self._quiet:
             from rich.text import Text
 
@@ -158,7 +161,7 @@ class Output:
             from trt_mpq.artifacts.files import to_json
             from trt_mpq.report.comparison import DeviceComparison
 
-            typer.echo(to_json(comparison, DeviceComparison), nl=False)
+            typer.echo(to_json(comparison, DeviceComparison), nl=False, file=self._results)
         elif not self._quiet:
             from rich.text import Text
 

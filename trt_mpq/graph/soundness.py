@@ -22,6 +22,8 @@ _TYPES = frozenset(int(dtype) for dtype in ir.DataType if dtype is not ir.DataTy
 _WITHOUT_BITS = (ir.DataType.UNDEFINED, ir.DataType.STRING)
 _BITS = {int(dtype): dtype.bitwidth for dtype in ir.DataType if dtype not in _WITHOUT_BITS}
 _SHOWN = 60
+_FLAGS = frozenset({"transA", "transB"})
+"""Attributes that say yes or no. Each library has its own mind about other numbers than 1 and 0."""
 
 
 def check_message(model: onnx.ModelProto) -> None:
@@ -29,9 +31,9 @@ def check_message(model: onnx.ModelProto) -> None:
 
     Raises:
         ModelError: There is text that is not UTF-8, a tensor whose data is not of its shape, a function that calls
-            itself, fewer inputs or an attribute of another type than an operator has, a reference to one where no
-            function is, a tensor that is read and nothing makes, or a version of operators that there cannot be; the
-            message names what holds it.
+            itself, fewer inputs or an attribute of another type or value than an operator has, a reference to one
+            where no function is, a tensor that is read and nothing makes, or a version of operators that there cannot
+            be; the message names what holds it.
     """
     for path, message in _messages(model, ""):
         _check_text(message, path)
@@ -126,6 +128,8 @@ def _check_attributes(nodes: Iterable[onnx.NodeProto], versions: Mapping[str, in
             if attribute.type != wanted:
                 kinds = [onnx.AttributeProto.AttributeType.Name(kind) for kind in (attribute.type, wanted)]
                 raise ModelError(f"{where} is of type {kinds[0]} instead of {kinds[1]}: export the model again")
+            if attribute.name in _FLAGS and attribute.name in declared and attribute.i not in (0, 1):
+                raise ModelError(f"{where} is {attribute.i} and says yes or no, by 1 or 0: export the model again")
 
 
 def _schema(node: onnx.NodeProto, versions: Mapping[str, int]) -> onnx.defs.OpSchema | None:

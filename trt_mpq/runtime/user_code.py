@@ -18,8 +18,10 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
+import numpy as np
+
 from trt_mpq.errors import TrtMpqError
-from trt_mpq.workers.streams import standard_output_on
+from trt_mpq.workers.streams import lent, standard_output_on
 
 _REFERENCE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 _AGAIN_S = 1.0
@@ -121,7 +123,10 @@ def running_user_code(limit_s: float | None = None) -> Iterator[None]:
         UserCodeTooSlow: It took too long.
     """
     try:
-        with _importable_current_folder(), _printed_to_stderr(), _no_silent_end(), _time_limit(limit_s):
+        with (
+            _one_return(), _left_as_found(), _importable_current_folder(), _printed_to_stderr(), _no_silent_end(),
+            _time_limit(limit_s),
+        ):  # fmt: skip
             yield
     except (KeyboardInterrupt, TrtMpqError):
         raise
@@ -130,16 +135,40 @@ def running_user_code(limit_s: float | None = None) -> Iterator[None]:
     except _Ended as error:
         raise UserCodeError(f"called {error}") from error
     except SystemExit as error:
-        raise UserCodeError(f"called sys.exit({error.code!r})") from error
+        raise UserCodeError(f"called sys.exit({_text(error.code, repr)})") from error
     except BaseException as error:
         raise UserCodeError(f"raised {type(error).__name__}: {_text(error)}") from error
 
 
-def _text(error: BaseException) -> str:
+def _text(error: object, written: Callable[[object], str] = str) -> str:
     try:
-        return str(error)
-    except Exception as broken:  # __str__ is the user's code too
+        return written(error)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as broken:  # __str__ is the user's code too
         return f"an error whose text cannot be had ({type(broken).__name__})"
+
+
+@contextlib.contextmanager
+def _one_return() -> Iterator[None]:
+    """End processes that the block forked and that come out of it: the run goes on in this one alone."""
+    exit_now, process = os._exit, os.getpid()
+    try:
+        yield
+    finally:
+        if os.getpid() != process:
+            exit_now(1)
+
+
+@contextlib.contextmanager
+def _left_as_found() -> Iterator[None]:
+    """Put back what the run goes by: the working directory, and what NumPy does about errors."""
+    folder = Path.cwd()
+    try:
+        with np.errstate():
+            yield
+    finally:
+        os.chdir(folder)
 
 
 @contextlib.contextmanager
@@ -157,7 +186,8 @@ def _importable_current_folder() -> Iterator[None]:
 @contextlib.contextmanager
 def _printed_to_stderr() -> Iterator[None]:
     """Send what the block prints to standard error, that of compiled code included: it is no result of a command."""
-    with standard_output_on(2), contextlib.redirect_stdout(sys.stderr):
+    lent_stream = lent(sys.stderr)
+    with standard_output_on(2), contextlib.redirect_stdout(lent_stream), contextlib.redirect_stderr(lent_stream):
         yield
 
 

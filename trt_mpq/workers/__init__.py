@@ -1,14 +1,13 @@
 """Workers: processes on this host or actors of a Ray cluster that do the parts of a stage side by side.
 
-They only read: the run folder has one writer, the process that leads the run.
+They only read: the run folder has one writer, the process that leads the run. What starts them is imported when they
+are asked for: the command line answers --help without it.
 """
 
 from __future__ import annotations
 
 from trt_mpq.workers.base import Initializer, Work
 from trt_mpq.workers.pool import WorkerPool
-from trt_mpq.workers.processes import Processes
-from trt_mpq.workers.ray import RayCluster, RayGpu
 
 __all__ = ["Initializer", "Work", "WorkerPool", "gpu_worker_pool", "worker_pool"]
 
@@ -19,10 +18,18 @@ def worker_pool(workers: int, ray: str | None) -> WorkerPool | None:
     On Ray, 1 stands for as many as the cluster has CPUs. Nothing is started before the pool gets work.
     """
     if ray is not None:
+        from trt_mpq.workers.ray import RayCluster
+
         return WorkerPool(RayCluster(ray, workers))
-    return WorkerPool(Processes(workers)) if workers > 1 else None
+    if workers == 1:
+        return None
+    from trt_mpq.workers.processes import Processes
+
+    return WorkerPool(Processes(workers))
 
 
 def gpu_worker_pool(ray: str, device: str) -> WorkerPool:
     """The pool of one worker with a GPU of the Ray cluster at `ray`, of the kind `device` where it has several."""
+    from trt_mpq.workers.ray import RayGpu
+
     return WorkerPool(RayGpu(ray, device))
