@@ -11,10 +11,14 @@ import os
 import sys
 from pathlib import Path
 
-import onnxruntime  # noqa: F401, TID253 - before the fork
+import jinja2  # noqa: F401 - all before the fork
+import onnx.reference  # noqa: F401
+import onnxscript.optimizer  # noqa: F401
+import polygraphy.comparator  # noqa: F401, TID253
 
 import trt_mpq.pipeline.run  # noqa: F401
 from trt_mpq.cli import main
+from trt_mpq.runtime.onnxruntime import OnnxRuntime
 
 
 def started(name: str, words: list[str]) -> int:
@@ -39,6 +43,7 @@ def ended(cases: dict[str, list[str]]) -> dict[str, int] | None:
 
 
 if __name__ == "__main__":
+    OnnxRuntime()  # imported before the fork, and by ours: its reporting, which it would start, does not survive one
     codes = ended(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
     if codes is None:
         main()

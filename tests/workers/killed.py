@@ -18,13 +18,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import onnxruntime  # noqa: F401, TID253 - before the fork
-import polygraphy.comparator  # noqa: F401, TID253
+import polygraphy.comparator  # noqa: F401, TID253 - before the fork
 import typer
 
 from tests.workers.work import alive, soon, workers_of
 from trt_mpq.cli.errors import guarded, stop_on_signals
 from trt_mpq.pipeline.run import Run
+from trt_mpq.runtime.onnxruntime import OnnxRuntime
 from trt_mpq.settings import settings_from
 from trt_mpq.types import Evaluation
 from trt_mpq.types.observer import Progress, SilentObserver
@@ -91,5 +91,6 @@ def main(number: signal.Signals, folder: Path, kills: int, events: int, fields: 
 
 
 if __name__ == "__main__":
+    OnnxRuntime()  # imported before the fork, and by ours: its reporting, which it would start, does not survive one
     name, path, *numbers, text = sys.argv[1:]
     main(signal.Signals[name], Path(path), *map(int, numbers), json.loads(text))
