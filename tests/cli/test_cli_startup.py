@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -128,3 +129,23 @@ def test_runs_as_a_module() -> None:
         [sys.executable, "-m", "trt_mpq", "--version"], capture_output=True, text=True, timeout=60, check=True
     )
     assert done.stdout.startswith("trt-mpq ")
+
+
+def test_without_docstrings_there_is_one_sentence() -> None:
+    done = subprocess.run(
+        [sys.executable, "-OO", "-m", "trt_mpq", "build", "net.onnx"], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: Polygraphy and the help need docstrings: run without PYTHONOPTIMIZE=2")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("words", [["--help"], ["build", "--help-all"], ["lint", "--help"]], ids=" ".join)
+def test_a_reader_that_leaves_the_help_is_no_error(words: list[str]) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [sys.executable, "-m", "trt_mpq", *words], stdout=writing, stderr=subprocess.PIPE, text=True, check=False
+    )
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (141, "")

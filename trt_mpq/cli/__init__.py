@@ -16,7 +16,7 @@ import typer
 from typer.core import TyperGroup
 
 from trt_mpq import __version__
-from trt_mpq.cli.errors import stop_on_signals
+from trt_mpq.cli.errors import reader_may_leave, stop_on_signals
 from trt_mpq.cli.options import typer_function
 from trt_mpq.cli.trtexec_words import COMMANDS, translated
 from trt_mpq.errors import SettingsError
@@ -35,6 +35,16 @@ _COMMANDS = {
 
 class _Commands(TyperGroup):
     """Commands without options, which they get when they are asked for."""
+
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:
+        """What the words of the command line say; the help is printed here."""
+        with reader_may_leave():
+            return super().make_context(*args, **kwargs)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command, or print its help."""
+        with reader_may_leave():
+            return super().invoke(ctx)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """The command that `args` name, with its options, and its arguments."""
@@ -92,6 +102,13 @@ def _require_utf8() -> None:
             sys.exit(2)
 
 
+def _require_docstrings() -> None:
+    """End with a sentence where Python drops docstrings: the help is made of them, and Polygraphy fails without."""
+    if sys.flags.optimize > 1:
+        sys.stderr.write("error: Polygraphy and the help need docstrings: run without PYTHONOPTIMIZE=2 (python -OO)\n")
+        sys.exit(2)
+
+
 def _open_standard_streams() -> None:
     """Put the null device in place of standard streams that are closed, or the next file would become one."""
     while (descriptor := os.open(os.devnull, os.O_RDWR)) < _STANDARD_STREAMS:
@@ -114,6 +131,7 @@ def main() -> None:
     """Run the command line and exit the process."""
     _open_standard_streams()
     _require_utf8()
+    _require_docstrings()
     stop_on_signals()
     take_standard_output()
     for stream in (sys.stdout, sys.stderr):

@@ -18,8 +18,8 @@ from __future__ import annotations
 import os
 import signal
 import traceback
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import wraps
 from typing import ParamSpec
 
@@ -53,20 +53,29 @@ def _stop(number: int, _: object) -> None:
     raise Stopped(number)
 
 
+@contextmanager
+def reader_may_leave() -> Iterator[None]:
+    """End the block, where the reader of its output went away, as a shell would: without a word, with exit code 141."""
+    try:
+        yield
+    except (BrokenPipeError, SystemExit) as error:
+        if isinstance(error, SystemExit) and not isinstance(error.__context__, BrokenPipeError):
+            raise
+        _discard_output()  # Rich has done so, and ends with exit code 1
+        raise typer.Exit(141) from None
+
+
 def guarded(command: Callable[_P, None]) -> Callable[_P, None]:
     """`command`, ending every failure with one line on standard error and an exit code."""
 
     @wraps(command)
     def wrapper(*args: _P.args, **kwargs: _P.kwargs) -> None:
         try:
-            with kept_for_results():
+            with reader_may_leave(), kept_for_results():
                 command(*args, **kwargs)
                 results().flush()
         except (typer.Exit, typer.Abort):
             raise
-        except BrokenPipeError:
-            _discard_output()
-            raise typer.Exit(141) from None
         except (Exception, KeyboardInterrupt) as error:
             code, sentence = _explain(error)
             if os.environ.get(_DEBUG_VARIABLE) == "1" or kwargs.get("verbose"):
