@@ -142,7 +142,9 @@ def test_without_one_that_keeps_it_each_tensor_has_its_own(files, tmp_path, monk
     assert report.accuracy.plan >= run.store[REQUIRED]
 
 
-INT4_TWO = {"precisions": "int4", "target_accuracy": 1.0, "calibration": "mse,minmax", "device": "l4"}
+INT4_TWO = {
+    "precisions": "int4", "target_accuracy": 1.0, "calibration": "mse,minmax", "device": "l4", "sensitivity_samples": 16,
+}  # fmt: skip
 
 
 def prefer(monkeypatch: pytest.MonkeyPatch, method: str) -> None:
@@ -176,6 +178,19 @@ def test_a_method_for_all_tensors_is_taken_where_a_mixed_plan_scores_best_with_i
     run = start(files, tmp_path / "run", **INT4_TWO)
     assert run.calibrate().methods == {Precision.INT4: "minmax"}
     assert set(json.loads((tmp_path / "run" / "ranges-int4-by-tensor.json").read_text()).values()) == {"mse", "minmax"}
+
+
+def test_what_serves_a_tensor_is_told_on_data_that_ranges_are_not_made_from(tmp_path, monkeypatch) -> None:
+    """The largest magnitudes hold all of the calibration data, an outlier with it, and are coarse for other data."""
+    files = write_data(tmp_path, tiny_cnn())
+    calib = dict(np.load(files["calib"]))
+    calib["input"][0] *= 8
+    np.savez(files["calib"], **calib)
+    spoil(monkeypatch, "percentile", INT8, by=4)
+    settings = {**TWO, "search": "ilp", "metric": "sqnr", "target_accuracy": 1 - 1e-6}
+    start(files, tmp_path / "run", **settings, precisions="int8").calibrate()
+    chosen = json.loads((tmp_path / "run" / "ranges-int8-by-tensor.json").read_text())
+    assert chosen["input"] == "percentile"
 
 
 def test_ranges_that_were_tried_are_not_tried_again_under_another_name(files, tmp_path, monkeypatch) -> None:

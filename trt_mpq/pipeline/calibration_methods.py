@@ -5,7 +5,8 @@ loses to the plain largest magnitude on the next. Trying costs a few passes over
 FP16 because of a range chosen badly costs latency for good. Where no uniform plan will do, their scores say little
 about mixed ones: they are far from the target, and corrections of biases make up for clipping that ruins single groups.
 So a plan of half the groups is asked, by every method and by a method for each tensor, the one with which its readers
-disturb the outputs least (`sensitivity.range_noise`).
+disturb the outputs least (`sensitivity.range_noise`), told on the evaluation data too: on those that ranges are made
+from, ranges look best that clip none of them.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from trt_mpq.pipeline.model_states import State
 from trt_mpq.pipeline.networks import candidate_ranges_of, network_of
 from trt_mpq.pipeline.refinement import nearest_corrections
 from trt_mpq.pipeline.scoring import REQUIRED, SCORER, STOP, TOLERANCE, score_cache_of
-from trt_mpq.pipeline.sources import BATCH, CALIBRATION, RUNTIME
+from trt_mpq.pipeline.sources import BATCH, EVALUATION_ROWS, RUNTIME
 from trt_mpq.pipeline.task import OUTPUTS
 from trt_mpq.runtime.base import with_outputs
 from trt_mpq.sensitivity import SensitivityInputs
@@ -185,7 +186,7 @@ def _by_tensor(state: State, precision: Precision, methods: tuple[str, ...]) -> 
         first = job[networks[methods[0]]]
         counted = replace(first, graph=with_outputs(first.graph, job[OUTPUTS].names))
         inputs = SensitivityInputs(
-            counted, (precision,), job[CALIBRATION], job.settings.sensitivity_samples, LOSSES["mse"], job[RUNTIME],
+            counted, (precision,), job[EVALUATION_ROWS], job.settings.sensitivity_samples, LOSSES["mse"], job[RUNTIME],
             job[BATCH], seed=0,
         )  # fmt: skip
         candidates = {method: job[network].ranges for method, network in networks.items()}
@@ -193,6 +194,6 @@ def _by_tensor(state: State, precision: Precision, methods: tuple[str, ...]) -> 
 
     return Stage(
         f"ranges-{precision}-by-tensor", make, json_kind(dict[str, str]),
-        needs=(*networks.values(), CALIBRATION, OUTPUTS, RUNTIME),
+        needs=(*networks.values(), EVALUATION_ROWS, OUTPUTS, RUNTIME),
         reads=("sensitivity_samples",), uses=(BATCH,), title=f"Choosing the range of each tensor for {precision}",
     )  # fmt: skip
