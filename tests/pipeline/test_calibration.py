@@ -143,7 +143,8 @@ def test_without_one_that_keeps_it_each_tensor_has_its_own(files, tmp_path, monk
 
 
 INT4_TWO = {
-    "precisions": "int4", "target_accuracy": 1.0, "calibration": "mse,minmax", "device": "l4", "sensitivity_samples": 16,
+    "precisions": "int4", "target_accuracy": 1.0, "calibration": "mse,minmax", "device": "l4",
+    "sensitivity_samples": 16,
 }  # fmt: skip
 
 
