@@ -64,7 +64,7 @@ def test_data_of_which_only_one_set_is_normalised_is_named(change) -> None:  # t
     found = list(data_faults(samples(change(normal(200))), samples(normal(200))))
     assert len(found) == 1
     assert found[0].startswith("input x is ")
-    assert found[0].endswith("is only one of them normalised?")
+    assert found[0].endswith("check that both are normalised alike")
 
 
 def test_two_draws_of_the_same_data_are_sound() -> None:

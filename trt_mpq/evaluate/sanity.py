@@ -71,7 +71,7 @@ def _far_apart(name: str, calib: Array, held: Array) -> Iterator[str]:
     if abs(means[0] - means[1]) > _FAR * wide or wide > _FAR * narrow:
         yield (
             f"input {name} is {means[0]:.3g} ± {widths[0]:.3g} in the calibration data and {means[1]:.3g} ± "
-            f"{widths[1]:.3g} in the evaluation data: is only one of them normalised?"
+            f"{widths[1]:.3g} in the evaluation data: check that both are normalised alike"
         )
 
 
