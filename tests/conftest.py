@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,6 +36,14 @@ def _without_compiler() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(compiler, "found_version", lambda flavour: None)
         yield
+
+
+@pytest.fixture
+def hears_hangups() -> Iterator[None]:
+    """What the test starts hears SIGHUP, which is ignored by all that `nohup` starts."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 @pytest.fixture

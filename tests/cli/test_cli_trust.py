@@ -149,6 +149,7 @@ def test_inputs_do_not_lie_where_results_go(here: Path, name: str) -> None:
     assert (here / "run" / f"mine-{file}").read_bytes() == content
 
 
+@pytest.mark.usefixtures("hears_hangups")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_stops_a_run_that_goes_on_later(here: Path, number: signal.Signals, code: int) -> None:
     words = ["build", "net.onnx", "--calib", "data.npz", "--no-engine", "--metric", "trust_metric:hangs"]

@@ -163,6 +163,7 @@ def killed_again_and_again(
     return sorted(folder.iterdir(), key=lambda path: int(path.name)), int(done.stdout), done.stderr
 
 
+@pytest.mark.usefixtures("hears_hangups")
 @pytest.mark.parametrize(
     ("how", "kills", "workers"),
     [
