@@ -65,7 +65,7 @@ def test_the_page_has_every_figure_and_links_to_every_report(comparison: DeviceC
         assert figures[f"size_bytes.{one.folder}"] == str(one.size_bytes.plan)
     rows = [attributes for attributes in page.all("tr") if "data-group" in attributes]
     assert len(rows) == len(comparison.differing)
-    assert "± 26\u00a0%" in "".join(page.texts)
+    assert "±\u00a026\u00a0%" in "".join(page.texts)
 
 
 def test_hostile_names_stay_text() -> None:

@@ -195,5 +195,6 @@ def _by_tensor(state: State, precision: Precision, methods: tuple[str, ...]) -> 
     return Stage(
         f"ranges-{precision}-by-tensor", make, json_kind(dict[str, str]),
         needs=(*networks.values(), EVALUATION_ROWS, OUTPUTS, RUNTIME),
-        reads=("sensitivity_samples",), uses=(BATCH,), title=f"Choosing the range of each tensor for {precision}",
+        reads=("sensitivity_samples",), uses=(BATCH,), constants=(methods,),
+        title=f"Choosing the range of each tensor for {precision}",
     )  # fmt: skip
