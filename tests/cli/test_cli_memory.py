@@ -41,7 +41,7 @@ def test_inspect_takes_little_memory(body: str, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "trt_mpq", "inspect", "bomb.onnx", "-o", "run"]
     # What is wrong must not take the machine: an address space bounds it.
     measured = (
-        "import resource, subprocess, sys; resource.setrlimit(resource.RLIMIT_AS, (6 << 30, 6 << 30));"
+        "import resource, subprocess, sys; resource.setrlimit(resource.RLIMIT_AS, (12 << 30, 12 << 30));"
         "done = subprocess.run(sys.argv[1:], stdout=sys.stderr);"
         "print(done.returncode, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024)"
     )
