@@ -36,13 +36,13 @@ def lowered(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
     return seen
 
 
-def spoilt(ranges: Ranges, *names: str) -> Ranges:
-    """The ranges with a tenth of the magnitude of some tensors."""
+def spoilt(method: str, ranges: Ranges, *names: str) -> Ranges:
+    """The ranges by a method that gives a tenth of the magnitude of some tensors."""
     own = {
         name: replace(tensor, amax={INT8: tensor.amax[INT8] / 10}) if name in names else tensor
         for name, tensor in ranges.tensors.items()
     }
-    return replace(ranges, tensors=own)
+    return replace(ranges, methods={INT8: method}, tensors=own)
 
 
 def test_each_tensor_takes_the_method_that_does_not_spoil_it(
@@ -51,7 +51,8 @@ def test_each_tensor_takes_the_method_that_does_not_spoil_it(
     ranges = inputs.network.ranges
     first, second, third = ranges.tensors
     steps: list[tuple[int, int]] = []
-    candidates = {"one": spoilt(ranges, first, third), "two": spoilt(ranges, second), "three": spoilt(ranges, second)}
+    spoils = {"one": (first, third), "two": (second,), "three": (second,)}
+    candidates = [spoilt(method, ranges, *names) for method, names in spoils.items()]
     found = method_by_tensor(inputs, INT8, candidates, lambda done, total: steps.append((done, total)))
     assert found == {first: "two", second: "one", third: "two"}
     assert lowered == [("fc1",), ("fc1",), ("fc2",), ("fc2",), ("fc3",), ("fc3",)], "methods alike are run once"
@@ -61,7 +62,7 @@ def test_each_tensor_takes_the_method_that_does_not_spoil_it(
 def test_nothing_is_run_where_methods_agree(inputs: SensitivityInputs, lowered: list[tuple[str, ...]]) -> None:
     ranges = inputs.network.ranges
     first, second, third = ranges.tensors
-    found = method_by_tensor(inputs, INT8, {"one": spoilt(ranges, second), "two": ranges})
+    found = method_by_tensor(inputs, INT8, [spoilt("one", ranges, second), spoilt("two", ranges)])
     assert found == {first: "one", second: "two", third: "one"}
     assert lowered == [("fc2",), ("fc2",)]
 
@@ -70,7 +71,7 @@ def test_tensors_of_one_scale_take_one_method(inputs: SensitivityInputs, lowered
     ranges, network = inputs.network.ranges, inputs.network
     first, second, third = ranges.tensors
     tied = replace(network, grouping=replace(network.grouping, ties=(Tie("move", (first, second)),)))
-    candidates = {"one": spoilt(ranges, first, second), "two": ranges}
+    candidates = [spoilt("one", ranges, first, second), spoilt("two", ranges)]
     found = method_by_tensor(replace(inputs, network=tied), INT8, candidates)
     assert found == {first: "two", second: "two", third: "one"}
     assert lowered == [("fc1", "fc2")] * 2

@@ -81,8 +81,10 @@ def _judgement(routes: tuple[Route, ...], run_dir: str, diagnosis: Diagnosis) ->
         yield f"{where} with TensorRT {version} can build {able}: `trt-mpq engine {run_dir}`, or in that folder"
     for route in routes:
         what = route.network if version else f"{route.runtime}, {route.network}"
-        yield f"{what}: not possible, {route.refusal}" if route.refusal else f"{what}:"
-        if not route.refusal:
+        if route.refusal:
+            yield f"{what}: not possible, {route.refusal}"
+        else:
+            yield f"{what}:"
             yield route.command
         if route.note:
             yield route.note

@@ -180,21 +180,21 @@ def half_lowered(grouping: Grouping, precision: Precision) -> PrecisionPlan:
 
 def _by_tensor(state: State, precision: Precision, methods: tuple[str, ...]) -> Stage[Mapping[str, str]]:
     """The method of every tensor that is quantized in `precision`."""
-    networks = {method: network_of(state, {precision: method}) for method in methods}
+    networks = [network_of(state, {precision: method}) for method in methods]
 
     def make(job: Job) -> Mapping[str, str]:
-        first = job[networks[methods[0]]]
+        first = job[networks[0]]
         counted = replace(first, graph=with_outputs(first.graph, job[OUTPUTS].names))
         inputs = SensitivityInputs(
             counted, (precision,), job[EVALUATION_ROWS], job.settings.sensitivity_samples, LOSSES["mse"], job[RUNTIME],
             job[BATCH], seed=0,
         )  # fmt: skip
-        candidates = {method: job[network].ranges for method, network in networks.items()}
+        candidates = [job[network].ranges for network in networks]
         return method_by_tensor(inputs, precision, candidates, job.progress)
 
     return Stage(
         f"ranges-{precision}-by-tensor", make, json_kind(dict[str, str]),
-        needs=(*networks.values(), EVALUATION_ROWS, OUTPUTS, RUNTIME),
+        needs=(*networks, EVALUATION_ROWS, OUTPUTS, RUNTIME),
         reads=("sensitivity_samples",), uses=(BATCH,), constants=(methods,),
         title=f"Choosing the range of each tensor for {precision}",
     )  # fmt: skip

@@ -8,20 +8,21 @@ plans, whichever groups these lower.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from trt_mpq.calibrate.ranges import by_format
 from trt_mpq.emit import Emitter, Network
 from trt_mpq.evaluate.losses import LOSSES
 from trt_mpq.sensitivity.base import SensitivityInputs
 from trt_mpq.sensitivity.lowering import Lowering, with_enough_outputs
-from trt_mpq.types import Grouping, LayerGroup, Precision, Progress, Ranges
+from trt_mpq.types import PER_TENSOR, Grouping, LayerGroup, Precision, Progress, Ranges
 
 
 def method_by_tensor(
     inputs: SensitivityInputs,
     precision: Precision,
-    candidates: Mapping[str, Ranges],
+    candidates: Sequence[Ranges],
     progress: Progress | None = None,
 ) -> dict[str, str]:
     """Every tensor that is quantized in `precision` to the method of its range.
@@ -33,22 +34,23 @@ def method_by_tensor(
     Args:
         inputs: Network and samples.
         precision: What groups are lowered to.
-        candidates: The ranges by every method.
+        candidates: The ranges by every method, which they name.
         progress: Told how many of the lowered networks have run.
     """
     lowering = Lowering(replace(with_enough_outputs(inputs), loss=LOSSES["mse"]))
-    decisions = [_Decision(*tied, candidates, precision) for tied in _tied(inputs.network.grouping, precision)]
+    by_method = {ranges.methods[precision]: ranges for ranges in candidates}
+    decisions = [_Decision(*tied, by_method, precision) for tied in _tied(inputs.network.grouping, precision)]
     total, done = sum(len(decision.different) for decision in decisions), 0
     chosen: dict[str, str] = {}
     for decision in decisions:
-        noise = dict.fromkeys(candidates, 0.0)
+        noise = dict.fromkeys(by_method, 0.0)
         for method in decision.different:
             tried = _emitter(inputs.network, candidates, precision, chosen | dict.fromkeys(decision.tensors, method))
             noise[method] = lowering.growth(decision.readers, precision, tried).loss
             done += 1
             if progress:
                 progress(done, total)
-        best = min(decision.different or candidates, key=noise.__getitem__)
+        best = min(decision.different or by_method, key=noise.__getitem__)
         chosen.update(dict.fromkeys(decision.tensors, best))
     return chosen
 
@@ -89,14 +91,8 @@ def _quantized(group: LayerGroup, precision: Precision) -> tuple[str, ...]:
 
 
 def _emitter(
-    network: Network, candidates: Mapping[str, Ranges], precision: Precision, methods: Mapping[str, str]
+    network: Network, candidates: Sequence[Ranges], precision: Precision, methods: Mapping[str, str]
 ) -> Emitter:
     """Writes plans by the ranges of `methods`, of the first one for tensors without."""
-    first = next(iter(candidates.values()))
-    tensors = {
-        name: replace(tensor, amax={**tensor.amax, precision: candidates[methods[name]].tensors[name].amax[precision]})
-        if name in methods
-        else tensor
-        for name, tensor in first.tensors.items()
-    }
-    return replace(network, ranges=replace(first, tensors=tensors)).emitter()
+    ranges = by_format(candidates, {precision: PER_TENSOR}, {precision: methods})
+    return replace(network, ranges=ranges).emitter()
