@@ -3,7 +3,7 @@
 Each is exported by both of torch's exporters, at the opsets 13, 17 and 20, in a Python that has its libraries
 (`--python`, with `bench/corpus/requirements.txt`; those of `bench.corpus.own` need torch alone), and tried in a
 process of its own (`bench.corpus.trial`). Rows are kept in a cache as they are done, so the command can be stopped
-and goes on where it was.
+and goes on where it was, or where the committed results are.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from bench.corpus.rows import Row, environment, last_words, read_rows, stamped, to_json, tried
+from bench.corpus.rows import Row, environment, from_json, last_words, read_rows, stamped, to_json, tried
 from bench.corpus.table import table
 from bench.peers.measure import measure
 
@@ -43,6 +43,11 @@ class Job:
     def slug(self) -> str:
         return f"{self.name}-{self.exporter}-{self.opset}"
 
+    @property
+    def source(self) -> str:
+        """As the row says it."""
+        return f"{self.exporter}, opset {self.opset}"
+
 
 def catalogue() -> dict[str, str]:
     """Name of every architecture to its kind; imports torch."""
@@ -53,11 +58,21 @@ def catalogue() -> dict[str, str]:
 
 
 def jobs(kinds: dict[str, str], rotate: bool) -> Iterator[Job]:
-    """Every export of every architecture, or with `rotate` one of the opsets for each, in turns."""
-    for number, (name, kind) in enumerate(kinds.items()):
-        for turn, exporter in enumerate(EXPORTERS):
+    """Every export of every architecture, or with `rotate` one of the opsets for each, in turns; one exporter first."""
+    for turn, exporter in enumerate(EXPORTERS):
+        for number, (name, kind) in enumerate(kinds.items()):
             for opset in (OPSETS[(number + turn) % len(OPSETS)],) if rotate else OPSETS:
                 yield Job(name, kind, exporter, opset)
+
+
+def missing(wanted: Iterable[Job], rows: Iterable[Row], rotate: bool) -> Iterator[Job]:
+    """Those of `wanted` that no row tells of; with `rotate`, a row at any opset does."""
+    done = {_export_of(row, rotate) for row in rows}
+    return (job for job in wanted if (job.name, job.exporter if rotate else job.source) not in done)
+
+
+def _export_of(row: Row, rotate: bool) -> tuple[str, str]:
+    return row.name, row.source.partition(",")[0] if rotate else row.source
 
 
 def perform(job: Job, python: str, folder: Path) -> Row:
@@ -65,7 +80,7 @@ def perform(job: Job, python: str, folder: Path) -> Row:
     folder.mkdir(parents=True, exist_ok=True)
     command = [python, "-m", "bench.corpus.export", job.name, job.exporter, str(job.opset), str(folder)]
     exported = measure(command, CACHE, folder / "export.log", EXPORT_TIMEOUT_S, environment())
-    row = stamped(Row(job.name, job.kind, f"{job.exporter}, opset {job.opset}"))
+    row = stamped(Row(job.name, job.kind, job.source))
     if exported.code != 0:
         return Row(**{**asdict(row), "not_exported": last_words(exported, folder / "export.log", EXPORT_TIMEOUT_S)})
     versions = json.loads((folder / "versions.json").read_text(encoding="utf-8"))
@@ -84,16 +99,26 @@ def main() -> None:
     """Try what is missing, then write architectures.json and architectures.md."""
     options = _options()
     kinds = catalogue()
-    wanted = {name: kinds[name] for name in options.names.split(",")} if options.names else kinds
-    (CACHE / "rows").mkdir(parents=True, exist_ok=True)
-    for job in () if options.print else jobs(wanted, options.rotate):
-        path = CACHE / "rows" / f"{job.slug}.json"
-        if not path.exists():
-            row = perform(job, options.python, CACHE / "files" / job.slug)
-            path.write_text(to_json(row), encoding="utf-8")
-            print(job.slug, row.verdict, row.why, flush=True)
-    planned = sum(1 for _ in jobs(kinds, rotate=False))
-    write_results(read_rows(CACHE / "rows"), planned, "architectures", TITLE, HOW)
+    kept = CACHE / "rows"
+    if not kept.exists():
+        keep_committed(kept)
+    planned = list(jobs(kinds, options.rotate))
+    names = options.names.split(",") if options.names else list(kinds)
+    wanted = [job for name in names for job in planned if job.name == name]
+    chosen = sorted(wanted, key=lambda job: EXPORTERS.index(job.exporter))
+    for job in () if options.print else missing(chosen, read_rows(kept), options.rotate):
+        row = perform(job, options.python, CACHE / "files" / job.slug)
+        (kept / f"{job.slug}.json").write_text(to_json(row), encoding="utf-8")
+        print(job.slug, row.verdict, row.why, flush=True)
+    write_results(read_rows(kept), len(planned), "architectures", TITLE, HOW)
+
+
+def keep_committed(folder: Path) -> None:
+    """The committed rows into `folder`, to go on from."""
+    folder.mkdir(parents=True)
+    for content in json.loads((RESULTS / "architectures.json").read_text(encoding="utf-8")):
+        slug = f"{content['name']}-{content['source']}".replace(", opset ", "-")
+        (folder / f"{slug}.json").write_text(to_json(from_json(content)), encoding="utf-8")
 
 
 def _options() -> argparse.Namespace:
