@@ -1,7 +1,7 @@
 """ONNX files through the product's door to TensorRT for RTX, many in one process, which may die of one.
 
-`python -m bench.compiled FOLDER CAPABILITY...` compiles every file of a folder that has no outcome beside it yet. The
-product builds every engine in a process of its own, which takes longer to start than a small graph takes to compile.
+`python -m bench.compiled FOLDER` compiles what the orders of a folder say and has no outcome beside it yet. The product
+builds every engine in a process of its own, which takes longer to start than a small graph takes to compile.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TypeVar
 
 import onnx
 
@@ -31,6 +32,8 @@ WHEELS = "tensorrt_rtx_bindings", "tensorrt_rtx_libs"
 MISSING = "" if all(map(find_spec, WHEELS)) else "TensorRT for RTX is not installed: pip install '.[rtx]'"
 """Why nothing can be compiled here, empty if it can."""
 
+_ORDERS = "orders.json"
+_Key = TypeVar("_Key")
 _Shapes = Mapping[str, Sequence[int]]
 
 
@@ -54,6 +57,14 @@ class Compiled:
         return self.engine is not None
 
 
+@dataclass(frozen=True)
+class Order:
+    """An ONNX file, and the compute capabilities, times ten, that one engine of it is for."""
+
+    content: bytes
+    capabilities: tuple[int, ...]
+
+
 def compiled(
     files: Mapping[str, bytes], capabilities: Sequence[int] = (ADA,), shapes: _Shapes | None = None
 ) -> dict[str, Compiled]:
@@ -64,19 +75,25 @@ def compiled(
         capabilities: Times ten.
         shapes: Name of an input to its whole shape, where dynamic dimensions are not all `BATCH`.
     """
-    different, wanted = list(dict.fromkeys(files.values())), [str(sm) for sm in capabilities]
+    return engines({name: Order(content, tuple(capabilities)) for name, content in files.items()}, shapes)
+
+
+def engines(orders: Mapping[_Key, Order], shapes: _Shapes | None = None) -> dict[_Key, Compiled]:
+    """What becomes of every order, those that are equal compiled once; `shapes` as in `compiled`."""
+    different = list(dict.fromkeys(orders.values()))
     with tempfile.TemporaryDirectory() as folder:
         paths = [Path(folder) / f"{index}.onnx" for index in range(len(different))]
-        for path, content in zip(paths, different, strict=True):
-            path.write_bytes(content)
-        (Path(folder) / "shapes.json").write_text(json.dumps(shapes or {}))
+        for path, order in zip(paths, different, strict=True):
+            path.write_bytes(order.content)
+        capabilities = {path.name: order.capabilities for path, order in zip(paths, different, strict=True)}
+        (Path(folder) / _ORDERS).write_text(json.dumps({"capabilities": capabilities, "shapes": shapes or {}}))
         while missing := [path for path in paths if not _outcome(path).exists()]:
-            done = subprocess.run([sys.executable, "-m", __name__, folder, *wanted], cwd=ROOT, stderr=-1)
+            done = subprocess.run([sys.executable, "-m", __name__, folder], cwd=ROOT, stderr=-1)
             left = [path for path in missing if not _outcome(path).exists()]
             if left:  # it died of the first that has no outcome
                 _write(left[0], "crash", f"the process ended with {done.returncode}")
         outcomes = dict(zip(different, map(_read, paths), strict=True))
-    return {name: outcomes[content] for name, content in files.items()}
+    return {name: outcomes[order] for name, order in orders.items()}
 
 
 def _outcome(path: Path) -> Path:
@@ -94,11 +111,11 @@ def _read(path: Path) -> Compiled:
 
 def main() -> None:
     """Compile what has no outcome yet, in the order of the numbers."""
-    folder, capabilities = Path(sys.argv[1]), tuple(map(int, sys.argv[2:]))
-    given = json.loads((folder / "shapes.json").read_text())
+    folder = Path(sys.argv[1])
+    orders = json.loads((folder / _ORDERS).read_text())
     for path in sorted(folder.glob("*.onnx"), key=lambda path: int(path.stem)):
         if not _outcome(path).exists():
-            _compile(path, capabilities, given)
+            _compile(path, tuple(orders["capabilities"][path.name]), orders["shapes"])
 
 
 def _compile(path: Path, capabilities: tuple[int, ...], given: _Shapes) -> None:

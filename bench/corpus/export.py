@@ -10,10 +10,12 @@ import json
 import logging
 import sys
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bench.corpus.own import OWN, Made
 
@@ -31,7 +33,24 @@ def make(name: str) -> Made:
         from bench.corpus.libraries import LIBRARIES
 
         module, inputs = LIBRARIES[name][1]()
-    return _awake(module.eval()), inputs
+    return _standardized(_awake(module.eval()), inputs), inputs
+
+
+def _standardized(module: Any, inputs: Mapping[str, NDArray[Any]]) -> Any:
+    """`module` whose BatchNorms know the statistics of its data, as training would have left them.
+
+    Otherwise what sums many branches grows from layer to layer, beyond the range of FP16.
+    """
+    import torch
+
+    norms = [layer for layer in module.modules() if isinstance(layer, torch.nn.modules.batchnorm._BatchNorm)]
+    for layer in norms:
+        layer.momentum = 1.0
+        layer.train()
+    if norms:
+        with torch.no_grad():
+            module(*(torch.from_numpy(rows) for rows in inputs.values()))
+    return module.eval()
 
 
 def _awake(module: Any) -> Any:

@@ -17,7 +17,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from bench.compiled import Compiled, compiled
+from bench.compiled import Compiled, Order, engines
 from bench.program import program
 from trt_mpq.emit import Network
 from trt_mpq.emit.deliver import deliver
@@ -34,6 +34,8 @@ CAPABILITIES = {Precision.INT8: (80, 86, 89, 120), Precision.FP8: (89, 120)}
 """What NVIDIA's compiler is asked for, by format: compute capabilities, times ten."""
 READ_BACK = 89
 """The capability whose engine is looked into."""
+DEVICE = "rtx4090"
+"""A GPU of that capability, which decides what is left out of FP8."""
 BATCH, COMPARED = 2, 4
 """Rows per inference, and rows that are compared."""
 AGREES_DB, WORSE_DB = 30.0, 3.0
@@ -107,11 +109,12 @@ def attempt(folder: Path) -> Outcome:
         "parameters": sum(int(np.prod(tensor.dims)) for tensor in proto.graph.initializer),
     }
     shapes = {value.name: _shape(value, data[value.name]) for value in proto.graph.input if value.name in data}
-    original = _said(compiled({"original": source.read_bytes()}, (READ_BACK,), shapes)["original"])
+    order = Order(source.read_bytes(), (READ_BACK,))
     try:
         network = _calibrated(folder)
-        formats = _lowered(network, folder, data, shapes)
+        original, formats = _lowered(network, folder, data, order, shapes)
     except TrtMpqError as refusal:
+        original = _said(engines({"": order}, shapes)[""])
         return Outcome(original, refused=str(refusal).replace(f"{folder}/", ""), **facts)
     left = {
         f"{'group' if share.grouped else 'outside'}: {share.reason}": share.share
@@ -133,6 +136,7 @@ def _calibrated(folder: Path) -> Network:
         {
             "model": folder / "model.onnx", "calib": str(folder / "data.npz"), "precisions": ["fp16", "fp8", "int8"],
             "metric": "sqnr", "target_accuracy": _NO_TARGET, "batch": BATCH, "threads": 1, "bias_correction": False,
+            "device": DEVICE,
         },
         "bench",
     )  # fmt: skip
@@ -140,21 +144,26 @@ def _calibrated(folder: Path) -> Network:
     return run.store[run.calibration_stages().scored.network]
 
 
-def _lowered(network: Network, folder: Path, data: _Rows, shapes: Mapping[str, Sequence[int]]) -> dict[str, Lowered]:
-    """What comes of each format; the compiler's process, which is slow to start, gets all files for a capability."""
+def _lowered(
+    network: Network, folder: Path, data: _Rows, original: Order, shapes: Mapping[str, Sequence[int]]
+) -> tuple[str, dict[str, Lowered]]:
+    """What the compiler says of the original and what comes of each format; one process of it, slow to start."""
     formats = {p: _written(p, network, folder, data) for p in CAPABILITIES}
-    typed = {p: (folder / p.value / "typed.onnx").read_bytes() for p, one in formats.items() if one.failure is None}
-    for capability in sorted({sm for own in CAPABILITIES.values() for sm in own}):
-        files = {p.value: content for p, content in typed.items() if capability in CAPABILITIES[p]}
-        for name, found in compiled(files, (capability,), shapes).items():
-            precision = Precision(name)
-            one = formats[precision]
-            formats[precision] = replace(
-                one,
-                engines={**one.engines, str(capability): _said(found)},
-                realised=_realised(found, network, precision) if capability == READ_BACK else one.realised,
-            )
-    return {precision.value: one for precision, one in formats.items()}
+    orders: dict[Any, Order] = {
+        (precision, sm): Order((folder / precision.value / "typed.onnx").read_bytes(), (sm,))
+        for precision, one in formats.items()
+        if one.failure is None
+        for sm in CAPABILITIES[precision]
+    }
+    found = engines({None: original, **orders}, shapes)
+    for precision, sm in orders:
+        one, built = formats[precision], found[precision, sm]
+        formats[precision] = replace(
+            one,
+            engines={**one.engines, str(sm): _said(built)},
+            realised=_realised(built, network, precision) if sm == READ_BACK else one.realised,
+        )
+    return _said(found[None]), {precision.value: one for precision, one in formats.items()}
 
 
 def _written(precision: Precision, network: Network, folder: Path, data: _Rows) -> Lowered:
