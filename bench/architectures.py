@@ -12,8 +12,9 @@ import argparse
 import json
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from shutil import rmtree
 
 from bench.corpus.rows import Row, environment, from_json, last_words, read_rows, stamped, to_json, tried
 from bench.corpus.table import table
@@ -32,12 +33,13 @@ HOW = (
 
 @dataclass(frozen=True)
 class Job:
-    """One export of one architecture."""
+    """One export of one architecture; `instead` are the opsets to try in turn if the exporter has not got this one."""
 
     name: str
     kind: str
     exporter: str
     opset: int
+    instead: tuple[int, ...] = ()
 
     @property
     def slug(self) -> str:
@@ -58,11 +60,15 @@ def catalogue() -> dict[str, str]:
 
 
 def jobs(kinds: dict[str, str], rotate: bool) -> Iterator[Job]:
-    """Every export of every architecture, or with `rotate` one of the opsets for each, in turns; one exporter first."""
+    """Every export of every architecture, or with `rotate` at one opset each, in turns; one exporter first."""
     for turn, exporter in enumerate(EXPORTERS):
         for number, (name, kind) in enumerate(kinds.items()):
-            for opset in (OPSETS[(number + turn) % len(OPSETS)],) if rotate else OPSETS:
-                yield Job(name, kind, exporter, opset)
+            if rotate:
+                start = (number + turn) % len(OPSETS)
+                opset, *instead = OPSETS[start:] + OPSETS[:start]
+                yield Job(name, kind, exporter, opset, tuple(instead))
+            else:
+                yield from (Job(name, kind, exporter, opset) for opset in OPSETS)
 
 
 def missing(wanted: Iterable[Job], rows: Iterable[Row], rotate: bool) -> Iterator[Job]:
@@ -77,7 +83,9 @@ def _export_of(row: Row, rotate: bool) -> tuple[str, str]:
 
 def perform(job: Job, python: str, folder: Path) -> Row:
     """Export and try one; whatever happens is a row."""
-    folder.mkdir(parents=True, exist_ok=True)
+    if folder.exists():  # a run folder in it resumes what an earlier commit made
+        rmtree(folder)
+    folder.mkdir(parents=True)
     command = [python, "-m", "bench.corpus.export", job.name, job.exporter, str(job.opset), str(folder)]
     exported = measure(command, CACHE, folder / "export.log", EXPORT_TIMEOUT_S, environment())
     row = stamped(Row(job.name, job.kind, job.source))
@@ -108,6 +116,9 @@ def main() -> None:
     chosen = sorted(wanted, key=lambda job: EXPORTERS.index(job.exporter))
     for job in () if options.print else missing(chosen, read_rows(kept), options.rotate):
         row = perform(job, options.python, CACHE / "files" / job.slug)
+        while row.not_exported and job.instead:
+            job = replace(job, opset=job.instead[0], instead=job.instead[1:])
+            row = perform(job, options.python, CACHE / "files" / job.slug)
         (kept / f"{job.slug}.json").write_text(to_json(row), encoding="utf-8")
         print(job.slug, row.verdict, row.why, flush=True)
     write_results(read_rows(kept), len(planned), "architectures", TITLE, HOW)

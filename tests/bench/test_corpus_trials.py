@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 import pytest
 
-from bench.architectures import Job, jobs
+from bench.architectures import Job, jobs, missing
 from bench.corpus.page import page
 from bench.corpus.rows import (
     FAILED,
@@ -99,7 +99,16 @@ def test_a_rotation_gives_every_export_one_opset_and_all_of_them_in_turns() -> N
     assert len(list(jobs(kinds, rotate=False))) == 3 * 2 * 3
     rotated = list(jobs(kinds, rotate=True))
     assert [job.opset for job in rotated if job.exporter == "dynamo"] == [17, 20, 13]
-    assert rotated[0] == Job("a", "classifier", "torchscript", 13)
+    assert rotated[0] == Job("a", "classifier", "torchscript", 13, instead=(17, 20))
+
+
+def test_what_has_a_row_is_not_tried_again() -> None:
+    kinds, tried = dict.fromkeys("abc", "classifier"), [replace(ROW, name="b")]
+    left = list(missing(jobs(kinds, rotate=False), tried, rotate=False))
+    assert len(left) == 17
+    assert Job("b", "classifier", "dynamo", 17) not in left
+    rotated = missing(jobs(kinds, rotate=True), tried, rotate=True)
+    assert [(job.name, job.exporter) for job in rotated if job.name == "b"] == [("b", "torchscript")]
 
 
 def test_files_come_out_of_wheels_and_of_source_archives(tmp_path: Path) -> None:

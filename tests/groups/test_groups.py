@@ -472,14 +472,30 @@ def test_narrow_or_misaligned_convolution(channels: tuple[int, int], text: str) 
 
 @pytest.mark.parametrize(("capability", "runs"), [(None, False), (90, False), (86, False), (89, True), (120, True)])
 def test_few_channels_run_in_fp8_where_nvidias_compiler_has_such_kernels(capability: int | None, runs: bool) -> None:
-    assert (Precision.FP8 not in conv_reasons((16, 16), capability=capability)) == runs
+    for channels in ((16, 16), (8, 32), (32, 20)):
+        assert (Precision.FP8 not in conv_reasons(channels, capability=capability)) == runs
     first = reasons(
         "g (float[N,3,64,64] x) => (float[N,32,62,62] y) { y = Conv(x, w) }",
         {"w": (32, 3, 3, 3)},
         capability=capability,
     )
     assert (first == {}) == runs
-    assert conv_reasons((8, 32), capability=capability)[Precision.INT8] == "8 input channels are fewer than 16"
+
+
+@pytest.mark.parametrize(("capability", "runs"), [(None, False), (90, False), (87, False), (80, True), (120, True)])
+def test_what_fills_no_tile_runs_in_int8_where_nvidias_compiler_has_such_kernels(
+    capability: int | None, runs: bool
+) -> None:
+    for channels in ((8, 32), (32, 8), (20, 32)):
+        assert (Precision.INT8 not in conv_reasons(channels, capability=capability)) == runs
+    body = "g (float[N,13] x) => (float[N,5] y) { y = MatMul(x, w) }"
+    assert (Precision.INT8 not in reasons(body, {"w": (13, 5)}, capability=capability)) == runs
+
+
+def test_a_matrix_times_a_vector_stays_out_wherever() -> None:
+    body = "g (float[N,32] x) => (float[N,1] y) { y = MatMul(x, w) }"
+    text = "matrix times vector, bound by memory"
+    assert set(reasons(body, {"w": (32, 1)}, capability=89).values()) == {text}
 
 
 @pytest.mark.parametrize("capability", [None, 89, 120])

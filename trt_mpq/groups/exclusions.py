@@ -1,14 +1,15 @@
 """Which groups TensorRT gains nothing from quantizing: priors, until a device table says otherwise.
 
 The rules are those of NVIDIA Model Optimizer 0.47, `modelopt/onnx/quantization` (graph_utils.py, fp8.py):
-https://github.com/NVIDIA/Model-Optimizer. What NVIDIA's compiler makes of each (TensorRT for RTX 1.7.1, compute
-capabilities 8.9 and 12.0, operands of the compiled kernel; `tests/contracts/test_exclusions_compile.py` compiles them):
+https://github.com/NVIDIA/Model-Optimizer. What NVIDIA's compiler makes of each (TensorRT for RTX 1.7.1, operands of the
+compiled kernel; `tests/contracts/test_exclusions_compile.py` compiles them) decides for the compute capabilities that
+it was asked for:
 
-- FP8 convolutions with 4 to 16 channels run in FP8, so that there FP8 has the limits of INT8 (`_FP8_CHANNELS_RUN`).
+- Convolutions with few channels, or with a number that is no multiple of 8, and matrix products with few sums or
+  columns run in INT8 and FP8, padded: there the latency model, which counts padding, decides (`_NARROW_RUNS`).
 - FP8 convolutions with a kernel volume above 32, patch embeddings too, compile and run in FP16: excluded everywhere.
 - FP8 ConvTranspose compiles and runs in FP16: excluded everywhere.
-- Matrix products with K or N = 8 run in INT8 and FP8, though no tile is filled, one row alone too: excluded as what
-  gains nothing, not as what does not run.
+- Matrix times vector runs in 8 bit too: excluded as what gains nothing, not as what does not run.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ _ALIGNMENT = 8
 _FP8_KERNEL_VOLUME = 32
 _BLOCKS_ON_THE_LEFT = "its weight is the first operand, where NVIDIA's compiler takes no blocks"
 """TensorRT for RTX 1.7.1 crashes on 4-bit weights on the left; with a scale per row they run, W8A16 too."""
-_FP8_CHANNELS_RUN = frozenset({89, 120})
-"""Compute capabilities, times ten, for which few channels are compiled to FP8 kernels."""
+_NARROW_RUNS = {True: frozenset({80, 86, 89, 120}), False: frozenset({89, 120})}
+"""Compute capabilities, times ten, for which what fills no tile is compiled to INT8 kernels (True) and to FP8 ones."""
 
 
 def first_layers(graph: ir.Graph, anchors: Iterable[Anchor]) -> frozenset[ir.Node]:
@@ -67,14 +68,14 @@ def modelopt_exclusions(
         capability: Compute capability of the GPU, times ten; None if it is not known.
         formats: Precisions to ask about.
     """
+    runs = {even: capability in known for even, known in _NARROW_RUNS.items()}
     if not anchor.kernel:
-        reason = _matrix_reason(anchor, batch_is_free)
-        return by_codes(formats, reason, reason)
+        vector, narrow = _vector_reason(anchor, batch_is_free), _matrix_reason(anchor)
+        return by_codes(formats, *(vector or (None if runs[even] else narrow) for even in (False, True)))
     channels = _channels_reason(anchor)
-    integer = None if first else channels
-    few = integer if capability in _FP8_CHANNELS_RUN else _fp8_channels_reason(anchor) or channels
-    eight_bit_float = _fp8_kernel_reason(anchor) or few
-    return by_codes(formats, eight_bit_float, integer)
+    integer = None if first or runs[True] else channels
+    few = None if runs[False] else _fp8_channels_reason(anchor) or channels
+    return by_codes(formats, _fp8_kernel_reason(anchor) or few, integer)
 
 
 def misfits(anchor: Anchor, formats: Iterable[Precision]) -> dict[Precision, str]:
@@ -104,13 +105,16 @@ def by_codes(formats: Iterable[Precision], floating: str | None, integer: str | 
     return {precision: reason for precision, reason in reasons.items() if reason}
 
 
-def _matrix_reason(anchor: Anchor, batch_is_free: bool) -> str | None:
-    inputs, outputs = anchor.channels
-    left = anchor.weight_index == 0
+def _vector_reason(anchor: Anchor, batch_is_free: bool) -> str | None:
+    outputs = anchor.channels[1]
     vectors = elements(anchor.output) // outputs
-    if outputs == 1 or (vectors == 1 and not batch_is_free):
-        return "matrix times vector, bound by memory"
-    for name, size in (("K", inputs), ("M" if left else "N", outputs)):
+    alone = outputs == 1 or (vectors == 1 and not batch_is_free)
+    return "matrix times vector, bound by memory" if alone else None
+
+
+def _matrix_reason(anchor: Anchor) -> str | None:
+    inputs, outputs = anchor.channels
+    for name, size in (("K", inputs), ("M" if anchor.weight_index == 0 else "N", outputs)):
         if size < SMALLEST_TILE:
             return f"{name} = {size} is below {SMALLEST_TILE}"
     return None

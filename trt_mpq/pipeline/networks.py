@@ -27,14 +27,13 @@ def groups_of(state: State) -> Stage[Grouping]:
 
     def make(job: Job) -> Grouping:
         table, formats, exclusions = job[GIVEN_TABLE], job.settings.formats, job.settings.exclusions
-        sm = job[TARGET].sm if any(not p.codes.even for p in job.settings.calibrated) else None  # else all agree
-        grouped = partial(groups_from_model, job[graph], job[TENSOR_SHAPES], formats=formats, capability=sm)
+        grouped = partial(groups_from_model, job[graph], job[TENSOR_SHAPES], formats=formats, capability=job[TARGET].sm)
         measured = table is not None and table.covers_all(grouped("none"), formats)
         return grouped("none" if measured else exclusions)
 
     return Stage(
         f"groups{state.suffix}", make, json_kind(Grouping), needs=(graph, TENSOR_SHAPES, TARGET, GIVEN_TABLE),
-        reads=("exclusions", "formats", "calibrated"),
+        reads=("exclusions", "formats"),
     )  # fmt: skip
 
 
