@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from bench.observed import computed_in
@@ -59,12 +60,19 @@ def few_columns(b: Builder) -> tuple[tuple[int, ...], tuple[int, ...]]:
     return (32, 13), (32, 5)
 
 
+def computed(b: Builder) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    left = b.relu("before", "input")
+    right = b.node("Transpose", "turned", [b.node("Tanh", "other", [left])], perm=[0, 2, 1])
+    b.relu("relu", b.node("MatMul", "layer", [left, right]))
+    return (7, 13), (7, 7)
+
+
 def short_sum(b: Builder) -> tuple[tuple[int, ...], tuple[int, ...]]:
     b.relu("relu", b.linear("layer", b.relu("before", "input"), (8, 64)))
     return (32, 8), (32, 64)
 
 
-NARROW = (few_channels, misaligned, per_channel, short_sum, few_columns)
+NARROW = (few_channels, misaligned, per_channel, short_sum, few_columns, computed)
 COMPILED: list[tuple[Callable[[Builder], tuple[tuple[int, ...], tuple[int, ...]]], Precision, int, Precision]] = [
     *((layer, INT8, capability, INT8) for layer in NARROW for capability in (80, 86, ADA, BLACKWELL)),
     *((layer, FP8, capability, FP8) for layer in NARROW for capability in (ADA, BLACKWELL)),
@@ -115,3 +123,26 @@ def test_what_compiles_to_16_bit_is_left_out_there(
         assert asked in group.excluded
     if layer in NARROW:
         assert asked not in group.excluded
+
+
+@NEEDS_RTX
+@pytest.mark.parametrize(("asked", "kernels"), [(FP16, 1), (INT8, 2), (FP8, 2)])
+def test_attention_with_narrow_heads_is_one_kernel_in_16_bit_alone(
+    asked: Precision, kernels: int, tmp_path: Path
+) -> None:
+    b = Builder(0)
+    heads, length, head = 2, 10, 12
+    split = b.constant("split", np.array([0, length, heads, head]))
+    order = {"q": [0, 2, 1, 3], "k": [0, 2, 3, 1], "v": [0, 2, 1, 3]}
+    q, k, v = (
+        b.node("Transpose", f"{name}.heads", [b.node("Reshape", f"{name}.split", [layer, split])], perm=perm)
+        for name, perm in order.items()
+        for layer in [b.linear(name, "input", (32, heads * head))]
+    )
+    scores = b.node("Mul", "scaled", [b.node("MatMul", "qk", [q, k]), b.constant("scale", np.float32(0.3))])
+    b.node("MatMul", "pv", [b.node("Softmax", "softmax", [scores], axis=-1), v])
+    prepared = prepare(b.model((length, 32), (heads, length, head)))
+    emitter = prepared.network(prepared.samples(normal(8, length, 32))).emitter()
+    built = outcome(emitter, prepared.grouping.uniform(asked), tmp_path, ADA)
+    products = [k for k in program((tmp_path / built.engine).read_bytes()) if not {"qk", "pv"}.isdisjoint(k.nodes)]
+    assert len([kernel for kernel in products if kernel.product is not None]) == kernels

@@ -279,6 +279,8 @@ def test_limits_of_other_products(left: str, right: str, reason: str | None) -> 
     (group,) = groups_from_model(graph, {}).groups
     assert excluded(group) == (dict.fromkeys((FP8, INT8, INT4), reason) if reason else {})
     assert group.flops == 2 * int(np.prod([int(size) for size in left.split(",")])) * int(right.split(",")[-1])
+    (compiled,) = groups_from_model(graph, {}, capability=89).groups
+    assert excluded(compiled) == (excluded(group) if reason and "vector" in reason else {})
 
 
 def excluded(group: LayerGroup) -> dict[Precision, str]:

@@ -7,6 +7,7 @@ it was asked for:
 
 - Convolutions with few channels, or with a number that is no multiple of 8, and matrix products with few sums or
   columns run in INT8 and FP8, padded: there the latency model, which counts padding, decides (`_NARROW_RUNS`).
+- Attention with narrow heads or few keys is one kernel in FP16 and two products in 8 bit: excluded everywhere.
 - FP8 convolutions with a kernel volume above 32, patch embeddings too, compile and run in FP16: excluded everywhere.
 - FP8 ConvTranspose compiles and runs in FP16: excluded everywhere.
 - Matrix times vector runs in 8 bit too: excluded as what gains nothing, not as what does not run.
@@ -15,7 +16,7 @@ it was asked for:
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import onnx_ir as ir
 
@@ -55,7 +56,7 @@ def modelopt_exclusions(
     first: bool,
     batch_is_free: bool,
     capability: int | None = None,
-    formats: Iterable[Precision] = PLAIN,
+    formats: Sequence[Precision] = PLAIN,
 ) -> dict[Precision, str]:
     """Precision to the reason why `anchor` should not run in it; empty if it may run in all.
 
@@ -68,14 +69,12 @@ def modelopt_exclusions(
         capability: Compute capability of the GPU, times ten; None if it is not known.
         formats: Precisions to ask about.
     """
-    runs = {even: capability in known for even, known in _NARROW_RUNS.items()}
     if not anchor.kernel:
-        vector, narrow = _vector_reason(anchor, batch_is_free), _matrix_reason(anchor)
-        return by_codes(formats, *(vector or (None if runs[even] else narrow) for even in (False, True)))
-    channels = _channels_reason(anchor)
-    integer = None if first or runs[True] else channels
-    few = None if runs[False] else _fp8_channels_reason(anchor) or channels
-    return by_codes(formats, _fp8_kernel_reason(anchor) or few, integer)
+        vector, small = _vector_reason(anchor, batch_is_free), _matrix_reason(anchor)
+        return by_codes(formats, vector, vector) or narrow(formats, capability, small, small)
+    channels, kernel = _channels_reason(anchor), _fp8_kernel_reason(anchor)
+    few = narrow(formats, capability, _fp8_channels_reason(anchor) or channels, None if first else channels)
+    return few | by_codes(formats, kernel, None)
 
 
 def misfits(anchor: Anchor, formats: Iterable[Precision]) -> dict[Precision, str]:
@@ -103,6 +102,14 @@ def by_codes(formats: Iterable[Precision], floating: str | None, integer: str | 
     reading = (precision for precision in formats if precision.spec.activations is not None)
     reasons = {precision: integer if precision.codes.even else floating for precision in reading}
     return {precision: reason for precision, reason in reasons.items() if reason}
+
+
+def narrow(
+    formats: Iterable[Precision], capability: int | None, floating: str | None, integer: str | None
+) -> dict[Precision, str]:
+    """As `by_codes`, for what fills no tile: no reason where NVIDIA's compiler was seen to run it."""
+    known = {even: capability in capabilities for even, capabilities in _NARROW_RUNS.items()}
+    return by_codes(formats, None if known[False] else floating, None if known[True] else integer)
 
 
 def _vector_reason(anchor: Anchor, batch_is_free: bool) -> str | None:

@@ -67,7 +67,8 @@ def groups_from_model(
     products = find_products(bound.graph, {node for attention in attentions for node in attention.nodes})
     other = misfits_of_products(asked)
     groups += [product_group(found, other | (attention_exclusions(found) if priors else {})) for found in attentions]
-    groups += [product_group(found, other | (product_exclusions(found) if priors else {})) for found in products]
+    small = {found: product_exclusions(found, capability) if priors else {} for found in products}
+    groups += [product_group(found, other | reasons) for found, reasons in small.items()]
     ordered = _in_network_order(groups, bound.graph)
     quantized = [site.tensor for group in ordered for site in group.inputs]
     return Grouping(

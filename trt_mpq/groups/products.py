@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from trt_mpq.groups.arithmetic import multiply_adds
-from trt_mpq.groups.exclusions import PLAIN, SMALLEST_TILE, by_codes
+from trt_mpq.groups.exclusions import PLAIN, SMALLEST_TILE, by_codes, narrow
 from trt_mpq.groups.shapes import is_float, shape_of
 from trt_mpq.types import Precision
 
@@ -50,17 +50,21 @@ def find_products(graph: ir.Graph, taken: Container[ir.Node]) -> list[Product]:
     return [Product(node) for node in graph if node not in taken and _multiplies_matrices(node)]
 
 
-def product_exclusions(product: Product) -> dict[Precision, str]:
-    """Precision to the reason why Model Optimizer does not quantize this product in it."""
+def product_exclusions(product: Product, capability: int | None = None) -> dict[Precision, str]:
+    """Precision to the reason why Model Optimizer does not quantize this product in it.
+
+    Args:
+        product: The product.
+        capability: Compute capability of the GPU, times ten; None if it is not known.
+    """
     left, right = (shape_of(_operand(product.node, index)) for index in (0, 1))
     rows, summed, columns = left[-2], left[-1], right[-1]
-    reason = None
     if 1 in (rows, columns):
         reason = "matrix times vector, bound by memory"
-    elif min(summed, columns) < SMALLEST_TILE:
-        name, size = ("K", summed) if summed < SMALLEST_TILE else ("N", columns)
-        reason = f"{name} = {size} is below {SMALLEST_TILE}"
-    return by_codes(PLAIN, reason, reason)
+        return by_codes(PLAIN, reason, reason)
+    name, size = ("K", summed) if summed < SMALLEST_TILE else ("N", columns)
+    reason = f"{name} = {size} is below {SMALLEST_TILE}"
+    return narrow(PLAIN, capability, reason, reason) if size < SMALLEST_TILE else {}
 
 
 def _multiplies_matrices(node: ir.Node) -> bool:
