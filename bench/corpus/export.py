@@ -74,6 +74,7 @@ def _awake(module: Any) -> Any:
 def export(name: str, exporter: str, opset: int, folder: Path) -> None:
     import torch
 
+    torch.backends.mha.set_fastpath_enabled(False)  # the TorchScript exporter has no operator for that kernel
     module, inputs = make(name)
     examples = tuple(torch.from_numpy(rows[:TRACED_ROWS]) for rows in inputs.values())
     options: dict[str, Any] = {"input_names": list(inputs), "opset_version": opset}
