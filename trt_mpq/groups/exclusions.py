@@ -6,7 +6,7 @@ compiled kernel; `tests/contracts/test_exclusions_compile.py` compiles them) dec
 it was asked for:
 
 - Convolutions with few channels, or with a number that is no multiple of 8, and matrix products with few sums or
-  columns run in INT8 and FP8, padded: there the latency model, which counts padding, decides (`_NARROW_RUNS`).
+  columns run in INT8 and FP8, padded: there the latency model decides, which pads convolutions (`_NARROW_RUNS`).
 - Attention with narrow heads or few keys is one kernel in FP16 and two products in 8 bit: excluded everywhere.
 - FP8 convolutions with a kernel volume above 32, patch embeddings too, compile and run in FP16: excluded everywhere.
 - FP8 ConvTranspose compiles and runs in FP16: excluded everywhere.
