@@ -32,7 +32,7 @@ from trt_mpq.pipeline.networks import groups_of
 from trt_mpq.search import Problem, search_from_name
 from trt_mpq.search.costs import Cost
 from trt_mpq.search.frontier import Frontier
-from trt_mpq.types import FileScore, Grouping, Judgement, Precision, PrecisionPlan, Ranking, Score
+from trt_mpq.types import Grouping, Judgement, Precision, PrecisionPlan, Ranking, Score
 
 FP16, INT8 = Precision.FP16, Precision.INT8
 TARGET = 0.999
@@ -100,9 +100,9 @@ class MadeUp:
         """Nothing stops early."""
         raise AssertionError("nobody asks where nothing stops early")
 
-    def delivered(self, plan: PrecisionPlan) -> FileScore:
+    def delivered(self, plan: PrecisionPlan) -> Score:
         """Files score as their plans do."""
-        return FileScore(self.score(plan), 0.0, 0.0)
+        return self.score(plan)
 
     def seconds(self, plan: PrecisionPlan) -> float:
         """Nothing is timed."""

@@ -17,7 +17,7 @@ from trt_mpq.latency.roofline import LatencyModel
 from trt_mpq.latency.target import target_from_name
 from trt_mpq.model import load_graph, prepare_model
 from trt_mpq.search import Cost, Problem, search_from_name
-from trt_mpq.types import FileScore, Grouping, Judgement, Precision, PrecisionPlan, Ranking, Score
+from trt_mpq.types import Grouping, Judgement, Precision, PrecisionPlan, Ranking, Score
 
 DEPTHS, WIDTH, IMAGE, CLASSES = (3, 8, 22, 3), 16, (3, 64, 64), 100
 LADDER = (Precision.FP16, Precision.FP8, Precision.INT8)
@@ -38,8 +38,8 @@ class MadeUp:
     def judge(self, plan: PrecisionPlan) -> Judgement:
         raise NotImplementedError("nothing stops early")
 
-    def delivered(self, plan: PrecisionPlan) -> FileScore:
-        return FileScore(self.score(plan), 0.0, 0.0)
+    def delivered(self, plan: PrecisionPlan) -> Score:
+        return self.score(plan)
 
     def seconds(self, plan: PrecisionPlan) -> float:
         return 0.0

@@ -221,7 +221,7 @@ def test_a_task_counts_what_it_scores(tmp_path: Path) -> None:
 def test_ours_counts_ranking_scores_and_delivered_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(command.ADAPTERS))
     evaluations = importlib.import_module("run_trt_mpq").evaluations
-    lines = [["c", "p", 0.9, None, 100, 1.0], ["c", "typed f", 0.9, None, 50, 1.0], ["c", "loss f", 0.0, 0.1, 50, 0.0]]
+    lines = [["c", "p", 0.9, None, 100, 1.0], ["c", "file f", 0.9, None, 50, 1.0]]
     (tmp_path / "evaluations.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     report = {"accuracy": {"samples": 100}}
     assert evaluations(report, tmp_path) == 1.5, "nothing was ranked"

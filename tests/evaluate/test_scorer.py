@@ -632,41 +632,24 @@ def test_a_file_is_known_by_its_content_before_it_is_written(path, tmp_path):
     score = first.delivered(plan)
     ran = dict(runtime.runs)
     save_graph(network.emitter().strong(plan), tmp_path / "typed.onnx")
-    assert evaluator().on_disk(plan, tmp_path / "typed.onnx") == evaluator().delivered(plan) == score
+    assert evaluator().on_disk(tmp_path / "typed.onnx") == evaluator().delivered(plan) == score
     assert evaluator().delivered_seconds(plan) == first.delivered_seconds(plan) > 0 == first.seconds(plan)
     assert runtime.runs == ran
     save_graph(network.emitter().strong(network.grouping.uniform(FP8)), tmp_path / "typed.onnx")
-    assert evaluator().on_disk(plan, tmp_path / "typed.onnx") != score
+    assert evaluator().on_disk(tmp_path / "typed.onnx") != score
 
 
-@pytest.mark.parametrize("many", [20, 600])
-def test_a_file_is_compared_with_its_plan_sample_by_sample(path, many):
-    """On at most 512 samples; the plan's own numbers are taken from its score where this process has them."""
-    prepared, values = prepare(mlp()), normal(many, 32)
-    labels = np.arange(many) % 10
+def test_a_file_is_scored_on_every_sample_as_its_plan_is(path):
+    """Rows by which the two runtimes may differ are where a target of 0.999 is kept or missed."""
+    prepared, values = prepare(mlp()), normal(600, 32)
+    labels = np.arange(600) % 10
     data = prepared.samples(values, labels)
     network, runtime = prepared.network(data.take(8)), Counting()
-    plan, other = network.grouping.uniform(INT8), network.grouping.uniform(FP8)
+    plan = network.grouping.uniform(INT8)
     metric = metric_from_name("top1", has_labels=True, outputs=prepared.model.outputs)
-    evaluator = PlanEvaluator.of(
-        network, Refinements(), Scorer(prepared.graph, runtime, data, metric, 8), ScoreCache(path, "c")
-    )
-    evaluator.score(plan)
-    before = sum(runtime.runs.values())
-    file = evaluator.delivered(plan)
-    few = min(many, 512)
-    assert file.score.samples == few
-    assert sum(runtime.runs.values()) - before == few, "only the file is run"
-
-    def kept(graph) -> np.ndarray:
-        chosen = np.arange(few) * many // few
-        logits = RUNTIME.load(graph).run({"input": values[chosen]})["output"]
-        return (logits.argmax(axis=1) == labels[chosen]).astype(float)
-
-    emitter = network.emitter()
-    lost = kept(emitter.reference(plan)) - kept(emitter.strong(plan))
-    assert file.loss == pytest.approx(lost.mean())
-    assert file.error == pytest.approx(lost.std(ddof=1) / np.sqrt(few))
-    unknown = evaluator.delivered(other)
-    lost = kept(emitter.reference(other)) - kept(emitter.strong(other))
-    assert unknown.loss == pytest.approx(lost.mean()), "the plan is run beside its file"
+    scorer = Scorer(prepared.graph, runtime, data, metric, 8)
+    file = PlanEvaluator.of(network, Refinements(), scorer, ScoreCache(path, "c")).delivered(plan)
+    assert sum(runtime.runs.values()) == 600, "the plan is not run beside it"
+    logits = RUNTIME.load(network.emitter().strong(plan)).run({"input": values})["output"]
+    assert file.samples == 600
+    assert file.value == pytest.approx((logits.argmax(axis=1) == labels).mean())

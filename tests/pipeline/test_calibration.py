@@ -61,7 +61,7 @@ def test_nothing_is_scored_that_decides_nothing(files, tmp_path) -> None:
     assert report.search.unranked == "the fastest plan meets the target"
     assert "Refining for the chosen plan" not in observer.stages
     lines = (tmp_path / "run" / "evaluations.jsonl").read_text(encoding="utf-8").splitlines()
-    keys = [key for _, key, *_ in map(json.loads, lines) if not key.startswith(("typed ", "loss "))]
+    keys = [key for _, key, *_ in map(json.loads, lines) if not key.startswith("file ")]
     assert all(key.endswith(" int8") or " " not in key for key in keys), "no plan is scored uncorrected but FP16"
     [record] = report.refinement
     assert (record.name, record.before) == ("bias correction", None)
@@ -225,7 +225,7 @@ def test_a_file_that_misses_the_target_is_no_success(files, tmp_path, monkeypatc
     scored = PlanEvaluator.delivered
 
     def lowered(self, plan):
-        return replace(scored(self, plan), loss=1.0, error=0.0)
+        return replace(scored(self, plan), value=0.0)
 
     monkeypatch.setattr(PlanEvaluator, "delivered", lowered)
     start(files, tmp_path / "run", **TWO, precisions="int8").calibrate()

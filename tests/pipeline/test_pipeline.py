@@ -154,7 +154,7 @@ def test_no_plan_is_scored_twice(done):
     folder, _, _ = done
     lines = [json.loads(line)[:2] for line in (folder / "evaluations.jsonl").read_text(encoding="utf-8").splitlines()]
     assert len({tuple(line) for line in lines}) == len(lines)
-    plans = [key for _, key in lines if key != "fp32" and not key.endswith(" own") and not key.startswith("typed ")]
+    plans = [key for _, key in lines if key != "fp32" and not key.endswith(" own") and not key.startswith("file ")]
     trials = list(folder.glob("calibration-*.json"))
     with_ranges = {tuple(key.split()[:2]) for key in plans}  # what follows these are the refinements
     assert len(plans) <= len(trials) + len(with_ranges), "uncorrected uniform plans are all that comes twice"
@@ -308,7 +308,7 @@ def base(files, tmp_path_factory) -> Path:
             | {"ranges-int8-by-tensor", "corrections-int8-per-tensor"}
             | {f"mixed-int8-{method}" for method in ("mse", "percentile", "per-tensor")},
         ),
-        ({"calib_samples": 12}, (RANGES - {"sensitivity"}) | {"comparison"}),  # by which INT8 loses nothing
+        ({"calib_samples": 12}, RANGES),
         ({"precisions": "int8,int4"}, (RANGES - {BY_MSE}) | {"groups", "corrections-int4-mse"}),
         ({"exclusions": "modelopt"}, RANGES | {"groups"}),
         (

@@ -128,34 +128,27 @@ def test_every_declared_setting_is_read_and_could_not_be_otherwise(runs: list[Do
     assert sorted(declared - read) == []
 
 
-NOT_ASKED_FOR = (
-    {
-        ("scores", need)
-        for need in (
-            "restricted-groups",
-            "graph",
-            "calibration-data",
-            "runtime",
-            "evaluation-data",
-            "metric",
-            "outputs",
-            "batch",
-        )
-    }
-    | {
-        ("early-stop", "fp32"),  # read through the file that lies beside it
-        ("comparison", "delivery"),  # the same
-        ("verification", "delivery"),  # the same
-        ("comparison", "verified"),  # what is compared has been verified
-        ("delivered-refinements", "roundings-plan"),  # asked for where they were better, which they are not here
-        ("calibration-data", "model"),  # asked for the states of sequences, which no run here has
-        ("evaluation-rows", "model"),  # the same
-    }
-    | {
-        (f"calibration-{trial}", "tolerance")  # asked for where a plan keeps the target, which these miss
-        for trial in ("fp8-minmax", "fp8-mse", "int8-mse")
-    }
-)
+NOT_ASKED_FOR = {
+    ("scores", need)
+    for need in (
+        "restricted-groups",
+        "graph",
+        "calibration-data",
+        "runtime",
+        "evaluation-data",
+        "metric",
+        "outputs",
+        "batch",
+    )
+} | {
+    ("early-stop", "fp32"),  # read through the file that lies beside it
+    ("comparison", "delivery"),  # the same
+    ("verification", "delivery"),  # the same
+    ("comparison", "verified"),  # what is compared has been verified
+    ("delivered-refinements", "roundings-plan"),  # asked for where they were better, which they are not here
+    ("calibration-data", "model"),  # asked for the states of sequences, which no run here has
+    ("evaluation-rows", "model"),  # the same
+}
 """What a value depends on although its stage asks only for its key or for files, or for nothing but the order."""
 
 

@@ -17,7 +17,6 @@ from trt_mpq.search.costs import Cost
 from trt_mpq.search.ladders import problem_of
 from trt_mpq.types import (
     Evaluation,
-    FileScore,
     Judgement,
     LayerGroup,
     Precision,
@@ -79,10 +78,10 @@ class Scores(Answers):
 
             return score
 
-        def file(plan: PrecisionPlan) -> FileScore:
+        def file(plan: PrecisionPlan) -> Score:
             self.files.append(plan)
             score = (files or function)(plan)
-            return FileScore(Score(score, None, 10), function(plan) - score, 0.0)
+            return Score(score, None, 10)
 
         super().__init__(remembering(self.asked, function), delivered=file)
 
@@ -172,7 +171,7 @@ def test_a_plan_whose_file_misses_is_not_taken() -> None:
         plan_of(a=INT8, b=INT8, c=INT8, e=INT8, f=INT8),
     ]
     assert refined.rescued == {"c": INT8, "b": INT8, "a": INT8}
-    assert refined.chosen.delivered == FileScore(Score(0.96, None, 10), 0.0, 0.0)
+    assert refined.chosen.delivered == Score(0.96, None, 10)
     alone = refine_for_plan(problem(), found(plan_of(e=INT8, f=INT8)), scores, most_attempts=0)
     assert not alone.own
     assert alone.chosen == found(plan_of(e=INT8, f=INT8))
@@ -245,7 +244,7 @@ def test_steps_that_surely_miss_are_not_scored_on_every_sample() -> None:
         return Judgement(Score(0.0, None, 5), plan.counts()[INT8] == 3 and plan["d"] is INT8, complete=False)
 
     start = plan_of(e=INT8, f=INT8)
-    answers = Answers(score, judge=judge, delivered=lambda plan: FileScore(Score(0.95, None, 10), 0.0, 0.0))
+    answers = Answers(score, judge=judge, delivered=lambda plan: Score(0.95, None, 10))
     refined = refine_for_plan(problem(), found(start), answers)
     assert refined.rescued == {"d": INT8}
     assert refined.attempts == 4

@@ -21,7 +21,7 @@ from trt_mpq.report import Report, verdict, wording
 from trt_mpq.report.html import render_html
 from trt_mpq.report.search_chart import search_chart
 from trt_mpq.report.terminal import render_terminal
-from trt_mpq.types import FileScore, Precision, Score
+from trt_mpq.types import Precision, Score
 
 FRACTIONS = st.floats(0.001, 1.0)
 
@@ -150,18 +150,13 @@ def test_a_loss_and_its_reach_have_one_unit() -> None:
 
 def test_a_file_is_compared_with_its_plan_in_the_unit_of_the_scores() -> None:
     report = sample_report()
-    file = FileScore(Score(1 - 1e-4, None, 512), loss=2e-6, error=1e-6)
     noise = replace(
         report.accuracy, metric="sqnr", fp32=1.0, fp16=1 - 1e-6, plan=1 - 9e-5, target=1 - 1.3e-4, uniform={},
-        file=file, file_tolerance=1e-5,
+        file=1 - 1e-4,
     )  # fmt: skip
-    assert wording.file_text(noise).endswith(
-        "scores 40.0 dB where the plan scores 40.1 dB, on 512 samples; 39.7 dB would do"
-    )
-    share = replace(report.accuracy, file=FileScore(Score(0.9, 0.01, 512), 2e-3, 1e-3), file_tolerance=5e-3)
-    assert "scores 0.2 ± 0.1 points less than the plan, on 512 samples; it may lose 0.5 points" in wording.file_text(
-        share
-    )
+    assert wording.file_text(noise).endswith("scores 40.0 dB where the plan scores 40.5 dB")
+    share = replace(report.accuracy, plan=0.902, file=0.9)
+    assert wording.file_text(share).endswith("scores 90.00 % where the plan scores 90.20 %")
 
 
 def test_latencies_of_one_table_share_one_unit() -> None:

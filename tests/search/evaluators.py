@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from trt_mpq.search.costs import Cost, Costs, Term
-from trt_mpq.types import FileScore, Grouping, Judgement, Precision, PrecisionPlan, Score
+from trt_mpq.types import Grouping, Judgement, Precision, PrecisionPlan, Score
 
 
 class Answers:
@@ -14,7 +14,7 @@ class Answers:
     Args:
         score: Of a plan.
         judge: Whether a plan keeps the target; None where evaluations never stop early.
-        delivered: The file of a plan beside it; None where it scores as the plan does.
+        delivered: What the file of a plan scores; None where it scores as the plan does.
         seconds: What a plan took.
     """
 
@@ -23,17 +23,17 @@ class Answers:
         score: Callable[[PrecisionPlan], Score],
         *,
         judge: Callable[[PrecisionPlan], Judgement] | None = None,
-        delivered: Callable[[PrecisionPlan], FileScore] | None = None,
+        delivered: Callable[[PrecisionPlan], Score] | None = None,
         seconds: Callable[[PrecisionPlan], float] = lambda plan: 0.0,
     ) -> None:
-        self._judge, self._delivered = judge, delivered or (lambda plan: FileScore(score(plan), 0.0, 0.0))
+        self._judge, self._delivered = judge, delivered or score
         self.score, self.seconds, self.stops_early = score, seconds, judge is not None
 
     def judge(self, plan: PrecisionPlan) -> Judgement:
         assert self._judge is not None, "nobody asks a judge who is not there"
         return self._judge(plan)
 
-    def delivered(self, plan: PrecisionPlan) -> FileScore:
+    def delivered(self, plan: PrecisionPlan) -> Score:
         return self._delivered(plan)
 
 

@@ -13,7 +13,7 @@ from tests.search.evaluators import Answers, cost_of
 from trt_mpq.errors import TargetNotReachable
 from trt_mpq.search import Bisection, Greedy, Problem, Uniform
 from trt_mpq.search.ladders import ladders_of, merged
-from trt_mpq.types import Evaluation, FileScore, Precision, PrecisionPlan, Ranking, Score
+from trt_mpq.types import Evaluation, Precision, PrecisionPlan, Ranking, Score
 
 FP16, FP8, INT8, INT4 = Precision.FP16, Precision.FP8, Precision.INT8, Precision.INT4
 APART = [{FP8, INT8}]
@@ -67,8 +67,8 @@ class World:
         self.asked.append(plan)
         return self.own_score(plan)
 
-    def file(self, plan: PrecisionPlan) -> FileScore:
-        return FileScore(self.own_score(plan), 0.0, 0.0)
+    def file(self, plan: PrecisionPlan) -> Score:
+        return self.own_score(plan)
 
     def own_score(self, plan: PrecisionPlan) -> Score:
         return Score(1 - sum(self.loss.get(p, 0) for _, p in plan.assignments), None, 10)

@@ -13,7 +13,7 @@ from trt_mpq.latency.target import target_from_name
 from trt_mpq.search import Budget, Cost, Limit
 from trt_mpq.search.milp import gap_between as milp_gap
 from trt_mpq.search.settled import cheapest_plan, settled
-from trt_mpq.types import Evaluation, FileScore, Precision, PrecisionPlan, Ranking
+from trt_mpq.types import Evaluation, Precision, PrecisionPlan, Ranking, Score
 
 FP16, FP8, INT8 = Precision.FP16, Precision.FP8, Precision.INT8
 HARM = {"g0": 0.1, "g1": 0.2, "g2": 0.3, "g3": 9.0}
@@ -41,8 +41,8 @@ def test_nothing_is_settled_and_nothing_heard_where_it_misses_or_its_file_does()
     assert settled("ilp", [problem_on(FP16, INT8, required=HARD, notify=heard.append)]) is None
     easy = problem_on(FP16, INT8, required=EASY, notify=heard.append)
 
-    def delivered(plan: PrecisionPlan) -> FileScore:
-        return FileScore(easy.evaluate.score(plan), 1.0, 0.0)
+    def delivered(plan: PrecisionPlan) -> Score:
+        return Score(easy.required - 0.1, None, 5)
 
     assert settled("ilp", [replace(easy, evaluate=Answers(easy.evaluate.score, delivered=delivered))]) is None
     assert heard == []

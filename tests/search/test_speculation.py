@@ -15,7 +15,7 @@ from tests.search.test_search_contract import make_problem, problems
 from trt_mpq.errors import TargetNotReachable
 from trt_mpq.search import SEARCHES, Evaluator, Problem, search_from_name
 from trt_mpq.search.speculation import PlanQuery, SpeculativeEvaluator
-from trt_mpq.types import Evaluation, FileScore, Judgement, Precision, PrecisionPlan, Score, SearchResult
+from trt_mpq.types import Evaluation, Judgement, Precision, PrecisionPlan, Score, SearchResult
 
 FP16, INT8 = Precision.FP16, Precision.INT8
 
@@ -74,8 +74,8 @@ def evaluator(problem: Problem, judged: bool, files: bool) -> Answers:
         right = score(plan).value >= problem.required
         return Judgement(Score(0.5, 0.1, 3), right ^ (int(plan.digest, 16) % 5 == 0), complete=False)
 
-    def delivered(plan: PrecisionPlan) -> FileScore:
-        return FileScore(score(plan), float(int(plan.digest, 16) % 3 == 0), 0.0)
+    def delivered(plan: PrecisionPlan) -> Score:
+        return Score(problem.required - 1, None, 5) if int(plan.digest, 16) % 3 == 0 else score(plan)
 
     return Answers(score, judge=judge if judged else None, delivered=delivered if files else None)
 

@@ -149,7 +149,7 @@ def search_table(result: SearchResult, metric: str, required: float, latencies: 
 
 
 def _values(step: Evaluation) -> tuple[float, ...]:
-    return (step.score.value,) if step.delivered is None else (step.score.value, step.delivered.score.value)
+    return (step.score.value,) if step.delivered is None else (step.score.value, step.delivered.value)
 
 
 def _figures(step: Evaluation, scale: ScoreScale, slowest_ms: float) -> tuple[str, str, str]:
@@ -179,7 +179,7 @@ def _judged_text(evaluation: Evaluation, scale: ScoreScale, error: str = "") -> 
     if not evaluation.complete:
         score = f"~{score} (after {evaluation.score.samples:,} samples)"
     if evaluation.delivered and not evaluation.feasible:
-        score = f"{score}, typed.onnx {scale.text(evaluation.delivered.score.value)}"
+        score = f"{score}, typed.onnx {scale.text(evaluation.delivered.value)}"
     return score
 
 

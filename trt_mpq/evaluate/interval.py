@@ -77,17 +77,6 @@ def loss_interval(metric: TaskMetric, fp32: Scores, plan: Scores, seed: int) -> 
     return LossInterval(loss, 2 * loss - float(high), 2 * loss - float(low), count)
 
 
-def paired_loss(metric: TaskMetric, one: Scores, other: Scores, seed: int) -> tuple[float, float]:
-    """What `other` loses of `one` by what `metric` keeps of the same samples, and the standard error of that."""
-    assert metric.statistic is not None, "what keeps numbers of samples has a statistic of them"
-    loss = metric.statistic(one) - metric.statistic(other)
-    if len(one) < 2 or np.array_equal(one, other):
-        return loss, 0.0
-    if metric.bounds is not None:
-        return loss, _error_of_mean(one - other)
-    return loss, float(np.std(_resampled(metric.statistic, one, other, seed), ddof=1))
-
-
 def _error_of_mean(differences: Scores) -> float:
     return float(differences.std(ddof=1)) / math.sqrt(len(differences))
 

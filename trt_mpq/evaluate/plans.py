@@ -10,22 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx_ir as ir
-from numpy.typing import NDArray
 
 from trt_mpq.emit import Emitter, Network, Refinements
 from trt_mpq.evaluate.cache import CachedScore, ScoreCache
-from trt_mpq.evaluate.interval import paired_loss
 from trt_mpq.evaluate.metrics import Scores
 from trt_mpq.evaluate.scorer import Scorer, Scoring
 from trt_mpq.evaluate.sequential import PairedTest
 from trt_mpq.model import model_digest
 from trt_mpq.search.speculation import PlanQuery
-from trt_mpq.types import FileScore, Judgement, PrecisionPlan, Progress, Score
-
-_FILE_SAMPLES = 512
-"""Samples on which a file is compared with its plan, at most: a loss of 1 % shows on them at 95 %."""
+from trt_mpq.types import Judgement, PrecisionPlan, Progress, Score
 
 
 @dataclass(frozen=True)
@@ -128,20 +122,20 @@ class PlanEvaluator:
         """What the metric keeps of each sample for `plan`, in the order of the data; None if this process has not."""
         return self._cache.samples.get(self._key(plan))
 
-    def delivered(self, plan: PrecisionPlan) -> FileScore:
-        """The typed file of `plan` beside it; it need not be written: what lies on disk is known by content.
+    def delivered(self, plan: PrecisionPlan) -> Score:
+        """What the typed file of `plan` scores; it need not be written: what lies on disk is known by content.
 
         Where ONNX Runtime does not run that, it is the reference, which is delivered beside it.
         """
         if not plan.portable:
-            return FileScore(self.score(plan), 0.0, 0.0)
+            return self.score(plan)
         graph = self._emitter(plan).strong(plan)
         digest = self._files[plan] = _file_digest(graph)
-        return self._beside(plan, digest, graph)
+        return self._of_file(digest, graph)
 
-    def on_disk(self, plan: PrecisionPlan, path: Path) -> FileScore:
-        """A file of `plan` beside it; raises RuntimeFailure if it does not run."""
-        return self._beside(plan, model_digest(path), path)
+    def on_disk(self, path: Path) -> Score:
+        """What a file scores; raises RuntimeFailure if it does not run."""
+        return self._of_file(model_digest(path), path)
 
     def seconds(self, plan: PrecisionPlan) -> float:
         """How long everything took that was ever run for `plan`, its judgement included and its file left out."""
@@ -153,7 +147,7 @@ class PlanEvaluator:
         if not plan.portable:
             return 0.0
         digest = self._files.get(plan) or _file_digest(self._emitter(plan).strong(plan))
-        return self._cache.seconds(_typed(digest))
+        return self._cache.seconds(_file(digest))
 
     # What others measure for this process.
 
@@ -199,35 +193,9 @@ class PlanEvaluator:
             self._cache.samples[key] = numbers
         return done
 
-    def _beside(self, plan: PrecisionPlan, digest: str, file: ir.Model | Path) -> FileScore:
-        """The file with this `digest` beside `plan`, on as many samples as show a loss that matters."""
-        score, lost = (self._cache.get(name(digest)) for name in (_typed, _loss))
-        if score is None or lost is None:
-            score, lost = self._compared(plan, file)
-            self._cache.put(_typed(digest), score)
-            self._cache.put(_loss(digest), lost)
-        return FileScore(score.score, lost.score.value, lost.score.stderr or 0.0)
-
-    def _compared(self, plan: PrecisionPlan, file: ir.Model | Path) -> tuple[CachedScore, CachedScore]:
-        """The score of a file, and what it loses of its plan."""
-        started = time.perf_counter()
-        few, numbers = self._scorer.on_few(_FILE_SAMPLES)
-        of_file = few.finished(few.begun(), file)
-        given, score = of_file.in_data_order, of_file.result()
-        if given is None:
-            loss, error = self.score(plan).value - score.value, 0.0
-        else:
-            loss, error = paired_loss(self._scorer.metric, self._on(plan, few, numbers), given, seed=0)
-        seconds = time.perf_counter() - started
-        return CachedScore(score, seconds), CachedScore(Score(loss, error, score.samples), 0.0)
-
-    def _on(self, plan: PrecisionPlan, few: Scorer, numbers: NDArray[np.intp]) -> Scores:
-        """What the metric keeps for `plan` of some samples, from what is known of all if this process has that."""
-        if (known := self.samples(plan)) is not None:
-            return known[numbers]
-        found = few.finished(few.begun(), self._reference(plan)).in_data_order
-        assert found is not None, "it keeps something of the samples of the file"
-        return found
+    def _of_file(self, digest: str, file: ir.Model | Path) -> Score:
+        """The score of the file with this `digest`."""
+        return self._cache.remember(_file(digest), lambda: self._scorer.score(file)).score
 
     def _reference(self, plan: PrecisionPlan) -> ir.Model:
         return self._emitter(plan).reference(plan)
@@ -236,12 +204,8 @@ class PlanEvaluator:
         return " ".join([plan.digest, *self._marks(plan)])
 
 
-def _typed(digest: str) -> str:
-    return f"typed {digest}"
-
-
-def _loss(digest: str) -> str:
-    return f"loss {digest}"
+def _file(digest: str) -> str:
+    return f"file {digest}"
 
 
 def _file_digest(graph: ir.Model) -> str:

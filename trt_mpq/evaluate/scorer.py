@@ -174,7 +174,6 @@ class Scorer:
     ) -> None:
         self.metric, self.schedule = metric, schedule or data_order(samples.count)
         self._fp32, self._runtime, self._samples, self._batch = fp32, runtime, samples, batch
-        self._few: Scorer | None = None
         self.outputs = tuple(outputs) or tuple(str(value.name) for value in fp32.graph.outputs)
         self._count = samples.count
 
@@ -205,16 +204,6 @@ class Scorer:
         scoring = Scoring(self._uncut, self.metric)
         scoring.advance(session, self._count, progress)
         return scoring.result()
-
-    def on_few(self, most: int) -> tuple[Scorer, NDArray[np.intp]]:
-        """A scorer of at most so many samples, spread evenly, and their numbers [n]; of all where it needs them all."""
-        if self.metric.statistic is None or self.metric.in_order or self._count <= most:
-            return self, np.arange(self._count)
-        numbers = np.arange(most) * self._count // most
-        if self._few is None:
-            data = self._samples.select(numbers)
-            self._few = Scorer(self._fp32, self._runtime, data, self.metric, self._batch, outputs=self.outputs)
-        return self._few, numbers
 
     def begun(self) -> Scoring:
         """A graph about to run through the data, for `finished` or `decided`."""

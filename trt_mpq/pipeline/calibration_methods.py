@@ -26,7 +26,7 @@ from trt_mpq.evaluate.plans import PlanEvaluator
 from trt_mpq.pipeline.model_states import State
 from trt_mpq.pipeline.networks import candidate_ranges_of, network_of
 from trt_mpq.pipeline.refinement import nearest_corrections
-from trt_mpq.pipeline.scoring import REQUIRED, SCORER, STOP, TOLERANCE, score_cache_of
+from trt_mpq.pipeline.scoring import REQUIRED, SCORER, STOP, score_cache_of
 from trt_mpq.pipeline.sources import BATCH, EVALUATION_ROWS, RUNTIME
 from trt_mpq.pipeline.task import OUTPUTS
 from trt_mpq.runtime.base import with_outputs
@@ -130,7 +130,7 @@ def trial_of(store: Store, state: State, precision: Precision, choice: Choice) -
             uniform = job[network].grouping.uniform(precision)
             title = f"Scoring uniform {precision} by {text}"
             judged = evaluator.tried(uniform, job[REQUIRED], lambda: job.observer.stage(title))
-            keeps = judged.feasible and evaluator.delivered(uniform).stands(job[TOLERANCE])
+            keeps = judged.feasible and evaluator.delivered(uniform).value >= job[REQUIRED]
             return Trial(precision, method, judged.score.value, keeps, judged.complete)
 
         if not job.settings.bias_correction:
@@ -139,7 +139,7 @@ def trial_of(store: Store, state: State, precision: Precision, choice: Choice) -
         # Where that keeps the target, what it would score without decides nothing.
         return corrected if corrected.keeps_target else max(corrected, trial(Refinements()), key=lambda t: t.score)
 
-    needs: tuple[Stage[Any], ...] = (REQUIRED, TOLERANCE, STOP, network, cache, SCORER)
+    needs: tuple[Stage[Any], ...] = (REQUIRED, STOP, network, cache, SCORER)
     needs = (*needs, corrections) if store.settings.bias_correction else needs
     return Stage(
         f"calibration-{precision}-{method}{state.variant}", make, json_kind(Trial), needs=needs,

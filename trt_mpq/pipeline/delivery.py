@@ -99,9 +99,9 @@ def _measured(
         evaluator = PlanEvaluator.of(job[network], job[refinements], job[SCORER], job[cache])
         found: PrecisionPlan = job[plan]
         reference = _reference_score(job, evaluator, job[network].emitter(job[refinements]), found)
-        typed = evaluator.on_disk(found, job.path("typed.onnx")) if job[files].portable else None
+        typed = evaluator.on_disk(job.path("typed.onnx")) if job[files].portable else None
         weak = job.path("weak.onnx")
-        return DeliveredScores(reference, typed, evaluator.on_disk(found, weak) if weak.exists() else None)
+        return DeliveredScores(reference, typed, evaluator.on_disk(weak) if weak.exists() else None)
 
     return Stage(
         "verification", measure, json_kind(DeliveredScores), needs=(files, plan, network, refinements, SCORER, cache),

@@ -13,7 +13,7 @@ from trt_mpq.latency.base import KernelCosts, Latency
 from trt_mpq.latency.cost_terms import kernel_terms
 from trt_mpq.latency.size import size_costs, weight_bytes
 from trt_mpq.pipeline.calibration import CalibrationStages
-from trt_mpq.pipeline.scoring import REQUIRED, TOLERANCE
+from trt_mpq.pipeline.scoring import REQUIRED
 from trt_mpq.pipeline.sources import TARGET
 from trt_mpq.pipeline.task import METRIC
 from trt_mpq.search import Budget, Cost, Limit, Problem, ladders_of
@@ -59,7 +59,7 @@ def problems_of(
                 limit = Limit(f"takes at most {settings.target_size} bytes", settings.target_size, size)
             return Problem(
                 grouping=groups, ladder=ladder, ranking=job[ranking], evaluate=job[evaluator], latency=time,
-                required=job[REQUIRED], tolerance=job[TOLERANCE], objective=objectives[settings.objective], limit=limit,
+                required=job[REQUIRED], objective=objectives[settings.objective], limit=limit,
                 budget=Budget(settings.max_evaluations, settings.max_seconds), notify=tell,
                 in_words=partial(score_texts, job[METRIC].name),
             )  # fmt: skip
@@ -68,7 +68,7 @@ def problems_of(
 
     return Stage(
         "problems", make,
-        needs=(METRIC, REQUIRED, TOLERANCE, network, grouping, ranking, evaluator, latency, energy, TARGET),
+        needs=(METRIC, REQUIRED, network, grouping, ranking, evaluator, latency, energy, TARGET),
         reads=(
             "objective", "target_latency", "target_size", "max_evaluations", "max_seconds", "precisions", "mix_formats",
         ),

@@ -15,7 +15,7 @@ from trt_mpq.pipeline.delivery import DeliveryStages
 from trt_mpq.pipeline.gpu import Gpu
 from trt_mpq.pipeline.layer_errors import layer_errors_of
 from trt_mpq.pipeline.routes import routes_to_engines
-from trt_mpq.pipeline.scoring import FP32, REQUIRED, TOLERANCE
+from trt_mpq.pipeline.scoring import FP32, REQUIRED
 from trt_mpq.pipeline.search import SearchStages
 from trt_mpq.pipeline.shipping import Shipped, require_shipped, shipped_engine
 from trt_mpq.pipeline.sources import BATCH, CALIBRATION, EVALUATION, TARGET, model_title
@@ -90,7 +90,7 @@ def write_report(
         samples=store[EVALUATION].count, loss=store[delivery.judging.loss],
         fraction=settings.target_accuracy if settings.allowed_loss is None else None,
         holdout=None if settings.holdout is None else store[delivery.judging.holdout],
-        file=scores.typed, tolerance=store[TOLERANCE],
+        file=scores.typed,
     )  # fmt: skip
     baseline = accuracy.of(groups.top)
     fault = store[search.fault] if baseline is not None and baseline < required else ""
@@ -98,7 +98,7 @@ def write_report(
         *filter(None, [fault]),
         *([] if limit else summary.loss_warnings(accuracy)),
         *store[delivery.judging.notes],
-        *summary.file_warnings(explainer, files, scores, store[TOLERANCE]),
+        *summary.file_warnings(explainer, files, scores, required),
         *summary.range_warnings(explainer),
         *summary.scale_warnings(groups, network.ranges),
         *summary.refusal_warnings(compilation, result, latency),

@@ -103,16 +103,6 @@ REQUIRED = Stage(
 """The least score a plan must have."""
 
 
-_FILE_SHARE = 0.25
-"""How much of the loss that is allowed a file may lose beside, shown at 95 %, before it is refused."""
-
-TOLERANCE = Stage(
-    "tolerance", lambda job: _FILE_SHARE * max(0.0, job[FP32].value - job[REQUIRED]), needs=(FP32, REQUIRED),
-    digest=content_digest(float),
-)  # fmt: skip
-"""How much less than its plan a file may score."""
-
-
 def _stop(job: Job) -> EarlyStop | None:
     required, schedule, path = job[REQUIRED], job[SCHEDULE], job.path(FP32_SAMPLES)
     baseline = np.load(path, allow_pickle=False) if path.exists() else None

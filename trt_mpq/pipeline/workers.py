@@ -22,7 +22,7 @@ from trt_mpq.search.speculation import PlanQuery, SpeculativeEvaluator
 from trt_mpq.sensitivity import SensitivityInputs
 from trt_mpq.sensitivity.base import Distribute
 from trt_mpq.settings import Settings
-from trt_mpq.types import FileScore, Judgement, PrecisionPlan, Score, SearchResult
+from trt_mpq.types import Judgement, PrecisionPlan, Score, SearchResult
 from trt_mpq.workers import WorkerPool, gpu_worker_pool, worker_pool
 
 
@@ -142,7 +142,7 @@ class _PooledEvaluator:
     def judge(self, plan: PrecisionPlan) -> Judgement:
         return self._evaluator.judge(plan)
 
-    def delivered(self, plan: PrecisionPlan) -> FileScore:
+    def delivered(self, plan: PrecisionPlan) -> Score:
         return self._evaluator.delivered(plan)
 
     def seconds(self, plan: PrecisionPlan) -> float:

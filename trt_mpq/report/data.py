@@ -16,7 +16,7 @@ from trt_mpq.errors import RunFolderError
 from trt_mpq.evaluate.interval import Holdout, LossInterval
 from trt_mpq.latency.base import LatencySource
 from trt_mpq.sensitivity.agreement import Agreement
-from trt_mpq.types import Comparison, FileScore, Precision, RefinementRecord, WorkShare
+from trt_mpq.types import Comparison, Precision, RefinementRecord, WorkShare
 from trt_mpq.types.compilation import Compilation
 from trt_mpq.types.engine import Candidate, Deployment
 from trt_mpq.types.route import Route
@@ -78,8 +78,7 @@ class AccuracyFigures(_ByPrecision["float | None"]):
         uniform: Score of each uniform plan that was evaluated.
         loss: What the plan loses of `fp32`, with its interval; None where the metric tells none.
         holdout: Scores on data that nothing was chosen on; None if there is none.
-        file: The typed file beside the plan, on samples of these.
-        file_tolerance: How much less than the plan a file may score.
+        file: Score of the typed file in ONNX Runtime; None where that does not run it.
     """
 
     metric: str
@@ -94,8 +93,7 @@ class AccuracyFigures(_ByPrecision["float | None"]):
     uniform: Mapping[Precision, float | None]
     loss: LossInterval | None = None
     holdout: Holdout | None = None
-    file: FileScore | None = None
-    file_tolerance: float | None = None
+    file: float | None = None
 
     def met_by(self, score: float | None) -> bool:
         """Whether `score` reaches the required score."""

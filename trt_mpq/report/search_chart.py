@@ -217,9 +217,7 @@ def _step_tip(index: int, step: SearchStep, report: Report, axes: _Axes) -> str:
     if not step.complete:
         score, verdict = f"about {score}", f"{verdict}: decided after {step.samples:,} samples"
     if step.delivered is not None and not step.feasible:
-        verdict = (
-            f"but typed.onnx loses more than rounding explains: {wording.score_text(step.delivered, report.accuracy)}"
-        )
+        verdict = f"but typed.onnx misses the target: {wording.score_text(step.delivered, report.accuracy)}"
     lines = (
         f"{index + 1}. {step.note}",
         f"{report.accuracy.metric} {score}{stderr}, {verdict}",

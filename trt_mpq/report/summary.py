@@ -9,7 +9,7 @@ from math import isfinite, log2
 from trt_mpq.calibrate.own_scales import smaller_operands
 from trt_mpq.emit.deliver import Delivery
 from trt_mpq.evaluate.interval import Holdout, LossInterval
-from trt_mpq.evaluate.score_scale import score_scale
+from trt_mpq.evaluate.score_scale import score_texts
 from trt_mpq.groups.scales import LEAST_SCALE_RATIO
 from trt_mpq.latency.base import KernelCosts, Latency
 from trt_mpq.latency.size import stored_bits, weight_bytes
@@ -20,7 +20,6 @@ from trt_mpq.runtime.user_code import title_of
 from trt_mpq.settings import Settings
 from trt_mpq.types import (
     DeliveredScores,
-    FileScore,
     Grouping,
     LayerGroup,
     Model,
@@ -55,8 +54,7 @@ def accuracy_figures(
     samples: int,
     loss: LossInterval | None = None,
     holdout: Holdout | None = None,
-    file: FileScore | None = None,
-    tolerance: float | None = None,
+    file: Score | None = None,
 ) -> data.AccuracyFigures:
     """Scores of the plan, of FP32 and of the uniform plans that the search measured on every sample.
 
@@ -70,8 +68,7 @@ def accuracy_figures(
         samples: Samples of the evaluation set.
         loss: What the plan loses, with its interval.
         holdout: Scores on data that nothing was chosen on.
-        file: The typed file beside the plan.
-        tolerance: How much less a file may score.
+        file: Score of the typed file.
     """
     scores = {tried.plan: tried.score.value for tried in result.path if tried.complete}
     uniform = {p: scores.get(grouping.uniform(p)) for p in result.ladder}
@@ -89,8 +86,7 @@ def accuracy_figures(
         uniform=uniform,
         loss=loss,
         holdout=holdout,
-        file=file,
-        file_tolerance=tolerance,
+        file=file.value if file else None,
     )
 
 
@@ -183,7 +179,7 @@ def search_record(
                 counts=e.plan.counts(),
                 plan=e.plan.digest,
                 complete=e.complete,
-                delivered=e.delivered.score.value if e.delivered else None,
+                delivered=e.delivered.value if e.delivered else None,
                 precisions=tuple(precision for _, precision in e.plan.assignments),
                 size_bytes=sizes(e.plan),
                 energy_mj=energy.plan_cost(e.plan) if energy else None,
@@ -246,14 +242,14 @@ def group_rows(explainer: Explainer, operators: Mapping[str, str]) -> tuple[data
     )
 
 
-def file_warnings(explainer: Explainer, delivery: Delivery, files: DeliveredScores, tolerance: float) -> Iterator[str]:
+def file_warnings(explainer: Explainer, delivery: Delivery, files: DeliveredScores, required: float) -> Iterator[str]:
     """What the user should know about the files of the plan.
 
     Args:
         explainer: Explains the plan.
         delivery: What was written.
         files: Scores of the files.
-        tolerance: How much less than the plan a file may score.
+        required: Least score of a plan.
     """
     chosen, grouping, typed = explainer.result.chosen, explainer.grouping, files.typed
     if not delivery.deployable:
@@ -263,13 +259,13 @@ def file_warnings(explainer: Explainer, delivery: Delivery, files: DeliveredScor
             "typed.onnx holds operators of NVIDIA's domain `trt`, which ONNX Runtime does not know: what is scored and "
             "compared is reference.onnx, which computes the same in FP32 arithmetic"
         )
-    if typed is not None and not typed.stands(tolerance):
+    if typed is not None and typed.value < required <= chosen.score.value:
         uniform = f", but it is uniform {grouping.top.name}, which is what there is without a search"
         kept = uniform if chosen.plan == grouping.uniform(grouping.top) else ""
-        yield f"typed.onnx in ONNX Runtime {_lost(typed, tolerance, explainer.metric)}{kept}"
-    if files.weak is not None and not files.weak.stands(tolerance):
-        lost = _lost(files.weak, tolerance, explainer.metric)
-        yield f"weak.onnx in ONNX Runtime {lost}: build no engine with TensorRT 8.6 from it"
+        yield f"typed.onnx in ONNX Runtime {_missed(typed, required, explainer.metric)}{kept}"
+    if files.weak is not None and files.weak.value < required <= chosen.score.value:
+        missed = _missed(files.weak, required, explainer.metric)
+        yield f"weak.onnx in ONNX Runtime {missed}: build no engine with TensorRT 8.6 from it"
     widened = chosen.plan.counts().get(Precision.BF16, 0)
     if widened and delivery.weak_missing is None:
         groups = "1 group" if widened == 1 else f"{widened} groups"
@@ -278,12 +274,9 @@ def file_warnings(explainer: Explainer, delivery: Delivery, files: DeliveredScor
         yield f"no weak.onnx was written: {delivery.weak_missing}"
 
 
-def _lost(file: FileScore, tolerance: float, metric: str) -> str:
-    loss, error, most = map(score_scale(metric, [file.score.value]).loss, (file.loss, file.error, tolerance))
-    return (
-        f"scores {loss.removesuffix(' points')} ± {error} less than the plan on {file.score.samples:,} samples, which "
-        f"rounding does not explain (up to {most} is taken for it)"
-    )
+def _missed(file: Score, required: float, metric: str) -> str:
+    scored, least = score_texts(metric, (file.value, required))
+    return f"scores {scored}, less than the required {least}, which the plan keeps"
 
 
 def refusal_warnings(compilation: Compilation | None, result: SearchResult, latency: Latency) -> Iterator[str]:

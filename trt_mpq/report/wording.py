@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from unicodedata import category
 
 from trt_mpq.evaluate.score_scale import MISSING as MISSING
-from trt_mpq.evaluate.score_scale import ScoreScale, score_scale
+from trt_mpq.evaluate.score_scale import ScoreScale, score_scale, score_texts
 from trt_mpq.evaluate.score_scale import minus as minus
 from trt_mpq.evaluate.score_scale import significant as significant
 from trt_mpq.report.data import AccuracyFigures, LatencyFigures, Report
@@ -278,20 +278,13 @@ def _gap_text(gap: float | None) -> str:
 
 
 def file_text(accuracy: AccuracyFigures) -> str:
-    """How the file compares with the plan whose scores are shown, and what it may lose; empty if not known."""
-    file, tolerance = accuracy.file, accuracy.file_tolerance
-    if file is None or tolerance is None:
+    """What the file scores beside the plan whose scores are shown; empty if not known."""
+    if accuracy.file is None or accuracy.plan is None:
         return ""
-    scale, samples = scale_of(accuracy), f"{file.score.samples:,}"
-    in_onnx_runtime = "typed.onnx in ONNX Runtime, which does not round to 16 bit, scores"
-    if scale.is_noise:
-        plan = file.score.value + file.loss
-        scored, planned, least = map(scale.text, (file.score.value, plan, plan - tolerance))
-        return f"{in_onnx_runtime} {scored} where the plan scores {planned}, on {samples} samples; {least} would do"
-    loss, error, most = scale.bare_loss(abs(file.loss)), scale.loss(file.error), scale.loss(tolerance)
-    than = "less" if file.loss > 0 else "more"
-    scores = f"{loss} ± {error} {than} than" if file.loss or file.error else "the same as"
-    return f"{in_onnx_runtime} {scores} the plan, on {samples} samples; it may lose {most}"
+    scored, planned = score_texts(accuracy.metric, (accuracy.file, accuracy.plan))
+    return (
+        f"typed.onnx in ONNX Runtime, which does not round to 16 bit, scores {scored} where the plan scores {planned}"
+    )
 
 
 def duration_text(seconds: float) -> str:

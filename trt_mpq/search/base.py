@@ -12,7 +12,6 @@ from trt_mpq.errors import TargetNotReachable
 from trt_mpq.search.costs import Answer, Cost
 from trt_mpq.types import (
     Evaluation,
-    FileScore,
     Grouping,
     Judgement,
     LayerGroup,
@@ -37,8 +36,8 @@ class Evaluator(Protocol):
     def judge(self, plan: PrecisionPlan) -> Judgement:
         """Whether `plan` keeps the required score, told from as few samples as are sure."""
 
-    def delivered(self, plan: PrecisionPlan) -> FileScore:
-        """The file that is delivered for `plan` beside the plan; they differ by the rounding of another runtime."""
+    def delivered(self, plan: PrecisionPlan) -> Score:
+        """What the file scores that is delivered for `plan`; the rounding of another runtime sets them apart."""
 
     def seconds(self, plan: PrecisionPlan) -> float:
         """What judging and scoring `plan` took when it was done."""
@@ -85,8 +84,8 @@ class Problem:
         ranking: Sensitivity of every group for every precision below the first.
         evaluate: Scores plans.
         latency: Milliseconds of plans, which every evaluation says.
-        required: Lowest acceptable score of a plan, absolute, compared exactly; means nothing where there is a limit.
-        tolerance: How much less than its plan a file may score, see `FileScore.stands`.
+        required: Lowest acceptable score of a plan and of its file, absolute, compared exactly; means nothing where
+            there is a limit.
         objective: What is minimised, if it is not the latency.
         limit: The target, if it is not the required score: of the plans that keep it, the one that scores best.
         budget: What the search may spend.
@@ -102,7 +101,6 @@ class Problem:
     evaluate: Evaluator
     latency: Cost
     required: float
-    tolerance: float = 0.0
     objective: Cost | None = None
     limit: Limit | None = None
     budget: Budget = Budget()
@@ -137,14 +135,14 @@ class Problem:
         return Judgement(score, self.limit.allows(plan) if self.limit else score.value >= self.required, complete=True)
 
     def confirmed(self, feasible: Evaluation) -> Evaluation:
-        """`feasible` with the score of its file, and infeasible if that does not stand for the plan.
+        """`feasible` with the score of its file, and infeasible if that is less than what is required.
 
         The widest uniform plan is what there is without a search; its file is taken as it is.
         """
         if self.limit or feasible.delivered or feasible.plan == self.grouping.uniform(self.ladder[0]):
             return feasible
         file = self.evaluate.delivered(feasible.plan)
-        return replace(feasible, delivered=file, feasible=file.stands(self.tolerance))
+        return replace(feasible, delivered=file, feasible=file.value >= self.required)
 
     def preference(self, feasible: Evaluation) -> tuple[float, float]:
         """Sorts feasible plans, the best first: by cost, or with a limit by score, then by the other."""

@@ -184,5 +184,6 @@ def _below(distance: float, deviation: float) -> float:
 
 
 def _worst(tried: Evaluation) -> float:
-    """The score that a plan is refused for: its own or, where its file loses more, that less what the file loses."""
-    return tried.score.value - (max(tried.delivered.loss, 0.0) if tried.delivered and not tried.feasible else 0.0)
+    """The score that a plan is refused for: its own or that of its file."""
+    refused_for_file = tried.delivered is not None and not tried.feasible
+    return tried.delivered.value if tried.delivered and refused_for_file else tried.score.value

@@ -15,7 +15,7 @@ from typing import Protocol
 
 from trt_mpq.errors import TargetNotReachable
 from trt_mpq.search.base import Evaluator, Problem, Search
-from trt_mpq.types import FileScore, Judgement, PrecisionPlan, Score
+from trt_mpq.types import Judgement, PrecisionPlan, Score
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class SpeculativeEvaluator:
 
     def __init__(self, algorithm: Search, problem: Problem, evaluate: ParallelEvaluator) -> None:
         self._algorithm, self._problem, self._evaluate = algorithm, problem, evaluate
-        self._files: dict[PrecisionPlan, FileScore] = {}
+        self._files: dict[PrecisionPlan, Score] = {}
         self.stops_early, self.seconds = evaluate.stops_early, evaluate.seconds
 
     def score(self, plan: PrecisionPlan) -> Score:
@@ -66,7 +66,7 @@ class SpeculativeEvaluator:
         self._ahead(PlanQuery(plan, judged=True))
         return self._evaluate.judge(plan)
 
-    def delivered(self, plan: PrecisionPlan) -> FileScore:
+    def delivered(self, plan: PrecisionPlan) -> Score:
         """As the evaluator says."""
         self._files[plan] = self._evaluate.delivered(plan)
         return self._files[plan]
@@ -112,7 +112,7 @@ class _Assumed:
         self,
         required: float,
         evaluate: ParallelEvaluator,
-        files: Mapping[PrecisionPlan, FileScore],
+        files: Mapping[PrecisionPlan, Score],
         assumed: Mapping[PlanQuery, bool],
     ) -> None:
         self._required, self._evaluate, self._files, self._assumed = required, evaluate, files, assumed
@@ -130,8 +130,8 @@ class _Assumed:
             return Judgement(self._score(self._assumed[asked]), self._assumed[asked], complete=False)
         return self._known(asked).judge(plan)
 
-    def delivered(self, plan: PrecisionPlan) -> FileScore:
-        return self._files.get(plan) or FileScore(self._score(True), 0.0, 0.0)
+    def delivered(self, plan: PrecisionPlan) -> Score:
+        return self._files.get(plan) or self._score(True)
 
     def _known(self, asked: PlanQuery) -> ParallelEvaluator:
         if not self._evaluate.knows(asked):

@@ -11,7 +11,6 @@ from trt_mpq.types.observer import Observer, Progress, SilentObserver
 from trt_mpq.types.plan import (
     DeliveredScores,
     Evaluation,
-    FileScore,
     Judgement,
     PrecisionPlan,
     Ranking,
@@ -29,7 +28,6 @@ __all__ = [
     "Comparison",
     "DeliveredScores",
     "Evaluation",
-    "FileScore",
     "GivenScales",
     "Grouping",
     "Judgement",

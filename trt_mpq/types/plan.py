@@ -105,31 +105,6 @@ class Score:
     samples: int
 
 
-_ONE_SIDED = 1.645
-"""Standard errors of a loss that is shown at 95 %."""
-
-
-@dataclass(frozen=True)
-class FileScore:
-    """The file of a plan beside the plan itself, on the same samples.
-
-    The file runs where FP16 is not rounded, the plan where it is: single samples differ, and neither is wrong.
-
-    Attributes:
-        score: Of the file.
-        loss: How much less than the plan it scores, negative if it scores more.
-        error: Standard error of the loss, paired by sample; 0 where the metric keeps nothing of single samples.
-    """
-
-    score: Score
-    loss: float
-    error: float
-
-    def stands(self, tolerance: float) -> bool:
-        """Whether nothing shows, at 95 %, that the file loses more than `tolerance` of the plan's score."""
-        return self.loss - _ONE_SIDED * self.error <= tolerance
-
-
 @dataclass(frozen=True)
 class DeliveredScores:
     """What the files of a plan score as they lie on disk.
@@ -138,8 +113,8 @@ class DeliveredScores:
     """
 
     reference: Score
-    typed: FileScore | None = None
-    weak: FileScore | None = None
+    typed: Score | None = None
+    weak: Score | None = None
 
 
 @dataclass(frozen=True)
@@ -170,7 +145,7 @@ class Evaluation:
     feasible: bool
     note: str
     complete: bool = True
-    delivered: FileScore | None = None
+    delivered: Score | None = None
     amount: float | None = None
 
     @property
@@ -209,5 +184,5 @@ class SearchResult:
     @property
     def samples_run(self) -> int:
         """Samples that were run to score the plans of the path, and the files of those whose file was asked."""
-        files = (tried.delivered.score.samples for tried in self.path if tried.delivered)
+        files = (tried.delivered.samples for tried in self.path if tried.delivered)
         return sum(tried.score.samples for tried in self.path) + sum(files)

@@ -37,7 +37,7 @@ def evaluations(report: dict[str, Any], run: Path) -> float:
     `reference.onnx` is not scored again by the process that scored its graph.
     """
     lines = map(json.loads, (run / "evaluations.jsonl").read_text(encoding="utf-8").splitlines())
-    scored = sum(samples for _, key, _, _, samples, *_ in lines if not key.startswith("loss "))
+    scored = sum(samples for _, _, _, _, samples, *_ in lines)
     ranking = run / "sensitivity.json"
     ranked = json.loads(ranking.read_text(encoding="utf-8"))["forward_passes"] if ranking.exists() else 0.0
     return (scored + ranked) / int(report["accuracy"]["samples"])
