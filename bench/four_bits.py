@@ -22,7 +22,7 @@ _INTRODUCTION = """# Ladders with 4 bit
 `python -m bench.four_bits`, searched for an RTX 5090 at batch 32 (`smollm2`: 8; `bytes` has 256 samples); no group is excluded that a format can run.
 Accuracy is a share of FP32's, for the decoders of 1 / perplexity; size and **modelled** latency are shares of FP16's; passes over
 the evaluation data count the ranking. A search has at most 20 plans. Refined means AWQ's scales of channels, clipped scales and
-GPTQ for weights, and corrected biases, each where it does the uniform plan of a format no harm."""  # noqa: E501
+GPTQ for weights, and corrected biases, each where it does the uniform plan of a format no harm, AWQ's where it does none to all in sum."""  # noqa: E501
 
 
 def jobs(model: str, samples: int | None) -> Iterator[Job]:

@@ -2,8 +2,8 @@
 
 Every delivered file is scored in our reference runtime, but ours in NVFP4, which only TensorRT loads: there it is
 `reference.onnx`, which computes the same. Nothing is searched: every product that may is in 4 bit. Refined means AWQ's
-scales, clipped scales, GPTQ and corrected biases, each of the last three where it does not lower the score on the pairs
-that are scored here. Rows are kept as they are done.
+scales, clipped scales, GPTQ and corrected biases, each where it does not lower the score on the pairs that are scored
+here. Rows are kept as they are done.
 """
 
 from __future__ import annotations

@@ -8,16 +8,17 @@ from dataclasses import dataclass
 from trt_mpq.artifacts.stage import Job, Stage, json_kind
 from trt_mpq.artifacts.store import Store
 from trt_mpq.dataset.chunks import fixed_batch
-from trt_mpq.emit import Network, Refinements
+from trt_mpq.emit import Network
 from trt_mpq.engine.handover import DESCRIBED, SAMPLES, CalibratedNetwork, write_leading_samples
 from trt_mpq.pipeline.calibration_methods import Choice, choose_methods
 from trt_mpq.pipeline.model_states import State, states
 from trt_mpq.pipeline.networks import groups_of, network_of, require_groups
 from trt_mpq.pipeline.own_scales import choose_own_scales
 from trt_mpq.pipeline.refinement import ScoredNetwork, SharedRefinements, choose_refinements, nearest_corrections
-from trt_mpq.pipeline.scoring import SCORER, score_cache_of
+from trt_mpq.pipeline.rescaling import choose_states, records_of_rescaling
+from trt_mpq.pipeline.scoring import score_cache_of
 from trt_mpq.pipeline.sources import BATCH, EVALUATION_ROWS, PREPARED, SAMPLE_SHAPES
-from trt_mpq.refine.recovery import record_of_calibration, record_of_model
+from trt_mpq.refine.recovery import record_of_calibration
 from trt_mpq.settings import Settings
 from trt_mpq.types import Grouping, Precision, RefinementRecord
 
@@ -48,15 +49,9 @@ class CalibrationStages:
 
     def records(self, store: Store, shared: SharedRefinements) -> Iterator[RefinementRecord]:
         """What every step did to the uniform plan of every format, in the order of the steps."""
-        scores = [store[_uniform_scores(state, self.choices)] for state in self.states] if self.states[1:] else []
+        rescaled = list(records_of_rescaling(store))
         for precision, choice in self.choices.items():
-            for before, after, state in zip(scores, scores[1:], self.states[1:], strict=False):
-                assert state.made_by is not None
-                name, stage = state.made_by
-                changed = store[stage]
-                yield record_of_model(
-                    name, precision, before[precision], after[precision], changed.places, changed.left
-                )
+            yield from (record for record in rescaled if record.precision is precision)
             if len(choice.scores) > 1 or choice.by_mixed_plans:
                 yield record_of_calibration(
                     precision, choice.method, choice.scores, choice.tensors, mixed=choice.by_mixed_plans
@@ -71,8 +66,8 @@ def final_groups_of(settings: Settings) -> Stage[Grouping]:
 
 def choose_calibration(store: Store) -> CalibrationStages:
     """Choose a calibration method for every format, and define the network that it gives."""
-    found = states(store.settings)
-    require_groups(store, found[-1])
+    require_groups(store, states(store.settings)[-1])
+    found = choose_states(store)
     choices = choose_methods(store, found[-1])
     found = (*found[:-1], choose_own_scales(store, found[-1], choices))
     network = _network_by(choices, found[-1])
@@ -84,16 +79,6 @@ def _network_by(choices: Mapping[Precision, Choice], state: State) -> Stage[Netw
     methods = {precision: choice.method for precision, choice in choices.items() if choice.method}
     by_tensor = {precision: choice.by_tensor for precision, choice in choices.items() if choice.by_tensor}
     return network_of(state, methods, by_tensor)
-
-
-def _uniform_scores(state: State, choices: Mapping[Precision, Choice]) -> Stage[dict[Precision, float]]:
-    """What the uniform plans of a state score before anything but the model is refined."""
-    scored, formats = ScoredNetwork(_network_by(choices, state), score_cache_of(state)), tuple(choices)
-    text = state.lacks or "as calibrated"
-    return Stage(
-        "uniform-scores", lambda job: {p: scored.uniform_score(job, p, text, Refinements()) for p in formats},
-        needs=(scored.network, scored.cache, SCORER), constants=(formats, text),
-    )  # fmt: skip
 
 
 def _described(network: Stage[Network]) -> Stage[CalibratedNetwork]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from enum import Enum
 from typing import TypeVar
 
@@ -41,17 +41,39 @@ _RESCALED = {
 """What is rescaled in the model, one and many, and what is said to be done to it."""
 
 
-def record_of_model(
-    name: Refinement, precision: Precision, before: float, after: float, changed: int, left: Mapping[str, str]
-) -> RefinementRecord:
-    """What rescaling `changed` parts of the model did to the uniform `precision` plan; it stays, as was asked for.
+def records_of_model(
+    name: Refinement,
+    before: Mapping[Precision, float],
+    after: Mapping[Precision, float],
+    changed: int,
+    left: Mapping[str, str],
+    *,
+    chosen: bool = False,
+) -> Iterator[RefinementRecord]:
+    """What rescaling `changed` parts of the model did to the uniform plan of every format.
 
-    `left` are the parts that were not, each with the reason.
+    Args:
+        name: The step.
+        before: Scores of the uniform plans without it, by format.
+        after: The same with it.
+        changed: How many parts were rescaled.
+        left: Those that were not, each with the reason.
+        chosen: Whether it stays only where it does no harm, see `stays_for_all`.
     """
     one, many, done = _RESCALED[name]
     what = f"{changed} {one if changed == 1 else many} {done}" if changed else f"no {one} can be {done}"
     reasons = (f"{count} left: {reason}" for reason, count in Counter(left.values()).most_common())
-    return RefinementRecord(name.value, precision, before, after, "; ".join((what, *reasons)))
+    detail = "; ".join((what, *reasons))
+    if chosen and changed:
+        fell = "the score fell" if len(before) == 1 else "the scores of all formats fell in sum"
+        detail = f"{detail}, {'kept' if stays_for_all(before, after) else f'dropped because {fell}'}"
+    for precision, score in before.items():
+        yield RefinementRecord(name.value, precision, score, after[precision], detail)
+
+
+def stays_for_all(before: Mapping[Precision, float], after: Mapping[Precision, float]) -> bool:
+    """Whether what all formats share does their uniform plans no harm: the sum of the scores is no less with it."""
+    return sum(after.values()) >= sum(before.values())
 
 
 def record_of_calibration(
