@@ -26,8 +26,10 @@ GPTQ for weights, and corrected biases, each where it does the uniform plan of a
 
 
 def jobs(model: str, samples: int | None) -> Iterator[Job]:
-    """The rows of a model: uniform plans and our search, then the other rankings and the paper's searches."""
+    """The rows of a model: uniform plans and our search, for size too, then other rankings and the paper's searches."""
     for ladder in LADDERS:
+        for target in TARGETS:
+            yield Job(model, ladder, False, "ilp", METRICS[0], target, samples=samples, objective="size")
         for refined in (True, False):
             for target in TARGETS:
                 yield Job(model, ladder, refined, "uniform", METRICS[0], target, samples=samples)

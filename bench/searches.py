@@ -44,6 +44,7 @@ class Job:
     target: float
     seed: int = 0
     samples: int | None = None
+    objective: str = "latency"
 
     @property
     def folder(self) -> str:
@@ -167,8 +168,8 @@ class Bench:
         settings = {
             "model": real.path, "calib": real.calib, "eval": real.eval, "metric": real.metric,
             "eval_samples": job.samples or real.eval_samples, "sensitivity": job.metric, "search": job.search,
-            "seed": job.seed, "target_accuracy": job.target, "device": self.device, "batch": real.batch,
-            "refine_plan": False, "exclusions": "none", "trials": 2, "threads": 1,
+            "seed": job.seed, "target_accuracy": job.target, "objective": job.objective,
+            "device": self.device, "batch": real.batch, "refine_plan": False, "exclusions": "none", "trials": 2, "threads": 1,
             "confidence": 1.0,  # the table counts full evaluations
         }  # fmt: skip
         return Run(settings_from({**settings, **self.settings(job)}, self.name), folder, SilentObserver(), self.name)
@@ -207,12 +208,23 @@ def run_jobs(bench: Bench, jobs: Sequence[Job]) -> None:
         print(job.model, job.ladder, "refined" if job.refined else "plain", job.target, *_cells([row]), flush=True)
 
 
+def progress(bench: Bench, rows: Iterable[Row]) -> str:
+    """How many rows of each model there are, of all that `jobs` asks for, on whatever samples."""
+    there = {replace(row.job, samples=None) for row in rows}
+    counts = []
+    for model in bench.models:
+        asked = set(bench.jobs(model, None))
+        counts.append(f"{model} {len(asked & there)} of {len(asked)}")
+    return f"Rows that are there: {', '.join(counts)}."
+
+
 def table(bench: Bench, rows: Iterable[Row]) -> Iterator[str]:
     """All rows as lines of Markdown, random rankings averaged over their seeds."""
     found: dict[tuple[Any, ...], dict[tuple[str, str], list[Row]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
         job = row.job
-        found[job.model, job.samples or 0, job.ladder, not job.refined, job.target][job.search, job.metric].append(row)
+        heading = job.model, job.samples or 0, job.ladder, not job.refined, job.target, job.objective
+        found[heading][job.search, job.metric].append(row)
     titles = [f"latency {device}" for device in (bench.device, *bench.others)]
     for heading in sorted(found):
         yield from _heading(bench, *heading)
@@ -226,10 +238,13 @@ def table(bench: Bench, rows: Iterable[Row]) -> Iterator[str]:
         yield from (f"| {' | '.join(_cells(own, bench.others))} |" for _, own in sorted(found[heading].items()))
 
 
-def _heading(bench: Bench, model: str, samples: int, ladder: str, plain: bool, target: float) -> Iterator[str]:
+def _heading(
+    bench: Bench, model: str, samples: int, ladder: str, plain: bool, target: float, objective: str
+) -> Iterator[str]:
     name = f"{model}, first {samples} samples" if samples else model
     how = "without refinement" if plain else bench.refinement
-    yield from ("", f"### {name}, ladder {ladder}, {how}, target {target} of FP32", "")
+    least = "" if objective == "latency" else f", least {objective}"
+    yield from ("", f"### {name}, ladder {ladder}, {how}, target {target} of FP32{least}", "")
 
 
 def _cells(rows: Sequence[Row], others: Sequence[str] = ()) -> list[str]:
@@ -277,7 +292,9 @@ def command(bench: Bench, about: str, introduction: Sequence[str], defaults: Map
         write_text(bench.rows, "".join(json.dumps(asdict(row)) + "\n" for row in restated))
     elif not options.print:
         _measure_all(bench, options)
-    write_text(bench.rows.with_suffix(".md"), "\n".join([*introduction, *table(bench, bench.measured())]) + "\n")
+    rows = bench.measured()
+    lines = [*introduction, "", progress(bench, rows), *table(bench, rows)]
+    write_text(bench.rows.with_suffix(".md"), "\n".join(lines) + "\n")
 
 
 def _measure_all(bench: Bench, options: argparse.Namespace) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from bench import four_bits, paper_table
 from bench.real import RealModel
-from bench.searches import Bench, Job, Row, run_jobs, table
+from bench.searches import Bench, Job, Row, progress, run_jobs, table
 from tests.runs import tiny_cnn, write_data
 
 JOB = Job("tiny", "fp16,int8", False, "ilp", "output-sqnr", 0.98)
@@ -64,6 +64,20 @@ def test_a_plan_of_other_groups_is_left_as_it_was(bench: Bench, capsys: pytest.C
     old = Row(JOB, {"renamed": "int8"}, accuracy=1.0, latency=0.5)
     assert bench.restated(old) == old
     assert "not restated" in capsys.readouterr().out
+
+
+def test_it_is_said_how_many_rows_of_all_there_are(bench: Bench) -> None:
+    assert progress(bench, []) == "Rows that are there: tiny 0 of 1."
+    others = Row(replace(JOB, samples=50)), Row(replace(JOB, metric="noise")), Row(replace(JOB, objective="size"))
+    assert progress(bench, others) == "Rows that are there: tiny 1 of 1."
+
+
+def test_a_search_for_the_least_size_stands_apart(bench: Bench) -> None:
+    row = bench.measure(replace(JOB, objective="size"))
+    assert row.failure is None
+    lines = [line for line in table(bench, [row, replace(row, job=JOB)]) if line.startswith("#")]
+    title = "### tiny, ladder fp16,int8, without refinement, target 0.98 of FP32"
+    assert lines == [title, f"{title}, least size"]
 
 
 def test_the_table_says_of_which_rows_the_latency_is_as_old_as_they_are(bench: Bench) -> None:

@@ -5,14 +5,16 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
+import onnx
 import pytest
 
-from bench.observed import computed_in
+from bench.observed import Subject, computed_in
 from bench.program import program
 from tests.compiler import NEEDS_RTX
 from tests.contracts.test_compiler import outcome
 from tests.emit.examples import feeds, prepared
 from tests.emit.test_blocks import network, uniform
+from tests.networks import Builder
 from tests.prepared import RUNTIME, sample_shapes, with_observed
 from trt_mpq.calibrate.ranges import calibrate
 from trt_mpq.emit import Emitter
@@ -68,19 +70,39 @@ def test_a_gpu_that_lacks_a_format_refuses_it(
     assert lacking in refused.reason
 
 
-def test_products_of_one_tensor_are_one_product_in_nvfp4(tmp_path: Path) -> None:
-    """Q, K and V, whose weights have one scale of scales and whose input is quantized once."""
+@pytest.mark.parametrize(
+    ("precision", "capability"),
+    [(FP16, 120), (INT8, 120), (FP8, 89), (FP8, 120), (NVFP4, 120), (W8A16, 86), (W8A16, 120)],
+)
+def test_products_of_one_tensor_are_as_many_kernels_as_the_format_says(
+    precision: Precision, capability: int, tmp_path: Path
+) -> None:
+    """Q, K and V; in NVFP4 their weights have one scale of scales, and their input is quantized once."""
     writer = transformer("bert")
-    plan = writer._grouping.uniform(NVFP4)
-    built = outcome(writer, plan, tmp_path, 120)
+    built = outcome(writer, writer._grouping.uniform(precision), tmp_path, capability)
     joined = [group for group in writer._grouping.groups if len(group.weights) > 1]
     kernels = program((tmp_path / built.engine).read_bytes())
     assert joined
+    first = precision.spec.apart_from
     for group in joined:
         anchors = {weight.node for weight in group.weights}
-        (product,) = [kernel for kernel in kernels if kernel.product is not None and anchors & set(kernel.nodes)]
-        assert anchors <= set(product.nodes)
-        assert set(computed_in(product)) == {NVFP4}
+        products = [kernel for kernel in kernels if kernel.product is not None and anchors & set(kernel.nodes)]
+        assert len(products) == (len(group.weights) if first is not None and capability >= first else 1)
+        assert anchors <= {node for product in products for node in product.nodes}
+        assert {found for product in products for found in computed_in(product)} == {precision}
+
+
+def test_one_kernel_in_front_of_a_product_in_nvfp4_quantizes_and_sorts_scales(tmp_path: Path) -> None:
+    """Multiplied as matrices, though the tensor has three axes: else a kernel sorts the scales of each operand."""
+    b = Builder(5)
+    b.node("MatMul", "product", [b.relu("relu", "input"), b.normal("weight", (128, 256), 0.1)])
+    onnx.save(b.model((32, 128), (32, 256)), tmp_path / "net.onnx")
+    subject = Subject("product", tmp_path / "net.onnx", {"input": (1, 32, 128)})
+    typed = subject.emitted(subject.grouping.uniform(NVFP4))
+    engine = subject.compiled({"typed": typed}, 120)["typed"].engine
+    assert engine is not None
+    (sorting,) = [kernel for kernel in program(engine) if "fp8_e4m3" in kernel.writes]
+    assert sorting.writes == ("fp4_e2m1", "fp8_e4m3")
 
 
 @pytest.mark.parametrize("name", ["bert", "gpt", "vit", "mlp"])

@@ -10,6 +10,7 @@ import pytest
 
 import trt_mpq
 from tests.docs.blocks import ROOT, run
+from trt_mpq.types import Precision
 
 README = ROOT / "README.md"
 if not (ROOT / "docs").is_dir():
@@ -90,3 +91,17 @@ def test_it_fits_its_size() -> None:
         assert (ROOT / picture).stat().st_size <= 300_000
     for link in re.findall(r"\]\(([^)#:]+)\)", TEXT):
         assert (ROOT / link).exists(), link
+
+
+def test_the_table_of_formats_is_what_formats_say() -> None:
+    rows = re.findall(r"^\| (`[a-z0-9`, ]+`) \| (\S+) \| (\S+) \| (.*?) \| .*? \| no \|$", TEXT, re.M)
+    told = {name: row[1:] for row in rows for name in re.findall(r"`(\w+)`", row[0])}
+    assert set(told) == {precision.value for precision in Precision if precision is not Precision.FP32}
+    for name, (gpus, tensorrt, operators) in told.items():
+        spec = Precision(name).spec
+        if not spec.deployable:
+            assert (gpus, tensorrt, operators) == ("none", "none", "to study, as in the paper: not deployable")
+            continue
+        assert gpus == (f"{spec.first_sm / 10}" if spec.first_sm else "all")
+        assert tensorrt == ".".join(map(str, spec.tensorrt))
+        assert ("constant weight" in operators) == (spec.operators is not None)

@@ -19,6 +19,7 @@ from tests.networks import Builder, sample_input
 from tests.prepared import RUNTIME, Prepared, prepare
 from trt_mpq.calibrate.ranges import calibrate
 from trt_mpq.emit import Emitter
+from trt_mpq.emit.blocks import multiply_rows
 from trt_mpq.emit.describe import describe_placement
 from trt_mpq.emit.quantizers import insert_fake_quantizer
 from trt_mpq.groups import groups_from_model
@@ -95,6 +96,25 @@ def test_activations_of_nvfp4_are_quantized_as_they_come() -> None:
     lines = describe_placement(graph.graph).splitlines()
     assert "first[0] <- input_fp16 FLOAT4E2M1 axis -1 blocks of 16 scale FLOAT8E4M3FN" in lines
     assert not uniform(NVFP4).portable
+
+
+@pytest.mark.parametrize("leading", [(), (5,), (2, 3)])
+def test_products_of_rows_are_what_they_were(leading: tuple[int, ...]) -> None:
+    """Two products of one tensor and one of what comes of them, as matrices between Reshapes."""
+    b = Builder(3)
+    sides = [b.node("MatMul", name, ["input", b.normal(f"{name}.weight", (32, 48), 0.2)]) for name in ("key", "value")]
+    b.node("MatMul", "last", [b.node("Add", "sum", sides), b.normal("last.weight", (48, 16), 0.2)])
+    graph = prepare(b.model((*leading, 32), (*leading, 16))).graph
+    inputs = {"input": np.random.default_rng(0).standard_normal((4, *leading, 32)).astype(np.float32)}
+    (expected,) = OnnxRuntime(1).load(graph).run(inputs).values()
+    products = [node for node in graph.graph if node.op_type == "MatMul"]
+    multiply_rows(graph.graph, products)
+    onnx.checker.check_model(ir.to_proto(graph), full_check=True)
+    reshapes = [node for node in graph.graph if node.op_type == "Reshape"]
+    assert len(reshapes) == (0 if not leading else 5)  # what two read is reshaped once
+    assert leading == () or len({node.inputs[0] for node in products[:2]}) == 1
+    (found,) = OnnxRuntime(1).load(graph).run(inputs).values()
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("precision", [W8A16, W4A16])

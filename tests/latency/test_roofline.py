@@ -262,17 +262,21 @@ class TestRefusals:
         assert model.plan_ms(all_in(grouping, INT4)) > 0
         assert [model.knows(all_in(grouping, p)) for p in (FP16, FP8, INT4)] == [True, False, True]
 
-    @pytest.mark.parametrize("precision", [W8A16, W4A16])
-    def test_products_of_one_tensor_are_a_kernel_each_where_only_weights_are_quantized(self, precision: Precision):
+    @pytest.mark.parametrize(("precision", "sm"), [(W8A16, 80), (W4A16, 100), (FP8, 120)])
+    def test_products_of_one_tensor_are_a_kernel_each_where_the_compiler_keeps_them_apart(
+        self, precision: Precision, sm: int
+    ):
         """As NVIDIA's compiler makes them (`bench/results/README.md`); in other formats they are one product."""
         sides = [make_group(name, flops=3000, weights=60, input_elements=50, output_elements=20) for name in "qkv"]
         alone = make_grouping([replace(side, inputs=sides[0].inputs) for side in sides])
         whole = make_group("qkv", flops=9000, weights=180, input_elements=50, output_elements=60)
         weights = tuple(replace(side.weights[0], name=side.id) for side in sides)
         joint = make_grouping([replace(whole, weights=weights)])
-        apart, merged = (ideal(grouping, UNIT, 4) for grouping in (alone, joint))
+        apart, merged = (ideal(grouping, replace(UNIT, sm=sm), 4) for grouping in (alone, joint))
         assert merged.plan_ms(all_in(joint, precision)) == pytest.approx(apart.plan_ms(all_in(alone, precision)))
         assert merged.plan_ms(all_in(joint, FP16)) < apart.plan_ms(all_in(alone, FP16)) - 1.9 * LAUNCH_MS
+        before = merged.on(replace(UNIT, sm=min(sm, 119)), IDEAL).plan_ms(all_in(joint, precision))
+        assert (before < merged.plan_ms(all_in(joint, precision)) - 1.9 * LAUNCH_MS) == (precision is FP8)
 
     def test_empty_batch(self):
         with pytest.raises(SettingsError, match="at least 1 sample, got 0"):

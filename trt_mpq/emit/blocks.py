@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import onnx_ir as ir
 
 from trt_mpq.emit.rounding import Chain, insert_float
-from trt_mpq.graph.edit import add_constant, insert_node, put_behind, reduced
+from trt_mpq.graph.edit import add_constant, constant_array, insert_node, put_behind, reduced, take_over
 from trt_mpq.graph.operators import DYNAMIC_QUANTIZE, TENSORRT_DOMAIN
 from trt_mpq.numerics import LEAST, FloatArray
 from trt_mpq.types import Precision
@@ -44,6 +46,44 @@ def insert_block_qdq(graph: ir.Graph, value: ir.Value, scale: FloatArray, precis
         graph, "Cast", [result], f"{stem}_dq_{value.dtype.name.lower()}", after=result.producer(), dtype=value.dtype,
         attributes={"to": value.dtype},
     )  # fmt: skip
+
+
+def multiply_rows(graph: ir.Graph, products: Iterable[ir.Node]) -> None:
+    """Let MatMuls of a tensor of more than two axes and a weight multiply matrices, whose rows are all of its vectors.
+
+    Tensor cores want scales of blocks in an order of their own. Of a matrix NVIDIA's compiler sorts them while it
+    quantizes, and the weight's beforehand; of a tensor with more axes it has a kernel for each (`docs/formats.md`).
+    """
+    made: dict[ir.Value, tuple[ir.Value, ir.Value]] = {}
+    for node in products:
+        value, weight = node.inputs
+        assert value is not None
+        assert weight is not None
+        summed, channels = constant_array(weight).shape
+        if value.shape is not None and len(value.shape) == 2:
+            continue
+        if value not in made:
+            leading = insert_node(
+                graph, "Shape", [value], f"{value.name}_leading", after=value.producer(), dtype=ir.DataType.INT64,
+                attributes={"end": -1},
+            )  # fmt: skip
+            flat = add_constant(graph, f"rows_of_{summed}", np.array([-1, summed], np.int64))
+            rows = insert_node(graph, "Reshape", [value, flat], f"{value.name}_rows", after=value.producer())
+            leading.shape = rows.shape = None
+            made[value] = rows, leading
+        rows, leading = made[value]
+        node.replace_input_with(0, rows)
+        _give_back_axes(graph, node.outputs[0], leading, channels)
+
+
+def _give_back_axes(graph: ir.Graph, product: ir.Value, leading: ir.Value, channels: int) -> None:
+    """Put the axes before the last, of the sizes `leading`, back into what is read of a `product` of rows."""
+    last = add_constant(graph, f"channels_{channels}", np.array([channels], np.int64))
+    after = product.producer()
+    shape = insert_node(graph, "Concat", [leading, last], f"{product.name}_shape", after=after, attributes={"axis": 0})
+    whole = insert_node(graph, "Reshape", [product, shape], f"{product.name}_whole", after=shape.producer())
+    take_over(graph, product, whole, keeps=lambda user, _: user is whole.producer(), suffix="_rows")
+    product.shape = None
 
 
 def insert_fake_block_quantizer(

@@ -10,6 +10,7 @@ from onnx_ir.passes import common as passes
 
 from trt_mpq.emit import float_types, quantizers
 from trt_mpq.emit.bias import add_to_bias
+from trt_mpq.emit.blocks import multiply_rows
 from trt_mpq.emit.quantizers import QuantizerWriter
 from trt_mpq.emit.refinements import Refinements
 from trt_mpq.emit.weights import insert_stored_weight, insert_weight_qdq
@@ -88,6 +89,7 @@ class Emitter:
         model.ir_version = max(model.ir_version, _IR_VERSIONS[opset])
         nodes = _nodes_by_name(model.graph)
         float_types.cast_to_half(model, self._float_types(plan))
+        multiply_rows(model.graph, (nodes[name] for name in self._in_blocks(plan)))
         return self._quantized(model, nodes, plan, self._stored_weight, quantizers.insert_qdq)
 
     def weak(self, plan: PrecisionPlan) -> ir.Model:
@@ -255,6 +257,12 @@ class Emitter:
         self._replace_weights(model.graph, nodes, plan, weight)
         self._quantize_reads(model.graph, nodes, plan, read)
         return _tidied(model)
+
+    def _in_blocks(self, plan: PrecisionPlan) -> Iterator[str]:
+        """Names of the MatMuls with a weight to the right whose operands both have scales of blocks."""
+        for group, precision in quantizers.quantized_groups(self._grouping, plan):
+            if precision.spec.activations is not None and precision.spec.activations.blocks:
+                yield from (w.node for w in group.weights if w.index == 1 and group.op_type == "MatMul")
 
     def _replace_weights(self, graph: ir.Graph, nodes: _NodesByName, plan: PrecisionPlan, write: _WeightWriter) -> None:
         made: dict[tuple[ir.Value, Precision], ir.Value] = {}

@@ -64,8 +64,8 @@ class Kernel:
 
     `reads` are tensors from outside: what attention computes between its two products never leaves the kernel.
     `writes` maps each tensor to its elements. `depth` is how many products are summed for one value of the result,
-    `channels` how many a convolution reads and writes. `parts` is how many kernels it is where only its weights are
-    quantized: the compiler fuses the product of each with what widens its weight, and does not merge them then.
+    `channels` how many a convolution reads and writes. `parts` is how many kernels it is where the compiler does not
+    merge its products: each has a weight of its own.
     """
 
     name: str

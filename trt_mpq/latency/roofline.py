@@ -10,8 +10,8 @@ shares of them that kernels reach come from the `Target`, what kernels of all GP
   if all of the network's do. What all groups would store in a kernel's own format decides that for its weights, so that
   the time of a kernel depends on no other's format.
 - *Narrow layers.* Tensors of convolutions are stored in vectors of channels, wider ones in 8 bit than in 16.
-- *Weights alone.* Products of one tensor, as Q, K and V, are a kernel each where only weights are quantized, which
-  reads the tensor, and one in every other format (`bench/results/README.md`).
+- *Products of one tensor*, as Q, K and V, are a kernel each, which reads the tensor, in formats and on GPUs where the
+  compiler does not merge them (`Format.apart_from`, `bench/results/README.md`), and one kernel in others.
 - *Attention* has one thread block per head, and its softmax is no faster in 8 bit than in 16.
 
 Not modelled: kernels that do not exist for a shape, clocks that sink, and what `dataflow.py` does not count.
@@ -129,7 +129,7 @@ class LatencyModel(Latency):
         if kernel.kind == "none":
             return 0.0
         precision = formats.computed[kernel.name]
-        parts = _parts(kernel, precision)
+        parts = _parts(kernel, precision, self._target.sm)
         moved = self._moved_s(self._bits(kernel, formats) / parts, precision, kernel.weights / parts)
         computed = self._computed_s(replace(kernel, flops=kernel.flops // parts), precision)
         return parts * (self._overlapping(computed, moved) + self._launch_s) * 1e3
@@ -144,7 +144,7 @@ class LatencyModel(Latency):
         if kernel.kind == "none":
             return Work(0.0, 0.0, 0.0)
         precision = formats.computed[kernel.name]
-        parts = _parts(kernel, precision)
+        parts = _parts(kernel, precision, self._target.sm)
         moved, cached = self._moved(self._bits(kernel, formats) / parts, precision, kernel.weights / parts)
         return Work(kernel.flops * self._batch, parts * moved, parts * (moved - cached))
 
@@ -157,7 +157,7 @@ class LatencyModel(Latency):
         """Bits that a kernel reads, once for each of its parts, and writes for a sample, its weights left out."""
         precision, stored = formats.computed[kernel.name], formats.stored
         inputs, outputs = kernel.channels or (None, None)
-        read = kernel.input_elements * _parts(kernel, precision)
+        read = kernel.input_elements * _parts(kernel, precision, self._target.sm)
         bits = read * precision.spec.width * self._padding(inputs, precision)
         for tensor, count in kernel.writes.items():
             bits += count * stored[tensor].spec.width * self._padding(outputs, stored[tensor])
@@ -238,6 +238,7 @@ class LatencyModel(Latency):
         return self._target.launch_us / 1e6
 
 
-def _parts(kernel: Kernel, precision: Precision) -> int:
-    """How many kernels it is: products of one tensor are one each where only weights are quantized."""
-    return kernel.parts if precision.spec.weight_only else 1
+def _parts(kernel: Kernel, precision: Precision, sm: int) -> int:
+    """How many kernels it is: products of one tensor are one each in some formats."""
+    first = precision.spec.apart_from
+    return kernel.parts if first is not None and sm >= first else 1

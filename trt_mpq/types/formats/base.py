@@ -96,6 +96,8 @@ class Format:
             is none of them.
         deployable: Whether TensorRT has kernels for it.
         borrows: Name of the format whose rate a format without kernels is modelled at.
+        apart_from: Compute capability, times ten, from which on products of one tensor (Q, K, V) are a kernel each;
+            None where NVIDIA's compiler makes one of them.
         portable: Whether the typed file that holds it is plain ONNX, which ONNX Runtime runs too.
     """
 
@@ -111,6 +113,7 @@ class Format:
     operators: frozenset[str] | None = None
     deployable: bool = True
     borrows: str | None = None
+    apart_from: int | None = None
     portable: bool = True
 
     @property
