@@ -169,8 +169,8 @@ class Bench:
             "model": real.path, "calib": real.calib, "eval": real.eval, "metric": real.metric,
             "eval_samples": job.samples or real.eval_samples, "sensitivity": job.metric, "search": job.search,
             "seed": job.seed, "target_accuracy": job.target, "objective": job.objective,
-            "device": self.device, "batch": real.batch, "refine_plan": False, "exclusions": "none", "trials": 2, "threads": 1,
-            "confidence": 1.0,  # the table counts full evaluations
+            "device": self.device, "batch": real.batch, "refine_plan": False, "exclusions": "none",
+            "trials": 2, "threads": 1, "confidence": 1.0,  # the table counts full evaluations
         }  # fmt: skip
         return Run(settings_from({**settings, **self.settings(job)}, self.name), folder, SilentObserver(), self.name)
 

@@ -16,7 +16,6 @@ from trt_mpq.pipeline.networks import groups_of, network_of, require_groups
 from trt_mpq.pipeline.own_scales import choose_own_scales
 from trt_mpq.pipeline.refinement import ScoredNetwork, SharedRefinements, choose_refinements, nearest_corrections
 from trt_mpq.pipeline.rescaling import choose_states, records_of_rescaling
-from trt_mpq.pipeline.scoring import score_cache_of
 from trt_mpq.pipeline.sources import BATCH, EVALUATION_ROWS, PREPARED, SAMPLE_SHAPES
 from trt_mpq.refine.recovery import record_of_calibration
 from trt_mpq.settings import Settings
@@ -71,7 +70,7 @@ def choose_calibration(store: Store) -> CalibrationStages:
     choices = choose_methods(store, found[-1])
     found = (*found[:-1], choose_own_scales(store, found[-1], choices))
     network = _network_by(choices, found[-1])
-    scored = ScoredNetwork(network, score_cache_of(found[-1]))
+    scored = ScoredNetwork.of(network, found[-1])
     return CalibrationStages(found, choices, scored, _described(network))
 
 

@@ -10,7 +10,8 @@ from trt_mpq.artifacts.stage import Job, Kind, Stage
 from trt_mpq.artifacts.store import Store
 from trt_mpq.emit import BiasCorrections, Network, RefinedWeights, Refinements, Roundings
 from trt_mpq.evaluate.cache import ScoreCache
-from trt_mpq.pipeline.scoring import REQUIRED, SCORER, uniform_score
+from trt_mpq.pipeline.model_states import State
+from trt_mpq.pipeline.scoring import REQUIRED, SCORER, score_cache_of, uniform_score
 from trt_mpq.pipeline.sources import BATCH, CALIBRATION, RUNTIME
 from trt_mpq.pipeline.weight_refinement import WEIGHTS, clipped_weights, gptq_weights, weights_of_file
 from trt_mpq.refine.adaround import learn_rounding
@@ -37,6 +38,11 @@ class ScoredNetwork:
 
     network: Stage[Network]
     cache: Stage[ScoreCache]
+
+    @classmethod
+    def of(cls, network: Stage[Network], state: State) -> ScoredNetwork:
+        """A network that is made of a state of the model."""
+        return cls(network, score_cache_of(state))
 
     def uniform_score(self, job: Job, precision: Precision, text: str, refinements: Refinements) -> float:
         """Score of the uniform plan of `precision`, refined; `text` tells whoever watches in which state."""

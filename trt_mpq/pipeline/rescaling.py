@@ -15,7 +15,7 @@ from trt_mpq.emit import Refinements
 from trt_mpq.pipeline.model_states import State, states
 from trt_mpq.pipeline.networks import network_of
 from trt_mpq.pipeline.refinement import ScoredNetwork
-from trt_mpq.pipeline.scoring import FP32, SCORER, score_cache_of
+from trt_mpq.pipeline.scoring import FP32, SCORER
 from trt_mpq.refine.recovery import Refinement, records_of_model, stays_for_all
 from trt_mpq.settings import Settings
 from trt_mpq.types import Precision, RefinementRecord
@@ -56,7 +56,7 @@ def _uniform_scores(state: State, settings: Settings) -> Stage[Mapping[Precision
     """What the uniform plans of a state score before anything but the model is refined."""
     formats, text = settings.formats, state.lacks or "as calibrated"
     methods = {precision: settings.calibration[0] for precision in formats if precision in settings.calibrated}
-    scored = ScoredNetwork(network_of(state, methods), score_cache_of(state))
+    scored = ScoredNetwork.of(network_of(state, methods), state)
     return Stage(
         "uniform-scores", lambda job: {p: scored.uniform_score(job, p, text, Refinements()) for p in formats},
         needs=(scored.network, scored.cache, SCORER), constants=(formats, text),
