@@ -27,7 +27,8 @@ EXPORT_TIMEOUT_S = 400.0
 TITLE = "Architectures with random weights"
 HOW = (
     "Made by `python -m bench.architectures`. Small networks whose weights nobody trained: what is compiled does not "
-    "depend on values. `torchscript` and `dynamo` are torch's two exporters."
+    "depend on values. `torchscript` and `dynamo` are torch's two exporters. A whole run "
+    "(`--rotate`) has one of the opsets 13, 17 and 20 for each export, in turns; without it, all three."
 )
 
 

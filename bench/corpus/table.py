@@ -12,7 +12,7 @@ _COLUMNS = (
     "network", "kind", "from", "result", "in 8 bit, INT8", "FP8", "dB, INT8", "FP8", "realised, INT8", "FP8",
     "engines", "s", "MiB",
 )  # fmt: skip
-_LONGEST = 160
+_LONGEST, _MOST = 160, 0.9
 _LEGEND = (
     "Every group that may is quantized, first to INT8, then to FP8. **result** is `through` if both files are "
     "valid ONNX, keep the original's inputs and outputs, agree with it in ONNX Runtime as far as the reference "
@@ -45,9 +45,11 @@ def _summary(rows: Sequence[Row], planned: int) -> Iterator[str]:
     for verdict, count in counts.most_common():
         yield f"- {verdict}: {count}"
     taken = [row for row in rows if row.verdict not in (NOT_EXPORTED, NVIDIA)]
-    shares = [share for row in taken if (share := share_of(row, "int8")) is not None]
     yield f"- of {len(taken)} files that NVIDIA's compiler takes, {counts[THROUGH]} went all the way in both formats"
-    yield f"- INT8: 90 % of the multiply-adds or more are in 8 bit in {sum(s >= 0.9 for s in shares)} of {len(shares)}"
+    for name in FORMATS:
+        shares = [share for row in taken if (share := share_of(row, name)) is not None]
+        most = f"{sum(share >= _MOST for share in shares)} of {len(shares)}"
+        yield f"- {name.upper()}: {_MOST * 100:.0f} % of the multiply-adds or more are in 8 bit in {most}"
 
 
 def share_of(row: Row, name: str) -> float | None:
