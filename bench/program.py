@@ -61,8 +61,8 @@ class Kernel:
 
     @property
     def operands(self) -> tuple[str, ...]:
-        """Types of the two operands of its product; empty if it has none."""
-        return () if self.product is None else self.product.reads[:2]
+        """Types of the two operands of its product; empty if it has none. An attention may read masks before them."""
+        return () if self.product is None else tuple(read for read in self.product.reads if read != "bool")[:2]
 
     @property
     def in_eight_bit(self) -> bool:

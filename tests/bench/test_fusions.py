@@ -55,6 +55,11 @@ def test_a_program_is_its_kernels_with_their_types_and_nodes() -> None:
     assert (fused.product.kind, fused.operands, fused.in_eight_bit) == ("fully_connected", ("int8", "int8"), True)
 
 
+def test_masks_are_no_operands_of_an_attention() -> None:
+    kernel = Kernel("function", "_gemm_mha_v2", ("pv",), ("bool", "bool", "half", "half", "half"), ("half",))
+    assert kernel.operands == ("half", "half")
+
+
 def test_what_holds_no_program_is_refused() -> None:
     with pytest.raises(ValueError, match="no program text"):
         program(b"engine")
