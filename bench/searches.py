@@ -281,6 +281,7 @@ def command(bench: Bench, about: str, introduction: Sequence[str], defaults: Map
     parser.add_argument("--searches", nargs="+", help="default: all")
     parser.add_argument("--metrics", nargs="+", help="rankings; default: all")
     parser.add_argument("--ladders", nargs="+", help="default: all")
+    parser.add_argument("--targets", nargs="+", type=float, help="shares of FP32's score; default: all")
     parser.add_argument("--eval-samples", type=int, help="default: what bench.real can afford per model")
     parser.add_argument("--jobs", type=int, default=1, help="processes; each runs its models on one thread")
     parser.add_argument("--print", action="store_true", help="write the table of the rows measured so far")
@@ -312,5 +313,8 @@ def _measure_all(bench: Bench, options: argparse.Namespace) -> None:
 
 
 def _asked(job: Job, options: argparse.Namespace) -> bool:
-    chosen = ((job.search, options.searches), (job.metric, options.metrics), (job.ladder, options.ladders))
+    chosen = (
+        (job.search, options.searches), (job.metric, options.metrics), (job.ladder, options.ladders),
+        (job.target, options.targets),
+    )  # fmt: skip
     return all(wanted is None or value in wanted for value, wanted in chosen)
