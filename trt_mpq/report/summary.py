@@ -251,7 +251,7 @@ def file_warnings(explainer: Explainer, delivery: Delivery, files: DeliveredScor
         files: Scores of the files.
         required: Least score of a plan.
     """
-    chosen, grouping, typed = explainer.result.chosen, explainer.grouping, files.typed
+    chosen, grouping = explainer.result.chosen, explainer.grouping
     if not delivery.deployable:
         yield "INT4 is for study: TensorRT has no 4-bit convolution or activations, so no engine can hold this plan"
     if not delivery.portable:
@@ -259,12 +259,11 @@ def file_warnings(explainer: Explainer, delivery: Delivery, files: DeliveredScor
             "typed.onnx holds operators of NVIDIA's domain `trt`, which ONNX Runtime does not know: what is scored and "
             "compared is reference.onnx, which computes the same in FP32 arithmetic"
         )
-    if typed is not None and typed.value < required <= chosen.score.value:
+    if missed := _missed(files.typed, explainer, required):
         uniform = f", but it is uniform {grouping.top.name}, which is what there is without a search"
         kept = uniform if chosen.plan == grouping.uniform(grouping.top) else ""
-        yield f"typed.onnx in ONNX Runtime {_missed(typed, required, explainer.metric)}{kept}"
-    if files.weak is not None and files.weak.value < required <= chosen.score.value:
-        missed = _missed(files.weak, required, explainer.metric)
+        yield f"typed.onnx in ONNX Runtime {missed}{kept}"
+    if missed := _missed(files.weak, explainer, required):
         yield f"weak.onnx in ONNX Runtime {missed}: build no engine with TensorRT 8.6 from it"
     widened = chosen.plan.counts().get(Precision.BF16, 0)
     if widened and delivery.weak_missing is None:
@@ -274,8 +273,11 @@ def file_warnings(explainer: Explainer, delivery: Delivery, files: DeliveredScor
         yield f"no weak.onnx was written: {delivery.weak_missing}"
 
 
-def _missed(file: Score, required: float, metric: str) -> str:
-    scored, least = score_texts(metric, (file.value, required))
+def _missed(file: Score | None, explainer: Explainer, required: float) -> str:
+    """That a file misses what the plan keeps; empty where it does not, or there is none."""
+    if file is None or not file.value < required <= explainer.result.chosen.score.value:
+        return ""
+    scored, least = score_texts(explainer.metric, (file.value, required))
     return f"scores {scored}, less than the required {least}, which the plan keeps"
 
 

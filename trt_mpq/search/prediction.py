@@ -185,5 +185,5 @@ def _below(distance: float, deviation: float) -> float:
 
 def _worst(tried: Evaluation) -> float:
     """The score that a plan is refused for: its own or that of its file."""
-    refused_for_file = tried.delivered is not None and not tried.feasible
-    return tried.delivered.value if tried.delivered and refused_for_file else tried.score.value
+    refused = tried.score if tried.feasible else tried.delivered or tried.score
+    return refused.value
