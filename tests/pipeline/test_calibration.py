@@ -68,6 +68,29 @@ def test_nothing_is_scored_that_decides_nothing(files, tmp_path) -> None:
     assert record.detail.endswith("corrected, kept")
 
 
+def test_biases_stay_as_they_are_where_only_so_the_file_keeps_the_target(files, tmp_path, monkeypatch) -> None:
+    """The corrected plan scores what is required, and its file does not; the choice of a method knows it too."""
+    original = PlanEvaluator.of.__func__
+
+    def spoiled(cls, network, refinements, *others):
+        evaluator = original(cls, network, refinements, *others)
+        if refinements.corrections:
+            delivered = evaluator.delivered
+            evaluator.delivered = lambda plan: replace(delivered(plan), value=0.0)
+        return evaluator
+
+    monkeypatch.setattr(PlanEvaluator, "of", classmethod(spoiled))
+    settings = {**TWO, "calibration": "minmax,percentile", "search": "ilp", "target_accuracy": 0.5}
+    run = start(files, tmp_path / "run", **settings, precisions="int8")
+    report = run.report()
+    assert trials(tmp_path / "run") == [("int8", "minmax", True)]
+    [record] = report.refinement
+    assert (record.name, record.kept) == ("bias correction", False)
+    assert record.detail.endswith("dropped because the file would miss the target")
+    assert report.search.unranked == "the fastest plan meets the target"
+    assert read_searched(tmp_path / "run").result.chosen.delivered.value >= run.store[REQUIRED]
+
+
 def test_a_method_that_misses_it_gives_way(files, tmp_path, monkeypatch) -> None:
     spoil(monkeypatch, "percentile", INT8)
     run = start(files, tmp_path / "run", **TWO, precisions="int8")

@@ -38,6 +38,12 @@ def test_only_the_precision_that_is_hurt_loses_its_corrections():
     assert worth_keeping(CORRECTIONS, records[:1]) == CORRECTIONS
 
 
+def test_corrections_go_that_raise_the_score_and_lose_the_target():
+    record = record_of_values(Refinement.BIAS_CORRECTION, INT8, 0.8, 0.9, CORRECTIONS, loses_target=True)
+    assert record.detail == "2 groups corrected, dropped because the file would miss the target"
+    assert worth_keeping(CORRECTIONS, [record]).keys() == {("a", FP8)}
+
+
 def told(name: Refinement, changed: int, left: dict[str, str]) -> str:
     """The detail of the only record of a step that nobody chooses."""
     (record,) = records_of_model(name, {INT8: 0.5}, {INT8: 0.6}, changed, left)

@@ -133,6 +133,10 @@ class PlanEvaluator:
         digest = self._files[plan] = _file_digest(graph)
         return self._of_file(digest, graph)
 
+    def keeps(self, plan: PrecisionPlan, required: float) -> bool:
+        """Whether `plan` scores what is `required` on every sample, and its typed file does too."""
+        return self.score(plan).value >= required and self.delivered(plan).value >= required
+
     def on_disk(self, path: Path) -> Score:
         """What a file scores; raises RuntimeFailure if it does not run."""
         return self._of_file(model_digest(path), path)

@@ -130,14 +130,17 @@ def trial_of(store: Store, state: State, precision: Precision, choice: Choice) -
             uniform = job[network].grouping.uniform(precision)
             title = f"Scoring uniform {precision} by {text}"
             judged = evaluator.tried(uniform, job[REQUIRED], lambda: job.observer.stage(title))
-            keeps = judged.feasible and evaluator.delivered(uniform).value >= job[REQUIRED]
+            keeps = judged.feasible and evaluator.keeps(uniform, job[REQUIRED])
             return Trial(precision, method, judged.score.value, keeps, judged.complete)
 
         if not job.settings.bias_correction:
             return trial(Refinements())
         corrected = trial(Refinements(corrections=job[corrections]))
         # Where that keeps the target, what it would score without decides nothing.
-        return corrected if corrected.keeps_target else max(corrected, trial(Refinements()), key=lambda t: t.score)
+        if corrected.keeps_target:
+            return corrected
+        plain = trial(Refinements())
+        return plain if plain.keeps_target else max(corrected, plain, key=lambda t: t.score)
 
     needs: tuple[Stage[Any], ...] = (REQUIRED, STOP, network, cache, SCORER)
     needs = (*needs, corrections) if store.settings.bias_correction else needs

@@ -10,8 +10,9 @@ from trt_mpq.artifacts.stage import Job, Kind, Stage
 from trt_mpq.artifacts.store import Store
 from trt_mpq.emit import BiasCorrections, Network, RefinedWeights, Refinements, Roundings
 from trt_mpq.evaluate.cache import ScoreCache
+from trt_mpq.evaluate.plans import PlanEvaluator
 from trt_mpq.pipeline.model_states import State
-from trt_mpq.pipeline.scoring import REQUIRED, SCORER, score_cache_of, uniform_score
+from trt_mpq.pipeline.scoring import REQUIRED, SCORER, score_cache_of
 from trt_mpq.pipeline.sources import BATCH, CALIBRATION, RUNTIME
 from trt_mpq.pipeline.weight_refinement import WEIGHTS, clipped_weights, gptq_weights, weights_of_file
 from trt_mpq.refine.adaround import learn_rounding
@@ -46,7 +47,19 @@ class ScoredNetwork:
 
     def uniform_score(self, job: Job, precision: Precision, text: str, refinements: Refinements) -> float:
         """Score of the uniform plan of `precision`, refined; `text` tells whoever watches in which state."""
-        return uniform_score(job, self.cache, job[self.network], precision, text, refinements)
+        evaluator = self._evaluator(job, refinements)
+        title = f"Scoring uniform {precision} {text}"
+        return evaluator.score(self._uniform(job, precision), lambda: job.observer.stage(title)).value
+
+    def uniform_keeps(self, job: Job, precision: Precision, refinements: Refinements, required: float) -> bool:
+        """Whether that plan and its typed file score what is `required`."""
+        return self._evaluator(job, refinements).keeps(self._uniform(job, precision), required)
+
+    def _evaluator(self, job: Job, refinements: Refinements) -> PlanEvaluator:
+        return PlanEvaluator.of(job[self.network], refinements, job[SCORER], job[self.cache])
+
+    def _uniform(self, job: Job, precision: Precision) -> PrecisionPlan:
+        return job[self.network].grouping.uniform(precision)
 
 
 def nearest_corrections(
@@ -222,7 +235,10 @@ def _kept_corrections(
     nearest: Mapping[Precision, Stage[BiasCorrections]],
     required: Stage[float] | None,
 ) -> Stage[SharedRefinements]:
-    """Corrections kept where the uniform plan scores what is `required` with them, or no less than without."""
+    """Corrections kept where the uniform plan and its file score what is `required` with them, or only with them.
+
+    Where neither way does, or nothing is required, they are kept if the plan scores no less than without.
+    """
 
     def own(precision: Precision) -> Stage[BiasCorrections]:
         if not learned[precision]:
@@ -238,13 +254,21 @@ def _kept_corrections(
 
     def make(job: Job) -> SharedRefinements:
         before, corrections = job[rounded], job[merged]
-        records = []
-        for precision in learned:
-            refinements = replace(before.refinements, corrections=corrections)
+        refinements = replace(before.refinements, corrections=corrections)
+
+        def record(precision: Precision) -> RefinementRecord:
+            def keeps(refinements: Refinements) -> bool:
+                return required is not None and scored.uniform_keeps(job, precision, refinements, job[required])
+
             corrected, plain = scored.uniform_score(job, precision, "with bias correction", refinements), None
-            if required is None or corrected < job[required]:
+            if not (kept := keeps(refinements)):
                 plain = scored.uniform_score(job, precision, "as calibrated", before.refinements)
-            records.append(record_of_values(Refinement.BIAS_CORRECTION, precision, plain, corrected, corrections))
+            return record_of_values(
+                Refinement.BIAS_CORRECTION, precision, plain, corrected, corrections,
+                loses_target=not kept and keeps(before.refinements),
+            )  # fmt: skip
+
+        records = [record(precision) for precision in learned]
         kept = replace(before.refinements, corrections=worth_keeping(corrections, records))
         return SharedRefinements(kept, (*before.records, *records))
 

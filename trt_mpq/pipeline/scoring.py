@@ -10,10 +10,9 @@ from numpy.typing import NDArray
 from trt_mpq.artifacts.files import atomic_path, key_of
 from trt_mpq.artifacts.stage import Job, Stage, content_digest, json_kind
 from trt_mpq.dataset import Samples
-from trt_mpq.emit import Network, Refinements
 from trt_mpq.errors import MetricError
 from trt_mpq.evaluate.cache import EVALUATIONS, ScoreCache
-from trt_mpq.evaluate.plans import EarlyStop, PlanEvaluator
+from trt_mpq.evaluate.plans import EarlyStop
 from trt_mpq.evaluate.scorer import Scorer, Scoring
 from trt_mpq.evaluate.sequential import Schedule
 from trt_mpq.evaluate.stopping import paired_test, schedule_for
@@ -21,7 +20,7 @@ from trt_mpq.pipeline.model_states import ORIGINAL, State
 from trt_mpq.pipeline.networks import restricted_groups_of
 from trt_mpq.pipeline.sources import BATCH, CALIBRATION, EVALUATION, RUNTIME
 from trt_mpq.pipeline.task import METRIC, OUTPUTS, judged_outputs
-from trt_mpq.types import Precision, Score
+from trt_mpq.types import Score
 
 FP32_SAMPLES, PLAN_SAMPLES = "fp32-samples.npy", "plan-samples.npy"
 """What the metric keeps of each sample for FP32 and for the delivered plan; absent if it keeps nothing."""
@@ -121,15 +120,3 @@ def score_cache_of(state: State) -> Stage[ScoreCache]:
         needs=(restricted_groups_of(state), state.graph, CALIBRATION, RUNTIME, EVALUATION, METRIC, OUTPUTS, BATCH),
         files=(EVALUATIONS,),
     )  # fmt: skip
-
-
-def uniform_score(
-    job: Job, cache: Stage[ScoreCache], network: Network, precision: Precision, text: str, refinements: Refinements
-) -> float:
-    """Score of the uniform plan of `precision`; the `text` tells whoever watches in which state the network is.
-
-    The job has declared `cache` and SCORER.
-    """
-    evaluator = PlanEvaluator.of(network, refinements, job[SCORER], job[cache])
-    title = f"Scoring uniform {precision} {text}"
-    return evaluator.score(network.grouping.uniform(precision), lambda: job.observer.stage(title)).value

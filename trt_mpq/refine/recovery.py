@@ -64,11 +64,13 @@ def records_of_model(
     what = f"{changed} {one if changed == 1 else many} {done}" if changed else f"no {one} can be {done}"
     reasons = (f"{count} left: {reason}" for reason, count in Counter(left.values()).most_common())
     detail = "; ".join((what, *reasons))
+    fault = ""
     if chosen and changed:
         fell = "the score fell" if len(before) == 1 else "the scores of all formats fell in sum"
-        detail = f"{detail}, {'kept' if stays_for_all(before, after) else f'dropped because {fell}'}"
+        fault = "" if stays_for_all(before, after) else fell
+        detail = f"{detail}, {_verdict(fault)}"
     for precision, score in before.items():
-        yield RefinementRecord(name.value, precision, score, after[precision], detail)
+        yield RefinementRecord(name.value, precision, score, after[precision], detail, kept=not fault)
 
 
 def stays_for_all(before: Mapping[Precision, float], after: Mapping[Precision, float]) -> bool:
@@ -109,10 +111,13 @@ def record_of_values(
     before: float | None,
     after: float,
     values: Collection[tuple[str, Precision]],
+    *,
+    loses_target: bool = False,
 ) -> RefinementRecord:
     """What corrections of biases or roundings of weights did to the uniform `precision` plan; see `worth_keeping`.
 
-    `before` is None where nobody had to know what it scores without.
+    `before` is None where nobody had to know what it scores without. With `loses_target` the plan and its file keep the
+    target without, and one of them misses it with.
     """
     count = sum(own is precision for _, own in values)
     done = (
@@ -120,29 +125,37 @@ def record_of_values(
         if name not in _OF_WEIGHTS
         else (f"{_counted(count, 'weight')} {_OF_WEIGHTS[name]}")
     )
-    return RefinementRecord(name.value, precision, before, after, f"{done}, {_verdict(before, after)}")
+    fault = "the file would miss the target" if loses_target else _fall(before, after)
+    return RefinementRecord(name.value, precision, before, after, f"{done}, {_verdict(fault)}", kept=not fault)
 
 
 def record_of_plan(found: Evaluation, refined: Refined) -> RefinementRecord:
     """What refinement for exactly the plan that was `found` came to."""
     before, after = found.score.value, refined.refined_score
     anew = "weights rounded and biases corrected anew" if refined.rounded else "biases corrected anew"
-    verdict = "the plan is uniform" if after is None else f"{anew}, {_verdict(before, after)}"
+    fault = "" if after is None else _fall(before, after)
+    verdict = "the plan is uniform" if after is None else f"{anew}, {_verdict(fault)}"
     groups = _counted(len(refined.rescued), "group")
     saved = f"; {groups} more lowered, in {_counted(refined.attempts, 'attempt')}" if refined.attempts else ""
-    return RefinementRecord(Refinement.FOR_PLAN.value, None, before, refined.chosen.score.value, f"{verdict}{saved}")
+    detail = f"{verdict}{saved}"
+    return RefinementRecord(Refinement.FOR_PLAN.value, None, before, refined.chosen.score.value, detail, kept=not fault)
 
 
 def worth_keeping(
     values: Mapping[tuple[str, Precision], _T], records: Iterable[RefinementRecord]
 ) -> dict[tuple[str, Precision], _T]:
-    """Those of the `values` that are for precisions whose uniform plan they do not hurt, as the `records` say."""
-    hurt = {r.precision for r in records if r.before is not None and r.after is not None and r.after < r.before}
+    """Those of the `values` that are for precisions which keep them, as the `records` say."""
+    hurt = {record.precision for record in records if not record.kept}
     return {key: value for key, value in values.items() if key[1] not in hurt}
 
 
-def _verdict(before: float | None, after: float) -> str:
-    return "dropped because the score fell" if before is not None and after < before else "kept"
+def _fall(before: float | None, after: float) -> str:
+    """What is wrong with a score that is lower than before; empty if it is not, or nobody knows."""
+    return "the score fell" if before is not None and after < before else ""
+
+
+def _verdict(fault: str) -> str:
+    return f"dropped because {fault}" if fault else "kept"
 
 
 def _counted(number: int, noun: str) -> str:

@@ -12,6 +12,7 @@ class RefinementRecord:
     """What one refinement recovered: score of the uniform `precision` plan without and with it, if measured.
 
     `precision` is None where it was refined for exactly the chosen plan; `after` then is the delivered plan's score.
+    `kept` tells whether the refinement stays.
     """
 
     name: str
@@ -19,3 +20,4 @@ class RefinementRecord:
     before: float | None
     after: float | None
     detail: str
+    kept: bool = True
