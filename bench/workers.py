@@ -1,57 +1,113 @@
-"""What workers bring on this host: ResNet-20 ranked by noise and searched, with one process of N threads and N of one.
+"""What workers bring on this host: a ResNet ranked and searched by one thread, by N of them, and by N workers.
 
-Both take turns, for the machine may be busy with other things; the ratio of the medians is printed.
+The workers are processes, and actors of a Ray cluster that the bench starts and stops. All take turns, for the machine
+may be busy with other things. Efficiency is the median time of one thread over N times that of N; a pool is begun and
+ended with each stage, as it is in a run.
 """
 
 from __future__ import annotations
 
+import argparse
 import shutil
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from bench.real import MODELS
 from trt_mpq.pipeline.run import Run
 from trt_mpq.settings import settings_from
 from trt_mpq.types.observer import SilentObserver
 
-TURNS = 3
+WHOLE = "both"
 
 
-def opened(folder: Path, **more: object) -> Run:
-    real = MODELS["resnet20"]
+def _opened(options: argparse.Namespace, folder: Path, **more: Any) -> Run:
+    real = MODELS[options.model]
     fields = {
         "model": real.path, "calib": real.calib, "eval": real.eval, "eval_samples": real.eval_samples,
-        "calib_samples": 256, "precisions": "int8", "target_accuracy": 0.999, **more,
+        "calib_samples": 256, "calibration": "mse", "precisions": "int8", "target_accuracy": options.target,
+        "sensitivity": options.metric, "search": options.search, "refine_plan": False, "confidence": 1.0, **more,
     }  # fmt: skip
     return Run(settings_from(fields, "bench"), folder, SilentObserver(), "bench.workers")
 
 
-def main(count: int) -> None:
+@contextmanager
+def _ray_cluster(cpus: int) -> Iterator[str]:
+    """The address of a cluster of this host, which ends with it."""
+    ray = str(Path(sys.executable).with_name("ray"))
+    command = [ray, "start", "--head", f"--num-cpus={cpus}", "--include-dashboard=false", "--port=6399"]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    try:
+        yield "127.0.0.1:6399"
+    finally:
+        subprocess.run([ray, "stop", "--force"], check=True, stdout=subprocess.DEVNULL)
+
+
+def _measured(options: argparse.Namespace, ways: Mapping[str, Mapping[str, Any]]) -> dict[tuple[str, str], list[float]]:
+    """Seconds of each turn, by stage and way."""
+    seconds: dict[tuple[str, str], list[float]] = defaultdict(list)
+    plans = set()
     with tempfile.TemporaryDirectory() as name:
         base = Path(name) / "base"
-        opened(base, threads=count).calibrate()
-        seconds: dict[tuple[str, str], list[float]] = {}
-        plans = set()
-        for turn in range(TURNS):
-            for how, more in (("one process", {}), ("workers", {"workers": count})):
-                folder = Path(name) / f"{how} {turn}"
+        _opened(options, base, threads=options.workers).calibrate()
+        for turn in range(options.turns):
+            for way, more in ways.items():
+                folder = Path(name) / f"{way} {turn}"
                 shutil.copytree(base, folder)
-                run = opened(folder, threads=count, **more)
-                for what, stage in (("noise", run.sensitivity), ("search", run.search)):
-                    started = time.perf_counter()
-                    done = stage()
-                    seconds.setdefault((what, how), []).append(time.perf_counter() - started)
-                plans.add(done.chosen.plan)
-        assert len(plans) == 1, "workers changed the plan"
-        for what in ("noise", "search"):
-            alone, shared = (statistics.median(seconds[what, how]) for how in ("one process", "workers"))
-            figures = f"{alone:.1f} s with {count} threads, {shared:.1f} s with {count} workers"
-            print(f"{what}: {figures}: x{alone / shared:.2f}")
-            print("  ", {how: [round(s, 1) for s in seconds[what, how]] for how in ("one process", "workers")})
+                run = _opened(options, folder, **more)
+                started = time.perf_counter()
+                run.sensitivity()
+                ranked = time.perf_counter()
+                plans.add(run.search().chosen.plan)
+                ended = time.perf_counter()
+                for what, begun, done in (
+                    ("ranking", started, ranked), ("search", ranked, ended), (WHOLE, started, ended),
+                ):  # fmt: skip
+                    seconds[what, way].append(done - begun)
+    assert len(plans) == 1, "workers changed the plan"
+    return seconds
+
+
+def main() -> None:
+    """Measure, and print a table."""
+    parser = argparse.ArgumentParser(prog="python -m bench.workers", description=__doc__)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--model", default="resnet20", choices=MODELS)
+    parser.add_argument("--metric", default="noise")
+    parser.add_argument("--search", default="greedy")
+    parser.add_argument("--target", type=float, default=0.999)
+    parser.add_argument("--no-ray", action="store_true", help="processes only")
+    options = parser.parse_args()
+    number, one = options.workers, "1 thread"
+    ways: dict[str, dict[str, Any]] = {
+        one: {"threads": 1},
+        f"{number} threads": {"threads": number},
+        f"{number} processes": {"threads": number, "workers": number},
+    }
+    if options.no_ray:
+        seconds = _measured(options, ways)
+    else:
+        with _ray_cluster(number) as address:
+            ways[f"{number} actors of Ray"] = {"workers": number, "ray": address}
+            seconds = _measured(options, ways)
+    print(f"{options.model} INT8 {options.target}, {options.metric}, {options.search}, {options.turns} turns\n")
+    print("| | " + " | ".join(ways) + " |\n|---|" + "---:|" * len(ways))
+    for what in ("ranking", "search", WHOLE):
+        medians = {way: statistics.median(seconds[what, way]) for way in ways}
+        cells = [
+            f"{median:.1f} s" + (f", {medians[one] / median / number:.2f}" if way != one else "")
+            for way, median in medians.items()
+        ]
+        print(f"| {what} | {' | '.join(cells)} |")
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 2)
+    main()

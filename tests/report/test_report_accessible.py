@@ -57,16 +57,17 @@ def test_axe_finds_nothing(name: str, look: str, chromium: Any, tmp_path: Path) 
     assert_axe_finds_nothing(page, look)
 
 
-def test_plans_are_drawn_against_energy_and_size_and_chosen_there(chromium: Any, tmp_path: Path) -> None:
+def test_plans_are_drawn_by_any_two_of_score_and_costs_and_chosen_there(chromium: Any, tmp_path: Path) -> None:
     report = REPORTS["search"]
     page = opened(chromium, report, tmp_path)
     shown = lambda: page.locator("[data-axis]:visible").evaluate_all("(all) => all.map((one) => one.dataset.axis)")  # noqa: E731
-    assert shown() == ["latency"]
-    for axis in ("energy", "size"):
-        page.select_option("#axis", axis)
-        assert shown() == [axis]
+    assert shown() == ["score against latency"]
+    pairs = ["energy against latency", "size against latency", "size against energy"]
+    for chart in ("score against energy", *pairs, "score against size"):
+        page.select_option("#axis", chart)
+        assert shown() == [chart]
     step = next(step for step in report.search.path if step.plan != report.plan.digest)
-    page.locator(f"[data-axis='size'] [data-plan='{step.plan}']").first.dispatch_event("click")
+    page.locator(f"[data-axis='size against energy'] [data-plan='{step.plan}']").first.dispatch_event("click")
     assert page.locator("#choice select").input_value() == step.plan
     assert "µJ" in page.locator("#choice .figures").inner_text()
 

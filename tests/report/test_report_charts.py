@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tests.report.samples import FP8, FP16, INT4, INT8, hostile_report, noisy_report, sample_report, uniform_report
 from trt_mpq.report import Report, charts
-from trt_mpq.report.search_chart import _score_axis, search_chart
+from trt_mpq.report.search_chart import _score_axis, search_chart, search_charts
 from trt_mpq.report.svg import Scale, tick_labels
 from trt_mpq.report.wording import scale_of
 
@@ -147,6 +147,29 @@ def test_search_chart_marks_feasible_steps() -> None:
     for circle, step in zip(steps, chosen_or_step, strict=True):
         tip = circle.get("data-tip") or ""
         assert ("target: decided after 1,600 samples" in tip) == ("top1 about " in tip) == (not step.complete)
+
+
+def test_costs_are_drawn_against_each_other_with_the_frontier_of_feasible_plans() -> None:
+    """Of four plans one misses the target and one is beaten in both costs; the line joins the two that are left."""
+    report = sample_report(20)
+    template = next(step for step in report.search.path if step.feasible)
+    whole = report.size_bytes.fp32
+    costs = {"a": (1.0, 0.9, True), "b": (2.0, 0.6, True), "c": (2.5, 0.7, True), "d": (0.5, 0.3, False)}
+    path = tuple(
+        replace(template, note=plan, plan=plan, latency_ms=ms, size_bytes=int(size * whole), feasible=feasible)
+        for plan, (ms, size, feasible) in costs.items()
+    )
+    report = replace(report, search=replace(report.search, path=path))
+    charts = search_charts(report)
+    assert list(charts) == ["score against latency", "score against size", "size against latency"]
+    drawing = ElementTree.fromstring(charts["size against latency"])
+    at = {step.get("data-plan"): (step.get("cx"), step.get("cy")) for step in drawing.iter("circle")}
+    [line] = [line for line in drawing.iter("line") if line.get("class") == "path"]
+    assert [(line.get("x1"), line.get("y1")), (line.get("x2"), line.get("y2"))] == [at["a"], at["b"]]
+    assert float(at["d"][1]) > float(at["b"][1]) > float(at["c"][1]) > float(at["a"][1]), "what is smaller lies lower"
+    tip = next(step.get("data-tip") for step in drawing.iter("circle") if step.get("data-plan") == "b")
+    assert tip.splitlines()[2] == "modelled 2.00 ms"
+    assert tip.splitlines()[3].endswith(" MB")
 
 
 lows = st.floats(-1e6, 1e6)

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING
 from trt_mpq.report import charts, verdict, wording
 from trt_mpq.report.choices import choices_json
 from trt_mpq.report.compiler import compiler_text
-from trt_mpq.report.cost_axes import cost_axes
 from trt_mpq.report.data import Report
 from trt_mpq.report.device import below_text, device_text, interval_text
 from trt_mpq.report.engine_chart import engine_bars, engine_precision, layer_legend, layer_ribbon
 from trt_mpq.report.layer_split import group_times, layer_shares
 from trt_mpq.report.page import page
-from trt_mpq.report.search_chart import search_chart
+from trt_mpq.report.search_chart import search_charts
 from trt_mpq.report.tensor_chart import histogram
 from trt_mpq.types import OutputComparison, Precision
 
@@ -40,7 +39,7 @@ def render_html(report: Report) -> str:
         choices=choices_json(report),
         calibrated=[p for p in Precision if any(p in row.amax for row in report.tensors)],
         histograms=[Markup(histogram(row)) if row.bins else None for row in report.tensors],
-        searched={axis.name: Markup(search_chart(report, axis)) for axis in cost_axes(report)},
+        searched={name: Markup(picture) for name, picture in search_charts(report).items()},
         pictures=_pictures(report),
     )
 
