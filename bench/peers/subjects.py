@@ -10,7 +10,7 @@ import numpy as np
 import onnx_ir as ir
 
 from bench.grouping import all_groups
-from bench.real import MODELS
+from bench.paper_models import PAPER_MODELS
 from trt_mpq.artifacts.files import write_arrays
 from trt_mpq.dataset import Samples, open_samples
 from trt_mpq.dataset.chunks import chunks
@@ -42,14 +42,16 @@ class Subject:
     """A model of the table: prepared as ours is, with its data opened.
 
     Args:
-        name: One of `MODELS`.
+        name: One of `PAPER_MODELS`.
         folder: Where the prepared model and the arrays are kept.
         calibration_samples: The first so many.
         evaluation_samples: The first so many; None is the model's own number.
     """
 
     def __init__(self, name: str, folder: Path, calibration_samples: int, evaluation_samples: int | None) -> None:
-        self.name, self.real = name, MODELS[name]
+        self.name, self.real = name, PAPER_MODELS[name]
+        if self.real.made is not None:
+            self.real.made()
         self.metric = self.real.metric
         self.calibration_samples = calibration_samples
         self.evaluation_samples = evaluation_samples or self.real.eval_samples

@@ -449,7 +449,7 @@ def judging(path):
     other.graph.name = "other"
     metric = metric_from_name("sqnr", has_labels=False, outputs=prepared.model.outputs)
 
-    def make(stop: EarlyStop | None) -> tuple[PlanEvaluator, Counting]:
+    def make(stop: EarlyStop | None, path: Path = path) -> tuple[PlanEvaluator, Counting]:
         scorer = Scorer(prepared.graph, runtime, prepared.samples(normal(40, 32)), metric, 4, random_portions(40))
         return evaluator_of(other, scorer, path, stop), runtime
 
@@ -466,6 +466,17 @@ def test_a_judged_plan_runs_no_further_than_the_test_needs_and_goes_on_from_ther
     assert runtime.runs == {"fp32": 12, "other": 12}, "and FP32 no further than the plan"
     assert evaluator.score(PLAN).samples == 40
     assert runtime.runs == {"fp32": 40, "other": 40}, "no sample runs twice"
+
+
+def test_the_samples_of_a_plan_are_kept_however_it_came_to_run_them_all(judging, tmp_path):
+    """Or the file that holds its graph would be run once more."""
+    for question, stop in enumerate((None, EarlyStop(Deciding(41), 0.5, "q"), EarlyStop(Deciding(12), 0.5, "q"))):
+        evaluator, _ = judging(stop, tmp_path / f"{question}.jsonl")
+        assert evaluator.samples(PLAN) is None
+        if stop:
+            evaluator.judge(PLAN)
+        assert evaluator.score(PLAN).samples == 40
+        np.testing.assert_array_equal(evaluator.samples(PLAN), np.ones(40))
 
 
 def test_an_undecided_plan_is_measured_and_the_score_decides(judging):

@@ -93,7 +93,9 @@ class PlanEvaluator:
         def measure() -> Score:
             with watch() as progress:
                 begun = self._cache.begun.pop(key, None) or self._scorer.begun()
-                return self._finished(key, begun, self._reference(plan), progress).result()
+                done = self._scorer.finished(begun, self._reference(plan), progress)
+                self._keep_samples(key, done)
+                return done.result()
 
         return self._cache.remember(key, measure).score
 
@@ -185,17 +187,16 @@ class PlanEvaluator:
     def _measured(self, plan: PrecisionPlan, scoring: Scoring, stop: EarlyStop | None) -> CachedScore:
         started, graph = time.perf_counter(), self._reference(plan)
         if stop is None:
-            self._finished(self._key(plan), scoring, graph)
+            self._scorer.finished(scoring, graph)
         elif judged := self._scorer.decided(scoring, graph, stop.test):
             return CachedScore(judged.score, time.perf_counter() - started, judged.feasible)
+        self._keep_samples(self._key(plan), scoring)
         return CachedScore(scoring.result(), time.perf_counter() - started)
 
-    def _finished(self, key: str, scoring: Scoring, graph: ir.Model, progress: Progress | None = None) -> Scoring:
-        """`scoring` of every sample, of which is kept in this process what the metric keeps."""
-        done = self._scorer.finished(scoring, graph, progress)
+    def _keep_samples(self, key: str, done: Scoring) -> None:
+        """Keep in this process what the metric keeps of every sample."""
         if (numbers := done.in_data_order) is not None:
             self._cache.samples[key] = numbers
-        return done
 
     def _of_file(self, digest: str, file: ir.Model | Path) -> Score:
         """The score of the file with this `digest`."""
