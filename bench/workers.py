@@ -63,7 +63,7 @@ def _measured(options: argparse.Namespace, ways: Mapping[str, Mapping[str, Any]]
                 shutil.copytree(base, folder)
                 run = _opened(options, folder, **more)
                 started = time.perf_counter()
-                run.sensitivity()
+                run.sensitivities()
                 ranked = time.perf_counter()
                 plans.add(run.search().chosen.plan)
                 ended = time.perf_counter()
