@@ -23,7 +23,7 @@ from bench.peers.measure import measure
 CACHE = Path(__file__).parent / "cache" / "architectures"
 RESULTS = Path(__file__).parent / "results"
 EXPORTERS, OPSETS = ("torchscript", "dynamo"), (13, 17, 20)
-EXPORT_TIMEOUT_S = 400.0
+EXPORT_TIMEOUT_S = 600.0
 TITLE = "Architectures with random weights"
 HOW = (
     "Made by `python -m bench.architectures`. Small networks whose weights nobody trained: what is compiled does not "
@@ -88,7 +88,7 @@ def perform(job: Job, python: str, folder: Path) -> Row:
         rmtree(folder)
     folder.mkdir(parents=True)
     command = [python, "-m", "bench.corpus.export", job.name, job.exporter, str(job.opset), str(folder)]
-    exported = measure(command, CACHE, folder / "export.log", EXPORT_TIMEOUT_S, environment())
+    exported = measure(command, CACHE, folder / "export.log", EXPORT_TIMEOUT_S, environment(), of_cpu=True)
     row = stamped(Row(job.name, job.kind, job.source))
     if exported.code != 0:
         return Row(**{**asdict(row), "not_exported": last_words(exported, folder / "export.log", EXPORT_TIMEOUT_S)})

@@ -16,7 +16,7 @@ from bench.corpus.trial import Lowered, Outcome
 from bench.peers.measure import Measured, measure
 
 ROOT = Path(__file__).resolve().parents[2]
-TIMEOUT_S = 600.0
+TIMEOUT_S = 900.0
 FORMATS = ("int8", "fp8")
 THROUGH, NOT_COMPILED, REFUSED, FAILED, NOTHING = "through", "not compiled", "refused", "failed", "nothing to quantize"
 NVIDIA, NOT_EXPORTED = "NVIDIA refuses the original", "not exported"
@@ -95,7 +95,7 @@ def wrong(lowered: Lowered) -> str:
 def tried(row: Row, folder: Path, timeout_s: float = TIMEOUT_S) -> Row:
     """`row` with what becomes of the file in `folder`, tried in a process of its own."""
     command = [sys.executable, "-m", "bench.corpus.trial", str(folder)]
-    measured = measure(command, ROOT, folder / "trial.log", timeout_s, environment())
+    measured = measure(command, ROOT, folder / "trial.log", timeout_s, environment(), of_cpu=True)
     row = replace(row, seconds=round(measured.seconds, 1), peak_mib=round(measured.peak_mib))
     if measured.code != 0:
         return replace(row, failure=last_words(measured, folder / "trial.log", timeout_s))
@@ -110,7 +110,7 @@ def environment() -> dict[str, str]:
 def last_words(measured: Measured, log: Path, timeout_s: float) -> str:
     """How a process ended: out of time, or what it said last."""
     if measured.code is None:
-        return f"not done after {timeout_s:.0f} s"
+        return f"not done after {timeout_s:.0f} s of CPU time"
     lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
     return lines[-1][:300] if lines else f"exit code {measured.code}"
 

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _POLL_S = 0.1
-_SESSION, _RSS = 3, 21
-"""Fields of /proc/PID/stat behind the command's name (proc(5) numbers them 6 and 24)."""
+_SESSION, _TIMES, _RSS = 3, slice(11, 15), 21
+"""Fields of /proc/PID/stat behind the command's name (proc(5) numbers them 6, 14 to 17 and 24)."""
+_STARVED = 10
+"""How many times its CPU time a process may take by the clock."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,13 @@ class Measured:
 
 
 def measure(
-    command: Sequence[str], folder: Path, log: Path, timeout_s: float, environment: Mapping[str, str]
+    command: Sequence[str],
+    folder: Path,
+    log: Path,
+    timeout_s: float,
+    environment: Mapping[str, str],
+    *,
+    of_cpu: bool = False,
 ) -> Measured:
     """Run a command in a session of its own; at the end nothing of it is left.
 
@@ -42,16 +50,20 @@ def measure(
         log: Where its output goes, both streams.
         timeout_s: When it is killed.
         environment: Its environment variables.
+        of_cpu: Whether it is killed by its CPU time, which no other work prolongs, and by the clock at ten times that.
     """
-    started, peak = time.perf_counter(), 0
+    started, peak, limit = time.perf_counter(), 0, timeout_s * (_STARVED if of_cpu else 1)
     with log.open("wb") as output:
         process = subprocess.Popen(
             command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
             start_new_session=True,
         )  # fmt: skip
         try:
-            while process.poll() is None and time.perf_counter() - started < timeout_s:
-                peak = max(peak, sum(_resident_bytes(process.pid)))
+            while process.poll() is None and time.perf_counter() - started < limit:
+                used = list(_usage(process.pid))
+                peak = max(peak, sum(resident for resident, _ in used))
+                if of_cpu and sum(seconds for _, seconds in used) >= timeout_s:
+                    break
                 time.sleep(_POLL_S)
             code = process.poll()
             seconds = time.perf_counter() - started
@@ -67,8 +79,9 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def _resident_bytes(session: int) -> Iterator[int]:
-    """Resident memory of every process of a session, as /proc tells it."""
+def _usage(session: int) -> Iterator[tuple[int, float]]:
+    """Resident bytes and CPU seconds, with those of ended children, of every process of a session, from /proc."""
+    page, tick = os.sysconf("SC_PAGE_SIZE"), os.sysconf("SC_CLK_TCK")
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
@@ -76,4 +89,4 @@ def _resident_bytes(session: int) -> Iterator[int]:
             except (FileNotFoundError, ProcessLookupError):  # it ended meanwhile
                 continue
             if int(fields[_SESSION]) == session:
-                yield int(fields[_RSS]) * os.sysconf("SC_PAGE_SIZE")
+                yield int(fields[_RSS]) * page, sum(map(int, fields[_TIMES])) / tick

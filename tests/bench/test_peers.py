@@ -347,6 +347,12 @@ def test_memory_of_grandchildren_counts(tmp_path: Path) -> None:
     assert measured.peak_mib > 96
 
 
+@pytest.mark.parametrize(("code", "killed"), [("while True: pass", True), ("import time; time.sleep(3)", False)])
+def test_a_process_may_be_given_seconds_of_its_own_instead_of_the_clock(tmp_path: Path, code: str, killed: bool):
+    measured = measure([sys.executable, "-c", code], tmp_path, tmp_path / "log.txt", 1, {}, of_cpu=True)
+    assert (measured.code is None) is killed
+
+
 def test_peers_without_a_target_have_one_job_per_format(subject: Subject) -> None:
     found = list(command.jobs([PEERS["nncf"], PEERS["modelopt"]], [0.99, 0.999], subject))
     asked = [(job.peer, job.precision, job.target) for job in found]
