@@ -17,6 +17,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,7 @@ def _ray_cluster(cpus: int) -> Iterator[str]:
     try:
         yield "127.0.0.1:6399"
     finally:
+        import_module("ray").shutdown()  # it tells at length of a cluster that ends before it
         subprocess.run([ray, "stop", "--force"], check=True, stdout=subprocess.DEVNULL)
 
 
