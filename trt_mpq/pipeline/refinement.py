@@ -257,8 +257,8 @@ def _kept_corrections(
         refinements = replace(before.refinements, corrections=corrections)
 
         def record(precision: Precision) -> RefinementRecord:
-            def keeps(refinements: Refinements) -> bool:
-                return required is not None and scored.uniform_keeps(job, precision, refinements, job[required])
+            def keeps(applied: Refinements) -> bool:
+                return required is not None and scored.uniform_keeps(job, precision, applied, job[required])
 
             corrected, plain = scored.uniform_score(job, precision, "with bias correction", refinements), None
             if not (kept := keeps(refinements)):
