@@ -36,6 +36,11 @@ class RealModel:
     made: Callable[[], object] | None = None
     batch: int = 32
 
+    def make(self) -> None:
+        """Make the file where it is one that has to be made."""
+        if self.made is not None:
+            self.made()
+
     @property
     def path(self) -> Path:
         if not DATA.is_dir():

@@ -302,8 +302,7 @@ def _measure_all(bench: Bench, options: argparse.Namespace) -> None:
     """Jobs that share a run folder one after the other, others side by side."""
     batches: dict[str, list[Job]] = defaultdict(list)
     for name in options.models:
-        if (made := bench.models[name].made) is not None:
-            made()
+        bench.models[name].make()
         for job in bench.jobs(name, options.eval_samples):
             if _asked(job, options):
                 batches[job.folder].append(job)

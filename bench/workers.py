@@ -17,7 +17,6 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -42,14 +41,16 @@ def _opened(options: argparse.Namespace, folder: Path, **more: Any) -> Run:
 @contextmanager
 def _ray_cluster(cpus: int) -> Iterator[str]:
     """The address of a cluster of this host, which ends with it."""
-    ray = str(Path(sys.executable).with_name("ray"))
-    command = [ray, "start", "--head", f"--num-cpus={cpus}", "--include-dashboard=false", "--port=6399"]
+    import ray
+
+    program = str(Path(sys.executable).with_name("ray"))
+    command = [program, "start", "--head", f"--num-cpus={cpus}", "--include-dashboard=false", "--port=6399"]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     try:
         yield "127.0.0.1:6399"
     finally:
-        import_module("ray").shutdown()  # it tells at length of a cluster that ends before it
-        subprocess.run([ray, "stop", "--force"], check=True, stdout=subprocess.DEVNULL)
+        ray.shutdown()  # it tells at length of a cluster that ends before it
+        subprocess.run([program, "stop", "--force"], check=True, stdout=subprocess.DEVNULL)
 
 
 def _measured(options: argparse.Namespace, ways: Mapping[str, Mapping[str, Any]]) -> dict[tuple[str, str], list[float]]:

@@ -50,8 +50,7 @@ class Subject:
 
     def __init__(self, name: str, folder: Path, calibration_samples: int, evaluation_samples: int | None) -> None:
         self.name, self.real = name, PAPER_MODELS[name]
-        if self.real.made is not None:
-            self.real.made()
+        self.real.make()
         self.metric = self.real.metric
         self.calibration_samples = calibration_samples
         self.evaluation_samples = evaluation_samples or self.real.eval_samples

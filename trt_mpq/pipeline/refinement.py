@@ -51,9 +51,9 @@ class ScoredNetwork:
         title = f"Scoring uniform {precision} {text}"
         return evaluator.score(self._uniform(job, precision), lambda: job.observer.stage(title)).value
 
-    def uniform_keeps(self, job: Job, precision: Precision, refinements: Refinements, required: float) -> bool:
-        """Whether that plan and its typed file score what is `required`."""
-        return self._evaluator(job, refinements).keeps(self._uniform(job, precision), required)
+    def uniform_keeps(self, job: Job, precision: Precision, refinements: Refinements, required: float | None) -> bool:
+        """Whether that plan and its typed file score what is `required`; not where nothing is."""
+        return required is not None and self._evaluator(job, refinements).keeps(self._uniform(job, precision), required)
 
     def _evaluator(self, job: Job, refinements: Refinements) -> PlanEvaluator:
         return PlanEvaluator.of(job[self.network], refinements, job[SCORER], job[self.cache])
@@ -255,20 +255,15 @@ def _kept_corrections(
     def make(job: Job) -> SharedRefinements:
         before, corrections = job[rounded], job[merged]
         refinements = replace(before.refinements, corrections=corrections)
-
-        def record(precision: Precision) -> RefinementRecord:
-            def keeps(applied: Refinements) -> bool:
-                return required is not None and scored.uniform_keeps(job, precision, applied, job[required])
-
+        least, records = None if required is None else job[required], []
+        for precision in learned:
             corrected, plain = scored.uniform_score(job, precision, "with bias correction", refinements), None
-            if not (kept := keeps(refinements)):
+            loses = False
+            if not scored.uniform_keeps(job, precision, refinements, least):
                 plain = scored.uniform_score(job, precision, "as calibrated", before.refinements)
-            return record_of_values(
-                Refinement.BIAS_CORRECTION, precision, plain, corrected, corrections,
-                loses_target=not kept and keeps(before.refinements),
-            )  # fmt: skip
-
-        records = [record(precision) for precision in learned]
+                loses = scored.uniform_keeps(job, precision, before.refinements, least)
+            name = Refinement.BIAS_CORRECTION
+            records.append(record_of_values(name, precision, plain, corrected, corrections, loses_target=loses))
         kept = replace(before.refinements, corrections=worth_keeping(corrections, records))
         return SharedRefinements(kept, (*before.records, *records))
 

@@ -6,7 +6,6 @@ Plans that are also baselines are drawn as baselines only, so that the line foll
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import combinations, pairwise
 
 from trt_mpq.evaluate.score_scale import ScoreScale
@@ -15,30 +14,11 @@ from trt_mpq.report.cost_axes import CostAxis, Costed, cost_axes
 from trt_mpq.report.data import Report, SearchStep
 from trt_mpq.report.plot import Plot
 from trt_mpq.report.svg import Scale, tick_labels
-from trt_mpq.types import Precision
-
-
-@dataclass(frozen=True)
-class _Mark:
-    """A labelled plan: a whole-network baseline or the chosen plan; `css` is the precision or "plan"."""
-
-    name: str
-    css: str
-    score: float
-    latency_ms: float | None
-    energy_mj: float | None
-    size_bytes: int | None
-
-    @property
-    def chosen(self) -> bool:
-        return self.css == "plan"
-
-    @property
-    def title(self) -> str:
-        return self.name if self.chosen else f"every group in {self.name}"
-
+from trt_mpq.report.wording import Variant
 
 _Point = tuple[float, float]
+_Marks = list[Variant]
+"""Labelled plans: the whole-network baselines, and the chosen plan, which has no one precision."""
 
 
 def search_charts(report: Report) -> Mapping[str, str]:
@@ -61,25 +41,25 @@ def search_chart(report: Report, cost: CostAxis | None = None) -> str:
     height, y = scale.unit.height, _score_axis(report, steps, marks, scale)
     plot = Plot(f"Score against {_plain(cost)} for every plan evaluated", _cost_scale(cost, marks, steps), y)
 
-    def at(plan: SearchStep | _Mark) -> _Point:
+    def at(plan: SearchStep | Variant) -> _Point:
         return _of(cost, plan), height(plan.score or 0.0)
 
-    def error(plan: SearchStep | _Mark) -> tuple[float, float]:
-        stderr = (report.accuracy.plan_stderr if isinstance(plan, _Mark) else plan.stderr) or 0.0
+    def error(plan: SearchStep | Variant) -> tuple[float, float]:
+        stderr = (report.accuracy.plan_stderr if isinstance(plan, Variant) else plan.stderr) or 0.0
         return height((plan.score or 0.0) - stderr), height((plan.score or 0.0) + stderr)
 
-    def draw_error(plan: SearchStep | _Mark, css: str) -> None:
+    def draw_error(plan: SearchStep | Variant, css: str) -> None:
         (x, middle), (low, high) = at(plan), error(plan)
         if low < high and y.holds(middle):
             plot.draw_error(x, low, high, css)
 
-    path, chosen = _own(steps, marks, [cost]), [mark for mark in marks if mark.chosen]
+    path, chosen = _own(steps, marks, [cost]), [mark for mark in marks if mark.precision is None]
     _keep_clear(plot, map(at, path), map(at, marks), map(at, chosen))
     for mark in chosen:
         plot.keep_clear(at(mark)[0], *error(mark), 4, 0)
     _draw_score_axes(plot, cost, y, scale)
     _draw_limits(plot, report, scale)
-    _draw_line(plot, map(at, _unbeaten(steps, cost) if report.search.algorithm == "pareto" else path))
+    _draw_line(plot, _unbeaten(map(at, steps), more=True) if report.search.algorithm == "pareto" else map(at, path))
     for step in path:
         draw_error(step, "whisker")
     for mark in chosen:
@@ -94,15 +74,15 @@ def _cost_chart(report: Report, x: CostAxis, y: CostAxis) -> str:
     scale = _cost_scale(y, marks, steps)
     plot = Plot(f"{_plain(y)} against {_plain(x)} for every plan evaluated", _cost_scale(x, marks, steps), scale)
 
-    def at(plan: SearchStep | _Mark) -> _Point:
+    def at(plan: SearchStep | Variant) -> _Point:
         return _of(x, plan), _of(y, plan)
 
     path = _own(steps, marks, both)
-    _keep_clear(plot, map(at, path), map(at, marks), (at(mark) for mark in marks if mark.chosen))
+    _keep_clear(plot, map(at, path), map(at, marks), (at(mark) for mark in marks if mark.precision is None))
     ticks, unit = scale.ticks(6), y.title.rpartition(", ")[2]
     texts = (f"{text} {unit}" for text in tick_labels(ticks))
     plot.draw_axes(x.title, x.less, dict(zip(ticks, texts, strict=True)))
-    _draw_line(plot, map(at, _cheapest(steps, x, y)))
+    _draw_line(plot, _unbeaten((at(step) for step in steps if step.feasible), more=False))
     _draw_plans(plot, report, both, [(step, at(step)) for step in path], [(mark, at(mark)) for mark in marks])
     return plot.markup()
 
@@ -123,28 +103,23 @@ def _draw_plans(
     report: Report,
     axes: Sequence[CostAxis],
     steps: Sequence[tuple[SearchStep, _Point]],
-    marks: Sequence[tuple[_Mark, _Point]],
+    marks: Sequence[tuple[Variant, _Point]],
 ) -> None:
     """The steps and, over them, the marks, the chosen one below the baselines that it may be."""
     for number, (step, point) in enumerate(steps, start=1):
         plot.draw_step(*point, _css(step), _step_tip(number, step, report, axes), step.plan)
     for mark, point in reversed(marks):
-        score = wording.score_text(mark.score, report.accuracy)
-        text = mark.name if plot.holds(point[1]) else f"{mark.name} {score} ↓"
-        tip = "\n".join((mark.title, score, *(axis.text(_of(axis, mark)) for axis in axes)))
-        plot.draw_mark(*point, mark.css, text, tip, _digest(mark, report, axes))
+        score, precision = wording.score_text(mark.score, report.accuracy), mark.precision
+        name = precision.name if precision else "plan"
+        text = name if plot.holds(point[1]) else f"{name} {score} ↓"
+        title = f"every group in {name}" if precision else name
+        tip = "\n".join((title, score, *(axis.text(_of(axis, mark)) for axis in axes)))
+        plot.draw_mark(*point, str(precision or "plan"), text, tip, _digest(mark, report, axes))
 
 
-def _marks(report: Report, axes: Iterable[CostAxis]) -> list[_Mark]:
-    return [
-        _Mark(*_named(v.precision), v.score, v.latency_ms, v.energy_mj, v.size_bytes)
-        for v in wording.variants(report)[1:]
-        if v.score is not None and all(axis.of(v) is not None for axis in axes)
-    ]
-
-
-def _named(precision: Precision | None) -> tuple[str, str]:
-    return ("plan", "plan") if precision is None else (precision.name, str(precision))
+def _marks(report: Report, axes: Sequence[CostAxis]) -> _Marks:
+    known = (v for v in wording.variants(report)[1:] if v.score is not None)
+    return [variant for variant in known if all(axis.of(variant) is not None for axis in axes)]
 
 
 def _of(axis: CostAxis, plan: Costed) -> float:
@@ -155,29 +130,29 @@ def _plain(axis: CostAxis) -> str:
     return axis.title.partition(",")[0]
 
 
-def _own(steps: Iterable[SearchStep], marks: Iterable[_Mark], axes: Sequence[CostAxis]) -> list[SearchStep]:
+def _own(steps: Iterable[SearchStep], marks: _Marks, axes: Sequence[CostAxis]) -> list[SearchStep]:
     """The steps that are no baselines."""
-    baselines = {_place(mark, axes) for mark in marks if not mark.chosen}
+    baselines = {_place(mark, axes) for mark in marks if mark.precision is not None}
     return [step for step in steps if _place(step, axes) not in baselines]
 
 
-def _place(plan: SearchStep | _Mark, axes: Iterable[CostAxis]) -> tuple[float | None, ...]:
+def _place(plan: SearchStep | Variant, axes: Iterable[CostAxis]) -> tuple[float | None, ...]:
     return (*(axis.of(plan) for axis in axes), plan.score)
 
 
-def _cost_scale(axis: CostAxis, marks: Iterable[_Mark], steps: Iterable[SearchStep]) -> Scale:
+def _cost_scale(axis: CostAxis, marks: _Marks, steps: Iterable[SearchStep]) -> Scale:
     amounts = [*(_of(axis, mark) for mark in marks), *(_of(axis, step) for step in steps)] or [1.0]
     low, high = min(amounts), max(amounts)
     return Scale.around(low, high, share=0.09, least=max(0.05 * high, 1e-9))
 
 
-def _score_axis(report: Report, steps: list[SearchStep], marks: list[_Mark], scale: ScoreScale) -> Scale:
+def _score_axis(report: Report, steps: list[SearchStep], marks: _Marks, scale: ScoreScale) -> Scale:
     """An axis that shows the scores around the required one; hopeless plans fall off its lower edge.
 
     A uniform 4-bit plan at 10 % would otherwise squeeze the half point that decides everything into one pixel.
     """
     accuracy = report.accuracy
-    scores = [s.score for s in steps if s.score is not None] + [m.score for m in marks]
+    scores = [s.score for s in steps if s.score is not None] + [m.score for m in marks if m.score is not None]
     scores += [s for s in (accuracy.fp32, accuracy.target) if s is not None and not _is_noiseless(s, scale)]
     if not scores:
         return Scale(0, 1)
@@ -216,21 +191,12 @@ def _draw_limits(plot: Plot, report: Report, scale: ScoreScale) -> None:
         plot.draw_limit(height(accuracy.fp32), "reference", text, -6)
 
 
-def _unbeaten(steps: Iterable[SearchStep], cost: CostAxis) -> list[SearchStep]:
-    """The steps that none beats in both cost and score, the cheapest first: the frontier."""
-    kept: list[SearchStep] = []
-    for step in sorted(steps, key=lambda s: (_of(cost, s), -(s.score or 0.0))):
-        if not kept or (step.score or 0.0) > (kept[-1].score or 0.0):
-            kept.append(step)
-    return kept
-
-
-def _cheapest(steps: Iterable[SearchStep], x: CostAxis, y: CostAxis) -> list[SearchStep]:
-    """The feasible steps that no other beats in both costs, the cheapest by the first of them first."""
-    kept: list[SearchStep] = []
-    for step in sorted((step for step in steps if step.feasible), key=lambda s: (_of(x, s), _of(y, s))):
-        if not kept or _of(y, step) < _of(y, kept[-1]):
-            kept.append(step)
+def _unbeaten(points: Iterable[_Point], *, more: bool) -> list[_Point]:
+    """The points that none beats, from left to right: of x less is better, of y `more` or less. The frontier."""
+    sign, kept = -1 if more else 1, list[_Point]()
+    for x, y in sorted(points, key=lambda point: (point[0], sign * point[1])):
+        if not kept or sign * y < sign * kept[-1][1]:
+            kept.append((x, y))
     return kept
 
 
@@ -255,9 +221,9 @@ def _step_tip(number: int, step: SearchStep, report: Report, axes: Iterable[Cost
     return "\n".join(line.replace("\n", " ") for line in lines)
 
 
-def _digest(mark: _Mark, report: Report, axes: Sequence[CostAxis]) -> str | None:
+def _digest(mark: Variant, report: Report, axes: Sequence[CostAxis]) -> str | None:
     """The plan that a mark stands for, if the search tried it."""
-    if mark.chosen:
+    if mark.precision is None:
         return report.plan.digest
     place = _place(mark, axes)
     return next((s.plan for s in report.search.path if _place(s, axes) == place), None)

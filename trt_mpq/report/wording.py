@@ -190,7 +190,7 @@ def sensitivity_text(value: float | None) -> str:
 
 
 @dataclass(frozen=True)
-class _Variant:
+class Variant:
     """One way to run the whole model: FP32, high precision, a uniform plan or the chosen plan (`precision` None)."""
 
     name: str
@@ -202,7 +202,7 @@ class _Variant:
     meets: bool
 
 
-def variants(report: Report) -> tuple[_Variant, ...]:
+def variants(report: Report) -> tuple[Variant, ...]:
     """What the plan is compared with, widest first, and the plan itself last."""
     accuracy, latency, size, energy = report.accuracy, report.latency_ms, report.size_bytes, report.energy_mj
     named = {p: p.name for p in (Precision.FP32, report.baseline)}
@@ -212,7 +212,7 @@ def variants(report: Report) -> tuple[_Variant, ...]:
         for p, name in named.items()
     ]
     rows.append(("plan", None, accuracy.plan, latency.plan, size.plan, energy.plan if energy else None))
-    return tuple(_Variant(*row, meets=accuracy.met_by(row[2])) for row in rows)
+    return tuple(Variant(*row, meets=accuracy.met_by(row[2])) for row in rows)
 
 
 def slowest_ms(report: Report) -> float:
