@@ -70,6 +70,11 @@ def fixed_batch(inputs: tuple[TensorSpec, ...]) -> int | None:
     return next((size for size in sizes if isinstance(size, int)), None)
 
 
+def counted_batches(inputs: tuple[TensorSpec, ...], batch: int) -> int:
+    """How many times `batch` holds the rows that the model's element counts hold for."""
+    return 1 if fixed_batch(inputs) else batch
+
+
 def chunks(samples: Samples, size: int) -> Iterator[Chunk]:
     """All samples in order and uncut, at most `size` rows at a time, or exactly as many as the model fixes.
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from trt_mpq.artifacts.stage import Job, Stage, json_kind
 from trt_mpq.artifacts.store import Store
-from trt_mpq.dataset.chunks import fixed_batch
+from trt_mpq.dataset.chunks import counted_batches
 from trt_mpq.emit import Network
 from trt_mpq.engine.handover import DESCRIBED, SAMPLES, CalibratedNetwork, write_leading_samples
 from trt_mpq.pipeline.calibration_methods import Choice, choose_methods
@@ -86,7 +86,7 @@ def _described(network: Stage[Network]) -> Stage[CalibratedNetwork]:
         write_leading_samples(job[EVALUATION_ROWS], job.path(SAMPLES))
         return CalibratedNetwork(
             found.model, job[PREPARED], found.grouping, found.ranges, batch,
-            1 if fixed_batch(job[PREPARED].inputs) else batch, job[SAMPLE_SHAPES], settings.precisions,
+            counted_batches(job[PREPARED].inputs, batch), job[SAMPLE_SHAPES], settings.precisions,
             settings.mix_formats, settings.seed,
         )  # fmt: skip
 

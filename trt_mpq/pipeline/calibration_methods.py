@@ -2,8 +2,9 @@
 
 Which clipping serves a network best cannot be told from its tensors alone: the least squared error wins on one and
 loses to the plain largest magnitude on the next. Trying costs a few passes over the evaluation set; keeping groups in
-FP16 because of a range chosen badly costs latency for good. Where no uniform plan will do, their scores say little
-about mixed ones: they are far from the target, and corrections of biases make up for clipping that ruins single groups.
+FP16 because of a range chosen badly costs latency for good. Where the fastest plan will not do, its scores say little
+about gentler ones: they are far from the target, and corrections of biases make up for clipping that ruins single
+groups.
 So a plan of half the groups is asked, by every method and by a method for each tensor, the one with which its readers
 disturb the outputs least (`sensitivity.range_noise`), told on the evaluation data too: on those that ranges are made
 from, ranges look best that clip none of them.
@@ -23,6 +24,7 @@ from trt_mpq.artifacts.store import Store
 from trt_mpq.emit import Refinements
 from trt_mpq.evaluate.losses import LOSSES
 from trt_mpq.evaluate.plans import PlanEvaluator
+from trt_mpq.pipeline.fastest import fastest_of
 from trt_mpq.pipeline.model_states import State
 from trt_mpq.pipeline.networks import candidate_ranges_of, network_of
 from trt_mpq.pipeline.refinement import nearest_corrections
@@ -37,7 +39,7 @@ from trt_mpq.types import PER_TENSOR, Grouping, Precision, PrecisionPlan, Ranges
 
 @dataclass(frozen=True)
 class Trial:
-    """What the uniform plan of a precision scores with the ranges of a method, its biases corrected if that helps.
+    """What the fastest plan of a precision scores with the ranges of a method, its biases corrected if that helps.
 
     `keeps_target` is about the file that would be delivered too. Where `complete` is false the evaluation ended early,
     sure that the target is missed, and the score is an estimate.
@@ -56,9 +58,9 @@ class Choice:
 
     Attributes:
         method: The method; empty where nothing is calibrated, because weights alone are quantized.
-        scores: What the uniform plan scores by each method that was tried, None where less than every sample told that
+        scores: What the fastest plan scores by each method that was tried, None where less than every sample told that
             it misses; none where there was no choice.
-        by_mixed_plans: Whether plans that are not uniform decided.
+        by_mixed_plans: Whether plans of half the groups decided.
         tensors: How many tensors have each method, where these differ.
         by_tensor: The method of every tensor, where these differ.
     """
@@ -71,7 +73,7 @@ class Choice:
 
 
 def choose_methods(store: Store, state: State) -> Mapping[Precision, Choice]:
-    """The calibration method of every format: the first whose uniform plan keeps the target.
+    """The calibration method of every format: the first with which its fastest plan keeps the target.
 
     If none does, or no accuracy is asked for, plans will be mixed, and it is what a mixed plan scores best with: one of
     them, or for every tensor the one that serves it best.
@@ -117,20 +119,19 @@ def _different(store: Store, state: State, precision: Precision) -> Iterator[str
 
 
 def trial_of(store: Store, state: State, precision: Precision, choice: Choice) -> Stage[Trial]:
-    """What the uniform plan of `precision` scores with the ranges of the `choice`."""
+    """What the fastest plan of `precision` scores with the ranges of the `choice`."""
     method, by_tensor = choice.method, choice.by_tensor
     network = network_of(state, {precision: method}, {precision: by_tensor} if by_tensor else None)
-    cache = score_cache_of(state)
+    cache, fastest = score_cache_of(state), fastest_of(network, precision)
     corrections = nearest_corrections(network, precision, method, state.variant)
 
     def make(job: Job) -> Trial:
         def trial(refinements: Refinements) -> Trial:
             text = f"{method}{', with bias correction' if refinements.corrections else ''}"
             evaluator = PlanEvaluator.of(job[network], refinements, job[SCORER], job[cache], job[STOP])
-            uniform = job[network].grouping.uniform(precision)
-            title = f"Scoring uniform {precision} by {text}"
-            judged = evaluator.tried(uniform, job[REQUIRED], lambda: job.observer.stage(title))
-            keeps = judged.feasible and evaluator.keeps(uniform, job[REQUIRED])
+            title = f"Scoring the fastest {precision} plan by {text}"
+            judged = evaluator.tried(job[fastest], job[REQUIRED], lambda: job.observer.stage(title))
+            keeps = judged.feasible and evaluator.keeps(job[fastest], job[REQUIRED])
             return Trial(precision, method, judged.score.value, keeps, judged.complete)
 
         if not job.settings.bias_correction:
@@ -142,7 +143,7 @@ def trial_of(store: Store, state: State, precision: Precision, choice: Choice) -
         plain = trial(Refinements())
         return plain if plain.keeps_target else max(corrected, plain, key=lambda t: t.score)
 
-    needs: tuple[Stage[Any], ...] = (REQUIRED, STOP, network, cache, SCORER)
+    needs: tuple[Stage[Any], ...] = (REQUIRED, STOP, network, fastest, cache, SCORER)
     needs = (*needs, corrections) if store.settings.bias_correction else needs
     return Stage(
         f"calibration-{precision}-{method}{state.variant}", make, json_kind(Trial), needs=needs,

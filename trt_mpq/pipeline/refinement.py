@@ -11,6 +11,7 @@ from trt_mpq.artifacts.store import Store
 from trt_mpq.emit import BiasCorrections, Network, RefinedWeights, Refinements, Roundings
 from trt_mpq.evaluate.cache import ScoreCache
 from trt_mpq.evaluate.plans import PlanEvaluator
+from trt_mpq.pipeline.fastest import fastest_of
 from trt_mpq.pipeline.model_states import State
 from trt_mpq.pipeline.scoring import REQUIRED, SCORER, score_cache_of
 from trt_mpq.pipeline.sources import BATCH, CALIBRATION, RUNTIME
@@ -47,19 +48,20 @@ class ScoredNetwork:
 
     def uniform_score(self, job: Job, precision: Precision, text: str, refinements: Refinements) -> float:
         """Score of the uniform plan of `precision`, refined; `text` tells whoever watches in which state."""
-        evaluator = self._evaluator(job, refinements)
-        title = f"Scoring uniform {precision} {text}"
-        return evaluator.score(self._uniform(job, precision), lambda: job.observer.stage(title)).value
+        uniform = job[self.network].grouping.uniform(precision)
+        return self.score(job, uniform, f"uniform {precision} {text}", refinements)
 
-    def uniform_keeps(self, job: Job, precision: Precision, refinements: Refinements, required: float | None) -> bool:
-        """Whether that plan and its typed file score what is `required`; not where nothing is."""
-        return required is not None and self._evaluator(job, refinements).keeps(self._uniform(job, precision), required)
+    def score(self, job: Job, plan: PrecisionPlan, text: str, refinements: Refinements) -> float:
+        """Score of `plan`, refined; `text` tells whoever watches what that is."""
+        evaluator = self._evaluator(job, refinements)
+        return evaluator.score(plan, lambda: job.observer.stage(f"Scoring {text}")).value
+
+    def keeps(self, job: Job, plan: PrecisionPlan, refinements: Refinements, required: float | None) -> bool:
+        """Whether `plan` and its typed file score what is `required`; not where nothing is."""
+        return required is not None and self._evaluator(job, refinements).keeps(plan, required)
 
     def _evaluator(self, job: Job, refinements: Refinements) -> PlanEvaluator:
         return PlanEvaluator.of(job[self.network], refinements, job[SCORER], job[self.cache])
-
-    def _uniform(self, job: Job, precision: Precision) -> PrecisionPlan:
-        return job[self.network].grouping.uniform(precision)
 
 
 def nearest_corrections(
@@ -76,7 +78,7 @@ def nearest_corrections(
 def choose_refinements(
     store: Store, scored: ScoredNetwork, nearest: Mapping[Precision, Stage[BiasCorrections]]
 ) -> Stage[SharedRefinements]:
-    """The refinements of a calibrated network that were asked for, of the formats whose uniform plan they do not hurt.
+    """The refinements of a calibrated network that were asked for, of the formats whose own plans they do not hurt.
 
     Args:
         store: Tells which roundings are worth keeping, which decides what biases are corrected for.
@@ -235,7 +237,7 @@ def _kept_corrections(
     nearest: Mapping[Precision, Stage[BiasCorrections]],
     required: Stage[float] | None,
 ) -> Stage[SharedRefinements]:
-    """Corrections kept where the uniform plan and its file score what is `required` with them, or only with them.
+    """Corrections kept where the fastest plan and its file score what is `required` with them, or only with them.
 
     Where neither way does, or nothing is required, they are kept if the plan scores no less than without.
     """
@@ -246,7 +248,7 @@ def _kept_corrections(
         name, title = f"corrections-{precision}-rounded", f"Correcting biases for rounded {precision}"
         return _corrections(name, scored.network, precision, title, rounded)
 
-    parts = tuple(own(precision) for precision in learned)
+    parts, fastest = tuple(map(own, learned)), {p: fastest_of(scored.network, p) for p in learned}
     merged: Stage[BiasCorrections] = Stage(
         "corrections", lambda job: {key: shift for part in parts for key, shift in job[part].items()}, CORRECTIONS,
         needs=parts,
@@ -257,17 +259,19 @@ def _kept_corrections(
         refinements = replace(before.refinements, corrections=corrections)
         least, records = None if required is None else job[required], []
         for precision in learned:
-            corrected, plain = scored.uniform_score(job, precision, "with bias correction", refinements), None
+            plan, text = job[fastest[precision]], f"the fastest {precision} plan"
+            corrected, plain = scored.score(job, plan, f"{text} with bias correction", refinements), None
             loses = False
-            if not scored.uniform_keeps(job, precision, refinements, least):
-                plain = scored.uniform_score(job, precision, "as calibrated", before.refinements)
-                loses = scored.uniform_keeps(job, precision, before.refinements, least)
+            if not scored.keeps(job, plan, refinements, least):
+                plain = scored.score(job, plan, f"{text} as calibrated", before.refinements)
+                loses = scored.keeps(job, plan, before.refinements, least)
             name = Refinement.BIAS_CORRECTION
             records.append(record_of_values(name, precision, plain, corrected, corrections, loses_target=loses))
         kept = replace(before.refinements, corrections=worth_keeping(corrections, records))
         return SharedRefinements(kept, (*before.records, *records))
 
-    needs = (rounded, merged, scored.network, scored.cache, SCORER, *([] if required is None else [required]))
+    needs = (rounded, merged, *fastest.values(), scored.network, scored.cache, SCORER)
+    needs = needs if required is None else (*needs, required)
     return Stage("kept-refinements", make, needs=needs, digest=_content_of)
 
 

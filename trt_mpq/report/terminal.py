@@ -231,7 +231,7 @@ def _refinement_table(report: Report) -> Table:
     from rich.text import Text
 
     table = _table()
-    for heading in ("", "uniform", "without", "with", "detail"):
+    for heading in ("", "format", "without", "with", "detail"):
         table.add_column(heading, justify="right" if heading.startswith("with") else "left", overflow="fold")
     for r in report.refinement:
         before, after = (wording.score_text(s, report.accuracy) for s in (r.before, r.after))

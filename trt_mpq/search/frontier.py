@@ -7,14 +7,14 @@ every machine; how far the answer may be from the best is told.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from trt_mpq.search.costs import Answer, Choice, Costs
 from trt_mpq.search.milp import Program
-from trt_mpq.types import Grouping, PrecisionPlan
+from trt_mpq.types import Grouping, Precision, PrecisionPlan
 
 _SCALE = 1e4
 """What the costs of the most expensive plan and the harm of all are scaled to: the solver tolerates 1e-6 absolute."""
@@ -75,3 +75,14 @@ class Frontier:
             plan = chosen and PrecisionPlan.of({group: chosen[group] for group in self._groups})
             self._solved[question] = Answer(plan or None, found.gap)
         return self._solved[question]
+
+
+def cheapest_of_all(
+    costs: Costs, grouping: Grouping, ladder: Sequence[Precision], solved: dict[Hashable, Answer] | None = None
+) -> Answer:
+    """The plan in the precisions of `ladder` of least cost, of equals one that lowers the fewest groups."""
+    options = grouping.options(ladder)
+    lowered = {
+        (group.id, p): float(p is not grouping.widest(group)) for group in grouping.groups for p in options[group.id]
+    }
+    return Frontier(costs, grouping, lowered, solved).cheapest()

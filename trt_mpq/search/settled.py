@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from trt_mpq.search.base import Problem, Trail
 from trt_mpq.search.costs import Answer
-from trt_mpq.search.frontier import Frontier
+from trt_mpq.search.frontier import cheapest_of_all
 from trt_mpq.types import PrecisionPlan, SearchResult
 
 WORTH_TRYING = 0.002
@@ -16,10 +16,7 @@ WORTH_TRYING = 0.002
 
 def cheapest_plan(problem: Problem) -> Answer:
     """The plan of least cost, of equals one that lowers the fewest groups."""
-    options = problem.grouping.options(problem.ladder)
-    widest = {group.id: problem.grouping.widest(group) for group in problem.groups}
-    lowered = {(group, p): float(p is not widest[group]) for group, own in options.items() for p in own}
-    return Frontier(problem.cost.terms, problem.grouping, lowered, problem.solved).cheapest()
+    return cheapest_of_all(problem.cost.terms, problem.grouping, problem.ladder, problem.solved)
 
 
 def settled(algorithm: str, problems: Sequence[Problem]) -> SearchResult | None:

@@ -9,7 +9,7 @@ from trt_mpq.types.precision import Precision
 
 @dataclass(frozen=True)
 class RefinementRecord:
-    """What one refinement recovered: score of the uniform `precision` plan without and with it, if measured.
+    """What one refinement recovered: score of the plan that `precision` is judged by without and with it, if measured.
 
     `precision` is None where it was refined for exactly the chosen plan; `after` then is the delivered plan's score.
     `kept` tells whether the refinement stays.

@@ -1,0 +1,38 @@
+"""The plan that a format is judged by before anything is searched: what a search of it alone would try first."""
+
+from __future__ import annotations
+
+from trt_mpq.artifacts.stage import Job, Stage
+from trt_mpq.dataset.chunks import counted_batches
+from trt_mpq.emit import Network
+from trt_mpq.groups.pins import pinned
+from trt_mpq.latency.cost_terms import kernel_terms
+from trt_mpq.latency.roofline import LatencyModel
+from trt_mpq.pipeline.sources import BATCH, PREPARED, TARGET
+from trt_mpq.search.frontier import cheapest_of_all
+from trt_mpq.types import Precision, PrecisionPlan
+
+
+def fastest_of(network: Stage[Network], precision: Precision) -> Stage[PrecisionPlan]:
+    """The plan in high precision and `precision` of the least modelled latency.
+
+    Where that keeps the target nothing is left to search for. It is the uniform plan of `precision` where something
+    else than latency is to be least or is the target, or nothing is searched.
+    """
+
+    def make(job: Job) -> PrecisionPlan:
+        settings = job.settings
+        grouping = pinned(job[network].grouping, settings.keep, settings.exclude)
+        if settings.search == "uniform" or settings.objective != "latency" or not settings.seeks_target:
+            return grouping.uniform(precision)
+        batches = counted_batches(job[PREPARED].inputs, job[BATCH])
+        latency = LatencyModel(grouping, job[TARGET], batches, tf32=settings.engine.tf32)
+        ladder = (grouping.top, precision)
+        plan = cheapest_of_all(kernel_terms(latency, grouping.options(ladder)), grouping, ladder).plan
+        return plan or grouping.uniform(precision)
+
+    return Stage(
+        f"fastest-{precision}", make, needs=(network, PREPARED, BATCH, TARGET),
+        reads=("search", "objective", "seeks_target", "keep", "exclude", "engine.tf32"),
+        digest=lambda plan: plan.digest,
+    )  # fmt: skip
