@@ -76,13 +76,16 @@ def _most_promising(
     """The plan not tried yet of which the most is to be expected, gain times chance; none if that is not worth a try.
 
     Proposed are the fastest plan that should keep the score, and the gentlest that are faster than the best so far by
-    steps of several sizes: where much may still be gained, small steps would spend the budget.
+    steps of several sizes: where much may still be gained, small steps would spend the budget. What is believed misled
+    where plans missed, so that steps are shorter then.
     """
-    least, most = problem.cost.of(cheapest_plan(problem).plan or best.plan), best.cost * (1 - WORTH_TRYING)
+    fastest = cheapest_plan(problem).plan or best.plan
+    least, most, reach = problem.cost.of(fastest), best.cost * (1 - WORTH_TRYING), _reach(trail, fastest)
     frontier, proposals = _frontier(problem, belief.expected()), dict[PrecisionPlan | None, str]()
-    proposals[trail.proposed(frontier.cheapest(allowed))] = f"{problem.cost.least} that should keep the score"
+    if reach == 1:
+        proposals[trail.proposed(frontier.cheapest(allowed))] = f"{problem.cost.least} that should keep the score"
     for step in _STEPS:
-        gentlest = frontier.gentlest(most - step * max(most - least, 0.0), trail.tried)
+        gentlest = frontier.gentlest(most - reach * step * max(most - least, 0.0), trail.tried)
         proposals.setdefault(trail.proposed(gentlest), f"gentlest that is {problem.cost.less}")
 
     def worth(plan: PrecisionPlan) -> float:
@@ -92,6 +95,19 @@ def _most_promising(
     if plan is None or worth(plan) <= WORTH_TRYING * best.cost:
         return None, ""
     return plan, proposals[plan]
+
+
+def _reach(trail: Trail, fastest: PrecisionPlan) -> float:
+    """The share of a full step to take: half as much after a plan that misses, twice after one that holds.
+
+    As the radius of a trust region (Conn, Gould and Toint, "Trust-Region Methods", 2000), from the first plan behind
+    the `fastest` on. Plans that miss one after the other are not each as likely as the first was: what a solver picks
+    by what is believed, it picks where belief is wrong.
+    """
+    reach, plans = 1.0, list(trail.tried)
+    for plan in plans[plans.index(fastest) + 1 :] if fastest in trail.tried else ():
+        reach = min(2 * reach, 1.0) if trail.tried[plan].feasible else reach / 2
+    return reach
 
 
 def _found_nothing(trail: Trail) -> bool:
