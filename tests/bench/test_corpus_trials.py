@@ -62,6 +62,12 @@ def with_int8(**changes: object) -> Row:
         (with_int8(typed_db=12.0), FAILED, "int8: typed.onnx is at 12.0 dB, the reference at 41.0"),
         (with_int8(typed_db=None), FAILED, "int8: typed.onnx is at None dB, the reference at 41.0"),
         (with_int8(typed_db=8.0, reference_db=9.0), THROUGH, ""),
+        (with_int8(typed_db=3.0, reference_db=9.0, apart_db=7.0), THROUGH, ""),
+        (
+            with_int8(typed_db=3.0, reference_db=9.0, apart_db=5.0),
+            FAILED,
+            "int8: typed.onnx is at 3.0 dB, the reference at 9.0",
+        ),
     ],
 )
 def test_what_came_of_a_file_is_said_in_a_word_and_why(row: Row, verdict: str, why: str) -> None:
