@@ -2,7 +2,7 @@
 
 On a real network one image decides at targets that are interesting, and one search a ranking cannot be told from luck
 (`bench.paper_table`). Here groups, latencies and the search are real, and what a plan scores is made up: the harms of its
-groups, which add up, and luck of its own, rounded to whole samples. So many draws are affordable, and truth is known.
+groups, which add up, and luck of its own and of its file. So many draws are affordable, and truth is known.
 """  # noqa: E501
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import json
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from itertools import product
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -38,14 +39,10 @@ FP16, INT8 = Precision.FP16, Precision.INT8
 TARGET = 0.999
 SAMPLES, FP32 = 500, 435
 """Samples of the evaluation, and how many of them FP32 has right."""
-LOST = 10.0
-"""Samples that uniform INT8 loses."""
 _ALLOWED = 0.5
 """Samples that a plan may lose: what is rounded to as many as FP32 has, which the target asks for."""
 DECADES = 3.0
 """Over which the harms of groups are drawn."""
-LUCK = (0.0, 1.0)
-"""Standard deviation of what a plan's score strays by, in samples."""
 DRAWS = 10
 ROWS = Path(__file__).parent / "results" / "ranking-worth.jsonl"
 
@@ -68,12 +65,39 @@ RANKINGS: Mapping[str, Callable[[_Scores, np.random.Generator], _Scores]] = {
 
 
 @dataclass(frozen=True)
+class Task:
+    """What scores are like; amounts are in samples.
+
+    Attributes:
+        name: What the table calls it.
+        lost: What uniform INT8 loses.
+        luck: Standard deviation of what a plan's score strays by.
+        of_file: The same of its file's score, beside.
+        whole: Whether scores are whole samples, as top-1 is, and not any number, as a correlation is.
+    """
+
+    name: str
+    lost: float
+    luck: float = 0.0
+    of_file: float = 0.0
+    whole: bool = True
+
+
+TASKS = (
+    Task("10 lost, no luck", 10.0),
+    Task("10 lost, luck of 1", 10.0, luck=1.0),
+    Task("3 lost, luck of 0.4, of files 0.5", 3.0, luck=0.4, of_file=0.5, whole=False),
+    Task("1 lost, luck of 0.4, of files 0.5", 1.0, luck=0.4, of_file=0.5, whole=False),
+)
+
+
+@dataclass(frozen=True)
 class Row:
     """A search: its latency as a share of uniform FP16's, and that of the best plan there is without luck."""
 
     model: str
     ranking: str
-    luck: float
+    task: str
     draw: int
     latency: float
     optimum: float
@@ -81,32 +105,42 @@ class Row:
 
 
 class MadeUp:
-    """Scores plans by harms that add up, and luck that is the same whenever a plan is asked."""
+    """Scores plans by harms that add up, and luck that is the same whenever a plan or its file is asked."""
 
     stops_early = False
 
-    def __init__(self, harm: Mapping[str, float], luck: float, draw: int) -> None:
-        self._harm, self._luck, self._draw = harm, luck, draw
+    def __init__(self, harm: Mapping[str, float], task: Task, draw: int) -> None:
+        self._harm, self._task, self._draw = harm, task, draw
 
     def score(self, plan: PrecisionPlan) -> Score:
         """What the plan's lowered groups leave of FP32's samples."""
-        lowered = [group for group, precision in plan.assignments if precision is INT8]
-        seed = hashlib.sha256(f"{plan.digest} {self._draw}".encode()).digest()
-        luck = self._luck * np.random.default_rng(list(seed)).standard_normal() if lowered else 0.0
-        right = round(FP32 - sum(self._harm[group] for group in lowered) + luck)
-        return Score(right / SAMPLES, (FP32 / SAMPLES * (1 - FP32 / SAMPLES) / SAMPLES) ** 0.5, SAMPLES)
+        return self._score(plan, self._strays(plan, "plan", self._task.luck))
 
     def judge(self, plan: PrecisionPlan) -> Judgement:
         """Nothing stops early."""
         raise AssertionError("nobody asks where nothing stops early")
 
     def delivered(self, plan: PrecisionPlan) -> Score:
-        """Files score as their plans do."""
-        return self.score(plan)
+        """What the plan scores, and luck of the file's own."""
+        luck = self._strays(plan, "plan", self._task.luck) + self._strays(plan, "file", self._task.of_file)
+        return self._score(plan, luck)
 
     def seconds(self, plan: PrecisionPlan) -> float:
         """Nothing is timed."""
         return 0.0
+
+    def _strays(self, plan: PrecisionPlan, what: str, deviation: float) -> float:
+        seed = hashlib.sha256(f"{what} {plan.digest} {self._draw}".encode()).digest()
+        return deviation * float(np.random.default_rng(list(seed)).standard_normal()) if _lowered(plan) else 0.0
+
+    def _score(self, plan: PrecisionPlan, luck: float) -> Score:
+        right = FP32 - sum(self._harm[group] for group in _lowered(plan)) + luck
+        value = (round(right) if self._task.whole else right) / SAMPLES
+        return Score(value, (FP32 / SAMPLES * (1 - FP32 / SAMPLES) / SAMPLES) ** 0.5, SAMPLES)
+
+
+def _lowered(plan: PrecisionPlan) -> list[str]:
+    return [group for group, precision in plan.assignments if precision is INT8]
 
 
 def grouping_of(model: str) -> Grouping:
@@ -122,10 +156,10 @@ def searched(model: str, grouping: Grouping) -> Iterator[Row]:
     cost = Cost(latency.plan_ms, kernel_terms(latency, grouping.options(ladder)))
     groups = tuple(group.id for group in grouping.groups if group.allows(INT8))
     high = latency.plan_ms(grouping.uniform(FP16))
-    for draw in range(DRAWS):
+    for task, draw in product(TASKS, range(DRAWS)):
         generator = np.random.default_rng(draw)
         harm = 10 ** generator.uniform(-DECADES, 0, len(groups))
-        harm *= LOST / harm.sum()
+        harm *= task.lost / harm.sum()
         exact = {(group, INT8): float(h) for group, h in zip(groups, harm, strict=True)}
         exact |= {(group.id, grouping.widest(group)): 0.0 for group in grouping.groups}
         best = Frontier(cost.terms, grouping, exact).cheapest(_ALLOWED).plan
@@ -133,28 +167,28 @@ def searched(model: str, grouping: Grouping) -> Iterator[Row]:
         for name, scores_of in RANKINGS.items():
             scores = dict(zip(groups, scores_of(harm, np.random.default_rng(draw + 1000)).tolist(), strict=True))
             ranking = Ranking(name, draw, tuple(group.id for group in grouping.groups), {INT8: scores})
-            for luck in LUCK:
-                evaluate = MadeUp(dict(zip(groups, harm.tolist(), strict=True)), luck, draw)
-                problem = Problem(grouping, ladder, ranking, evaluate, cost, TARGET * FP32 / SAMPLES)
-                found = search_from_name("ilp").run(problem)
-                share, optimum = found.chosen.latency_ms / high, latency.plan_ms(best) / high
-                yield Row(model, name, luck, draw, share, optimum, len(found.path))
+            evaluate = MadeUp(dict(zip(groups, harm.tolist(), strict=True)), task, draw)
+            found = search_from_name("ilp").run(
+                Problem(grouping, ladder, ranking, evaluate, cost, TARGET * FP32 / SAMPLES)
+            )
+            share, optimum = found.chosen.latency_ms / high, latency.plan_ms(best) / high
+            yield Row(model, name, task.name, draw, share, optimum, len(found.path))
 
 
 def table(rows: list[Row]) -> Iterator[str]:
-    """The mean latency by network, luck and ranking, and its share of a random order's on the same draws."""
-    found: dict[tuple[str, float], dict[str, list[Row]]] = defaultdict(lambda: defaultdict(list))
+    """The mean latency by network, task and ranking, and its share of a random order's on the same draws."""
+    found: dict[tuple[str, str], dict[str, list[Row]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
-        found[row.model, row.luck][row.ranking].append(row)
-    yield "| network | luck, samples | ranking | latency | of random's | ± | plans |"
-    yield "|---|---:|---|---:|---:|---:|---:|"
-    for (model, luck), rankings in found.items():
+        found[row.model, row.task][row.ranking].append(row)
+    yield "| network | samples | ranking | latency | of random's | ± | plans |"
+    yield "|---|---|---|---:|---:|---:|---:|"
+    for (model, task), rankings in found.items():
         chance = {row.draw: row.latency for row in rankings["random"]}
         optimum = {row.draw: row.optimum for row in rankings["random"]}
-        yield f"| {model} | {luck:g} | the best plan there is | {_compared(optimum, chance)} | |"
+        yield f"| {model} | {task} | the best plan there is | {_compared(optimum, chance)} | |"
         for name, own in rankings.items():
             compared = _compared({row.draw: row.latency for row in own}, chance)
-            yield f"| {model} | {luck:g} | {name} | {compared} | {mean(row.plans for row in own):.0f} |"
+            yield f"| {model} | {task} | {name} | {compared} | {mean(row.plans for row in own):.0f} |"
 
 
 def _compared(latency: Mapping[int, float], chance: Mapping[int, float]) -> str:
@@ -166,9 +200,10 @@ def _compared(latency: Mapping[int, float], chance: Mapping[int, float]) -> str:
 _INTRODUCTION = f"""# What a ranking is worth to `ilp`
 
 `python -m bench.ranking_worth`: groups, **modelled** latencies (L4) and the search are those of the networks, INT8 at
-{TARGET}; scores are made up: harms of groups over {DECADES:g} decades that add up to {LOST:g} of {SAMPLES} samples,
-and luck of every plan, rounded to whole samples, of which a plan may lose none. Means over {DRAWS} draws, the
-share of a random order's latency with its standard error; with luck a plan beyond the best there is may pass."""
+{TARGET}; scores are made up: harms of groups over {DECADES:g} decades that add up to what uniform INT8 loses of
+{SAMPLES} samples, and luck of every plan and file; both may lose {_ALLOWED:g}. Where files have no luck of their own scores
+are whole samples. Means over {DRAWS} draws, the share of a random order's latency with its
+standard error; with luck a plan beyond the best there is may pass. Plans are counted without their files."""
 
 
 def main() -> None:

@@ -1,8 +1,8 @@
 """The choice of which operands of Concats keep a scale of their own.
 
 Tied, they cost resolution; apart, a requantization each, up to 8 % of a U-Net's latency. So they are set apart one by
-one, those first that are smallest beside what they join, until the uniform plan keeps the target: then the fastest plan
-is one that pays for no requantization in vain. If it never does, plans will be mixed, and a fixed ratio decides.
+one, those first that are smallest beside what they join, until the fastest plan keeps the target, and pays for no
+requantization in vain. If it never does, plans will be mixed, and a fixed ratio decides.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from trt_mpq.types import Precision
 
 
 def choose_own_scales(store: Store, state: State, choices: Mapping[Precision, Choice]) -> State:
-    """`state` with the largest ratio of scales at which the uniform plan keeps the target.
+    """`state` with the largest ratio of scales at which the fastest plan keeps the target.
 
     Args:
         store: The run.

@@ -122,7 +122,7 @@ class Settings(BaseModel):
         "mse", "entropy", "minmax", "percentile",
     )  # fmt: skip
     """Calibration methods, one or several of mse, entropy, minmax, percentile: every format takes the first with which
-    its uniform plan keeps the target, else what a plan of half the groups scores best with: one of them, or a method
+    its fastest plan keeps the target, else what a plan of half the groups scores best with: one of them, or a method
     for each tensor."""
     from_qdq: Annotated[bool, Option("Quantizers")] = False
     """Take a file with QuantizeLinear and DequantizeLinear: its scales are the ranges of the tensors that it quantizes,
