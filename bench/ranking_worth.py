@@ -201,8 +201,8 @@ _INTRODUCTION = f"""# What a ranking is worth to `ilp`
 
 `python -m bench.ranking_worth`: groups, **modelled** latencies (L4) and the search are those of the networks, INT8 at
 {TARGET}; scores are made up: harms of groups over {DECADES:g} decades that add up to what uniform INT8 loses of
-{SAMPLES} samples, and luck of every plan and file; both may lose {_ALLOWED:g}. Where files have no luck of their own scores
-are whole samples. Means over {DRAWS} draws, the share of a random order's latency with its
+{SAMPLES} samples, and luck of every plan and file; both may lose {_ALLOWED:g}. Where files have no luck of their own,
+scores are whole samples. Means over {DRAWS} draws, the share of a random order's latency with its
 standard error; with luck a plan beyond the best there is may pass. Plans are counted without their files."""
 
 

@@ -28,7 +28,6 @@ from trt_mpq.evaluate.scorer import Scorer
 from trt_mpq.evaluate.sequential import Schedule, growing_portions
 from trt_mpq.evaluate.stopping import paired_test, schedule_for
 from trt_mpq.model import save_graph
-from trt_mpq.search.speculation import PlanQuery
 from trt_mpq.types import Judgement, Precision, PrecisionPlan, Score, TensorSpec
 
 INT8, FP8, FP16 = Precision.INT8, Precision.FP8, Precision.FP16
@@ -506,22 +505,6 @@ def test_a_search_that_is_resumed_hears_the_judgement_again_though_the_plan_was_
     assert evaluator.score(PLAN).value >= 0.5
     assert judging(asked)[0].judge(PLAN) == first
     assert judging(replace(asked, identity="new"))[0].judge(PLAN).complete, "a known score needs no test"
-
-
-@pytest.mark.parametrize("judged", [True, False])
-def test_what_another_process_measured_is_remembered_as_if_it_had_been_measured_here(judging, judged):
-    asked, stop = PlanQuery(PLAN, judged), EarlyStop(Deciding(12, verdict=False), 0.5, "question")
-    evaluator, runtime = judging(stop)
-    measured = evaluator.measured(asked)
-    assert (measured.score.samples, measured.keeps_target) == ((12, False) if judged else (40, None))
-    assert not evaluator.knows(asked), "who measures does not remember"
-    evaluator.remember(asked, measured)
-    assert evaluator.knows(asked)
-    before = dict(runtime.runs)
-    assert evaluator.judge(PLAN).score == measured.score
-    if not judged:
-        assert evaluator.score(PLAN) == measured.score
-    assert runtime.runs == before
 
 
 @pytest.mark.parametrize(("share", "keeps"), [(0.5, True), (1.5, False)])

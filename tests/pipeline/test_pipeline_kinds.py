@@ -24,7 +24,7 @@ from trt_mpq.errors import DataError, MetricError, RunFolderError, RuntimeFailur
 from trt_mpq.evaluate.scorer import Scoring
 from trt_mpq.pipeline import delivery
 from trt_mpq.pipeline.gpu import Gpu
-from trt_mpq.pipeline.run import opened_by_worker
+from trt_mpq.pipeline.run import opened_for_ranking
 from trt_mpq.report.verdict import remarks
 from trt_mpq.runtime.onnxruntime import OnnxRuntime
 from trt_mpq.types import Precision, Score, SearchResult
@@ -394,17 +394,17 @@ def test_no_gpu_is_looked_for_where_no_engine_is_wanted(tmp_path, monkeypatch):
     assert "it was not asked for" in report.not_done[0]
 
 
-def test_a_worker_scores_plans_without_knowing_what_they_take(tmp_path, monkeypatch):
+def test_a_worker_ranks_without_knowing_what_plans_take(tmp_path, monkeypatch):
     """On another machine of a cluster the latencies that the search goes by cannot be had, and are not needed."""
     run = start(write_data(tmp_path, mlp()), tmp_path / "run")
-    result = run.search()
+    run.search()
 
     def choose(*_: object) -> None:
         raise AssertionError("a worker times nothing")
 
     monkeypatch.setattr("trt_mpq.pipeline.search.choose_latency", choose)
-    evaluator = opened_by_worker(run.settings, tmp_path / "run").plan_evaluator()
-    assert evaluator.score(result.chosen.plan) == result.chosen.score
+    inputs = opened_for_ranking(run.settings, tmp_path / "run")
+    assert inputs.network.grouping.groups == run.inspect().groups
 
 
 def test_the_delivered_plan_is_judged_on_a_third_set(files, tmp_path):

@@ -18,7 +18,7 @@ from trt_mpq.errors import RuntimeFailure
 from trt_mpq.pipeline.device_run import run_remote_task
 from trt_mpq.pipeline.devices import DevicesRun
 from trt_mpq.pipeline.remote import RemoteResult, RemoteTask
-from trt_mpq.pipeline.run import opened_by_worker
+from trt_mpq.pipeline.run import opened_for_ranking
 from trt_mpq.pipeline.workers import RunLocation
 from trt_mpq.report.data import report_from_json
 from trt_mpq.settings import settings_from
@@ -63,7 +63,7 @@ def gpu_node(cluster: Any, tmp_path: Path) -> Iterator[str]:
 
 def tasks_in(folder: Path, **settings: object) -> Callable[[], Callable[[RemoteTask], RemoteResult]]:
     given = settings_from({"model": folder / "net.onnx", **settings}, "test")
-    return RunLocation(given, folder.resolve(), opened_by_worker, run_remote_task).run
+    return RunLocation(given, folder.resolve(), opened_for_ranking, run_remote_task).run
 
 
 def test_a_cluster_without_a_gpu_is_said_beside_what_is_missing_here(cluster: Any, tmp_path: Path) -> None:

@@ -97,7 +97,7 @@ def _seconds_per_sample(run: Run) -> float:
 
 
 def _passes(settings: Settings, grouping: Grouping, calibration: float, ranked: float) -> tuple[float, float]:
-    """Passes over the evaluation set where the fastest plans keep the target at once, and where nothing comes easily."""
+    """Passes over the evaluation set where the fastest plan keeps the target, and where nothing comes easily."""
     formats, methods = len(settings.formats), len(settings.calibration)
     corrected = 2 if settings.bias_correction else 1
     pairs = sum(group.allows(p) for group in grouping.groups for p in settings.formats)

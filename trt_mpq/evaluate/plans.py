@@ -18,7 +18,6 @@ from trt_mpq.evaluate.metrics import Scores
 from trt_mpq.evaluate.scorer import Scorer, Scoring
 from trt_mpq.evaluate.sequential import PairedTest
 from trt_mpq.model import model_digest
-from trt_mpq.search.speculation import PlanQuery
 from trt_mpq.types import Judgement, PrecisionPlan, Progress, Score
 
 
@@ -102,7 +101,7 @@ class PlanEvaluator:
     def judge(self, plan: PrecisionPlan) -> Judgement:
         """Whether `plan` keeps what is required, told from as many samples as the test needs."""
         assert self._stop is not None
-        known = self._known(PlanQuery(plan, judged=True)) or self._decided(plan, self._stop)
+        known = self._known(plan, judged=True) or self._decided(plan, self._stop)
         keeps, score = known.keeps_target, known.score
         return Judgement(score, score.value >= self._stop.required if keeps is None else keeps, complete=keeps is None)
 
@@ -113,7 +112,7 @@ class PlanEvaluator:
 
         What `watch` gives is entered while samples run.
         """
-        with nullcontext() if self.knows(PlanQuery(plan, judged=self.stops_early)) else watch():
+        with nullcontext() if self._known(plan, judged=self.stops_early) else watch():
             judged = self.judge(plan) if self.stops_early else None
             if judged is None or (judged.feasible and not judged.complete):
                 score = self.score(plan)
@@ -155,43 +154,26 @@ class PlanEvaluator:
         digest = self._files.get(plan) or _file_digest(self._emitter(plan).strong(plan))
         return self._cache.seconds(_file(digest))
 
-    # What others measure for this process.
-
-    def knows(self, asked: PlanQuery) -> bool:
-        """Whether `asked` is answered without measuring."""
-        return self._known(asked) is not None
-
-    def measured(self, asked: PlanQuery) -> CachedScore:
-        """What a search asks, measured now whatever is known; nothing is remembered."""
-        return self._measured(asked.plan, self._scorer.begun(), self._stop if asked.judged else None)
-
-    def remember(self, asked: PlanQuery, measured: CachedScore) -> None:
-        """Remember what `measured` returned, here or in another process; raises RunFolderError."""
-        key, early = self._key(asked.plan), measured.keeps_target is not None
-        self._cache.put(f"{key} {self._stop.identity}" if self._stop and early else key, measured)
-
-    def _known(self, asked: PlanQuery) -> CachedScore | None:
-        key = self._key(asked.plan)
+    def _known(self, plan: PrecisionPlan, *, judged: bool) -> CachedScore | None:
+        key = self._key(plan)
         # What a test said before comes first, so that a search that is resumed hears what it heard the first time.
-        said = self._cache.get(f"{key} {self._stop.identity}") if self._stop and asked.judged else None
+        said = self._cache.get(f"{key} {self._stop.identity}") if self._stop and judged else None
         return said or self._cache.get(key)
 
     def _decided(self, plan: PrecisionPlan, stop: EarlyStop) -> CachedScore:
-        scoring = self._scorer.begun()
-        measured = self._measured(plan, scoring, stop)
-        self.remember(PlanQuery(plan, judged=True), measured)
-        if measured.keeps_target is not None:
-            self._cache.begun[self._key(plan)] = scoring
+        """What the test says, remembered; with the score on every sample where it never does."""
+        started, key, scoring = time.perf_counter(), self._key(plan), self._scorer.begun()
+        judged = self._scorer.decided(scoring, self._reference(plan), stop.test)
+        seconds = time.perf_counter() - started
+        if judged:
+            self._cache.begun[key] = scoring
+            decided = CachedScore(judged.score, seconds, judged.feasible)
+            self._cache.put(f"{key} {stop.identity}", decided)
+            return decided
+        self._keep_samples(key, scoring)
+        measured = CachedScore(scoring.result(), seconds)
+        self._cache.put(key, measured)
         return measured
-
-    def _measured(self, plan: PrecisionPlan, scoring: Scoring, stop: EarlyStop | None) -> CachedScore:
-        started, graph = time.perf_counter(), self._reference(plan)
-        if stop is None:
-            self._scorer.finished(scoring, graph)
-        elif judged := self._scorer.decided(scoring, graph, stop.test):
-            return CachedScore(judged.score, time.perf_counter() - started, judged.feasible)
-        self._keep_samples(self._key(plan), scoring)
-        return CachedScore(scoring.result(), time.perf_counter() - started)
 
     def _keep_samples(self, key: str, done: Scoring) -> None:
         """Keep in this process what the metric keeps of every sample."""

@@ -1,13 +1,16 @@
 """Task scores of graphs on the evaluation set.
 
-The data is run in portions, by length within them, with FP32's outputs beside where the metric needs them.
+The data is run in portions, by length within them, with FP32's outputs beside where the metric needs them. Others may
+run it: what they give comes in its order, so that a score does not depend on who did the work.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
-from itertools import pairwise
+from functools import partial
+from itertools import pairwise, tee
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +25,12 @@ from trt_mpq.evaluate.sequential import PairedTest, Schedule, data_order
 from trt_mpq.runtime.base import Arrays, Runtime, Session, size_of
 from trt_mpq.types import Judgement, Progress, Score
 
+RunsChunks = Callable[[Iterator[Chunk]], Generator[Arrays, None, None]]
+"""From chunks of the data to what a graph gives for them, in their order; may take some ahead of what is asked for."""
+
+Spread = Callable[[ir.Model | Path, tuple[str, ...], Iterator[Chunk]], Generator[Arrays, None, None]]
+"""The same with the graph, in memory or a file, and the outputs that are wanted of it."""
+
 
 @dataclass(frozen=True)
 class _Step:
@@ -31,12 +40,14 @@ class _Step:
         chunk: The samples.
         positions: Their places [n] in the order of drawing, the order of the data where nothing is drawn.
         end: Number of samples that have run with it.
+        ends_portion: Whether a portion is complete with it.
         reference: FP32's outputs for them, or None where the metric needs none.
     """
 
     chunk: Chunk
     positions: NDArray[np.intp]
     end: int
+    ends_portion: bool
     reference: Arrays | None
 
 
@@ -68,11 +79,11 @@ class _Pass:
         self._kept: dict[int, Arrays] = {}
         self._kept_bytes = 0
 
-    def steps(self, begun: int, end: int) -> Iterator[_Step]:
-        """Everything behind the first `begun` samples up to the first `end`; both are ends of portions, or 0."""
+    def steps(self, begun: int) -> Iterator[_Step]:
+        """Everything behind the first `begun` samples, which are whole portions."""
         session: Session | None = None
         for first, last in pairwise((0, *self.schedule.ends)):
-            if not begun <= first < last <= end:
+            if first < begun:
                 continue
             for chunk in chunks_by_length(self._portion(first, last), self._batch):
                 before = first + chunk.batch.start
@@ -80,7 +91,8 @@ class _Pass:
                 if reference is None and self._needs_reference:
                     session = session or self._runtime.load(self._fp32, self.samples.running(self.outputs))
                     reference = self._keep(before, self.counted(chunk.run(session)))
-                yield _Step(chunk, first + chunk.batch.numbers, before + chunk.batch.size, reference)
+                end = before + chunk.batch.size
+                yield _Step(chunk, first + chunk.batch.numbers, end, end == last, reference)
 
     def counted(self, values: Arrays) -> Arrays:
         """Those that count of what a graph or engine gives."""
@@ -112,20 +124,23 @@ class Scoring:
         self._positions: list[NDArray[np.intp]] = []
         self._samples = 0
 
-    def advance(self, session: Session, end: int, progress: Progress | None = None) -> None:
-        """Run the samples that are still missing among the first `end` through `session`.
+    def advance(self, run: RunsChunks, progress: Progress | None = None) -> Generator[int, None, None]:
+        """Run the samples that are still missing, and tell after each portion how many there are.
 
         Raises:
             RuntimeFailure: The graph does not run.
             MetricError: The outputs cannot be scored.
         """
-        for step in self._data.steps(self._samples, end):
-            counted = self._data.counted(step.chunk.run(session))
-            self._accumulator.add(counted, step.chunk.batch.labels, step.reference)
-            self._positions.append(step.positions)
-            if progress:
-                progress(step.end, self._data.samples.count)
-        self._samples = end
+        steps, ahead = tee(self._data.steps(self._samples))
+        with closing(run(step.chunk for step in ahead)) as given:
+            for step, outputs in zip(steps, given, strict=True):
+                self._accumulator.add(self._data.counted(outputs), step.chunk.batch.labels, step.reference)
+                self._positions.append(step.positions)
+                if progress:
+                    progress(step.end, self._data.samples.count)
+                if step.ends_portion:
+                    self._samples = step.end
+                    yield step.end
 
     @property
     def drawn(self) -> Scores | None:
@@ -160,6 +175,7 @@ class Scorer:
         batch: Rows of the model's batch per run, at most.
         schedule: Order and portions in which samples run; None for all at once, in the order of the data.
         outputs: The tensors that count, any that the graphs compute; none for the outputs of `fp32`.
+        spread: Has graphs run by others; None for here.
     """
 
     def __init__(
@@ -171,11 +187,11 @@ class Scorer:
         batch: int,
         schedule: Schedule | None = None,
         outputs: Sequence[str] = (),
+        spread: Spread | None = None,
     ) -> None:
         self.metric, self.schedule = metric, schedule or data_order(samples.count)
-        self._fp32, self._runtime, self._samples, self._batch = fp32, runtime, samples, batch
+        self._runtime, self._samples, self._spread = runtime, samples, spread
         self.outputs = tuple(outputs) or tuple(str(value.name) for value in fp32.graph.outputs)
-        self._count = samples.count
 
         def passing(data: Samples) -> _Pass:
             return _Pass(fp32, runtime, data, batch, self.schedule, metric.needs_reference, self.outputs)
@@ -202,7 +218,7 @@ class Scorer:
             MetricError: The outputs cannot be scored.
         """
         scoring = Scoring(self._uncut, self.metric)
-        scoring.advance(session, self._count, progress)
+        _exhaust(scoring.advance(partial(_run_here, session), progress))
         return scoring.result()
 
     def begun(self) -> Scoring:
@@ -211,22 +227,32 @@ class Scorer:
 
     def finished(self, scoring: Scoring, graph: ir.Model | Path, progress: Progress | None = None) -> Scoring:
         """`scoring` of `graph` with every sample that was still missing; raises as `score` does."""
-        scoring.advance(self._loaded(graph), self._count, progress)
+        _exhaust(scoring.advance(self._ready(graph), progress))
         return scoring
 
     def decided(
         self, scoring: Scoring, graph: ir.Model, test: PairedTest, progress: Progress | None = None
     ) -> Judgement | None:
         """Run `graph` portion by portion until `test` decides; None if all samples had to run; raises as `score`."""
-        session = self._loaded(graph)
-        for end in self.schedule.looks:
-            scoring.advance(session, end, progress)
-            numbers = scoring.drawn
-            verdict = None if numbers is None else test.decide(numbers)
-            if numbers is not None and verdict is not None:
-                return Judgement(test.estimate(numbers), verdict, complete=False)
-        scoring.advance(session, self._count, progress)
+        with closing(scoring.advance(self._ready(graph), progress)) as portions:
+            for end in portions:
+                numbers = scoring.drawn if end in self.schedule.looks else None
+                verdict = None if numbers is None else test.decide(numbers)
+                if numbers is not None and verdict is not None:
+                    return Judgement(test.estimate(numbers), verdict, complete=False)
         return None
 
-    def _loaded(self, graph: ir.Model | Path) -> Session:
-        return self._runtime.load(graph, self._samples.running(self.outputs))
+    def _ready(self, graph: ir.Model | Path) -> RunsChunks:
+        outputs = self._samples.running(self.outputs)
+        if self._spread is not None:
+            return partial(self._spread, graph, outputs)
+        return partial(_run_here, self._runtime.load(graph, outputs))
+
+
+def _run_here(session: Session, chunks: Iterator[Chunk]) -> Generator[Arrays, None, None]:
+    return (chunk.run(session) for chunk in chunks)
+
+
+def _exhaust(portions: Iterator[int]) -> None:
+    for _ in portions:
+        pass

@@ -13,10 +13,10 @@ from trt_mpq.pipeline.gpu import Gpu
 from trt_mpq.pipeline.plan_engines import engines_for_ranking
 from trt_mpq.pipeline.sources import BATCH, CALIBRATION, PREPARED, RUNTIME
 from trt_mpq.pipeline.task import LOSS, OUTPUTS
-from trt_mpq.pipeline.workers import Workers
 from trt_mpq.runtime.base import with_outputs
 from trt_mpq.sensitivity import SensitivityInputs, SensitivityMetric, metric_from_name
 from trt_mpq.sensitivity.agreement import REFERENCE, Agreement, Sensitivities, agreement_of
+from trt_mpq.sensitivity.base import Distribute
 from trt_mpq.settings import Settings
 from trt_mpq.types import Ranking
 
@@ -46,9 +46,11 @@ class RankingStages:
         return Sensitivities(tuple(store[one] for one in ranked), store[self.agreement] if self.agreement else None)
 
 
-def rankings_of(settings: Settings, network: Stage[Network], workers: Stage[Workers], gpu: Gpu) -> RankingStages:
+def rankings_of(
+    settings: Settings, network: Stage[Network], distribution: Stage[Distribute | None], gpu: Gpu
+) -> RankingStages:
     """The rankings of a calibrated network by every metric that was asked for, on `gpu` if one of them runs engines."""
-    inputs = _inputs(network, workers, engines_for_ranking(settings, network, gpu.stage))
+    inputs = _inputs(network, distribution, engines_for_ranking(settings, network, gpu.stage))
     first, *others = settings.sensitivity
     if others and REFERENCE not in settings.sensitivity:
         others.append(REFERENCE)
@@ -79,7 +81,7 @@ def _options_of(metric: Any) -> tuple[str, ...]:
 
 
 def _inputs(
-    network: Stage[Network], workers: Stage[Workers], engines: Stage[PlanEngines] | None
+    network: Stage[Network], distribution: Stage[Distribute | None], engines: Stage[PlanEngines] | None
 ) -> Stage[SensitivityInputs]:
     def make(job: Job) -> SensitivityInputs:
         settings, own = job.settings, job[network]
@@ -88,13 +90,13 @@ def _inputs(
         return SensitivityInputs(
             network=counted, candidates=settings.formats, samples=job[CALIBRATION],
             sample_limit=settings.sensitivity_samples, loss=job[LOSS], runtime=job[RUNTIME], batch=job[BATCH],
-            seed=settings.seed, distribute=job[workers].distribution(), engines=job[engines] if engines else None,
+            seed=settings.seed, distribute=job[distribution], engines=job[engines] if engines else None,
         )  # fmt: skip
 
     asked = (engines,) if engines else ()
     return Stage(
         "sensitivity-inputs", make, needs=(network, PREPARED, CALIBRATION, LOSS, OUTPUTS, RUNTIME, *asked),
-        reads=("formats", "sensitivity_samples", "seed"), uses=(BATCH, workers),
+        reads=("formats", "sensitivity_samples", "seed"), uses=(BATCH, distribution),
     )  # fmt: skip
 
 

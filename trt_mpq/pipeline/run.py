@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from trt_mpq.artifacts.store import Store
@@ -13,10 +14,12 @@ from trt_mpq.pipeline.device_run import run_remote_task
 from trt_mpq.pipeline.gpu import Gpu
 from trt_mpq.pipeline.ranking import RankingStages, rankings_of
 from trt_mpq.pipeline.report import environment, write_report
-from trt_mpq.pipeline.search import SearchStages, choose_plan_evaluator, choose_search
+from trt_mpq.pipeline.search import SearchStages, choose_search
+from trt_mpq.pipeline.sharing import POOL
 from trt_mpq.pipeline.sources import SOURCE, data_digests
-from trt_mpq.pipeline.workers import OpenedRun, RunLocation, Workers
+from trt_mpq.pipeline.workers import RunLocation, distribution_of, remote_of
 from trt_mpq.report.data import Report
+from trt_mpq.sensitivity import SensitivityInputs
 from trt_mpq.sensitivity.agreement import Sensitivities
 from trt_mpq.settings import Settings
 from trt_mpq.types import (
@@ -54,12 +57,13 @@ class Run:
         check_settings(settings)
         check_inputs(settings, folder)
         self.settings, self._command = settings, command or ""
-        self._workers = Workers(RunLocation(settings, folder, opened_by_worker, run_remote_task))
+        location = RunLocation.of(settings, folder, opened_for_ranking, run_remote_task)
+        self._distribution, remote = distribution_of(location), remote_of(location, settings)
         self.store = Store(folder, settings, observer, source=SOURCE, writable=command is not None, lenders=lenders)
         if command is not None:
             check_pins(self.store)  # before they are kept
             self.store.describe(source=str(settings.model.resolve()), command=command, environment=environment())
-        self.gpu = Gpu(self.store, self._workers.remote())
+        self.gpu = Gpu(self.store, remote)
 
     @property
     def folders(self) -> tuple[Path, ...]:
@@ -78,15 +82,18 @@ class Run:
 
     def calibrate(self) -> Ranges:
         """Ranges of every tensor that a group quantizes."""
-        return self.store[self.calibration_stages().described].ranges
+        with self._workers():
+            return self.store[self.calibration_stages().described].ranges
 
     def sensitivities(self) -> Sensitivities:
         """Sensitivity of every group to every candidate precision, by every metric that was asked for."""
-        return self.ranking_stages().all(self.store)
+        with self._workers():
+            return self.ranking_stages().all(self.store)
 
     def search(self) -> SearchResult:
         """The fastest plan found that keeps the accuracy target."""
-        return self.store[self.delivery_stages().searched].result
+        with self._workers():
+            return self.store[self.delivery_stages().searched].result
 
     def task(self) -> tuple[str, float]:
         """The task metric, and the least score by it that a plan must have."""
@@ -100,10 +107,11 @@ class Run:
 
     def emit(self) -> PrecisionPlan:
         """Write the chosen plan as ONNX files, and check that the written file scores as the search said."""
-        delivery = self.delivery_stages()
-        self.store.ensure(delivery.scores)
-        self.store.describe_data(data_digests(self.store))
-        return self.store[delivery.plan.result].chosen.plan
+        with self._workers():
+            delivery = self.delivery_stages()
+            self.store.ensure(delivery.scores)
+            self.store.describe_data(data_digests(self.store))
+            return self.store[delivery.plan.result].chosen.plan
 
     def emit_tried(self, digest: str) -> PrecisionPlan:
         """Write another plan that the search tried; raises SettingsError unless `digest` begins that of one."""
@@ -130,6 +138,15 @@ class Run:
         calibration, search, delivery = self.calibration_stages(), self.search_stages(), self.delivery_stages()
         return write_report(self.store, calibration, search, delivery, self.gpu, self._command, idle)
 
+    @contextmanager
+    def _workers(self) -> Iterator[None]:
+        """Workers for no longer than the block: others may wait for what they hold, and engines are timed alone."""
+        try:
+            yield
+        finally:
+            if pool := self.store[POOL]:
+                pool.close()
+
     # The stages of every part of the flow; the choices that define them are made now if they never were.
 
     def calibration_stages(self) -> CalibrationStages:
@@ -139,23 +156,19 @@ class Run:
     def ranking_stages(self) -> RankingStages:
         """Those of the rankings of its groups."""
         network = self.calibration_stages().scored.network
-        return rankings_of(self.settings, network, self._workers.stage(), self.gpu)
+        return rankings_of(self.settings, network, self._distribution, self.gpu)
 
     def search_stages(self) -> SearchStages:
         """Those of the search."""
         check_before_search(self.store, self.gpu)
-        ranking = self.ranking_stages()
-        return choose_search(self.store, self.calibration_stages(), ranking, self.gpu, self._workers.stage())
+        return choose_search(self.store, self.calibration_stages(), self.ranking_stages(), self.gpu)
 
     def delivery_stages(self) -> DeliveryStages:
         """Those that deliver the plan that was found."""
         return choose_delivery(self.store, self.calibration_stages(), self.search_stages())
 
 
-def opened_by_worker(settings: Settings, folder: Path) -> OpenedRun:
-    """The run in `folder`, to read from."""
+def opened_for_ranking(settings: Settings, folder: Path) -> SensitivityInputs:
+    """What sensitivity metrics are given by the run in `folder`, which is only read."""
     run = Run(settings, folder, SilentObserver(), command=None)
-    return OpenedRun(
-        sensitivity_inputs=lambda: run.store[run.ranking_stages().inputs],
-        plan_evaluator=lambda: run.store[choose_plan_evaluator(run.store, run.calibration_stages())],
-    )
+    return run.store[run.ranking_stages().inputs]

@@ -18,6 +18,7 @@ from trt_mpq.evaluate.sequential import Schedule
 from trt_mpq.evaluate.stopping import paired_test, schedule_for
 from trt_mpq.pipeline.model_states import ORIGINAL, State
 from trt_mpq.pipeline.networks import restricted_groups_of
+from trt_mpq.pipeline.sharing import SPREAD
 from trt_mpq.pipeline.sources import BATCH, CALIBRATION, EVALUATION, RUNTIME
 from trt_mpq.pipeline.task import METRIC, OUTPUTS, judged_outputs
 from trt_mpq.types import Score
@@ -37,12 +38,12 @@ SCHEDULE = Stage(
 def scorer_on(job: Job, samples: Samples, schedule: Schedule | None = None) -> Scorer:
     """Scores graphs on `samples` as plans are scored; the job has declared what SCORER needs and reads."""
     judged = judged_outputs(job[METRIC], job.settings.outputs, job[OUTPUTS].names)
-    return Scorer(job[ORIGINAL], job[RUNTIME], samples, job[METRIC], job[BATCH], schedule, judged)
+    return Scorer(job[ORIGINAL], job[RUNTIME], samples, job[METRIC], job[BATCH], schedule, judged, job[SPREAD])
 
 
 SCORER = Stage(
     "scorer", lambda job: scorer_on(job, job[EVALUATION], job[SCHEDULE]),
-    needs=(ORIGINAL, RUNTIME, EVALUATION, METRIC, OUTPUTS, BATCH), reads=("outputs",), uses=(SCHEDULE,),
+    needs=(ORIGINAL, RUNTIME, EVALUATION, METRIC, OUTPUTS, BATCH), reads=("outputs",), uses=(SCHEDULE, SPREAD),
 )  # fmt: skip
 """Scores graphs on the evaluation data; fidelity metrics compare with the original model.
 

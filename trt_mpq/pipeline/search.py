@@ -16,8 +16,7 @@ from trt_mpq.pipeline.problems import pinned_groups_of, problems_of
 from trt_mpq.pipeline.ranking import UNRANKED, RankingStages
 from trt_mpq.pipeline.refinement import SharedRefinements
 from trt_mpq.pipeline.scoring import REQUIRED, SCORER, STOP
-from trt_mpq.pipeline.workers import Workers
-from trt_mpq.search import Problem, search_from_name
+from trt_mpq.search import Problem, merged, search_from_name
 from trt_mpq.types import Grouping, Ranking, SearchResult
 
 _SEARCH = "search"
@@ -65,9 +64,7 @@ class SearchStages:
         return store.seconds(self.ranking.first) + plans + files
 
 
-def choose_search(
-    store: Store, calibration: CalibrationStages, ranking: RankingStages, gpu: Gpu, workers: Stage[Workers]
-) -> SearchStages:
+def choose_search(store: Store, calibration: CalibrationStages, ranking: RankingStages, gpu: Gpu) -> SearchStages:
     """The stages of a search of the calibrated network; latencies are measured if they have to be.
 
     Groups are ranked only where that may change what is found: the fastest plan of all is tried before.
@@ -89,7 +86,7 @@ def choose_search(
     if is_settled and not ranking.others:
         ranking = replace(ranking, first=UNRANKED)
     problems = problems_by(ranking.first)
-    result = _taken(settled) if is_settled else _searched(store, problems, evaluator, fault, workers)
+    result = _taken(settled) if is_settled else _searched(store, problems, evaluator, fault)
     return SearchStages(grouping, shared, ranking, latency, energy, evaluator, problems, result, fault)
 
 
@@ -118,21 +115,15 @@ def _searched(
     problems: Stage[tuple[Problem, ...]],
     evaluator: Stage[PlanEvaluator],
     fault: Stage[str],
-    workers: Stage[Workers],
 ) -> Stage[SearchResult]:
     def search(job: Job) -> SearchResult:
         with explained(job, fault):
-            return job[workers].search(search_from_name(job.settings.search), job[problems], job[evaluator])
+            return merged(search_from_name(job.settings.search), job[problems])
 
     return Stage(
         _SEARCH, search, json_kind(SearchResult), needs=(problems, evaluator), reads=("search",),
-        uses=(workers, fault), title=f"Searching ({store.settings.search})",
+        uses=(fault,), title=f"Searching ({store.settings.search})",
     )  # fmt: skip
-
-
-def choose_plan_evaluator(store: Store, calibration: CalibrationStages) -> Stage[PlanEvaluator]:
-    """What scores plans of the calibrated network, with the refinements that all share."""
-    return _plan_evaluator(calibration, calibration.choose_refinements(store))
 
 
 def _plan_evaluator(calibration: CalibrationStages, shared: Stage[SharedRefinements]) -> Stage[PlanEvaluator]:

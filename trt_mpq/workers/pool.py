@@ -5,7 +5,8 @@ from __future__ import annotations
 import pickle
 import weakref
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
+from itertools import count
 from typing import Any
 
 from trt_mpq.errors import RuntimeFailure
@@ -13,6 +14,8 @@ from trt_mpq.workers.base import Initializer, Worker, WorkerDied, WorkerHost
 
 TRIES = 3
 """Workers that may die over one part before the run gives up."""
+_AHEAD = 2
+"""Parts for each worker that are begun before the result of the first of them is taken."""
 
 
 class WorkerPool:
@@ -34,24 +37,27 @@ class WorkerPool:
         """How many parts are done side by side."""
         return self._host.count
 
-    def map(self, initializer: Initializer, parts: Sequence[Any]) -> Iterator[Any]:
+    def map(self, initializer: Initializer, parts: Iterable[Any]) -> Iterator[Any]:
         """What the work that `initializer` returns makes of every part, in the order of `parts`.
 
-        Workers stay for more, and ready for the same initializer. A part whose worker dies is given to another. Where
-        the iteration ends early, by an error say, work in progress is stopped.
+        Parts are taken as workers get free, a few ahead of what is asked for. Workers stay for more, and ready for the
+        same initializer. A part whose worker dies is given to another. Where the iteration ends early, by an error say,
+        work in progress is stopped.
 
         Raises:
             RuntimeFailure: Workers died over one part again and again.
             Exception: What a part raised, at its earliest.
         """
-        state = _MapState(initializer, parts)
+        state = _MapState(pickle.dumps(initializer), map(pickle.dumps, parts))
         try:
-            for number in range(len(parts)):
+            for number in count():
+                self._give_out(state, number)
                 while number not in state.results:
-                    self._give_out(state)
+                    if not state.busy:
+                        return
                     for worker in self._host.ready(tuple(state.busy)):
                         self._take(worker, state)
-                self._give_out(state)  # so that nobody is idle while the result is looked at
+                    self._give_out(state, number)  # so that nobody is idle while the result is looked at
                 yield state.results.pop(number)
         finally:
             if state.busy:
@@ -61,10 +67,10 @@ class WorkerPool:
         """End all workers; more work starts new ones."""
         _stop(self._workers)
 
-    def _give_out(self, state: _MapState) -> None:
-        while state.waiting and (len(state.busy) < len(self._workers) or len(self._workers) < self.count):
+    def _give_out(self, state: _MapState, wanted: int) -> None:
+        """Have every worker do a part, of those that are begun while the result of the part `wanted` is waited for."""
+        while len(state.busy) < self.count and (number := state.take(wanted + _AHEAD * self.count)) is not None:
             worker = next((worker for worker in self._workers if worker not in state.busy), None) or self._start()
-            number = state.waiting.popleft()
             try:
                 worker.submit(state.initializer, state.parts[number])
                 state.busy[worker] = number
@@ -86,6 +92,7 @@ class WorkerPool:
         if outcome.error is not None:
             raise outcome.error
         state.results[number] = outcome.result
+        del state.parts[number]
 
     def _replace(self, worker: Worker, state: _MapState, number: int, death: WorkerDied) -> None:
         self._workers.remove(worker)
@@ -102,13 +109,25 @@ class WorkerPool:
 class _MapState:
     """The state of one `WorkerPool.map`: parts that wait, that are being done, and that are done but not yet wanted."""
 
-    def __init__(self, initializer: Initializer, parts: Sequence[Any]) -> None:
-        self.initializer = pickle.dumps(initializer)
-        self.parts = [pickle.dumps(part) for part in parts]
-        self.waiting = deque(range(len(parts)))
+    def __init__(self, initializer: bytes, parts: Iterator[bytes]) -> None:
+        self.initializer, self._to_come, self._taken = initializer, parts, 0
+        self.parts: dict[int, bytes] = {}
+        """Those that are being done, and those that wait for another worker."""
+        self.waiting: deque[int] = deque()
         self.busy: dict[Worker, int] = {}
         self.results: dict[int, Any] = {}
         self.deaths: Counter[int] = Counter()
+
+    def take(self, end: int) -> int | None:
+        """Number of the part to be done next, if it is below `end`; None if there is none."""
+        if self.waiting:
+            return self.waiting.popleft()
+        part = next(self._to_come, None) if self._taken < end else None
+        if part is None:
+            return None
+        self.parts[self._taken] = part
+        self._taken += 1
+        return self._taken - 1
 
 
 def _stop(workers: list[Worker]) -> None:

@@ -1,0 +1,143 @@
+"""Evaluations whose samples workers run: the same scores, little run in vain, nothing left behind."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+from tests.networks import mlp
+from tests.prepared import RUNTIME, Prepared, normal, prepare
+from trt_mpq.errors import RuntimeFailure
+from trt_mpq.evaluate.metrics import metric_from_name
+from trt_mpq.evaluate.scorer import Scorer
+from trt_mpq.evaluate.sequential import growing_portions
+from trt_mpq.model import save_graph
+from trt_mpq.pipeline.sharing import _Shared
+from trt_mpq.types import Judgement, Score
+from trt_mpq.workers.base import Outcome
+from trt_mpq.workers.pool import WorkerPool
+from trt_mpq.workers.runner import TaskRunner
+
+SAMPLES = 200
+
+
+class InProcess:
+    """Hires workers of this process, whose answers are ready the last first."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self.hired: list[Local] = []
+
+    def start(self) -> Local:
+        self.hired.append(Local())
+        return self.hired[-1]
+
+    def ready(self, workers: Sequence[Local]) -> Sequence[Local]:
+        return workers[-1:]
+
+    @property
+    def rows(self) -> int:
+        """How many rows all of them were given."""
+        return sum(worker.rows for worker in self.hired)
+
+
+class Local:
+    def __init__(self) -> None:
+        self._runner, self.rows, self.stopped = TaskRunner(), 0, False
+
+    def submit(self, initializer: bytes, part: bytes) -> None:
+        self.rows += pickle.loads(part).rows
+        self._outcome = self._runner.do(initializer, part)
+
+    def outcome(self) -> Outcome:
+        return self._outcome
+
+    def stop(self) -> None:
+        self.stopped = True
+
+
+class Deciding:
+    """A test that says no as soon as it has seen `enough` samples."""
+
+    def __init__(self, enough: int) -> None:
+        self._enough = enough
+
+    def decide(self, plan: np.ndarray) -> bool | None:
+        return False if len(plan) >= self._enough else None
+
+    def estimate(self, plan: np.ndarray) -> Score:
+        return Score(float(plan.mean()), None, len(plan))
+
+
+@pytest.fixture(scope="module")
+def network() -> Prepared:
+    return prepare(mlp())
+
+
+def scorer_on(network: Prepared, folder: Path, host: InProcess | None) -> Scorer:
+    """A scorer in portions of 40, 44, 48 ... samples, eight rows at a time."""
+    metric = metric_from_name("cosine", has_labels=False, outputs=network.model.outputs)
+    shared = None if host is None else _Shared(WorkerPool(host), folder, 1)
+    schedule = growing_portions(SAMPLES, 0, first=40, growth=0.1, multiple=8)
+    samples = network.samples(normal(SAMPLES, 32))
+    return Scorer(network.graph, RUNTIME, samples, metric, 8, schedule, spread=shared)
+
+
+def disturbed(network: Prepared) -> ir.Model:
+    """The graph with other biases."""
+    graph = network.graph.clone()
+    for value in graph.graph.initializers.values():
+        if value.const_value is not None and value.const_value.numpy().ndim == 1:
+            value.const_value = ir.tensor(value.const_value.numpy() + 0.1)
+    return graph
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_scores_are_those_of_one_process_and_every_sample_runs_once(network, tmp_path, count):
+    graph, host = disturbed(network), InProcess(count)
+    alone = scorer_on(network, tmp_path, None).score(graph)
+    assert scorer_on(network, tmp_path, host).score(graph) == alone != Score(1.0, 0.0, SAMPLES)
+    assert host.rows == SAMPLES
+    assert len(host.hired) == count
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_is_scored_where_it_lies(network, tmp_path):
+    graph, host = disturbed(network), InProcess(2)
+    save_graph(graph, tmp_path / "plan.onnx")
+    shared = scorer_on(network, tmp_path, host)
+    assert shared.score(tmp_path / "plan.onnx") == shared.score(graph)
+    assert [path.name for path in tmp_path.iterdir()] == ["plan.onnx"]
+
+
+def test_a_judgement_that_ends_early_leaves_workers_for_the_next_graph_and_goes_on_where_it_was(network, tmp_path):
+    graph, host, enough = disturbed(network), InProcess(2), 48
+    alone, shared = scorer_on(network, tmp_path, None), scorer_on(network, tmp_path, host)
+    begun = shared.begun()
+    judged = shared.decided(begun, graph, Deciding(enough))
+    assert isinstance(judged, Judgement)
+    assert judged == alone.decided(alone.begun(), graph, Deciding(enough))
+    assert judged.score.samples == enough
+    assert enough <= host.rows <= enough + 2 * 2 * 8, "a few chunks ahead at most"
+    before = host.rows
+    assert shared.finished(begun, graph).result() == alone.score(graph)
+    assert host.rows == before + SAMPLES - enough
+    assert len(host.hired) == 2
+    assert not any(worker.stopped for worker in host.hired)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_does_not_load_is_the_sentence_of_one_process(network, tmp_path):
+    broken = tmp_path / "broken.onnx"
+    broken.write_bytes(b"no model")
+    said = []
+    for host in (None, InProcess(2)):
+        with pytest.raises(RuntimeFailure) as failure:
+            scorer_on(network, tmp_path, host).score(broken)
+        said.append(str(failure.value))
+    assert said[0] == said[1]

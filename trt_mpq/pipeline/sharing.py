@@ -1,0 +1,102 @@
+"""The pool of workers of a run, and the evaluations whose samples they run.
+
+Every graph that is scored, FP32's, a plan's or a file's, is given to all workers; each runs the chunks of the data that
+come to it, and what they give is scored here. So nothing is run in vain, and any number of workers has something to do.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import onnx_ir as ir
+
+from trt_mpq.artifacts.files import TEMPORARY, cannot_write
+from trt_mpq.artifacts.stage import Job, Stage
+from trt_mpq.dataset.chunks import Chunk
+from trt_mpq.errors import RunFolderError
+from trt_mpq.evaluate.scorer import Spread
+from trt_mpq.model import save_graph
+from trt_mpq.runtime.base import Arrays
+from trt_mpq.runtime.onnxruntime import OnnxRuntime
+from trt_mpq.settings import Settings
+from trt_mpq.workers import WorkerPool, worker_pool
+
+POOL = Stage(
+    "worker-pool", lambda job: worker_pool(job.settings.workers, job.settings.ray), uses=("workers", "ray")
+)  # fmt: skip
+"""The workers that the settings ask for; None for this process alone. They start when there is work."""
+
+
+def threads_of_worker(settings: Settings) -> int:
+    """Threads are shared out among the workers of one host, and those of a cluster have one each."""
+    if settings.ray is not None:
+        return 1
+    return max(1, (settings.threads or os.cpu_count() or 1) // settings.workers)
+
+
+def _spread(job: Job) -> Spread | None:
+    pool = job[POOL]
+    return None if pool is None else _Shared(pool, job.folder.resolve(), threads_of_worker(job.settings))
+
+
+SPREAD = Stage("spread", _spread, uses=(POOL, "threads", "workers", "ray"))
+"""How graphs run on the workers; None where there are none."""
+
+
+@dataclass(frozen=True)
+class _Shared:
+    """Runs graphs on a pool; a graph in memory goes through a file in `folder`, which all workers see."""
+
+    pool: WorkerPool
+    folder: Path
+    threads: int
+
+    def __call__(
+        self, graph: ir.Model | Path, names: tuple[str, ...], chunks: Iterator[Chunk]
+    ) -> Generator[Arrays, None, None]:
+        wanted = True
+
+        def parts() -> Iterator[Chunk]:
+            while wanted and (chunk := next(chunks, None)) is not None:
+                yield _sent(chunk)
+
+        with self._file(graph) as path:
+            given = self.pool.map(partial(_loaded, path, names, self.threads), parts())
+            try:
+                for outputs in given:  # noqa: UP028 - what is delegated to is closed too, and the workers with it
+                    yield outputs
+            finally:
+                wanted = False
+                for _ in given:  # what is at work ends soon, and the workers stay for the next graph
+                    pass
+
+    @contextmanager
+    def _file(self, graph: ir.Model | Path) -> Iterator[Path]:
+        if isinstance(graph, Path):
+            yield graph.resolve()
+            return
+        try:
+            folder = tempfile.TemporaryDirectory(prefix=f"{TEMPORARY}scored.", dir=self.folder)
+        except OSError as error:
+            raise RunFolderError(cannot_write(self.folder, error)) from error
+        with folder as name:
+            path = Path(name) / "graph.onnx"
+            save_graph(graph, path)
+            yield path
+
+
+def _loaded(path: Path, outputs: tuple[str, ...], threads: int) -> Callable[[Chunk], Arrays]:
+    """Ready for chunks of the data: what a worker does with the graph in a file."""
+    session = OnnxRuntime(threads).load(path, outputs)
+    return lambda chunk: chunk.run(session)
+
+
+def _sent(chunk: Chunk) -> Chunk:
+    """The chunk without what only this process needs of it."""
+    return replace(chunk, batch=replace(chunk.batch, labels=None))
