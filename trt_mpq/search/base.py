@@ -153,10 +153,10 @@ class Problem:
         """Whether `plan` is the uniform plan of a precision of the ladder."""
         return any(plan == self.grouping.uniform(precision) for precision in self.ladder)
 
-    def usual_evaluations(self, fewest: int) -> int:
-        """What a search allows itself without a budget: a third of what greedy makes at most, and at least `fewest`."""
+    def share_of_greedy(self, parts: int, fewest: int) -> int:
+        """One in `parts` of the evaluations that greedy makes at most, and at least `fewest`."""
         rungs = len(self.ladder)
-        return max(fewest, ceil(((rungs - 1) * len(self.groups) + rungs) / 3))
+        return max(fewest, ceil(((rungs - 1) * len(self.groups) + rungs) / parts))
 
     def movable(self, plan: PrecisionPlan, rung: int) -> tuple[str, ...]:
         """Groups that may step from ``ladder[rung]`` to the next precision, least sensitive first.
@@ -200,12 +200,13 @@ class Trail:
     Args:
         problem: What is searched.
         usual: Evaluations that the search allows itself where the problem has no budget of them; None for any number.
+        misses: The same of plans that turn out to be infeasible.
     """
 
-    def __init__(self, problem: Problem, usual: int | None = None) -> None:
+    def __init__(self, problem: Problem, usual: int | None = None, misses: int | None = None) -> None:
         self._problem = problem
         self._tried: dict[PrecisionPlan, Evaluation] = {}
-        self._usual = usual
+        self._usual, self._misses = usual, misses
         self._stopped: str | None = None
         self._gap: float | None = None
 
@@ -221,7 +222,7 @@ class Trail:
         With `beyond_usual` only a budget of the problem counts, not what the search usually allows itself.
         """
         if beyond_usual:
-            self._usual = None
+            self._usual = self._misses = None
         with suppress(_SpentError):
             yield
 
@@ -257,11 +258,16 @@ class Trail:
             self._stopped = "--max-evaluations"
         elif seconds is not None and self._seconds() >= seconds:
             self._stopped = "--max-seconds"
-        elif most is None and self._usual is not None and len(self._tried) >= self._usual:
+        elif most is None and self._spent_what_is_usual():
             pass
         else:
             return
         raise _SpentError
+
+    def _spent_what_is_usual(self) -> bool:
+        missed = sum(not tried.feasible for tried in self._tried.values())
+        spent = ((len(self._tried), self._usual), (missed, self._misses))
+        return any(most is not None and made >= most for made, most in spent)
 
     def _seconds(self) -> float:
         """What the evaluations took when they were done, so that a resumed search stops where the first did."""

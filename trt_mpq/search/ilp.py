@@ -16,7 +16,7 @@ from trt_mpq.search.prediction import Belief, Prediction, sensitivities
 from trt_mpq.search.settled import WORTH_TRYING, cheapest_plan, settled
 from trt_mpq.types import Evaluation, PrecisionPlan, SearchResult
 
-_FEWEST_EVALUATIONS = 8
+_FEWEST_MISSES = 6
 _STEPS = (0.1, 0.35, 0.6)
 """How far between the best plan so far and the fastest of all plans are proposed, as shares in cost."""
 _PATIENCE = 6
@@ -30,8 +30,9 @@ class IntegerProgram:
     Otherwise plans are proposed between the best so far and the fastest of all, and the next to be tried is the one
     with the largest gain in latency times the chance that it keeps the score, until that is not worth a try.
 
-    It stops after a third of the evaluations greedy would make, but no fewer than 8, unless the problem has a budget.
-    If it found nothing by then, it goes on one group at a time: it never ends with nothing while one is untried.
+    Unless the problem has a budget, it stops when as many plans missed as a quarter of the evaluations greedy would
+    make, but no fewer than 6: one that holds was worth it. If it found nothing by then, it goes on one group at a time:
+    it never ends with nothing while one is untried.
     With a limit on latency or size it tries the least harmful plans within the limit and keeps what scores best.
     """
 
@@ -44,7 +45,7 @@ class IntegerProgram:
 
     def run(self, problem: Problem) -> SearchResult:
         """The best plan evaluated; raises TargetNotReachable if none meets the requirement."""
-        trail = Trail(problem, problem.usual_evaluations(_FEWEST_EVALUATIONS))
+        trail = Trail(problem, misses=problem.share_of_greedy(4, _FEWEST_MISSES))
         with trail.until_spent():
             widest = trail.evaluate_uniform()[0]
             if problem.limit:
@@ -98,15 +99,18 @@ def _most_promising(
 
 
 def _reach(trail: Trail, fastest: PrecisionPlan) -> float:
-    """The share of a full step to take: half as much after a plan that misses, twice after one that holds.
+    """The share of a full step to take: half as much after every plan but one that misses, twice after one that holds.
 
-    As the radius of a trust region (Conn, Gould and Toint, "Trust-Region Methods", 2000), from the first plan behind
-    the `fastest` on. Plans that miss one after the other are not each as likely as the first was: what a solver picks
+    As the radius of a trust region (Conn, Gould and Toint, "Trust-Region Methods", 2000), of the plans behind the
+    `fastest`. Plans that miss one after the other are not each as likely to hold as the first was: what a solver picks
     by what is believed, it picks where belief is wrong.
     """
-    reach, plans = 1.0, list(trail.tried)
+    reach, missed, plans = 1.0, 0, list(trail.tried)
     for plan in plans[plans.index(fastest) + 1 :] if fastest in trail.tried else ():
-        reach = min(2 * reach, 1.0) if trail.tried[plan].feasible else reach / 2
+        if trail.tried[plan].feasible:
+            reach = min(2 * reach, 1.0)
+        else:
+            reach, missed = reach / 2 if missed else reach, missed + 1
     return reach
 
 

@@ -18,7 +18,7 @@ class Pareto:
     """Measures plans along the predicted frontier on every sample, the widest gap in cost first.
 
     Which plans those are does not depend on the target: asked again with another one, all scores are known. It
-    makes as many evaluations as the budget allows, or as many as `ilp` would, but no fewer than 16.
+    makes as many evaluations as the budget allows, or a third of those greedy would make, but no fewer than 16.
     """
 
     name = "pareto"
@@ -30,7 +30,7 @@ class Pareto:
 
     def run(self, problem: Problem) -> SearchResult:
         """The best plan evaluated; raises TargetNotReachable if none meets the requirement."""
-        trail = Trail(problem, problem.usual_evaluations(_FEWEST_EVALUATIONS))
+        trail = Trail(problem, problem.share_of_greedy(3, _FEWEST_EVALUATIONS))
         with trail.until_spent():
             trail.evaluate_uniform()
             _fill(problem, trail)
