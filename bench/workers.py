@@ -1,14 +1,13 @@
-"""What workers bring on this host: a ResNet ranked and searched by one thread, by N of them, and by N workers.
+"""What workers bring on this host: a plan found for a network by one thread, by N of them, and by N workers.
 
-The workers are processes, and actors of a Ray cluster that the bench starts and stops. All take turns, for the machine
-may be busy with other things. Efficiency is the median time of one thread over N times that of N; a pool is begun and
-ended with each stage, as it is in a run.
+From the model to the plan with its files scored: calibration, ranking, search and delivery. The workers are processes,
+and actors of a Ray cluster that the bench starts and stops. All take turns, for the machine may be busy with other
+things. Efficiency is the median time of one thread over N times that of N; workers start and end with each run.
 """
 
 from __future__ import annotations
 
 import argparse
-import shutil
 import statistics
 import subprocess
 import sys
@@ -24,8 +23,6 @@ from bench.real import MODELS
 from trt_mpq.pipeline.run import Run
 from trt_mpq.settings import settings_from
 from trt_mpq.types.observer import SilentObserver
-
-WHOLE = "both"
 
 
 def _opened(options: argparse.Namespace, folder: Path, **more: Any) -> Run:
@@ -53,27 +50,17 @@ def _ray_cluster(cpus: int) -> Iterator[str]:
         subprocess.run([program, "stop", "--force"], check=True, stdout=subprocess.DEVNULL)
 
 
-def _measured(options: argparse.Namespace, ways: Mapping[str, Mapping[str, Any]]) -> dict[tuple[str, str], list[float]]:
-    """Seconds of each turn, by stage and way."""
-    seconds: dict[tuple[str, str], list[float]] = defaultdict(list)
+def _measured(options: argparse.Namespace, ways: Mapping[str, Mapping[str, Any]]) -> dict[str, list[float]]:
+    """Seconds of each turn, by way."""
+    seconds: dict[str, list[float]] = defaultdict(list)
     plans = set()
     with tempfile.TemporaryDirectory() as name:
-        base = Path(name) / "base"
-        _opened(options, base, threads=options.workers).calibrate()
         for turn in range(options.turns):
             for way, more in ways.items():
-                folder = Path(name) / f"{way} {turn}"
-                shutil.copytree(base, folder)
-                run = _opened(options, folder, **more)
+                run = _opened(options, Path(name) / f"{way} {turn}", **more)
                 started = time.perf_counter()
-                run.sensitivities()
-                ranked = time.perf_counter()
-                plans.add(run.search().chosen.plan)
-                ended = time.perf_counter()
-                for what, begun, done in (
-                    ("ranking", started, ranked), ("search", ranked, ended), (WHOLE, started, ended),
-                ):  # fmt: skip
-                    seconds[what, way].append(done - begun)
+                plans.add(run.emit())
+                seconds[way].append(time.perf_counter() - started)
     assert len(plans) == 1, "workers changed the plan"
     return seconds
 
@@ -102,14 +89,11 @@ def main() -> None:
             ways[f"{number} actors of Ray"] = {"workers": number, "ray": address}
             seconds = _measured(options, ways)
     print(f"{options.model} INT8 {options.target}, {options.metric}, {options.search}, {options.turns} turns\n")
-    print("| | " + " | ".join(ways) + " |\n|---|" + "---:|" * len(ways))
-    for what in ("ranking", "search", WHOLE):
-        medians = {way: statistics.median(seconds[what, way]) for way in ways}
-        cells = [
-            f"{median:.1f} s" + (f", {medians[one] / median / number:.2f}" if way != one else "")
-            for way, median in medians.items()
-        ]
-        print(f"| {what} | {' | '.join(cells)} |")
+    print("| | seconds | efficiency |\n|---|---:|---:|")
+    medians = {way: statistics.median(times) for way, times in seconds.items()}
+    for way, median in medians.items():
+        shared = f"{medians[one] / median / number:.2f}" if way != one else ""
+        print(f"| {way} | {median:.1f} | {shared} |")
 
 
 if __name__ == "__main__":
