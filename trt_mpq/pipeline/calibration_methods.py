@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -22,18 +22,13 @@ import numpy as np
 from trt_mpq.artifacts.stage import Job, Stage, json_kind
 from trt_mpq.artifacts.store import Store
 from trt_mpq.emit import Refinements
-from trt_mpq.evaluate.losses import LOSSES
 from trt_mpq.evaluate.plans import PlanEvaluator
 from trt_mpq.pipeline.fastest import fastest_of
 from trt_mpq.pipeline.model_states import State
 from trt_mpq.pipeline.networks import candidate_ranges_of, network_of
+from trt_mpq.pipeline.ranges_by_tensor import methods_by_tensor
 from trt_mpq.pipeline.refinement import nearest_corrections
 from trt_mpq.pipeline.scoring import REQUIRED, SCORER, STOP, score_cache_of
-from trt_mpq.pipeline.sources import BATCH, EVALUATION_ROWS, RUNTIME
-from trt_mpq.pipeline.task import OUTPUTS
-from trt_mpq.runtime.base import with_outputs
-from trt_mpq.sensitivity import SensitivityInputs
-from trt_mpq.sensitivity.range_noise import method_by_tensor
 from trt_mpq.types import PER_TENSOR, Grouping, Precision, PrecisionPlan, Ranges
 
 
@@ -103,7 +98,7 @@ def _chosen(store: Store, state: State, precision: Precision) -> Choice:
     if len(methods) == 1:
         return Choice(methods[0], scores)
     choices = [Choice(method, scores, by_mixed_plans=True) for method in methods]
-    by_tensor = _by_tensor(state, precision, methods)
+    by_tensor = methods_by_tensor(state, precision, methods)
     if len(tensors := Counter(store[by_tensor].values())) > 1:
         choices.insert(0, Choice(PER_TENSOR, scores, True, tensors, by_tensor))
     return max(choices, key=lambda choice: store[_mixed_score(store, state, precision, choice)])
@@ -180,25 +175,3 @@ def half_lowered(grouping: Grouping, precision: Precision) -> PrecisionPlan:
     allowed = [group.id for group in grouping.groups if group.allows(precision)]
     drawn = np.random.default_rng(0).permutation(len(allowed))[: (len(allowed) + 1) // 2]
     return grouping.uniform(grouping.top).replace({allowed[number]: precision for number in drawn})
-
-
-def _by_tensor(state: State, precision: Precision, methods: tuple[str, ...]) -> Stage[Mapping[str, str]]:
-    """The method of every tensor that is quantized in `precision`."""
-    networks = [network_of(state, {precision: method}) for method in methods]
-
-    def make(job: Job) -> Mapping[str, str]:
-        first = job[networks[0]]
-        counted = replace(first, graph=with_outputs(first.graph, job[OUTPUTS].names))
-        inputs = SensitivityInputs(
-            counted, (precision,), job[EVALUATION_ROWS], job.settings.sensitivity_samples, LOSSES["mse"], job[RUNTIME],
-            job[BATCH], seed=0,
-        )  # fmt: skip
-        candidates = [job[network].ranges for network in networks]
-        return method_by_tensor(inputs, precision, candidates, job.progress)
-
-    return Stage(
-        f"ranges-{precision}-by-tensor", make, json_kind(dict[str, str]),
-        needs=(*networks, EVALUATION_ROWS, OUTPUTS, RUNTIME),
-        reads=("sensitivity_samples",), uses=(BATCH,), constants=(methods,),
-        title=f"Choosing the range of each tensor for {precision}",
-    )  # fmt: skip

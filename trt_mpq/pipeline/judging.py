@@ -18,8 +18,15 @@ from trt_mpq.evaluate.compare import compare_models, require_passed, required_sn
 from trt_mpq.evaluate.interval import Holdout, LossInterval, loss_interval
 from trt_mpq.evaluate.sanity import data_faults, output_faults, score_faults
 from trt_mpq.pipeline.model_states import ORIGINAL
-from trt_mpq.pipeline.scoring import FP32, FP32_SAMPLES, PLAN_SAMPLES, required_score, scorer_on
-from trt_mpq.pipeline.sharing import SPREAD
+from trt_mpq.pipeline.scoring import (
+    FP32,
+    FP32_SAMPLES,
+    PLAN_SAMPLES,
+    SCORER_NEEDS,
+    SCORER_USES,
+    required_score,
+    scorer_on,
+)
 from trt_mpq.pipeline.sources import (
     BATCH,
     CALIBRATION,
@@ -138,8 +145,8 @@ def _holdout(files: Stage[Delivery]) -> Stage[Holdout]:
         return Holdout(data.source, fp32, scorer.score(job.path("reference.onnx")), required)
 
     return Stage(
-        "holdout", make, json_kind(Holdout), needs=(files, HOLDOUT_DATA, ORIGINAL, RUNTIME, METRIC, OUTPUTS, BATCH),
-        reads=("target_accuracy", "allowed_loss", "outputs"), uses=(SPREAD,), title="Judging on the holdout set",
+        "holdout", make, json_kind(Holdout), needs=(files, HOLDOUT_DATA, *SCORER_NEEDS),
+        reads=("target_accuracy", "allowed_loss", "outputs"), uses=SCORER_USES, title="Judging on the holdout set",
     )  # fmt: skip
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 from trt_mpq.artifacts.store import Store
@@ -15,12 +14,10 @@ from trt_mpq.pipeline.gpu import Gpu
 from trt_mpq.pipeline.ranking import RankingStages, rankings_of
 from trt_mpq.pipeline.report import environment, write_report
 from trt_mpq.pipeline.search import SearchStages, choose_search
-from trt_mpq.pipeline.sharing import POOL
 from trt_mpq.pipeline.sources import SOURCE, data_digests
-from trt_mpq.pipeline.workers import RunLocation, distribution_of, remote_of
+from trt_mpq.pipeline.workers import RunLocation, distribution_of, remote_of, workers_for
 from trt_mpq.report.data import Report
-from trt_mpq.sensitivity import SensitivityInputs
-from trt_mpq.sensitivity.agreement import Sensitivities
+from trt_mpq.sensitivity import Sensitivities, SensitivityInputs
 from trt_mpq.settings import Settings
 from trt_mpq.types import (
     Comparison,
@@ -82,17 +79,17 @@ class Run:
 
     def calibrate(self) -> Ranges:
         """Ranges of every tensor that a group quantizes."""
-        with self._workers():
+        with workers_for(self.store):
             return self.store[self.calibration_stages().described].ranges
 
     def sensitivities(self) -> Sensitivities:
         """Sensitivity of every group to every candidate precision, by every metric that was asked for."""
-        with self._workers():
+        with workers_for(self.store):
             return self.ranking_stages().all(self.store)
 
     def search(self) -> SearchResult:
         """The fastest plan found that keeps the accuracy target."""
-        with self._workers():
+        with workers_for(self.store):
             return self.store[self.delivery_stages().searched].result
 
     def task(self) -> tuple[str, float]:
@@ -107,7 +104,7 @@ class Run:
 
     def emit(self) -> PrecisionPlan:
         """Write the chosen plan as ONNX files, and check that the written file scores as the search said."""
-        with self._workers():
+        with workers_for(self.store):
             delivery = self.delivery_stages()
             self.store.ensure(delivery.scores)
             self.store.describe_data(data_digests(self.store))
@@ -137,15 +134,6 @@ class Run:
         self.emit()
         calibration, search, delivery = self.calibration_stages(), self.search_stages(), self.delivery_stages()
         return write_report(self.store, calibration, search, delivery, self.gpu, self._command, idle)
-
-    @contextmanager
-    def _workers(self) -> Iterator[None]:
-        """Workers for no longer than the block: others may wait for what they hold, and engines are timed alone."""
-        try:
-            yield
-        finally:
-            if pool := self.store[POOL]:
-                pool.close()
 
     # The stages of every part of the flow; the choices that define them are made now if they never were.
 

@@ -35,15 +35,19 @@ SCHEDULE = Stage(
 """Order and portions in which samples run, so that an evaluation may stop early."""
 
 
+SCORER_NEEDS, SCORER_USES = (ORIGINAL, RUNTIME, METRIC, OUTPUTS, BATCH), (SPREAD,)
+"""Stages that `scorer_on` asks for beside the samples."""
+
+
 def scorer_on(job: Job, samples: Samples, schedule: Schedule | None = None) -> Scorer:
-    """Scores graphs on `samples` as plans are scored; the job has declared what SCORER needs and reads."""
+    """Scores graphs on `samples` as plans are scored; the job has declared the above, and "outputs"."""
     judged = judged_outputs(job[METRIC], job.settings.outputs, job[OUTPUTS].names)
     return Scorer(job[ORIGINAL], job[RUNTIME], samples, job[METRIC], job[BATCH], schedule, judged, job[SPREAD])
 
 
 SCORER = Stage(
     "scorer", lambda job: scorer_on(job, job[EVALUATION], job[SCHEDULE]),
-    needs=(ORIGINAL, RUNTIME, EVALUATION, METRIC, OUTPUTS, BATCH), reads=("outputs",), uses=(SCHEDULE, SPREAD),
+    needs=(EVALUATION, *SCORER_NEEDS), reads=("outputs",), uses=(SCHEDULE, *SCORER_USES),
 )  # fmt: skip
 """Scores graphs on the evaluation data; fidelity metrics compare with the original model.
 

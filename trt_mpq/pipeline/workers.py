@@ -6,13 +6,15 @@ itself, and ends the same.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from trt_mpq.artifacts.stage import Job, Stage
+from trt_mpq.artifacts.store import Store
 from trt_mpq.pipeline.remote import RemoteResult, RemoteTask, RunRemotely
 from trt_mpq.pipeline.sharing import POOL, threads_of_worker
 from trt_mpq.sensitivity import SensitivityInputs
@@ -70,6 +72,16 @@ def distribution_of(location: RunLocation) -> Stage[Distribute | None]:
         return lambda initializer: partial(pool.map, partial(location.rank, initializer))
 
     return Stage("distribution", make, uses=(POOL,))
+
+
+@contextmanager
+def workers_for(store: Store) -> Iterator[None]:
+    """Workers for no longer than the block: others may wait for what they hold, and engines are timed alone."""
+    try:
+        yield
+    finally:
+        if pool := store[POOL]:
+            pool.close()
 
 
 def remote_of(location: RunLocation, settings: Settings) -> RunRemotely | None:

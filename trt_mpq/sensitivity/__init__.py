@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from trt_mpq.errors import SettingsError
+from trt_mpq.sensitivity.agreement import Sensitivities
 from trt_mpq.sensitivity.base import SensitivityInputs, SensitivityMetric
 from trt_mpq.sensitivity.dependency import InterLayerDependency
 from trt_mpq.sensitivity.fisher import FisherError
@@ -14,7 +15,7 @@ from trt_mpq.sensitivity.quantization_error import QuantizationError
 from trt_mpq.sensitivity.random_order import RandomOrder
 from trt_mpq.sensitivity.task_loss import TaskLoss
 
-__all__ = ["METRICS", "SensitivityInputs", "SensitivityMetric", "metric_from_name"]
+__all__ = ["METRICS", "Sensitivities", "SensitivityInputs", "SensitivityMetric", "metric_from_name"]
 
 _ALL = (
     QuantizationError, GaussianNoise, HessianTrace, FisherError, OutputSqnr, OutputDifference, TaskLoss,
