@@ -117,7 +117,7 @@ def trial_of(store: Store, state: State, precision: Precision, choice: Choice) -
     """What the fastest plan of `precision` scores with the ranges of the `choice`."""
     method, by_tensor = choice.method, choice.by_tensor
     network = network_of(state, {precision: method}, {precision: by_tensor} if by_tensor else None)
-    cache, fastest = score_cache_of(state), fastest_of(network, precision)
+    cache, fastest = score_cache_of(state), fastest_of(state, precision)
     corrections = nearest_corrections(network, precision, method, state.variant)
 
     def make(job: Job) -> Trial:

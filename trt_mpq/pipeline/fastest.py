@@ -4,35 +4,38 @@ from __future__ import annotations
 
 from trt_mpq.artifacts.stage import Job, Stage
 from trt_mpq.dataset.chunks import counted_batches
-from trt_mpq.emit import Network
 from trt_mpq.groups.pins import pinned
 from trt_mpq.latency.cost_terms import kernel_terms
 from trt_mpq.latency.roofline import LatencyModel
+from trt_mpq.pipeline.model_states import State
+from trt_mpq.pipeline.networks import restricted_groups_of
 from trt_mpq.pipeline.sources import BATCH, PREPARED, TARGET
 from trt_mpq.search.frontier import cheapest_of_all
 from trt_mpq.types import Precision, PrecisionPlan
 
 
-def fastest_of(network: Stage[Network], precision: Precision) -> Stage[PrecisionPlan]:
-    """The plan in high precision and `precision` of the least modelled latency.
+def fastest_of(state: State, precision: Precision) -> Stage[PrecisionPlan]:
+    """The plan of the model in high precision and `precision` of the least modelled latency.
 
     Where that keeps the target nothing is left to search for. It is the uniform plan of `precision` where something
     else than latency is to be least or is the target, or nothing is searched.
     """
 
+    groups = restricted_groups_of(state)
+
     def make(job: Job) -> PrecisionPlan:
         settings = job.settings
-        grouping = pinned(job[network].grouping, settings.keep, settings.exclude)
+        grouping = pinned(job[groups], settings.keep, settings.exclude)
         if settings.search == "uniform" or settings.objective != "latency" or not settings.seeks_target:
             return grouping.uniform(precision)
         batches = counted_batches(job[PREPARED].inputs, job[BATCH])
-        latency = LatencyModel(grouping, job[TARGET], batches, tf32=settings.engine.tf32)
+        latency = LatencyModel(job[groups], job[TARGET], batches, tf32=settings.engine.tf32)
         ladder = (grouping.top, precision)
         plan = cheapest_of_all(kernel_terms(latency, grouping.options(ladder)), grouping, ladder).plan
         return plan or grouping.uniform(precision)
 
     return Stage(
-        f"fastest-{precision}", make, needs=(network, PREPARED, BATCH, TARGET),
+        f"fastest-{precision}", make, needs=(groups, PREPARED, BATCH, TARGET),
         reads=("search", "objective", "seeks_target", "keep", "exclude", "engine.tf32"),
         digest=lambda plan: plan.digest,
     )  # fmt: skip

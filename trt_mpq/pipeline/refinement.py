@@ -36,15 +36,16 @@ class SharedRefinements:
 
 @dataclass(frozen=True)
 class ScoredNetwork:
-    """A network and where its scores are remembered."""
+    """A network, the state of the model that it is made of, and where its scores are remembered."""
 
     network: Stage[Network]
+    state: State
     cache: Stage[ScoreCache]
 
     @classmethod
     def of(cls, network: Stage[Network], state: State) -> ScoredNetwork:
         """A network that is made of a state of the model."""
-        return cls(network, score_cache_of(state))
+        return cls(network, state, score_cache_of(state))
 
     def uniform_score(self, job: Job, precision: Precision, text: str, refinements: Refinements) -> float:
         """Score of the uniform plan of `precision`, refined; `text` tells whoever watches in which state."""
@@ -248,7 +249,7 @@ def _kept_corrections(
         name, title = f"corrections-{precision}-rounded", f"Correcting biases for rounded {precision}"
         return _corrections(name, scored.network, precision, title, rounded)
 
-    parts, fastest = tuple(map(own, learned)), {p: fastest_of(scored.network, p) for p in learned}
+    parts, fastest = tuple(map(own, learned)), {p: fastest_of(scored.state, p) for p in learned}
     merged: Stage[BiasCorrections] = Stage(
         "corrections", lambda job: {key: shift for part in parts for key, shift in job[part].items()}, CORRECTIONS,
         needs=parts,
