@@ -20,7 +20,6 @@ def fastest_of(state: State, precision: Precision) -> Stage[PrecisionPlan]:
     Where that keeps the target nothing is left to search for. It is the uniform plan of `precision` where something
     else than latency is to be least or is the target, or nothing is searched.
     """
-
     groups = restricted_groups_of(state)
 
     def make(job: Job) -> PrecisionPlan:
