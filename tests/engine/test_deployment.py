@@ -105,7 +105,7 @@ def test_a_bf16_ladder_is_built_and_judged_against_bf16(
 ) -> None:
     pretend_gpu(trt_version)
     files = write_data(tmp_path, tiny_cnn())
-    report = start(files, tmp_path / "run", **MODELLED, precisions="bf16,int8").report()
+    report = start(files, tmp_path / "run", **MODELLED, precisions="bf16,int8", target_accuracy=0.95).report()
     device = report.device
     assert device is not None
     assert device.decision.baseline == "bf16"
@@ -125,7 +125,7 @@ def test_a_bf16_ladder_is_built_and_judged_against_bf16(
 def test_a_device_table_knows_bf16(tmp_path: Path, pretend_gpu: PretendGpu) -> None:
     pretend_gpu("11.4")
     files = write_data(tmp_path, tiny_cnn())
-    report = start(files, tmp_path / "run", **HERE, precisions="bf16,int8").report()
+    report = start(files, tmp_path / "run", **HERE, precisions="bf16,int8", target_accuracy=0.95).report()
     assert report.latency_ms.source == "device-table"
     assert report.latency_ms.of(Precision.BF16)
     assert all(row.bf16_latency_ms for row in report.group_rows)

@@ -166,7 +166,7 @@ def test_every_stage_asks_for_what_it_needs_and_could_not_ask_for_more(runs: lis
     assert sorted(declared - asked - NOT_ASKED_FOR) == []
 
 
-FASTER = {"threads", "batch", "workers", "schedule", "baseline-fault"}
+FASTER = {"threads", "batch", "workers", "schedule", "spread", "distribution", "baseline-fault"}
 """What decides only how fast a value is made, or in which words it is not."""
 
 

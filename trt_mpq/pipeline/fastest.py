@@ -17,21 +17,24 @@ from trt_mpq.types import Precision, PrecisionPlan
 def fastest_of(state: State, precision: Precision) -> Stage[PrecisionPlan]:
     """The plan of the model in high precision and `precision` of the least modelled latency.
 
-    Where that keeps the target nothing is left to search for. It is the uniform plan of `precision` where something
-    else than latency is to be least or is the target, or nothing is searched.
+    Where that keeps the target nothing is left to search for. It is the uniform plan of `precision` where no plan is
+    faster than high precision alone, where something else than latency is to be least or is the target, or where
+    nothing is searched.
     """
     groups = restricted_groups_of(state)
 
     def make(job: Job) -> PrecisionPlan:
         settings = job.settings
-        grouping = pinned(job[groups], settings.keep, settings.exclude)
+        others = tuple(f"{other}:" for other in Precision if other.quantized and other is not precision)
+        keep = [spec for spec in settings.keep if not spec.startswith(others)]
+        grouping = pinned(job[groups], keep, settings.exclude)
         if settings.search == "uniform" or settings.objective != "latency" or not settings.seeks_target:
             return grouping.uniform(precision)
         batches = counted_batches(job[PREPARED].inputs, job[BATCH])
         latency = LatencyModel(job[groups], job[TARGET], batches, tf32=settings.engine.tf32)
         ladder = (grouping.top, precision)
         plan = cheapest_of_all(kernel_terms(latency, grouping.options(ladder)), grouping, ladder).plan
-        return plan or grouping.uniform(precision)
+        return grouping.uniform(precision) if plan in (None, grouping.uniform(grouping.top)) else plan
 
     return Stage(
         f"fastest-{precision}", make, needs=(groups, PREPARED, BATCH, TARGET),

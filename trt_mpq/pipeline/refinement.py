@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -47,19 +47,24 @@ class ScoredNetwork:
         """A network that is made of a state of the model."""
         return cls(network, state, score_cache_of(state))
 
-    def uniform_score(self, job: Job, precision: Precision, text: str, refinements: Refinements) -> float:
-        """Score of the uniform plan of `precision`, refined; `text` tells whoever watches in which state."""
-        uniform = job[self.network].grouping.uniform(precision)
-        return self.score(job, uniform, f"uniform {precision} {text}", refinements)
+    def judged(self, precision: Precision) -> Stage[PrecisionPlan]:
+        """The plan that `precision` is judged by."""
+        return fastest_of(self.state, precision)
 
-    def score(self, job: Job, plan: PrecisionPlan, text: str, refinements: Refinements) -> float:
-        """Score of `plan`, refined; `text` tells whoever watches what that is."""
-        evaluator = self._evaluator(job, refinements)
-        return evaluator.score(plan, lambda: job.observer.stage(f"Scoring {text}")).value
+    def needs(self, formats: Iterable[Precision]) -> tuple[Stage[Any], ...]:
+        """What a job asks for that scores the plans of these formats."""
+        return (self.network, self.cache, SCORER, *map(self.judged, formats))
 
-    def keeps(self, job: Job, plan: PrecisionPlan, refinements: Refinements, required: float | None) -> bool:
-        """Whether `plan` and its typed file score what is `required`; not where nothing is."""
-        return required is not None and self._evaluator(job, refinements).keeps(plan, required)
+    def score(self, job: Job, precision: Precision, text: str, refinements: Refinements) -> float:
+        """Score of the plan that `precision` is judged by, refined; `text` tells whoever watches in which state."""
+        evaluator, title = self._evaluator(job, refinements), f"Scoring the fastest {precision} plan {text}"
+        return evaluator.score(job[self.judged(precision)], lambda: job.observer.stage(title)).value
+
+    def keeps(self, job: Job, precision: Precision, refinements: Refinements, required: float | None) -> bool:
+        """Whether that plan and its typed file score what is `required`; not where nothing is."""
+        if required is None:
+            return False
+        return self._evaluator(job, refinements).keeps(job[self.judged(precision)], required)
 
     def _evaluator(self, job: Job, refinements: Refinements) -> PlanEvaluator:
         return PlanEvaluator.of(job[self.network], refinements, job[SCORER], job[self.cache])
@@ -151,13 +156,13 @@ def _kept_weights(
         records = []
         for precision in found:
             tried = replace(shared.refinements, weights=weights)
-            plain = scored.uniform_score(job, precision, f"without {kind.value}", shared.refinements)
-            refined = scored.uniform_score(job, precision, f"with {kind.value}", tried)
+            plain = scored.score(job, precision, f"without {kind.value}", shared.refinements)
+            refined = scored.score(job, precision, f"with {kind.value}", tried)
             records.append(record_of_values(kind, precision, plain, refined, weights))
         kept = {**shared.refinements.weights, **worth_keeping(weights, records)}
         return SharedRefinements(replace(shared.refinements, weights=kept), (*shared.records, *records))
 
-    needs = (before, *found.values(), scored.network, scored.cache, SCORER)
+    needs = (before, *found.values(), *scored.needs(found))
     return Stage(f"kept-weights-{name}", make, needs=needs, digest=_content_of)
 
 
@@ -197,12 +202,12 @@ def _kept_roundings(scored: ScoredNetwork, formats: tuple[Precision, ...]) -> St
         roundings = {key: up for stage in learned.values() for key, up in job[stage].items()}
         records = []
         for precision in learned:
-            before = scored.uniform_score(job, precision, "as calibrated", Refinements())
-            after = scored.uniform_score(job, precision, "with learned rounding", Refinements(roundings=roundings))
+            before = scored.score(job, precision, "as calibrated", Refinements())
+            after = scored.score(job, precision, "with learned rounding", Refinements(roundings=roundings))
             records.append(record_of_values(Refinement.ROUNDING, precision, before, after, roundings))
         return SharedRefinements(Refinements(roundings=worth_keeping(roundings, records)), tuple(records))
 
-    return Stage("kept-roundings", make, needs=(*learned.values(), network, scored.cache, SCORER), digest=_content_of)
+    return Stage("kept-roundings", make, needs=(*learned.values(), *scored.needs(formats)), digest=_content_of)
 
 
 def _corrections(
@@ -249,7 +254,7 @@ def _kept_corrections(
         name, title = f"corrections-{precision}-rounded", f"Correcting biases for rounded {precision}"
         return _corrections(name, scored.network, precision, title, rounded)
 
-    parts, fastest = tuple(map(own, learned)), {p: fastest_of(scored.state, p) for p in learned}
+    parts = tuple(map(own, learned))
     merged: Stage[BiasCorrections] = Stage(
         "corrections", lambda job: {key: shift for part in parts for key, shift in job[part].items()}, CORRECTIONS,
         needs=parts,
@@ -260,18 +265,17 @@ def _kept_corrections(
         refinements = replace(before.refinements, corrections=corrections)
         least, records = None if required is None else job[required], []
         for precision in learned:
-            plan, text = job[fastest[precision]], f"the fastest {precision} plan"
-            corrected, plain = scored.score(job, plan, f"{text} with bias correction", refinements), None
+            corrected, plain = scored.score(job, precision, "with bias correction", refinements), None
             loses = False
-            if not scored.keeps(job, plan, refinements, least):
-                plain = scored.score(job, plan, f"{text} as calibrated", before.refinements)
-                loses = scored.keeps(job, plan, before.refinements, least)
+            if not scored.keeps(job, precision, refinements, least):
+                plain = scored.score(job, precision, "as calibrated", before.refinements)
+                loses = scored.keeps(job, precision, before.refinements, least)
             name = Refinement.BIAS_CORRECTION
             records.append(record_of_values(name, precision, plain, corrected, corrections, loses_target=loses))
         kept = replace(before.refinements, corrections=worth_keeping(corrections, records))
         return SharedRefinements(kept, (*before.records, *records))
 
-    needs = (rounded, merged, *fastest.values(), scored.network, scored.cache, SCORER)
+    needs = (rounded, merged, *scored.needs(learned))
     needs = needs if required is None else (*needs, required)
     return Stage("kept-refinements", make, needs=needs, digest=_content_of)
 

@@ -86,7 +86,7 @@ def choose_search(store: Store, calibration: CalibrationStages, ranking: Ranking
     if is_settled and not ranking.others:
         ranking = replace(ranking, first=UNRANKED)
     problems = problems_by(ranking.first)
-    result = _taken(settled) if is_settled else _searched(store, problems, evaluator, fault)
+    result = _taken(settled) if is_settled else _searched(store, problems, fault)
     return SearchStages(grouping, shared, ranking, latency, energy, evaluator, problems, result, fault)
 
 
@@ -113,7 +113,6 @@ def _taken(settled: Stage[Settled]) -> Stage[SearchResult]:
 def _searched(
     store: Store,
     problems: Stage[tuple[Problem, ...]],
-    evaluator: Stage[PlanEvaluator],
     fault: Stage[str],
 ) -> Stage[SearchResult]:
     def search(job: Job) -> SearchResult:
@@ -121,7 +120,7 @@ def _searched(
             return merged(search_from_name(job.settings.search), job[problems])
 
     return Stage(
-        _SEARCH, search, json_kind(SearchResult), needs=(problems, evaluator), reads=("search",),
+        _SEARCH, search, json_kind(SearchResult), needs=(problems,), reads=("search",),
         uses=(fault,), title=f"Searching ({store.settings.search})",
     )  # fmt: skip
 
