@@ -166,7 +166,7 @@ def test_every_stage_asks_for_what_it_needs_and_could_not_ask_for_more(runs: lis
     assert sorted(declared - asked - NOT_ASKED_FOR) == []
 
 
-FASTER = {"threads", "batch", "workers", "schedule", "spread", "distribution", "baseline-fault"}
+FASTER = {"threads", "batch", "workers", "ray", "worker-pool", "schedule", "spread", "distribution", "baseline-fault"}
 """What decides only how fast a value is made, or in which words it is not."""
 
 
@@ -177,7 +177,7 @@ def assert_well_declared(stage: Stage[Any]) -> None:
     looked_at = stage.holds is not Stage.holds
     used = {one if isinstance(one, str) else one.name for one in stage.uses}
     assert used <= FASTER or told_by_value or looked_at, stage.name
-    if not told_by_value and stage.name != "workers":
+    if not told_by_value and stage.name != "distribution":
         said = [stage.name, *stage.files, json.dumps(to_jsonable_python(stage.constants))]
         for value in captured(stage.make):
             text = value if isinstance(value, str) else json.dumps(to_jsonable_python(value))

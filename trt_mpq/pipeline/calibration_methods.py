@@ -23,7 +23,7 @@ from trt_mpq.artifacts.stage import Job, Stage, json_kind
 from trt_mpq.artifacts.store import Store
 from trt_mpq.emit import Refinements
 from trt_mpq.evaluate.plans import PlanEvaluator
-from trt_mpq.pipeline.fastest import fastest_of
+from trt_mpq.pipeline.fastest import fastest_of, groups_of_plans
 from trt_mpq.pipeline.model_states import State
 from trt_mpq.pipeline.networks import candidate_ranges_of, network_of
 from trt_mpq.pipeline.ranges_by_tensor import methods_by_tensor
@@ -117,7 +117,7 @@ def trial_of(store: Store, state: State, precision: Precision, choice: Choice) -
     """What the fastest plan of `precision` scores with the ranges of the `choice`."""
     method, by_tensor = choice.method, choice.by_tensor
     network = network_of(state, {precision: method}, {precision: by_tensor} if by_tensor else None)
-    cache, fastest = score_cache_of(state), fastest_of(state, precision)
+    cache, fastest = score_cache_of(state), fastest_of(groups_of_plans(state), precision)
     corrections = nearest_corrections(network, precision, method, state.variant)
 
     def make(job: Job) -> Trial:

@@ -11,17 +11,21 @@ from trt_mpq.pipeline.model_states import State
 from trt_mpq.pipeline.networks import restricted_groups_of
 from trt_mpq.pipeline.sources import BATCH, PREPARED, TARGET
 from trt_mpq.search.frontier import cheapest_of_all
-from trt_mpq.types import Precision, PrecisionPlan
+from trt_mpq.types import Grouping, Precision, PrecisionPlan
 
 
-def fastest_of(state: State, precision: Precision) -> Stage[PrecisionPlan]:
-    """The plan of the model in high precision and `precision` of the least modelled latency.
+def groups_of_plans(state: State) -> Stage[Grouping]:
+    """The groups that plans of the model give a precision each."""
+    return restricted_groups_of(state)
+
+
+def fastest_of(groups: Stage[Grouping], precision: Precision) -> Stage[PrecisionPlan]:
+    """The plan of `groups` in high precision and `precision` of the least modelled latency.
 
     Where that keeps the target nothing is left to search for. It is the uniform plan of `precision` where no plan is
     faster than high precision alone, where something else than latency is to be least or is the target, or where
     nothing is searched.
     """
-    groups = restricted_groups_of(state)
 
     def make(job: Job) -> PrecisionPlan:
         settings = job.settings

@@ -11,7 +11,7 @@ from trt_mpq.artifacts.store import Store
 from trt_mpq.emit import BiasCorrections, Network, RefinedWeights, Refinements, Roundings
 from trt_mpq.evaluate.cache import ScoreCache
 from trt_mpq.evaluate.plans import PlanEvaluator
-from trt_mpq.pipeline.fastest import fastest_of
+from trt_mpq.pipeline.fastest import fastest_of, groups_of_plans
 from trt_mpq.pipeline.model_states import State
 from trt_mpq.pipeline.scoring import REQUIRED, SCORER, score_cache_of
 from trt_mpq.pipeline.sources import BATCH, CALIBRATION, RUNTIME
@@ -20,7 +20,7 @@ from trt_mpq.refine.adaround import learn_rounding
 from trt_mpq.refine.bias_correction import correct_biases
 from trt_mpq.refine.files import corrections_from_file, roundings_from_file, save_corrections, save_roundings
 from trt_mpq.refine.recovery import Refinement, record_of_values, worth_keeping
-from trt_mpq.types import Precision, PrecisionPlan, RefinementRecord
+from trt_mpq.types import Grouping, Precision, PrecisionPlan, RefinementRecord
 
 CORRECTIONS = Kind(".npz", save_corrections, corrections_from_file)
 ROUNDINGS = Kind(".npz", save_roundings, roundings_from_file)
@@ -36,20 +36,20 @@ class SharedRefinements:
 
 @dataclass(frozen=True)
 class ScoredNetwork:
-    """A network, the state of the model that it is made of, and where its scores are remembered."""
+    """A network, its groups, and where its scores are remembered."""
 
     network: Stage[Network]
-    state: State
+    groups: Stage[Grouping]
     cache: Stage[ScoreCache]
 
     @classmethod
     def of(cls, network: Stage[Network], state: State) -> ScoredNetwork:
         """A network that is made of a state of the model."""
-        return cls(network, state, score_cache_of(state))
+        return cls(network, groups_of_plans(state), score_cache_of(state))
 
     def judged(self, precision: Precision) -> Stage[PrecisionPlan]:
         """The plan that `precision` is judged by."""
-        return fastest_of(self.state, precision)
+        return fastest_of(self.groups, precision)
 
     def needs(self, formats: Iterable[Precision]) -> tuple[Stage[Any], ...]:
         """What a job asks for that scores the plans of these formats."""
