@@ -6,10 +6,10 @@ import pickle
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import onnx_ir as ir
 import pytest
 
+from tests.evaluate.test_scorer import Deciding
 from tests.networks import mlp
 from tests.prepared import RUNTIME, Prepared, normal, prepare
 from trt_mpq.errors import RuntimeFailure
@@ -61,19 +61,6 @@ class Local:
         self.stopped = True
 
 
-class Deciding:
-    """A test that says no as soon as it has seen `enough` samples."""
-
-    def __init__(self, enough: int) -> None:
-        self._enough = enough
-
-    def decide(self, plan: np.ndarray) -> bool | None:
-        return False if len(plan) >= self._enough else None
-
-    def estimate(self, plan: np.ndarray) -> Score:
-        return Score(float(plan.mean()), None, len(plan))
-
-
 @pytest.fixture(scope="module")
 def network() -> Prepared:
     return prepare(mlp())
@@ -119,9 +106,9 @@ def test_a_judgement_that_ends_early_leaves_workers_for_the_next_graph_and_goes_
     graph, host, enough = disturbed(network), InProcess(2), 48
     alone, shared = scorer_on(network, tmp_path, None), scorer_on(network, tmp_path, host)
     begun = shared.begun()
-    judged = shared.decided(begun, graph, Deciding(enough))
+    judged = shared.decided(begun, graph, Deciding(enough, verdict=False))
     assert isinstance(judged, Judgement)
-    assert judged == alone.decided(alone.begun(), graph, Deciding(enough))
+    assert judged == alone.decided(alone.begun(), graph, Deciding(enough, verdict=False))
     assert judged.score.samples == enough
     assert enough <= host.rows <= enough + 2 * 2 * 8, "a few chunks ahead at most"
     before = host.rows

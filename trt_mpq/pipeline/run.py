@@ -54,7 +54,7 @@ class Run:
         check_settings(settings)
         check_inputs(settings, folder)
         self.settings, self._command = settings, command or ""
-        location = RunLocation.of(settings, folder, opened_for_ranking, run_remote_task)
+        location = RunLocation(settings, folder, opened_for_ranking, run_remote_task).for_workers()
         self._distribution, remote = distribution_of(location), remote_of(location, settings)
         self.store = Store(folder, settings, observer, source=SOURCE, writable=command is not None, lenders=lenders)
         if command is not None:

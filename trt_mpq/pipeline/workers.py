@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -40,18 +40,10 @@ class RunLocation:
     open_inputs: Callable[[Settings, Path], SensitivityInputs]
     run_remote_task: Callable[[Settings, Path, RemoteTask], RemoteResult]
 
-    @classmethod
-    def of(
-        cls,
-        settings: Settings,
-        folder: Path,
-        open_inputs: Callable[[Settings, Path], SensitivityInputs],
-        run_remote_task: Callable[[Settings, Path, RemoteTask], RemoteResult],
-    ) -> RunLocation:
-        """The same for the workers of a run with these `settings`."""
-        changes = {"threads": threads_of_worker(settings), "workers": 1, "ray": None}
-        own = settings.anchored().model_copy(update=changes)
-        return cls(own, folder.resolve(), open_inputs, run_remote_task)
+    def for_workers(self) -> RunLocation:
+        """The same as one of its workers has it; settings and folder were those of the process that leads the run."""
+        changes = {"threads": threads_of_worker(self.settings), "workers": 1, "ray": None}
+        return replace(self, settings=self.settings.anchored().model_copy(update=changes), folder=self.folder.resolve())
 
     def rank(self, initializer: Callable[[SensitivityInputs], Callable[[Any], Any]]) -> Callable[[Any], Any]:
         """Ready for a metric's parts; `initializer` is the metric's, see `SensitivityInputs.spread`."""
