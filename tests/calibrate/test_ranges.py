@@ -118,7 +118,7 @@ class Affine:
     def __init__(self, transform=lambda name, x: x) -> None:
         self._transform = transform
 
-    def load(self, graph, outputs=()):
+    def load(self, graph, outputs=(), ways=1):
         return AffineSession(tuple(value.name for value in graph.graph.outputs), self._transform)
 
 

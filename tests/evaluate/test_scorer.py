@@ -161,12 +161,12 @@ def test_a_fixed_batch_dimension_is_filled_and_the_filling_not_scored():
 class Counting:
     """A runtime that counts the samples run through each graph."""
 
-    name = "counting"
+    name, ways = "counting", 1
 
     def __init__(self) -> None:
         self.runs: dict[str, int] = {}
 
-    def load(self, graph, outputs=()):
+    def load(self, graph, outputs=(), ways=1):
         counting, session = self, RUNTIME.load(graph, outputs)
         key = graph.graph.name if isinstance(graph, ir.Model) else graph.name
 

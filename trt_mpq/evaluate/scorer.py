@@ -19,11 +19,12 @@ from numpy.typing import NDArray
 
 from trt_mpq.dataset import Samples
 from trt_mpq.dataset.cached import CACHE_BYTES
-from trt_mpq.dataset.chunks import Chunk, chunks_by_length
+from trt_mpq.dataset.chunks import Chunk, chunks_by_length, samples_at_once
 from trt_mpq.evaluate.metrics import Scores, TaskMetric
 from trt_mpq.evaluate.sequential import PairedTest, Schedule, data_order
 from trt_mpq.runtime.base import Arrays, Runtime, Session, size_of
 from trt_mpq.types import Judgement, Progress, Score
+from trt_mpq.workers.threads import side_by_side
 
 RunsChunks = Callable[[Iterator[Chunk]], Generator[Arrays, None, None]]
 """From chunks of the data to what a graph gives for them, in their order; may take some ahead of what is asked for."""
@@ -190,7 +191,7 @@ class Scorer:
         spread: Spread | None = None,
     ) -> None:
         self.metric, self.schedule = metric, schedule or data_order(samples.count)
-        self._runtime, self._samples, self._spread = runtime, samples, spread
+        self._runtime, self._samples, self._batch, self._spread = runtime, samples, batch, spread
         self.outputs = tuple(outputs) or tuple(str(value.name) for value in fp32.graph.outputs)
 
         def passing(data: Samples) -> _Pass:
@@ -218,7 +219,7 @@ class Scorer:
             MetricError: The outputs cannot be scored.
         """
         scoring = Scoring(self._uncut, self.metric)
-        _exhaust(scoring.advance(partial(_run_here, session), progress))
+        _exhaust(scoring.advance(partial(_run_here, session, 1), progress))
         return scoring.result()
 
     def begun(self) -> Scoring:
@@ -246,11 +247,13 @@ class Scorer:
         outputs = self._samples.running(self.outputs)
         if self._spread is not None:
             return partial(self._spread, graph, outputs)
-        return partial(_run_here, self._runtime.load(graph, outputs))
+        chunks = -(-self._samples.count // samples_at_once(self._samples, self._batch))
+        ways = min(self._runtime.ways, chunks)
+        return partial(_run_here, self._runtime.load(graph, outputs, ways), ways)
 
 
-def _run_here(session: Session, chunks: Iterator[Chunk]) -> Generator[Arrays, None, None]:
-    return (chunk.run(session) for chunk in chunks)
+def _run_here(session: Session, ways: int, chunks: Iterator[Chunk]) -> Generator[Arrays, None, None]:
+    return side_by_side(lambda chunk: chunk.run(session), chunks, ways)
 
 
 def _exhaust(portions: Iterator[int]) -> None:

@@ -38,8 +38,17 @@ class Runtime(Protocol):
     def name(self) -> str:
         """Library name and version, for reports and cache keys."""
 
-    def load(self, graph: ir.Model | Path, outputs: Sequence[str] = ()) -> Session:
+    @property
+    def ways(self) -> int:
+        """How many runs of one session, each from a thread of its own, are fastest together: at least 1."""
+
+    def load(self, graph: ir.Model | Path, outputs: Sequence[str] = (), ways: int = 1) -> Session:
         """Prepare `graph` for running, with other `outputs` (any tensors computed in it) in place of its own if given.
+
+        Args:
+            graph: In memory or a file.
+            outputs: Names of the tensors to give; none for the graph's own outputs.
+            ways: How many runs are made side by side, which share the threads.
 
         Raises:
             RuntimeFailure: It cannot be run; the message names the cause.

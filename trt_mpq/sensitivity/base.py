@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import numpy as np
 
 from trt_mpq.dataset import Samples
-from trt_mpq.dataset.chunks import Chunk, chunks_by_length
+from trt_mpq.dataset.chunks import Chunk, chunks_by_length, samples_at_once
 from trt_mpq.graph.edit import constant_array
 from trt_mpq.numerics import quantize_weight
 from trt_mpq.types import LayerGroup, Precision, Progress, Ranking
@@ -81,6 +81,11 @@ class SensitivityInputs:
     def sample_count(self) -> int:
         """How many samples are used."""
         return min(self.sample_limit or USUAL_SAMPLES, self.samples.count)
+
+    @property
+    def ways(self) -> int:
+        """How many chunks are run side by side."""
+        return min(self.runtime.ways, -(-self.sample_count // samples_at_once(self.samples, self.batch)))
 
     def chunks(self, block: int | None = None) -> Iterator[Chunk]:
         """The samples to use, cut to their length where the data tells it, `batch` at a time.

@@ -55,7 +55,7 @@ class Lowering:
         self._wide = PrecisionPlan.uniform(groups, Precision.FP32, Precision.FP32)
         unlowered = network.emitter().reference(self._wide)
         self._loss = SampleLoss(replace(inputs, network=replace(network, graph=unlowered)))
-        self._prefix = Prefix(unlowered, groups, inputs.runtime, self._loss.chunks)
+        self._prefix = Prefix(unlowered, groups, inputs.runtime, self._loss.chunks, inputs.ways)
 
     def growth(self, ids: tuple[str, ...], precision: Precision, emitter: Emitter) -> Growth:
         """What lowering these groups does, as `emitter` writes it; it may know other ranges and corrections."""

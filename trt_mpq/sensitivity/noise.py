@@ -20,6 +20,7 @@ from trt_mpq.sensitivity.base import SensitivityInputs, watched
 from trt_mpq.sensitivity.perturbation import Case, SampleLoss, add_noise
 from trt_mpq.sensitivity.prefix import Prefix
 from trt_mpq.types import LayerGroup, Precision, Progress, Ranking
+from trt_mpq.workers.threads import side_by_side
 
 if TYPE_CHECKING:
     from trt_mpq.runtime.base import Arrays
@@ -79,21 +80,28 @@ class GaussianNoise:
 
     def _growths(self, inputs: SensitivityInputs) -> Callable[[LayerGroup], _Growths]:
         loss = SampleLoss(inputs, self.block)
-        prefix = Prefix(inputs.network.graph, inputs.network.grouping.groups, inputs.runtime, loss.chunks)
+        groups = inputs.network.grouping.groups
+        prefix = Prefix(inputs.network.graph, groups, inputs.runtime, loss.chunks, inputs.ways)
         return partial(self._growth, inputs, loss, prefix)
 
     def _growth(self, inputs: SensitivityInputs, loss: SampleLoss, prefix: Prefix, group: LayerGroup) -> _Growths:
-        growth = {precision: 0.0 for precision in inputs.candidates if group.allows(precision)}
+        candidates = tuple(filter(group.allows, inputs.candidates))
         noise = _Noise(inputs, group, self.block, self.per_channel)
         rest = prefix.rest([group.id], noise.graph)
-        for number, case in enumerate(loss.cases):
+
+        def grown(numbered: tuple[int, Case]) -> dict[Precision, float]:
+            number, case = numbered
+            growth = dict.fromkeys(candidates, 0.0)
             for trial in range(0, self.trials, 2):
                 drawn = noise.draw(case, trial)
                 for sign in (1.0, -1.0)[: self.trials - trial]:
-                    for precision in growth:
+                    for precision in candidates:
                         feeds = noise.feeds(drawn, sign * self.noise_amplitude, precision)
                         growth[precision] += loss.growth(case, rest.run(number, case.chunk, feeds))
-        return growth, rest.share
+            return growth
+
+        growths = list(side_by_side(grown, enumerate(loss.cases), rest.ways))
+        return {p: sum(growth[p] for growth in growths) for p in candidates}, rest.share
 
 
 class _Noise:

@@ -15,6 +15,7 @@ from trt_mpq.graph.edit import constant_array, node_by_name
 from trt_mpq.runtime.base import size_of
 from trt_mpq.sensitivity.base import SensitivityInputs
 from trt_mpq.types import LayerGroup
+from trt_mpq.workers.threads import side_by_side
 
 if TYPE_CHECKING:
     from trt_mpq.dataset.chunks import Chunk
@@ -162,8 +163,12 @@ class SampleLoss:
 
     def mean_growth(self, copy: Rest) -> float:
         """Mean loss over all samples of a perturbed copy, minus that of the unperturbed network."""
-        growths = (self.growth(case, copy.run(number, case.chunk)) for number, case in enumerate(self.cases))
-        return sum(growths) / self.samples
+
+        def growth(numbered: tuple[int, Case]) -> float:
+            number, case = numbered
+            return self.growth(case, copy.run(number, case.chunk))
+
+        return sum(side_by_side(growth, enumerate(self.cases), copy.ways)) / self.samples
 
     def _cases(self) -> Iterator[Case]:
         return map(self._case, self._inputs.chunks(self._block))

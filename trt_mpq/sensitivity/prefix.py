@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from onnx_ir.convenience import extract
 
 from trt_mpq.graph.control_flow import reads
 from trt_mpq.runtime.base import size_of
+from trt_mpq.workers.threads import side_by_side
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,6 +35,7 @@ class Rest:
         outputs: Names of the network's outputs.
         kept: Per chunk of the samples the values that are known there; None at the beginning of the network.
         share: Of the multiply-adds of all groups, how much comes from there on.
+        ways: How many chunks run best side by side.
     """
 
     session: Session
@@ -40,6 +43,7 @@ class Rest:
     outputs: tuple[str, ...]
     kept: Sequence[Arrays] | None
     share: float
+    ways: int = 1
 
     def run(self, number: int, chunk: Chunk, others: Mapping[str, Array] | None = None) -> Arrays:
         """Every output of the network for chunk `number` of the samples, as `Chunk.run` has them.
@@ -63,6 +67,7 @@ class Prefix:
         groups: Before the first node of each it may stop.
         runtime: Runs it.
         chunks: The samples, the same whenever they are iterated over.
+        ways: How many chunks are run side by side.
         limit: Bytes that the values at one place may take.
     """
 
@@ -72,9 +77,10 @@ class Prefix:
         groups: Sequence[LayerGroup],
         runtime: Runtime,
         chunks: Iterable[Chunk],
+        ways: int = 1,
         limit: int = _KEPT_BYTES,
     ) -> None:
-        self._graph, self._runtime, self._chunks, self._limit = graph, runtime, chunks, limit
+        self._graph, self._runtime, self._chunks, self._ways, self._limit = graph, runtime, chunks, ways, limit
         self._nodes = tuple(graph.graph)
         places = {str(node.name): place for place, node in enumerate(self._nodes)}
         self._places = {group.id: min(places[name] for name in group.nodes) for group in groups}
@@ -107,7 +113,8 @@ class Prefix:
             own = [name for name in _inputs(copy) if name not in known]
             part = _part(copy, (*known, *own), [name for name in self._outputs if name not in known])
         share = after / total if total else 1.0
-        return Rest(self._runtime.load(part), _inputs(part), self._outputs, self._kept, share)
+        session = self._runtime.load(part, ways=self._ways)
+        return Rest(session, _inputs(part), self._outputs, self._kept, share, self._ways)
 
     def _restart(self) -> None:
         self._place, self._ahead = 0, list(self._stops)
@@ -122,16 +129,22 @@ class Prefix:
         if not made:
             return
         part = _part(self._graph, given, made)
-        session, reads = self._runtime.load(part), _inputs(part)
-        kept: list[Arrays] = []
-        size = 0
-        for number, chunk in enumerate(self._chunks):
+        session, reads = self._runtime.load(part, ways=self._ways), _inputs(part)
+
+        def there(numbered: tuple[int, Chunk]) -> Arrays:
+            number, chunk = numbered
             values = self._kept[number] if self._kept else chunk.feeds
             computed = session.run({name: values[name] for name in reads})
-            kept.append({name: computed[name] if name in computed else values[name] for name in alive})
-            size += size_of(kept[-1])
-            if size > self._limit:
-                return
+            return {name: computed[name] if name in computed else values[name] for name in alive}
+
+        kept: list[Arrays] = []
+        size = 0
+        with closing(side_by_side(there, enumerate(self._chunks), self._ways)) as found:
+            for values in found:
+                kept.append(values)
+                size += size_of(values)
+                if size > self._limit:
+                    return
         self._place, self._kept = place, kept
 
     def _alive(self, place: int) -> tuple[str, ...]:
