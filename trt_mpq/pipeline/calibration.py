@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from trt_mpq.artifacts.stage import Job, Stage, json_kind
+from trt_mpq.artifacts.stage import Stage
 from trt_mpq.artifacts.store import Store
-from trt_mpq.dataset.chunks import counted_batches
 from trt_mpq.emit import Network
-from trt_mpq.engine.handover import DESCRIBED, SAMPLES, CalibratedNetwork, write_leading_samples
+from trt_mpq.engine.handover import CalibratedNetwork
 from trt_mpq.pipeline.calibration_methods import Choice, choose_methods
+from trt_mpq.pipeline.described import described_of
 from trt_mpq.pipeline.model_states import State, states
 from trt_mpq.pipeline.networks import groups_of, network_of, require_groups
 from trt_mpq.pipeline.own_scales import choose_own_scales
-from trt_mpq.pipeline.refinement import ScoredNetwork, SharedRefinements, choose_refinements, nearest_corrections
+from trt_mpq.pipeline.refinement import SharedRefinements, choose_refinements, nearest_corrections
 from trt_mpq.pipeline.rescaling import choose_states, records_of_rescaling
-from trt_mpq.pipeline.sources import BATCH, EVALUATION_ROWS, PREPARED, SAMPLE_SHAPES
+from trt_mpq.pipeline.scored import ScoredNetwork
 from trt_mpq.refine.recovery import record_of_calibration
 from trt_mpq.settings import Settings
 from trt_mpq.types import Grouping, Precision, RefinementRecord
@@ -71,27 +71,10 @@ def choose_calibration(store: Store) -> CalibrationStages:
     found = (*found[:-1], choose_own_scales(store, found[-1], choices))
     network = _network_by(choices, found[-1])
     scored = ScoredNetwork.of(network, found[-1])
-    return CalibrationStages(found, choices, scored, _described(network))
+    return CalibrationStages(found, choices, scored, described_of(network))
 
 
 def _network_by(choices: Mapping[Precision, Choice], state: State) -> Stage[Network]:
     methods = {precision: choice.method for precision, choice in choices.items() if choice.method}
     by_tensor = {precision: choice.by_tensor for precision, choice in choices.items() if choice.by_tensor}
     return network_of(state, methods, by_tensor)
-
-
-def _described(network: Stage[Network]) -> Stage[CalibratedNetwork]:
-    def make(job: Job) -> CalibratedNetwork:
-        found, batch, settings = job[network], job[BATCH], job.settings
-        write_leading_samples(job[EVALUATION_ROWS], job.path(SAMPLES))
-        return CalibratedNetwork(
-            found.model, job[PREPARED], found.grouping, found.ranges, batch,
-            counted_batches(job[PREPARED].inputs, batch), job[SAMPLE_SHAPES], settings.precisions,
-            settings.mix_formats, settings.seed,
-        )  # fmt: skip
-
-    return Stage(
-        DESCRIBED.name, make, json_kind(CalibratedNetwork),
-        needs=(network, PREPARED, EVALUATION_ROWS, BATCH, SAMPLE_SHAPES),
-        reads=("precisions", "mix_formats", "seed"), files=DESCRIBED.files,
-    )  # fmt: skip

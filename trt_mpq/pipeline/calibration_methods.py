@@ -22,13 +22,12 @@ import numpy as np
 from trt_mpq.artifacts.stage import Job, Stage, json_kind
 from trt_mpq.artifacts.store import Store
 from trt_mpq.emit import Refinements
-from trt_mpq.evaluate.plans import PlanEvaluator
-from trt_mpq.pipeline.fastest import fastest_of, groups_of_plans
 from trt_mpq.pipeline.model_states import State
 from trt_mpq.pipeline.networks import candidate_ranges_of, network_of
 from trt_mpq.pipeline.ranges_by_tensor import methods_by_tensor
 from trt_mpq.pipeline.refinement import nearest_corrections
-from trt_mpq.pipeline.scoring import REQUIRED, SCORER, STOP, score_cache_of
+from trt_mpq.pipeline.scored import ScoredNetwork
+from trt_mpq.pipeline.scoring import REQUIRED, STOP
 from trt_mpq.types import PER_TENSOR, Grouping, Precision, PrecisionPlan, Ranges
 
 
@@ -117,14 +116,13 @@ def trial_of(store: Store, state: State, precision: Precision, choice: Choice) -
     """What the fastest plan of `precision` scores with the ranges of the `choice`."""
     method, by_tensor = choice.method, choice.by_tensor
     network = network_of(state, {precision: method}, {precision: by_tensor} if by_tensor else None)
-    cache, fastest = score_cache_of(state), fastest_of(groups_of_plans(state), precision)
-    corrections = nearest_corrections(network, precision, method, state.variant)
+    scored = ScoredNetwork.of(network, state)
+    fastest, corrections = scored.judged(precision), nearest_corrections(network, precision, method, state.variant)
 
     def make(job: Job) -> Trial:
         def trial(refinements: Refinements) -> Trial:
-            text = f"{method}{', with bias correction' if refinements.corrections else ''}"
-            evaluator = PlanEvaluator.of(job[network], refinements, job[SCORER], job[cache], job[STOP])
-            title = f"Scoring the fastest {precision} plan by {text}"
+            text = f"by {method}{', with bias correction' if refinements.corrections else ''}"
+            title, evaluator = scored.title(job, precision, text), scored.evaluator(job, refinements, job[STOP])
             judged = evaluator.tried(job[fastest], job[REQUIRED], lambda: job.observer.stage(title))
             keeps = judged.feasible and evaluator.keeps(job[fastest], job[REQUIRED])
             return Trial(precision, method, judged.score.value, keeps, judged.complete)
@@ -138,7 +136,7 @@ def trial_of(store: Store, state: State, precision: Precision, choice: Choice) -
         plain = trial(Refinements())
         return plain if plain.keeps_target else max(corrected, plain, key=lambda t: t.score)
 
-    needs: tuple[Stage[Any], ...] = (REQUIRED, STOP, network, fastest, cache, SCORER)
+    needs: tuple[Stage[Any], ...] = (REQUIRED, STOP, *scored.needs([precision]))
     needs = (*needs, corrections) if store.settings.bias_correction else needs
     return Stage(
         f"calibration-{precision}-{method}{state.variant}", make, json_kind(Trial), needs=needs,
@@ -149,21 +147,17 @@ def trial_of(store: Store, state: State, precision: Precision, choice: Choice) -
 def _mixed_score(store: Store, state: State, precision: Precision, choice: Choice) -> Stage[float]:
     """What a plan scores that has about half of the groups lowered, its biases corrected if that is wanted."""
     method, by_tensor = choice.method, {precision: choice.by_tensor} if choice.by_tensor else None
-    network, cache = network_of(state, {precision: method}, by_tensor), score_cache_of(state)
-    corrections = nearest_corrections(network, precision, method)
+    network = network_of(state, {precision: method}, by_tensor)
+    scored, corrections = ScoredNetwork.of(network, state), nearest_corrections(network, precision, method)
     corrected = store.settings.bias_correction
 
     def make(job: Job) -> float:
         refinements = Refinements(corrections=job[corrections]) if corrected else Refinements()
-        evaluator = PlanEvaluator.of(job[network], refinements, job[SCORER], job[cache])
-        title = f"Scoring half {precision} by {method}"
-        return evaluator.score(half_lowered(job[network].grouping, precision), lambda: job.observer.stage(title)).value
+        plan, title = half_lowered(job[network].grouping, precision), f"Scoring half {precision} by {method}"
+        return scored.evaluator(job, refinements).score(plan, lambda: job.observer.stage(title)).value
 
-    needs: tuple[Stage[Any], ...] = (network, cache, SCORER)
-    return Stage(
-        f"mixed-{precision}-{method}", make, json_kind(float), needs=(*needs, corrections) if corrected else needs,
-        constants=(corrected,),
-    )  # fmt: skip
+    needs = (*scored.needs(), corrections) if corrected else scored.needs()
+    return Stage(f"mixed-{precision}-{method}", make, json_kind(float), needs=needs, constants=(corrected,))
 
 
 def half_lowered(grouping: Grouping, precision: Precision) -> PrecisionPlan:

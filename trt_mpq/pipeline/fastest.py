@@ -7,16 +7,9 @@ from trt_mpq.dataset.chunks import counted_batches
 from trt_mpq.groups.pins import pinned
 from trt_mpq.latency.cost_terms import kernel_terms
 from trt_mpq.latency.roofline import LatencyModel
-from trt_mpq.pipeline.model_states import State
-from trt_mpq.pipeline.networks import restricted_groups_of
 from trt_mpq.pipeline.sources import BATCH, PREPARED, TARGET
 from trt_mpq.search.frontier import cheapest_of_all
 from trt_mpq.types import Grouping, Precision, PrecisionPlan
-
-
-def groups_of_plans(state: State) -> Stage[Grouping]:
-    """The groups that plans of the model give a precision each."""
-    return restricted_groups_of(state)
 
 
 def fastest_of(groups: Stage[Grouping], precision: Precision) -> Stage[PrecisionPlan]:

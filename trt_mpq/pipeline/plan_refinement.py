@@ -9,10 +9,10 @@ from typing import Any
 from trt_mpq.artifacts.stage import Job, Stage, json_kind
 from trt_mpq.artifacts.store import Store
 from trt_mpq.emit import BiasCorrections, Own, Refinements, Roundings
-from trt_mpq.evaluate.plans import PlanEvaluator
 from trt_mpq.pipeline.calibration import CalibrationStages
-from trt_mpq.pipeline.refinement import ScoredNetwork, learned_roundings
-from trt_mpq.pipeline.scoring import SCORER, STOP
+from trt_mpq.pipeline.refinement import learned_roundings
+from trt_mpq.pipeline.scored import ScoredNetwork
+from trt_mpq.pipeline.scoring import STOP
 from trt_mpq.pipeline.search import SearchStages
 from trt_mpq.pipeline.sources import BATCH, CALIBRATION, RUNTIME
 from trt_mpq.refine.bias_correction import correct_biases
@@ -84,7 +84,7 @@ def _refined(scored: ScoredNetwork, search: SearchStages, roundings: Stage[Round
         ways = [PlanRefiner(correct, shared, None)]
         if roundings is not None:
             ways.append(PlanRefiner(correct, shared, {**shared.roundings, **job[roundings]}))
-        tried = [(way, _evaluator(job, scored, way)) for way in ways]
+        tried = [(way, scored.evaluator_by(job, way, job[STOP])) for way in ways]
         # A uniform plan, which has one way only, was scored with its own refinements already.
         best = tried[0] if len(ways) == 1 else max(tried, key=lambda way: way[1].score(result.chosen.plan).value)
         refiner, evaluate = best
@@ -95,21 +95,11 @@ def _refined(scored: ScoredNetwork, search: SearchStages, roundings: Stage[Round
         return replace(refined, rounded=own.roundings is not None)
 
     needs: tuple[Stage[Any], ...] = (
-        search.result, search.problems, search.shared, scored.network, scored.cache, SCORER, STOP, CALIBRATION, RUNTIME,
+        search.result, search.problems, search.shared, *scored.needs(), STOP, CALIBRATION, RUNTIME,
     )  # fmt: skip
     return Stage(
         "refined", make, json_kind(Refined), needs=needs if roundings is None else (*needs, roundings),
         files=(PLAN_CORRECTIONS,), uses=(BATCH,), title="Refining for the chosen plan",
-    )  # fmt: skip
-
-
-def _evaluator(job: Job, scored: ScoredNetwork, refiner: PlanRefiner) -> PlanEvaluator:
-    """Scores plans that are refined for themselves."""
-    network = job[scored.network]
-    return PlanEvaluator(
-        lambda plan: network.emitter(refiner.refinements(plan)),
-        lambda plan: (*network.marks(plan), *refiner.marks(plan)),
-        job[SCORER], job[scored.cache], job[STOP],
     )  # fmt: skip
 
 

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from trt_mpq.artifacts.stage import Job, Kind, Stage
 from trt_mpq.artifacts.store import Store
 from trt_mpq.emit import BiasCorrections, Network, RefinedWeights, Refinements, Roundings
-from trt_mpq.evaluate.cache import ScoreCache
-from trt_mpq.evaluate.plans import PlanEvaluator
-from trt_mpq.pipeline.fastest import fastest_of, groups_of_plans
-from trt_mpq.pipeline.model_states import State
-from trt_mpq.pipeline.scoring import REQUIRED, SCORER, score_cache_of
+from trt_mpq.pipeline.scored import ScoredNetwork
+from trt_mpq.pipeline.scoring import REQUIRED
 from trt_mpq.pipeline.sources import BATCH, CALIBRATION, RUNTIME
 from trt_mpq.pipeline.weight_refinement import WEIGHTS, clipped_weights, gptq_weights, weights_of_file
 from trt_mpq.refine.adaround import learn_rounding
 from trt_mpq.refine.bias_correction import correct_biases
 from trt_mpq.refine.files import corrections_from_file, roundings_from_file, save_corrections, save_roundings
 from trt_mpq.refine.recovery import Refinement, record_of_values, worth_keeping
-from trt_mpq.types import Grouping, Precision, PrecisionPlan, RefinementRecord
+from trt_mpq.types import Precision, PrecisionPlan, RefinementRecord
 
 CORRECTIONS = Kind(".npz", save_corrections, corrections_from_file)
 ROUNDINGS = Kind(".npz", save_roundings, roundings_from_file)
@@ -32,42 +29,6 @@ class SharedRefinements:
 
     refinements: Refinements
     records: tuple[RefinementRecord, ...] = ()
-
-
-@dataclass(frozen=True)
-class ScoredNetwork:
-    """A network, its groups, and where its scores are remembered."""
-
-    network: Stage[Network]
-    groups: Stage[Grouping]
-    cache: Stage[ScoreCache]
-
-    @classmethod
-    def of(cls, network: Stage[Network], state: State) -> ScoredNetwork:
-        """A network that is made of a state of the model."""
-        return cls(network, groups_of_plans(state), score_cache_of(state))
-
-    def judged(self, precision: Precision) -> Stage[PrecisionPlan]:
-        """The plan that `precision` is judged by."""
-        return fastest_of(self.groups, precision)
-
-    def needs(self, formats: Iterable[Precision]) -> tuple[Stage[Any], ...]:
-        """What a job asks for that scores the plans of these formats."""
-        return (self.network, self.cache, SCORER, *map(self.judged, formats))
-
-    def score(self, job: Job, precision: Precision, text: str, refinements: Refinements) -> float:
-        """Score of the plan that `precision` is judged by, refined; `text` tells whoever watches in which state."""
-        evaluator, title = self._evaluator(job, refinements), f"Scoring the fastest {precision} plan {text}"
-        return evaluator.score(job[self.judged(precision)], lambda: job.observer.stage(title)).value
-
-    def keeps(self, job: Job, precision: Precision, refinements: Refinements, required: float | None) -> bool:
-        """Whether that plan and its typed file score what is `required`; not where nothing is."""
-        if required is None:
-            return False
-        return self._evaluator(job, refinements).keeps(job[self.judged(precision)], required)
-
-    def _evaluator(self, job: Job, refinements: Refinements) -> PlanEvaluator:
-        return PlanEvaluator.of(job[self.network], refinements, job[SCORER], job[self.cache])
 
 
 def nearest_corrections(

@@ -14,7 +14,7 @@ from trt_mpq.artifacts.store import Store
 from trt_mpq.emit import Refinements
 from trt_mpq.pipeline.model_states import State, states
 from trt_mpq.pipeline.networks import network_of
-from trt_mpq.pipeline.refinement import ScoredNetwork
+from trt_mpq.pipeline.scored import ScoredNetwork
 from trt_mpq.pipeline.scoring import FP32
 from trt_mpq.refine.recovery import Refinement, records_of_model, stays_for_all
 from trt_mpq.settings import Settings
