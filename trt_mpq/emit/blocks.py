@@ -7,9 +7,9 @@ from collections.abc import Iterable
 import numpy as np
 import onnx_ir as ir
 
-from trt_mpq.emit.rounding import Chain, insert_float
 from trt_mpq.graph.edit import add_constant, constant_array, insert_node, put_behind, reduced, take_over
 from trt_mpq.graph.operators import DYNAMIC_QUANTIZE, TENSORRT_DOMAIN
+from trt_mpq.graph.rounding import Chain, insert_float
 from trt_mpq.numerics import LEAST, FloatArray
 from trt_mpq.types import Precision
 from trt_mpq.types.formats.fp8 import E4M3

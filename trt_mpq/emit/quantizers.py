@@ -15,9 +15,9 @@ import numpy as np
 import onnx_ir as ir
 
 from trt_mpq.emit.blocks import insert_block_qdq, insert_fake_block_quantizer
-from trt_mpq.emit.rounding import Chain, insert_clip, insert_float, reach_of
 from trt_mpq.errors import CalibrationError
 from trt_mpq.graph.edit import add_constant, insert_node
+from trt_mpq.graph.rounding import Chain, insert_clip, insert_float, reach_of
 from trt_mpq.numerics import FloatArray, activation_scale
 from trt_mpq.types import Grouping, LayerGroup, Precision, PrecisionPlan, QuantizedInput, Ranges
 
