@@ -11,8 +11,9 @@ What NVIDIA's compiler makes of each (TensorRT for RTX 1.7.1, operands of the co
   size are none of them, since they are written as the matrix products that they are (`emit.patches`).
 - Grouped FP8 convolutions run in FP8, though release notes of TensorRT 10 say that it has no optimized kernel for them:
   excluded where the compiler was not asked.
-- FP8 ConvTranspose compiles and runs in FP16: excluded everywhere. In INT8 TensorRT 8 and 10 have a kernel for it
-  (https://github.com/NVIDIA/TensorRT/issues/1699) and TensorRT for RTX has none: excluded where that serves the GPU.
+- FP8 ConvTranspose compiles and runs in FP16: excluded everywhere. In INT8 TensorRT 8 has a kernel for it
+  (https://github.com/NVIDIA/TensorRT/issues/1699), Model Optimizer quantizes it for later ones, and TensorRT for RTX
+  has none: excluded where that serves the GPU.
 - Matrix times vector runs in 8 bit too: excluded as what gains nothing, not as what does not run.
 """
 
