@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,9 @@ from tests.compiler import NEEDS_RTX
 from tests.contracts.test_compiler import outcome
 from tests.networks import Builder
 from tests.prepared import normal, prepare
+from trt_mpq.emit import Emitter
 from trt_mpq.groups import groups_from_model
+from trt_mpq.latency.target import RTX_SM
 from trt_mpq.types import Precision
 from trt_mpq.types.engine import BuildStatus
 
@@ -50,6 +53,13 @@ def patches(b: Builder) -> tuple[tuple[int, ...], tuple[int, ...]]:
     return (3, 32, 32), (64, 4, 4)
 
 
+def grouped(b: Builder) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    weight = b.normal("layer.weight", (64, 16, 3, 3), 0.1)
+    layer = b.node("Conv", "layer", [b.relu("before", "input"), weight], kernel_shape=[3, 3], pads=[1] * 4, group=4)
+    b.relu("relu", layer)
+    return (64, 16, 16), (64, 16, 16)
+
+
 def transposed(b: Builder) -> tuple[tuple[int, ...], tuple[int, ...]]:
     b.relu("relu", b.conv_transpose("layer", b.relu("before", "input"), (32, 32)))
     return (32, 8, 8), (32, 16, 16)
@@ -72,6 +82,7 @@ def short_sum(b: Builder) -> tuple[tuple[int, ...], tuple[int, ...]]:
     return (32, 8), (32, 64)
 
 
+EVERY_RTX = tuple(RTX_SM)
 NARROW = (few_channels, misaligned, per_channel, short_sum, few_columns, computed)
 COMPILED: list[tuple[Callable[[Builder], tuple[tuple[int, ...], tuple[int, ...]]], Precision, int, Precision]] = [
     *((layer, INT8, capability, INT8) for layer in NARROW for capability in (80, 86, ADA, BLACKWELL)),
@@ -79,11 +90,13 @@ COMPILED: list[tuple[Callable[[Builder], tuple[tuple[int, ...], tuple[int, ...]]
     (many_taps, FP8, ADA, FP16),
     (many_taps, FP8, BLACKWELL, FP16),
     (many_taps, INT8, ADA, INT8),
-    (patches, FP8, ADA, FP16),
-    (patches, FP8, BLACKWELL, FP16),
+    (patches, FP8, ADA, FP8),
+    (patches, FP8, BLACKWELL, FP8),
+    (grouped, FP8, ADA, FP8),
+    (grouped, FP8, BLACKWELL, FP8),
     (transposed, FP8, ADA, FP16),
     (transposed, FP8, BLACKWELL, FP16),
-    (transposed, INT8, ADA, FP16),
+    *((transposed, INT8, capability, FP16) for capability in EVERY_RTX),
 ]
 """Network, format asked for, compute capability times ten, and format that the product is computed in."""
 
@@ -114,15 +127,30 @@ def test_what_compiles_to_16_bit_is_left_out_there(
     capability: int,
     expected: Precision,
 ) -> None:
-    """Other TensorRTs have an INT8 kernel for ConvTranspose: that alone stays, and the report says how it compiles."""
     b = Builder(0)
     shapes = layer(b)
     graph = prepare(b.model(*shapes)).graph
     (group,) = groups_from_model(graph, {"input": (1, *shapes[0])}, "modelopt", capability).groups
-    if expected is FP16 and (layer, asked) != (transposed, INT8):
-        assert asked in group.excluded
-    if layer in NARROW:
-        assert asked not in group.excluded
+    assert (asked in group.excluded) == (expected is FP16)
+
+
+@NEEDS_RTX
+@pytest.mark.parametrize("capability", [ADA, BLACKWELL])
+def test_patches_as_a_convolution_run_in_16_bit(capability: int, tmp_path: Path) -> None:
+    """Why `emit.patches` writes them as a matrix product."""
+    b = Builder(0)
+    shapes = patches(b)
+    prepared = prepare(b.model(*shapes))
+    (group,) = prepared.grouping.groups
+    as_it_is = replace(group, weights=(replace(group.weight, patches=()),))
+    written = Emitter(
+        prepared.graph,
+        replace(prepared.grouping, groups=(as_it_is,)),
+        prepared.calibrated(prepared.samples(normal(8, *shapes[0]))),
+    )
+    built = outcome(written, prepared.grouping.uniform(FP8), tmp_path, capability)
+    products = [kernel for kernel in program((tmp_path / built.engine).read_bytes()) if kernel.product is not None]
+    assert [found for kernel in products for found in computed_in(kernel)] == [FP16]
 
 
 @NEEDS_RTX

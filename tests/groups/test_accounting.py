@@ -7,7 +7,7 @@ import pytest
 
 from tests.groups.test_groups import from_text, grouped, sample_shapes
 from trt_mpq.groups import groups_from_model
-from trt_mpq.groups.accounting import account_for
+from trt_mpq.groups.accounting import account_for, rules_of
 
 COUNTED = {
     "einsum": (
@@ -114,3 +114,12 @@ def test_what_a_branch_holds_is_counted() -> None:
         2 * 32 * 32,
         "If: control flow: it runs in high precision, untouched",
     )
+
+
+def test_rules_are_told_once_each_and_what_the_model_forbids_is_none() -> None:
+    text = "g (float[N,13] x) => (float[N,5] y) { h = MatMul(x, v) y = MatMul(h, w) }"
+    graph = from_text(text, {"v": (13, 7), "w": (7, 5)})
+    assert [rule.partition(",")[0] for rule in rules_of(groups_from_model(graph, {"x": (2, 13)}))] == [
+        "NVIDIA Model Optimizer 0.47"
+    ]
+    assert rules_of(groups_from_model(graph, {"x": (2, 13)}, "none")) == ()

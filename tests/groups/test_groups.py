@@ -20,6 +20,7 @@ from tests.prepared import with_observed
 from tests.transformers import TRANSFORMERS
 from trt_mpq.errors import ModelError
 from trt_mpq.groups import describe_groups, groups_from_model
+from trt_mpq.groups.exclusions import source_of
 from trt_mpq.model import load_graph, prepare_model
 from trt_mpq.runtime.onnxruntime import OnnxRuntime
 from trt_mpq.types import Grouping, LayerGroup, Precision
@@ -511,9 +512,42 @@ def test_first_layer_may_have_few_channels_in_integers() -> None:
     assert reasons(body, {"w": (16, 3, 3, 3)}) == {Precision.FP8: "3 channels are not more than 16"}
 
 
-@pytest.mark.parametrize(("channels", "excluded"), [(8, {Precision.FP8}), (24, set()), (20, set(QUANTIZED))])
+@pytest.mark.parametrize(("channels", "excluded"), [(24, {Precision.FP8}), (20, set(QUANTIZED))])
 def test_depthwise_convolution_counts_channels_only(channels: int, excluded: set[Precision]) -> None:
     assert set(conv_reasons((channels, channels), group=channels)) == excluded
+
+
+@pytest.mark.parametrize(
+    ("group", "capability", "stays_out"), [(1, 90, False), (4, 90, True), (32, None, True), (32, 89, False)]
+)
+def test_grouped_fp8_convolutions_run_where_the_compiler_was_seen_to_run_them(
+    group: int, capability: int | None, stays_out: bool
+) -> None:
+    reason = {Precision.FP8: "no optimized FP8 kernel for grouped convolutions"}
+    assert conv_reasons((32, 32), group=group, capability=capability) == (reason if stays_out else {})
+
+
+@pytest.mark.parametrize(("capability", "stays_out"), [(75, True), (86, True), (89, True), (87, False), (90, False)])
+def test_int8_deconvolutions_stay_out_where_tensorrt_for_rtx_serves_the_gpu(capability: int, stays_out: bool) -> None:
+    body = "g (float[N,32,9,9] x) => (float[N,c,h,w_] y) { y = ConvTranspose(x, w) }"
+    found = reasons(body, {"w": (32, 32, 2, 2)}, capability=capability)
+    assert found.get(Precision.INT8) == ("no INT8 kernel for ConvTranspose" if stays_out else None)
+
+
+def test_every_rule_says_where_it_is_from() -> None:
+    """Whatever of these a shape breaks; what a format cannot do at all is no rule."""
+    convolution = "g (float[N,32,9,9] x) => (float[N,c,h,w_] y) { y = ConvTranspose(x, w) }"
+    product = "g (float[N,13] x) => (float[N,k] y) { y = MatMul(x, w) }"
+    broken = [
+        *(conv_reasons(channels) for channels in ((8, 32), (32, 36), (16, 32))),
+        conv_reasons((32, 32), kernel=7),
+        *(conv_reasons((channels, channels), group=channels) for channels in (20, 24)),
+        reasons(convolution, {"w": (32, 32, 2, 2)}, capability=89),
+        *(reasons(product, {"w": (13, columns)}) for columns in (32, 1)),
+    ]
+    assert all(broken)
+    assert None not in {source_of(reason) for found in broken for reason in found.values()}
+    assert source_of("w8a16 is for matrix products with a constant weight") is None
 
 
 def test_fp8_limits() -> None:

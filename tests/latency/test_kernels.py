@@ -12,7 +12,7 @@ from trt_mpq.latency.roofline import LatencyModel, Traits
 from trt_mpq.latency.target import target_from_name
 from trt_mpq.types import LayerGroup, Precision, PrecisionPlan, Weight
 
-FP16, INT8 = Precision.FP16, Precision.INT8
+FP16, FP8, INT8 = Precision.FP16, Precision.FP8, Precision.INT8
 A100 = target_from_name("a100")
 
 
@@ -104,6 +104,16 @@ class TestCosts:
         assert moved("a100", 8) > 1.3 * moved("a100", 16)  # what is read; what is written is in 16 bit at the border
         assert moved("a100", 16) == pytest.approx(moved("a100", 32), rel=1e-3)
         assert moved("t4", 16) > 1.3 * moved("t4", 32)
+
+    def test_patches_are_a_matrix_in_fp8_whose_three_channels_nothing_pads(self):
+        """As a convolution they are read as 16 channels in 8 bit."""
+
+        def moved(patches: tuple[int, ...]) -> float:
+            group = make_group("conv", flops=0, input_elements=10**7, output_elements=16)
+            weight = Weight("w", (64, 3, 8, 8), 0, "conv", None, "conv.out", 1, 4, patches=patches)
+            return ms(replace(group, weights=(weight,)), FP8, "l4") - target_from_name("l4").launch_us / 1e3
+
+        assert moved(()) == pytest.approx(moved((4, 4)) * 16 / 3, rel=0.05)
 
     def test_a_small_product_does_not_fill_the_gpu(self):
         small, twice = (ms(conv(256, 256, flops=flops), FP16) for flops in (10**6, 2 * 10**6))

@@ -27,6 +27,13 @@ def test_the_device_decides_whether_few_channels_run_in_fp8(files: dict[str, str
     assert [FP8 in group.excluded for group in ada.groups[:3]] == [False] * 3
 
 
+def test_what_tensorrt_for_rtx_compiles_says_nothing_of_tensorrt(files: dict[str, str], tmp_path: Path) -> None:
+    given = {"exclusions": "modelopt", "precisions": "int8,fp8", "device": "l4"}
+    runs = (start(files, tmp_path / flavour, engine={"flavour": flavour}, **given) for flavour in ("tensorrt", "rtx"))
+    named, other = ([FP8 in group.excluded for group in run.inspect().groups[:3]] for run in runs)
+    assert (named, other) == ([True] * 3, [False] * 3)
+
+
 def test_a_device_table_overrules_what_was_excluded_beforehand(files: dict[str, str], tmp_path: Path) -> None:
     """Only if it holds every group in every format; else what it does not know stays out."""
     free = start(files, tmp_path / "free", exclusions="none").inspect()

@@ -14,7 +14,7 @@ def inspect(
     source: Source,
     *,
     given: Annotated[
-        dict[str, Any], Takes("calib", "preprocess", "exclusions", "batch", "batch_axis", "states", "device")
+        dict[str, Any], Takes("calib", "preprocess", "exclusions", "batch", "batch_axis", "states", "device", "flavour")
     ],
     output: NewRunDir = Path("run"),
     sink: Output,

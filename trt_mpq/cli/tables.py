@@ -17,7 +17,7 @@ from rich.text import Text
 from trt_mpq.emit.deliver import FLAVOUR_FILES
 from trt_mpq.engine.bisection import Bisection
 from trt_mpq.evaluate.score_scale import ScoreScale, score_scale
-from trt_mpq.groups.accounting import account_for, exclusions_text
+from trt_mpq.groups.accounting import account_for, exclusions_text, rules_of
 from trt_mpq.model import stored_bytes
 from trt_mpq.numerics import LARGEST
 from trt_mpq.report.wording import (
@@ -66,7 +66,10 @@ def groups_table(grouping: Grouping) -> RenderableType:
     groups, ops = (f"{number} {what}{'' if number == 1 else 's'}" for number, what in ((count, "group"), (loose, "op")))
     summary = f"{groups} with {flops} FLOPs for one sample, {ops} outside {'it' if count == 1 else 'them'}"
     left_out = [f"{op.node} ({op.op_type}) stays out: {op.reason}" for op in grouping.loose if op.reason]
-    return Group(table, *_cells([summary, *left_out]), Text(""), _work_table(grouping))
+    rules = [f"a rule of {source}" for source in rules_of(grouping)]
+    if rules:
+        rules.append("--exclusions none tries what rules leave out, and a device table measured with it overrules them")
+    return Group(table, *_cells([summary, *left_out]), Text(""), _work_table(grouping), *_cells(rules))
 
 
 def _work_table(grouping: Grouping) -> RenderableType:

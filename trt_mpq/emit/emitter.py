@@ -11,6 +11,7 @@ from onnx_ir.passes import common as passes
 from trt_mpq.emit import float_types, quantizers
 from trt_mpq.emit.bias import add_to_bias
 from trt_mpq.emit.blocks import multiply_rows
+from trt_mpq.emit.patches import as_columns, multiply_patches
 from trt_mpq.emit.quantizers import QuantizerWriter
 from trt_mpq.emit.refinements import Refinements
 from trt_mpq.emit.weights import insert_stored_weight, insert_weight_qdq
@@ -90,6 +91,8 @@ class Emitter:
         nodes = _nodes_by_name(model.graph)
         float_types.cast_to_half(model, self._float_types(plan))
         multiply_rows(model.graph, (nodes[name] for name in self._in_blocks(plan)))
+        for weight in self._of_patches(plan):
+            multiply_patches(model.graph, nodes[weight.node], weight.patches)
         return self._quantized(model, nodes, plan, self._stored_weight, quantizers.insert_qdq)
 
     def weak(self, plan: PrecisionPlan) -> ir.Model:
@@ -242,6 +245,7 @@ class Emitter:
         self, graph: ir.Graph, node: ir.Node, weight: Weight, precision: Precision, up: BoolArray | None
     ) -> ir.Value:
         quantized = self.quantized_weight(weight, precision, up)
+        quantized = as_columns(quantized) if weight.of_patches(precision) else quantized
         dtype = _input(node, weight.index).dtype or ir.DataType.FLOAT
         return insert_stored_weight(graph, quantized, precision, f"{weight.name}_{precision}", dtype=dtype, before=node)
 
@@ -264,13 +268,18 @@ class Emitter:
             if precision.spec.activations is not None and precision.spec.activations.blocks:
                 yield from (w.node for w in group.weights if w.index == 1 and group.op_type == "MatMul")
 
+    def _of_patches(self, plan: PrecisionPlan) -> Iterator[Weight]:
+        """Weights of the convolutions that run as products of patches."""
+        for group, precision in quantizers.quantized_groups(self._grouping, plan):
+            yield from (weight for weight in group.weights if weight.of_patches(precision))
+
     def _replace_weights(self, graph: ir.Graph, nodes: _NodesByName, plan: PrecisionPlan, write: _WeightWriter) -> None:
-        made: dict[tuple[ir.Value, Precision], ir.Value] = {}
+        made: dict[tuple[ir.Value, Precision, str], ir.Value] = {}
         roundings = self._refinements.roundings_of(plan)
         for group, precision in quantizers.quantized_groups(self._grouping, plan):
             for weight in group.weights:
                 node = nodes[weight.node]
-                key = (_input(node, weight.index), precision)
+                key = (_input(node, weight.index), precision, node.op_type)
                 if key not in made:
                     up = roundings.get((weight.name, precision))
                     made[key] = write(graph, node, weight, precision, up)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 
 from trt_mpq.graph.operators import CONTROL_FLOW
+from trt_mpq.groups.exclusions import source_of
 from trt_mpq.types import Grouping, LayerGroup, WorkShare
 
 
@@ -14,6 +15,12 @@ def exclusions_text(group: LayerGroup) -> str:
     for precision, reason in group.excluded.items():
         by_reason.setdefault(reason, []).append(precision.value)
     return "; ".join(f"{', '.join(names)}: {reason}" for reason, names in by_reason.items())
+
+
+def rules_of(grouping: Grouping) -> tuple[str, ...]:
+    """Where the rules are from that keep groups out of formats, each once; not what the model itself forbids."""
+    reasons = (reason for group in grouping.groups for reason in group.excluded.values())
+    return tuple(dict.fromkeys(source for reason in reasons if (source := source_of(reason)) is not None))
 
 
 def account_for(grouping: Grouping) -> tuple[WorkShare, ...]:

@@ -1,15 +1,19 @@
 """Which groups TensorRT gains nothing from quantizing: priors, until a device table says otherwise.
 
-The rules are those of NVIDIA Model Optimizer 0.47, `modelopt/onnx/quantization` (graph_utils.py, fp8.py):
-https://github.com/NVIDIA/Model-Optimizer. What NVIDIA's compiler makes of each (TensorRT for RTX 1.7.1, operands of the
-compiled kernel; `tests/contracts/test_exclusions_compile.py` compiles them) decides for the compute capabilities that
-it was asked for:
+The rules are those of NVIDIA Model Optimizer 0.47 and of TensorRT's release notes; `source_of` names which says what.
+What NVIDIA's compiler makes of each (TensorRT for RTX 1.7.1, operands of the compiled kernel;
+`tests/contracts/test_exclusions_compile.py` compiles them) decides for the compute capabilities that it was asked for:
 
 - Convolutions with few channels, or with a number that is no multiple of 8, and matrix products with few sums or
   columns run in INT8 and FP8, padded: there the latency model decides, which pads convolutions (`_NARROW_RUNS`).
 - Attention with narrow heads or few keys is one kernel in FP16 and two products in 8 bit: excluded everywhere.
-- FP8 convolutions with a kernel volume above 32, patch embeddings too, compile and run in FP16: excluded everywhere.
-- FP8 ConvTranspose compiles and runs in FP16: excluded everywhere.
+- FP8 convolutions with a kernel volume above 32 compile and run in FP16: excluded everywhere. Patch embeddings of known
+  size are none of them, since they are written as the matrix products that they are (`emit.patches`).
+- Grouped FP8 convolutions run in FP8, though release notes of TensorRT 10 say that it has no optimized kernel for them:
+  excluded where the compiler was not asked.
+- FP8 ConvTranspose compiles and runs in FP16: excluded everywhere. In INT8 TensorRT 8 has a kernel for it
+  (https://github.com/NVIDIA/TensorRT/issues/1699), Model Optimizer quantizes it for later ones, and TensorRT for RTX
+  has none: excluded where that serves the GPU.
 - Matrix times vector runs in 8 bit too: excluded as what gains nothing, not as what does not run.
 """
 
@@ -29,11 +33,29 @@ PLAIN = tuple(precision for precision in Precision if precision.spec.between_ker
 SMALLEST_TILE = 16
 """Fewest channels, K or N that fill a tensor core tile."""
 _ALIGNMENT = 8
-_FP8_KERNEL_VOLUME = 32
 _BLOCKS_ON_THE_LEFT = "its weight is the first operand, where NVIDIA's compiler takes no blocks"
 """TensorRT for RTX 1.7.1 crashes on 4-bit weights on the left; with a scale per row they run, W8A16 too."""
 _NARROW_RUNS = {True: frozenset({80, 86, 89, 120}), False: frozenset({89, 120})}
 """Compute capabilities, times ten, for which what fills no tile is compiled to INT8 kernels (True) and to FP8 ones."""
+_DECONVOLVES_WIDE = frozenset({75, 80, 86, 89, 120, 121})
+"""Compute capabilities, times ten, for which INT8 ConvTranspose is compiled to kernels of 16 bit."""
+
+_MODEL_OPTIMIZER = "NVIDIA Model Optimizer 0.47, https://github.com/NVIDIA/Model-Optimizer"
+_COMPILED = "TensorRT for RTX 1.7, which compiles it to kernels of 16 bit"
+_RELEASE_NOTES = (
+    "limitations in the release notes of TensorRT 10, "
+    "https://docs.nvidia.com/deeplearning/tensorrt/10.12.0/getting-started/release-notes.html"
+)
+_SOURCES = {
+    "bound by memory": _MODEL_OPTIMIZER,
+    "is below": _MODEL_OPTIMIZER,
+    "is above 512": _MODEL_OPTIMIZER,
+    "channels are": _MODEL_OPTIMIZER,
+    "for a kernel volume": f"{_RELEASE_NOTES}; {_COMPILED}",
+    "for grouped convolutions": _RELEASE_NOTES,
+    "kernel for ConvTranspose": _COMPILED,
+}
+"""Words of a reason to where the rule is from."""
 
 
 def first_layers(graph: ir.Graph, anchors: Iterable[Anchor]) -> frozenset[ir.Node]:
@@ -55,6 +77,7 @@ def modelopt_exclusions(
     *,
     first: bool,
     batch_is_free: bool,
+    patches: bool = False,
     capability: int | None = None,
     formats: Sequence[Precision] = PLAIN,
 ) -> dict[Precision, str]:
@@ -66,15 +89,24 @@ def modelopt_exclusions(
         anchor: The weighted operator.
         first: Whether it is a first layer, which may have few channels.
         batch_is_free: Whether the batch can grow, so that one row per sample is no GEMV.
-        capability: Compute capability of the GPU, times ten; None if it is not known.
+        patches: Whether it is a patch embedding, see `patches.patch_grids`.
+        capability: Compute capability, times ten, that TensorRT for RTX may build for; None where another builds.
         formats: Precisions to ask about.
     """
     if not anchor.kernel:
         vector, small = _vector_reason(anchor, batch_is_free), _matrix_reason(anchor)
         return by_codes(formats, vector, vector) or narrow(formats, capability, small, small)
-    channels, kernel = _channels_reason(anchor), _fp8_kernel_reason(anchor)
-    few = narrow(formats, capability, _fp8_channels_reason(anchor) or channels, None if first else channels)
-    return few | by_codes(formats, kernel, None)
+    channels = _channels_reason(anchor)
+    floating = _fp8_channels_reason(anchor) or _grouped_reason(anchor) or channels
+    if patches and not Precision.FP8.spec.convolves(math.prod(anchor.kernel)):
+        floating = _matrix_reason(anchor)
+    few = narrow(formats, capability, floating, None if first else channels)
+    return few | ({} if patches else _no_kernel_reasons(anchor, formats, capability))
+
+
+def source_of(reason: str) -> str | None:
+    """Where the rule is from that gives `reason`; None for what the model itself forbids."""
+    return next((source for words, source in _SOURCES.items() if words in reason), None)
 
 
 def misfits(anchor: Anchor, formats: Iterable[Precision]) -> dict[Precision, str]:
@@ -121,7 +153,8 @@ def _vector_reason(anchor: Anchor, batch_is_free: bool) -> str | None:
 
 def _matrix_reason(anchor: Anchor) -> str | None:
     inputs, outputs = anchor.channels
-    for name, size in (("K", inputs), ("M" if anchor.weight_index == 0 else "N", outputs)):
+    summed = inputs * math.prod(anchor.kernel)
+    for name, size in (("K", summed), ("M" if anchor.weight_index == 0 else "N", outputs)):
         if size < SMALLEST_TILE:
             return f"{name} = {size} is below {SMALLEST_TILE}"
     return None
@@ -142,12 +175,22 @@ def _misaligned(name: str, channels: int) -> str | None:
     return f"{channels} {name} channels are not a multiple of {_ALIGNMENT}" if channels % _ALIGNMENT else None
 
 
-def _fp8_kernel_reason(anchor: Anchor) -> str | None:
+def _no_kernel_reasons(anchor: Anchor, formats: Iterable[Precision], capability: int | None) -> dict[Precision, str]:
+    """Reasons of the formats that there is no convolution in, whatever its channels."""
     if anchor.node.op_type == "ConvTranspose":
-        return "no FP8 kernel for ConvTranspose"
-    if math.prod(anchor.kernel) > _FP8_KERNEL_VOLUME:
-        return f"no FP8 kernel for a kernel volume of {math.prod(anchor.kernel)}, above {_FP8_KERNEL_VOLUME}"
-    return None
+        integer = "no INT8 kernel for ConvTranspose" if capability in _DECONVOLVES_WIDE else None
+        return by_codes(formats, "no FP8 kernel for ConvTranspose", integer)
+    volume = math.prod(anchor.kernel)
+    return {
+        precision: f"no {precision.name} kernel for a kernel volume of {volume}, above {precision.spec.taps}"
+        for precision in formats
+        if not precision.spec.convolves(volume)
+    }
+
+
+def _grouped_reason(anchor: Anchor) -> str | None:
+    groups = anchor.node.attributes.get_int("group", 1)
+    return "no optimized FP8 kernel for grouped convolutions" if groups > 1 else None
 
 
 def _fp8_channels_reason(anchor: Anchor) -> str | None:

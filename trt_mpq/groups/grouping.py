@@ -17,6 +17,7 @@ from trt_mpq.groups.attention import attention_exclusions, find_attention
 from trt_mpq.groups.exclusions import PLAIN, first_layers, misfits, misfits_of_products, modelopt_exclusions
 from trt_mpq.groups.fusion import Chain, fuse
 from trt_mpq.groups.loose import loose_ops
+from trt_mpq.groups.patches import patch_grids
 from trt_mpq.groups.products import find_products, product_exclusions
 from trt_mpq.groups.scales import scale_ties
 from trt_mpq.groups.shapes import bind_shapes, viewed
@@ -43,7 +44,7 @@ def groups_from_model(
         shapes: Tensor name to shape for one sample, batch axis included and 1, of the inputs and of tensors that were
             observed, see `shapes.bind_shapes`; counts hold for it.
         exclusions: Whether Model Optimizer's exclusions apply.
-        capability: Compute capability of the GPU, times ten, on which some of them depend; None if it is not known.
+        capability: Compute capability, times ten, that TensorRT for RTX may build for; None where another builds.
         formats: What groups are to run in, beside FP8 and integers. What none can is excluded for each that is asked.
 
     Raises:
@@ -57,12 +58,17 @@ def groups_from_model(
     reasons = _shared_weight_reasons(anchors)
     priors, asked = exclusions == "modelopt", tuple(dict.fromkeys((*PLAIN, *formats)))
     reasons = {a.node: {**reasons[a.node], **misfits(a, asked)} for a in anchors}
+    grids = patch_grids(graph.graph)
     if priors:
-        free = _batch_is_free(graph.graph)
-        prior = partial(modelopt_exclusions, batch_is_free=free, capability=capability, formats=asked)
+        prior = partial(
+            modelopt_exclusions, batch_is_free=_batch_is_free(graph.graph), capability=capability, formats=asked
+        )
         first = first_layers(bound.graph, anchors)
-        reasons = {a.node: {**prior(a, first=a.node in first), **reasons[a.node]} for a in anchors}
-    groups = [weighted_group(joined, reasons[joined[0].anchor.node]) for joined in _joined(chains, reasons)]
+        reasons = {
+            a.node: {**prior(a, first=a.node in first, patches=a.node.name in grids), **reasons[a.node]}
+            for a in anchors
+        }
+    groups = [weighted_group(joined, reasons[joined[0].anchor.node], grids) for joined in _joined(chains, reasons)]
     attentions = find_attention(bound.graph)
     products = find_products(bound.graph, {node for attention in attentions for node in attention.nodes})
     other = misfits_of_products(asked)

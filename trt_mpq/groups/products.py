@@ -55,7 +55,7 @@ def product_exclusions(product: Product, capability: int | None = None) -> dict[
 
     Args:
         product: The product.
-        capability: Compute capability of the GPU, times ten; None if it is not known.
+        capability: Compute capability, times ten, that TensorRT for RTX may build for; None where another builds.
     """
     left, right = (shape_of(_operand(product.node, index)) for index in (0, 1))
     rows, summed, columns = left[-2], left[-1], right[-1]

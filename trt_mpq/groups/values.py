@@ -16,8 +16,13 @@ _Read = tuple[ir.Node, int, str]
 """Node, input number and role."""
 
 
-def weighted_group(chains: Sequence[Chain], excluded: Mapping[Precision, str]) -> LayerGroup:
-    """The group of one chain, or of several that are computed together; its index is still to be given."""
+def weighted_group(
+    chains: Sequence[Chain], excluded: Mapping[Precision, str], patches: Mapping[str, tuple[int, ...]]
+) -> LayerGroup:
+    """The group of one chain, or of several that are computed together; its index is still to be given.
+
+    `patches` maps anchors to how many patches they lay along each axis.
+    """
     reads = [read for chain in chains for read in _chain_reads(chain)]
     nodes = [node for chain in chains for node in (chain.anchor.node, *chain.followers)]
     return LayerGroup(
@@ -25,7 +30,7 @@ def weighted_group(chains: Sequence[Chain], excluded: Mapping[Precision, str]) -
         index=-1,
         op_type=nodes[0].op_type,
         nodes=tuple(str(node.name) for node in nodes),
-        weights=tuple(_weight(chain) for chain in chains),
+        weights=tuple(_weight(chain, patches) for chain in chains),
         inputs=_sites(reads),
         writes={str(chain.output.name): elements(chain.output) for chain in chains},
         flops=sum(chain.anchor.flops for chain in chains),
@@ -55,7 +60,7 @@ def _chain_reads(chain: Chain) -> list[_Read]:
     return [(chain.anchor.node, chain.anchor.data_index, "input"), *residual]
 
 
-def _weight(chain: Chain) -> Weight:
+def _weight(chain: Chain, patches: Mapping[str, tuple[int, ...]]) -> Weight:
     anchor = chain.anchor
     return Weight(
         name=str(anchor.weight.name),
@@ -67,6 +72,7 @@ def _weight(chain: Chain) -> Weight:
         channel_axis=anchor.channel_axis,
         rank=len(shape_of(anchor.output)),
         index=anchor.weight_index,
+        patches=patches.get(str(anchor.node.name), ()),
     )
 
 

@@ -64,8 +64,9 @@ class Kernel:
 
     `reads` are tensors from outside: what attention computes between its two products never leaves the kernel.
     `writes` maps each tensor to its elements. `depth` is how many products are summed for one value of the result,
-    `channels` how many a convolution reads and writes. `parts` is how many kernels it is where the compiler does not
-    merge its products: each has a weight of its own.
+    `channels` how many a convolution reads and writes, in other formats than those it is a product of patches in
+    (`of_patches`). `parts` is how many kernels it is where the compiler does not merge its products: each has a weight
+    of its own.
     """
 
     name: str
@@ -78,6 +79,7 @@ class Kernel:
     depth: int = 0
     channels: tuple[int, int] | None = None
     parts: int = 1
+    of_patches: frozenset[Precision] = frozenset()
 
     @classmethod
     def of_group(cls, group: LayerGroup) -> Kernel:
@@ -86,7 +88,12 @@ class Kernel:
             group.id, group.reads, group.writes, group.input_elements, group.flops, group.weight_elements,
             _kind_of(group), group.flops // max(1, 2 * group.output_elements), _channels_of(group),
             max(1, len(group.weights)),
+            frozenset(p for p in Precision if any(weight.of_patches(p) for weight in group.weights)),
         )  # fmt: skip
+
+    def vectors(self, precision: Precision) -> tuple[int | None, int | None]:
+        """Channels that are stored in vectors on reading and on writing; None where nothing pads them."""
+        return (None, None) if self.channels is None or precision in self.of_patches else self.channels
 
     @classmethod
     def of_loose(cls, op: LooseOp) -> Kernel:

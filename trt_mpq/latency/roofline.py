@@ -156,7 +156,7 @@ class LatencyModel(Latency):
     def _bits(self, kernel: Kernel, formats: Formats) -> float:
         """Bits that a kernel reads, once for each of its parts, and writes for a sample, its weights left out."""
         precision, stored = formats.computed[kernel.name], formats.stored
-        inputs, outputs = kernel.channels or (None, None)
+        inputs, outputs = kernel.vectors(precision)
         read = kernel.input_elements * _parts(kernel, precision, self._target.sm)
         bits = read * precision.spec.width * self._padding(inputs, precision)
         for tensor, count in kernel.writes.items():
@@ -174,7 +174,7 @@ class LatencyModel(Latency):
         if kernel.kind == "depthwise":
             paired = 1 if precision is Precision.FP32 else 2
             return flops / min(rate, self._target.peak_tops[Precision.FP32] * 1e12 * paired * traits.depthwise_share)
-        inputs, _ = kernel.channels or (None, None)
+        inputs, _ = kernel.vectors(precision)
         filled = 1 + traits.padding * (self._padding(inputs, precision) - 1)
         least = 2 * traits.tile * min(kernel.depth, traits.summed) * self._target.multiprocessors
         return (flops * filled + least) / rate

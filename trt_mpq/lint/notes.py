@@ -15,7 +15,7 @@ import onnx_ir as ir
 
 from trt_mpq.graph.operators import INTEGER
 from trt_mpq.groups.anchors import Anchor, anchor_of
-from trt_mpq.groups.exclusions import first_layers, modelopt_exclusions
+from trt_mpq.groups.exclusions import first_layers, modelopt_exclusions, source_of
 from trt_mpq.groups.scales import LEAST_SCALE_RATIO
 from trt_mpq.lint.concats import unlike_concats
 from trt_mpq.lint.findings import Check, Hit
@@ -134,7 +134,7 @@ def _small_layers(graph: QdqGraph) -> Iterator[Hit]:
             yield Hit(
                 (name_of(node),),
                 (),
-                f"Model Optimizer leaves it out of {precision.name} ({reason}): measure it, or leave it in FP16",
+                f"better left out of {precision.name} ({reason}; {source_of(reason)}): measure it, or leave it in FP16",
             )
 
 

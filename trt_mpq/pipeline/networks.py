@@ -22,18 +22,22 @@ from trt_mpq.types import Grouping, Precision, Ranges
 
 
 def groups_of(state: State) -> Stage[Grouping]:
-    """The groups of the model; what a device table was measured for is not excluded beforehand."""
+    """The groups of the model; what a device table was measured for is not excluded beforehand.
+
+    What TensorRT for RTX was seen to compile counts unless TensorRT itself is named as what builds.
+    """
     graph = state.graph
 
     def make(job: Job) -> Grouping:
         table, formats, exclusions = job[GIVEN_TABLE], job.settings.formats, job.settings.exclusions
-        grouped = partial(groups_from_model, job[graph], job[TENSOR_SHAPES], formats=formats, capability=job[TARGET].sm)
+        capability = None if job.settings.engine.flavour == "tensorrt" else job[TARGET].sm
+        grouped = partial(groups_from_model, job[graph], job[TENSOR_SHAPES], formats=formats, capability=capability)
         measured = table is not None and table.covers_all(grouped("none"), formats)
         return grouped("none" if measured else exclusions)
 
     return Stage(
         f"groups{state.suffix}", make, json_kind(Grouping), needs=(graph, TENSOR_SHAPES, TARGET, GIVEN_TABLE),
-        reads=("exclusions", "formats"),
+        reads=("exclusions", "formats", "engine.flavour"),
     )  # fmt: skip
 
 

@@ -32,7 +32,7 @@ class EngineOptions(BaseModel):
     """Build an engine, and time it where there is a GPU; it is an error if none can be built here."""
     flavour: Annotated[Literal["auto", "tensorrt", "rtx"], Option("Engine")] = "auto"
     """Which TensorRT builds on the GPU of this machine: TensorRT itself or TensorRT for RTX; auto is the first of them
-    that is installed."""
+    that is installed. With tensorrt, what TensorRT for RTX runs in 8 bit decides no longer which shapes stay out."""
     typing: Annotated[Literal["auto", "strong", "weak"], Option("Engine")] = "auto"
     """How precision reaches the builder: strong is by types in the network, weak by constraints beside Q/DQ (TensorRT
     8.6 to 10), auto is strong from TensorRT 10 on."""

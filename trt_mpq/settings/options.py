@@ -148,7 +148,7 @@ class Settings(BaseModel):
     awq: Annotated[bool, Option("Quantizers")] = False
     """AWQ: scale what linear layers read, channel by channel, so that weights in w8a16, w4a16 and nvfp4 lose less."""
     exclusions: Annotated[Literal["modelopt", "none"], Option("Quantizers")] = "modelopt"
-    """Shapes that stay out of 8 bit beforehand: Model Optimizer's list, or none."""
+    """Shapes that stay out of 8 bit beforehand: Model Optimizer's list and what TensorRT has no kernel for, or none."""
     calib_samples: Annotated[PositiveInt | None, Option("Data", unset="all")] = None
     """Use the first so many calibration samples."""
     eval_samples: Annotated[PositiveInt | None, Option("Data", unset="all")] = None

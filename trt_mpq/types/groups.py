@@ -45,6 +45,7 @@ class Weight:
         channel_axis: Axis of `output` that holds output channels.
         rank: Axes of `output`.
         index: Which input of the anchor it is: the second, or the first in a product with the weight on the left.
+        patches: How many patches lie along each axis, where a Conv reads every value once; empty for others.
     """
 
     name: str
@@ -56,11 +57,16 @@ class Weight:
     channel_axis: int
     rank: int
     index: int = 1
+    patches: tuple[int, ...] = ()
 
     @property
     def elements(self) -> int:
         """Number of values."""
         return math.prod(self.shape)
+
+    def of_patches(self, precision: Precision) -> bool:
+        """Whether it is multiplied with patches as a matrix, since `precision` has no such convolution."""
+        return bool(self.patches) and not precision.spec.convolves(math.prod(self.shape[2:]))
 
 
 class _Restricted:

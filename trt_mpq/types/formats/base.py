@@ -98,6 +98,7 @@ class Format:
         borrows: Name of the format whose rate a format without kernels is modelled at.
         apart_from: Compute capability, times ten, from which on products of one tensor (Q, K, V) are a kernel each;
             None where NVIDIA's compiler makes one of them.
+        taps: Largest kernel volume of a convolution that there are kernels for; None for any.
         portable: Whether the typed file that holds it is plain ONNX, which ONNX Runtime runs too.
     """
 
@@ -114,6 +115,7 @@ class Format:
     deployable: bool = True
     borrows: str | None = None
     apart_from: int | None = None
+    taps: int | None = None
     portable: bool = True
 
     @property
@@ -130,6 +132,10 @@ class Format:
     def between_kernels(self) -> bool:
         """Whether one kernel may hand a tensor in it to the next: its scale is known before the values are."""
         return self.activations is not None and not self.activations.blocks
+
+    def convolves(self, taps: int) -> bool:
+        """Whether there are kernels for convolutions in it with a kernel volume of `taps`."""
+        return self.taps is None or taps <= self.taps
 
     def reads(self, role: str) -> bool:
         """Whether it quantizes what a group reads as `QuantizedInput.role`: of blocks, operands of products only."""
