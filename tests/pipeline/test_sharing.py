@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -49,13 +50,14 @@ class InProcess:
 class Local:
     def __init__(self) -> None:
         self._runner, self.rows, self.stopped = TaskRunner(), 0, False
+        self._outcomes: deque[Outcome] = deque()
 
     def submit(self, initializer: bytes, part: bytes) -> None:
         self.rows += pickle.loads(part).rows
-        self._outcome = self._runner.do(initializer, part)
+        self._outcomes.append(self._runner.do(initializer, part))
 
     def outcome(self) -> Outcome:
-        return self._outcome
+        return self._outcomes.popleft()
 
     def stop(self) -> None:
         self.stopped = True

@@ -67,7 +67,7 @@ class _Shared:
                 yield _sent(chunk)
 
         with self._file(graph) as path:
-            given = self.pool.map(partial(_loaded, path, names, self.threads), parts())
+            given = self.pool.map(partial(_loaded, path, names, self.threads), parts(), prefetch=1)
             try:
                 for outputs in given:  # noqa: UP028 - what is delegated to is closed too, and the workers with it
                     yield outputs

@@ -36,13 +36,13 @@ class Outcome:
 
 
 class Worker(Protocol):
-    """Does one part at a time."""
+    """Does one part at a time, in the order in which it is given them."""
 
     def submit(self, initializer: bytes, part: bytes) -> None:
-        """Hand over a part and what opens it, both pickled; raises WorkerDied."""
+        """Hand over a part and what opens it, both pickled, even while another is being done; raises WorkerDied."""
 
     def outcome(self) -> Outcome:
-        """What came of it, waited for; raises WorkerDied."""
+        """What came of the first part whose outcome was not asked for yet, waited for; raises WorkerDied."""
 
     def stop(self) -> None:
         """End the worker at once, whatever it is doing."""

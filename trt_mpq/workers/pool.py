@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 import weakref
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import count
 from typing import Any
 
@@ -37,18 +37,23 @@ class WorkerPool:
         """How many parts are done side by side."""
         return self._host.count
 
-    def map(self, initializer: Initializer, parts: Iterable[Any]) -> Iterator[Any]:
+    def map(self, initializer: Initializer, parts: Iterable[Any], prefetch: int = 0) -> Iterator[Any]:
         """What the work that `initializer` returns makes of every part, in the order of `parts`.
 
         Parts are taken as workers get free, a few ahead of what is asked for. Workers stay for more, and ready for the
         same initializer. A part whose worker dies is given to another. Where the iteration ends early, by an error say,
         work in progress is stopped.
 
+        Args:
+            initializer: Opens the work.
+            parts: What to do.
+            prefetch: Parts that wait at a worker while it does one: for those that take less time than their way there.
+
         Raises:
             RuntimeFailure: Workers died over one part again and again.
             Exception: What a part raised, at its earliest.
         """
-        state = _MapState(pickle.dumps(initializer), map(pickle.dumps, parts))
+        state = _MapState(pickle.dumps(initializer), map(pickle.dumps, parts), self.count * (1 + prefetch))
         try:
             for number in count():
                 self._give_out(state, number)
@@ -69,54 +74,73 @@ class WorkerPool:
 
     def _give_out(self, state: _MapState, wanted: int) -> None:
         """Have every worker do a part, of those that are begun while the result of the part `wanted` is waited for."""
-        while len(state.busy) < self.count and (number := state.take(wanted + _AHEAD * self.count)) is not None:
-            worker = next((worker for worker in self._workers if worker not in state.busy), None) or self._start()
+        while state.has_room and (number := state.take(wanted + _AHEAD * self.count)) is not None:
+            worker = self._least_busy(state)
             try:
                 worker.submit(state.initializer, state.parts[number])
-                state.busy[worker] = number
+                state.busy.setdefault(worker, deque()).append(number)
             except WorkerDied as death:
-                self._replace(worker, state, number, death)
+                self._replace(worker, state, (*state.busy.pop(worker, ()), number), death)
 
-    def _start(self) -> Worker:
-        worker: Worker = self._host.start()
-        self._workers.append(worker)
-        return worker
+    def _least_busy(self, state: _MapState) -> Worker:
+        """An idle worker, or else a new one, or else one with the fewest parts."""
+        least = min(self._workers, key=state.load, default=None)
+        if least is None or (state.load(least) and len(self._workers) < self.count):
+            least = self._host.start()
+            self._workers.append(least)
+        return least
 
     def _take(self, worker: Worker, state: _MapState) -> None:
-        number = state.busy.pop(worker)
         try:
             outcome = worker.outcome()
         except WorkerDied as death:
-            self._replace(worker, state, number, death)
+            self._replace(worker, state, state.busy.pop(worker), death)
             return
+        number = state.done_by(worker)
         if outcome.error is not None:
             raise outcome.error
         state.results[number] = outcome.result
         del state.parts[number]
 
-    def _replace(self, worker: Worker, state: _MapState, number: int, death: WorkerDied) -> None:
+    def _replace(self, worker: Worker, state: _MapState, numbers: Sequence[int], death: WorkerDied) -> None:
+        """Give the parts `numbers` to others; it died over the first of them."""
         self._workers.remove(worker)
         worker.stop()
-        state.deaths[number] += 1
-        if state.deaths[number] == TRIES:
+        state.deaths[numbers[0]] += 1
+        if state.deaths[numbers[0]] == TRIES:
             raise RuntimeFailure(
                 f"{TRIES} workers died over the same piece of work (the last one {death}): choose fewer --workers or a "
                 "smaller --batch if memory ran out; the same command goes on where it stopped"
             )
-        state.waiting.appendleft(number)
+        state.waiting.extendleft(reversed(numbers))
 
 
 class _MapState:
-    """The state of one `WorkerPool.map`: parts that wait, that are being done, and that are done but not yet wanted."""
+    """The state of one `WorkerPool.map`: parts that wait, that workers have, and that are done but not yet wanted.
 
-    def __init__(self, initializer: bytes, parts: Iterator[bytes]) -> None:
-        self.initializer, self._to_come, self._taken = initializer, parts, 0
+    Args:
+        initializer: What opens the work, pickled.
+        parts: What to do, each pickled.
+        most: Parts that all workers together may have.
+    """
+
+    def __init__(self, initializer: bytes, parts: Iterator[bytes], most: int) -> None:
+        self.initializer, self._to_come, self._taken, self._most = initializer, parts, 0, most
         self.parts: dict[int, bytes] = {}
-        """Those that are being done, and those that wait for another worker."""
+        """Those that workers have, and those that wait for another worker."""
         self.waiting: deque[int] = deque()
-        self.busy: dict[Worker, int] = {}
+        self.busy: dict[Worker, deque[int]] = {}
         self.results: dict[int, Any] = {}
         self.deaths: Counter[int] = Counter()
+
+    @property
+    def has_room(self) -> bool:
+        """Whether a worker may be given one more part."""
+        return sum(map(len, self.busy.values())) < self._most
+
+    def load(self, worker: Worker) -> int:
+        """How many parts the worker has."""
+        return len(self.busy.get(worker, ()))
 
     def take(self, end: int) -> int | None:
         """Number of the part to be done next, if it is below `end`; None if there is none."""
@@ -128,6 +152,13 @@ class _MapState:
         self.parts[self._taken] = part
         self._taken += 1
         return self._taken - 1
+
+    def done_by(self, worker: Worker) -> int:
+        """Number of the part that the worker is done with: it does them in the order in which it got them."""
+        number = self.busy[worker].popleft()
+        if not self.busy[worker]:
+            del self.busy[worker]
+        return number
 
 
 def _stop(workers: list[Worker]) -> None:

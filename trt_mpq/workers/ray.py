@@ -9,6 +9,7 @@ import contextlib
 import logging
 import re
 import socket
+from collections import deque
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from importlib.util import find_spec
@@ -38,8 +39,8 @@ class _Cluster:
 
     def ready(self, workers: Sequence[Actor]) -> Sequence[Actor]:
         """Those whose answer, or whose end, is known."""
-        done, _ = self._ray.wait([worker.pending for worker in workers], num_returns=1, fetch_local=False)
-        return [worker for worker in workers if worker.pending in done]
+        done, _ = self._ray.wait([worker.pending[0] for worker in workers], num_returns=1, fetch_local=False)
+        return [worker for worker in workers if worker.pending[0] in done]
 
     @cached_property
     def _ray(self) -> Any:
@@ -121,18 +122,18 @@ class Actor:
 
     def __init__(self, ray: Any, handle: Any) -> None:
         self._ray, self._handle = ray, handle
-        self.pending: Any = None
-        """Reference to the outcome of the part at work."""
+        self.pending: deque[Any] = deque()
+        """References to the outcomes of its parts, the one at work first: an actor keeps the order of calls."""
 
     def submit(self, initializer: bytes, part: bytes) -> None:
         """Call the actor."""
-        self.pending = self._handle.do.remote(initializer, part)
+        self.pending.append(self._handle.do.remote(initializer, part))
 
     def outcome(self) -> Outcome:
-        """Fetch what came of it."""
+        """Fetch what came of the first of them."""
         failure = self._ray.exceptions.RayError
         try:
-            outcome: Outcome = self._ray.get(self.pending)
+            outcome: Outcome = self._ray.get(self.pending.popleft())
         except failure as error:
             raise WorkerDied(f"said: {' '.join(str(error).split())[:500]}") from error
         return outcome
