@@ -20,7 +20,7 @@ from trt_mpq.evaluate.sequential import growing_portions
 from trt_mpq.model import save_graph
 from trt_mpq.pipeline.sharing import _Shared
 from trt_mpq.types import Judgement, Score
-from trt_mpq.workers.base import Outcome
+from trt_mpq.workers.base import Outcome, nothing
 from trt_mpq.workers.pool import WorkerPool
 from trt_mpq.workers.runner import TaskRunner
 
@@ -49,7 +49,7 @@ class InProcess:
 
 class Local:
     def __init__(self) -> None:
-        self._runner, self.rows, self.stopped = TaskRunner(), 0, False
+        self._runner, self.rows, self.stopped = TaskRunner(pickle.dumps(nothing)), 0, False
         self._outcomes: deque[Outcome] = deque()
 
     def submit(self, initializer: bytes, part: bytes) -> None:

@@ -14,6 +14,7 @@ from trt_mpq.pipeline.calibration import CalibrationStages
 from trt_mpq.pipeline.refinement import ScoredNetwork, learned_roundings
 from trt_mpq.pipeline.scoring import SCORER, STOP
 from trt_mpq.pipeline.search import SearchStages
+from trt_mpq.pipeline.sharing import SPREAD
 from trt_mpq.pipeline.sources import BATCH, CALIBRATION, RUNTIME
 from trt_mpq.refine.bias_correction import correct_biases
 from trt_mpq.refine.files import PLAN_CORRECTIONS, corrections_from_file, save_corrections
@@ -79,7 +80,7 @@ def _refined(scored: ScoredNetwork, search: SearchStages, roundings: Stage[Round
 
         def correct(refinements: Refinements, plan: PrecisionPlan) -> BiasCorrections:
             network, data = job[scored.network], job[CALIBRATION]
-            return correct_biases(network, plan, refinements, data, job[RUNTIME], batch=job[BATCH])
+            return correct_biases(network, plan, refinements, data, job[RUNTIME], batch=job[BATCH], spread=job[SPREAD])
 
         ways = [PlanRefiner(correct, shared, None)]
         if roundings is not None:
@@ -99,7 +100,7 @@ def _refined(scored: ScoredNetwork, search: SearchStages, roundings: Stage[Round
     )  # fmt: skip
     return Stage(
         "refined", make, json_kind(Refined), needs=needs if roundings is None else (*needs, roundings),
-        files=(PLAN_CORRECTIONS,), uses=(BATCH,), title="Refining for the chosen plan",
+        files=(PLAN_CORRECTIONS,), uses=(BATCH, SPREAD), title="Refining for the chosen plan",
     )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from trt_mpq.evaluate.plans import PlanEvaluator
 from trt_mpq.pipeline.fastest import fastest_of, groups_of_plans
 from trt_mpq.pipeline.model_states import State
 from trt_mpq.pipeline.scoring import REQUIRED, SCORER, score_cache_of
+from trt_mpq.pipeline.sharing import SPREAD
 from trt_mpq.pipeline.sources import BATCH, CALIBRATION, RUNTIME
 from trt_mpq.pipeline.weight_refinement import WEIGHTS, clipped_weights, gptq_weights, weights_of_file
 from trt_mpq.refine.adaround import learn_rounding
@@ -229,11 +230,12 @@ def _corrections(
             job[RUNTIME],
             batch=job[BATCH],
             progress=job.progress,
+            spread=job[SPREAD],
         )
 
     needs: tuple[Stage[Any], ...] = (network, CALIBRATION, RUNTIME)
     needs = (*needs, rounded) if rounded else needs
-    return Stage(name, make, CORRECTIONS, needs=needs, uses=(BATCH,), title=title)
+    return Stage(name, make, CORRECTIONS, needs=needs, uses=(BATCH, SPREAD), title=title)
 
 
 def _kept_corrections(

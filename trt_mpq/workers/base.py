@@ -15,6 +15,14 @@ Initializer = Callable[[], Work]
 """Called in every worker before its first part; picklable, and small because it names files."""
 
 
+Setup = Callable[[], object]
+"""Called in a worker as it starts, so that no work waits for what it imports; picklable."""
+
+
+def nothing() -> None:
+    """A setup that does nothing."""
+
+
 class WorkerDied(Exception):  # noqa: N818 - told apart by whoever started the worker; no user sees it
     """A worker ended without an answer; its message says how.
 

@@ -6,10 +6,12 @@ import pickle
 import weakref
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from itertools import count
+from threading import Thread
 from typing import Any
 
-from trt_mpq.errors import RuntimeFailure
+from trt_mpq.errors import RuntimeFailure, TrtMpqError
 from trt_mpq.workers.base import Initializer, Worker, WorkerDied, WorkerHost
 
 TRIES = 3
@@ -19,7 +21,7 @@ _AHEAD = 2
 
 
 class WorkerPool:
-    """Workers of one kind, started when there is work.
+    """Workers of one kind, started when there is work, or before.
 
     They end with `close`, with this object, and with this process however that ends.
 
@@ -30,12 +32,18 @@ class WorkerPool:
     def __init__(self, host: WorkerHost[Any]) -> None:
         self._host = host
         self._workers: list[Worker] = []
+        self._starting = Thread()
         weakref.finalize(self, _stop, self._workers)
 
     @property
     def count(self) -> int:
         """How many parts are done side by side."""
         return self._host.count
+
+    def start(self) -> None:
+        """Start all workers, in the background: there will be work. Whatever prevents it is said then."""
+        self._starting = Thread(target=self._start_all, daemon=True)
+        self._starting.start()
 
     def map(self, initializer: Initializer, parts: Iterable[Any], prefetch: int = 0) -> Iterator[Any]:
         """What the work that `initializer` returns makes of every part, in the order of `parts`.
@@ -53,6 +61,7 @@ class WorkerPool:
             RuntimeFailure: Workers died over one part again and again.
             Exception: What a part raised, at its earliest.
         """
+        self._wait_for_start()
         state = _MapState(pickle.dumps(initializer), map(pickle.dumps, parts), self.count * (1 + prefetch))
         try:
             for number in count():
@@ -70,6 +79,7 @@ class WorkerPool:
 
     def close(self) -> None:
         """End all workers; more work starts new ones."""
+        self._wait_for_start()
         _stop(self._workers)
 
     def _give_out(self, state: _MapState, wanted: int) -> None:
@@ -86,9 +96,22 @@ class WorkerPool:
         """An idle worker, or else a new one, or else one with the fewest parts."""
         least = min(self._workers, key=state.load, default=None)
         if least is None or (state.load(least) and len(self._workers) < self.count):
-            least = self._host.start()
-            self._workers.append(least)
+            least = self._start()
         return least
+
+    def _start_all(self) -> None:
+        with suppress(TrtMpqError, OSError):
+            while len(self._workers) < self.count:
+                self._start()
+
+    def _start(self) -> Worker:
+        worker: Worker = self._host.start()
+        self._workers.append(worker)
+        return worker
+
+    def _wait_for_start(self) -> None:
+        if self._starting.is_alive():
+            self._starting.join()
 
     def _take(self, worker: Worker, state: _MapState) -> None:
         try:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import pickle
 import re
 import socket
 from collections import deque
@@ -17,7 +18,7 @@ from threading import Lock
 from typing import Any
 
 from trt_mpq.errors import RuntimeFailure, missing
-from trt_mpq.workers.base import Outcome, WorkerDied
+from trt_mpq.workers.base import Outcome, Setup, WorkerDied, nothing
 from trt_mpq.workers.runner import TaskRunner
 
 _KIND = "accelerator_type:"
@@ -51,9 +52,10 @@ class _Cluster:
         resources: Mapping[str, float] = self._ray.cluster_resources()
         return resources
 
-    def _placed(self, **needs: Any) -> Actor:
+    def _placed(self, setup: Setup, **needs: Any) -> Actor:
         """An actor where the cluster has what it needs, or will have."""
-        return Actor(self._ray, self._ray.remote(max_restarts=0, **needs)(TaskRunner).remote())
+        runner = self._ray.remote(max_restarts=0, **needs)(TaskRunner)
+        return Actor(self._ray, runner.remote(pickle.dumps(setup)))
 
 
 class RayCluster(_Cluster):
@@ -62,11 +64,12 @@ class RayCluster(_Cluster):
     Args:
         address: `host:port` of its head node, "auto" for the cluster that this machine belongs to.
         workers: How many actors, one CPU each; 1 for all CPUs of the cluster.
+        setup: Called in each as it starts.
     """
 
-    def __init__(self, address: str, workers: int) -> None:
+    def __init__(self, address: str, workers: int, setup: Setup = nothing) -> None:
         super().__init__(address)
-        self._workers = workers
+        self._workers, self._setup = workers, setup
 
     @cached_property
     def count(self) -> int:
@@ -76,7 +79,7 @@ class RayCluster(_Cluster):
 
     def start(self) -> Actor:
         """Ask the cluster for one actor."""
-        return self._placed(num_cpus=1)
+        return self._placed(self._setup, num_cpus=1)
 
 
 class RayGpu(_Cluster):
@@ -101,7 +104,7 @@ class RayGpu(_Cluster):
         """
         if not self._resources.get("GPU"):
             raise RuntimeFailure(f"the Ray cluster at {self._address} has no GPU")
-        return self._placed(num_cpus=0, num_gpus=1, accelerator_type=self._kind())
+        return self._placed(nothing, num_cpus=0, num_gpus=1, accelerator_type=self._kind())
 
     def _kind(self) -> str | None:
         """Ray's name for the kind of GPU to take; None if there is no choice."""

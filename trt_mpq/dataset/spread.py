@@ -1,0 +1,79 @@
+"""Chunks of the data through a graph: here, or spread over others that come to the same."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from trt_mpq.dataset.chunks import Chunk
+from trt_mpq.runtime.base import Arrays, Runtime, Session
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+R = TypeVar("R")
+T = TypeVar("T")
+
+ChunkWork = Callable[[Session, Chunk], R]
+"""What is made of a chunk with a loaded graph; picklable, as is what it returns."""
+
+
+class Spread(Protocol):
+    """Has work done on chunks of the data."""
+
+    def __call__(
+        self, graph: ir.Model | Path, outputs: Sequence[str], work: ChunkWork[R], chunks: Iterator[Chunk]
+    ) -> Generator[R, None, None]:
+        """What `work` makes of every chunk, in their order; some chunks are taken ahead of what is asked for.
+
+        Args:
+            graph: What runs, in memory or a file.
+            outputs: The tensors that are wanted of it; none for its own outputs.
+            work: What is made of a chunk.
+            chunks: The samples; labels are not handed on.
+
+        Raises:
+            RuntimeFailure: The graph does not run.
+        """
+
+
+def here(runtime: Runtime) -> Spread:
+    """Everything is done in this process, on `runtime`."""
+    return partial(_here, runtime)
+
+
+def _here(
+    runtime: Runtime, graph: ir.Model | Path, outputs: Sequence[str], work: ChunkWork[R], chunks: Iterator[Chunk]
+) -> Generator[R, None, None]:
+    session = runtime.load(graph, outputs)
+    return (work(session, chunk) for chunk in chunks)
+
+
+def outputs_by_sample(session: Session, chunk: Chunk) -> Arrays:
+    """Every output for the samples of the chunk, see `Chunk.run`."""
+    return chunk.run(session)
+
+
+def outputs_as_given(session: Session, chunk: Chunk) -> Arrays:
+    """Every output for the chunk as a whole, rows that only fill included."""
+    return session.run(chunk.feeds)
+
+
+@contextmanager
+def with_results(
+    items: Iterable[T], run: Callable[[Iterator[T]], Generator[R, None, None]]
+) -> Iterator[Iterator[tuple[T, R]]]:
+    """Every item with what `run` gives for it, in their order; nothing is run any more once the block ends."""
+    ahead: deque[T] = deque()  # not itertools.tee, which holds on to dozens of items that both have passed
+
+    def taken() -> Iterator[T]:
+        for item in items:
+            ahead.append(item)
+            yield item
+
+    with closing(run(taken())) as results:
+        yield ((ahead.popleft(), result) for result in results)
