@@ -67,7 +67,7 @@ class WorkerProcess:
             )  # fmt: skip
             self.connection = Connection(ours.detach())
         with suppress(ConnectionError):  # it ended at once, which is told where it gets work
-            self.connection.send((pickle.dumps(setup),))
+            self.connection.send_bytes(pickle.dumps(setup))
 
     @property
     def pid(self) -> int:
@@ -77,7 +77,8 @@ class WorkerProcess:
     def submit(self, initializer: bytes, part: bytes) -> None:
         """Send both."""
         with self._alive():
-            self.connection.send((initializer, part))
+            self.connection.send_bytes(initializer)
+            self.connection.send_bytes(part)
 
     def outcome(self, timeout_s: float | None = None) -> Outcome:
         """Receive what came of it; raises WorkerDied, or TimeoutError if it takes longer."""
