@@ -7,6 +7,7 @@ import random
 from collections import deque
 from collections.abc import Sequence
 from typing import Any
+from unittest import mock
 
 import pytest
 from hypothesis import given
@@ -139,6 +140,27 @@ def test_nobody_goes_on_for_an_iteration_that_is_given_up():
     next(results)
     results.close()
     assert all(puppet.stopped for puppet in host.started)
+
+
+def test_all_start_beforehand_and_are_those_that_work():
+    host = Scripted(3, {})
+    pool = WorkerPool(host)
+    pool.start()
+    assert list(pool.map(squares, [2])) == [4]
+    assert len(host.started) == 3
+    pool.start()
+    pool.close()
+    assert len(host.started) == 3
+    assert all(puppet.stopped for puppet in host.started)
+
+
+def test_what_prevents_a_start_is_said_where_there_is_work():
+    host = mock.Mock(count=2, start=mock.Mock(side_effect=RuntimeFailure("there is no cluster")))
+    pool = WorkerPool(host)
+    pool.start()
+    pool.close()
+    with pytest.raises(RuntimeFailure, match="there is no cluster"):
+        list(pool.map(squares, [2]))
 
 
 def test_workers_end_with_the_crew():
