@@ -15,10 +15,10 @@ from trt_mpq.runtime.base import Arrays, Runtime, Session
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-R = TypeVar("R")
-T = TypeVar("T")
+_R = TypeVar("_R")
+_T = TypeVar("_T")
 
-ChunkWork = Callable[[Session, Chunk], R]
+ChunkWork = Callable[[Session, Chunk], _R]
 """What is made of a chunk with a loaded graph; picklable, as is what it returns."""
 
 
@@ -26,8 +26,8 @@ class Spread(Protocol):
     """Has work done on chunks of the data."""
 
     def __call__(
-        self, graph: ir.Model | Path, outputs: Sequence[str], work: ChunkWork[R], chunks: Iterator[Chunk]
-    ) -> Generator[R, None, None]:
+        self, graph: ir.Model | Path, outputs: Sequence[str], work: ChunkWork[_R], chunks: Iterator[Chunk]
+    ) -> Generator[_R, None, None]:
         """What `work` makes of every chunk, in their order; some chunks are taken ahead of what is asked for.
 
         Args:
@@ -47,8 +47,8 @@ def here(runtime: Runtime) -> Spread:
 
 
 def _here(
-    runtime: Runtime, graph: ir.Model | Path, outputs: Sequence[str], work: ChunkWork[R], chunks: Iterator[Chunk]
-) -> Generator[R, None, None]:
+    runtime: Runtime, graph: ir.Model | Path, outputs: Sequence[str], work: ChunkWork[_R], chunks: Iterator[Chunk]
+) -> Generator[_R, None, None]:
     session = runtime.load(graph, outputs)
     return (work(session, chunk) for chunk in chunks)
 
@@ -65,12 +65,12 @@ def outputs_as_given(session: Session, chunk: Chunk) -> Arrays:
 
 @contextmanager
 def with_results(
-    items: Iterable[T], run: Callable[[Iterator[T]], Generator[R, None, None]]
-) -> Iterator[Iterator[tuple[T, R]]]:
+    items: Iterable[_T], run: Callable[[Iterator[_T]], Generator[_R, None, None]]
+) -> Iterator[Iterator[tuple[_T, _R]]]:
     """Every item with what `run` gives for it, in their order; nothing is run any more once the block ends."""
-    ahead: deque[T] = deque()  # not itertools.tee, which holds on to dozens of items that both have passed
+    ahead: deque[_T] = deque()  # not itertools.tee, which holds on to dozens of items that both have passed
 
-    def taken() -> Iterator[T]:
+    def taken() -> Iterator[_T]:
         for item in items:
             ahead.append(item)
             yield item

@@ -26,7 +26,7 @@ from trt_mpq.evaluate.sequential import PairedTest, Schedule, data_order
 from trt_mpq.runtime.base import Arrays, Runtime, Session, size_of
 from trt_mpq.types import Judgement, Progress, Score
 
-RunsChunks = Callable[[Iterator[Chunk]], Generator[Arrays, None, None]]
+_RunsChunks = Callable[[Iterator[Chunk]], Generator[Arrays, None, None]]
 """From chunks of the data to what a graph gives for them, in their order; may take some ahead of what is asked for."""
 
 
@@ -122,7 +122,7 @@ class Scoring:
         self._positions: list[NDArray[np.intp]] = []
         self._samples = 0
 
-    def advance(self, run: RunsChunks, progress: Progress | None = None) -> Generator[int, None, None]:
+    def advance(self, run: _RunsChunks, progress: Progress | None = None) -> Generator[int, None, None]:
         """Run the samples that are still missing, and tell after each portion how many there are.
 
         Raises:
@@ -240,7 +240,7 @@ class Scorer:
                     return Judgement(test.estimate(numbers), verdict, complete=False)
         return None
 
-    def _ready(self, graph: ir.Model | Path) -> RunsChunks:
+    def _ready(self, graph: ir.Model | Path) -> _RunsChunks:
         return partial(self._spread, graph, self._samples.running(self.outputs), outputs_by_sample)
 
 

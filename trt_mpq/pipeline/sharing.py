@@ -28,7 +28,7 @@ from trt_mpq.runtime.onnxruntime import OnnxRuntime
 from trt_mpq.settings import Settings
 from trt_mpq.workers import WorkerPool, worker_pool
 
-R = TypeVar("R")
+_R = TypeVar("_R")
 
 POOL = Stage(
     "worker-pool", lambda job: worker_pool(job.settings.workers, job.settings.ray, _imported), uses=("workers", "ray")
@@ -61,8 +61,8 @@ class _Shared:
     threads: int
 
     def __call__(
-        self, graph: ir.Model | Path, outputs: Sequence[str], work: ChunkWork[R], chunks: Iterator[Chunk]
-    ) -> Generator[R, None, None]:
+        self, graph: ir.Model | Path, outputs: Sequence[str], work: ChunkWork[_R], chunks: Iterator[Chunk]
+    ) -> Generator[_R, None, None]:
         """Have `work` done, see `dataset.spread.Spread`."""
         wanted = True
 
@@ -100,7 +100,7 @@ def _imported() -> None:
     OnnxRuntime()
 
 
-def _loaded(path: Path, outputs: Sequence[str], work: ChunkWork[R], threads: int) -> Callable[[Chunk], R]:
+def _loaded(path: Path, outputs: Sequence[str], work: ChunkWork[_R], threads: int) -> Callable[[Chunk], _R]:
     """Ready for chunks of the data: what a worker does with the graph in a file."""
     return partial(work, OnnxRuntime(threads).load(path, outputs))
 
