@@ -1,25 +1,32 @@
-"""Evaluations whose samples workers run: the same scores, little run in vain, nothing left behind."""
+"""Graphs whose samples workers run: the same scores, ranges and corrections, little in vain, nothing left behind."""
 
 from __future__ import annotations
 
 import pickle
+from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import onnx_ir as ir
 import pytest
 
 from tests.evaluate.test_scorer import Deciding
-from tests.networks import mlp
+from tests.networks import NETWORKS, mlp
 from tests.prepared import RUNTIME, Prepared, normal, prepare
-from trt_mpq.errors import RuntimeFailure
+from trt_mpq.artifacts.files import to_stored_json
+from trt_mpq.calibrate.ranges import calibrate
+from trt_mpq.dataset.spread import Spread
+from trt_mpq.emit import Refinements
+from trt_mpq.errors import CalibrationError, RuntimeFailure
 from trt_mpq.evaluate.metrics import metric_from_name
 from trt_mpq.evaluate.scorer import Scorer
 from trt_mpq.evaluate.sequential import growing_portions
 from trt_mpq.model import save_graph
 from trt_mpq.pipeline.sharing import _Shared
-from trt_mpq.types import Judgement, Score
-from trt_mpq.workers.base import Outcome
+from trt_mpq.refine.bias_correction import correct_biases
+from trt_mpq.types import Judgement, Precision, Ranges, Score
+from trt_mpq.workers.base import Outcome, nothing
 from trt_mpq.workers.pool import WorkerPool
 from trt_mpq.workers.runner import TaskRunner
 
@@ -48,14 +55,15 @@ class InProcess:
 
 class Local:
     def __init__(self) -> None:
-        self._runner, self.rows, self.stopped = TaskRunner(), 0, False
+        self._runner, self.rows, self.stopped = TaskRunner(pickle.dumps(nothing)), 0, False
+        self._outcomes: deque[Outcome] = deque()
 
     def submit(self, initializer: bytes, part: bytes) -> None:
         self.rows += pickle.loads(part).rows
-        self._outcome = self._runner.do(initializer, part)
+        self._outcomes.append(self._runner.do(initializer, part))
 
     def outcome(self) -> Outcome:
-        return self._outcome
+        return self._outcomes.popleft()
 
     def stop(self) -> None:
         self.stopped = True
@@ -115,6 +123,57 @@ def test_a_judgement_that_ends_early_leaves_workers_for_the_next_graph_and_goes_
     assert shared.finished(begun, graph).result() == alone.score(graph)
     assert host.rows == before + SAMPLES - enough
     assert len(host.hired) == 2
+    assert not any(worker.stopped for worker in host.hired)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["residual_cnn", "mlp"])
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_ranges_and_corrections_are_to_the_bit_those_of_one_process(name, count, tmp_path):
+    prepared, told = prepare(NETWORKS[name]()), []
+    spec = prepared.model.inputs[0]
+    samples = prepared.samples(normal(70, *(size for size in spec.shape[1:] if isinstance(size, int))))
+    network = prepared.network(samples)
+    plan = network.grouping.uniform(Precision.INT8)
+
+    def calibrated(spread: Spread | None) -> bytes:
+        told.append([])
+        ranges = calibrate(
+            prepared.graph, prepared.grouping, samples, RUNTIME, methods=("mse", "minmax", "entropy"),
+            formats=(Precision.INT8, Precision.FP8), batch=8, progress=lambda *at: told[-1].append(at), spread=spread,
+        )  # fmt: skip
+        return to_stored_json(ranges, tuple[Ranges, ...]).encode()
+
+    def corrected(spread: Spread | None) -> dict[tuple[str, Precision], bytes]:
+        shifts = correct_biases(network, plan, Refinements(), samples, RUNTIME, batch=8, spread=spread)
+        return {key: shift.tobytes() for key, shift in shifts.items()}
+
+    host = InProcess(count)
+    shared = _Shared(WorkerPool(host), tmp_path, 1)
+    assert calibrated(shared) == calibrated(None)
+    assert host.rows == 2 * 70
+    assert told[0] == told[1] == [(done, 140) for done in (*range(8, 71, 8), 70, *range(78, 141, 8), 140)]
+    assert corrected(shared) == corrected(None) != {}
+    assert host.rows == 3 * 70
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_not_finite_is_named_as_by_one_process_and_workers_are_free_again(network, tmp_path):
+    graph, host = network.graph.clone(), InProcess(2)
+    for value in graph.graph.initializers.values():
+        if value.const_value is not None and value.const_value.numpy().ndim == 1:
+            value.const_value = ir.tensor(np.full_like(value.const_value.numpy(), np.inf))
+    shared, said = _Shared(WorkerPool(host), tmp_path, 1), []
+    for spread in (None, shared):
+        with pytest.raises(CalibrationError) as failure:
+            calibrate(
+                graph, network.grouping, network.samples(normal(70, 32)), RUNTIME, methods=("minmax",),
+                formats=(Precision.INT8,), batch=8, spread=spread,
+            )  # fmt: skip
+        said.append(str(failure.value))
+    assert said[0] == said[1]
+    assert "calibration samples 0 to 7" in said[0]
+    assert host.rows < 70
     assert not any(worker.stopped for worker in host.hired)
     assert list(tmp_path.iterdir()) == []
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import pickle
 import random
+from collections import deque
 from collections.abc import Sequence
+from typing import Any
+from unittest import mock
 
 import pytest
 from hypothesis import given
@@ -45,15 +48,18 @@ class Scripted:
 class Puppet:
     def __init__(self, deaths: dict[int, int]) -> None:
         self._deaths, self.stopped, self.dead = deaths, False, False
+        self._tasks: deque[tuple[Any, Any]] = deque()
+        self.most = 0
 
     def submit(self, initializer: bytes, part: bytes) -> None:
         assert not self.stopped
         if self.dead:
             raise WorkerDied("was dead already")
-        self._task = pickle.loads(initializer), pickle.loads(part)
+        self._tasks.append((pickle.loads(initializer), pickle.loads(part)))
+        self.most = max(self.most, len(self._tasks))
 
     def outcome(self) -> Outcome:
-        initializer, part = self._task
+        initializer, part = self._tasks.popleft()
         if self._deaths.get(part, 0):
             self._deaths[part] -= 1
             raise WorkerDied("was ended by the test")
@@ -68,12 +74,14 @@ class Puppet:
     count=st.integers(1, 5),
     deaths=st.dictionaries(st.integers(10, 99), st.integers(1, TRIES - 1), max_size=3),
     seed=st.integers(0, 99),
+    prefetch=st.integers(0, 2),
 )
-def test_results_come_in_the_order_of_the_parts_whoever_dies(parts, count, deaths, seed):
+def test_results_come_in_the_order_of_the_parts_whoever_dies(parts, count, deaths, seed, prefetch):
     host = Scripted(count, deaths, seed)
     pool = WorkerPool(host)
     unique = list(dict.fromkeys(parts))
-    assert list(pool.map(squares, unique)) == [part**2 for part in unique]
+    assert list(pool.map(squares, unique, prefetch)) == [part**2 for part in unique]
+    assert all(puppet.most <= 1 + prefetch for puppet in host.started)
     assert len(host.started) <= min(count, len(unique)) + sum(deaths.values())
     pool.close()
     assert all(puppet.stopped for puppet in host.started)
@@ -85,6 +93,20 @@ def test_workers_stay_for_more():
     for _ in range(3):
         assert list(pool.map(squares, [2, 3, 4])) == [4, 9, 16]
     assert len(host.started) == 2
+
+
+def test_parts_wait_at_a_worker_where_that_is_wanted_once_all_have_one():
+    host = Scripted(3, {})
+    results = WorkerPool(host).map(squares, iter(range(10, 30)), prefetch=1)
+    next(results)
+    assert [puppet.most for puppet in host.started] == [2, 2, 2]
+
+
+def test_only_the_part_at_work_counts_as_what_a_worker_died_over():
+    """Those behind it are done by another, however many die over it."""
+    host = Scripted(1, {10: TRIES - 1, 11: TRIES - 1})
+    assert list(WorkerPool(host).map(squares, [10, 11, 12], prefetch=2)) == [100, 121, 144]
+    assert len(host.started) == 1 + 2 * (TRIES - 1)
 
 
 def test_one_that_died_while_idle_is_replaced():
@@ -118,6 +140,27 @@ def test_nobody_goes_on_for_an_iteration_that_is_given_up():
     next(results)
     results.close()
     assert all(puppet.stopped for puppet in host.started)
+
+
+def test_all_start_beforehand_and_are_those_that_work():
+    host = Scripted(3, {})
+    pool = WorkerPool(host)
+    pool.start()
+    assert list(pool.map(squares, [2])) == [4]
+    assert len(host.started) == 3
+    pool.start()
+    pool.close()
+    assert len(host.started) == 3
+    assert all(puppet.stopped for puppet in host.started)
+
+
+def test_what_prevents_a_start_is_said_where_there_is_work():
+    host = mock.Mock(count=2, start=mock.Mock(side_effect=RuntimeFailure("there is no cluster")))
+    pool = WorkerPool(host)
+    pool.start()
+    pool.close()
+    with pytest.raises(RuntimeFailure, match="there is no cluster"):
+        list(pool.map(squares, [2]))
 
 
 def test_workers_end_with_the_crew():

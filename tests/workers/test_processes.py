@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,16 @@ def test_giving_up_ends_the_work_at_once(diary: Diary) -> None:
     assert soon(lambda: diary.noted().count("('sleep', 600)") == 2)
     results.close()
     assert not any(map(alive, diary.processes()))
+
+
+def test_every_worker_is_set_up_and_none_fails_for_it(diary: Diary) -> None:
+    pool = WorkerPool(Processes(2, diary))
+    pool.start()
+    assert soon(lambda: diary.noted() == ["opened"] * 2)
+    pool.close()
+    failing = WorkerPool(Processes(2, partial(divmod, 1, 0)))
+    assert list(failing.map(diary, [2, 3])) == [4, 9]
+    failing.close()
 
 
 @pytest.mark.parametrize(("how", "code"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 1)], ids=str)

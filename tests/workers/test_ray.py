@@ -14,7 +14,7 @@ import pytest
 
 from tests.runs import start, tiny_cnn, write_data
 from tests.workers.test_runs import outcome
-from tests.workers.work import Diary
+from tests.workers.work import Diary, soon
 from trt_mpq.errors import MissingDependencyError, RuntimeFailure
 from trt_mpq.workers.pool import WorkerPool
 from trt_mpq.workers.ray import RayCluster, connected
@@ -64,6 +64,16 @@ def test_results_come_in_order_and_a_killed_actor_loses_nothing(address: str, tm
     assert list(pool.map(diary, [5, 6])) == [25, 36]
     with pytest.raises(MissingDependencyError, match="ether is not installed"):
         list(pool.map(diary, [("refuse", "ether")]))
+    pool.close()
+
+
+def test_actors_start_in_the_background_and_are_set_up(address: str, tmp_path: Path) -> None:
+    diary = Diary(tmp_path)
+    pool = WorkerPool(RayCluster(address, 2, diary))
+    pool.start()
+    assert soon(lambda: diary.noted() == ["opened"] * 2)
+    assert list(pool.map(diary, [2, 3, 4, 5], prefetch=1)) == [4, 9, 16, 25]
+    assert len(diary.processes()) == 2
     pool.close()
 
 

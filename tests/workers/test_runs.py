@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -20,8 +21,17 @@ from trt_mpq.errors import MetricError, RunFolderError
 from trt_mpq.pipeline.run import Run
 from trt_mpq.settings import settings_from
 from trt_mpq.types.observer import Progress
+from trt_mpq.workers.processes import Processes
 
-SAME = ("sensitivity.json", "search.json", "plan.json", "typed.onnx", "reference.onnx")
+SAME = (
+    "ranges.json",
+    "corrections.npz",
+    "sensitivity.json",
+    "search.json",
+    "plan.json",
+    "typed.onnx",
+    "reference.onnx",
+)
 FULL = {"precisions": "fp8,int8", "sensitivity": "noise,dependency,output-sqnr"}
 EARLY = {"precisions": "int8,int4", "target_accuracy": 0.998, "search": "greedy", "equalize": True}
 
@@ -190,6 +200,23 @@ def test_signals_at_random_moments_change_nothing_and_leave_no_orphan(tmp_path, 
     for folder in folders:
         start(files, folder, **ranked).report()
         assert outcome(folder) == outcome(whole)
+
+
+def test_workers_start_at_once_and_not_where_all_is_there(files, tmp_path):
+    seen: list[int] = []
+
+    class Watching(Recorder):
+        @contextmanager
+        def stage(self, title: str) -> Iterator[Progress]:
+            seen.append(len(workers_of(os.getpid())))
+            with super().stage(title) as progress:
+                yield progress
+
+    start(files, tmp_path / "run", Watching(), workers=2, search="uniform", latency="modelled").search()
+    assert seen[0] == 2, "the first stage has a title and is done by them"
+    assert not workers_of(os.getpid())
+    with mock.patch.object(Processes, "start", side_effect=AssertionError("nothing is left to do")):
+        start(files, tmp_path / "run", workers=2, search="uniform", latency="modelled").search()
 
 
 def test_settings_of_workers_are_in_no_key(files, tmp_path):

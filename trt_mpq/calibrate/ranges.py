@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from math import inf
 
 import numpy as np
@@ -20,14 +21,15 @@ from trt_mpq.calibrate.histogram import METHODS, Histogram, Method
 from trt_mpq.calibrate.reductions import add_reduction
 from trt_mpq.calibrate.underflow import singular_operands
 from trt_mpq.dataset import Samples
-from trt_mpq.dataset.chunks import chunks_by_length
+from trt_mpq.dataset.chunks import Chunk, chunks_by_length
+from trt_mpq.dataset.spread import Spread, here, outputs_as_given, with_results
 from trt_mpq.errors import CalibrationError
 from trt_mpq.graph.edit import add_constant, insert_node
-from trt_mpq.runtime.base import Runtime, with_outputs
+from trt_mpq.runtime.base import Runtime, Session, with_outputs
 from trt_mpq.types import Grouping, Precision, Progress, Ranges, TensorRange
 
 _CHUNK_ELEMENTS = 64 << 20
-"""Activation elements that the second pass may return from one run: 256 MiB."""
+"""Activation elements that the second pass may return from the runs that are made side by side: 256 MiB."""
 
 
 def calibrate(
@@ -41,6 +43,7 @@ def calibrate(
     batch: int,
     given: Mapping[str, float] | None = None,
     progress: Progress | None = None,
+    spread: Spread | None = None,
 ) -> tuple[Ranges, ...]:
     """Observe the data once and choose, by every method, an amax per quantized tensor and format.
 
@@ -57,6 +60,7 @@ def calibrate(
         batch: Samples per run, at most. It changes speed and memory, not the result.
         given: Tensors whose amax is known, whatever is observed, see `spread_given`.
         progress: Told how many samples of all passes are done.
+        spread: Has the graph run by others, to the same result; None for here.
 
     Raises:
         CalibrationError: No samples, or a tensor of a group that is NaN or infinite.
@@ -68,18 +72,20 @@ def calibrate(
         if progress is not None:
             progress(done, total)
 
-    extremes = _extremes(graph, _touched(grouping, graph.graph), samples, runtime, batch, report)
+    spread = spread or here(runtime)
+    extremes = _extremes(graph, _touched(grouping, graph.graph), samples, spread, batch, report)
     quantized = dict.fromkeys(site.tensor for group in grouping.groups for site in group.inputs)
     histograms = {name: Histogram.empty(extremes[name].magnitude) for name in quantized}
     if counted:
-        session = runtime.load(with_outputs(graph, list(histograms)))
         per_sample = sum(group.input_elements for group in grouping.groups)
-        at_once = max(1, min(batch, _CHUNK_ELEMENTS // max(per_sample, 1)))
-        for chunk in chunks_by_length(samples, at_once):
-            values = chunk.run(session)
-            for name, histogram in histograms.items():
-                histogram.add(values[name])
-            report(samples.count + chunk.end)
+        at_once = max(1, min(batch, _CHUNK_ELEMENTS // (runtime.ways * max(per_sample, 1))))
+        counting = partial(_histograms, {name: extremes[name].magnitude for name in histograms})
+        run = partial(spread, with_outputs(graph, list(histograms)), (), counting)
+        with with_results(chunks_by_length(samples, at_once), run) as results:
+            for chunk, found in results:
+                for name, histogram in found.items():
+                    histograms[name].counts += histogram.counts
+                report(samples.count + chunk.end)
 
     bins = {name: histogram.coarse() for name, histogram in histograms.items()}
 
@@ -93,6 +99,14 @@ def calibrate(
         return Ranges(dict.fromkeys(formats, method), samples.count, tensors)
 
     return tuple(map(by, methods))
+
+
+def _histograms(magnitudes: Mapping[str, float], session: Session, chunk: Chunk) -> dict[str, Histogram]:
+    """Those of the tensors of one chunk."""
+    values, found = chunk.run(session), {name: Histogram.empty(magnitude) for name, magnitude in magnitudes.items()}
+    for name, histogram in found.items():
+        histogram.add(values[name])
+    return found
 
 
 def _amax(
@@ -165,7 +179,7 @@ def _extremes(
     graph: ir.Model,
     touched: Container[str],
     samples: Samples,
-    runtime: Runtime,
+    spread: Spread,
     batch: int,
     report: Callable[[int], None],
 ) -> dict[str, TensorRange]:
@@ -175,22 +189,23 @@ def _extremes(
     """
     names = [str(value.name) for value in _float_tensors(graph.graph)]
     smallest = {str(value.name): inf for value in singular_operands(graph.graph)}
-    session = runtime.load(_with_reductions(graph, names, smallest))
+    run = partial(spread, _with_reductions(graph, names, smallest), (), outputs_as_given)
     free = np.array([name not in touched for name in names])
     low = np.full(len(names), np.inf)
     high = np.full(len(names), -np.inf)
-    for chunk in chunks_by_length(samples, batch):
-        values = session.run(chunk.feeds)
-        least, most, mean = (
-            np.array([values[f"{name}/{kind}"] for name in names], dtype=np.float64) for kind in ("min", "max", "mean")
-        )
-        # A reduction to an extreme may skip NaN, a mean never does; but a mean may overflow where no value does.
-        finite = np.isfinite(least) & np.isfinite(most) & ~np.isnan(mean)
-        if not (finite | free).all():
-            raise _not_finite(names[int(np.argmin(finite | free))], chunk.batch.numbers)
-        low, high = np.minimum(low, np.where(finite, least, -inf)), np.maximum(high, np.where(finite, most, inf))
-        smallest = {name: min(known, float(values[f"{name}/smallest"])) for name, known in smallest.items()}
-        report(chunk.end)
+    with with_results(chunks_by_length(samples, batch), run) as results:
+        for chunk, values in results:
+            least, most, mean = (
+                np.array([values[f"{name}/{kind}"] for name in names], dtype=np.float64)
+                for kind in ("min", "max", "mean")
+            )
+            # A reduction to an extreme may skip NaN, a mean never does; but a mean may overflow where no value does.
+            finite = np.isfinite(least) & np.isfinite(most) & ~np.isnan(mean)
+            if not (finite | free).all():
+                raise _not_finite(names[int(np.argmin(finite | free))], chunk.batch.numbers)
+            low, high = np.minimum(low, np.where(finite, least, -inf)), np.maximum(high, np.where(finite, most, inf))
+            smallest = {name: min(known, float(values[f"{name}/smallest"])) for name, known in smallest.items()}
+            report(chunk.end)
     if samples.count == 0:
         raise CalibrationError("the calibration set is empty: pass at least one sample")
     seen = {name: least for name, least in smallest.items() if least < inf}

@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise, tee
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -19,18 +19,15 @@ from numpy.typing import NDArray
 
 from trt_mpq.dataset import Samples
 from trt_mpq.dataset.cached import CACHE_BYTES
-from trt_mpq.dataset.chunks import Chunk, chunks_by_length, samples_at_once
+from trt_mpq.dataset.chunks import Chunk, chunks_by_length
+from trt_mpq.dataset.spread import Spread, here, outputs_by_sample, with_results
 from trt_mpq.evaluate.metrics import Scores, TaskMetric
 from trt_mpq.evaluate.sequential import PairedTest, Schedule, data_order
 from trt_mpq.runtime.base import Arrays, Runtime, Session, size_of
 from trt_mpq.types import Judgement, Progress, Score
-from trt_mpq.workers.threads import side_by_side
 
-RunsChunks = Callable[[Iterator[Chunk]], Generator[Arrays, None, None]]
+_RunsChunks = Callable[[Iterator[Chunk]], Generator[Arrays, None, None]]
 """From chunks of the data to what a graph gives for them, in their order; may take some ahead of what is asked for."""
-
-Spread = Callable[[ir.Model | Path, tuple[str, ...], Iterator[Chunk]], Generator[Arrays, None, None]]
-"""The same with the graph, in memory or a file, and the outputs that are wanted of it."""
 
 
 @dataclass(frozen=True)
@@ -125,16 +122,16 @@ class Scoring:
         self._positions: list[NDArray[np.intp]] = []
         self._samples = 0
 
-    def advance(self, run: RunsChunks, progress: Progress | None = None) -> Generator[int, None, None]:
+    def advance(self, run: _RunsChunks, progress: Progress | None = None) -> Generator[int, None, None]:
         """Run the samples that are still missing, and tell after each portion how many there are.
 
         Raises:
             RuntimeFailure: The graph does not run.
             MetricError: The outputs cannot be scored.
         """
-        steps, ahead = tee(self._data.steps(self._samples))
-        with closing(run(step.chunk for step in ahead)) as given:
-            for step, outputs in zip(steps, given, strict=True):
+        steps = self._data.steps(self._samples)
+        with with_results(steps, lambda ahead: run(step.chunk for step in ahead)) as results:
+            for step, outputs in results:
                 self._accumulator.add(self._data.counted(outputs), step.chunk.batch.labels, step.reference)
                 self._positions.append(step.positions)
                 if progress:
@@ -191,7 +188,7 @@ class Scorer:
         spread: Spread | None = None,
     ) -> None:
         self.metric, self.schedule = metric, schedule or data_order(samples.count)
-        self._runtime, self._samples, self._batch, self._spread = runtime, samples, batch, spread
+        self._samples, self._spread = samples, spread or here(runtime)
         self.outputs = tuple(outputs) or tuple(str(value.name) for value in fp32.graph.outputs)
 
         def passing(data: Samples) -> _Pass:
@@ -219,7 +216,7 @@ class Scorer:
             MetricError: The outputs cannot be scored.
         """
         scoring = Scoring(self._uncut, self.metric)
-        _exhaust(scoring.advance(partial(_run_here, session, 1), progress))
+        _exhaust(scoring.advance(partial(_run_here, session), progress))
         return scoring.result()
 
     def begun(self) -> Scoring:
@@ -243,17 +240,12 @@ class Scorer:
                     return Judgement(test.estimate(numbers), verdict, complete=False)
         return None
 
-    def _ready(self, graph: ir.Model | Path) -> RunsChunks:
-        outputs = self._samples.running(self.outputs)
-        if self._spread is not None:
-            return partial(self._spread, graph, outputs)
-        chunks = -(-self._samples.count // samples_at_once(self._samples, self._batch))
-        ways = min(self._runtime.ways, chunks)
-        return partial(_run_here, self._runtime.load(graph, outputs, ways), ways)
+    def _ready(self, graph: ir.Model | Path) -> _RunsChunks:
+        return partial(self._spread, graph, self._samples.running(self.outputs), outputs_by_sample)
 
 
-def _run_here(session: Session, ways: int, chunks: Iterator[Chunk]) -> Generator[Arrays, None, None]:
-    return side_by_side(lambda chunk: chunk.run(session), chunks, ways)
+def _run_here(session: Session, chunks: Iterator[Chunk]) -> Generator[Arrays, None, None]:
+    return (chunk.run(session) for chunk in chunks)
 
 
 def _exhaust(portions: Iterator[int]) -> None:

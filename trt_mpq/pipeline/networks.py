@@ -17,6 +17,7 @@ from trt_mpq.errors import ModelError
 from trt_mpq.groups import groups_from_model
 from trt_mpq.pipeline.model_states import State
 from trt_mpq.pipeline.shapes import TENSOR_SHAPES
+from trt_mpq.pipeline.sharing import SPREAD
 from trt_mpq.pipeline.sources import BATCH, CALIBRATION, GIVEN_TABLE, PREPARED, REFUGE, RUNTIME, TARGET
 from trt_mpq.types import Grouping, Precision, Ranges
 
@@ -58,13 +59,13 @@ def candidate_ranges_of(state: State) -> Stage[tuple[Ranges, ...]]:
         return calibrate(
             job[graph], job[grouping], job[CALIBRATION], job[RUNTIME],
             methods=job.settings.calibration, formats=job.settings.calibrated, batch=job[BATCH],
-            given=spread_given(job[PREPARED].amax, job[grouping]), progress=job.progress,
+            given=spread_given(job[PREPARED].amax, job[grouping]), progress=job.progress, spread=job[SPREAD],
         )  # fmt: skip
 
     return Stage(
         f"ranges{state.suffix}", make, json_kind(tuple[Ranges, ...]),
-        needs=(graph, grouping, PREPARED, CALIBRATION, RUNTIME), reads=("calibration", "calibrated"), uses=(BATCH,),
-        title=f"Calibrating{state.suffix.replace('.', ' ')}",
+        needs=(graph, grouping, PREPARED, CALIBRATION, RUNTIME), reads=("calibration", "calibrated"),
+        uses=(BATCH, SPREAD), title=f"Calibrating{state.suffix.replace('.', ' ')}",
     )  # fmt: skip
 
 

@@ -10,12 +10,11 @@ from trt_mpq.artifacts.stage import Job, Stage, json_kind
 from trt_mpq.artifacts.store import Store
 from trt_mpq.emit import BiasCorrections, Own, Refinements, Roundings
 from trt_mpq.pipeline.calibration import CalibrationStages
+from trt_mpq.pipeline.correcting import CORRECTING_NEEDS, CORRECTING_USES, biases_corrected
 from trt_mpq.pipeline.refinement import learned_roundings
 from trt_mpq.pipeline.scored import ScoredNetwork
 from trt_mpq.pipeline.scoring import STOP
 from trt_mpq.pipeline.search import SearchStages
-from trt_mpq.pipeline.sources import BATCH, CALIBRATION, RUNTIME
-from trt_mpq.refine.bias_correction import correct_biases
 from trt_mpq.refine.files import PLAN_CORRECTIONS, corrections_from_file, save_corrections
 from trt_mpq.refine.for_plan import PlanRefiner, Refined, refine_for_plan, with_chosen
 from trt_mpq.refine.recovery import record_of_plan
@@ -78,8 +77,7 @@ def _refined(scored: ScoredNetwork, search: SearchStages, roundings: Stage[Round
         result, shared = job[search.result], job[search.shared].refinements
 
         def correct(refinements: Refinements, plan: PrecisionPlan) -> BiasCorrections:
-            network, data = job[scored.network], job[CALIBRATION]
-            return correct_biases(network, plan, refinements, data, job[RUNTIME], batch=job[BATCH])
+            return biases_corrected(job, job[scored.network], plan, refinements)
 
         ways = [PlanRefiner(correct, shared, None)]
         if roundings is not None:
@@ -95,11 +93,11 @@ def _refined(scored: ScoredNetwork, search: SearchStages, roundings: Stage[Round
         return replace(refined, rounded=own.roundings is not None)
 
     needs: tuple[Stage[Any], ...] = (
-        search.result, search.problems, search.shared, *scored.needs(), STOP, CALIBRATION, RUNTIME,
+        search.result, search.problems, search.shared, *scored.needs(), STOP, *CORRECTING_NEEDS,
     )  # fmt: skip
     return Stage(
         "refined", make, json_kind(Refined), needs=needs if roundings is None else (*needs, roundings),
-        files=(PLAN_CORRECTIONS,), uses=(BATCH,), title="Refining for the chosen plan",
+        files=(PLAN_CORRECTIONS,), uses=CORRECTING_USES, title="Refining for the chosen plan",
     )  # fmt: skip
 
 

@@ -9,12 +9,12 @@ from typing import Any
 from trt_mpq.artifacts.stage import Job, Kind, Stage
 from trt_mpq.artifacts.store import Store
 from trt_mpq.emit import BiasCorrections, Network, RefinedWeights, Refinements, Roundings
+from trt_mpq.pipeline.correcting import CORRECTING_NEEDS, CORRECTING_USES, biases_corrected
 from trt_mpq.pipeline.scored import ScoredNetwork
 from trt_mpq.pipeline.scoring import REQUIRED
 from trt_mpq.pipeline.sources import BATCH, CALIBRATION, RUNTIME
 from trt_mpq.pipeline.weight_refinement import WEIGHTS, clipped_weights, gptq_weights, weights_of_file
 from trt_mpq.refine.adaround import learn_rounding
-from trt_mpq.refine.bias_correction import correct_biases
 from trt_mpq.refine.files import corrections_from_file, roundings_from_file, save_corrections, save_roundings
 from trt_mpq.refine.recovery import Refinement, record_of_values, worth_keeping
 from trt_mpq.types import Precision, PrecisionPlan, RefinementRecord
@@ -182,19 +182,11 @@ def _corrections(
 
     def make(job: Job) -> BiasCorrections:
         refinements = job[rounded].refinements if rounded else Refinements()
-        return correct_biases(
-            job[network],
-            job[network].grouping.uniform(precision),
-            refinements,
-            job[CALIBRATION],
-            job[RUNTIME],
-            batch=job[BATCH],
-            progress=job.progress,
-        )
+        return biases_corrected(job, job[network], job[network].grouping.uniform(precision), refinements, job.progress)
 
-    needs: tuple[Stage[Any], ...] = (network, CALIBRATION, RUNTIME)
+    needs: tuple[Stage[Any], ...] = (network, *CORRECTING_NEEDS)
     needs = (*needs, rounded) if rounded else needs
-    return Stage(name, make, CORRECTIONS, needs=needs, uses=(BATCH,), title=title)
+    return Stage(name, make, CORRECTIONS, needs=needs, uses=CORRECTING_USES, title=title)
 
 
 def _kept_corrections(

@@ -1,36 +1,39 @@
-"""The pool of workers of a run, and the evaluations whose samples they run.
+"""The pool of workers of a run, and the graphs whose samples they run.
 
-Every graph that is scored, FP32's, a plan's or a file's, is given to all workers; each runs the chunks of the data that
-come to it, and what they give is scored here. So nothing is run in vain, and any number of workers has something to do.
+Every graph that is calibrated, corrected or scored is given to all workers; each runs the chunks of the data that come
+to it, and what they make of them comes together here, in the order of the data. So nothing is run in vain, and any
+number of workers has something to do.
 """
 
 from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import onnx_ir as ir
 
 from trt_mpq.artifacts.files import TEMPORARY, cannot_write
 from trt_mpq.artifacts.stage import Job, Stage
 from trt_mpq.dataset.chunks import Chunk
+from trt_mpq.dataset.spread import ChunkWork, Spread
 from trt_mpq.errors import RunFolderError
-from trt_mpq.evaluate.scorer import Spread
 from trt_mpq.model import save_graph
-from trt_mpq.runtime.base import Arrays
 from trt_mpq.runtime.onnxruntime import OnnxRuntime
 from trt_mpq.settings import Settings
 from trt_mpq.workers import WorkerPool, worker_pool
 
+_R = TypeVar("_R")
+
 POOL = Stage(
-    "worker-pool", lambda job: worker_pool(job.settings.workers, job.settings.ray), uses=("workers", "ray")
+    "worker-pool", lambda job: worker_pool(job.settings.workers, job.settings.ray, _imported), uses=("workers", "ray")
 )  # fmt: skip
-"""The workers that the settings ask for; None for this process alone. They start when there is work."""
+"""The workers that the settings ask for; None for this process alone."""
 
 
 def threads_of_worker(settings: Settings) -> int:
@@ -58,8 +61,9 @@ class _Shared:
     threads: int
 
     def __call__(
-        self, graph: ir.Model | Path, names: tuple[str, ...], chunks: Iterator[Chunk]
-    ) -> Generator[Arrays, None, None]:
+        self, graph: ir.Model | Path, outputs: Sequence[str], work: ChunkWork[_R], chunks: Iterator[Chunk]
+    ) -> Generator[_R, None, None]:
+        """Have `work` done, see `dataset.spread.Spread`."""
         wanted = True
 
         def parts() -> Iterator[Chunk]:
@@ -67,10 +71,10 @@ class _Shared:
                 yield _sent(chunk)
 
         with self._file(graph) as path:
-            given = self.pool.map(partial(_loaded, path, names, self.threads), parts())
+            given = self.pool.map(partial(_loaded, path, outputs, work, self.threads), parts(), prefetch=1)
             try:
-                for outputs in given:  # noqa: UP028 - what is delegated to is closed too, and the workers with it
-                    yield outputs
+                for result in given:  # noqa: UP028 - what is delegated to is closed too, and the workers with it
+                    yield result
             finally:
                 wanted = False
                 for _ in given:  # what is at work ends soon, and the workers stay for the next graph
@@ -82,7 +86,7 @@ class _Shared:
             yield graph.resolve()
             return
         try:
-            folder = tempfile.TemporaryDirectory(prefix=f"{TEMPORARY}scored.", dir=self.folder)
+            folder = tempfile.TemporaryDirectory(prefix=f"{TEMPORARY}shared.", dir=self.folder)
         except OSError as error:
             raise RunFolderError(cannot_write(self.folder, error)) from error
         with folder as name:
@@ -91,10 +95,14 @@ class _Shared:
             yield path
 
 
-def _loaded(path: Path, outputs: tuple[str, ...], threads: int) -> Callable[[Chunk], Arrays]:
+def _imported() -> None:
+    """What workers need of libraries, and this module."""
+    OnnxRuntime()
+
+
+def _loaded(path: Path, outputs: Sequence[str], work: ChunkWork[_R], threads: int) -> Callable[[Chunk], _R]:
     """Ready for chunks of the data: what a worker does with the graph in a file."""
-    session = OnnxRuntime(threads).load(path, outputs)
-    return lambda chunk: chunk.run(session)
+    return partial(work, OnnxRuntime(threads).load(path, outputs))
 
 
 def _sent(chunk: Chunk) -> Chunk:

@@ -16,6 +16,7 @@ from typing import Any
 from trt_mpq.artifacts.stage import Job, Stage
 from trt_mpq.artifacts.store import Store
 from trt_mpq.pipeline.remote import RemoteResult, RemoteTask, RunRemotely
+from trt_mpq.pipeline.scoring import FP32
 from trt_mpq.pipeline.sharing import POOL, threads_of_worker
 from trt_mpq.sensitivity import SensitivityInputs
 from trt_mpq.sensitivity.base import Distribute
@@ -68,11 +69,17 @@ def distribution_of(location: RunLocation) -> Stage[Distribute | None]:
 
 @contextmanager
 def workers_for(store: Store) -> Iterator[None]:
-    """Workers for no longer than the block: others may wait for what they hold, and engines are timed alone."""
+    """Workers for no longer than the block: others may wait for what they hold, and engines are timed alone.
+
+    A run that has not even scored FP32 will want them, so that they start while it reads its model and data.
+    """
+    pool = store[POOL]
+    if pool and not store.seconds(FP32):
+        pool.start()
     try:
         yield
     finally:
-        if pool := store[POOL]:
+        if pool:
             pool.close()
 
 

@@ -11,12 +11,14 @@ graph before the next one reads it, so that one pass over the data corrects all 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import onnx_ir as ir
 
 from trt_mpq.dataset import Samples
 from trt_mpq.dataset.chunks import chunks_by_length
+from trt_mpq.dataset.spread import Spread, here, outputs_as_given, with_results
 from trt_mpq.emit import BiasCorrections, Network, Refinements
 from trt_mpq.emit.bias import bias_input, takes_bias
 from trt_mpq.graph.edit import insert_node, reduced
@@ -38,6 +40,7 @@ def correct_biases(
     *,
     batch: int = _MOST_SAMPLES,
     progress: Progress | None = None,
+    spread: Spread | None = None,
 ) -> BiasCorrections:
     """Measure what to add to the bias of each group that `plan` quantizes, in the precision it has there.
 
@@ -50,6 +53,7 @@ def correct_biases(
         batch: Samples per run, at most; bounded further by the largest tensor. It changes speed and memory, not the
             result but for rounding.
         progress: Told how many samples are done.
+        spread: Has the doubled graph run by others, to the same result; None for here.
 
     Returns:
         (anchor, precision) to a float32 array of shape ``(output channels,)``. Anchors that have nowhere to put a
@@ -59,15 +63,16 @@ def correct_biases(
     if not sites:
         return {}
     reference = network.emitter(refinements).reference(plan)
-    session = runtime.load(_doubled(network.graph, reference, sites))
+    run = partial(spread or here(runtime), _doubled(network.graph, reference, sites), (), outputs_as_given)
     sums = {site.anchor: np.zeros(0) for site in sites}
-    for portion in chunks_by_length(samples, _chunk_size(network.grouping, min(batch, _MOST_SAMPLES))):
-        values = session.run(portion.feeds)
-        for name, total in sums.items():
-            shift = values[_shift_name(name)].astype(np.float64).ravel() * portion.batch.size
-            sums[name] = total + shift if total.size else shift
-        if progress is not None:
-            progress(portion.end, samples.count)
+    portions = chunks_by_length(samples, _chunk_size(network.grouping, min(batch, _MOST_SAMPLES)))
+    with with_results(portions, run) as results:
+        for portion, values in results:
+            for name, total in sums.items():
+                shift = values[_shift_name(name)].astype(np.float64).ravel() * portion.batch.size
+                sums[name] = total + shift if total.size else shift
+            if progress is not None:
+                progress(portion.end, samples.count)
     return {(site.anchor, site.precision): (sums[site.anchor] / samples.count).astype(np.float32) for site in sites}
 
 

@@ -175,9 +175,9 @@ class Settings(BaseModel):
     threads: Annotated[Annotated[int, Field(ge=0, le=1024)], Option("Running")] = 0
     """Threads of the reference runtime; 0 takes every core."""
     workers: Annotated[Annotated[int, Field(ge=1, le=1024)], Option("Running")] = 1
-    """Processes that work side by side on sensitivities and plans; 1 is this one alone."""
+    """Processes that work side by side on calibration, sensitivities and plans; 1 is this one alone."""
     ray: Annotated[str | None, Option("Running")] = None
-    """Address of a Ray cluster, or auto for this machine's, whose CPUs work on sensitivities and plans; workers then
+    """Address of a Ray cluster, or auto for this machine's, whose CPUs take the place of processes; workers then
     says how many, 1 for all. Where this machine has no GPU, one of the cluster builds and times the engines."""
     metric_timeout: Annotated[PositiveFloat | None, Option("Running", unset="no limit")] = None
     """Seconds that a call of your own metric may take."""

@@ -15,6 +15,14 @@ Initializer = Callable[[], Work]
 """Called in every worker before its first part; picklable, and small because it names files."""
 
 
+Setup = Callable[[], object]
+"""Called in a worker as it starts, so that no work waits for what it imports; picklable."""
+
+
+def nothing() -> None:
+    """A setup that does nothing."""
+
+
 class WorkerDied(Exception):  # noqa: N818 - told apart by whoever started the worker; no user sees it
     """A worker ended without an answer; its message says how.
 
@@ -36,13 +44,13 @@ class Outcome:
 
 
 class Worker(Protocol):
-    """Does one part at a time."""
+    """Does one part at a time, in the order in which it is given them."""
 
     def submit(self, initializer: bytes, part: bytes) -> None:
-        """Hand over a part and what opens it, both pickled; raises WorkerDied."""
+        """Hand over a part and what opens it, both pickled, even while another is being done; raises WorkerDied."""
 
     def outcome(self) -> Outcome:
-        """What came of it, waited for; raises WorkerDied."""
+        """What came of the first part whose outcome was not asked for yet, waited for; raises WorkerDied."""
 
     def stop(self) -> None:
         """End the worker at once, whatever it is doing."""

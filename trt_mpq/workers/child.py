@@ -12,20 +12,20 @@ from trt_mpq.workers.runner import TaskRunner
 
 
 def main(handle: int) -> None:
-    """Receive initializers and parts until the socket, a file descriptor, ends; send what comes of each."""
+    """Receive a setup, then initializers and parts; send what comes of each. All ends with the socket, a descriptor."""
     connection = Connection(handle)
-    received: SimpleQueue[tuple[bytes, bytes]] = SimpleQueue()
+    received: SimpleQueue[bytes] = SimpleQueue()
     threading.Thread(target=_receive, args=(connection, received), daemon=True).start()
-    runner = TaskRunner()
+    runner = TaskRunner(received.get())
     with contextlib.suppress(ConnectionError):  # the other thread ends the process
         while True:
-            connection.send(runner.do(*received.get()))
+            connection.send(runner.do(received.get(), received.get()))
 
 
-def _receive(connection: Connection, received: SimpleQueue[tuple[bytes, bytes]]) -> None:
+def _receive(connection: Connection, received: SimpleQueue[bytes]) -> None:
     """Pass on what arrives. The end of the socket is the end of the run: nobody waits for the part at work."""
     while True:
         try:
-            received.put(connection.recv())
+            received.put(connection.recv_bytes())
         except (EOFError, OSError):
             _exit(0)

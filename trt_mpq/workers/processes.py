@@ -24,7 +24,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-from trt_mpq.workers.base import Initializer, Outcome, WorkerDied
+from trt_mpq.workers.base import Initializer, Outcome, Setup, WorkerDied, nothing
 
 _MAIN = "import sys; sys.path[:] = sys.argv[2:]; from trt_mpq.workers.child import main; main(int(sys.argv[1]))"
 """Run isolated: without the working directory on the path, and without what the environment puts there."""
@@ -32,13 +32,14 @@ _MAIN = "import sys; sys.path[:] = sys.argv[2:]; from trt_mpq.workers.child impo
 
 @dataclass(frozen=True)
 class Processes:
-    """As many worker processes as `count`."""
+    """As many worker processes as `count`, each with the same `setup`."""
 
     count: int
+    setup: Setup = nothing
 
     def start(self) -> WorkerProcess:
         """Start one."""
-        return WorkerProcess()
+        return WorkerProcess(setup=self.setup)
 
     def ready(self, workers: Sequence[WorkerProcess]) -> Sequence[WorkerProcess]:
         """Those whose socket has something to read: an outcome, or its end."""
@@ -53,9 +54,10 @@ class WorkerProcess:
 
     Args:
         log: Where what it and the libraries in it print goes; None leaves that to this process's own output.
+        setup: Called in it as it starts.
     """
 
-    def __init__(self, log: Path | None = None) -> None:
+    def __init__(self, log: Path | None = None, setup: Setup = nothing) -> None:
         ours, theirs = socket.socketpair()
         with ours, theirs, Path(log or os.devnull).open("ab") as printed:
             own = None if log is None else printed
@@ -64,6 +66,8 @@ class WorkerProcess:
                 stdin=subprocess.DEVNULL, stdout=own, stderr=own, pass_fds=(theirs.fileno(),), start_new_session=True,
             )  # fmt: skip
             self.connection = Connection(ours.detach())
+        with suppress(ConnectionError):  # it ended at once, which is told where it gets work
+            self.connection.send_bytes(pickle.dumps(setup))
 
     @property
     def pid(self) -> int:
@@ -73,7 +77,8 @@ class WorkerProcess:
     def submit(self, initializer: bytes, part: bytes) -> None:
         """Send both."""
         with self._alive():
-            self.connection.send((initializer, part))
+            self.connection.send_bytes(initializer)
+            self.connection.send_bytes(part)
 
     def outcome(self, timeout_s: float | None = None) -> Outcome:
         """Receive what came of it; raises WorkerDied, or TimeoutError if it takes longer."""

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import pickle
 import re
 import socket
+from collections import deque
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from importlib.util import find_spec
@@ -16,7 +18,7 @@ from threading import Lock
 from typing import Any
 
 from trt_mpq.errors import RuntimeFailure, missing
-from trt_mpq.workers.base import Outcome, WorkerDied
+from trt_mpq.workers.base import Outcome, Setup, WorkerDied, nothing
 from trt_mpq.workers.runner import TaskRunner
 
 _KIND = "accelerator_type:"
@@ -38,8 +40,8 @@ class _Cluster:
 
     def ready(self, workers: Sequence[Actor]) -> Sequence[Actor]:
         """Those whose answer, or whose end, is known."""
-        done, _ = self._ray.wait([worker.pending for worker in workers], num_returns=1, fetch_local=False)
-        return [worker for worker in workers if worker.pending in done]
+        done, _ = self._ray.wait([worker.pending[0] for worker in workers], num_returns=1, fetch_local=False)
+        return [worker for worker in workers if worker.pending[0] in done]
 
     @cached_property
     def _ray(self) -> Any:
@@ -50,9 +52,10 @@ class _Cluster:
         resources: Mapping[str, float] = self._ray.cluster_resources()
         return resources
 
-    def _placed(self, **needs: Any) -> Actor:
+    def _placed(self, setup: Setup, **needs: Any) -> Actor:
         """An actor where the cluster has what it needs, or will have."""
-        return Actor(self._ray, self._ray.remote(max_restarts=0, **needs)(TaskRunner).remote())
+        runner = self._ray.remote(max_restarts=0, **needs)(TaskRunner)
+        return Actor(self._ray, runner.remote(pickle.dumps(setup)))
 
 
 class RayCluster(_Cluster):
@@ -61,11 +64,12 @@ class RayCluster(_Cluster):
     Args:
         address: `host:port` of its head node, "auto" for the cluster that this machine belongs to.
         workers: How many actors, one CPU each; 1 for all CPUs of the cluster.
+        setup: Called in each as it starts.
     """
 
-    def __init__(self, address: str, workers: int) -> None:
+    def __init__(self, address: str, workers: int, setup: Setup = nothing) -> None:
         super().__init__(address)
-        self._workers = workers
+        self._workers, self._setup = workers, setup
 
     @cached_property
     def count(self) -> int:
@@ -75,7 +79,7 @@ class RayCluster(_Cluster):
 
     def start(self) -> Actor:
         """Ask the cluster for one actor."""
-        return self._placed(num_cpus=1)
+        return self._placed(self._setup, num_cpus=1)
 
 
 class RayGpu(_Cluster):
@@ -100,7 +104,7 @@ class RayGpu(_Cluster):
         """
         if not self._resources.get("GPU"):
             raise RuntimeFailure(f"the Ray cluster at {self._address} has no GPU")
-        return self._placed(num_cpus=0, num_gpus=1, accelerator_type=self._kind())
+        return self._placed(nothing, num_cpus=0, num_gpus=1, accelerator_type=self._kind())
 
     def _kind(self) -> str | None:
         """Ray's name for the kind of GPU to take; None if there is no choice."""
@@ -121,18 +125,18 @@ class Actor:
 
     def __init__(self, ray: Any, handle: Any) -> None:
         self._ray, self._handle = ray, handle
-        self.pending: Any = None
-        """Reference to the outcome of the part at work."""
+        self.pending: deque[Any] = deque()
+        """References to the outcomes of its parts, the one at work first: an actor keeps the order of calls."""
 
     def submit(self, initializer: bytes, part: bytes) -> None:
         """Call the actor."""
-        self.pending = self._handle.do.remote(initializer, part)
+        self.pending.append(self._handle.do.remote(initializer, part))
 
     def outcome(self) -> Outcome:
-        """Fetch what came of it."""
+        """Fetch what came of the first of them."""
         failure = self._ray.exceptions.RayError
         try:
-            outcome: Outcome = self._ray.get(self.pending)
+            outcome: Outcome = self._ray.get(self.pending.popleft())
         except failure as error:
             raise WorkerDied(f"said: {' '.join(str(error).split())[:500]}") from error
         return outcome

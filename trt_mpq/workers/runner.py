@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 import traceback
 
@@ -10,11 +11,18 @@ from trt_mpq.workers.base import Outcome, Work
 
 
 class TaskRunner:
-    """Does parts; what the last initializer returned stays for the parts of the same one."""
+    """Does parts; what the last initializer returned stays for the parts of the same one.
 
-    def __init__(self) -> None:
+    Args:
+        setup: A `Setup`, pickled, which is called now. What fails in it fails again where work needs it, and is said
+            there.
+    """
+
+    def __init__(self, setup: bytes) -> None:
         self._initializer = b""
         self._work: Work | None = None
+        with contextlib.suppress(Exception):
+            pickle.loads(setup)()
 
     def do(self, initializer: bytes, part: bytes) -> Outcome:
         """Do a part, it and its initializer pickled; whatever happens in Python is an outcome."""
