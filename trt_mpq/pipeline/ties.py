@@ -19,6 +19,7 @@ from trt_mpq.pipeline.calibration import CalibrationStages
 from trt_mpq.pipeline.fastest import fastest_of, modelled_of
 from trt_mpq.pipeline.own_scales import Known, fewer_of_their_own
 from trt_mpq.pipeline.problems import pinned_groups_of, problems_of
+from trt_mpq.pipeline.ranking import UNRANKED
 from trt_mpq.pipeline.refinement import SharedRefinements
 from trt_mpq.pipeline.search import choose_result, plan_evaluator_of
 from trt_mpq.search.settled import WORTH_TRYING
@@ -50,7 +51,9 @@ def choose_ties(store: Store, calibration: CalibrationStages, ranking: Stage[Ran
         before = store[found].chosen
         if not _saves(before.latency_ms, store[modelled_of(fewer.scored.groups)].plan_ms(before.plan)):
             continue
-        after = _searched(store, fewer, ranking, _beyond(found))
+        # Where the first search was settled, nothing was ranked, and need not be for this one.
+        by = UNRANKED if store[found].unranked is not None else ranking
+        after = _searched(store, fewer, by, _beyond(found))
         if not (store[after].chosen.feasible and _saves(before.latency_ms, store[after].chosen.latency_ms)):
             break
         calibration, found = replace(fewer, known=_known(after)), after
