@@ -143,6 +143,17 @@ def test_it_goes_on_where_it_stopped_and_ends_the_same(between: float, tmp_path:
     assert run_of(two_joints((40, 6)), tmp_path, between, **PLAIN).search() == chosen
 
 
+def test_workers_change_nothing(tmp_path: Path) -> None:
+    """Where plans are mixed, so that groups are ranked by them."""
+    alone, shared = (
+        run_of(two_joints((40, 6)), tmp_path / str(workers), share(35.5), workers=workers, **PLAIN)
+        for workers in (1, 2)
+    )
+    assert shared.search() == alone.search()
+    assert apart(network_of(shared).grouping) == apart(network_of(alone).grouping)
+    assert scales_searched(tmp_path / "2") == scales_searched(tmp_path / "1") != []
+
+
 def test_no_plan_is_tried_for_it_where_nothing_is_apart_or_a_budget_is_given(between: float, tmp_path: Path) -> None:
     run_of(two_joints((40, 6)), tmp_path / "tied", 0.2).search()
     assert scales_searched(tmp_path / "tied") == []

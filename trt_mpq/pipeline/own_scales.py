@@ -2,8 +2,8 @@
 
 Tied, they cost resolution; apart, a requantization each, up to 8 % of a U-Net's latency. So they are set apart one by
 one, those first that are smallest beside what they join, until the fastest plan keeps the target, and pays for no
-requantization in vain. If it never does, plans will be mixed, and a fixed ratio decides. Whether fewer would do, searches
-tell (`pipeline.ties`).
+requantization in vain. If it never does, plans will be mixed, and a fixed ratio decides. Whether fewer would do,
+searches tell (`pipeline.ties`).
 """
 
 from __future__ import annotations

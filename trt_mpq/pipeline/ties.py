@@ -54,7 +54,7 @@ def choose_ties(store: Store, calibration: CalibrationStages, ranking: Stage[Ran
         # Where the first search was settled, nothing was ranked, and need not be for this one.
         by = UNRANKED if store[found].unranked is not None else ranking
         after = _searched(store, fewer, by, _beyond(found))
-        if not (store[after].chosen.feasible and _saves(before.latency_ms, store[after].chosen.latency_ms)):
+        if not _saves(before.latency_ms, store[after].chosen.latency_ms):
             break
         calibration, found = replace(fewer, known=_known(after)), after
     return calibration
