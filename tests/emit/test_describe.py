@@ -14,6 +14,7 @@ import onnx
 import pytest
 
 from tests.emit.examples import ALL_NETWORKS, emitter, feeds, prepared, uniform
+from tests.networks import Builder
 from tests.prepared import prepare
 from trt_mpq.emit import Emitter
 from trt_mpq.emit.describe import describe_placement
@@ -72,6 +73,23 @@ def test_resnet20_placement(data_dir: Path) -> None:
 
 def test_an_unquantized_graph_has_no_placement() -> None:
     assert describe_placement(emitter("mlp").strong(uniform("mlp", Precision.FP16)).graph) == ""
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_it_says_of_every_tensor_that_a_concat_joins_whose_scale_it_has(own: bool) -> None:
+    """The skip connection is quantized where its pooled values are read; 12.7 is 2.54 times as large as 5."""
+    b = Builder(0)
+    skip = b.relu("stem.relu", b.conv("stem", "input", (16, 16)))
+    low = b.relu("low", b.conv("halved", b.node("MaxPool", "halve", [skip], kernel_shape=[1, 1]), (16, 16)))
+    b.conv("fuse", b.node("Concat", "cat", [skip, low], axis=1), (32, 16))
+    network = prepare(b.model((16, 8, 8), (16, 8, 8)))
+    amax = {"cat.out": 12.7, "halve.out": 5.0 if own else 12.7}
+    tensors = {site.tensor: amax.get(site.tensor, 4.0) for group in network.grouping.groups for site in group.inputs}
+    ranges = Ranges({}, 1, {name: TensorRange(-most, most, {Precision.INT8: most}) for name, most in tensors.items()})
+    plan = network.grouping.uniform(Precision.INT8)
+    text = describe_placement(Emitter(network.graph, network.grouping, ranges).strong(plan).graph)
+    chosen = "a scale 2.54 times smaller, requantized" if own else "its one scale"
+    assert [line for line in text.splitlines() if " joins " in line] == [f"cat joins stem.relu.out INT8 in {chosen}"]
 
 
 if __name__ == "__main__":

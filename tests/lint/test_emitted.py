@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.emit.examples import ALL_NETWORKS, emitter, prepared, uniform
+from tests.networks import Builder
 from tests.prepared import Prepared, prepare
 from trt_mpq.emit import Emitter
 from trt_mpq.lint import Finding, Severity, lint_graph
@@ -41,6 +42,24 @@ def expected(grouping: Grouping, plan: PrecisionPlan) -> set[tuple[str, tuple[st
     transposed = {group.id for group in eight_bit if group.op_type == "ConvTranspose"}
     large = {g.id for g in eight_bit if plan[g.id] is FP8 and g.op_type == "Conv" and prod(g.weight.shape[2:]) > 32}
     return {("no-kernel", (name,)) for name in transposed | large}
+
+
+@pytest.mark.parametrize(("amax", "times"), [(4.0, None), (1.0, 4)])
+def test_a_scale_of_its_own_is_seen_behind_a_pooling(amax: float, times: float | None) -> None:
+    """As in a U-Net, where only the way down quantizes the skip connection."""
+    b = Builder(0)
+    skip = b.relu("stem.relu", b.conv("stem", "input", (16, 16)))
+    pooled = b.node("MaxPool", "halve", [skip], kernel_shape=[1, 1])
+    low = b.relu("low.relu", b.conv("low", pooled, (16, 16)))
+    b.conv("fuse", b.node("Concat", "cat", [skip, low], axis=1), (32, 16))
+    network = prepare(b.model((16, 8, 8), (16, 8, 8)))
+    read = {site.tensor for group in network.grouping.groups for site in group.inputs}
+    most = {name: amax if name == "halve.out" else 4.0 for name in read}
+    ranges = Ranges({}, 1, {name: TensorRange(-high, high, {INT8: high}) for name, high in most.items()})
+    graph = Emitter(network.graph, network.grouping, ranges).strong(network.grouping.uniform(INT8))
+    found = [one for one in lint_graph(graph) if one.rule.startswith("concat")]
+    assert [(one.rule, one.nodes) for one in found] == ([("concat-own-scales", ("cat",))] if times else [])
+    assert all(f"{times} times apart" in one.message for one in found)
 
 
 @networks

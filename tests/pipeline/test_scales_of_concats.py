@@ -56,7 +56,7 @@ def test_one_scale_is_enough_where_the_target_allows_it(tmp_path: Path) -> None:
 def test_it_has_its_own_where_the_target_needs_it(tmp_path: Path) -> None:
     found = run(tmp_path, 20, 0.999)
     assert decided(found) == ({"stem.relu.out"}, {Precision.INT8})
-    assert "it keeps a scale of its own and is requantized for the Concat where both are in 8 bit" in warnings(found)
+    assert "it keeps a scale of its own and is requantized for the Concat: no faster plan" in warnings(found)
 
 
 def test_less_than_two_bits_are_won_back_too_where_that_brings_all_down(tmp_path: Path) -> None:
@@ -90,7 +90,8 @@ def test_no_more_are_set_apart_than_have_to_be(tmp_path: Path) -> None:
     none, one, both = scores.values()
     assert none < one < both
     for target, expected in ((none, 0), ((none + one) / 2, 1), ((one + both) / 2, 2)):
-        found, _ = decided(run_of(proto, tmp_path / f"{target:.9f}", target * (1 - 1e-9)))
+        # With a budget no search asks whether fewer would do, see `test_ties`.
+        found, _ = decided(run_of(proto, tmp_path / f"{target:.9f}", target * (1 - 1e-9), max_evaluations=9))
         assert sorted(found) == ["first.relu.out", "second.relu.out"][:expected]
 
 

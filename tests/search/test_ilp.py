@@ -186,3 +186,17 @@ def test_steps_shorten_where_plans_miss_in_a_row_and_lengthen_again() -> None:
     assert shrinking == sorted(shrinking, reverse=True), "not further after a miss than before it"
     assert result.chosen.plan.counts()[INT8] == 3
     assert "one by one" not in result.chosen.note
+
+
+def test_a_hint_is_tried_before_anything_but_uniform_plans_and_nothing_slower_than_the_bound_is_looked_for() -> None:
+    """Of six groups that do equal harm three may be lowered."""
+    problem = problem_on(make_grouping(make_chain(6)), dict.fromkeys((f"g{i}" for i in range(6)), 10), allowed=35)
+    plain = IntegerProgram().run(problem)
+    hint = problem.grouping.uniform(FP16).replace({"g0": INT8})
+    told = IntegerProgram().run(replace(problem, hint=hint))
+    assert [tried.plan for tried in told.path[:3]] == [*(tried.plan for tried in plain.path[:2]), hint]
+    assert told.chosen.cost == plain.chosen.cost
+    bound = IntegerProgram().run(replace(problem, below=plain.chosen.cost))
+    assert all(tried.cost < plain.chosen.cost for tried in bound.path[2:])
+    nothing = IntegerProgram().run(replace(problem, below=0.0))
+    assert len(nothing.path) == 2, "not one group at a time either"

@@ -15,7 +15,6 @@ from tests.fakes.packages.trt_fake.behaviour import Behaviour
 from tests.runs import QUICK as SHORT
 from tests.runs import Recorder, slow_device, start, tiny_cnn, write_data
 from trt_mpq.errors import RuntimeFailure
-from trt_mpq.pipeline.device_run import run_remote_task
 from trt_mpq.pipeline.devices import DevicesRun
 from trt_mpq.pipeline.remote import RemoteResult, RemoteTask
 from trt_mpq.pipeline.run import opened_for_ranking
@@ -63,7 +62,7 @@ def gpu_node(cluster: Any, tmp_path: Path) -> Iterator[str]:
 
 def tasks_in(folder: Path, **settings: object) -> Callable[[], Callable[[RemoteTask], RemoteResult]]:
     given = settings_from({"model": folder / "net.onnx", **settings}, "test")
-    return RunLocation(given, folder.resolve(), opened_for_ranking, run_remote_task).run
+    return RunLocation(given, folder.resolve(), opened_for_ranking).run
 
 
 def test_a_cluster_without_a_gpu_is_said_beside_what_is_missing_here(cluster: Any, tmp_path: Path) -> None:

@@ -25,9 +25,9 @@ def unlike_concats(graph: QdqGraph) -> Iterator[tuple[ir.Node, float]]:
             yield node, max(map(_ratio, unlike))
 
 
-def quantizers_on(graph: QdqGraph, value: ir.Value) -> Iterator[Step]:
-    """The quantizers that read `value`."""
-    for node, index in value.uses():
+def _quantizers_of(graph: QdqGraph, value: ir.Value) -> Iterator[Step]:
+    """The quantizers that read `value`, directly or behind operators that move it: TensorRT carries them to it."""
+    for node, index in graph.readers(value):
         step = graph.step(node.outputs[0])
         if index == 0 and step is not None and step.quantizes:
             yield step
@@ -39,8 +39,8 @@ def _around(graph: QdqGraph, concat: ir.Node) -> Iterator[Step]:
         if value is not None:
             if (step := graph.dequantizer_before(value)) is not None:
                 yield step
-            yield from quantizers_on(graph, value)
-    yield from quantizers_on(graph, concat.outputs[0])
+            yield from _quantizers_of(graph, value)
+    yield from _quantizers_of(graph, concat.outputs[0])
 
 
 def _ratio(steps: list[Step]) -> float:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from trt_mpq.artifacts.stage import Stage
 from trt_mpq.artifacts.store import Store
-from trt_mpq.emit import Network
+from trt_mpq.emit import BiasCorrections, Network
 from trt_mpq.engine.handover import CalibratedNetwork
 from trt_mpq.pipeline.calibration_methods import Choice, choose_methods
 from trt_mpq.pipeline.described import described_of
 from trt_mpq.pipeline.model_states import State, states
 from trt_mpq.pipeline.networks import groups_of, network_of, require_groups
-from trt_mpq.pipeline.own_scales import choose_own_scales
+from trt_mpq.pipeline.own_scales import NOTHING_KNOWN, Known, choose_own_scales
 from trt_mpq.pipeline.refinement import SharedRefinements, choose_refinements, nearest_corrections
 from trt_mpq.pipeline.rescaling import choose_states, records_of_rescaling
 from trt_mpq.pipeline.scored import ScoredNetwork
@@ -31,20 +31,33 @@ class CalibrationStages:
         choices: How the calibration method of every format was chosen.
         scored: The network, and where scores of its plans are remembered.
         described: The network as it is handed to the device half.
+        known: What was found while scales were chosen.
     """
 
     states: tuple[State, ...]
     choices: Mapping[Precision, Choice]
     scored: ScoredNetwork
     described: Stage[CalibratedNetwork]
+    known: Stage[Known] = NOTHING_KNOWN
+
+    @property
+    def nearest(self) -> Mapping[Precision, Stage[BiasCorrections]]:
+        """The corrections of every format where weights are rounded to nearest."""
+        final = self.states[-1]
+
+        def corrections(precision: Precision, choice: Choice) -> Stage[BiasCorrections]:
+            network = _network_by({precision: choice}, final)
+            return nearest_corrections(network, precision, choice.method, final.variant)
+
+        return {precision: corrections(precision, choice) for precision, choice in self.choices.items()}
 
     def choose_refinements(self, store: Store) -> Stage[SharedRefinements]:
         """The refinements that all plans share."""
-        final, nearest = self.states[-1], {}
-        for precision, choice in self.choices.items():
-            network = _network_by({precision: choice}, final)
-            nearest[precision] = nearest_corrections(network, precision, choice.method, final.variant)
-        return choose_refinements(store, self.scored, nearest)
+        return choose_refinements(store, self.scored, self.nearest)
+
+    def in_scales(self, ratio: float) -> CalibrationStages:
+        """The same with scales of their own for other operands of Concats, see `State.own_scales`."""
+        return _stages((*self.states[:-1], replace(self.states[-1], own_scales=ratio)), self.choices)
 
     def records(self, store: Store, shared: SharedRefinements) -> Iterator[RefinementRecord]:
         """What every step did to the uniform plan of every format, in the order of the steps."""
@@ -68,7 +81,10 @@ def choose_calibration(store: Store) -> CalibrationStages:
     require_groups(store, states(store.settings)[-1])
     found = choose_states(store)
     choices = choose_methods(store, found[-1])
-    found = (*found[:-1], choose_own_scales(store, found[-1], choices))
+    return _stages((*found[:-1], choose_own_scales(store, found[-1], choices)), choices)
+
+
+def _stages(found: tuple[State, ...], choices: Mapping[Precision, Choice]) -> CalibrationStages:
     network = _network_by(choices, found[-1])
     scored = ScoredNetwork.of(network, found[-1])
     return CalibrationStages(found, choices, scored, described_of(network))

@@ -12,6 +12,16 @@ from trt_mpq.search.frontier import cheapest_of_all
 from trt_mpq.types import Grouping, Precision, PrecisionPlan
 
 
+def modelled_of(groups: Stage[Grouping]) -> Stage[LatencyModel]:
+    """The modelled latency of plans of `groups`, wherever the latencies of the search come from."""
+
+    def make(job: Job) -> LatencyModel:
+        batches = counted_batches(job[PREPARED].inputs, job[BATCH])
+        return LatencyModel(job[groups], job[TARGET], batches, tf32=job.settings.engine.tf32)
+
+    return Stage("modelled-before-search", make, needs=(groups, PREPARED, BATCH, TARGET), reads=("engine.tf32",))
+
+
 def fastest_of(groups: Stage[Grouping], precision: Precision) -> Stage[PrecisionPlan]:
     """The plan of `groups` in high precision and `precision` of the least modelled latency.
 
@@ -19,6 +29,7 @@ def fastest_of(groups: Stage[Grouping], precision: Precision) -> Stage[Precision
     faster than high precision alone, where something else than latency is to be least or is the target, or where
     nothing is searched.
     """
+    latency = modelled_of(groups)
 
     def make(job: Job) -> PrecisionPlan:
         settings = job.settings
@@ -27,14 +38,12 @@ def fastest_of(groups: Stage[Grouping], precision: Precision) -> Stage[Precision
         grouping = pinned(job[groups], keep, settings.exclude)
         if settings.search == "uniform" or settings.objective != "latency" or not settings.seeks_target:
             return grouping.uniform(precision)
-        batches = counted_batches(job[PREPARED].inputs, job[BATCH])
-        latency = LatencyModel(job[groups], job[TARGET], batches, tf32=settings.engine.tf32)
         ladder = (grouping.top, precision)
-        plan = cheapest_of_all(kernel_terms(latency, grouping.options(ladder)), grouping, ladder).plan
+        plan = cheapest_of_all(kernel_terms(job[latency], grouping.options(ladder)), grouping, ladder).plan
         return grouping.uniform(precision) if plan in (None, grouping.uniform(grouping.top)) else plan
 
     return Stage(
-        f"fastest-{precision}", make, needs=(groups, PREPARED, BATCH, TARGET),
-        reads=("search", "objective", "seeks_target", "keep", "exclude", "engine.tf32"),
+        f"fastest-{precision}", make, needs=(groups, latency),
+        reads=("search", "objective", "seeks_target", "keep", "exclude"),
         digest=lambda plan: plan.digest,
     )  # fmt: skip

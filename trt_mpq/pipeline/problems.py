@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 from trt_mpq.artifacts.stage import Job, Stage, content_digest
+from trt_mpq.emit import Network
 from trt_mpq.evaluate.plans import PlanEvaluator
 from trt_mpq.evaluate.score_scale import score_texts
 from trt_mpq.groups.pins import pinned
 from trt_mpq.latency.base import KernelCosts, Latency
 from trt_mpq.latency.cost_terms import kernel_terms
 from trt_mpq.latency.size import size_costs, weight_bytes
-from trt_mpq.pipeline.calibration import CalibrationStages
+from trt_mpq.pipeline.own_scales import NOTHING_KNOWN, Known
 from trt_mpq.pipeline.scoring import REQUIRED
 from trt_mpq.pipeline.sources import TARGET
 from trt_mpq.pipeline.task import METRIC
@@ -21,18 +22,18 @@ from trt_mpq.types import Grouping, Precision, Ranking
 
 
 def problems_of(
-    calibration: CalibrationStages,
+    network: Stage[Network],
     grouping: Stage[Grouping],
     ranking: Stage[Ranking],
     evaluator: Stage[PlanEvaluator],
     latency: Stage[Latency],
     energy: Stage[KernelCosts | None],
+    known: Stage[Known] = NOTHING_KNOWN,
 ) -> Stage[tuple[Problem, ...]]:
     """One problem per ladder; raises SettingsError if nothing is known of a precision's latency."""
-    network = calibration.scored.network
 
     def make(job: Job) -> tuple[Problem, ...]:
-        settings, groups, latencies = job.settings, job[grouping], job[latency]
+        settings, groups, latencies, before = job.settings, job[grouping], job[latency], job[known]
         tell = partial(job.observer.evaluated, metric=job[METRIC].name, required=job[REQUIRED])
         other_parameters = job[network].model.parameters - groups.weight_elements
 
@@ -52,7 +53,9 @@ def problems_of(
             options = groups.options(ladder)
             time, size = Cost(latencies.plan_ms, kernel_terms(latencies, options)), size_cost(options)
             objectives = {"latency": None, "energy": energy_cost(options), "size": size}
-            limit = None
+            hint, limit = before.plan, None
+            if hint is not None and not all(precision in options[group] for group, precision in hint.assignments):
+                hint = None  # it is of another ladder
             if settings.target_latency is not None:
                 limit = Limit(f"takes at most {settings.target_latency:g} ms", settings.target_latency, time)
             elif settings.target_size is not None:
@@ -60,7 +63,8 @@ def problems_of(
             return Problem(
                 grouping=groups, ladder=ladder, ranking=job[ranking], evaluate=job[evaluator], latency=time,
                 required=job[REQUIRED], objective=objectives[settings.objective], limit=limit,
-                budget=Budget(settings.max_evaluations, settings.max_seconds), notify=tell,
+                budget=Budget(settings.max_evaluations, settings.max_seconds), hint=hint, below=before.below,
+                notify=tell if before.aloud else lambda evaluation: None,
                 in_words=partial(score_texts, job[METRIC].name),
             )  # fmt: skip
 
@@ -68,16 +72,15 @@ def problems_of(
 
     return Stage(
         "problems", make,
-        needs=(METRIC, REQUIRED, network, grouping, ranking, evaluator, latency, energy, TARGET),
+        needs=(METRIC, REQUIRED, network, grouping, ranking, evaluator, latency, energy, TARGET, known),
         reads=(
             "objective", "target_latency", "target_size", "max_evaluations", "max_seconds", "precisions", "mix_formats",
         ),
     )  # fmt: skip
 
 
-def pinned_groups_of(calibration: CalibrationStages) -> Stage[Grouping]:
+def pinned_groups_of(network: Stage[Network]) -> Stage[Grouping]:
     """The groups, with what calibration forbids and the user decided."""
-    network = calibration.scored.network
     return Stage(
         "pinned-groups", lambda job: pinned(job[network].grouping, job.settings.keep, job.settings.exclude),
         needs=(network,), reads=("keep", "exclude"), digest=content_digest(Grouping),

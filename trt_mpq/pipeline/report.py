@@ -100,7 +100,7 @@ def write_report(
         *store[delivery.judging.notes],
         *summary.file_warnings(explainer, files, scores, required),
         *summary.range_warnings(explainer),
-        *summary.scale_warnings(groups, network.ranges),
+        *summary.scale_warnings(explainer, network.ranges, calibration.states[-1].own_scales),
         *summary.refusal_warnings(compilation, result, latency),
         *idle,
     )

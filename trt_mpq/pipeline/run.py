@@ -9,12 +9,12 @@ from trt_mpq.artifacts.store import Store
 from trt_mpq.pipeline.calibration import CalibrationStages, choose_calibration, final_groups_of
 from trt_mpq.pipeline.checks import check_before_search, check_inputs, check_pins, check_settings, without_effect
 from trt_mpq.pipeline.delivery import DeliveryStages, choose_delivery, deliver_tried
-from trt_mpq.pipeline.device_run import run_remote_task
 from trt_mpq.pipeline.gpu import Gpu
 from trt_mpq.pipeline.ranking import RankingStages, rankings_of
 from trt_mpq.pipeline.report import environment, write_report
 from trt_mpq.pipeline.search import SearchStages, choose_search
 from trt_mpq.pipeline.sources import SOURCE, data_digests
+from trt_mpq.pipeline.ties import choose_ties
 from trt_mpq.pipeline.workers import RunLocation, distribution_of, remote_of, workers_for
 from trt_mpq.report.data import Report
 from trt_mpq.sensitivity import Sensitivities, SensitivityInputs
@@ -54,7 +54,7 @@ class Run:
         check_settings(settings)
         check_inputs(settings, folder)
         self.settings, self._command = settings, command or ""
-        location = RunLocation(settings, folder, opened_for_ranking, run_remote_task).for_workers()
+        location = RunLocation(settings, folder, opened_for_ranking).for_workers()
         self._distribution, remote = distribution_of(location), remote_of(location, settings)
         self.store = Store(folder, settings, observer, source=SOURCE, writable=command is not None, lenders=lenders)
         if command is not None:
@@ -139,11 +139,11 @@ class Run:
 
     def calibration_stages(self) -> CalibrationStages:
         """Those of the calibrated network."""
-        return choose_calibration(self.store)
+        return choose_ties(self.store, choose_calibration(self.store), self.ranking_stages().first)
 
     def ranking_stages(self) -> RankingStages:
-        """Those of the rankings of its groups."""
-        network = self.calibration_stages().scored.network
+        """Those of the rankings of its groups, in the scales that calibration alone chooses."""
+        network = choose_calibration(self.store).scored.network
         return rankings_of(self.settings, network, self._distribution, self.gpu)
 
     def search_stages(self) -> SearchStages:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from trt_mpq.artifacts.stage import Job, Stage, json_kind
@@ -15,12 +16,10 @@ from trt_mpq.pipeline.latency import choose_latency, energy_of
 from trt_mpq.pipeline.problems import pinned_groups_of, problems_of
 from trt_mpq.pipeline.ranking import UNRANKED, RankingStages
 from trt_mpq.pipeline.refinement import SharedRefinements
-from trt_mpq.pipeline.scoring import REQUIRED, SCORER, STOP
+from trt_mpq.pipeline.scored import ScoredNetwork
+from trt_mpq.pipeline.scoring import REQUIRED, STOP
 from trt_mpq.search import Problem, merged, search_from_name
 from trt_mpq.types import Grouping, Ranking, SearchResult
-
-_SEARCH = "search"
-"""What the outcome is kept as, however it came about."""
 
 
 @dataclass(frozen=True)
@@ -75,60 +74,83 @@ def choose_search(store: Store, calibration: CalibrationStages, ranking: Ranking
     store.ensure(REQUIRED)  # before anything is measured on a device
     shared, latency = calibration.choose_refinements(store), choose_latency(store, calibration.described, gpu)
     energy = energy_of(calibration.described, latency)
-    grouping, evaluator = pinned_groups_of(calibration), _plan_evaluator(calibration, shared)
+    network = calibration.scored.network
+    grouping, evaluator = pinned_groups_of(network), plan_evaluator_of(calibration.scored, shared)
 
     def problems_by(ranking: Stage[Ranking]) -> Stage[tuple[Problem, ...]]:
-        return problems_of(calibration, grouping, ranking, evaluator, latency, energy)
+        return problems_of(network, grouping, ranking, evaluator, latency, energy, calibration.known)
 
-    fault = baseline_fault_of(calibration.scored.network) if store.settings.seeks_target else NO_FAULT
-    settled = _settled(problems_by(UNRANKED), fault)
-    is_settled = store[settled].found is not None
-    if is_settled and not ranking.others:
-        ranking = replace(ranking, first=UNRANKED)
+    fault = baseline_fault_of(network) if store.settings.seeks_target else NO_FAULT
+    used, result = choose_result(store, problems_by, ranking.first, fault)
+    ranking = ranking if ranking.others else replace(ranking, first=used)
     problems = problems_by(ranking.first)
-    result = _taken(settled) if is_settled else _searched(store, problems, fault)
     return SearchStages(grouping, shared, ranking, latency, energy, evaluator, problems, result, fault)
 
 
-def _settled(unranked: Stage[tuple[Problem, ...]], fault: Stage[str]) -> Stage[Settled]:
+def choose_result(
+    store: Store,
+    problems_by: Callable[[Stage[Ranking]], Stage[tuple[Problem, ...]]],
+    ranking: Stage[Ranking],
+    fault: Stage[str],
+    variant: str = "",
+) -> tuple[Stage[Ranking], Stage[SearchResult]]:
+    """What is found, and the ranking that it goes by: none where that can change nothing.
+
+    Args:
+        store: The run.
+        problems_by: What is searched, given a ranking.
+        ranking: What to go by where the fastest plan of all will not do.
+        fault: Why high precision alone misses the target, if it does.
+        variant: What the outcome carries behind its name.
+
+    Raises:
+        TargetNotReachable: No plan is worth a try, and the widest misses the target.
+    """
+    settled = _settled(problems_by(UNRANKED), fault, variant)
+    if store[settled].found is not None:
+        return UNRANKED, _taken(settled, variant)
+    return ranking, _searched(store, problems_by(ranking), fault, variant)
+
+
+def _settled(unranked: Stage[tuple[Problem, ...]], fault: Stage[str], variant: str) -> Stage[Settled]:
     def make(job: Job) -> Settled:
         with explained(job, fault):
             return Settled(search_from_name(job.settings.search).unranked(job[unranked]))
 
     return Stage(
-        "settled", make, json_kind(Settled), needs=(unranked,), reads=("search",), uses=(fault,),
+        f"settled{variant}", make, json_kind(Settled), needs=(unranked,), reads=("search",), uses=(fault,),
         title="Trying the fastest plan",
     )  # fmt: skip
 
 
-def _taken(settled: Stage[Settled]) -> Stage[SearchResult]:
+def _taken(settled: Stage[Settled], variant: str) -> Stage[SearchResult]:
     def take(job: Job) -> SearchResult:
         found = job[settled].found
         assert found is not None
         return found
 
-    return Stage(_SEARCH, take, json_kind(SearchResult), needs=(settled,))
+    return Stage(f"search{variant}", take, json_kind(SearchResult), needs=(settled,))
 
 
 def _searched(
     store: Store,
     problems: Stage[tuple[Problem, ...]],
     fault: Stage[str],
+    variant: str,
 ) -> Stage[SearchResult]:
     def search(job: Job) -> SearchResult:
         with explained(job, fault):
             return merged(search_from_name(job.settings.search), job[problems])
 
     return Stage(
-        _SEARCH, search, json_kind(SearchResult), needs=(problems,), reads=("search",),
-        uses=(fault,), title=f"Searching ({store.settings.search})",
+        f"search{variant}", search, json_kind(SearchResult), needs=(problems,), reads=("search",),
+        uses=(fault,), title=f"Searching ({store.settings.search}){', which scales to share' if variant else ''}",
     )  # fmt: skip
 
 
-def _plan_evaluator(calibration: CalibrationStages, shared: Stage[SharedRefinements]) -> Stage[PlanEvaluator]:
-    network, cache = calibration.scored.network, calibration.scored.cache
+def plan_evaluator_of(scored: ScoredNetwork, shared: Stage[SharedRefinements]) -> Stage[PlanEvaluator]:
+    """Scores plans that share the refinements."""
     return Stage(
-        "plan-evaluator",
-        lambda job: PlanEvaluator.of(job[network], job[shared].refinements, job[SCORER], job[cache], job[STOP]),
-        needs=(network, shared, SCORER, cache, STOP),
+        "plan-evaluator", lambda job: scored.evaluator(job, job[shared].refinements, job[STOP]),
+        needs=(*scored.needs(), shared, STOP),
     )  # fmt: skip

@@ -15,6 +15,7 @@ from typing import Any
 
 from trt_mpq.artifacts.stage import Job, Stage
 from trt_mpq.artifacts.store import Store
+from trt_mpq.pipeline.device_run import run_remote_task
 from trt_mpq.pipeline.remote import RemoteResult, RemoteTask, RunRemotely
 from trt_mpq.pipeline.scoring import FP32
 from trt_mpq.pipeline.sharing import POOL, threads_of_worker
@@ -33,13 +34,11 @@ class RunLocation:
         folder: The run folder, absolute.
         open_inputs: Opens it for what sensitivity metrics are given; a function that other processes can import, which
             raises RunFolderError where that is not there yet.
-        run_remote_task: Does a task for it; another such function.
     """
 
     settings: Settings
     folder: Path
     open_inputs: Callable[[Settings, Path], SensitivityInputs]
-    run_remote_task: Callable[[Settings, Path, RemoteTask], RemoteResult]
 
     def for_workers(self) -> RunLocation:
         """The same as one of its workers has it; settings and folder were those of the process that leads the run."""
@@ -52,7 +51,7 @@ class RunLocation:
 
     def run(self) -> Callable[[RemoteTask], RemoteResult]:
         """Ready for tasks."""
-        return partial(self.run_remote_task, self.settings, self.folder)
+        return partial(run_remote_task, self.settings, self.folder)
 
 
 def distribution_of(location: RunLocation) -> Stage[Distribute | None]:

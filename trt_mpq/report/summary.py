@@ -10,7 +10,7 @@ from trt_mpq.calibrate.own_scales import smaller_operands
 from trt_mpq.emit.deliver import Delivery
 from trt_mpq.evaluate.interval import Holdout, LossInterval
 from trt_mpq.evaluate.score_scale import score_texts
-from trt_mpq.groups.scales import LEAST_SCALE_RATIO
+from trt_mpq.groups.scales import LEAST_SCALE_RATIO, OWN_SCALE_RATIO
 from trt_mpq.latency.base import KernelCosts, Latency
 from trt_mpq.latency.size import stored_bits, weight_bytes
 from trt_mpq.report import data
@@ -322,13 +322,26 @@ def range_warnings(explainer: Explainer) -> Iterator[str]:
         yield f"{names} {top.name}: {reason}, so {these} in {instead.name}{explainer.last_resort(instead)}"
 
 
-def scale_warnings(grouping: Grouping, ranges: Ranges) -> Iterator[str]:
-    """What a Concat joins with much larger values, and so at the cost of a kernel or of resolution."""
-    for tie, name, times in smaller_operands(grouping, ranges):
+def scale_warnings(explainer: Explainer, ranges: Ranges, ratio: float) -> Iterator[str]:
+    """What a Concat joins with much larger values, and so at the cost of a kernel or of resolution, and why.
+
+    Args:
+        explainer: Knows the plan.
+        ranges: Of every tensor.
+        ratio: From which on operands of Concats have scales of their own, as was chosen.
+    """
+    flow, plan = explainer.latency.flow, explainer.result.chosen.plan
+    asked, limit = ratio != OWN_SCALE_RATIO, f"{OWN_SCALE_RATIO:g} times as large, from where on it has one of its own"
+    converting = {reformat.reader for reformat in flow.reformats(flow.formats(plan)) if not reformat.fused}
+    for tie, name, times in smaller_operands(explainer.grouping, ranges):
         if name in tie.apart:
-            scale = "it keeps a scale of its own and is requantized for the Concat where both are in 8 bit"
+            cost = "is requantized for the Concat" if tie.node in converting else "costs no kernel in this plan"
+            why = "no faster plan that keeps the target was found without" if asked else f"they are more than {limit}"
+            scale = f"it keeps a scale of its own and {cost}: {why}"
         elif times > LEAST_SCALE_RATIO:
-            scale = f"it has their scale all the same, which costs it {log2(times):.1f} of its bits and no kernel"
+            why = "the plan keeps the target with it" if asked else f"they are not {limit}"
+            cost = f"which costs it {log2(times):.1f} of its bits and no kernel"
+            scale = f"it has their scale all the same, {cost}: {why}"
         else:
             continue
         yield f"{tie.node} joins {name} with values {times:.3g} times as large: {scale}"

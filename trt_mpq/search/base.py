@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from math import ceil
+from math import ceil, inf
 from typing import Protocol
 
 from trt_mpq.errors import TargetNotReachable
@@ -89,6 +89,8 @@ class Problem:
         objective: What is minimised, if it is not the latency.
         limit: The target, if it is not the required score: of the plans that keep it, the one that scores best.
         budget: What the search may spend.
+        hint: A plan that a search may try first; None for none.
+        below: Only plans of less cost than this are looked for.
         notify: Called with every new evaluation as it is made.
         in_words: Scores as people know them, with enough digits to tell them apart.
         solved: What solvers were asked before, and what they answered; copies of a problem share it, so that a
@@ -104,6 +106,8 @@ class Problem:
     objective: Cost | None = None
     limit: Limit | None = None
     budget: Budget = Budget()
+    hint: PrecisionPlan | None = None
+    below: float = inf
     notify: Callable[[Evaluation], None] = lambda evaluation: None
     in_words: Callable[[Sequence[float]], Sequence[str]] = lambda scores: [f"{score:.6g}" for score in scores]
     solved: dict[Hashable, Answer] = field(default_factory=dict, compare=False, repr=False)

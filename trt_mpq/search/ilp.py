@@ -8,6 +8,7 @@ from every plan it evaluates (`Prediction`), and takes no prediction of accuracy
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import isfinite
 
 from trt_mpq.search.base import Limit, Problem, Trail
 from trt_mpq.search.costs import Choice
@@ -51,10 +52,13 @@ class IntegerProgram:
             if problem.limit:
                 _try_within(problem, problem.limit, trail)
             elif widest.feasible:
+                if problem.hint is not None:
+                    trail.evaluate(problem.hint, "found in other scales")
                 _try_faster(problem, trail, widest)
                 while not trail.best_stands():
                     _try_faster(problem, trail, widest)
-        if not problem.limit and _found_nothing(trail):
+        # Where something is known already, to end with nothing is no loss.
+        if not problem.limit and not isfinite(problem.below) and _found_nothing(trail):
             with trail.until_spent(beyond_usual=True):
                 _try_single_groups(problem, trail)
         return trail.result(self.name)
@@ -81,7 +85,8 @@ def _most_promising(
     where plans missed, so that steps are shorter then.
     """
     fastest = cheapest_plan(problem).plan or best.plan
-    least, most, reach = problem.cost.of(fastest), best.cost * (1 - WORTH_TRYING), _reach(trail, fastest)
+    known = min(best.cost, problem.below)
+    least, most, reach = problem.cost.of(fastest), known * (1 - WORTH_TRYING), _reach(trail, fastest)
     frontier, proposals = _frontier(problem, belief.expected()), dict[PrecisionPlan | None, str]()
     if reach == 1:
         proposals[trail.proposed(frontier.cheapest(allowed))] = f"{problem.cost.least} that should keep the score"
@@ -90,10 +95,10 @@ def _most_promising(
         proposals.setdefault(trail.proposed(gentlest), f"gentlest that is {problem.cost.less}")
 
     def worth(plan: PrecisionPlan) -> float:
-        return (best.cost - problem.cost.of(plan)) * belief.chance(plan, allowed)
+        return (known - problem.cost.of(plan)) * belief.chance(plan, allowed)
 
     plan = max((p for p in proposals if p is not None and p not in trail.tried), key=worth, default=None)
-    if plan is None or worth(plan) <= WORTH_TRYING * best.cost:
+    if plan is None or worth(plan) <= WORTH_TRYING * known:
         return None, ""
     return plan, proposals[plan]
 
