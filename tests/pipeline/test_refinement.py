@@ -13,7 +13,7 @@ import pytest
 
 from tests.runs import Recorder, slow_device, stages_at_work, start, tiny_cnn, write_data
 from trt_mpq.engine.handover import read_network, read_searched
-from trt_mpq.pipeline import plan_refinement
+from trt_mpq.pipeline.scored import ScoredNetwork
 from trt_mpq.report.data import Report
 
 pytest.importorskip("torch")
@@ -57,17 +57,17 @@ def test_rounding_learned_under_the_plan_is_delivered_where_it_is_better(files, 
     """On this network it is exactly as good, so the other way is spoiled."""
     import onnx_ir as ir
 
-    original, seen = plan_refinement._evaluator, []
+    original, seen = ScoredNetwork.evaluator_by, []
 
-    def spoiled(job, calibrated, refiner):
-        evaluator = original(job, calibrated, refiner)
+    def spoiled(self, job, refiner, stop):
+        evaluator = original(self, job, refiner, stop)
         seen.append(refiner)
         if len(seen) == 1:
             score = evaluator.score
             evaluator.score = lambda plan: replace(score(plan), value=0.0)
         return evaluator
 
-    monkeypatch.setattr(plan_refinement, "_evaluator", spoiled)
+    monkeypatch.setattr(ScoredNetwork, "evaluator_by", spoiled)
     observer = Recorder()
     report = start(files, tmp_path / "run", observer, **LEARNED).report()
     assert len(seen) == 2
