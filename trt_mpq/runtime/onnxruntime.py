@@ -23,7 +23,7 @@ from trt_mpq.runtime.base import Array, Arrays, with_outputs
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-_MOST_WAYS = 4
+_MOST_WAYS = 2
 _PROTOBUF_LIMIT = 1 << 30
 """Graphs above this many bytes, and parts of them, travel through a file with external data: protobuf ends at 2 GiB."""
 
@@ -70,7 +70,7 @@ class OnnxRuntime:
 
     @property
     def ways(self) -> int:
-        """As many as there are threads, at most four: each takes the memory of its activations.
+        """One for each thread, two at most: each takes the memory of its activations.
 
         Threads inside of an operator wait for each other, at every operator: two of them take 1.9 times the CPU time
         of one for a ResNet-56 and 32 images, and 1.5 times for a MobileNet.
