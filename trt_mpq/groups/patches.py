@@ -23,11 +23,10 @@ def _grid(conv: ir.Node) -> tuple[int, ...]:
         return ()
     sizes = [size for size in data.shape[2:] if isinstance(size, int)]
     kernel = list(weight.const_value.shape.numpy()[2:])
-    alone = conv.attributes.get_int("group", 1) == 1 and not any(_numbers(conv, "pads"))
-    close = set(_numbers(conv, "dilations")) <= {1} and _numbers(conv, "strides") == kernel and prod(kernel) > 1
+    given = conv.attributes
+    alone = given.get_int("group", 1) == 1 and not any(given.get_ints("pads", ()))
+    close = set(given.get_ints("dilations", ())) <= {1} and list(given.get_ints("strides", ())) == kernel
     whole = len(sizes) == len(kernel) and not any(size % step for size, step in zip(sizes, kernel, strict=False))
-    return tuple(size // step for size, step in zip(sizes, kernel, strict=True)) if alone and close and whole else ()
-
-
-def _numbers(node: ir.Node, name: str) -> list[int]:
-    return list(node.attributes[name].as_ints()) if name in node.attributes else []
+    if not (alone and close and whole and prod(kernel) > 1):
+        return ()
+    return tuple(size // step for size, step in zip(sizes, kernel, strict=True))
