@@ -85,7 +85,7 @@ class OnnxRuntime:
         """Load an in-memory graph or a file, see `runtime.base.Runtime`."""
         import onnx_ir as ir
 
-        from trt_mpq.runtime.float8 import rounding_by_arithmetic
+        from trt_mpq.runtime.quantizers import vectorized
         from trt_mpq.runtime.widening import widened
 
         if isinstance(graph, Path):
@@ -93,11 +93,11 @@ class OnnxRuntime:
                 stored = ir.load(graph)
             except Exception as error:  # protobuf and the file system have no common base
                 raise _not_loadable(error) from error
-            runnable = _computing(rounding_by_arithmetic(widened(stored)), outputs)
+            runnable = _computing(vectorized(widened(stored)), outputs)
             if runnable is stored:
                 return self._session(str(graph), ways)
         else:
-            runnable = _computing(rounding_by_arithmetic(widened(graph)), outputs)
+            runnable = _computing(vectorized(widened(graph)), outputs)
         weights = [value.const_value for value in runnable.graph.initializers.values() if value.const_value]
         in_memory = not any(isinstance(tensor, ir.ExternalTensor) for tensor in weights)
         if in_memory and sum(tensor.nbytes for tensor in weights) < _PROTOBUF_LIMIT:
