@@ -31,10 +31,11 @@ def realised(model: str, plans: dict[PrecisionPlan, None]) -> Iterator[str]:
     inputs = onnx.load(path, load_external_data=False).graph.input
     subject = Subject(model, path, {value.name: (1, _TOKENS[model]) for value in inputs})
     formats = dict.fromkeys(Precision(name) for ladder in LADDERS for name in ladder.split(","))
-    return (_line(subject, plan) for plan in dict.fromkeys(map(subject.grouping.uniform, formats)) | plans)
+    return (line(subject, plan) for plan in dict.fromkeys(map(subject.grouping.uniform, formats)) | plans)
 
 
-def _line(subject: Subject, plan: PrecisionPlan) -> str:
+def line(subject: Subject, plan: PrecisionPlan) -> str:
+    """A line of Markdown for a plan: in how many groups each of its engines multiplies as planned."""
     graph, cells = subject.emitted(plan), []
     for capability in (sm for sm in _CAPABILITIES if all(p.spec.first_sm <= sm for p in plan.counts())):
         outcome = subject.compiled({"plan": graph}, capability)["plan"]
