@@ -61,6 +61,7 @@ class Case:
 
 IMAGE = floats(2, 4, 7, 6)
 MATRIX = floats(3, 4)
+NEAREST = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
 CASES = [
     *(Case(op, (MATRIX,)) for op in ("Abs", "Elu", "Erf", "Exp", "HardSigmoid", "HardSwish", "Identity", "LeakyRelu")),
     *(Case(op, (MATRIX,)) for op in ("LogSoftmax", "Neg", "Relu", "Sigmoid", "Softmax", "Softplus", "Tanh", "Dropout")),
@@ -80,11 +81,23 @@ CASES = [
     Case("Clip", (MATRIX, np.float32(-0.5).reshape(()), np.float32(0.7).reshape(()))),
     Case("Clip", (MATRIX, None, np.float32(0.7).reshape(()))),
     Case("Clip", (MATRIX,)),
+    *(Case(op, (MATRIX,)) for op in ("Ceil", "Cos", "Floor", "Selu", "Sign", "Sin")),
+    Case("Mish", (MATRIX,), opset=18),
+    Case("IsNaN", (np.float32([1.0, np.nan, np.inf]),)),
+    *(
+        Case(op, (integers(1, 2, 3), integers(2, 2, 2)))
+        for op in ("Greater", "GreaterOrEqual", "Less", "LessOrEqual")
+    ),
+    *(Case(op, (np.array([True, True, False]), np.array([True, False, False]))) for op in ("And", "Or")),
+    Case("Not", (np.array([True, False]),)),
+    Case("Mod", (integers(7, -7, 9), integers(2, 2, -4))),
+    Case("Mod", (MATRIX, np.float32([0.7])), {"fmod": 1}),
     Case("Equal", (integers(1, 2, 3), integers(1, 0, 3))),
     Case("Where", (np.array([[True, False, True, False]]), MATRIX, np.float32([9.0]))),
     # Matrix products
     Case("MatMul", (floats(2, 3, 4), floats(4, 5))),
     Case("MatMul", (MATRIX, floats(4))),
+    Case("Einsum", (floats(2, 3, 4), floats(2, 5, 4)), {"equation": "bic,bjc->bij"}),
     Case("Gemm", (MATRIX, floats(4, 5))),
     Case("Gemm", (MATRIX, floats(5, 4), floats(5)), {"transB": 1}),
     Case("Gemm", (floats(4, 3), floats(4, 5), floats(3, 5)), {"transA": 1, "alpha": 0.5, "beta": 2.0}),
@@ -118,10 +131,13 @@ CASES = [
     Case("BatchNormalization", (IMAGE, floats(4), floats(4), floats(4), floats(4, low=0.1)), {"epsilon": 0.01}),
     Case("LayerNormalization", (floats(2, 3, 4), floats(4), floats(4))),
     Case("LayerNormalization", (floats(2, 3, 4), floats(3, 4)), {"axis": 1, "epsilon": 0.1}),
+    Case("InstanceNormalization", (IMAGE, floats(4), floats(4)), {"epsilon": 0.01}),
+    Case("InstanceNormalization", (floats(2, 3, 9), floats(3), floats(3))),
     # Reductions, in both spellings of the axes
-    *(Case(op, (floats(2, 3, 4), integers(-1, 0))) for op in ("ReduceMean", "ReduceMax", "ReduceL2")),
+    *(Case(op, (floats(2, 3, 4), integers(-1, 0))) for op in ("ReduceMean", "ReduceMax", "ReduceMin", "ReduceL2")),
     *(Case(op, (floats(2, 3, 4),), {"axes": [1], "keepdims": 0}, opset=17) for op in ("ReduceMean", "ReduceL2")),
     Case("ReduceSum", (floats(2, 3, 4), integers(1, 2)), {"keepdims": 0}),
+    Case("ReduceSumSquare", (floats(2, 3, 4), integers(1, 2))),
     Case("ReduceSum", (floats(2, 3, 4),)),
     Case("ReduceSum", (floats(2, 3, 4),), {"noop_with_empty_axes": 1}),
     # Shapes and data movement
@@ -133,15 +149,34 @@ CASES = [
     Case("Constant", (), {"value_float": 1.5}),
     Case("ConstantOfShape", (integers(2, 3),), {"value": helper.make_tensor("v", TensorProto.INT64, [1], [4])}),
     Case("ConstantOfShape", (integers(2, 3),)),
+    *(
+        Case("CumSum", (floats(2, 3, 4), np.array(-2)), attributes)
+        for attributes in ({}, {"exclusive": 1}, {"reverse": 1}, {"exclusive": 1, "reverse": 1})
+    ),
+    *(Case("DepthToSpace", (floats(2, 8, 3, 5),), {"blocksize": 2, "mode": mode}) for mode in ("DCR", "CRD")),
     Case("Expand", (floats(3, 1), integers(2, 1, 4))),
     Case("Flatten", (IMAGE,)),
     Case("Flatten", (IMAGE,), {"axis": 0}),
     Case("Flatten", (IMAGE,), {"axis": -1}),
     Case("Gather", (MATRIX, np.array([[0, 2], [-1, 1]]))),
     Case("Gather", (MATRIX, np.array(1)), {"axis": 1}),
+    Case("GatherElements", (MATRIX, np.array([[0, 2, -1, 1]])), {"axis": 0}),
+    Case("GatherND", (floats(2, 3, 4), np.array([[0, 1], [1, -1]]))),
+    Case("GatherND", (floats(2, 3, 4), np.array([[[0]], [[2]]])), {"batch_dims": 1}),
+    Case("GatherND", (floats(2, 3, 4), np.array([[1, 2, 3], [0, 0, 0]]))),
     Case("Pad", (MATRIX, integers(1, 0, 0, 2))),
     Case("Pad", (MATRIX, integers(1, 2), np.float32(3.0).reshape(()), integers(-1))),
+    Case("Range", (np.array(2), np.array(11), np.array(3))),
+    Case("Range", (*(np.array(value, np.float32) for value in (0.5, -2, -0.5)),)),
     Case("Reshape", (IMAGE, integers(0, -1, 6))),
+    Case("Resize", (IMAGE, None, np.float32([1, 1, 2, 2]))),
+    Case("Resize", (IMAGE, None, np.float32([1, 1, 3, 2])), NEAREST),
+    Case("Resize", (IMAGE, None, None, integers(2, 4, 5, 11)), NEAREST),
+    *(
+        Case("Resize", (IMAGE, None, None, integers(2, 4, 10, 9)), {"mode": "linear", **more})
+        for more in ({}, {"coordinate_transformation_mode": "align_corners"})
+    ),
+    Case("Resize", (floats(2, 3, 5), None, np.float32([1, 1, 3])), {"mode": "linear"}),
     Case("Shape", (IMAGE,)),
     Case("Shape", (IMAGE,), {"start": 1, "end": -1}),
     Case("Slice", (IMAGE, integers(1, 0), integers(100, -1))),
@@ -151,8 +186,11 @@ CASES = [
     Case("Split", (floats(2, 7),), {"axis": 1, "num_outputs": 3}, outputs=3),
     Case("Squeeze", (floats(1, 3, 1),)),
     Case("Squeeze", (floats(1, 3, 1), integers(-1))),
+    Case("Tile", (MATRIX, integers(2, 3))),
     Case("Transpose", (floats(2, 3, 4),)),
     Case("Transpose", (floats(2, 3, 4),), {"perm": [1, 2, 0]}),
+    Case("Trilu", (floats(2, 3, 4),)),
+    Case("Trilu", (floats(2, 3, 4), np.array(-1)), {"upper": 0}),
     Case("Unsqueeze", (MATRIX, integers(-1, 0))),
 ]  # fmt: skip
 
@@ -175,7 +213,10 @@ def test_every_operator_has_a_case() -> None:
 @pytest.mark.parametrize(
     ("case", "message"),
     [
-        (Case("Sin", (MATRIX,)), "operator Sin .*node"),
+        (Case("Hardmax", (MATRIX,)), "operator Hardmax .*node"),
+        (Case("Resize", (IMAGE, None, np.float32([1, 1, 3, 3]))), "Resize with nearest values but of doubled"),
+        (Case("Resize", (IMAGE, None, np.float32([1, 1, 0.3, 1]))), "Resize with sizes that are not whole"),
+        (Case("Resize", (IMAGE, None, np.float32([1, 1, 2, 2])), {"mode": "cubic"}), "Resize with cubic"),
         (Case("Pad", (MATRIX, integers(1, 0, 0, 1)), {"mode": "reflect"}), "Pad with mode 'reflect'"),
         (Case("AveragePool", (IMAGE,), {"kernel_shape": [2, 2], "ceil_mode": 1}), "AveragePool with ceil_mode"),
         (Case("MaxPool", (IMAGE,), {"kernel_shape": [2, 2]}, outputs=2), "MaxPool with 2 outputs"),

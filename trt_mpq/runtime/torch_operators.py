@@ -1,6 +1,6 @@
 """ONNX operators written with torch, so that torch can differentiate them twice.
 
-Only what networks of convolutions, fully connected layers and simple transformers contain, with the
+What networks of convolutions, fully connected layers and transformers contain, no recurrent ones, with the
 semantics of opset 13 and later (https://onnx.ai/onnx/operators/). Each function takes a `Call` and
 the node's inputs, None for an omitted one. torch itself comes with the call, because this module
 must be importable without it.
@@ -140,6 +140,10 @@ def _layer_normalization(call: Call, x: Tensor, scale: Tensor, bias: Tensor = No
     return scaled if bias is None else scaled + bias
 
 
+def _instance_normalization(call: Call, x: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
+    return call.functional.instance_norm(x, weight=scale, bias=bias, eps=call.get("epsilon", 1e-5))
+
+
 def _window_pads(call: Call, x: Tensor, kernel: Sequence[int]) -> list[int]:
     """Padding of a sliding window as ONNX lists it: all begins, then all ends."""
     rank = len(kernel)
@@ -195,11 +199,41 @@ def _constant(call: Call) -> Tensor:
     return call.torch.tensor(value.numpy().copy() if hasattr(value, "numpy") else value)
 
 
+def _cumsum(call: Call, x: Tensor, axis: Tensor) -> Tensor:
+    turned = x.flip(int(axis)) if call.get("reverse", 0) else x
+    total = turned.cumsum(int(axis)) - (turned if call.get("exclusive", 0) else 0)
+    return total.flip(int(axis)) if call.get("reverse", 0) else total
+
+
+def _depth_to_space(call: Call, x: Tensor) -> Tensor:
+    n, channels, height, width = x.shape
+    size = call.get("blocksize")
+    rest = channels // size**2
+    if call.get("mode", "DCR") == "CRD":
+        blocks = x.reshape(n, rest, size, size, height, width).permute(0, 1, 4, 2, 5, 3)
+    else:
+        blocks = x.reshape(n, size, size, rest, height, width).permute(0, 3, 4, 1, 5, 2)
+    return blocks.reshape(n, rest, height * size, width * size)
+
+
 def _gather(call: Call, x: Tensor, indices: Tensor) -> Tensor:
     axis = call.get("axis", 0) % x.dim()
     positive = call.torch.where(indices < 0, indices + x.shape[axis], indices)
     rows = x.index_select(axis, positive.reshape(-1))
     return rows.reshape(*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :])
+
+
+def _gather_elements(call: Call, x: Tensor, indices: Tensor) -> Tensor:
+    axis = call.get("axis", 0) % x.dim()
+    return x.gather(axis, call.torch.where(indices < 0, indices + x.shape[axis], indices))
+
+
+def _gather_nd(call: Call, x: Tensor, indices: Tensor) -> Tensor:
+    shared, depth = call.get("batch_dims", 0), indices.shape[-1]
+    rows = x.reshape(-1, *x.shape[shared:])
+    places = indices.reshape(len(rows), -1, depth)
+    row = call.torch.arange(len(rows)).unsqueeze(-1).expand(places.shape[:2])
+    return rows[(row, *places.unbind(-1))].reshape(*indices.shape[:-1], *x.shape[shared + depth :])
 
 
 def _pad(call: Call, x: Tensor, pads: Tensor, fill: Tensor = None, axes: Tensor = None) -> Tensor:
@@ -210,6 +244,30 @@ def _pad(call: Call, x: Tensor, pads: Tensor, fill: Tensor = None, axes: Tensor 
     for i, axis in enumerate(chosen):
         every[axis], every[axis + x.dim()] = amounts[i], amounts[i + len(chosen)]
     return _pad_spatially(call, x, every, 0.0 if fill is None else fill.item())
+
+
+def _range(call: Call, start: Tensor, limit: Tensor, delta: Tensor) -> Tensor:
+    return call.torch.arange(start.item(), limit.item(), delta.item(), dtype=start.dtype)
+
+
+def _resize(call: Call, x: Tensor, roi: Tensor = None, scales: Tensor = None, sizes: Tensor = None) -> Tensor:
+    """Of the spatial axes, where torch has what ONNX asks for."""
+    call.require(call.get("axes") is None and not call.get("antialias", 0), "axes or antialias")
+    call.require(call.get("keep_aspect_ratio_policy", "stretch") == "stretch", "a policy for the aspect ratio")
+    given = sizes is not None and sizes.numel() > 0
+    wanted = sizes.tolist() if given else [size * scale for size, scale in zip(x.shape, scales.tolist(), strict=True)]
+    whole = [int(size) for size in wanted]
+    call.require(wanted == whole and whole[:2] == list(x.shape[:2]), "sizes that are not whole, or other channels")
+    mode, where = call.get("mode", "nearest"), call.get("coordinate_transformation_mode", "half_pixel")
+    if mode == "nearest":
+        doubled = all(size in (old, 2 * old) for size, old in zip(whole, x.shape, strict=True))
+        floored = where == "asymmetric" and call.get("nearest_mode") == "floor"
+        call.require(doubled or floored, "nearest values but of doubled sizes or rounded down")
+        return call.functional.interpolate(x, whole[2:], mode="nearest")
+    corners = where == "align_corners"
+    call.require(mode == "linear" and (corners or where in {"half_pixel", "pytorch_half_pixel"}), f"{mode}, {where}")
+    linear = ("linear", "bilinear", "trilinear")[x.dim() - 3]
+    return call.functional.interpolate(x, whole[2:], mode=linear, align_corners=corners)
 
 
 def _reshape(call: Call, x: Tensor, shape: Tensor) -> Tensor:
@@ -235,6 +293,11 @@ def _split(call: Call, x: Tensor, sizes: Tensor = None) -> Sequence[Tensor]:
     return tuple(x.split(-(-x.shape[axis] // call.outputs), dim=axis))
 
 
+def _trilu(call: Call, x: Tensor, k: Tensor = None) -> Tensor:
+    diagonal = 0 if k is None else int(k)
+    return x.triu(diagonal) if call.get("upper", 1) else x.tril(diagonal)
+
+
 def _unsqueeze(call: Call, x: Tensor, axes: Tensor) -> Tensor:
     rank = x.dim() + len(axes)
     for axis in sorted(axis % rank for axis in axes.tolist()):
@@ -245,53 +308,79 @@ def _unsqueeze(call: Call, x: Tensor, axes: Tensor) -> Tensor:
 OPERATORS: dict[str, _Operator] = {
     "Abs": lambda call, x: x.abs(),
     "Add": lambda call, a, b: a + b,
+    "And": lambda call, a, b: a & b,
     "AveragePool": _average_pool,
     "BatchNormalization": _batch_normalization,
     "Cast": _cast,
+    "Ceil": lambda call, x: x.ceil(),
     "Clip": _clip,
     "Concat": lambda call, *parts: call.torch.cat(parts, dim=call.get("axis")),
     "Constant": _constant,
     "ConstantOfShape": _constant_of_shape,
     "Conv": _conv,
     "ConvTranspose": _conv_transpose,
+    "Cos": lambda call, x: x.cos(),
+    "CumSum": _cumsum,
+    "DepthToSpace": _depth_to_space,
     "Div": _div,
     "Dropout": lambda call, x, *_: x,
+    "Einsum": lambda call, *parts: call.torch.einsum(call.get("equation"), *parts),
     "Elu": lambda call, x: call.functional.elu(x, call.get("alpha", 1.0)),
     "Equal": lambda call, a, b: a == b,
     "Erf": lambda call, x: x.erf(),
     "Exp": lambda call, x: x.exp(),
     "Expand": lambda call, x, shape: x.expand(call.torch.broadcast_shapes(x.shape, shape.tolist())),
     "Flatten": lambda call, x: x.reshape(x.shape[: call.get("axis", 1)].numel(), -1),
+    "Floor": lambda call, x: x.floor(),
     "Gather": _gather,
+    "GatherElements": _gather_elements,
+    "GatherND": _gather_nd,
     "Gelu": lambda call, x: call.functional.gelu(x, approximate=call.get("approximate", "none")),
     "Gemm": _gemm,
     "GlobalAveragePool": lambda call, x: x.mean(dim=tuple(range(2, x.dim())), keepdim=True),
     "GlobalMaxPool": lambda call, x: x.amax(dim=tuple(range(2, x.dim())), keepdim=True),
+    "Greater": lambda call, a, b: a > b,
+    "GreaterOrEqual": lambda call, a, b: a >= b,
     "HardSigmoid": lambda call, x: (call.get("alpha", 0.2) * x + call.get("beta", 0.5)).clamp(0.0, 1.0),
     "HardSwish": lambda call, x: x * (x / 6.0 + 0.5).clamp(0.0, 1.0),
     "Identity": lambda call, x: x,
+    "InstanceNormalization": _instance_normalization,
+    "IsNaN": lambda call, x: x.isnan(),
     "LayerNormalization": _layer_normalization,
     "LeakyRelu": lambda call, x: call.functional.leaky_relu(x, call.get("alpha", 0.01)),
+    "Less": lambda call, a, b: a < b,
+    "LessOrEqual": lambda call, a, b: a <= b,
     "Log": lambda call, x: x.log(),
     "LogSoftmax": lambda call, x: x.log_softmax(call.get("axis", -1)),
     "MatMul": lambda call, a, b: a @ b,
     "Max": lambda call, *values: reduce(call.torch.maximum, values),
     "MaxPool": _max_pool,
     "Min": lambda call, *values: reduce(call.torch.minimum, values),
+    "Mish": lambda call, x: call.functional.mish(x),
+    "Mod": lambda call, a, b: a.fmod(b) if call.get("fmod", 0) else a.remainder(b),
     "Mul": lambda call, a, b: a * b,
     "Neg": lambda call, x: -x,
+    "Not": lambda call, x: x.logical_not(),
+    "Or": lambda call, a, b: a | b,
     "PRelu": lambda call, x, slope: call.torch.where(x < 0, slope * x, x),
     "Pad": _pad,
     "Pow": lambda call, x, exponent: x**exponent,
+    "Range": _range,
     "Reciprocal": lambda call, x: x.reciprocal(),
     "ReduceL2": _reduction(lambda x, axes, keep: (x * x).sum(dim=axes, keepdim=keep).sqrt()),
     "ReduceMax": _reduction(lambda x, axes, keep: x.amax(dim=axes, keepdim=keep)),
     "ReduceMean": _reduction(lambda x, axes, keep: x.mean(dim=axes, keepdim=keep)),
+    "ReduceMin": _reduction(lambda x, axes, keep: x.amin(dim=axes, keepdim=keep)),
     "ReduceSum": _reduction(lambda x, axes, keep: x.sum(dim=axes, keepdim=keep)),
+    "ReduceSumSquare": _reduction(lambda x, axes, keep: (x * x).sum(dim=axes, keepdim=keep)),
     "Relu": lambda call, x: x.relu(),
     "Reshape": _reshape,
+    "Resize": _resize,
+    "Selu": lambda call, x: call.functional.selu(x),
     "Shape": lambda call, x: call.torch.tensor(x.shape[call.get("start", 0) : call.get("end")]),
     "Sigmoid": lambda call, x: x.sigmoid(),
+    "Sign": lambda call, x: x.sign(),
+    "Sin": lambda call, x: x.sin(),
     "Slice": _slice,
     "Softmax": lambda call, x: x.softmax(call.get("axis", -1)),
     "Softplus": lambda call, x: call.functional.softplus(x),
@@ -300,7 +389,9 @@ OPERATORS: dict[str, _Operator] = {
     "Squeeze": lambda call, x, axes=None: x.squeeze() if axes is None else x.squeeze(tuple(axes.tolist())),
     "Sub": lambda call, a, b: a - b,
     "Tanh": lambda call, x: x.tanh(),
+    "Tile": lambda call, x, repeats: x.repeat(repeats.tolist()),
     "Transpose": lambda call, x: x.permute(*call.get("perm", range(x.dim() - 1, -1, -1))),
+    "Trilu": _trilu,
     "Unsqueeze": _unsqueeze,
     "Where": lambda call, condition, a, b: call.torch.where(condition, a, b),
 }
