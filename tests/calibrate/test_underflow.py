@@ -89,7 +89,7 @@ def test_what_fp16_would_make_zero_is_kept_wide_and_the_network_finite(kind: str
 
 
 def test_without_that_the_first_node_that_fails_is_named() -> None:
-    prepared, values = network(TAILS["log of a power"][0]), half_silent()
+    prepared, values = network(TAILS["log of probabilities"][0]), half_silent()
     found = calibrated(prepared, values)
     careless = replace(found, grouping=replace(prepared.grouping, top=FP16))
     assert first_not_finite(careless, prepared.samples(values), RUNTIME, 4) == "out (Log)"
@@ -99,6 +99,19 @@ def test_without_that_the_first_node_that_fails_is_named() -> None:
 def test_a_guard_that_no_sample_needs_costs_nothing(kind: str) -> None:
     """Behind every sum over channels stands something of order one, so the constant does not matter."""
     assert kept_wide(calibrated(network(TAILS[kind][0]), normal(8, 16, 6, 6)).grouping) == set()
+
+
+@pytest.mark.parametrize("kind", ["one root", "a norm", "a negative power", "a reciprocal root"])
+def test_such_a_guard_still_holds_for_data_that_need_it(kind: str) -> None:
+    """Calibrated with sounds and fed silence, in every file: the guard is the least that FP16 has, not zero."""
+    prepared = network(TAILS[kind][0])
+    found = calibrated(prepared, np.abs(normal(8, 16, 6, 6)) + 1)
+    loose = replace(found, grouping=replace(prepared.grouping, top=FP16))
+    plan = loose.grouping.uniform(FP16)
+    for graph in (loose.emitter().reference(plan), loose.emitter().strong(plan)):
+        out = RUNTIME.load(graph).run({"input": half_silent()})["out"]
+        assert np.isfinite(out).all()
+        np.testing.assert_array_equal(out[4:], 0)
 
 
 def test_small_values_that_nobody_divides_by_are_harmless() -> None:
