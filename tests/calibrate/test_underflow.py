@@ -50,7 +50,12 @@ def network(tail: str) -> Prepared:
     )
     for node in proto.graph.node:
         node.name = node.output[0]
-    arrays = {"w": normal(16, 16, 1, 1), **{name: np.float32(value) for name, value in CONSTANTS.items()}}
+    channels = {"one": np.ones(16), "none": np.zeros(16), "variance": np.full(16, 1e-9)}
+    arrays = {
+        "w": normal(16, 16, 1, 1),
+        **{name: array.astype(np.float32) for name, array in channels.items()},
+        **{name: np.float32(value) for name, value in CONSTANTS.items()},
+    }
     read = dict.fromkeys(name for node in proto.graph.node for name in node.input if name in arrays)
     proto.graph.initializer.extend(onnx.numpy_helper.from_array(arrays[name], name) for name in read)
     return prepare(proto)
@@ -132,6 +137,14 @@ def test_behind_a_guard_a_group_may_vanish() -> None:
     """What is added, not the convolution, keeps the logarithm finite."""
     found = calibrated(network("r = Relu(a) s = Add(r, e10) out = Log(s)"), half_silent())
     assert kept_wide(found.grouping) == {"s", "out"}
+
+
+@pytest.mark.parametrize(("epsilon", "wide"), [(1e-12, {"out"}), (1e-5, set())])
+def test_the_variance_of_a_normalization_is_a_divisor(epsilon: float, wide: set[str]) -> None:
+    """Of one that no convolution takes in; a usual epsilon is larger than what is lost."""
+    arguments = "r, one, none, none, variance"
+    prepared = network(f"r = Relu(a) out = BatchNormalization <epsilon: float = {epsilon}> ({arguments})")
+    assert kept_wide(calibrated(prepared, half_silent() * 1e-5).grouping) == wide
 
 
 def test_bf16_holds_all_of_it() -> None:
