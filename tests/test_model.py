@@ -171,6 +171,14 @@ def test_identity_and_dropout_vanish_and_the_output_keeps_its_name(tmp_path: Pat
     assert_same_outputs(source, destination, {"x": np.linspace(-1, 1, 8, dtype=np.float32).reshape(2, 4)})
 
 
+def test_initializers_that_an_old_ir_version_wants_as_inputs_are_taken_as_they_are(tmp_path: Path) -> None:
+    """ONNX's checker refuses such a file; ONNX Runtime and TensorRT take it."""
+    source = from_text(
+        tmp_path, "g (float[N,6] x) => (float[N,4] y) { y = MatMul(x, w) }", {"w": (6, 4)}, opset=8, ir_version=3
+    )
+    assert_same_outputs(source, prepared(source), {"x": np.ones((2, 6), np.float32)})
+
+
 def test_old_opset_is_raised_and_default_inputs_become_initializers(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -77,8 +77,8 @@ def prepare_model(
         RunFolderError: `destination` cannot be written.
     """
     graph = load_graph(source)
-    unsorted = admission.sort_nodes(graph)
-    admission.check_source(graph, source, changed=drop_split_counts(graph) or unsorted)
+    mended = [admission.sort_nodes(graph), drop_split_counts(graph), _raise_ir_version(graph)]
+    admission.check_source(graph, source, changed=any(mended))
     with _quiet_libraries():
         _flatten(graph)
         free_axes(graph)
@@ -187,7 +187,13 @@ def _flatten(graph: ir.Model) -> None:
     passes.RemoveUnusedOpsetsPass()(graph)
     lift_constants(graph)
     passes.RemoveInitializersFromInputsPass()(graph)
+
+
+def _raise_ir_version(graph: ir.Model) -> bool:
+    """Let initializers be no inputs, in place; whether they were none already, which ONNX Runtime and TensorRT take."""
+    old = graph.ir_version < _INITIALIZERS_ARE_NO_INPUTS
     graph.ir_version = max(graph.ir_version, _INITIALIZERS_ARE_NO_INPUTS)
+    return old and not all(value.is_graph_input() for value in graph.graph.initializers.values())
 
 
 @contextmanager

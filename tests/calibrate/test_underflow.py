@@ -50,7 +50,12 @@ def network(tail: str) -> Prepared:
     )
     for node in proto.graph.node:
         node.name = node.output[0]
-    arrays = {"w": normal(16, 16, 1, 1), **{name: np.float32(value) for name, value in CONSTANTS.items()}}
+    channels = {"one": np.ones(16), "none": np.zeros(16), "variance": np.full(16, 1e-9)}
+    arrays = {
+        "w": normal(16, 16, 1, 1),
+        **{name: array.astype(np.float32) for name, array in channels.items()},
+        **{name: np.float32(value) for name, value in CONSTANTS.items()},
+    }
     read = dict.fromkeys(name for node in proto.graph.node for name in node.input if name in arrays)
     proto.graph.initializer.extend(onnx.numpy_helper.from_array(arrays[name], name) for name in read)
     return prepare(proto)
@@ -89,7 +94,7 @@ def test_what_fp16_would_make_zero_is_kept_wide_and_the_network_finite(kind: str
 
 
 def test_without_that_the_first_node_that_fails_is_named() -> None:
-    prepared, values = network(TAILS["log of a power"][0]), half_silent()
+    prepared, values = network(TAILS["log of probabilities"][0]), half_silent()
     found = calibrated(prepared, values)
     careless = replace(found, grouping=replace(prepared.grouping, top=FP16))
     assert first_not_finite(careless, prepared.samples(values), RUNTIME, 4) == "out (Log)"
@@ -99,6 +104,19 @@ def test_without_that_the_first_node_that_fails_is_named() -> None:
 def test_a_guard_that_no_sample_needs_costs_nothing(kind: str) -> None:
     """Behind every sum over channels stands something of order one, so the constant does not matter."""
     assert kept_wide(calibrated(network(TAILS[kind][0]), normal(8, 16, 6, 6)).grouping) == set()
+
+
+@pytest.mark.parametrize("kind", ["one root", "a norm", "a negative power", "a reciprocal root"])
+def test_such_a_guard_still_holds_for_data_that_need_it(kind: str) -> None:
+    """Calibrated with sounds and fed silence, in every file: the guard is the least that FP16 has, not zero."""
+    prepared = network(TAILS[kind][0])
+    found = calibrated(prepared, np.abs(normal(8, 16, 6, 6)) + 1)
+    loose = replace(found, grouping=replace(prepared.grouping, top=FP16))
+    plan = loose.grouping.uniform(FP16)
+    for graph in (loose.emitter().reference(plan), loose.emitter().strong(plan)):
+        out = RUNTIME.load(graph).run({"input": half_silent()})["out"]
+        assert np.isfinite(out).all()
+        np.testing.assert_array_equal(out[4:], 0)
 
 
 def test_small_values_that_nobody_divides_by_are_harmless() -> None:
@@ -119,6 +137,14 @@ def test_behind_a_guard_a_group_may_vanish() -> None:
     """What is added, not the convolution, keeps the logarithm finite."""
     found = calibrated(network("r = Relu(a) s = Add(r, e10) out = Log(s)"), half_silent())
     assert kept_wide(found.grouping) == {"s", "out"}
+
+
+@pytest.mark.parametrize(("epsilon", "wide"), [(1e-12, {"out"}), (1e-5, set())])
+def test_the_variance_of_a_normalization_is_a_divisor(epsilon: float, wide: set[str]) -> None:
+    """Of one that no convolution takes in; a usual epsilon is larger than what is lost."""
+    arguments = "r, one, none, none, variance"
+    prepared = network(f"r = Relu(a) out = BatchNormalization <epsilon: float = {epsilon}> ({arguments})")
+    assert kept_wide(calibrated(prepared, half_silent() * 1e-5).grouping) == wide
 
 
 def test_bf16_holds_all_of_it() -> None:

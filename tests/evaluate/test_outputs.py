@@ -77,3 +77,13 @@ def test_names_that_are_no_tensors_are_refused_with_close_ones() -> None:
 def test_it_is_an_error_if_nothing_counts() -> None:
     with pytest.raises(MetricError, match=r"can be compared \(places: its size depends on the data.*--outputs"):
         counted("batch", "places")
+
+
+def test_a_constant_is_given_and_not_compared() -> None:
+    body = "n (float[batch, 2] x) => (float[batch, 2] y, float[2] two) { y = Mul (x, two) }"
+    graph = ir.from_proto(parsed('<ir_version: 8, opset_import: ["":17]>' + body, {"two": np.float32([2, 2])}))
+    infer_shapes(graph)
+    samples = samples_from_arrays({"x": normal(4, 2)}, (TensorSpec("x", "float32", ("batch", 2)),))
+    found = counted_outputs(graph, (), samples, RUNTIME, 2)
+    assert found.names == ("y",)
+    assert found.notes == ("two is not compared: it is a constant, which no precision changes",)

@@ -18,7 +18,7 @@ TURN = "v = Transpose <perm = [1, 0, 2]> (x)"
 
 def axes(text: str, **asked: int | None) -> dict[str, int | None]:
     graph = parser.parse_model(f'<ir_version: 8, opset_import: ["":17]> {text}')
-    for name, shape in {"w": (1, 24, 6), "r": (1, 24, 8)}.items():
+    for name, shape in {"w": (1, 24, 6), "r": (1, 24, 8), "p": (6, 6)}.items():
         graph.graph.initializer.append(numpy_helper.from_array(np.zeros(shape, np.float32), name))
     for name, value in {"zero": 0, "one": 1, "six": 6}.items():
         graph.graph.initializer.append(numpy_helper.from_array(np.int64([value]), name))
@@ -48,6 +48,41 @@ def test_what_a_recurrence_begins_with_has_its_rows_on_the_second_axis() -> None
     text = RECURRENT.format(x="s, n, 6", h="2, 1, 8")
     assert axes(text) == {"x": 1, "h": 1, "y": 2, "z": 1}
     assert axes(text, x=1, h=None, y=0) == {"x": 1, "h": None, "y": 0, "z": 1}
+
+
+SEQUENCE = "float[{x}] x, float[{h}] h) => (float[5, 1, n, 8] y) {{ {before} y = GRU <hidden_size = 8> (v, w, r, , , h)"
+
+
+@pytest.mark.parametrize(
+    ("x", "state"), [("5, n, 6", "1, n, 8"), ("5, n, 6", "1, m, 8"), ("s, n, 6", "1, n, 8"), ("s, n, 6", "1, 1, 8")]
+)
+def test_a_projection_before_a_recurrence_hides_no_rows(x: str, state: str) -> None:
+    """Sequences come with their steps first, as torch's LSTM has them, whatever else is named."""
+    text = SEQUENCE.format(x=x, h=state, before="a = MatMul (x, p) b = Add (a, a) v = Tanh (b)")
+    assert axes(f"g ({text} }}") == {"x": 1, "h": 1, "y": 2}
+    turned = SEQUENCE.format(x="n, 5, 6", h=state, before=TURN)
+    assert axes(f"g ({turned} }}") == {"x": 0, "h": 1, "y": 2}
+
+
+def test_an_embedding_before_a_recurrence_hides_no_rows() -> None:
+    body = "e = Gather (p, ids) y = GRU <hidden_size = 8> (e, w, r)"
+    assert axes(f"g (int64[5, n] ids) => (float[5, 1, n, 8] y) {{ {body} }}") == {"ids": 1, "y": 2}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("float[24, batch, 6] x", {"x": 1}),
+        ("float[24, batch_size, 6] x, float[batch_size, 6] u", {"x": 1, "u": 0}),
+        ("float[batch, seq, 6] x", {"x": 0}),
+        ("float[t, 6] x, float[batch, 6] u", {"x": 0, "u": 0}),
+        ("float[24, n, 6] x", {"x": 0}),
+    ],
+)
+def test_a_name_that_says_batch_is_believed(text: str, expected: dict[str, int]) -> None:
+    """Sequence-first transformers read no recurrence that could tell."""
+    found = axes(f"g ({text}) => (float[a, b, 6] y) {{ y = Relu (x) }}")
+    assert {name: found[name] for name in expected} == expected
 
 
 @pytest.mark.parametrize(

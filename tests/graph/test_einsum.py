@@ -102,13 +102,40 @@ def test_notation(equation: str, shapes: list[Shape]) -> None:
         ("i,j->ij", [(3,), (4,)]),
         ("bi,bi->b", [(2, 3), (2, 3)]),
         ("ii,ij->ij", [(3, 3), (3, 4)]),
-        ("ijl,jk->ik", [(2, 3, 5), (3, 4)]),
-        ("ij,jk,kl->il", [(2, 3), (3, 4), (4, 5)]),
+        ("bij,bi->b", [(2, 3, 5), (2, 3)]),
         ("ij,jk->ik", [(2, 1), (3, 4)]),
     ],
 )
 def test_what_is_no_matrix_product_of_two_stays(equation: str, shapes: list[Shape]) -> None:
     assert rewritten(network(equation, shapes, None)) == ["Einsum"]
+
+
+@pytest.mark.parametrize(
+    ("equation", "shapes", "operators"),
+    [
+        ("ijl,jk->ik", [(2, 3, 5), (3, 4)], ["ReduceSum", "MatMul"]),
+        ("bnd,dle->be", [("N", 5, 4), (4, 2, 6)], ["ReduceSum", "ReduceSum", "MatMul"]),
+        ("ij,jk,kl->il", [(2, 3), (3, 4), (4, 5)], ["MatMul", "MatMul"]),
+        ("ij,kl,jk->il", [(2, 3), (4, 5), (3, 4)], ["MatMul", "MatMul"]),
+        ("...ij,jk,...lk->...il", [("N", 2, 3), (3, 4), ("N", 5, 4)], ["MatMul", "Transpose", "MatMul"]),
+        (
+            "bi,oij,bj->bo",
+            [(2, 3), (6, 3, 4), (2, 4)],
+            ["Transpose", "Reshape", "Transpose", "MatMul", "Reshape", "Einsum"],
+        ),
+    ],
+)
+def test_pairs_and_sums_of_one_operand(equation: str, shapes: list[Shape], operators: list[str]) -> None:
+    model = network(equation, shapes, None)
+    (node,) = model.graph
+    rewrite_einsum(model.graph, node)
+    onnx_api.check(model)
+    assert [node.op_type for node in model.graph] == operators
+    assert model.graph.outputs[0].name == "out"
+    random = np.random.default_rng(1)
+    arrays = [random.standard_normal([2 if d == "N" else d for d in shape]).astype(np.float32) for shape in shapes]
+    (result,) = OnnxRuntime(threads=1).load(model).run(dict(zip("xyz", arrays, strict=False))).values()
+    np.testing.assert_allclose(result, np.einsum(equation, *arrays), rtol=1e-5, atol=1e-5)
 
 
 def test_names_stay() -> None:

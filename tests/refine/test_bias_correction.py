@@ -210,6 +210,15 @@ def test_a_convolution_without_a_bias_gets_one():
     assert_means_are_restored(prepared, normal(16, 3, 8, 8))
 
 
+def test_a_constant_among_the_outputs_is_no_obstacle():
+    """Anchors of a detector; the graph of both networks has its copy too."""
+    proto = mlp()
+    proto.graph.output.append(onnx.helper.make_tensor_value_info("anchors", onnx.TensorProto.FLOAT, [2]))
+    proto.graph.initializer.append(onnx.numpy_helper.from_array(np.float32([1, 2]), "anchors"))
+    values = normal(8, 32)
+    assert corrected(prepare(proto), values, INT8).keys() == corrected(prepare(mlp()), values, INT8).keys() != set()
+
+
 def assert_means_are_restored(prepared: Prepared, values: Array | None = None) -> None:
     """The last group writes the output, whose mean per channel must be FP32's after correction."""
     values = normal(64, 32) if values is None else values

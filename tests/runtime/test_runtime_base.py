@@ -23,6 +23,14 @@ def test_any_tensor_can_be_an_output_and_the_graph_stays_as_it_was() -> None:
     assert ir.to_proto(graph).SerializeToString(deterministic=True) == before
 
 
+def test_a_constant_can_be_an_output_too() -> None:
+    graph = ir.from_proto(mlp())
+    name, value = next(iter(graph.graph.initializers.items()))
+    assert value.const_value is not None
+    outputs = RUNTIME.load(with_outputs(graph, [name, "fc1.out"])).run(sample_input(mlp(), 3))
+    np.testing.assert_array_equal(outputs[name], value.const_value.numpy())
+
+
 def test_an_unknown_tensor_is_named() -> None:
     with pytest.raises(KeyError, match="nowhere"):
         with_outputs(ir.from_proto(mlp()), ["nowhere"])

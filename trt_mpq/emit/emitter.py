@@ -21,7 +21,7 @@ from trt_mpq.graph.edit import add_constant, constant_array
 from trt_mpq.graph.interface import Interface
 from trt_mpq.graph.operators import VALUE_BLIND, VALUE_PRESERVING
 from trt_mpq.graph.opset import WEAK_OPSET, convert_opset
-from trt_mpq.numerics import BoolArray, FloatArray, QuantizedWeight, quantize_weight, round_to_half
+from trt_mpq.numerics import BoolArray, FloatArray, QuantizedWeight, constant_in_half, quantize_weight
 from trt_mpq.types import Grouping, LayerGroup, Precision, PrecisionPlan, Ranges, Weight
 
 _NodesByName = Mapping[str, ir.Node]
@@ -223,10 +223,10 @@ class Emitter:
 
     def _rounded(self, constant: ir.Value, half: Precision) -> FloatArray:
         if constant.name not in self._graph.graph.initializers:  # made for this plan, such as a corrected bias
-            return round_to_half(constant_array(constant), half)
+            return constant_in_half(constant_array(constant), half).astype(np.float32)
         key = (str(constant.name), half)
         if key not in self._folded:
-            self._folded[key] = round_to_half(constant_array(constant), half)
+            self._folded[key] = constant_in_half(constant_array(constant), half).astype(np.float32)
         return self._folded[key]
 
     def _folded_weight(

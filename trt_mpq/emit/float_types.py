@@ -18,7 +18,7 @@ import onnx_ir as ir
 from trt_mpq.graph.control_flow import has_body
 from trt_mpq.graph.edit import add_constant, constant_array, eliminate_identities, insert_node, take_over
 from trt_mpq.graph.operators import VALUE_BLIND, VALUE_PRESERVING
-from trt_mpq.numerics import LARGEST, FloatArray
+from trt_mpq.numerics import LARGEST, FloatArray, constant_in_half
 from trt_mpq.types import Precision, Ranges
 
 _FLOAT = ir.DataType.FLOAT
@@ -183,7 +183,7 @@ def _widen_other_reads(graph: ir.Graph, value: ir.Value, half: Precision, reads:
 
 
 def _half_constant(graph: ir.Graph, value: ir.Value, half: Precision) -> ir.Value:
-    return add_constant(graph, f"{value.name}_{half}", constant_array(value).astype(_DATA_TYPES[half].numpy()))
+    return add_constant(graph, f"{value.name}_{half}", constant_in_half(constant_array(value), half))
 
 
 def _half_copy(graph: ir.Graph, value: ir.Value, half: Precision) -> ir.Value:

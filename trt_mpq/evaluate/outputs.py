@@ -22,6 +22,7 @@ from trt_mpq.types import TensorSpec
 _TRIED = 8
 """Samples that are run alone to see whether an output has one size."""
 _RAGGED = "its size depends on the data, or no axis that is known (--batch-axis) counts samples"
+_CONSTANT = "it is a constant, which no precision changes"
 _INTEGERS = "it holds integers, whose differences say nothing"
 _STATE = "it is a state, whose errors show in what later steps give"
 
@@ -69,10 +70,12 @@ def counted_outputs(
     """
     values = [_tensor(graph, name) for name in asked] or list(graph.graph.outputs)
     batch_axis = next((value.shape[0] for value in graph.graph.inputs if value.shape), None)
+    left_out = {str(value.name): _CONSTANT for value in values if value.is_initializer()}
     known = not samples.steps
-    doubtful = [str(value.name) for value in values if not (known and _has_known_rows(value, batch_axis))]
+    computed = [value for value in values if not value.is_initializer()]
+    doubtful = [str(value.name) for value in computed if not (known and _has_known_rows(value, batch_axis))]
     seen = dict(_entries(graph, doubtful, samples, runtime, batch)) if doubtful else {}
-    left_out = {name: _RAGGED for name, entry in seen.items() if entry is None}
+    left_out.update((name, _RAGGED) for name, entry in seen.items() if entry is None)
     if not asked:
         left_out.update(_states(values, samples))
     whole = [value for value in values if value.name not in left_out]

@@ -1,17 +1,24 @@
-"""Which axis of an input or output counts rows: the first, but for states and sequences of recurrences, or none."""
+"""Which axis of an input or output counts rows: the first, but for recurrences and where names say so, or none."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import onnx_ir as ir
 
 from trt_mpq.errors import ModelError, SettingsError
 from trt_mpq.graph import onnx_api
-from trt_mpq.graph.operators import MOVING, RECURRENT
+from trt_mpq.graph.operators import ACTIVATIONS, MOVING, RECURRENT
 
 _STATES = (5, 6)
 """Inputs of LSTM, GRU and RNN for initial states, ``[directions, batch, hidden]`` in their usual layout."""
+
+_PLACING = ACTIVATIONS | {
+    *("Add", "Sub", "Mul", "Div", "Cast", "Identity", "Dropout", "LayerNormalization", "MatMul", "Gather")
+}
+"""Operators that leave the first two axes of a sequence where they are: what networks compute before a recurrence."""
+_INDEX = 1
+"""Place of the indices among the inputs of a Gather: an embedding's steps and rows are theirs."""
 
 _BATCHES = (2, 3)
 """Numbers of rows at which shapes of outputs are compared."""
@@ -132,16 +139,24 @@ def _growing(few: tuple[_Size, ...], more: tuple[_Size, ...]) -> int:
 
 
 def _input_axes(inputs: Mapping[str, ir.Value]) -> dict[str, int | None]:
-    sized = (value for value in inputs.values() if value.shape is not None and len(value.shape))
-    rows = next((tuple(value.shape or ())[_is_a_sequence(value)] for value in sized), None)
+    rows = _rows([value for value in inputs.values() if value.shape is not None and len(value.shape)])
     return {name: _axis(value, rows) for name, value in inputs.items()}
+
+
+def _rows(sized: Sequence[ir.Value]) -> _Size | None:
+    """The size that is the number of rows: what recurrences know, a name that says so, the first axis of all."""
+    own = [(tuple(value.shape or ())[_is_recurrent(value)], _is_recurrent(value)) for value in sized]
+    named = [size for value in sized for size in value.shape or () if "batch" in str(size).lower()]
+    candidates = (*(size for size, recurrent in own if recurrent), *named)
+    free = (size for size in candidates if isinstance(size, ir.SymbolicDim) and size.value is not None)
+    return next(free, own[0][0] if own else None)
 
 
 def _axis(value: ir.Value, rows: _Size | None) -> int | None:
     sizes: tuple[_Size, ...] = tuple(value.shape or ())
     if not sizes or rows is None:
         return None
-    if _is_a_sequence(value) or (_starts_a_recurrence(value) and len(sizes) > 1):
+    if _is_recurrent(value):
         return 1
     if isinstance(sizes[0], ir.SymbolicDim) and (isinstance(rows, int) or rows not in sizes):
         return 0
@@ -152,10 +167,25 @@ def _axis(value: ir.Value, rows: _Size | None) -> int | None:
     return free[0] if free else None
 
 
+def _is_recurrent(value: ir.Value) -> bool:
+    """Whether an LSTM, GRU or RNN tells that the second axis of an input counts rows."""
+    return len(value.shape or ()) > 1 and (_is_a_sequence(value) or _starts_a_recurrence(value))
+
+
 def _is_a_sequence(value: ir.Value) -> bool:
-    """Whether an LSTM, GRU or RNN reads the input itself as its sequence, ``[steps, batch, features]`` usually."""
-    readers = (use.node for use in value.uses() if use.idx == 0 and use.node.op_type in RECURRENT)
-    return any(node.attributes.get_int("layout", 0) == 0 for node in readers)
+    """Whether an LSTM, GRU or RNN has the input as its sequence, ``[steps, batch, features]`` usually.
+
+    Layers may come before it that leave steps and rows where they are: a projection, a norm, an embedding.
+    """
+    following, seen = [value], {value}
+    while following:
+        for node, index in following.pop().uses():
+            if node.op_type in RECURRENT and index == 0:
+                return node.attributes.get_int("layout", 0) == 0
+            if node.op_type in _PLACING and (node.op_type != "Gather" or index == _INDEX):
+                following += (output for output in node.outputs if output not in seen)
+                seen.update(node.outputs)
+    return False
 
 
 def _starts_a_recurrence(value: ir.Value) -> bool:

@@ -4,12 +4,15 @@ Of two operands without repeated indices, every index is one of four: of both an
 (summed), of the left and the result (rows), of the right and the result (columns). Transposes bring them into that
 order and Reshapes make one axis of several. Rows besides the last are batch axes that the right operand is broadcast
 along, so that no size has to be known to merge them. A stored operand goes to the right, as a weight in its final form.
+Of more operands, two at a time are contracted; an index of one operand alone that the result lacks is summed first.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
+from string import ascii_letters
 
 import numpy as np
 import onnx_ir as ir
@@ -20,6 +23,8 @@ from trt_mpq.graph.replacement import Replacement, replace
 _ELLIPSIS = "..."
 _FIRST_FREE = 0x3B1
 """The axes of an ellipsis get Greek letters from here on, which no equation has."""
+_PAIR = 2
+"""Operands of a product."""
 
 
 def labels_of(node: ir.Node) -> tuple[str, ...]:
@@ -50,15 +55,98 @@ def _rank(value: ir.Value | None) -> int:
 def rewrite_einsum(graph: ir.Graph, node: ir.Node) -> None:
     """Replace an Einsum by Transpose, Reshape and MatMul if it is a matrix product, else leave it as it is.
 
-    The result keeps its name, the product that of the Einsum. Results are equal up to the order of sums.
+    The result keeps its name, the product (of several the last) that of the Einsum. Results are equal up to the order
+    of sums.
     """
     if any(value is None or value.shape is None or value.dtype is not ir.DataType.FLOAT for value in node.inputs):
         return
-    product = _product_of(node)
-    if product is None:
-        return
-    replace(node.outputs[0], _write(Replacement(graph, node), product))
+    for pair in [node] if len(node.inputs) <= _PAIR else list(_in_pairs(graph, node)):
+        pair = _summed_alone(graph, pair)
+        product = _product_of(pair)
+        if product is not None:
+            replace(pair.outputs[0], _write(Replacement(graph, pair), product))
+            graph.remove(pair, safe=True)
+
+
+def _in_pairs(graph: ir.Graph, node: ir.Node) -> Iterator[ir.Node]:
+    """Einsums of two operands in place of one of more, each of which contracts what it can."""
+    *terms, result = _spelled(labels_of(node))
+    waiting, writer = list(zip(node.inputs, terms, strict=True)), Replacement(graph, node)
+    value, labels = waiting.pop(0)
+    while waiting:
+        common = (i for i, (_, term) in enumerate(waiting) if set(labels) & set(term) - set(result))
+        other, term = waiting.pop(next(common, 0))
+        needed = "".join((*(other for _, other in waiting), result))
+        left = "".join(dict.fromkeys(label for label in labels + term if label in needed)) if waiting else result
+        assert value is not None
+        assert other is not None
+        sizes = _sizes(value, labels) | {k: v for k, v in _sizes(other, term).items() if v != 1 or k not in labels}
+        name = None if waiting else writer.name
+        made = writer.emit(
+            "Einsum", [value, other], f"pair{len(waiting)}", name=name, equation=f"{labels},{term}->{left}"
+        )
+        made.shape = ir.Shape([sizes[label] for label in left])
+        value, labels = made, left
+        yield _producer(made)
+    assert value is not None
+    replace(node.outputs[0], value)
     graph.remove(node, safe=True)
+
+
+def _spelled(labels: tuple[str, ...]) -> list[str]:
+    """The same in letters that an equation may have."""
+    letters = dict(zip(dict.fromkeys("".join(labels)), ascii_letters, strict=False))
+    return ["".join(letters[label] for label in term) for term in labels]
+
+
+def _sizes(value: ir.Value, labels: str) -> dict[str, int | ir.SymbolicDim]:
+    return dict(zip(labels, value.shape or (), strict=True))
+
+
+def _producer(value: ir.Value) -> ir.Node:
+    node = value.producer()
+    assert node is not None
+    return node
+
+
+def _summed_alone(graph: ir.Graph, node: ir.Node) -> ir.Node:
+    """An Einsum that reads sums in place of `node`, if that would be a product but for indices of one operand alone."""
+    if len(node.inputs) != _PAIR:
+        return node
+    *terms, result = _spelled(labels_of(node))
+    lone = (set(terms[0]) ^ set(terms[1])) - set(result)
+    first, second = ("".join(label for label in term if label not in lone) for term in terms)
+    if not lone or any(len(set(term)) < len(term) for term in terms) or not all(_kinds(first, second, result)):
+        return node
+    writer = Replacement(graph, node)
+    operands = [
+        _sum_over(writer, value, [i for i, label in enumerate(term) if label in lone], f"operand{place}")
+        for place, (value, term) in enumerate(zip(node.inputs, terms, strict=True))
+        if value is not None
+    ]
+    made = writer.emit("Einsum", operands, "summed", name=writer.name, equation=f"{first},{second}->{result}")
+    replace(node.outputs[0], made)
+    graph.remove(node, safe=True)
+    return _producer(made)
+
+
+def _sum_over(writer: Replacement, value: ir.Value, axes: list[int], part: str) -> ir.Value:
+    """`value` itself, or its sum over `axes`; of a constant another one."""
+    if not axes:
+        return value
+    if value.const_value is not None:
+        return writer.constant(value.const_value.numpy().sum(axis=tuple(axes)), f"{value.name}.{part}")
+    places = writer.constant(np.array(axes, np.int64), f"{value.name}.{part}.axes")
+    made = writer.emit("ReduceSum", [value, places], part, keepdims=0)
+    made.shape = ir.Shape([size for axis, size in enumerate(value.shape or ()) if axis not in axes])
+    return made
+
+
+def _kinds(first: str, second: str, result: str) -> tuple[str, str, str]:
+    """Labels of rows, columns and sums of a product of two operands."""
+    rows = "".join(label for label in result if label not in second)
+    columns = "".join(label for label in result if label not in first)
+    return rows, columns, "".join(label for label in first if label in second and label not in result)
 
 
 @dataclass(frozen=True)
@@ -88,7 +176,7 @@ class _Product:
 
 def _product_of(node: ir.Node) -> _Product | None:
     """What a matrix product of two operands would compute `node`; None if none does."""
-    if len(node.inputs) != 2:
+    if len(node.inputs) != _PAIR:
         return None
     first, second, result = labels_of(node)
     left, right = node.inputs
@@ -98,9 +186,7 @@ def _product_of(node: ir.Node) -> _Product | None:
         left, right, first, second = right, left, second, first
     if any(len(set(term)) < len(term) for term in (first, second, result)) or set(result) - {*first, *second}:
         return None
-    rows = "".join(label for label in result if label not in second)
-    columns = "".join(label for label in result if label not in first)
-    summed = "".join(label for label in first if label in second and label not in result)
+    rows, columns, summed = _kinds(first, second, result)
     lone = set(first) ^ set(second)
     if not (rows and columns and summed) or lone - {*result}:
         return None

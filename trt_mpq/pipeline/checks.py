@@ -14,7 +14,7 @@ from trt_mpq.pipeline.gpu import Gpu
 from trt_mpq.pipeline.judging import HOLDOUT_DATA
 from trt_mpq.pipeline.latency import DEVICE_TABLE
 from trt_mpq.pipeline.model_states import states
-from trt_mpq.pipeline.networks import groups_of
+from trt_mpq.pipeline.networks import groups_of, require_groups
 from trt_mpq.pipeline.ranking import configured_metric
 from trt_mpq.pipeline.sources import BATCH, CALIBRATION, EVALUATION
 from trt_mpq.runtime.user_code import is_of_this_process
@@ -60,10 +60,17 @@ def check_settings(settings: Settings) -> None:
 
 
 def check_pins(store: Store) -> None:
-    """Refuse patterns of `--keep` and `--exclude` that match no group of the model; raises SettingsError."""
+    """Refuse patterns of `--keep` and `--exclude` that match no group of the model.
+
+    Raises:
+        SettingsError: A pattern matches none.
+        ModelError: There are patterns, and no groups that they could match.
+    """
     settings = store.settings
     if settings.keep or settings.exclude:
-        require_matches(store[groups_of(states(settings)[0])], settings.keep, settings.exclude)
+        first = states(settings)[0]
+        require_groups(store, first)
+        require_matches(store[groups_of(first)], settings.keep, settings.exclude)
 
 
 def check_before_search(store: Store, gpu: Gpu) -> None:

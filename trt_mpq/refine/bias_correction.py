@@ -134,11 +134,11 @@ def _move_into(graph: ir.Graph, other: ir.Graph) -> None:
     inputs = {value.name: value for value in graph.inputs}
     for value in list(other.inputs):
         value.replace_all_uses_with(inputs[value.name])
+    other.outputs.clear()  # which may be initializers
     for name, value in list(other.initializers.items()):
         del other.initializers[name]
         value.name = _QUANTIZED + name
         graph.register_initializer(value)
-    other.outputs.clear()
     nodes = list(other)
     other.remove(nodes)
     for node in nodes:

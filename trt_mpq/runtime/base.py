@@ -57,13 +57,13 @@ class Runtime(Protocol):
 
 
 def with_outputs(graph: ir.Model, tensors: Sequence[str]) -> ir.Model:
-    """A copy of `graph` whose outputs are `tensors` (any tensors computed in it), in that order.
+    """A copy of `graph` whose outputs are `tensors` (computed in it, fed to it or constant), in that order.
 
     Raises:
         KeyError: A name is not a tensor of the graph.
     """
     clone = graph.clone()
-    values = {value.name: value for value in clone.graph.inputs}
+    values = {value.name: value for value in (*clone.graph.inputs, *clone.graph.initializers.values())}
     for node in clone.graph:
         values.update((value.name, value) for value in node.outputs)
     clone.graph.outputs.clear()
