@@ -287,6 +287,15 @@ def test_reading_a_shape_costs_no_cast() -> None:
         assert [node.op_type for node in graph.graph] == ["Shape"]
 
 
+def test_an_input_that_is_handed_out_is_not_rounded() -> None:
+    network = prepare(
+        parse("g (float[n,4] x) => (float[n,4] y, float[n,4] z) { y = Identity(x) a = Exp(x) z = Neg(a) }")
+    )
+    feeds = feed(network)
+    for graph in (emitter_of(network).strong(NOTHING_QUANTIZED), emitter_of(network).reference(NOTHING_QUANTIZED)):
+        np.testing.assert_array_equal(run_plainly(checked(graph), feeds)["y"], feeds["x"])
+
+
 def test_one_tensor_is_cast_once_for_all_its_readers() -> None:
     body = "(float[n,4] x) => (float[n,4] y) { a = Exp(x) b = Sin(x) c = Neg(x) d = Add(a, b) y = Add(c, d) }"
     graph = emitter_of(prepare(parse(f"g {body}"))).strong(NOTHING_QUANTIZED).graph

@@ -98,9 +98,16 @@ def _may_be_half(node: ir.Node, opset: int, ranges: Ranges, half: Precision) -> 
         floats
         and node.op_type not in VALUE_BLIND
         and not has_body(node)
+        and not _hands_through(node)
         and _writes_half(node, opset, half)
         and not any(_magnitude(value, ranges) > LARGEST[half] for value in values)
     )
+
+
+def _hands_through(node: ir.Node) -> bool:
+    """Whether the node gives an input of the model as an output: nothing is computed, so nothing is to be rounded."""
+    given = node.inputs[0] if node.op_type == "Identity" else None
+    return given is not None and given.is_graph_input() and node.outputs[0].is_graph_output()
 
 
 def _writes_half(node: ir.Node, opset: int, half: Precision) -> bool:
