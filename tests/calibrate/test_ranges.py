@@ -312,7 +312,7 @@ def test_memory_does_not_grow_with_the_data():
             tracemalloc.stop()
 
     peak(64)  # imports
-    assert peak(4096) < peak(64) + 200_000
+    assert peak(4096) < peak(64) + 600_000  # all that is read at once would be 2.4 million
 
 
 def test_the_second_pass_bounds_what_one_run_returns(monkeypatch):
