@@ -67,6 +67,24 @@ def test_feeds_that_do_not_fit_are_refused_in_one_line() -> None:
     assert "\n" not in str(failure.value)
 
 
+def test_a_batch_that_a_reshape_forbids_names_the_node_and_the_way_out() -> None:
+    text = """<ir_version: 8, opset_import: ["" : 17]> g (float[n, 6] x) => (float[1, 3, 2] y)
+        <int64[3] shape = {1, 3, 2}> { y = Reshape(x, shape) }"""
+    graph = onnx.parser.parse_model(text)
+    graph.graph.node[0].name = "fold"
+    session = OnnxRuntime(1).load(ir.from_proto(graph))
+    session.run({"x": np.zeros((1, 6), np.float32)})
+    with pytest.raises(RuntimeFailure) as failure:
+        session.run({"x": np.zeros((4, 6), np.float32)})
+    said = str(failure.value)
+    assert said.startswith("ONNX Runtime could not run the graph: Reshape fold: ")
+    assert said.endswith("; it was given 4 rows at once: if it takes one sample at a time, use --batch 1")
+    assert "/onnxruntime" not in said
+    with pytest.raises(RuntimeFailure) as failure:
+        session.run({"x": np.zeros((1, 5), np.float32)})
+    assert "--batch" not in str(failure.value)
+
+
 def test_half_tensors_are_not_rounded_and_cast_pairs_in_float_are() -> None:
     """Why the reference flavour exists; the typed one may be right or wrong here, the pairs must be right."""
     text = """<ir_version: 9, opset_import: ["" : 19]> g (float[n] x) => (float[n] y) <float k = {1.0009765625}> {

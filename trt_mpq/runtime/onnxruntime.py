@@ -11,6 +11,7 @@ another order. Results are then those of ``ORT_DISABLE_ALL``, bit for bit.
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,6 +24,9 @@ from trt_mpq.runtime.base import Array, Arrays, with_outputs
 if TYPE_CHECKING:
     import onnx_ir as ir
 
+_FAILED_NODE = re.compile(
+    r"running (?P<operator>\w+) node\. Name:'(?P<name>[^']*)' Status Message: (?:/\S+:\d+ .*?\) )?(?P<reason>.+)"
+)
 _MOST_WAYS = 2
 _PROTOBUF_LIMIT = 1 << 30
 """Graphs above this many bytes, and parts of them, travel through a file with external data: protobuf ends at 2 GiB."""
@@ -46,7 +50,7 @@ class OnnxRuntimeSession:
         try:
             values = self.native.run(None, dict(feeds))
         except Exception as error:  # ONNX Runtime has no common base for its C++ errors
-            raise RuntimeFailure(f"ONNX Runtime could not run the graph: {first_line(error)[:300]}") from error
+            raise RuntimeFailure(f"ONNX Runtime could not run the graph: {_why(error)}{_hint(feeds)}") from error
         return dict(zip(self._outputs, values, strict=True))
 
 
@@ -119,6 +123,19 @@ class OnnxRuntime:
             return OnnxRuntimeSession(onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"]))
         except Exception as error:  # ONNX Runtime has no common base for its C++ errors
             raise _not_loadable(error) from error
+
+
+def _why(error: Exception) -> str:
+    """Which node ONNX Runtime says failed and why, without where in its own code."""
+    said = first_line(error)
+    if found := _FAILED_NODE.search(said):
+        said = f"{found['operator']} {found['name']}: {found['reason']}"
+    return said[:300].rstrip(". ")
+
+
+def _hint(feeds: Mapping[str, Array]) -> str:
+    rows = max((len(value) for value in feeds.values() if value.ndim), default=1)
+    return f"; it was given {rows} rows at once: if it takes one sample at a time, use --batch 1" if rows > 1 else ""
 
 
 def _computing(graph: ir.Model, outputs: Sequence[str]) -> ir.Model:
