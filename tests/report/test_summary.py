@@ -190,6 +190,14 @@ def test_a_typed_file_of_the_widest_plan_is_delivered_whatever_it_scores() -> No
     ) in found.warnings
 
 
+def test_groups_pinned_below_fp16_are_said_to_be_so_in_the_baseline() -> None:
+    only_int8 = dict.fromkeys((p for p in Precision if p is not INT8), "pinned to int8 by --keep int8:g0")
+    found = findings(grouping_of(only_int8, {}), {"g0": INT8, "g1": FP16})
+    assert "--keep pins 1 group of 2 to 8 bit or less, in what is called FP16 here too" in found.warnings
+    wide = dict.fromkeys((p for p in Precision if p is not FP16), "pinned to fp16 by --keep fp16:g0")
+    assert not any("--keep" in text for text in findings(grouping_of(wide, {}), {"g0": FP16, "g1": INT8}).warnings)
+
+
 def test_a_weak_file_that_misses_the_target_is_not_to_be_built() -> None:
     found = findings(grouping_of({}), {"g0": FP16})
     sound = replace(found, weak=Score(0.9, None, 50))

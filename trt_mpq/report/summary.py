@@ -259,6 +259,7 @@ def file_warnings(explainer: Explainer, delivery: Delivery, files: DeliveredScor
             "typed.onnx holds operators of NVIDIA's domain `trt`, which ONNX Runtime does not know: what is scored and "
             "compared is reference.onnx, which computes the same in FP32 arithmetic"
         )
+    yield from _pinned_below(grouping)
     if missed := _missed(files.typed, explainer, required):
         uniform = f", but it is uniform {grouping.top.name}, which is what there is without a search"
         kept = uniform if chosen.plan == grouping.uniform(grouping.top) else ""
@@ -271,6 +272,17 @@ def file_warnings(explainer: Explainer, delivery: Delivery, files: DeliveredScor
         yield f"weak.onnx has {groups} of the plan in FP32 in place of BF16, which TensorRT 8.6 does not have"
     if delivery.weak_missing is not None:
         yield f"no weak.onnx was written: {delivery.weak_missing}"
+
+
+def _pinned_below(grouping: Grouping) -> Iterator[str]:
+    """That what everything is compared with has groups in 8 bit or less too, because the user pins them there."""
+    if below := [group for group in grouping.groups if grouping.widest(group).quantized]:
+        some = (
+            f"1 group of {len(grouping.groups)}"
+            if len(below) == 1
+            else f"{len(below)} of {len(grouping.groups)} groups"
+        )
+        yield f"--keep pins {some} to 8 bit or less, in what is called {grouping.top.name} here too"
 
 
 def _missed(file: Score | None, explainer: Explainer, required: float) -> str:
