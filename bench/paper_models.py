@@ -10,7 +10,7 @@ _IMAGES, _SENTENCES = weights.EFFICIENTNET / "data.toml", weights.MPNET / "data.
 PAPER_MODELS = {
     **MODELS,
     "efficientnet": RealModel(
-        "efficientnet", str(weights.EFFICIENTNET / "model.onnx"), f"{_IMAGES}:calib", f"{_IMAGES}:test", 400, 100, 32,
+        "efficientnet", str(weights.EFFICIENTNET / "model.onnx"), f"{_IMAGES}:calib", f"{_IMAGES}:test", 400, 100, 8,
         ladders=("int8", "fp8"), made=weights.efficientnet_lite0,
     ),
     "mpnet": RealModel(
