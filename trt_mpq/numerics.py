@@ -336,8 +336,7 @@ def fake_quantize(
 
 def round_to_half(values: FloatArray, stored: Precision = Precision.FP16) -> FloatArray:
     """The float32 values that a 16-bit tensor can hold; magnitudes beyond become infinite, as on the GPU."""
-    with np.errstate(over="ignore"):
-        return values.astype(_HALF_TYPES[stored]).astype(np.float32)
+    return _in_half(values, stored).astype(np.float32)
 
 
 def constant_in_half(values: FloatArray, stored: Precision = Precision.FP16) -> CodeArray:
@@ -346,8 +345,12 @@ def constant_in_half(values: FloatArray, stored: Precision = Precision.FP16) -> 
     Such is the 1e-12 that keeps a division from zero. Where calibration data need it that small, its node does not
     compute in 16 bit (`calibrate.underflow`); where they never come so close, other data still find a guard.
     """
-    with np.errstate(over="ignore"):
-        half = values.astype(_HALF_TYPES[stored])
+    half = _in_half(values, stored)
     if values.size == 1 and values.any() and not half.any():
-        return np.copysign(np.float32(2 * VANISHING[stored]), values).astype(_HALF_TYPES[stored])
+        return _in_half(np.copysign(np.float32(2 * VANISHING[stored]), values), stored)
     return half
+
+
+def _in_half(values: FloatArray, stored: Precision) -> CodeArray:
+    with np.errstate(over="ignore"):
+        return values.astype(_HALF_TYPES[stored])

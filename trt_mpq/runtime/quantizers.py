@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
 import onnx_ir as ir
 
 from trt_mpq.graph.edit import add_constant, constant_array, sole_reader
@@ -64,12 +63,11 @@ def _replace_pair(graph: ir.Graph, quantizer: ir.Node) -> None:
     value, scale, _ = quantizer.inputs
     assert value is not None
     assert scale is not None
-    name, size = quantizer.outputs[0].name, np.float32(constant_array(scale))
-    step, factor = Chain(graph, value, f"{name}/rounded"), add_constant(graph, f"{name}/scale", size)
+    step, factor = Chain(graph, value, f"{quantizer.outputs[0].name}/rounded"), _in_float(graph, scale)
     half = None if scale.dtype is _FLOAT else scale.dtype
     wide = value if half is None else _rounded(graph, step, step("Cast", value, to=_FLOAT))
-    low, high = reach_of(value)
-    codes = insert_float(graph, step, step("Div", wide, factor), E4M3, low / float(size), high / float(size))
+    low, high = (bound / constant_array(scale).item() for bound in reach_of(value))
+    codes = insert_float(graph, step, step("Div", wide, factor), E4M3, low, high)
     result = step("Mul", codes, factor)
     if half is not None:
         result = step("Cast", result, dtype=half, to=half)

@@ -1,9 +1,8 @@
 """ONNX operators written with torch, so that torch can differentiate them twice.
 
-What networks of convolutions, fully connected layers and transformers contain, no recurrent ones, with the
-semantics of opset 13 and later (https://onnx.ai/onnx/operators/). Each function takes a `Call` and
-the node's inputs, None for an omitted one. torch itself comes with the call, because this module
-must be importable without it.
+What networks of convolutions, fully connected layers and transformers contain, no recurrent ones, with the semantics of
+opset 13 and later (https://onnx.ai/onnx/operators/). Each function takes a `Call` and the node's inputs, None for an
+omitted one. torch itself comes with the call, because this module must be importable without it.
 """
 
 from __future__ import annotations
@@ -218,14 +217,17 @@ def _depth_to_space(call: Call, x: Tensor) -> Tensor:
 
 def _gather(call: Call, x: Tensor, indices: Tensor) -> Tensor:
     axis = call.get("axis", 0) % x.dim()
-    positive = call.torch.where(indices < 0, indices + x.shape[axis], indices)
-    rows = x.index_select(axis, positive.reshape(-1))
+    rows = x.index_select(axis, _from_start(call, indices, x.shape[axis]).reshape(-1))
     return rows.reshape(*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :])
 
 
 def _gather_elements(call: Call, x: Tensor, indices: Tensor) -> Tensor:
     axis = call.get("axis", 0) % x.dim()
-    return x.gather(axis, call.torch.where(indices < 0, indices + x.shape[axis], indices))
+    return x.gather(axis, _from_start(call, indices, x.shape[axis]))
+
+
+def _from_start(call: Call, indices: Tensor, size: int) -> Tensor:
+    return call.torch.where(indices < 0, indices + size, indices)
 
 
 def _gather_nd(call: Call, x: Tensor, indices: Tensor) -> Tensor:
