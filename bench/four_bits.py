@@ -10,13 +10,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from bench.decoders import DECODERS
-from bench.paper_models import PAPER_MODELS
+from bench.paper_models import PAPER_MODELS, PARAPHRASE
 from bench.searches import Bench, Job, command
 
 LADDERS = ("fp16,fp8,nvfp4", "fp16,int8,w4a16", "fp16,w8a16")
 TARGETS = (0.99, 0.999)
 METRICS = ("output-sqnr", "quantization-error", "noise", "fisher", "random")
-MODELS = {name: PAPER_MODELS[name] for name in ("minilm", "mpnet")} | DECODERS
+MODELS = {"minilm": PAPER_MODELS["minilm"], "paraphrase": PARAPHRASE, "mpnet": PAPER_MODELS["mpnet"]} | DECODERS
 _INTRODUCTION = """# Ladders with 4 bit
 
 `python -m bench.four_bits`, searched for an RTX 5090 at batch 32 (`smollm2`: 8; `bytes` has 256 samples); no group is excluded that a format can run.
@@ -51,4 +51,4 @@ BENCH = Bench("four_bits", MODELS, jobs, _settings, "refined", "rtx5090", ("b200
 
 
 if __name__ == "__main__":
-    command(BENCH, __doc__ or "", [_INTRODUCTION], {"eval_samples": 300, "models": ["minilm", "bytes"]})
+    command(BENCH, __doc__ or "", [_INTRODUCTION], {"eval_samples": 300, "models": ["minilm", "paraphrase", "bytes"]})

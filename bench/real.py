@@ -22,6 +22,7 @@ class RealModel:
         ladders: What is searched: INT8, FP8, and the paper's 16/8/4 bits for convolutions.
         made: Makes the file out of a package, where it does not lie among the data.
         batch: Samples per inference that latencies are told for.
+        outputs: The outputs it is judged by, where they are not all.
     """
 
     name: str
@@ -35,6 +36,7 @@ class RealModel:
     ladders: tuple[str, ...] = ("int8", "fp8", "16/8/4")
     made: Callable[[], object] | None = None
     batch: int = 32
+    outputs: tuple[str, ...] = ()
 
     def make(self) -> None:
         """Make the file where it is one that has to be made."""

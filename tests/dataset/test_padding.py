@@ -71,6 +71,17 @@ def test_no_batch_reaches_across_a_block(size: int, block: int, trim: str | None
     assert sorted(np.concatenate([batch.numbers for batch in batches])) == list(range(17))
 
 
+@given(st.integers(1, 12), st.integers(1, 12), st.sampled_from(["mask", None]))
+def test_batches_that_taper_have_a_fair_share_of_what_is_left(size: int, least: int, trim: str | None) -> None:
+    batches = list(padded(17, trim=trim).by_length(size, least=least))
+    assert sorted(np.concatenate([batch.numbers for batch in batches])) == list(range(17))
+    assert all(batch.size <= max(min(size, least), (17 - batch.start + 3) // 4) for batch in batches)
+    assert all(batch.size <= size for batch in batches)
+    if trim is None:
+        assert all(batch.size >= min(size, least) for batch in batches[:-1])
+        assert [batch.size for batch in batches] == sorted((batch.size for batch in batches), reverse=True)
+
+
 def test_batches_stay_in_order_and_uncut() -> None:
     batches = list(padded(5, 2, np.arange(5)).batches(2))
     assert [(b.start, b.size, b.feeds["ids"].shape) for b in batches] == [

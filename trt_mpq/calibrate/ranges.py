@@ -81,7 +81,7 @@ def calibrate(
         at_once = max(1, min(batch, _CHUNK_ELEMENTS // (runtime.ways * max(per_sample, 1))))
         counting = partial(_histograms, {name: extremes[name].magnitude for name in histograms})
         run = partial(spread, with_outputs(graph, list(histograms)), (), counting)
-        with with_results(chunks_by_length(samples, at_once), run) as results:
+        with with_results(chunks_by_length(samples, at_once, tapering=True), run) as results:
             for chunk, found in results:
                 for name, histogram in found.items():
                     histograms[name].counts += histogram.counts
@@ -193,7 +193,7 @@ def _extremes(
     free = np.array([name not in touched for name in names])
     low = np.full(len(names), np.inf)
     high = np.full(len(names), -np.inf)
-    with with_results(chunks_by_length(samples, batch), run) as results:
+    with with_results(chunks_by_length(samples, batch, tapering=True), run) as results:
         for chunk, values in results:
             least, most, mean = (
                 np.array([values[f"{name}/{kind}"] for name in names], dtype=np.float64)

@@ -10,6 +10,9 @@ from trt_mpq.dataset.steps import Steps, rows_first
 from trt_mpq.runtime.base import Array, Arrays, Session
 from trt_mpq.types import TensorSpec
 
+_LEAST_ROWS = 8
+"""Rows of a chunk below which a graph takes notably longer for each."""
+
 
 @dataclass(frozen=True)
 class Chunk:
@@ -84,20 +87,36 @@ def chunks(samples: Samples, size: int) -> Iterator[Chunk]:
     return (_chunk(batch, fixed, samples) for batch in samples.batches(samples_at_once(samples, size)))
 
 
-def chunks_by_length(samples: Samples, size: int, block: int | None = None) -> Iterator[Chunk]:
+def chunks_by_length(
+    samples: Samples, size: int, block: int | None = None, *, tapering: bool = False
+) -> Iterator[Chunk]:
     """As `chunks`, but samples of equal length together and cut to it where the data tells lengths.
 
-    The order is not that of the data, and what a sample looks like does not depend on `size`. No chunk reaches
-    across a multiple of `block` samples, unless the model fixes its batch dimension.
+    The order is not that of the data, and what a sample looks like does not depend on `size`. Unless the model fixes
+    its batch dimension, no chunk reaches across a multiple of `block` samples, and where they are `tapering` the last
+    are smaller than the first, so that threads or workers that share them end together.
     """
-    fixed = fixed_batch(samples.inputs)
-    batches = samples.by_length(samples_at_once(samples, size), block=None if fixed else block)
+    at_once = samples_at_once(samples, size)
+    if fixed := fixed_batch(samples.inputs):
+        batches = samples.by_length(at_once)
+    else:
+        batches = samples.by_length(at_once, block=block, least=_least(samples) if tapering else None)
     return (_chunk(batch, fixed, samples) for batch in batches)
 
 
 def samples_at_once(samples: Samples, size: int) -> int:
     """Samples in a full chunk of `size` rows, or of the rows that the model fixes."""
     return max(1, (fixed_batch(samples.inputs) or size) // samples.rows)
+
+
+def most_chunks(samples: Samples, size: int) -> int:
+    """At most so many `tapering` chunks are made of samples of one length."""
+    least = samples_at_once(samples, size) if fixed_batch(samples.inputs) else min(_least(samples), size)
+    return -(-samples.count // least)
+
+
+def _least(samples: Samples) -> int:
+    return max(1, _LEAST_ROWS // samples.rows)
 
 
 def _chunk(batch: Batch, fixed: int | None, samples: Samples) -> Chunk:

@@ -32,6 +32,8 @@ from trt_mpq.runtime.base import Array
 from trt_mpq.types import TensorSpec
 
 LABELS = "labels"
+_SHARE = 4
+"""Batches that taper have at most one part in so many of what is left: up to four who share them end together."""
 
 
 @dataclass(frozen=True)
@@ -181,7 +183,9 @@ class Samples:
         for start in range(0, end, size):
             yield self._batch(np.arange(start, min(start + size, end)), start)
 
-    def by_length(self, size: int, limit: int | None = None, block: int | None = None) -> Iterator[Batch]:
+    def by_length(
+        self, size: int, limit: int | None = None, block: int | None = None, least: int | None = None
+    ) -> Iterator[Batch]:
         """Deliver samples of equal length together and cut to it, the longest first; without padding, as `batches`.
 
         What a sample looks like does not depend on `size`, because no batch holds samples of two lengths: only a
@@ -192,6 +196,8 @@ class Samples:
             size: Samples per batch, at most.
             limit: Deliver only the first so many samples of the data.
             block: No batch reaches across a multiple of so many delivered samples.
+            least: Towards the end batches get smaller, down to so many samples, for those that are run side by side
+                (guided self-scheduling, Polychronopoulos and Kuck 1987); None for batches of one size.
 
         Raises:
             DataError: A sample holds NaN or inf, or does not fit the model.
@@ -203,7 +209,9 @@ class Samples:
         for length in np.unique(lengths)[::-1]:
             equal = np.flatnonzero(lengths == length)
             while len(equal):
-                numbers, equal = np.split(equal, [size if block is None else min(size, block - start % block)])
+                fair = size if least is None else max(least, -(-(count - start) // _SHARE))
+                rest = size if block is None else block - start % block
+                numbers, equal = np.split(equal, [min(size, fair, rest)])
                 batch = self._batch(numbers, start)
                 yield batch if self.padding is None else _cut(batch, self.padding, int(length))
                 start += len(numbers)

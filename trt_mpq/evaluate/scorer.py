@@ -83,7 +83,7 @@ class _Pass:
         for first, last in pairwise((0, *self.schedule.ends)):
             if first < begun:
                 continue
-            for chunk in chunks_by_length(self._portion(first, last), self._batch):
+            for chunk in chunks_by_length(self._portion(first, last), self._batch, tapering=True):
                 before = first + chunk.batch.start
                 reference = self._kept.get(before)
                 if reference is None and self._needs_reference:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import numpy as np
 
 from trt_mpq.dataset import Samples
-from trt_mpq.dataset.chunks import Chunk, chunks_by_length, samples_at_once
+from trt_mpq.dataset.chunks import Chunk, chunks_by_length, most_chunks
 from trt_mpq.graph.edit import constant_array
 from trt_mpq.numerics import quantize_weight
 from trt_mpq.types import LayerGroup, Precision, Progress, Ranking
@@ -85,14 +85,14 @@ class SensitivityInputs:
     @property
     def ways(self) -> int:
         """How many chunks are run side by side."""
-        return min(self.runtime.ways, -(-self.sample_count // samples_at_once(self.samples, self.batch)))
+        return min(self.runtime.ways, most_chunks(self.samples.take(self.sample_count), self.batch))
 
     def chunks(self, block: int | None = None) -> Iterator[Chunk]:
-        """The samples to use, cut to their length where the data tells it, `batch` at a time.
+        """The samples to use, cut to their length where the data tells it, `batch` at a time at most.
 
         No chunk reaches across a multiple of `block` samples, unless the network fixes its batch dimension.
         """
-        return chunks_by_length(self.samples.take(self.sample_count), self.batch, block)
+        return chunks_by_length(self.samples.take(self.sample_count), self.batch, block, tapering=block is None)
 
     def squared_weight_error(self, group: LayerGroup, precision: Precision) -> float:
         """What quantization changes in the group's weights, squared and summed over their elements."""
