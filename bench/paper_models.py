@@ -24,4 +24,4 @@ PARAPHRASE = RealModel(
     "paraphrase", str(weights.PARAPHRASE / "model.onnx"), f"{_IN_BERTS}:calib", f"{_IN_BERTS}:dev", 500, 500, 32,
     "spearman", ("int8", "fp8"), made=partial(weights.paraphrase_minilm, DATA), outputs=("461",),
 )  # fmt: skip
-"""A sentence transformer of three layers, somebody's file: its other outputs are token ids and tokens' embeddings."""
+"""A sentence transformer of three layers, in a file that others made: it gives token ids and their embeddings too."""

@@ -117,9 +117,9 @@ def all_mpnet_base_v2(data: Path) -> Path:
 
 
 def paraphrase_minilm(data: Path) -> Path:
-    """paraphrase-MiniLM-L3-v2, token ids [batch, sequence] and their mask to `output` [batch, 384]; 17 million weights.
+    """paraphrase-MiniLM-L3-v2, token ids [batch, sequence] and their mask to `461` [batch, 384]; 17 million weights.
 
-    A file of PyTorch's older exporter, of opset 17 and without shapes. `data` is as above; the vocabulary is the same.
+    A file of PyTorch's older exporter, of opset 17. `data` is as above; the vocabulary is the same.
     """
     if not (PARAPHRASE / "model.onnx").exists():
         PARAPHRASE.mkdir(parents=True, exist_ok=True)

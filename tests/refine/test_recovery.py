@@ -19,9 +19,9 @@ def correction(precision: Precision, before: float, after: float) -> RefinementR
 @pytest.mark.parametrize(
     ("before", "after", "detail"),
     [
-        (0.8, 0.9, "2 groups corrected, kept"),
-        (0.8, 0.8, "2 groups corrected, kept"),
-        (0.8, 0.79, "2 groups corrected, dropped because the score fell"),
+        (0.8, 0.9, "2 biases corrected, kept"),
+        (0.8, 0.8, "2 biases corrected, kept"),
+        (0.8, 0.79, "2 biases corrected, dropped because the score fell"),
     ],
 )
 def test_a_record_says_what_happens_to_the_corrections(before, after, detail):
@@ -29,7 +29,7 @@ def test_a_record_says_what_happens_to_the_corrections(before, after, detail):
     assert (record.before, record.after, record.detail) == (before, after, detail)
     assert (record.name, record.precision) == ("bias correction", INT8)
     rounded = record_of_values(Refinement.ROUNDING, INT8, before, after, CORRECTIONS)
-    assert (rounded.name, rounded.detail) == ("learned rounding", detail.replace("groups corrected", "weights rounded"))
+    assert (rounded.name, rounded.detail) == ("learned rounding", detail.replace("biases corrected", "weights rounded"))
 
 
 def test_only_the_precision_that_is_hurt_loses_its_corrections():
@@ -40,7 +40,7 @@ def test_only_the_precision_that_is_hurt_loses_its_corrections():
 
 def test_corrections_go_that_raise_the_score_and_lose_the_target():
     record = record_of_values(Refinement.BIAS_CORRECTION, INT8, 0.8, 0.9, CORRECTIONS, loses_target=True)
-    assert record.detail == "2 groups corrected, dropped because the file would miss the target"
+    assert record.detail == "2 biases corrected, dropped because the file would miss the target"
     assert worth_keeping(CORRECTIONS, [record]).keys() == {("a", FP8)}
 
 

@@ -27,10 +27,14 @@ class Refinement(str, Enum):
     FOR_PLAN = "for the chosen plan"
 
 
-_OF_WEIGHTS = {
-    Refinement.WEIGHT_SCALES: "clipped", Refinement.GPTQ: "rounded", Refinement.ROUNDING: "rounded",
-}  # fmt: skip
-"""What is done to weights."""
+_WEIGHTS = "weight", "weights"
+_OF_VALUES = {
+    Refinement.WEIGHT_SCALES: (*_WEIGHTS, "clipped"),
+    Refinement.GPTQ: (*_WEIGHTS, "rounded"),
+    Refinement.ROUNDING: (*_WEIGHTS, "rounded"),
+    Refinement.BIAS_CORRECTION: ("bias", "biases", "corrected"),
+}
+"""What is changed for a format, one and many, and what is said to be done to it."""
 
 
 _RESCALED = {
@@ -120,13 +124,10 @@ def record_of_values(
     target without, and one of them misses it with.
     """
     count = sum(own is precision for _, own in values)
-    done = (
-        f"{_counted(count, 'group')} corrected"
-        if name not in _OF_WEIGHTS
-        else (f"{_counted(count, 'weight')} {_OF_WEIGHTS[name]}")
-    )
+    one, many, done = _OF_VALUES[name]
+    what = f"{count} {one if count == 1 else many} {done}"
     fault = "the file would miss the target" if loses_target else _fall(before, after)
-    return RefinementRecord(name.value, precision, before, after, f"{done}, {_verdict(fault)}", kept=not fault)
+    return RefinementRecord(name.value, precision, before, after, f"{what}, {_verdict(fault)}", kept=not fault)
 
 
 def record_of_plan(found: Evaluation, refined: Refined) -> RefinementRecord:

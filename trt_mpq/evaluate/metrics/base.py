@@ -140,6 +140,7 @@ def single_output(metric: str, outputs: tuple[TensorSpec, ...]) -> TensorSpec:
     if len(outputs) != 1:
         raise MetricError(
             f"metric {metric} scores one output and the model has {len(outputs)} "
-            f"({', '.join(spec.name for spec in outputs)}): use module:function"
+            f"({', '.join(spec.name for spec in outputs)}): name the one that counts with --outputs, or write "
+            "a metric of your own, module:function"
         )
     return outputs[0]
