@@ -22,7 +22,7 @@ from trt_mpq.types import Precision, PrecisionPlan
 
 TABLE = Path(__file__).parent / "results" / "four-bits-realised.md"
 _CAPABILITIES = (86, 89, 120)
-_TOKENS = {"minilm": 64, "mpnet": 64, "bytes": BYTES, "smollm2": WINDOW}
+_TOKENS = {"minilm": 64, "paraphrase": 64, "mpnet": 64, "bytes": BYTES, "smollm2": WINDOW}
 
 
 def realised(model: str, plans: dict[PrecisionPlan, None]) -> Iterator[str]:
