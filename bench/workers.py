@@ -28,8 +28,9 @@ from trt_mpq.types.observer import SilentObserver
 def _opened(options: argparse.Namespace, folder: Path, **more: Any) -> Run:
     real = MODELS[options.model]
     fields = {
-        "model": real.path, "calib": real.calib, "eval": real.eval, "eval_samples": real.eval_samples,
-        "calib_samples": 256, "calibration": "mse", "precisions": "int8", "target_accuracy": options.target,
+        "model": real.path, "calib": real.calib, "calib_samples": 256,
+        "eval": real.eval, "eval_samples": options.eval_samples or real.eval_samples,
+        "calibration": "mse", "precisions": "int8", "target_accuracy": options.target,
         "sensitivity": options.metric, "search": options.search, "refine_plan": False, "confidence": 1.0, **more,
     }  # fmt: skip
     return Run(settings_from(fields, "bench"), folder, SilentObserver(), "bench.workers")
@@ -74,6 +75,7 @@ def main() -> None:
     parser.add_argument("--metric", default="noise")
     parser.add_argument("--search", default="greedy")
     parser.add_argument("--target", type=float, default=0.999)
+    parser.add_argument("--eval-samples", type=int, help="default: what bench.real can afford")
     parser.add_argument("--no-ray", action="store_true", help="processes only")
     options = parser.parse_args()
     number, one = options.workers, "1 thread"

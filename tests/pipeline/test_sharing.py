@@ -50,16 +50,17 @@ class InProcess:
     @property
     def rows(self) -> int:
         """How many rows all of them were given."""
-        return sum(worker.rows for worker in self.hired)
+        return sum(sum(worker.parts) for worker in self.hired)
 
 
 class Local:
     def __init__(self) -> None:
-        self._runner, self.rows, self.stopped = TaskRunner(pickle.dumps(nothing)), 0, False
+        self._runner, self.stopped = TaskRunner(pickle.dumps(nothing)), False
+        self.parts: list[int] = []
         self._outcomes: deque[Outcome] = deque()
 
     def submit(self, initializer: bytes, part: bytes) -> None:
-        self.rows += pickle.loads(part).rows
+        self.parts.append(sum(chunk.rows for chunk in pickle.loads(part)))
         self._outcomes.append(self._runner.do(initializer, part))
 
     def outcome(self) -> Outcome:
@@ -110,7 +111,20 @@ def test_a_file_is_scored_where_it_lies(network, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["plan.onnx"]
 
 
-def test_a_judgement_that_ends_early_leaves_workers_for_the_next_graph_and_goes_on_where_it_was(network, tmp_path):
+@pytest.mark.parametrize(("seconds", "most"), [(0.0, 8), (1e9, 8 * 8)])
+def test_chunks_that_are_done_soon_go_to_a_worker_together(network, tmp_path, monkeypatch, seconds, most):
+    monkeypatch.setattr("trt_mpq.pipeline.sharing._PART_S", seconds)
+    host = InProcess(2)
+    scorer_on(network, tmp_path, host).score(disturbed(network))
+    parts = [rows for worker in host.hired for rows in worker.parts]
+    assert max(parts) == most
+    assert sum(parts) == SAMPLES
+
+
+def test_a_judgement_that_ends_early_leaves_workers_for_the_next_graph_and_goes_on_where_it_was(
+    network, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("trt_mpq.pipeline.sharing._MOST_TOGETHER", 1)
     graph, host, enough = disturbed(network), InProcess(2), 48
     alone, shared = scorer_on(network, tmp_path, None), scorer_on(network, tmp_path, host)
     begun = shared.begun()

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import os
 import tempfile
+import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
@@ -29,6 +31,9 @@ from trt_mpq.settings import Settings
 from trt_mpq.workers import WorkerPool, worker_pool
 
 _R = TypeVar("_R")
+
+_PART_S, _MOST_TOGETHER = 0.1, 8
+"""Seconds of work, and chunks at most, that a worker is given at once: a way there and back takes Ray 4 ms or more."""
 
 POOL = Stage(
     "worker-pool", lambda job: worker_pool(job.settings.workers, job.settings.ray, _imported), uses=("workers", "ray")
@@ -64,17 +69,19 @@ class _Shared:
         self, graph: ir.Model | Path, outputs: Sequence[str], work: ChunkWork[_R], chunks: Iterator[Chunk]
     ) -> Generator[_R, None, None]:
         """Have `work` done, see `dataset.spread.Spread`."""
-        wanted = True
+        wanted, together, done, seconds = True, 1, 0, 0.0
 
-        def parts() -> Iterator[Chunk]:
-            while wanted and (chunk := next(chunks, None)) is not None:
-                yield _sent(chunk)
+        def parts() -> Iterator[tuple[Chunk, ...]]:
+            while wanted and (part := tuple(map(_sent, islice(chunks, together)))):
+                yield part
 
         with self._file(graph) as path:
             given = self.pool.map(partial(_loaded, path, outputs, work, self.threads), parts(), prefetch=1)
             try:
-                for result in given:  # noqa: UP028 - what is delegated to is closed too, and the workers with it
-                    yield result
+                for results, taken in given:
+                    done, seconds = done + len(results), seconds + taken
+                    together = max(1, min(_MOST_TOGETHER, int(_PART_S * done / seconds)))
+                    yield from results
             finally:
                 wanted = False
                 for _ in given:  # what is at work ends soon, and the workers stay for the next graph
@@ -100,9 +107,17 @@ def _imported() -> None:
     OnnxRuntime()
 
 
-def _loaded(path: Path, outputs: Sequence[str], work: ChunkWork[_R], threads: int) -> Callable[[Chunk], _R]:
+def _loaded(
+    path: Path, outputs: Sequence[str], work: ChunkWork[_R], threads: int
+) -> Callable[[Sequence[Chunk]], tuple[Sequence[_R], float]]:
     """Ready for chunks of the data: what a worker does with the graph in a file."""
-    return partial(work, OnnxRuntime(threads).load(path, outputs))
+    return partial(_timed, partial(work, OnnxRuntime(threads).load(path, outputs)))
+
+
+def _timed(work: Callable[[Chunk], _R], chunks: Sequence[Chunk]) -> tuple[Sequence[_R], float]:
+    """What `work` makes of the chunks, and the seconds that it takes."""
+    started = time.perf_counter()
+    return tuple(map(work, chunks)), time.perf_counter() - started
 
 
 def _sent(chunk: Chunk) -> Chunk:
