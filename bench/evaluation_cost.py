@@ -14,30 +14,32 @@ from trt_mpq.types import Precision
 from trt_mpq.types.observer import SilentObserver
 
 ROUNDS = 5
+FORMATS = ("fp16", "int8", "fp8", "int4", "nvfp4", "w4a16", "w8a16")
 
 
 def ratios(real: RealModel) -> dict[str, float]:
-    """Median over rounds of (evaluation of the uniform plan, session start included) / (FP32 evaluation)."""
+    """Median over rounds of (evaluation of the uniform plan, session start included) / (FP32 evaluation).
+
+    Formats that no group can run in are left out.
+    """
     with tempfile.TemporaryDirectory() as folder:
         settings = settings_from(
             {
                 "model": real.path, "calib": real.calib, "eval": real.eval, "calib_samples": 64,
-                "eval_samples": real.cost_samples, "precisions": ["fp8", "int8", "int4"], "exclusions": "none",
+                "eval_samples": real.cost_samples, "precisions": FORMATS, "exclusions": "none",
             },
             "evaluation cost",
         )  # fmt: skip
         run = Run(settings, Path(folder), SilentObserver(), "bench.evaluation_cost")
         network, scorer = run.store[run.calibration_stages().scored.network], run.store[SCORER]
         emitter = network.emitter()
+        uniform = {name: network.grouping.uniform(Precision(name)) for name in FORMATS}
+        plans = {name: plan for name, plan in uniform.items() if Precision(name) in plan.counts()}
         times: dict[str, list[float]] = {}
         for _ in range(ROUNDS):
-            for name in ("fp32", "fp16", "int8", "fp8", "int4"):
+            for name in ("fp32", *plans):
                 started = time.perf_counter()
-                if name == "fp32":
-                    scorer.score(network.graph)
-                else:
-                    plan = network.grouping.uniform(Precision(name))
-                    scorer.score(emitter.reference(plan))
+                scorer.score(network.graph if name == "fp32" else emitter.reference(plans[name]))
                 times.setdefault(name, []).append(time.perf_counter() - started)
     return {
         name: round(median(t / base for t, base in zip(own, times["fp32"], strict=True)), 3)
