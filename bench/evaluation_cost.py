@@ -26,7 +26,7 @@ def ratios(real: RealModel) -> dict[str, float]:
         settings = settings_from(
             {
                 "model": real.path, "calib": real.calib, "eval": real.eval, "calib_samples": 64,
-                "eval_samples": real.cost_samples, "precisions": FORMATS, "exclusions": "none",
+                "eval_samples": real.cost_samples, "precisions": FORMATS, "exclusions": "none", "device": "rtx5090",
             },
             "evaluation cost",
         )  # fmt: skip
