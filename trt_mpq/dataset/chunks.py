@@ -111,8 +111,8 @@ def samples_at_once(samples: Samples, size: int) -> int:
 
 def most_chunks(samples: Samples, size: int) -> int:
     """At most so many `tapering` chunks are made of samples of one length."""
-    least = samples_at_once(samples, size) if fixed_batch(samples.inputs) else min(_least(samples), size)
-    return -(-samples.count // least)
+    at_once = samples_at_once(samples, size)
+    return -(-samples.count // (at_once if fixed_batch(samples.inputs) else min(at_once, _least(samples))))
 
 
 def _least(samples: Samples) -> int:
