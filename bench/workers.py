@@ -15,7 +15,7 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,9 @@ from bench.real import MODELS
 from trt_mpq.pipeline.run import Run
 from trt_mpq.settings import settings_from
 from trt_mpq.types.observer import SilentObserver
+
+_WAYS = ("threads", "processes", "actors")
+"""What can be measured; the actors are those of a Ray cluster."""
 
 
 def _opened(options: argparse.Namespace, folder: Path, **more: Any) -> Run:
@@ -76,20 +79,16 @@ def main() -> None:
     parser.add_argument("--search", default="greedy")
     parser.add_argument("--target", type=float, default=0.999)
     parser.add_argument("--eval-samples", type=int, help="default: what bench.real can afford")
-    parser.add_argument("--no-ray", action="store_true", help="processes only")
+    parser.add_argument("--ways", nargs="+", default=_WAYS, choices=_WAYS, help="beside one thread; default: all")
     options = parser.parse_args()
     number, one = options.workers, "1 thread"
-    ways: dict[str, dict[str, Any]] = {
-        one: {"threads": 1},
-        f"{number} threads": {"threads": number},
-        f"{number} processes": {"threads": number, "workers": number},
-    }
-    if options.no_ray:
-        seconds = _measured(options, ways)
-    else:
-        with _ray_cluster(number) as address:
-            ways[f"{number} actors of Ray"] = {"workers": number, "ray": address}
-            seconds = _measured(options, ways)
+    with _ray_cluster(number) if "actors" in options.ways else nullcontext() as address:
+        own = {
+            "threads": {"threads": number},
+            "processes": {"threads": number, "workers": number},
+            "actors": {"workers": number, "ray": address},
+        }
+        seconds = _measured(options, {one: {"threads": 1}, **{f"{number} {way}": own[way] for way in options.ways}})
     print(f"{options.model} INT8 {options.target}, {options.metric}, {options.search}, {options.turns} turns\n")
     print("| | seconds | efficiency |\n|---|---:|---:|")
     medians = {way: statistics.median(times) for way, times in seconds.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from itertools import product
 
@@ -25,7 +26,7 @@ FP16, FP8, INT8, INT4 = Precision.FP16, Precision.FP8, Precision.INT8, Precision
 
 
 def problem_on(
-    grouping: Grouping, harm: dict[str, int], allowed: float, ladder: tuple[Precision, ...] = (FP16, INT8)
+    grouping: Grouping, harm: Mapping[str, float], allowed: float, ladder: tuple[Precision, ...] = (FP16, INT8)
 ) -> Problem:
     """Accuracy falls by the harm of every group in 8 bit, which is what the ranking says."""
     latency = LatencyModel(grouping, target_from_name("l4"), 4)
@@ -158,6 +159,20 @@ def test_it_never_ends_with_nothing_while_a_single_group_would_do(holding: tuple
     spent = IntegerProgram().run(replace(problem, latency=additive, budget=Budget(evaluations=9)))
     assert spent.chosen.plan.counts() == {FP16: 24}, "a budget of the user's is a budget"
     assert spent.stopped == "--max-evaluations"
+
+
+@pytest.mark.parametrize("share", [0.02, 0.1, 0.2])
+def test_it_goes_on_while_it_finds_and_makes_no_more_evaluations_than_greedy(share: float) -> None:
+    """Harms over three decades of which the ranking says nothing, so that what is found is found by trying."""
+    harm = {f"g{number}": 10 ** (7 * number % 30 / 10) for number in range(30)}
+    problem = problem_on(make_grouping(make_chain(30)), harm, share * sum(harm.values()))
+    additive = cost_of(problem.grouping, problem.ladder, lambda plan: 100.0 - plan.counts().get(INT8, 0))
+    alike = replace(problem.ranking, scores={INT8: dict.fromkeys(harm, 1.0)})
+    result = IntegerProgram().run(replace(problem, latency=additive, ranking=alike))
+    patience, path = problem.share_of_greedy(4, 6), result.path
+    assert misses(result) > patience
+    assert sum(not tried.feasible for tried in path[path.index(result.chosen) :]) <= patience
+    assert len(path) <= problem.share_of_greedy(1, 0)
 
 
 def test_harms_count_where_scores_are_those_of_groups_together() -> None:

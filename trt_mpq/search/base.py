@@ -204,7 +204,7 @@ class Trail:
     Args:
         problem: What is searched.
         usual: Evaluations that the search allows itself where the problem has no budget of them; None for any number.
-        misses: The same of plans that turn out to be infeasible.
+        misses: The same of plans that turn out to be infeasible since the best so far was found.
     """
 
     def __init__(self, problem: Problem, usual: int | None = None, misses: int | None = None) -> None:
@@ -269,8 +269,9 @@ class Trail:
         raise _SpentError
 
     def _spent_what_is_usual(self) -> bool:
-        missed = sum(not tried.feasible for tried in self._tried.values())
-        spent = ((len(self._tried), self._usual), (missed, self._misses))
+        tried, best = list(self._tried.values()), self.best()
+        missed = sum(not later.feasible for later in tried[tried.index(best) + 1 if best else 0 :])
+        spent = ((len(tried), self._usual), (missed, self._misses))
         return any(most is not None and made >= most for made, most in spent)
 
     def _seconds(self) -> float:
