@@ -10,7 +10,7 @@ import onnx
 import onnx_ir as ir
 import pytest
 
-from tests.groups.test_groups import prepared, sample_shapes
+from tests.groups.graphs import prepared, sample_shapes
 from tests.prepared import RUNTIME
 from trt_mpq.calibrate.ranges import calibrate
 from trt_mpq.dataset import samples_from_arrays

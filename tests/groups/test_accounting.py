@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.groups.test_groups import from_text, grouped, sample_shapes
+from tests.groups.graphs import from_text, grouped, sample_shapes
 from trt_mpq.groups import groups_from_model
 from trt_mpq.groups.accounting import account_for, rules_of
 

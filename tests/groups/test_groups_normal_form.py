@@ -8,7 +8,7 @@ import onnx_ir as ir
 import pytest
 from onnx_ir.passes import common as passes
 
-from tests.groups.test_groups import from_text
+from tests.groups.graphs import from_text
 from tests.prepared import RUNTIME
 from trt_mpq.groups.normal_form import to_normal_form
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.groups.test_groups import from_text, grouped, nodes_of, prepared, sample_shapes
+from tests.groups.graphs import from_text, grouped, nodes_of, prepared, sample_shapes
 from trt_mpq.groups import groups_from_model
 from trt_mpq.types import Grouping, LayerGroup, Precision, PrecisionPlan
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.emit import examples as emission
-from tests.groups.test_groups import from_text
+from tests.groups.graphs import from_text
 from tests.networks import Builder
 from tests.prepared import RUNTIME, Prepared, prepare, sample_shapes
 from tests.refine.test_smooth import assert_same_function, initializer

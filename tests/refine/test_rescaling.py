@@ -11,7 +11,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from tests.emit.examples import run_plainly
-from tests.groups.test_groups import from_text
+from tests.groups.graphs import from_text
 from trt_mpq.graph.edit import constant_array
 from trt_mpq.groups.shapes import bind_shapes, shape_of
 from trt_mpq.refine.rescaling import division, rescaled

@@ -10,7 +10,7 @@ import pytest
 
 from tests.emit import examples as emission
 from tests.emit.examples import run_plainly
-from tests.groups.test_groups import from_text
+from tests.groups.graphs import from_text
 from tests.networks import Builder
 from tests.prepared import RUNTIME, Prepared, normal, prepare, sample_shapes
 from tests.sensitivity.examples import fix_batch
