@@ -11,7 +11,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from tests.evaluate.test_scorer import Deciding
+from tests.evaluate.scorers import Deciding
 from tests.networks import NETWORKS, mlp
 from tests.prepared import RUNTIME, Prepared, normal, prepare
 from trt_mpq.artifacts.files import to_stored_json

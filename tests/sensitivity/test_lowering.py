@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 import pytest
 
-from tests.evaluate.test_scorer import sentence_encoder, sentences
+from tests.evaluate.scorers import sentence_encoder, sentences
 from tests.networks import sample_input
 from tests.prepared import RUNTIME, prepare
 from tests.sensitivity.examples import QUANTIZED, inputs_for, smooth_mlp

@@ -11,7 +11,7 @@ import onnx
 import onnx_ir as ir
 import pytest
 
-from tests.evaluate.test_scorer import sentence_encoder
+from tests.evaluate.scorers import sentence_encoder
 from tests.networks import NETWORKS, sample_input
 from tests.sensitivity.examples import inputs_for, smooth_mlp, specs_of, with_network
 from trt_mpq.dataset import samples_from_arrays
