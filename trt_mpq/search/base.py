@@ -255,6 +255,12 @@ class Trail:
         feasible = [tried for tried in self._tried.values() if tried.feasible]
         return min(feasible, key=self._problem.preference, default=None)
 
+    @property
+    def doubts_files(self) -> bool:
+        """Whether the file of a plan missed that seemed feasible, or none was asked for yet."""
+        asked = [tried for tried in self._tried.values() if tried.delivered]
+        return not asked or not all(tried.feasible for tried in asked)
+
     def _require_budget(self) -> None:
         """Raise _SpentError if one more plan is more than the budget allows, and remember why."""
         most, seconds = self._problem.budget.evaluations, self._problem.budget.seconds
@@ -289,18 +295,20 @@ class Trail:
         Raises:
             TargetNotReachable: No plan tried is feasible.
         """
-        while not self.best_stands():
-            pass
-        if (best := self.best()) is None:
+        if (best := self.standing()) is None:
             raise TargetNotReachable(self._explanation())
         path = tuple(self._tried.values())
         return SearchResult(algorithm, self._problem.ladder, best, path, self._stopped, gap=self._gap)
 
-    def stands(self, plan: PrecisionPlan) -> bool:
-        """Whether `plan`, which was tried, is the best of all, on every sample and as a file."""
+    def standing(self) -> Evaluation | None:
+        """The best of all plans tried that are feasible on every sample, and so are their files; None if none is."""
         while not self.best_stands():
             pass
-        best = self.best()
+        return self.best()
+
+    def stands(self, plan: PrecisionPlan) -> bool:
+        """Whether `plan`, which was tried, is that one."""
+        best = self.standing()
         return best is not None and best.plan == plan
 
     def best_stands(self) -> bool:

@@ -58,7 +58,7 @@ class IntegerProgram:
                 while not trail.best_stands():
                     _try_faster(problem, trail, widest)
         # Where something is known already, to end with nothing is no loss.
-        if not problem.limit and not isfinite(problem.below) and _found_nothing(trail):
+        if not problem.limit and not isfinite(problem.below) and trail.stands(next(iter(trail.tried))):
             with trail.until_spent(beyond_usual=True):
                 _try_single_groups(problem, trail)
         return trail.result(self.name)
@@ -71,7 +71,7 @@ def _try_faster(problem: Problem, trail: Trail, widest: Evaluation) -> None:
     plan, note = trail.proposed(cheapest_plan(problem)), f"{problem.cost.least} of all"
     while plan is not None:
         trail.evaluate(plan, note)
-        best = trail.best() or widest
+        best = (trail.standing() if trail.doubts_files else trail.best()) or widest
         plan, note = _most_promising(problem, trail, prediction.after(trail.tried.values()), best, allowed)
 
 
@@ -119,14 +119,6 @@ def _reach(trail: Trail, fastest: PrecisionPlan) -> float:
     return reach
 
 
-def _found_nothing(trail: Trail) -> bool:
-    """Whether the widest plan, which is feasible, is all that there is."""
-    while not trail.best_stands():
-        pass
-    best = trail.best()
-    return best is not None and best.plan == next(iter(trail.tried))
-
-
 def _try_single_groups(problem: Problem, trail: Trail) -> None:
     """Lower one group after the other, each kept that makes the plan faster and holds, the least harmful first.
 
@@ -140,9 +132,7 @@ def _try_single_groups(problem: Problem, trail: Trail) -> None:
         plan = best.plan.replace({group: precision})
         if problem.cost.of(plan) <= best.cost * (1 - WORTH_TRYING):
             trail.evaluate(plan, f"one by one: {group} to {precision}")
-            while not trail.best_stands():
-                pass
-            best = trail.best() or best
+            best = trail.standing() or best
 
 
 def _try_within(problem: Problem, limit: Limit, trail: Trail) -> None:

@@ -184,6 +184,5 @@ def _below(distance: float, deviation: float) -> float:
 
 
 def _worst(tried: Evaluation) -> float:
-    """The score that a plan is refused for: its own or that of its file."""
-    refused = tried.score if tried.feasible else tried.delivered or tried.score
-    return refused.value
+    """What has to keep the target: the score of a plan, or that of its file where this is lower."""
+    return min(tried.score.value, (tried.delivered or tried.score).value)
