@@ -18,6 +18,8 @@ from trt_mpq.search.settled import WORTH_TRYING, cheapest_plan, settled
 from trt_mpq.types import Evaluation, PrecisionPlan, SearchResult
 
 _FEWEST, _FEWEST_MISSES = 12, 6
+_LEAST_WORTH = 0.001
+"""Gain times chance, as a share of the cost of the best plan so far, that makes a plan worth a try."""
 _STEPS = (0.1, 0.35, 0.6)
 """How far between the best plan so far and the fastest of all plans are proposed, as shares in cost."""
 _PATIENCE = 6
@@ -98,7 +100,7 @@ def _most_promising(
         return (known - problem.cost.of(plan)) * belief.chance(plan, allowed)
 
     plan = max((p for p in proposals if p is not None and p not in trail.tried), key=worth, default=None)
-    if plan is None or worth(plan) <= WORTH_TRYING * known:
+    if plan is None or worth(plan) <= _LEAST_WORTH * known:
         return None, ""
     return plan, proposals[plan]
 
