@@ -58,6 +58,9 @@ def test_no_plan_is_chosen_whose_file_misses(name: str, problem: Problem, nth: i
         assert result.chosen.delivered is not None
         assert result.chosen.delivered.value >= problem.required
     assert sorted(plan.digest for plan in files.asked) == sorted(t.plan.digest for t in result.path if t.delivered)
+    if name != "ilp":  # which asks for files as it goes
+        refused = {tried.plan for tried in result.path if tried.delivered and not tried.feasible}
+        assert refused | {result.chosen.plan} >= set(files.asked)
 
 
 def test_ilp_goes_on_where_a_file_misses_and_remembers_why() -> None:

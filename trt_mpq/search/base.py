@@ -307,7 +307,7 @@ class Trail:
         return self.best()
 
     def stands(self, plan: PrecisionPlan) -> bool:
-        """Whether `plan`, which was tried, is that one."""
+        """Whether `plan`, which was tried, is the best of all that stand, see `standing`."""
         best = self.standing()
         return best is not None and best.plan == plan
 

@@ -17,7 +17,7 @@ from trt_mpq.search.prediction import Belief, Prediction, sensitivities
 from trt_mpq.search.settled import WORTH_TRYING, cheapest_plan, settled
 from trt_mpq.types import Evaluation, PrecisionPlan, SearchResult
 
-_FEWEST, _FEWEST_MISSES = 12, 6
+_FEWEST_EVALUATIONS, _FEWEST_MISSES = 10, 6
 _LEAST_WORTH = 0.001
 """Gain times chance, as a share of the cost of the best plan so far, that makes a plan worth a try."""
 _STEPS = (0.1, 0.35, 0.6)
@@ -34,8 +34,8 @@ class IntegerProgram:
     with the largest gain in latency times the chance that it keeps the score, until that is not worth a try.
 
     Unless the problem has a budget, it stops when as many plans missed since it found the best as a quarter of the
-    evaluations greedy would make, but no fewer than 6, or when it made as many as greedy. If it found nothing by then,
-    it goes on one group at a time: it never ends with nothing while one is untried.
+    evaluations greedy would make, but no fewer than 6, or when it made as many as greedy, but no fewer than 10. If it
+    found nothing by then, it goes on one group at a time: it never ends with nothing while one is untried.
     With a limit on latency or size it tries the least harmful plans within the limit and keeps what scores best.
     """
 
@@ -48,7 +48,8 @@ class IntegerProgram:
 
     def run(self, problem: Problem) -> SearchResult:
         """The best plan evaluated; raises TargetNotReachable if none meets the requirement."""
-        trail = Trail(problem, problem.share_of_greedy(1, _FEWEST), problem.share_of_greedy(4, _FEWEST_MISSES))
+        most = problem.share_of_greedy(1, _FEWEST_EVALUATIONS)
+        trail = Trail(problem, most, misses=problem.share_of_greedy(4, _FEWEST_MISSES))
         with trail.until_spent():
             widest = trail.evaluate_uniform()[0]
             if problem.limit:
